@@ -1,0 +1,180 @@
+"""Every check of user input, in one place.
+
+Each check raises ``ValueError`` with one sentence that names the argument, the value and what was
+expected. Values that JAX is tracing cannot be inspected, so only their shapes are checked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+
+#: Largest number of float64 elements that the library materialises unasked (512 MiB).
+MAX_ELEMENTS = 2**26
+
+#: How far from one a prior may sum before it is refused rather than renormalised.
+PRIOR_SUM_TOLERANCE = 1e-6
+
+
+def reject(name: str, value: Any, expected: str) -> NoReturn:
+    """Raise the one kind of error that this library raises for bad input."""
+    if isinstance(value, np.ndarray):
+        shown = np.array2string(value, threshold=6)
+    else:
+        shown = value if isinstance(value, str) else repr(value)
+    if len(shown) > 80:
+        shown = shown[:77] + "..."
+    raise ValueError(f"{name} must be {expected}; got {shown}.")
+
+
+def is_traced(*values: Any) -> bool:
+    """Whether any of the values is being traced by a JAX transformation."""
+    return any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def as_float_array(name: str, value: Any, *, ndim: int | None = None) -> Any:
+    """A float64 array of finite numbers; a traced value passes with its own dtype."""
+    if is_traced(value):
+        if ndim is not None and value.ndim != ndim:
+            reject(name, f"an array of shape {value.shape}", f"an array with {ndim} axes")
+        return value
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError):
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiub":
+        reject(name, value, "an array of real numbers")
+    array = np.array(array, dtype=np.float64)
+    if ndim is not None and array.ndim != ndim:
+        reject(name, f"an array of shape {array.shape}", f"an array with {ndim} axes")
+    if not np.isfinite(array).all():
+        bad = array[~np.isfinite(array)].flat[0]
+        reject(name, f"an array holding {bad}", "finite everywhere")
+    return array
+
+
+def check_snr(snr: Any, name: str = "snr") -> Any:
+    """Signal-to-noise ratios: finite and not negative, any shape."""
+    array = as_float_array(name, snr)
+    if not is_traced(array) and (array < 0).any():
+        reject(name, float(array.min()), "at least 0 everywhere")
+    return array
+
+
+def check_points(points: Any, *, allow_duplicates: bool = False, name: str = "points") -> Any:
+    """A (K, n) array of distinct token coordinates with K >= 1 and n >= 1."""
+    array = as_float_array(name, points, ndim=2)
+    if array.shape[0] < 1 or array.shape[1] < 1:
+        reject(name, f"an array of shape {array.shape}", "of shape (K, n) with K >= 1 and n >= 1")
+    if is_traced(array):
+        return array
+    array = array + 0.0  # turns -0.0 into 0.0, so that equal points have equal bytes
+    if not allow_duplicates:
+        pair = first_duplicate(array)
+        if pair is not None:
+            reject(name, f"rows {pair[0]} and {pair[1]} that are equal", "distinct, row by row")
+    return array
+
+
+def first_duplicate(points: np.ndarray) -> tuple[int, int] | None:
+    """The indices of two equal rows, or None; O(K log K) whatever the dimension."""
+    rows = np.ascontiguousarray(points).view([("row", f"V{points.shape[1] * 8}")]).ravel()
+    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+    if first.size == rows.size:
+        return None
+    repeated = np.flatnonzero(first[inverse] != np.arange(rows.size))[0]
+    return int(first[inverse[repeated]]), int(repeated)
+
+
+def check_prior(prior: Any, K: int, name: str = "prior") -> Any:
+    """A strictly positive probability vector of length K; None stands for equal priors.
+
+    A sum within ``PRIOR_SUM_TOLERANCE`` of one is rescaled to one exactly; others are refused.
+    """
+    if prior is None:
+        return None
+    array = as_float_array(name, prior, ndim=1)
+    if array.shape != (K,):
+        reject(
+            name, f"length {array.shape[0]}", f"of length K = {K}, one probability for each token"
+        )
+    if is_traced(array):
+        return array
+    if (array <= 0).any():
+        worst = int(np.argmin(array))
+        reject(
+            name,
+            f"{float(array[worst])} for token {worst}",
+            "strictly positive (smooth it, or drop the tokens that never occur)",
+        )
+    total = math.fsum(array)
+    if abs(total - 1) > PRIOR_SUM_TOLERANCE:
+        reject(name, f"a sum of {total:.9g}", "a probability vector that sums to 1")
+    return array / total
+
+
+def check_levels(levels: Any, name: str = "levels") -> tuple[int, ...]:
+    """Numbers of FSQ levels, one for each coordinate, each at least 1."""
+    if isinstance(levels, (int, np.integer)):
+        reject(name, levels, "a sequence of integers, one for each coordinate, such as (3,) * 8")
+    try:
+        values = tuple(levels)
+    except TypeError:
+        reject(name, levels, "a sequence of integers, one for each coordinate")
+    if not values:
+        reject(name, levels, "a sequence with at least one coordinate")
+    for value in values:
+        check_count(value, f"every entry of {name}")
+    return tuple(int(value) for value in values)
+
+
+def check_count(value: Any, name: str, minimum: int = 1) -> int:
+    """A whole number that is at least ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+        reject(name, value, f"a whole number, at least {minimum}")
+    return int(value)
+
+
+def check_positive(value: Any, name: str) -> Any:
+    """One finite number above zero."""
+    array = as_float_array(name, value, ndim=0)
+    if is_traced(array):
+        return array
+    if array <= 0:
+        reject(name, float(array), "above 0")
+    return float(array)
+
+
+def check_ids(ids: Any, K: int, name: str = "ids") -> np.ndarray:
+    """Token ids: whole numbers in 0 .. K - 1, any shape."""
+    array = np.asarray(ids)
+    if array.dtype.kind not in "iu":
+        if array.size and array.dtype.kind != "f":
+            reject(name, ids, f"whole numbers from 0 to {K - 1}")
+        if array.size and not (np.isfinite(array).all() and (array == np.round(array)).all()):
+            reject(name, ids, f"whole numbers from 0 to {K - 1}")
+        array = array.astype(np.int64)
+    if array.size and (array.min() < 0 or array.max() >= K):
+        bad = int(array.min() if array.min() < 0 else array.max())
+        reject(name, bad, f"whole numbers from 0 to {K - 1}")
+    return array.astype(np.int64, copy=False)
+
+
+def check_time(t: Any, name: str = "t") -> Any:
+    """Diffusion times, each in [0, 1]."""
+    array = as_float_array(name, t)
+    if not is_traced(array) and ((array < 0) | (array > 1)).any():
+        bad = array[(array < 0) | (array > 1)].flat[0]
+        reject(name, float(bad), "in [0, 1]")
+    return array
+
+
+def check_choice(value: Any, choices: Sequence[str], name: str) -> str:
+    """One of a few names."""
+    if value not in choices:
+        reject(name, value, "one of " + ", ".join(repr(choice) for choice in choices))
+    return value
