@@ -1,0 +1,396 @@
+"""Schedules against 60-digit arithmetic, at both ends and in between."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+
+from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
+
+DIGITS = 60
+EPS = np.finfo(np.float64).eps
+
+SCHEDULES = [
+    LinearVP(),
+    CosineVP(),
+    BetaVP(),
+    BetaVP(0.05, 20),
+    BetaVP(2.0, 2.0),
+    SubVP(),
+    VE(),
+    EDM(),
+    EDM(0.5, 0.75, 3.0),
+    FlowMatching(),
+]
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.name)
+
+#: Both ends to 1e-12 and closer, and a spread in between.
+TIMES = np.array(
+    [1e-200, 1e-30, 1e-12, 1e-5, 0.01, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1 - 1e-5, 1 - 1e-12, 1 - EPS]
+)
+
+
+def _B(s, t):
+    return mp.mpf(s.beta_0) * t + (mp.mpf(s.beta_1) - mp.mpf(s.beta_0)) * t**2 / 2
+
+
+def _edm_ends(s):
+    return mp.mpf(s.sigma_min) ** (1 / mp.mpf(s.rho)), mp.mpf(s.sigma_max) ** (1 / mp.mpf(s.rho))
+
+
+def _edm_sigma(s, t):
+    low, high = _edm_ends(s)
+    return (low + t * (high - low)) ** mp.mpf(s.rho)
+
+
+def _t_from_B(s, B):
+    b0, slope = mp.mpf(s.beta_0), mp.mpf(s.beta_1) - mp.mpf(s.beta_0)
+    return B / b0 if slope == 0 else (mp.sqrt(b0**2 + 2 * slope * B) - b0) / slope
+
+
+#: class -> (alpha, sigma, t from r = sqrt(snr)), written as in the definition of each schedule.
+REFERENCE = {
+    LinearVP: (
+        lambda s, t: 1 - t,
+        lambda s, t: mp.sqrt(t * (2 - t)),
+        lambda s, r: 1 - r / mp.sqrt(1 + r**2),
+    ),
+    CosineVP: (
+        lambda s, t: mp.cos(mp.pi * t / 2),
+        lambda s, t: mp.sin(mp.pi * t / 2),
+        lambda s, r: 2 / mp.pi * mp.acot(r),
+    ),
+    BetaVP: (
+        lambda s, t: mp.exp(-_B(s, t) / 2),
+        lambda s, t: mp.sqrt(1 - mp.exp(-_B(s, t))),
+        lambda s, r: _t_from_B(s, mp.log(1 + 1 / r**2)),
+    ),
+    SubVP: (
+        lambda s, t: mp.exp(-_B(s, t) / 2),
+        lambda s, t: 1 - mp.exp(-_B(s, t)),
+        lambda s, r: _t_from_B(s, -2 * mp.log((mp.sqrt(1 + 4 * r**2) - 1) / (2 * r))),
+    ),
+    VE: (
+        lambda s, t: mp.mpf(1),
+        lambda s, t: mp.mpf(s.sigma_min) * (mp.mpf(s.sigma_max) / mp.mpf(s.sigma_min)) ** t,
+        lambda s, r: (
+            mp.log(1 / r / mp.mpf(s.sigma_min)) / mp.log(mp.mpf(s.sigma_max) / s.sigma_min)
+        ),
+    ),
+    EDM: (
+        lambda s, t: mp.mpf(1),
+        _edm_sigma,
+        lambda s, r: (
+            (r ** (-1 / mp.mpf(s.rho)) - _edm_ends(s)[0]) / (_edm_ends(s)[1] - _edm_ends(s)[0])
+        ),
+    ),
+    FlowMatching: (lambda s, t: 1 - t, lambda s, t: t, lambda s, r: 1 / (1 + r)),
+}
+
+
+def reference_snr(schedule, t):
+    alpha, sigma, _ = REFERENCE[type(schedule)]
+    return (alpha(schedule, t) / sigma(schedule, t)) ** 2
+
+
+def reference(schedule, quantity, t):
+    """The quantity at t to far more digits than float64 holds."""
+    alpha, sigma, _ = REFERENCE[type(schedule)]
+    # 1 - exp(-B) loses as many digits as t has zeros, and so does a numerical derivative.
+    with mp.workdps(DIGITS + 2 * int(-np.log10(t)) + 20):
+        t = mp.mpf(float(t))
+        a, s = alpha(schedule, t), sigma(schedule, t)
+
+        def f():
+            return mp.diff(lambda u: mp.log(alpha(schedule, u)), t, h=t * mp.eps ** (1 / 3))
+
+        def g2():
+            growth = mp.diff(lambda u: sigma(schedule, u) ** 2, t, h=t * mp.eps ** (1 / 3))
+            return growth - 2 * f() * s**2
+
+        return {
+            "alpha": lambda: a,
+            "sigma": lambda: s,
+            "snr": lambda: (a / s) ** 2,
+            "log_snr": lambda: 2 * mp.log(a / s),
+            "f": f,
+            "g2": g2,
+        }[quantity]()
+
+
+@every_schedule
+@pytest.mark.parametrize("quantity", ["alpha", "sigma", "snr", "log_snr", "f", "g2"])
+def test_agrees_with_high_precision_arithmetic_up_to_both_ends(schedule, quantity):
+    values = getattr(schedule, quantity)(TIMES)
+    for t, value in zip(TIMES, values, strict=True):
+        exact = reference(schedule, quantity, t)
+        if abs(exact) > np.finfo(np.float64).max:
+            assert value == np.inf
+            continue
+        # EDM takes a power rho = 7 of a rounded number, and snr squares it again. A log near 0
+        # and a derivative (f of VE is 0) are measured against 1.
+        scale = abs(exact) + (quantity in ("log_snr", "f"))
+        assert abs(mp.mpf(float(value)) - exact) <= 30 * EPS * scale, (t, value, exact)
+
+
+@every_schedule
+def test_g2_alpha2_over_sigma4_is_minus_the_derivative_of_snr(schedule):
+    for t in (1e-5, 0.03, 0.3, 0.5, 0.8, 0.999):
+        product = schedule.g2(t) * schedule.alpha(t) ** 2 / schedule.sigma(t) ** 4
+        with mp.workdps(DIGITS):
+            slope = mp.diff(lambda u: reference_snr(schedule, u), mp.mpf(t))
+        assert product == pytest.approx(float(-slope), rel=1e-13)
+
+
+@every_schedule
+def test_t_from_snr_agrees_with_high_precision_inverse(schedule):
+    low, high = schedule.snr_range
+    snr = np.logspace(-30, 30, 121)
+    snr = snr[(snr > low) & (snr < high)]
+    snr = np.append(snr, np.sqrt(max(low, 1e-3) * min(high, 1e3)))
+    times = schedule.t_from_snr(snr)
+    for value, t in zip(snr, times, strict=True):
+        with mp.workdps(3 * DIGITS):
+            exact = REFERENCE[type(schedule)][2](schedule, mp.sqrt(mp.mpf(float(value))))
+        # What rounding the snr itself to float64 does to t.
+        conditioning = schedule.sigma(t) ** 2 / (schedule.g2(t) * t) if t < 1 else 0.0
+        assert abs(mp.mpf(float(t)) - exact) <= 8 * EPS * (1 + conditioning) * exact
+
+
+@every_schedule
+def test_round_trips(schedule):
+    low, high = schedule.snr_range
+    snr = np.logspace(-30, 30, 301)
+    snr = snr[(snr > low) & (snr < high)]
+    t = schedule.t_from_snr(snr)
+    inside = t < 1  # 1 - t below half an ulp cannot be told from 0
+    # Rounding t to float64 moves log snr by |d log snr / dt| t eps, with d log snr / dt =
+    # -g2 / sigma^2; next to t = 1 this is much more than rounding snr.
+    slope = t[inside] * schedule.g2(t[inside]) / schedule.sigma(t[inside]) ** 2
+    error = np.abs(schedule.snr(t[inside]) / snr[inside] - 1)
+    # Where the move is not small its exponential counts: cap by a factor of 4 in snr.
+    assert (error <= np.maximum(16 * EPS * (1 + slope), 4.0 * (EPS * slope > 0.1))).all()
+
+    t = np.concatenate([TIMES[1:], np.linspace(0.001, 0.999, 200)])
+    conditioning = schedule.sigma(t) ** 2 / (schedule.g2(t) * t)
+    back = schedule.t_from_snr(schedule.snr(t))
+    assert (np.abs(back / t - 1) <= 64 * EPS * (1 + conditioning)).all()
+
+
+@every_schedule
+def test_ends(schedule):
+    low, high = schedule.snr_range
+    assert low == schedule.snr(1.0)
+    assert high == schedule.snr(0.0)
+    assert schedule.t_from_snr(low) == 1
+    assert schedule.t_from_snr(high) == 0
+    assert np.signbit(schedule.t_from_snr(high)) == np.False_
+    if schedule.sigma(0.0) == 0:
+        assert high == np.inf
+        assert schedule.log_snr(0) == np.inf
+    if schedule.alpha(1.0) == 0:
+        assert low == 0
+        assert schedule.log_snr(1) == -np.inf
+        assert schedule.f(1) == -np.inf
+        assert schedule.g2(1) == np.inf
+    else:
+        assert low > 0
+        assert np.isfinite([schedule.f(1), schedule.g2(1), schedule.log_snr(1)]).all()
+    assert np.isfinite([schedule.f(0), schedule.g2(0)]).all()
+
+
+@pytest.mark.parametrize("schedule", [LinearVP(), CosineVP(), FlowMatching()], ids=lambda s: s.name)
+def test_singular_at_both_ends(schedule):
+    assert schedule.snr_range == (0, np.inf)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "alpha", "sigma"),
+    [
+        (LinearVP(), 0.75, np.sqrt(7) / 4),
+        (CosineVP(), np.cos(np.pi / 8), np.sin(np.pi / 8)),
+        (BetaVP(2, 2), np.exp(-0.25), np.sqrt(1 - np.exp(-0.5))),
+        (SubVP(2, 2), np.exp(-0.25), 1 - np.exp(-0.5)),
+        (VE(0.1, 1000), 1, 1),
+        (EDM(1, 625, 4), 1, 16),
+        (FlowMatching(), 0.75, 0.25),
+    ],
+    ids=lambda value: value.name if isinstance(value, Schedule) else None,
+)
+def test_hand_values_at_a_quarter(schedule, alpha, sigma):
+    assert schedule.alpha(0.25) == pytest.approx(alpha, rel=1e-14)
+    assert schedule.sigma(0.25) == pytest.approx(sigma, rel=1e-14)
+
+
+def test_defaults_are_those_of_the_papers():
+    assert (BetaVP().beta_0, BetaVP().beta_1) == (0.1, 20)
+    assert (SubVP().beta_0, SubVP().beta_1) == (0.1, 20)
+    assert (VE().sigma_min, VE().sigma_max) == (0.01, 50)
+    assert (EDM().sigma_min, EDM().sigma_max, EDM().rho) == (0.002, 80, 7)
+
+
+@every_schedule
+def test_variance_preservation_and_monotone_snr(schedule):
+    t = np.linspace(0, 1, 501)
+    assert (np.diff(schedule.snr(t)) < 0).all()
+    total = schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2
+    assert np.allclose(total, 1, rtol=1e-14, atol=0) == isinstance(
+        schedule, LinearVP | CosineVP | BetaVP
+    )
+
+
+METHODS = ["alpha", "sigma", "snr", "log_snr", "f", "g2", "t_from_snr"]
+
+
+@every_schedule
+@pytest.mark.parametrize("method", METHODS)
+def test_shapes_and_types(schedule, method):
+    argument = 0.3 if method != "t_from_snr" else float(schedule.snr(0.3))
+    function = getattr(schedule, method)
+    scalar = function(argument)
+    assert type(scalar) is np.float64
+    for given in ([argument] * 3, np.full((2, 1, 2), argument), np.empty((0, 2))):
+        result = function(given)
+        assert type(result) is np.ndarray
+        assert result.dtype == np.float64
+        assert result.shape == np.shape(given)
+        assert (result == scalar).all()
+    # A JAX array is concrete too: float64 comes back whatever JAX's precision is.
+    assert type(function(jnp.asarray(argument))) is np.float64
+
+
+@every_schedule
+def test_jit_and_vmap_agree_with_numpy(schedule):
+    def everything(schedule, t, snr):
+        return [getattr(schedule, m)(t if m != "t_from_snr" else snr) for m in METHODS]
+
+    t = np.array([0.2, 0.5, 0.8])
+    arguments = (t, schedule.snr(t))
+    expected = everything(schedule, *arguments)
+    for result in (
+        jax.jit(jax.vmap(partial(everything, schedule)))(*arguments),
+        # The schedule may be what is traced, and the times need not be.
+        jax.jit(lambda schedule: everything(schedule, *arguments))(schedule),
+    ):
+        assert all(isinstance(value, jax.Array) for value in result)
+        np.testing.assert_allclose(np.array(result), expected, rtol=2e-5)
+
+
+@every_schedule
+def test_gradients(schedule):
+    t = 0.4
+    snr = float(schedule.snr(t))
+    slope = -schedule.g2(t) * snr / schedule.sigma(t) ** 2
+    functions = (schedule.snr, schedule.log_snr, schedule.t_from_snr)
+
+    @jax.jit
+    def slopes(*arguments):
+        return [jax.grad(g)(x) for g, x in zip(functions, arguments, strict=True)]
+
+    np.testing.assert_allclose(slopes(t, t, snr), [slope, slope / snr, 1 / slope], rtol=1e-4)
+
+
+def test_gradient_in_a_parameter():
+    slope = jax.jit(jax.grad(lambda b: BetaVP(0.1, b).log_snr(0.5)))(20.0)
+    B, dB = 0.05 + 19.9 / 8, 1 / 8
+    assert float(slope) == pytest.approx(-dB / (1 - np.exp(-B)), rel=1e-5)
+
+
+@every_schedule
+def test_traced_ends(schedule):
+    assert float(jax.jit(schedule.t_from_snr)(np.inf)) == 0
+    assert float(jax.jit(schedule.snr)(0.0)) == pytest.approx(schedule.snr(0.0), rel=1e-5)
+    assert float(jax.jit(schedule.t_from_snr)(0.0)) == pytest.approx(1, rel=1e-6)  # float32
+
+
+def test_repr_names_and_equality():
+    assert [s.name for s in (LinearVP(), BetaVP(), EDM())] == [
+        "LinearVP",
+        "BetaVP(0.1, 20)",
+        "EDM(0.002, 80, 7)",
+    ]
+    assert BetaVP() == BetaVP(0.1, 20)
+    assert BetaVP() != BetaVP(0.05, 20)
+    assert BetaVP() != SubVP()
+
+
+@every_schedule
+@pytest.mark.parametrize("bad", [-1e-9, 1.0000001, np.nan, np.inf, "x", None, [0.5, 2], 1j])
+def test_bad_times(schedule, bad):
+    for method in METHODS[:-1]:
+        with pytest.raises(ValueError, match=r"^t must be .*; got .*\.$"):
+            getattr(schedule, method)(bad)
+
+
+@every_schedule
+@pytest.mark.parametrize("bad", [-1.0, np.nan, -np.inf, "x", None, [1.0, -2.0], 1j, [[1], [1, 2]]])
+def test_bad_snr(schedule, bad):
+    with pytest.raises(ValueError, match=r"^snr must be .*; got .*\.$"):
+        schedule.t_from_snr(bad)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "snr"),
+    [
+        (BetaVP(), 0.0),
+        (BetaVP(), 4.3e-5),
+        (SubVP(), 1e-9),
+        (VE(), 1.0001e4),
+        (VE(), np.inf),
+        (EDM(), [1.0, 2.51e5]),
+    ],
+)
+def test_snr_out_of_range_names_the_range(schedule, snr):
+    low, high = schedule.snr_range
+    with pytest.raises(ValueError) as error:
+        schedule.t_from_snr(snr)
+    assert f"[{low}, {high}] for {schedule.name}" in str(error.value)
+
+
+def test_an_end_computed_by_hand_is_in_range():
+    assert EDM().t_from_snr(1 / 80**2) == 1
+    assert EDM().t_from_snr(0.002**-2) == 0
+    assert EDM().t_from_snr(np.nextafter(EDM().snr(0), np.inf)) == 0
+    assert VE().t_from_snr(1 / 50**2 * (1 - 4 * EPS)) == 1
+
+
+@pytest.mark.parametrize("cls", [BetaVP, SubVP])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.0, 20.0), r"beta_0 must be above 0; got 0.0\."),
+        ((-1.0, 20.0), r"beta_0 must be above 0"),
+        ((0.1, np.inf), r"beta_1 must be finite"),
+        (("a", 20.0), r"beta_0 must be an array of real numbers"),
+        (([0.1], 20.0), r"beta_0 must be an array with 0 axes"),
+        ((0.2, 0.1), r"beta_1 must be at least beta_0 = 0.2; got 0.1\."),
+    ],
+)
+def test_bad_rates(cls, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cls(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: VE(0.0, 1.0), r"sigma_min must be above 0"),
+        (lambda: VE(1.0, 1.0), r"sigma_max must be above sigma_min = 1.0; got 1.0\."),
+        (lambda: EDM(0.1, np.nan), r"sigma_max must be finite"),
+        (lambda: EDM(0.1, 0.01), r"sigma_max must be above sigma_min = 0.1; got 0.01\."),
+        (lambda: EDM(rho=0), r"rho must be above 0; got 0.0\."),
+    ],
+)
+def test_bad_noise_levels(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_schedule_is_abstract():
+    with pytest.raises(TypeError):
+        Schedule()

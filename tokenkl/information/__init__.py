@@ -1,0 +1,296 @@
+"""What a noisy observation says about the token: accuracy, entropy, information, MMSE.
+
+The channel is Y = sqrt(snr) e_k + eps with eps ~ N(0, I), which every diffusion schedule reduces
+to at snr = alpha^2 / sigma^2. `profile` finds several quantities at many SNRs at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from tokenkl._random import seed_of
+from tokenkl._validation import check_choice, check_snr, is_traced, reject
+from tokenkl.codebooks import Codebook, OneHot, PointCodebook, ProductCodebook
+from tokenkl.estimate import Estimate
+from tokenkl.information._montecarlo import Progress, sample_profile, traced_profile
+from tokenkl.information._onehot import onehot_profile
+from tokenkl.information._planar import has_planar_accuracy, planar_error
+from tokenkl.information._product import product_profile
+from tokenkl.information.methods import Exact, Method, MonteCarlo
+from tokenkl.information.profile import Profile
+
+__all__ = [
+    "QUANTITIES",
+    "Exact",
+    "MonteCarlo",
+    "Profile",
+    "accuracy",
+    "conditional_entropy",
+    "error_probability",
+    "mmse",
+    "mutual_information",
+    "profile",
+]
+
+#: Quantity -> unit.
+UNITS = {
+    "accuracy": "",
+    "error_probability": "",
+    "conditional_entropy": "nats",
+    "mutual_information": "nats",
+    "mmse": "squared distance",
+}
+QUANTITIES = tuple(UNITS)
+
+
+def accuracy(
+    codebook: Codebook,
+    snr: Float[Any, " *shape"],
+    *,
+    method: Method | None = None,
+    key: Any = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """Bayes accuracy E max_k p(k | Y): the probability that the best guess of the token is right.
+
+    Args:
+        codebook: any codebook.
+        snr: signal-to-noise ratios alpha^2 / sigma^2, at least 0; the result has their shape.
+        method: `Exact()`, `MonteCarlo(...)`, or None: exact where the structure allows it, and
+            Monte-Carlo otherwise.
+        key: integer seed or JAX key; needed where the method samples.
+        progress: called with (samples done, samples wanted) while sampling.
+
+    Returns:
+        An `Estimate` without unit.
+
+    Raises:
+        ValueError: snr negative or not finite, no key where one is needed, or an exact method for
+            a codebook that has none.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> round(float(tk.accuracy(tk.FSQ((2, 2)), 0.3**2)), 6)
+        0.381795
+    """
+    return _evaluate(codebook, snr, ("accuracy",), method, key, progress)["accuracy"]
+
+
+def error_probability(
+    codebook: Codebook,
+    snr: Float[Any, " *shape"],
+    *,
+    method: Method | None = None,
+    key: Any = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """Bayes error probability 1 - E max_k p(k | Y), without cancellation at low noise.
+
+    Arguments, result and errors as in `accuracy`.
+    """
+    return _evaluate(codebook, snr, ("error_probability",), method, key, progress)[
+        "error_probability"
+    ]
+
+
+def conditional_entropy(
+    codebook: Codebook,
+    snr: Float[Any, " *shape"],
+    *,
+    method: Method | None = None,
+    key: Any = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """H(token | Y) in nats: the floor of the cross-entropy loss at this noise level.
+
+    Arguments, result and errors as in `accuracy`.
+    """
+    return _evaluate(codebook, snr, ("conditional_entropy",), method, key, progress)[
+        "conditional_entropy"
+    ]
+
+
+def mutual_information(
+    codebook: Codebook,
+    snr: Float[Any, " *shape"],
+    *,
+    method: Method | None = None,
+    key: Any = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """I(token; Y) = H(prior) - H(token | Y) in nats, with full relative precision at low SNR.
+
+    Arguments, result and errors as in `accuracy`.
+    """
+    return _evaluate(codebook, snr, ("mutual_information",), method, key, progress)[
+        "mutual_information"
+    ]
+
+
+def mmse(
+    codebook: Codebook,
+    snr: Float[Any, " *shape"],
+    *,
+    method: Method | None = None,
+    key: Any = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """E || e_k - E[e_k | Y] ||^2: the smallest mean squared error of a denoiser.
+
+    In squared units of the codebook's coordinates. Arguments, result and errors as in `accuracy`.
+    """
+    return _evaluate(codebook, snr, ("mmse",), method, key, progress)["mmse"]
+
+
+def profile(
+    codebook: Codebook,
+    snr: Float[Any, " *shape"],
+    quantities: Sequence[str] = QUANTITIES,
+    *,
+    method: Method | None = None,
+    key: Any = None,
+    progress: Progress | None = None,
+) -> Profile:
+    """Several quantities over a grid of SNRs, from one pass.
+
+    Arguments and errors as in `accuracy`; `quantities` is any selection of `QUANTITIES`. Where only
+    some of them have an exact method (accuracy, for planar codebooks), the others are sampled.
+    """
+    for name in quantities:
+        check_choice(name, QUANTITIES, "quantities")
+    if not quantities:
+        reject("quantities", quantities, "at least one of " + ", ".join(QUANTITIES))
+    estimates = _evaluate(codebook, snr, tuple(quantities), method, key, progress)
+    return Profile(codebook.label, codebook.K, codebook.n, np.asarray(snr, dtype=float), estimates)
+
+
+def _evaluate(
+    codebook: Codebook,
+    snr: Any,
+    quantities: tuple[str, ...],
+    method: Method | None,
+    key: Any,
+    progress: Progress | None,
+) -> dict[str, Estimate]:
+    """Choose a method for every quantity, run it, and wrap the numbers."""
+    if not isinstance(codebook, Codebook):
+        reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
+    if method is not None and not isinstance(method, (Exact, MonteCarlo)):
+        reject("method", method, "Exact(), MonteCarlo(...) or None")
+    snr = check_snr(snr)
+    traced = is_traced(snr) or _has_tracers(codebook)
+    shape = snr.shape
+    levels = (jnp if traced else np).reshape(snr, (-1,))
+    out: dict[str, Estimate] = {}
+
+    if not isinstance(method, MonteCarlo):
+        structured = codebook if traced else _on_a_line(codebook)
+        results: dict[str, tuple[Any, Any]] = {}
+        how = ""
+        if isinstance(structured, ProductCodebook) and structured.factorises:
+            results, how = product_profile(structured, levels), "exact, by coordinate"
+        elif isinstance(structured, OneHot) and not traced:
+            results, how = onehot_profile(structured, levels), "exact, one-hot"
+        elif (
+            not traced
+            and has_planar_accuracy(codebook)
+            and {"accuracy", "error_probability"} & set(quantities)
+        ):
+            error, numerical = planar_error(codebook, levels)
+            results = {
+                "error_probability": (error, numerical),
+                "accuracy": (1 - error, numerical + np.finfo(float).eps),
+            }
+            how = "exact, Owen's T over Voronoi edges"
+        for name in quantities:
+            if name in results:
+                value, numerical = (part.reshape(shape) for part in results[name])
+                out[name] = Estimate(
+                    value, 0.0, numerical, method=how, quantity=name, unit=UNITS[name]
+                )
+    missing = tuple(name for name in quantities if name not in out)
+    if not missing:
+        return out
+    if isinstance(method, Exact):
+        reject(
+            "method",
+            f"Exact() for {missing[0]} of {codebook!r}",
+            "MonteCarlo(...) where neither a product prior on a grid, one-hot tokens nor two "
+            "dimensions give an exact formula",
+        )
+    if key is None:
+        reject(
+            "key",
+            "None",
+            f"an integer seed or a JAX key, since {missing[0]} of {codebook!r} has to be sampled",
+        )
+    chosen = method if isinstance(method, MonteCarlo) else MonteCarlo()
+    if traced:
+        values = traced_profile(codebook, levels, chosen, key)
+        for name in missing:
+            value = values[name].reshape(shape)
+            out[name] = Estimate(
+                value, jnp.nan, jnp.nan, method="Monte-Carlo", quantity=name, unit=UNITS[name]
+            )
+        return {name: out[name] for name in quantities}
+    sampled, n_samples = sample_profile(codebook, levels, chosen, key, progress)
+    for name in missing:
+        fields = {k: np.reshape(v, shape) for k, v in sampled[name].items() if k != "sample_range"}
+        out[name] = Estimate(
+            **fields,
+            numerical_error=1e-12 * np.abs(fields["value"]),
+            sample_range=sampled[name]["sample_range"],
+            n_samples=n_samples,
+            method="Monte-Carlo",
+            seed=seed_of(key),
+            quantity=name,
+            unit=UNITS[name],
+            note=_note(fields, chosen),
+        )
+    return {name: out[name] for name in quantities}
+
+
+def _note(fields: dict[str, Any], method: MonteCarlo) -> str:
+    notes = []
+    if not np.all(fields["interval_supported"]):
+        notes.append(
+            "too few informative samples for a central-limit interval at some SNR; the interval "
+            "there is an empirical Bernstein bound"
+        )
+    if method.has_target:
+        target = method.atol + method.rtol * np.abs(fields["value"])
+        if np.any(fields["standard_error"] > target):
+            notes.append("max_samples was reached before the target standard error")
+    return "; ".join(notes)
+
+
+def _has_tracers(codebook: Codebook) -> bool:
+    import jax
+
+    return is_traced(*jax.tree_util.tree_leaves(codebook))
+
+
+def _on_a_line(codebook: Codebook) -> Codebook:
+    """A codebook whose points lie on one line, as a one-dimensional grid; others unchanged."""
+    if not isinstance(codebook, PointCodebook):
+        return codebook
+    points = codebook.points - codebook.points[0]
+    reach = np.abs(points).max()
+    if codebook.K == 1 or reach == 0:
+        return codebook
+    if codebook.n > 1:
+        direction = points[np.argmax((points**2).sum(axis=1))]
+        direction = direction / np.linalg.norm(direction)
+        along = points @ direction
+        if np.abs(points - along[:, None] * direction).max() > 1e-15 * reach:
+            return codebook
+    else:
+        along = points[:, 0]
+    if np.unique(along).size < codebook.K:  # equal points have no thresholds between them
+        return codebook
+    return ProductCodebook([along], [codebook.given_prior], name=codebook.label)

@@ -1,0 +1,316 @@
+"""Exact information for one-hot codebooks, at any K: one-dimensional integrals only.
+
+With Y = h e_k + eps, h = scale sqrt(snr), and l_k = log pi_k (THEORY, statement 3):
+
+- P_e = sum_k pi_k int phi(w - h - l_k/h) [1 - prod_{j != k} Phi(w - l_j/h)] dw.
+- log(1 + R) = int_0^inf (1 - e^(-tau R)) e^(-tau) / tau dtau, applied to the odds R against the
+  true token, gives, with L(v) = E exp(-e^(v + h z)), z ~ N(0, 1), and M = -L',
+      H    = sum_k pi_k int L(v + l_k + h^2) [1 - prod_{j != k} L(v + l_j)] dv,
+      mmse = scale^2 sum_k pi_k int M(v + l_k + h^2) [1 - prod_{j != k} L(v + l_j)] dv.
+
+All integrands are positive and analytic around the real line: the trapezoid rule keeps full
+relative precision. N = 1 - L is computed as the integral of a positive function, never as a
+difference. Tokens with distinct priors are summed through Gauss quadrature rules of the empirical
+law of l, one for each short interval, so that the work does not grow with K.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import special
+
+from tokenkl.codebooks.onehot import OneHot
+from tokenkl.information._immse import information_from_mmse
+
+EPS = np.finfo(float).eps
+TINY = np.finfo(float).tiny
+
+#: Nodes of the Gauss rule that stands for the tokens of one interval of log-priors.
+RULE_SIZE = 14
+#: Step of the trapezoid rules, in noise standard deviations.
+STEP = 1 / 16
+#: Points of the local polynomial interpolation of log N, log L and log M.
+STENCIL = 16
+#: Beyond this h^2 / 4 - 2 log K everything but the accuracy is below the smallest double.
+UNDERFLOW = 750.0
+LOW_SNR = 0.05
+
+
+def onehot_profile(
+    codebook: OneHot, snr: Float[np.ndarray, " s"]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Value and numerical error of every quantity at each SNR (one axis)."""
+    zero = np.zeros_like(snr)
+    prior_entropy = float(codebook.prior_entropy())
+    if codebook.K == 1:
+        names = ("error_probability", "conditional_entropy", "mutual_information", "mmse")
+        return dict.fromkeys(names, (zero, zero)) | {"accuracy": (zero + 1, zero)}
+    scale = float(codebook.scale)
+    log_prior = np.sort(codebook.log_prior)
+    gamma = snr * scale**2
+    entropy_rule = compress(log_prior, 1.0)
+
+    error, accuracy = np.empty_like(snr), np.empty_like(snr)
+    entropy, mmse = np.empty_like(snr), np.empty_like(snr)
+    error_error, entropy_error, mmse_error = np.empty_like(snr), zero.copy(), zero.copy()
+    for index, h in enumerate(np.sqrt(np.maximum(gamma, 1e-290))):
+        error[index], accuracy[index], error_error[index] = _error_probability(log_prior, h)
+        (entropy[index], mmse[index]), (entropy_error[index], mmse_error[index]) = (
+            _entropy_and_mmse(entropy_rule, h, prior_entropy)
+        )
+    information = prior_entropy - entropy
+    information_error = entropy_error + 8 * EPS * prior_entropy
+    low = gamma <= LOW_SNR
+    if low.any():
+
+        def mmse_of(values: np.ndarray) -> np.ndarray:
+            roots = np.sqrt(np.maximum(values, 1e-290))
+            return np.array([_entropy_and_mmse(entropy_rule, h, 1.0)[0][1] for h in roots])
+
+        information[low] = information_from_mmse(mmse_of, gamma[low])
+        information_error[low] = information[low] * (mmse_error[low] / mmse[low] + 32 * EPS)
+    return {
+        "error_probability": (error, error_error),
+        "accuracy": (accuracy, np.minimum(error_error, accuracy) + 16 * EPS * accuracy),
+        "conditional_entropy": (entropy, entropy_error),
+        "mutual_information": (information, information_error),
+        "mmse": (mmse * scale**2, mmse_error * scale**2),
+    }
+
+
+# ---- Tokens of distinct priors ------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """sum_k f(l_k) ~ sum_i count_i f(l_i), for f analytic; log-priors ascending."""
+
+    log_prior: np.ndarray
+    count: np.ndarray
+
+    @property
+    def weight(self) -> np.ndarray:
+        """Total prior probability that each node stands for."""
+        return self.count * np.exp(self.log_prior)
+
+
+def compress(log_prior: Float[np.ndarray, " K"], width: float) -> Rule:
+    """Gauss rules of the empirical law of sorted log-priors, one for each interval of `width`.
+
+    An interval with at most RULE_SIZE distinct values is kept as it is.
+    """
+    # Values that differ by rounding only are one value: a Gauss rule could not tell them apart.
+    edges = np.flatnonzero(np.diff(log_prior) > 8 * EPS * np.maximum(1, -log_prior[1:]))
+    starts = np.concatenate([[0], edges + 1])
+    values = log_prior[starts]
+    counts = np.diff(np.concatenate([starts, [log_prior.size]])).astype(float)
+    interval = np.floor((values - values[0]) / width)
+    nodes, weights = [], []
+    for low, high in _runs(interval):
+        u, c = values[low:high], counts[low:high]
+        if u.size > RULE_SIZE:
+            u, c = _gauss_rule(u, c)
+        nodes.append(u)
+        weights.append(c)
+    return Rule(np.concatenate(nodes), np.concatenate(weights))
+
+
+def _runs(labels: np.ndarray) -> list[tuple[int, int]]:
+    """Start and end of every run of equal labels."""
+    breaks = np.flatnonzero(np.diff(labels)) + 1
+    return list(zip([0, *breaks], [*breaks, labels.size], strict=True))
+
+
+def _gauss_rule(u: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """RULE_SIZE nodes and positive weights, exact for polynomials of degree 2 RULE_SIZE - 1.
+
+    Stieltjes procedure for the recurrence coefficients, then Golub and Welsch (1969).
+    """
+    middle, half = (u[0] + u[-1]) / 2, (u[-1] - u[0]) / 2
+    x = (u - middle) / half
+    total = counts.sum()
+    diagonal, off = np.zeros(RULE_SIZE), np.zeros(RULE_SIZE)
+    previous, current = np.zeros_like(x), np.ones_like(x)
+    norm = total
+    for degree in range(RULE_SIZE):
+        diagonal[degree] = (counts * x * current**2).sum() / norm
+        following = (x - diagonal[degree]) * current - off[degree] * previous
+        new_norm = (counts * following**2).sum()
+        if degree + 1 < RULE_SIZE:
+            off[degree + 1] = new_norm / norm
+        previous, current, norm = current, following, new_norm
+    matrix = np.diag(diagonal) + np.diag(np.sqrt(off[1:]), 1) + np.diag(np.sqrt(off[1:]), -1)
+    nodes, vectors = np.linalg.eigh(matrix)
+    return middle + half * nodes, total * vectors[0] ** 2
+
+
+def _others(terms: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """For every node, the sum of the terms of all tokens but one of that node (last axis).
+
+    Prefix and suffix sums: subtracting a term from the total would lose the small others.
+    """
+    weighted = terms * count
+    zero = np.zeros((*terms.shape[:-1], 1))
+    before = np.concatenate([zero, np.cumsum(weighted, axis=-1)[..., :-1]], axis=-1)
+    after = np.concatenate([zero, np.cumsum(weighted[..., ::-1], axis=-1)[..., :-1]], axis=-1)
+    return before + after[..., ::-1] + (count - 1) * terms
+
+
+# ---- Accuracy -----------------------------------------------------------------------------------
+
+
+def _error_probability(log_prior: np.ndarray, h: float) -> tuple[float, float, float]:
+    """Error probability, accuracy, and the numerical error of the first."""
+    top = log_prior[-1]
+    # A token this far below the most probable one is never decided on: all its weight is error.
+    hopeless = np.searchsorted(log_prior, top - 40 * h)
+    lost = np.exp(log_prior[:hopeless]).sum()
+    rule = compress(log_prior[hopeless:], min(1.0, h))
+    shift = (rule.log_prior - top) / h  # noise units
+    low = h + shift - MARGIN_W - np.maximum(0, (h + shift) / 2)
+    # Even, so that two interleaved grids tell the error.
+    steps = 2 * math.ceil((h + MARGIN_W - low.min()) / STEP / 2)
+    w = low.min() + STEP * np.arange(steps)[:, None]
+    argument = w - shift
+    log_cdf = np.where(
+        argument > -1,
+        np.log1p(-special.ndtr(-np.maximum(argument, -1))),
+        special.log_ndtr(np.minimum(argument, -1)),
+    )
+    log_correct = _others(log_cdf, rule.count)
+    missed = -np.expm1(log_correct)
+    density = np.exp(-((argument - h) ** 2) / 2) / math.sqrt(2 * math.pi)
+    halves = _halves(density * rule.weight * missed)
+    error = STEP * halves.sum() + lost
+    # Where errors are the rule, accuracy is summed for itself.
+    accuracy = 1 - error
+    if accuracy < 0.5:
+        accuracy = STEP * (density * rule.weight * np.exp(log_correct)).sum()
+    gap = 2 * abs(halves[0] - halves[1]) / max(halves.sum(), TINY)
+    exponent = abs(math.log(max(error, TINY)))
+    relative = min(gap, 16 * gap**2) + EPS * (64 + 8 * exponent)
+    return error, accuracy, error * relative + TINY
+
+
+MARGIN_W = 10.0
+
+
+def _halves(values: np.ndarray) -> np.ndarray:
+    """Sums over the even and the odd nodes (first axis)."""
+    return np.array([values[0::2].sum(), values[1::2].sum()])
+
+
+# ---- Entropy and MMSE -----------------------------------------------------------------------
+
+
+def _entropy_and_mmse(
+    rule: Rule, h: float, prior_entropy: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Entropy and MMSE (unit scale) at one h, and their numerical errors."""
+    total = rule.count.sum()
+    if h**2 / 4 - 2 * math.log(total) > UNDERFLOW:
+        return (0.0, 0.0), (TINY, TINY)
+    step = max(1 / 8, h * STEP)
+    low = -(h**2) / 2 - 45 - math.log(total) - min(h**2 / 4, 9 * h)
+    high = -(h**2) / 2 + 9 * h + 5
+    top, bottom = rule.log_prior[-1], rule.log_prior[0]
+    steps = 2 * math.ceil((high - bottom - low + top) / step / 2)
+    v = low - top + step * np.arange(steps)[:, None]
+    argument = v + rule.log_prior
+    log_n, log_l, log_m = smoothed_gumbel(h, low, high + h**2)
+    with np.errstate(over="ignore"):
+        n = np.exp(log_n(argument))
+    # log L from N where N is small, from itself elsewhere; floored where L is zero anyway.
+    log_survival = np.where(n < 0.5, np.log1p(-np.minimum(n, 0.5)), log_l(argument))
+    missed = -np.expm1(np.maximum(_others(log_survival, rule.count), -800.0))
+    values, errors = [], []
+    for table in (log_l, log_m):
+        integrand = np.exp(table(argument + h**2)) * rule.weight * missed
+        halves = step * _halves(integrand)
+        value = halves.sum()
+        gap = 2 * abs(halves[0] - halves[1]) / max(value, TINY)
+        exponent = abs(math.log(max(value, TINY)))
+        values.append(value)
+        errors.append(value * (min(gap, 16 * gap**2) + EPS * (256 + 8 * exponent)) + TINY)
+    return (values[0], values[1]), (errors[0], errors[1])
+
+
+def smoothed_gumbel(
+    h: float, low: float, high: float
+) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Callable[[Any], Any]]:
+    """log N, log L and log M on [low, high] as functions; linear or floored beyond.
+
+    L(v) = E exp(-e^(v + h z)), N = 1 - L, M = -L'.
+    """
+    step = max(1 / 16, h * STEP)
+    count = math.ceil((high - low) / step) + 1 + STENCIL
+    start = low - step * STENCIL / 2
+    if h <= 1:
+        # Trapezoid rule in z for every v: exp(-e^v) varies on the scale 1, h z on the scale h.
+        offsets = h * np.arange(-12, 12.01, 0.2)
+        kernel = np.exp(-((offsets / h) ** 2) / 2) * 0.2 / math.sqrt(2 * math.pi)
+        t = start + step * np.arange(count)[:, None] + offsets
+        tables = [np.einsum("ij,j->i", column, kernel) for column in _gumbel(t)]
+    else:
+        # The same in t = v + h z on one fine grid for all v, so that it is a discrete convolution.
+        ratio = math.ceil(step / min(1 / 8, h / 8))
+        fine = step / ratio
+        # Reaches over the peaks of both N (z = -v / h up to h/2 + 9) and L.
+        reach = math.ceil(h * (h / 2 + 26) / fine)
+        offsets = fine * np.arange(-reach, reach + 1)
+        kernel = np.exp(-((offsets / h) ** 2) / 2) * (fine / h) / math.sqrt(2 * math.pi)
+        t = start + fine * np.arange(-reach, (count - 1) * ratio + reach + 1)
+        # einsum on a view: no copy of the overlapping windows, and no threads for small work.
+        tables = [
+            np.einsum("ij,j->i", sliding_window_view(column, kernel.size)[::ratio], kernel)
+            for column in _gumbel(t)
+        ]
+    log_n, log_l, log_m = (
+        _interpolant(np.log(np.maximum(table, 1e-320)), start, step) for table in tables
+    )
+    return log_n, log_l, log_m
+
+
+def _gumbel(t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """1 - exp(-e^t), exp(-e^t) and e^t exp(-e^t)."""
+    rate = np.exp(np.minimum(t, 700.0))
+    survival = np.exp(-rate)
+    return -np.expm1(-rate), survival, rate * survival
+
+
+def _interpolant(table: np.ndarray, start: float, step: float) -> Callable[[Any], Any]:
+    """Local polynomial interpolation on an even grid, linear continuation outside of it."""
+    half = STENCIL // 2
+    # Barycentric weights of equispaced nodes are binomial coefficients with alternating signs.
+    signs = np.array([(-1.0) ** k * math.comb(STENCIL - 1, k) for k in range(STENCIL)])
+    first, last = half - 1, table.size - half - 1
+    edge_slopes = (
+        (table[first + 1] - table[first]) / step,
+        (table[last] - table[last - 1]) / step,
+    )
+
+    def evaluate(x: np.ndarray) -> np.ndarray:
+        position = (x - start) / step
+        inside = np.clip(position, first, last)
+        base = np.minimum(np.floor(inside).astype(int), last - 1)
+        fraction = inside - base
+        on_node = fraction == 0
+        numerator, denominator = np.zeros_like(fraction), np.zeros_like(fraction)
+        for k in range(STENCIL):
+            distance = fraction - (k - half + 1)
+            weight = signs[k] / np.where(distance == 0, 1.0, distance)
+            numerator += weight * table[base + k - half + 1]
+            denominator += weight
+        value = np.where(on_node, table[base], numerator / denominator)
+        over = np.maximum(position - last, 0) * edge_slopes[1] * step
+        under = np.maximum(first - position, 0) * edge_slopes[0] * step
+        return value + over - under
+
+    return evaluate

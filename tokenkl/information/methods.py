@@ -1,0 +1,57 @@
+"""How a quantity is to be found: the `method` argument of every estimator."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tokenkl._validation import check_count, check_positive, reject
+
+
+@dataclasses.dataclass(frozen=True)
+class Exact:
+    """Closed forms and spectrally accurate quadrature; refused where the structure has none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MonteCarlo:
+    """Averages over simulated observations, for any codebook.
+
+    Either a fixed `n_samples`, or targets: sampling goes on until the standard error of every
+    quantity at every SNR is at most ``atol + rtol * |value|``, or `max_samples` is reached (the
+    estimate's note then says so). With neither, 16384 samples.
+
+    Args:
+        n_samples: independent samples, at least 2.
+        rtol: target standard error relative to the value.
+        atol: target standard error in the units of the quantity.
+        max_samples: where to stop when the targets are out of reach.
+        memory: bytes that one block of work may take, about.
+
+    Raises:
+        ValueError: a number out of its range, or both a sample count and a target.
+    """
+
+    n_samples: int | None = None
+    rtol: float = 0.0
+    atol: float = 0.0
+    max_samples: int = 10**7
+    memory: int = 2**27
+
+    def __post_init__(self) -> None:
+        if self.n_samples is not None:
+            check_count(self.n_samples, "n_samples", 2)
+        check_count(self.max_samples, "max_samples", 2)
+        check_count(self.memory, "memory", 2**16)
+        for name in ("rtol", "atol"):
+            if getattr(self, name) != 0:
+                check_positive(getattr(self, name), name)
+        if self.n_samples is not None and self.has_target:
+            reject("n_samples", self.n_samples, "None where rtol or atol sets the sample size")
+
+    @property
+    def has_target(self) -> bool:
+        """Whether a standard error, not a sample count, says when to stop."""
+        return self.rtol > 0 or self.atol > 0
+
+
+Method = Exact | MonteCarlo
