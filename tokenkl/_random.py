@@ -33,3 +33,12 @@ def generator(key: Any, *stream: int) -> np.random.Generator:
 def seed_of(key: Any) -> int | None:
     """The integer seed, for the record in an `Estimate`; None for a JAX key."""
     return int(key) if isinstance(key, (int, np.integer)) else None
+
+
+def draw_ids(rng: np.random.Generator, prior: np.ndarray | None, K: int, size: int) -> np.ndarray:
+    """Token ids from a prior over K tokens; None stands for equal probabilities."""
+    if prior is None:
+        return rng.integers(K, size=size)
+    edges = np.cumsum(prior)
+    ids = np.searchsorted(edges, edges[-1] * rng.random(size), side="right")
+    return np.minimum(ids, K - 1)  # rng.random times the last edge may round up to it

@@ -44,8 +44,10 @@ def as_float_array(name: str, value: Any, *, ndim: int | None = None) -> Any:
         return value
     try:
         array = np.asarray(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RuntimeError):  # RuntimeError: a torch tensor with a gradient
         array = np.asarray(None)
+    if array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+        array = array.astype(np.float64)  # NumPy does not count these among its own floats
     if array.dtype.kind not in "fiub":
         reject(name, value, "an array of real numbers")
     array = np.array(array, dtype=np.float64)
@@ -114,7 +116,8 @@ def check_prior(prior: Any, K: int, name: str = "prior") -> Any:
     total = math.fsum(array)
     if abs(total - 1) > PRIOR_SUM_TOLERANCE:
         reject(name, f"a sum of {total:.9g}", "a probability vector that sums to 1")
-    return array / total
+    # What was normalised before is left alone bit for bit, so that files and copies are exact.
+    return array if abs(total - 1) <= np.finfo(float).eps else array / total
 
 
 def check_levels(levels: Any, name: str = "levels") -> tuple[int, ...]:
@@ -129,6 +132,8 @@ def check_levels(levels: Any, name: str = "levels") -> tuple[int, ...]:
         reject(name, levels, "a sequence with at least one coordinate")
     for value in values:
         check_count(value, f"every entry of {name}")
+        if value > MAX_ELEMENTS:
+            reject(f"every entry of {name}", value, f"at most {MAX_ELEMENTS}")
     return tuple(int(value) for value in values)
 
 
@@ -157,6 +162,8 @@ def check_ids(ids: Any, K: int, name: str = "ids") -> np.ndarray:
             reject(name, ids, f"whole numbers from 0 to {K - 1}")
         if array.size and not (np.isfinite(array).all() and (array == np.round(array)).all()):
             reject(name, ids, f"whole numbers from 0 to {K - 1}")
+        if array.size and np.abs(array).max() >= 2.0**63:
+            reject(name, float(np.abs(array).max()), f"whole numbers from 0 to {K - 1}")
         array = array.astype(np.int64)
     if array.size and (array.min() < 0 or array.max() >= K):
         bad = int(array.min() if array.min() < 0 else array.max())

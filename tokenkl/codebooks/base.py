@@ -104,9 +104,16 @@ class Codebook(eqx.Module):
 
 
 def entropy(log_prior: Any) -> Any:
-    """Entropy in nats of the law with these log-probabilities."""
+    """Entropy in nats of the law with these log-probabilities, up to a common constant.
+
+    Summed relative to the most probable token, so that a nearly certain law keeps its digits.
+    """
     xp = jnp if is_traced(log_prior) else np
-    return -xp.sum(xp.exp(log_prior) * log_prior)
+    best = xp.argmax(log_prior)
+    below = log_prior[best] - log_prior
+    odds = xp.where(xp.arange(log_prior.shape[0]) == best, 0.0, xp.exp(-below))
+    others = xp.sum(odds)
+    return xp.log1p(others) + xp.sum(odds * below) / (1 + others)
 
 
 class PointCodebook(Codebook):

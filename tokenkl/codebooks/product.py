@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._validation import (
+    as_float_array,
     check_choice,
     check_ids,
     check_levels,
@@ -79,7 +80,8 @@ class ProductCodebook(Codebook):
                 )[:, 0]
             )
         self.levels = tuple(columns)
-        self.order = check_choice(order, ("C", "F"), "order")
+        check_choice(order, ("C", "F"), "order")
+        self.order = order
         self.name = name
         if priors is not None and prior is not None:
             reject(
@@ -99,9 +101,13 @@ class ProductCodebook(Codebook):
         joint = None
         if prior is not None:
             joint = check_prior(prior, math.prod(self.shape))
-            marginals = None if is_traced(joint) else self._factorise(joint)
+            # Equal priors are looked for first: sums over a large grid would blur the equality.
+            if is_equal(joint):
+                joint = None
+            marginals = None if joint is None or is_traced(joint) else self._factorise(joint)
             if marginals is not None:
-                self.priors, joint = marginals, None
+                self.priors = tuple(check_prior(one, one.size) for one in marginals)
+                joint = None
         self.joint_prior = joint
 
     def _factorise(self, joint: np.ndarray) -> tuple[np.ndarray, ...] | None:
@@ -148,25 +154,30 @@ class ProductCodebook(Codebook):
         Raises:
             ValueError: an id is not in 0 .. K - 1.
         """
-        digits = np.unravel_index(check_ids(ids, self.K), self.shape, order=self.order)
-        return np.stack(digits, axis=-1)
+        return digits_of(check_ids(ids, self.K), self.shape, self.order)
 
     def from_digits(self, digits: Int[Any, "*batch n"]) -> Int[np.ndarray, " *batch"]:
         """The token ids with these level indices; the inverse of `to_digits`.
 
         Raises:
-            ValueError: wrong number of coordinates, or a digit outside its coordinate's levels.
+            ValueError: wrong number of coordinates, a digit outside its coordinate's levels, or
+                more than 2**63 tokens.
         """
         digits = np.asarray(digits)
         if digits.ndim == 0 or digits.shape[-1] != self.n:
             reject(
                 "digits", f"shape {digits.shape}", f"an array whose last axis has length {self.n}"
             )
-        columns = tuple(
+        if self.K > 2**63:
+            reject("K", f"{self.K:,}", "at most 2**63 for the ids to be 64-bit integers")
+        columns = [
             check_ids(digits[..., axis], size, f"digits[..., {axis}]")
             for axis, size in enumerate(self.shape)
-        )
-        return np.ravel_multi_index(columns, self.shape, order=self.order)
+        ]
+        ids = np.zeros(digits.shape[:-1], dtype=np.int64)
+        for axis in range(self.n) if self.order == "C" else reversed(range(self.n)):
+            ids = ids * self.shape[axis] + columns[axis]
+        return ids
 
     def points_at(self, ids: Int[Any, " *batch"]) -> Float[Any, "*batch n"]:
         digits = self.to_digits(ids)
@@ -178,9 +189,9 @@ class ProductCodebook(Codebook):
         """Ids of the tokens nearest to these points, exactly, one coordinate at a time.
 
         Raises:
-            ValueError: the last axis of x does not have length n.
+            ValueError: the last axis of x does not have length n, or x is not finite.
         """
-        x = np.asarray(x, dtype=np.float64)
+        x = as_float_array("x", x)
         if x.ndim == 0 or x.shape[-1] != self.n:
             reject("x", f"shape {x.shape}", f"an array whose last axis has length {self.n}")
         digits = np.empty(x.shape, dtype=np.int64)
@@ -199,15 +210,30 @@ class ProductCodebook(Codebook):
         if self.joint_prior is not None:
             return log_of(self.joint_prior, self.K)
         xp = jnp if is_traced(*self.priors) else np
-        total = xp.zeros(())
+        total = xp.zeros(1)
         for axis in range(self.n):
-            total = total[..., None] + self.coordinate_log_prior(axis)
-        return total.T.ravel() if self.order == "F" else total.ravel()
+            part = self.coordinate_log_prior(axis)
+            if self.order == "C":
+                total = (total[:, None] + part).ravel()
+            else:
+                total = (part[:, None] + total).ravel()
+        return total
 
     def prior_entropy(self) -> Any:
         if self.joint_prior is not None:
             return entropy(self._log_prior())
         return sum(entropy(self.coordinate_log_prior(axis)) for axis in range(self.n))
+
+
+def digits_of(
+    ids: Int[np.ndarray, " *batch"], shape: Sequence[int], order: Order = "C"
+) -> Int[np.ndarray, "*batch n"]:
+    """`np.unravel_index` without its limits on the number of axes and on the size of the grid."""
+    digits = np.empty((*ids.shape, len(shape)), dtype=np.int64)
+    axes = range(len(shape))
+    for axis in reversed(axes) if order == "C" else axes:
+        ids, digits[..., axis] = np.divmod(ids, shape[axis])
+    return digits
 
 
 def power_notation(shape: Sequence[int]) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from tokenkl._validation import check_ids, check_points, check_prior, is_traced, reject
 from tokenkl.codebooks.base import Codebook, entropy, is_equal, log_of
+from tokenkl.codebooks.product import digits_of
 
 
 class ResidualCodebook(Codebook):
@@ -80,11 +81,11 @@ class ResidualCodebook(Codebook):
         return is_equal(self.given_prior)
 
     def points_at(self, ids: Int[Any, " *batch"]) -> Float[Any, "*batch n"]:
-        digits = np.unravel_index(check_ids(ids, self.K), self.shape)
+        digits = digits_of(check_ids(ids, self.K), self.shape)
         xp = jnp if is_traced(*self.stages) else np
-        total = xp.zeros((*np.shape(ids), self.n))
-        for stage, digit in zip(self.stages, digits, strict=True):
-            total = total + stage[digit]
+        total = xp.zeros((*digits.shape[:-1], self.n))
+        for index, stage in enumerate(self.stages):
+            total = total + stage[digits[..., index]]
         return total
 
     def _log_prior(self) -> Float[Any, " K"]:

@@ -27,7 +27,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import special
 
 from tokenkl.codebooks.onehot import OneHot
-from tokenkl.information._immse import information_from_mmse
+from tokenkl.information._immse import mutual_information
 
 EPS = np.finfo(float).eps
 TINY = np.finfo(float).tiny
@@ -40,7 +40,6 @@ STEP = 1 / 16
 STENCIL = 16
 #: Beyond this h^2 / 4 - 2 log K everything but the accuracy is below the smallest double.
 UNDERFLOW = 750.0
-LOW_SNR = 0.05
 
 
 def onehot_profile(
@@ -63,24 +62,22 @@ def onehot_profile(
     for index, h in enumerate(np.sqrt(np.maximum(gamma, 1e-290))):
         error[index], accuracy[index], error_error[index] = _error_probability(log_prior, h)
         (entropy[index], mmse[index]), (entropy_error[index], mmse_error[index]) = (
-            _entropy_and_mmse(entropy_rule, h, prior_entropy)
+            _entropy_and_mmse(entropy_rule, h)
         )
-    information = prior_entropy - entropy
-    information_error = entropy_error + 8 * EPS * prior_entropy
-    low = gamma <= LOW_SNR
-    if low.any():
 
-        def mmse_of(values: np.ndarray) -> np.ndarray:
-            roots = np.sqrt(np.maximum(values, 1e-290))
-            return np.array([_entropy_and_mmse(entropy_rule, h, 1.0)[0][1] for h in roots])
+    def mmse_at(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        roots = np.sqrt(np.maximum(values, 1e-290))
+        pairs = [_entropy_and_mmse(entropy_rule, h) for h in roots]
+        return np.array([v[1] for v, _ in pairs]), np.array([e[1] for _, e in pairs])
 
-        information[low] = information_from_mmse(mmse_of, gamma[low])
-        information_error[low] = information[low] * (mmse_error[low] / mmse[low] + 32 * EPS)
+    information = mutual_information(
+        gamma, prior_entropy, entropy, entropy_error, mmse_at, math.sqrt(2)
+    )
     return {
         "error_probability": (error, error_error),
         "accuracy": (accuracy, np.minimum(error_error, accuracy) + 16 * EPS * accuracy),
         "conditional_entropy": (entropy, entropy_error),
-        "mutual_information": (information, information_error),
+        "mutual_information": information,
         "mmse": (mmse * scale**2, mmse_error * scale**2),
     }
 
@@ -210,9 +207,7 @@ def _halves(values: np.ndarray) -> np.ndarray:
 # ---- Entropy and MMSE -----------------------------------------------------------------------
 
 
-def _entropy_and_mmse(
-    rule: Rule, h: float, prior_entropy: float
-) -> tuple[tuple[float, float], tuple[float, float]]:
+def _entropy_and_mmse(rule: Rule, h: float) -> tuple[tuple[float, float], tuple[float, float]]:
     """Entropy and MMSE (unit scale) at one h, and their numerical errors."""
     total = rule.count.sum()
     if h**2 / 4 - 2 * math.log(total) > UNDERFLOW:

@@ -27,8 +27,9 @@ from jaxtyping import Float
 from scipy import special
 
 from tokenkl._validation import is_traced
+from tokenkl.codebooks.base import entropy as entropy_of
 from tokenkl.codebooks.product import ProductCodebook
-from tokenkl.information._immse import information_from_mmse
+from tokenkl.information._immse import mutual_information
 
 EPS = np.finfo(float).eps
 
@@ -43,8 +44,6 @@ RESOLVED = 40.0
 ODDS_WIDTH = 170.0
 #: Largest number of array elements in one block of work (16 MiB of float64).
 BLOCK = 2**21
-#: snr * diameter^2 up to which mutual information comes from the integral of the MMSE.
-LOW_SNR = 0.1
 #: Nodes of the fixed grid that is used while JAX traces.
 TRACED_NODES = 4096
 
@@ -117,25 +116,22 @@ def scalar_profile(
     entropy, mmse, entropy_error, mmse_error = _entropy_and_mmse(levels, log_prior, h, widest_gap)
 
     diameter = levels[-1] - levels[0]
-    prior_entropy = -np.sum(np.exp(log_prior) * log_prior)
-    information = prior_entropy - entropy
-    information_error = entropy_error + 8 * EPS * prior_entropy
-    low = snr * diameter**2 <= LOW_SNR
-    if low.any():
 
-        def mmse_of(gamma: np.ndarray) -> np.ndarray:
-            root = np.sqrt(np.maximum(gamma, 1e-290))
-            gaps = np.full_like(root, diameter)
-            return _entropy_and_mmse(levels, log_prior, root, gaps)[1]
+    def mmse_at(gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        root = np.sqrt(np.maximum(gamma, 1e-290))
+        _, value, _, error = _entropy_and_mmse(
+            levels, log_prior, root, np.full_like(root, diameter)
+        )
+        return value, error
 
-        information[low] = information_from_mmse(mmse_of, snr[low])
-        relative = mmse_error[low] / mmse[low] + 32 * EPS
-        information_error[low] = information[low] * relative
+    information = mutual_information(
+        snr, entropy_of(log_prior), entropy, entropy_error, mmse_at, diameter
+    )
     return {
         "error_probability": (error, _tail_rounding(error)),
         "accuracy": (accuracy, np.minimum(16 * EPS, 64 * EPS * accuracy)),
         "conditional_entropy": (entropy, entropy_error),
-        "mutual_information": (information, information_error),
+        "mutual_information": information,
         "mmse": (mmse, mmse_error),
     }
 
@@ -304,7 +300,7 @@ def _traced_scalar_profile(levels: Any, log_prior: Any, snr: Any) -> dict[str, t
         entropy, mmse = jax.vmap(
             lambda root: _trapezoid(jnp, levels, log_prior, root[None], TRACED_NODES)[:, 0]
         )(h).T
-    prior_entropy = -jnp.sum(jnp.exp(log_prior) * log_prior)
+    prior_entropy = entropy_of(log_prior)
     return {
         "error_probability": (error, nan),
         "accuracy": (1 - error, nan),

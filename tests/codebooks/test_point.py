@@ -1,0 +1,60 @@
+"""`PointCodebook` and what every codebook shares."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tokenkl.codebooks import PointCodebook
+
+
+def test_fields():
+    cb = PointCodebook([[0, 1], [2, 3], [4, 5]], name="three")
+    assert (cb.K, cb.n, cb.label) == (3, 2, "three")
+    assert cb.points.dtype == np.float64
+    assert cb.has_equal_priors
+    np.testing.assert_allclose(cb.prior, np.full(3, 1 / 3), rtol=1e-15)
+    assert cb.prior_entropy() == pytest.approx(np.log(3))
+    assert repr(cb) == "<PointCodebook three: K = 3, n = 2, equal priors>"
+    assert cb.points_at([[2], [0]]).tolist() == [[[4, 5]], [[0, 1]]]
+
+
+def test_prior():
+    cb = PointCodebook([[0.0], [1.0]], [0.25, 0.75])
+    assert not cb.has_equal_priors
+    assert "unequal priors" in repr(cb)
+    np.testing.assert_allclose(cb.prior, [0.25, 0.75], rtol=1e-15)
+    assert cb.prior_entropy() == pytest.approx(-(0.25 * np.log(0.25) + 0.75 * np.log(0.75)))
+    assert PointCodebook([[0.0], [1.0]], [0.5, 0.5]).has_equal_priors
+
+
+def test_the_codebook_keeps_its_own_copy():
+    points = np.eye(2)
+    cb = PointCodebook(points)
+    points[0, 0] = 9
+    assert cb.points[0, 0] == 1
+
+
+def test_duplicates_only_when_allowed():
+    with pytest.raises(ValueError, match="rows 0 and 2 that are equal"):
+        PointCodebook([[0.0, 0.0], [1.0, 0.0], [-0.0, 0.0]])
+    assert PointCodebook([[0.0], [0.0]], allow_duplicates=True).K == 2
+
+
+def test_it_is_a_pytree_that_jax_can_differentiate():
+    prior = np.array([0.3, 0.7])
+
+    def spread(points):
+        cb = PointCodebook(points, prior)
+        return jnp.sum(cb.points_at([0]) * cb.points_at([1]))
+
+    points = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_allclose(jax.grad(spread)(points), [[3, 4], [1, 2]])
+
+
+@pytest.mark.parametrize(
+    "points", [[], [[]], [1.0, 2.0], np.zeros((0, 3)), [[np.nan]], [["a"]], [[1j]], None]
+)
+def test_bad_points_are_refused(points):
+    with pytest.raises(ValueError, match="points must be"):
+        PointCodebook(points)

@@ -1,0 +1,192 @@
+"""Grids: ids and digits, published conventions, laziness, joint priors, nearest tokens."""
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from tokenkl.codebooks import FSQ, ProductCodebook
+from tokenkl.codebooks.product import rounding_levels, symmetric_levels
+
+ORDERS = ("C", "F")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("levels", [(3,), (2, 3, 4), (8, 5, 5, 5), (1, 3, 1)])
+def test_digits_agree_with_numpy_and_invert(levels, order):
+    cb = FSQ(levels, order=order)
+    ids = np.arange(cb.K)
+    digits = cb.to_digits(ids)
+    np.testing.assert_array_equal(
+        digits, np.stack(np.unravel_index(ids, levels, order=order), axis=-1)
+    )
+    np.testing.assert_array_equal(cb.from_digits(digits), ids)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("levels", [(17,) * 6, (3,) * 39, (2,) * 62, (1,) * 70 + (5,) * 20])
+def test_digits_invert_on_grids_that_fit_in_no_memory(levels, order):
+    cb = FSQ(levels, order=order)
+    ids = np.random.default_rng(0).integers(cb.K, size=(7, 50))
+    assert cb.from_digits(cb.to_digits(ids)).tolist() == ids.tolist()
+    assert cb.to_digits(cb.K - 1).tolist() == [count - 1 for count in levels]
+
+
+def test_more_tokens_than_64_bit_integers():
+    cb = FSQ((10,) * 40)
+    assert cb.K == 10**40
+    assert cb.to_digits(1234).tolist() == [0] * 36 + [1, 2, 3, 4]
+    assert cb.points_at([0]).tolist() == [[-1.0] * 40]
+    with pytest.raises(ValueError, match="64-bit"):
+        cb.from_digits(np.zeros(40, int))
+
+
+def test_order_says_which_coordinate_is_fastest():
+    assert FSQ((2, 3)).to_digits(1).tolist() == [0, 1]
+    assert FSQ((2, 3), order="F").to_digits(1).tolist() == [1, 0]
+
+
+def test_grids_by_name():
+    assert symmetric_levels(4).tolist() == [-1, -1 / 3, 1 / 3, 1]
+    assert symmetric_levels(1).tolist() == [0]
+    assert rounding_levels(4).tolist() == [-1, -0.5, 0, 0.5]
+    assert rounding_levels(2).tolist() == [-1, 0]
+    assert rounding_levels(1).tolist() == [0]
+    for count in (3, 5, 17):
+        np.testing.assert_array_equal(rounding_levels(count), symmetric_levels(count))
+    for count in range(1, 40):
+        np.testing.assert_array_equal(symmetric_levels(count), -symmetric_levels(count)[::-1])
+    assert FSQ((4,), grid="rounding").points[:, 0].tolist() == [-1, -0.5, 0, 0.5]
+    with pytest.raises(ValueError, match="grid must be one of 'symmetric', 'rounding'"):
+        FSQ((4,), grid="centred")
+
+
+@pytest.mark.parametrize("levels", [(8, 5, 5, 5), (3,) * 8, (8, 8, 8, 6, 5), (2, 2), (7, 5, 5, 5, 5)])
+@pytest.mark.parametrize("grid", ["symmetric", "rounding"])
+def test_same_codebook_as_vector_quantize_pytorch(levels, grid):
+    torch = pytest.importorskip("torch")
+    library = pytest.importorskip("vector_quantize_pytorch")
+    if grid == "rounding" and 2 in levels:
+        with pytest.raises(AssertionError, match="preserve_symmetry"):
+            library.FSQ(list(levels))
+        return
+    theirs = library.FSQ(list(levels), preserve_symmetry=grid == "symmetric")
+    ours = FSQ(levels, grid=grid, order="F")
+    implicit = theirs.implicit_codebook.double().numpy()
+    assert ours.K == implicit.shape[0]
+    np.testing.assert_allclose(ours.points, implicit, rtol=0, atol=3e-7)  # theirs is float32
+    ids = torch.arange(0, ours.K, 7)
+    codes = theirs.indices_to_codes(ids[None])[0].double().numpy()
+    np.testing.assert_allclose(ours.points_at(ids.numpy()), codes, rtol=0, atol=3e-7)
+    back = theirs.codes_to_indices(torch.tensor(ours.points, dtype=torch.float32)).numpy()
+    np.testing.assert_array_equal(back, np.arange(ours.K))
+    np.testing.assert_array_equal(ours.nearest(implicit), np.arange(ours.K))
+
+
+def test_a_big_grid_costs_nothing_until_points_are_asked_for():
+    tracemalloc.start()
+    cb = FSQ((17,) * 6)
+    facts = cb.K, cb.n, cb.has_equal_priors, cb.prior_entropy(), repr(cb)
+    cb.points_at([0, 5, 24_137_568])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+    assert facts[:3] == (24_137_569, 6, True)
+    assert facts[3] == pytest.approx(6 * np.log(17), rel=1e-14)
+    assert "FSQ 17^6" in facts[4]
+    with pytest.raises(ValueError, match=r"points must be at most .* points_at\(ids\)"):
+        cb.points  # noqa: B018
+    with pytest.raises(ValueError, match="log_prior must be at most"):
+        FSQ((17,) * 8).log_prior  # noqa: B018
+    assert FSQ((3, 3)).materialise(18).shape == (9, 2)
+    with pytest.raises(ValueError, match="points"):
+        FSQ((3, 3)).materialise(17)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_points_run_through_the_grid_in_the_order_of_the_ids(order):
+    cb = ProductCodebook([[0.0, 1.0], [5.0, 7.0, 6.0]], order=order)
+    expected = list(itertools.product([0.0, 1.0], [5.0, 7.0, 6.0]))
+    if order == "F":
+        expected = [(a, b) for b in [5.0, 7.0, 6.0] for a in [0.0, 1.0]]
+    assert cb.points.tolist() == [list(point) for point in expected]
+    assert cb.points_at(4).tolist() == list(expected[4])
+    assert cb.points_at(np.array([[0], [5]])).shape == (2, 1, 2)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_joint_prior_that_factorises_is_stored_as_factors(order):
+    rng = np.random.default_rng(1)
+    factors = [rng.dirichlet(np.ones(size)) for size in (2, 3, 4)]
+    whole = ProductCodebook([np.arange(size) for size in (2, 3, 4)], factors, order=order)
+    joint = np.einsum("i,j,k->ijk", *factors).ravel(order=order)
+    np.testing.assert_allclose(whole.prior, joint, rtol=1e-14)
+    cb = FSQ((2, 3, 4), joint, order=order)
+    assert cb.factorises
+    assert not cb.has_equal_priors
+    for found, factor in zip(cb.priors, factors, strict=True):
+        np.testing.assert_allclose(found, factor, rtol=1e-14)
+    np.testing.assert_allclose(cb.prior, joint, rtol=1e-14)
+    assert cb.prior_entropy() == pytest.approx(-np.sum(joint * np.log(joint)), rel=1e-13)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_joint_prior_that_does_not_factorise_is_kept_whole(order):
+    joint = np.random.default_rng(2).dirichlet(np.ones(24))
+    cb = FSQ((2, 3, 4), joint, order=order)
+    assert not cb.factorises
+    np.testing.assert_allclose(cb.prior, joint, rtol=1e-15)
+    assert cb.prior_entropy() == pytest.approx(-np.sum(joint * np.log(joint)), rel=1e-13)
+
+
+@pytest.mark.parametrize("levels", [(17,) * 5, (2,) * 20])
+def test_equal_and_product_priors_on_large_grids_are_recognised(levels):
+    K = int(np.prod(levels))
+    assert FSQ(levels, np.full(K, 1 / K)).has_equal_priors
+    rng = np.random.default_rng(3)
+    joint = np.ones(1)
+    for size in levels:
+        joint = np.multiply.outer(joint, rng.dirichlet(np.ones(size))).ravel()
+    assert FSQ(levels, joint).factorises
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_nearest_agrees_with_brute_force(order):
+    cb = ProductCodebook([[3.0, -1.0, 0.5], [2.0], [0.0, 9.0, 4.0, 1.0]], order=order)
+    x = np.random.default_rng(4).normal(2, 4, size=(11, 20, 3))
+    brute = np.linalg.norm(x[..., None, :] - cb.points, axis=-1).argmin(axis=-1)
+    np.testing.assert_array_equal(cb.nearest(x), brute)
+    np.testing.assert_array_equal(cb.nearest(cb.points), np.arange(cb.K))
+    for bad in (np.zeros((4, 2)), 0.0, [[np.nan, 0, 0]]):
+        with pytest.raises(ValueError, match="x must be"):
+            cb.nearest(bad)
+
+
+def test_labels():
+    assert FSQ((3,) * 8).label == "FSQ 3^8"
+    assert FSQ((8, 5, 5, 5)).label == "FSQ 8x5x5x5"
+    assert ProductCodebook([[0, 1], [0, 1]]).label == "grid 2^2"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ProductCodebook([]), "levels"),
+        (lambda: ProductCodebook(np.zeros((2, 2))), "levels"),
+        (lambda: ProductCodebook([[0.0, 0.0]]), r"levels\[0\] must be distinct"),
+        (lambda: ProductCodebook([[0.0, np.inf]]), r"levels\[0\] must be finite"),
+        (lambda: ProductCodebook([[[0.0, 1.0]]]), r"levels\[0\] must be an array with one axis"),
+        (lambda: ProductCodebook([[0, 1]], order="A"), "order must be one of"),
+        (lambda: ProductCodebook([[0, 1]], [[0.5, 0.5]], [0.5, 0.5]), "prior must be given alone"),
+        (lambda: ProductCodebook([[0, 1]], [None, None]), "priors must be a list of 1"),
+        (lambda: ProductCodebook([[0, 1]], [[0.2, 0.2, 0.6]]), r"priors\[0\] must be of length"),
+        (lambda: FSQ((2, 2), [0.5, 0.5]), "prior must be of length K = 4"),
+        (lambda: FSQ((2, 2)).to_digits(4), "ids must be whole numbers from 0 to 3"),
+        (lambda: FSQ((2, 2)).from_digits([0, 2]), r"digits\[..., 1\] must be whole"),
+        (lambda: FSQ((2, 2)).from_digits([0]), "digits must be an array whose last axis"),
+    ],
+)
+def test_bad_input_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,136 @@
+"""Nearest-neighbour distances of arrays of points, exact to rounding."""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_limits
+
+#: Up to this dimension a k-d tree is the faster way (measured on 65536 Gaussian points with two
+#: threads: 0.8 s against 5 s at n = 8, equal at about n = 9, 10 s against 6 s at n = 12).
+TREE_DIMENSIONS = 9
+
+#: Rows and columns of a block of distances: a float32 block (8 MiB) stays in the cache.
+BLOCK_ROWS, BLOCK_COLUMNS = 512, 4096
+
+#: Numbers held at once when distances are recomputed by differences (32 MiB).
+CHUNK_ELEMENTS = 2**22
+
+
+def nearest_distances(points: Float[np.ndarray, "K n"]) -> Float[np.ndarray, " K"]:
+    """Distance of every point to the nearest other point; 0 for a point that occurs twice.
+
+    Exact: every returned distance is a sum of squared coordinate differences, relative error about
+    n times the rounding unit, at any offset from the origin. K must be at least 2.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    K, n = points.shape
+    centred = points - points.mean(axis=0)
+    size = float(np.abs(centred).max())
+    if size == 0:
+        return np.zeros(K)
+    # A power of two keeps every bit, and keeps squares from overflowing or underflowing.
+    _, exponent = math.frexp(size)
+    points, centred = np.ldexp(points, -exponent), np.ldexp(centred, -exponent)
+    if n <= TREE_DIMENSIONS:
+        found, _ = cKDTree(points).query(points, k=2, workers=-1)
+        nearest = found[:, 1]
+    else:
+        nearest = np.sqrt(_smallest_squares(points, centred))
+    return np.ldexp(nearest, exponent)
+
+
+def _smallest_squares(
+    points: Float[np.ndarray, "K n"], centred: Float[np.ndarray, "K n"]
+) -> Float[np.ndarray, " K"]:
+    """Smallest squared distance of every point, by matrix products and exact refinement.
+
+    A block of |x|^2 + |y|^2 - 2 x.y is one matrix product, but cancels badly. So the product is
+    lowered by a bound on its error, which makes it a true lower bound on the squared distance;
+    `best` holds squared distances computed by differences, which are upper bounds on the minimum.
+    A pair whose lower bound exceeds `best` cannot be nearest; every other pair is recomputed.
+
+    The error bound: the product has n + 2 terms whose absolute values sum to at most
+    2 (|x|^2 + |y|^2), so rounding it costs at most 2 (n + 2) u (|x|^2 + |y|^2) in any order of
+    summation (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1); rounding the
+    inputs to u and centring them costs at most 8 u (|x|^2 + |y|^2) more.
+    """
+    K, n = points.shape
+    norms = np.einsum("kn,kn->k", centred, centred)
+    best = np.full(K, np.inf)
+    factors: dict[type, tuple[np.ndarray, np.ndarray]] = {}
+    for dtype in (np.float32, np.float64):
+        factors[dtype] = _lower_bound_factors(centred, norms, dtype)
+    slack = 1 + (n + 4) * np.finfo(float).eps  # what differences and their squares may round by
+
+    def refine(top: int) -> None:
+        rows = np.arange(top, min(top + BLOCK_ROWS, K))
+        for start in range(0, K, BLOCK_COLUMNS):
+            stop = min(start + BLOCK_COLUMNS, K)
+            # Single precision is twice as fast; where it leaves many pairs open, as in tight
+            # clusters, double precision settles most of them.
+            for dtype, (left, right) in factors.items():
+                lower = left[rows] @ right[:, start:stop]
+                own = rows[(rows >= start) & (rows < stop)]
+                lower[own - top, own - start] = np.inf
+                likely = lower.argmin(axis=1)
+                seen = np.isfinite(lower[rows - top, likely])
+                square = _squares(points, rows[seen], start + likely[seen])
+                best[rows[seen]] = np.minimum(best[rows[seen]], square)
+                limit = np.nextafter((best[rows] * slack).astype(dtype), dtype(np.inf))
+                is_open = np.flatnonzero(lower <= limit[:, None])
+                if is_open.size <= 4 * rows.size:
+                    break
+            if 4 * is_open.size > lower.size:  # nearly all tie, as in a simplex: take them all
+                squares = cdist(points[rows], points[start:stop], "sqeuclidean")
+                squares[own - top, own - start] = np.inf
+                best[rows] = np.minimum(best[rows], squares.min(axis=1))
+                continue
+            step = max(1, CHUNK_ELEMENTS // n)
+            for first in range(0, is_open.size, step):
+                row, column = np.divmod(is_open[first : first + step], stop - start)
+                square = _squares(points, rows[row], start + column)
+                np.minimum.at(best, rows[row], square)
+
+    # Threads share out the rows (each writes its own part of `best`), and every matrix product
+    # stays on one of them: products this small lose more to waiting for each other than they gain.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(refine, range(0, K, BLOCK_ROWS)))
+    return best
+
+
+def _lower_bound_factors(
+    centred: Float[np.ndarray, "K n"], norms: Float[np.ndarray, " K"], dtype: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices whose product is at most the squared distances, rounding included."""
+    K, n = centred.shape
+    info = np.finfo(dtype)
+    # eps is twice the rounding unit; the last term covers squares that underflow.
+    lowered = norms * (1 - (n + 12) * info.eps) - 4 * n * info.tiny
+    ones = np.ones((K, 1))
+    left = np.concatenate([-2 * centred, lowered[:, None], ones], axis=1).astype(dtype)
+    right = np.concatenate([centred, ones, lowered[:, None]], axis=1).astype(dtype)
+    return left, np.ascontiguousarray(right.T)
+
+
+def _squares(points: Float[np.ndarray, "K n"], i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Squared distances of these pairs, by differences."""
+    difference = points[i] - points[j]
+    return np.einsum("pn,pn->p", difference, difference)
+
+
+def level_gaps(levels: Float[np.ndarray, " L"]) -> Float[np.ndarray, " L"]:
+    """Distance of every level to the nearest other level; infinite for a single level."""
+    levels = np.asarray(levels, dtype=np.float64)
+    rank = np.argsort(levels)
+    steps = np.concatenate([[np.inf], np.diff(levels[rank]), [np.inf]])
+    gaps = np.empty(levels.size)
+    gaps[rank] = np.minimum(steps[1:], steps[:-1])
+    return gaps
