@@ -220,15 +220,15 @@ def _logits(codebook: Codebook, y: Any, h: Any) -> Any:
     xp = _xp(codebook, y, h)
     points = xp.asarray(codebook.points)
     centre = points.mean(axis=0)
-    points, y = points - centre, y - h[..., None] * centre
-    norms = (points**2).sum(axis=-1)
-    rough = h[..., None] * (y @ points.T) - h[..., None] ** 2 * norms / 2
+    centred = points - centre
+    along = (y - h[..., None] * centre) @ centred.T
+    rough = h[..., None] * along - h[..., None] ** 2 * (centred**2).sum(axis=-1) / 2
     if xp is np:
         return rough + log_prior
     # In float32 the expanded square is off by up to a nat between near-duplicates at high SNR:
-    # take differences to the nearest token first.
+    # take differences to the nearest token first, of the coordinates as they were given (close
+    # ones then subtract without rounding).
     nearest = points[xp.argmax(rough, axis=-1)]
-    away = points - nearest[..., None, :]
+    gap = h[..., None, None] * (points - nearest[..., None, :])
     residual = (y - h[..., None] * nearest)[..., None, :]
-    gap = h[..., None, None] * away
     return (gap * (residual - gap / 2)).sum(axis=-1) + log_prior

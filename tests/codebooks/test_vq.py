@@ -43,7 +43,7 @@ def test_one_token_for_each_row():
         (DATA, 0, "K must be a whole number"),
         (DATA[:, 0], 2, "data must be an array with 2 axes"),
         (np.where(DATA > 10, np.nan, DATA), 2, "data must be finite"),
-        (1e8 + np.arange(4.0)[:, None] * 1.5e-8, 4, "tell apart|distinct"),
+        (np.array([[0.0], [1e-200], [1.0]]), 3, "K = 3 rows that k-means can tell apart"),
     ],
 )
 def test_data_that_cannot_give_k_tokens_is_refused(data, K, message):

@@ -133,12 +133,11 @@ def test_counterexamples_of_statement_17():
     # Base 2, n = 5: a vertex replaced by the centre.
     points = np.concatenate([vertices(5)[1:], np.zeros((1, 5))])
     assert mean_nn_distance(PointCodebook(points)) == pytest.approx((62 + math.sqrt(5)) / 32)
-    # Base 3, n = 4: halves added, the points beside four corners taken away.
-    grid = FSQ((3,) * 4).points
+    # Base 3, n = 4: halves added, the 16 points at distance 1 from four corners taken away.
+    points = np.concatenate([FSQ((3,) * 4).points, vertices(4) / 2])
     corners = [(1, 1, a, b) for a in (1, -1) for b in (1, -1)]
-    gone = [np.isclose(np.linalg.norm(grid - corner, axis=1), 1) for corner in corners]
-    kept = grid[~np.any(gone, axis=0)]
-    cb = PointCodebook(np.concatenate([kept, vertices(4) / 2]))
+    gone = [np.isclose(np.linalg.norm(points - corner, axis=1), 1) for corner in corners]
+    cb = PointCodebook(points[~np.any(gone, axis=0)])
     assert cb.K == 81
     assert mean_nn_distance(cb) == pytest.approx((77 + 4 * math.sqrt(2)) / 81, rel=1e-14)
 

@@ -1,0 +1,539 @@
+"""Files: lossless round trips, other programs' layouts, and every way for a file to be bad."""
+
+import json
+import os
+import pickle
+import stat
+import zipfile
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tokenkl._files import atomic_path
+from tokenkl.codebooks import (
+    FSQ,
+    OneHot,
+    PointCodebook,
+    ProductCodebook,
+    ResidualCodebook,
+    e8_codebook,
+)
+from tokenkl.codebooks.files import (
+    load_codebook,
+    load_prior,
+    load_tokens,
+    save_codebook,
+    save_prior,
+)
+
+RNG = np.random.default_rng(11)
+LEVELS = [RNG.normal(size=3), RNG.normal(size=4)]
+STAGES = [RNG.normal(size=(size, 3)) for size in (2, 3)]
+
+
+def simplex(K):
+    return RNG.dirichlet(np.ones(K))
+
+
+CODEBOOKS = {
+    "points": PointCodebook(RNG.normal(size=(7, 3)) / 3, name="mine ä"),
+    "points, prior": PointCodebook(RNG.normal(size=(7, 3)), simplex(7)),
+    "duplicates": PointCodebook([[1.0], [1.0]], allow_duplicates=True),
+    "e8": e8_codebook(),
+    "fsq": FSQ((8, 5, 5, 5), grid="rounding", order="F"),
+    "fsq, huge": FSQ((10,) * 40),
+    "fsq, priors": FSQ((3, 4), priors=[simplex(3), None]),
+    "fsq, product prior": FSQ((3, 4), np.outer(simplex(3), simplex(4)).ravel()),
+    "fsq, joint": FSQ((3, 4), simplex(12)),
+    "product": ProductCodebook(LEVELS, name="grid of mine"),
+    "product, priors": ProductCodebook(LEVELS, [None, simplex(4)], order="F"),
+    "product, joint": ProductCodebook(LEVELS, prior=simplex(12), order="F"),
+    "one-hot": OneHot(10**6, scale=0.1),
+    "one-hot, prior": OneHot(5, simplex(5), scale=1 / 3),
+    "residual": ResidualCodebook(STAGES),
+    "residual, prior": ResidualCodebook(STAGES, simplex(6), name="rvq"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".NPZ"])
+@pytest.mark.parametrize("name", CODEBOOKS)
+def test_round_trip_is_lossless(name, suffix, tmp_path):
+    cb = CODEBOOKS[name]
+    path = tmp_path / f"codebook{suffix}"
+    save_codebook(cb, path)
+    back = load_codebook(str(path))
+    assert jax.tree.structure(back) == jax.tree.structure(cb)  # kind and static fields too
+    for ours, theirs in zip(jax.tree.leaves(cb), jax.tree.leaves(back), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert repr(back) == repr(cb)
+    assert os.listdir(tmp_path) == [path.name]
+    if cb.K > 10**5:
+        assert path.stat().st_size < 5000
+
+
+def test_an_fsq_with_replaced_levels_is_saved_as_what_it_is(tmp_path):
+    cb = eqx.tree_at(lambda c: c.levels[0], FSQ((3, 2)), np.array([0.0, 1.0, 7.0]))
+    save_codebook(cb, tmp_path / "a.npz")
+    back = load_codebook(tmp_path / "a.npz")
+    assert type(back) is ProductCodebook
+    np.testing.assert_array_equal(back.points, cb.points)
+
+
+def test_codebooks_that_cannot_be_saved(tmp_path):
+    class Mine(PointCodebook):
+        pass
+
+    with pytest.raises(ValueError, match=r"cb must be one of tokenkl's own"):
+        save_codebook(Mine([[0.0]]), tmp_path / "a.npz")
+
+    def save(points):
+        save_codebook(PointCodebook(points), tmp_path / "a.npz")
+        return points.sum()
+
+    with pytest.raises(ValueError, match="cb must be a codebook of numbers"):
+        jax.jit(save)(jnp.eye(2))
+    for bad in ("a.npy", "a.pt", "a"):
+        with pytest.raises(ValueError, match=rf"{bad} must be written to a .npz or .safetensors"):
+            save_codebook(OneHot(2), tmp_path / bad)
+    with pytest.raises(ValueError, match="must be in a folder that exists"):
+        save_codebook(OneHot(2), tmp_path / "nowhere" / "a.npz")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(ValueError, match="it is a folder"):
+        save_codebook(OneHot(2), tmp_path / "folder.npz")
+    assert os.listdir(tmp_path) == ["folder.npz"]
+
+
+# Layouts of other programs
+
+
+def write(path, arrays):
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path)
+    return path
+
+
+both = pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+POINTS = RNG.normal(size=(5, 2)).astype(np.float32)
+STACK = RNG.normal(size=(3, 5, 2)).astype(np.float32)
+
+
+def test_npy(tmp_path):
+    np.save(tmp_path / "mine.npy", POINTS)
+    cb = load_codebook(tmp_path / "mine.npy")
+    assert isinstance(cb, PointCodebook)
+    assert (cb.points.dtype, cb.label) == (np.float64, "mine")
+    np.testing.assert_array_equal(cb.points, POINTS)
+    np.save(tmp_path / "stack.npy", STACK)
+    assert isinstance(load_codebook(tmp_path / "stack.npy"), ResidualCodebook)
+    np.save(tmp_path / "whole.npy", np.eye(3, dtype=int))
+    np.testing.assert_array_equal(load_codebook(tmp_path / "whole.npy").points, np.eye(3))
+
+
+@both
+def test_single_arrays(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    cb = load_codebook(write(path, {"embedding.weight": POINTS, "steps": np.array([3])}))
+    np.testing.assert_array_equal(cb.points, POINTS)
+    cb = load_codebook(write(path, {"x": POINTS[None]}))
+    assert isinstance(cb, PointCodebook)
+    np.testing.assert_array_equal(cb.points, POINTS)
+    cb = load_codebook(write(path, {"x": STACK}))
+    assert isinstance(cb, ResidualCodebook)
+    np.testing.assert_array_equal(np.stack(cb.stages), STACK)
+    prior = simplex(5)
+    cb = load_codebook(write(path, {"x": POINTS, "prior": prior}))
+    np.testing.assert_allclose(cb.prior, prior, rtol=1e-14)
+
+
+@both
+def test_choice_by_name(suffix, tmp_path):
+    path = write(tmp_path / f"a{suffix}", {"one": POINTS, "two": 2 * POINTS, "flat": POINTS[:, 0]})
+    with pytest.raises(ValueError, match=r"arrays flat \(5,\), one \(5, 2\), two .* key=NAME"):
+        load_codebook(path)
+    np.testing.assert_array_equal(load_codebook(path, key="two").points, 2 * POINTS)
+    with pytest.raises(ValueError, match="array named 'three'; it holds the arrays flat"):
+        load_codebook(path, key="three")
+    with pytest.raises(ValueError, match=r"2 or 3 axes; flat in it has shape \(5,\)"):
+        load_codebook(path, key="flat")
+
+
+def state_dict(prefix, extra_axis=True, stages=12):
+    arrays = {}
+    for stage in reversed(range(stages)):
+        embed = POINTS * (stage + 1)
+        arrays[f"{prefix}layers.{stage}._codebook.embed"] = embed[None] if extra_axis else embed
+        arrays[f"{prefix}layers.{stage}._codebook.embed_avg"] = embed[None]
+        arrays[f"{prefix}layers.{stage}._codebook.cluster_size"] = np.ones((1, 5))
+        arrays[f"{prefix}layers.{stage}._codebook.initted"] = np.array([1])
+    return arrays
+
+
+@both
+@pytest.mark.parametrize("prefix", ["", "quantizer.vq.", "model.quantizer."])
+@pytest.mark.parametrize("extra_axis", [True, False])
+def test_residual_state_dicts_in_numerical_order(suffix, prefix, extra_axis, tmp_path):
+    arrays = state_dict(prefix, extra_axis)
+    arrays["project_out.weight"] = np.ones((7, 2))
+    cb = load_codebook(write(tmp_path / f"a{suffix}", arrays))
+    assert isinstance(cb, ResidualCodebook)
+    expected = POINTS * np.arange(1, 13, dtype=np.float32)[:, None, None]
+    np.testing.assert_array_equal(np.stack(cb.stages), expected)
+
+
+def test_residual_state_dicts_that_are_not_one_residual_quantizer(tmp_path):
+    path = tmp_path / "a.npz"
+    with pytest.raises(ValueError, match="holds 2: a.layers, b.layers"):
+        load_codebook(write(path, state_dict("a.", stages=2) | state_dict("b.", stages=2)))
+    arrays = state_dict("", stages=3)
+    del arrays["layers.1._codebook.embed"]
+    with pytest.raises(ValueError, match="layers are numbered 0, 2"):
+        load_codebook(write(path, arrays))
+    arrays = state_dict("", stages=2) | {"layers.0.out_proj.weight": np.ones((4, 2))}
+    with pytest.raises(ValueError, match="layers project their codes"):
+        load_codebook(write(path, arrays))
+    arrays = state_dict("", stages=2) | {"layers.1._codebook.embed": STACK}
+    with pytest.raises(ValueError, match=r"layers.1._codebook.embed in it has shape \(3, 5, 2\)"):
+        load_codebook(write(path, arrays))
+
+
+def test_real_state_dicts_of_vector_quantize_pytorch(tmp_path):
+    torch = pytest.importorskip("torch")
+    library = pytest.importorskip("vector_quantize_pytorch")
+    save = pytest.importorskip("safetensors.torch").save_file
+    torch.manual_seed(0)
+    path = tmp_path / "a.safetensors"
+    rvq = library.ResidualVQ(dim=4, num_quantizers=3, codebook_size=5).eval()
+    save(rvq.state_dict(), path)
+    cb = load_codebook(path)
+    assert cb.shape == (5, 5, 5)
+    codes = torch.tensor([[[1, 2, 3], [4, 0, 2]]])
+    expected = rvq.get_output_from_indices(codes)[0].detach().double().numpy()
+    ids = np.ravel_multi_index(codes[0].numpy().T, cb.shape)
+    np.testing.assert_allclose(cb.points_at(ids), expected, atol=1e-6)
+    save(library.VectorQuantize(dim=4, codebook_size=5).state_dict(), path)
+    assert (load_codebook(path).K, load_codebook(path).n) == (5, 4)
+    heads = library.VectorQuantize(
+        dim=4, codebook_size=5, heads=2, separate_codebook_per_head=True
+    )
+    save(heads.state_dict(), path)
+    with pytest.raises(ValueError, match="one head; _codebook.embed in it has 2 heads"):
+        load_codebook(path)
+
+
+def test_half_precision(tmp_path):
+    torch = pytest.importorskip("torch")
+    save = pytest.importorskip("safetensors.torch").save_file
+    path = tmp_path / "a.safetensors"
+    values = torch.tensor([[1.0, -2.5], [3.1415926, 1e-30], [-0.0, 65280.0]])
+    for kind in (torch.float16, torch.bfloat16, torch.float32, torch.int32):
+        stored = values.to(kind)
+        save({"before": torch.ones(3), "x": stored, "z": torch.ones(1)}, path)
+        np.testing.assert_array_equal(load_codebook(path).points, stored.double().numpy())
+    save({"x": values.to(torch.float8_e4m3fn)}, path)
+    with pytest.raises(ValueError, match="x in it is of type F8_E4M3, which is not read"):
+        load_codebook(path)
+
+
+# Bad files
+
+
+def refused(path, *, match=None, load=load_codebook):
+    """The error is one sentence that names the file and what was expected."""
+    with pytest.raises(ValueError, match=match) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path} must be ")
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".npy"])
+def test_missing_empty_and_foreign_files(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    refused(path, match="there is no such file")
+    for content in (
+        b"",
+        b"hello",
+        b"PK\x03\x04",
+        b"\x93NUMPY\x01\x00",
+        pickle.dumps(np.eye(3)),
+        b"\xff" * 4096,
+        bytes(64),
+    ):
+        path.write_bytes(content)
+        refused(path, match="damaged, or of another kind")
+    path.unlink()
+    path.mkdir()
+    refused(path, match="it is a folder")
+
+
+def test_wrong_suffixes(tmp_path):
+    for name in ("a.pt", "a.pkl", "a", "a.csv"):
+        (tmp_path / name).write_bytes(b"x")
+        refused(tmp_path / name, match="its name ends in")
+
+
+def test_nothing_is_unpickled(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    bomb = np.array([Bomb(), Bomb()], dtype=object)
+    np.save(tmp_path / "a.npy", bomb, allow_pickle=True)
+    np.savez(tmp_path / "a.npz", x=bomb)
+    for name in ("b.npy", "b.npz", "b.safetensors"):
+        (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
+    for name in ("a.npy", "a.npz", "b.npy", "b.npz", "b.safetensors"):
+        refused(tmp_path / name, match="damaged, or of another kind")
+        for load in (load_prior, load_tokens):
+            if not name.endswith("safetensors"):
+                refused(tmp_path / name, match="damaged, or of another kind", load=load)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_pytorch_files_are_never_opened(tmp_path):
+    torch = pytest.importorskip("torch")
+    for suffix in (".npz", ".npy", ".safetensors"):
+        torch.save({"x": torch.ones(3, 2)}, tmp_path / f"a{suffix}")
+        refused(tmp_path / f"a{suffix}", match="PyTorch|archive")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".npy"])
+def test_truncated_files(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npy":
+        np.save(path, POINTS)
+    else:
+        save_codebook(CODEBOOKS["points, prior"], path)
+    whole = path.read_bytes()
+    for length in sorted({0, 1, 4, 8, 50, len(whole) // 3, len(whole) // 2, len(whole) - 1}):
+        path.write_bytes(whole[:length])
+        refused(path, match="damaged, or of another kind")
+
+
+def test_flipped_bits_in_an_archive_are_noticed(tmp_path):
+    path = tmp_path / "a.npz"
+    save_codebook(CODEBOOKS["points"], path)
+    whole = bytearray(path.read_bytes())
+    whole[200] ^= 1  # in the numbers of the first array, which the zip checksum covers
+    path.write_bytes(bytes(whole))
+    refused(path, match="damaged")
+
+
+def test_claims_that_no_machine_can_hold(tmp_path):
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776, 1024), }"
+    header = header.ljust(117) + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(800)
+    path = tmp_path / "a.npy"
+    path.write_bytes(content)
+    refused(path, match="damaged")
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", content)
+    refused(path, match="damaged")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", content)
+    central = bytearray(path.read_bytes())
+    at = central.index(b"PK\x01\x02") + 24  # the claimed size in the central directory
+    central[at : at + 4] = (2**32 - 2).to_bytes(4, "little")
+    path.write_bytes(bytes(central))
+    refused(path, match="damaged|unpack")
+
+
+def test_an_archive_that_unpacks_to_too_much(tmp_path, monkeypatch):
+    monkeypatch.setattr("tokenkl.codebooks.files.MAX_BYTES", 1000)
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((100, 100)))
+    refused(tmp_path / "a.npz", match="it would unpack to 80,128 bytes")
+
+
+def test_an_archive_under_the_name_of_an_array(tmp_path):
+    save_codebook(OneHot(3), tmp_path / "a.npz")
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    refused(tmp_path / "a.npy", match="it is a .npz archive by another name")
+    np.save(tmp_path / "b.npy", POINTS)
+    (tmp_path / "b.npy").rename(tmp_path / "b.npz")
+    refused(tmp_path / "b.npz", match="damaged, or of another kind")
+
+
+def test_files_without_a_codebook(tmp_path):
+    np.savez(tmp_path / "a.npz")
+    refused(tmp_path / "a.npz", match="it holds no array")
+    np.savez(tmp_path / "b.npz", x=np.ones(3))
+    refused(tmp_path / "b.npz", match=r"the arrays x \(3,\); choose")
+    np.savez(tmp_path / "c.npz", **{f"x{i:02}": np.eye(2) for i in range(40)})
+    assert len(refused(tmp_path / "c.npz", match="and 28 more")) < 600
+
+
+def test_numbers_that_make_no_codebook(tmp_path):
+    path = tmp_path / "a.npy"
+    for points, why in [
+        ([[np.nan]], "points must be finite"),
+        ([[1.0], [1.0]], "rows 0 and 1 that are equal"),
+        (np.zeros((0, 3)), "K >= 1"),
+        ([[1j]], "real numbers"),
+        ([["a"]], "real numbers"),
+    ]:
+        np.save(path, np.array(points))
+        refused(path, match=rf"in it, points must be .*{why}|{why}")
+    np.save(path, [[1.0], [1.0]])
+    assert load_codebook(path, allow_duplicates=True).K == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "Mystery"},
+        {"kind": "OneHot"},
+        {"kind": "ResidualCodebook", "stages": 10**15},
+        {"kind": "ProductCodebook", "coordinates": 10**15},
+        {"kind": "FSQ", "levels": [10**15], "grid": "symmetric", "order": "C"},
+        {"kind": "FSQ", "levels": [3], "grid": "odd", "order": "C"},
+        {"kind": "FSQ", "levels": 3, "grid": "symmetric", "order": "C"},
+        {"kind": "OneHot", "K": -1, "scale": 1.0},
+        {"kind": "OneHot", "K": 3, "scale": "much"},
+        {"version": 2},
+        "[]",
+        "{",
+        "[" * 100_000,
+    ],
+    ids=lambda change: str(change)[:40],
+)
+@both
+def test_damaged_headers(change, suffix, tmp_path):
+    text = change
+    if isinstance(change, dict):
+        text = json.dumps({"version": 1, "kind": "PointCodebook", **change})
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npz":
+        np.savez(path, tokenkl=np.frombuffer(text.encode(), np.uint8), points=np.eye(2))
+    else:
+        save_file({"points": np.eye(2)}, path, metadata={"tokenkl": text})
+    refused(path)
+
+
+# Atomicity
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_failed_write_leaves_things_as_they_were(existing, tmp_path):
+    path = tmp_path / "a.npz"
+    if existing:
+        path.write_bytes(b"old")
+
+    def fail():
+        with atomic_path(path) as temporary:
+            assert (temporary.parent, temporary.suffix) == (path.parent, path.suffix)
+            temporary.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == ([b"old"] if existing else [])
+
+
+def test_a_failing_writer_leaves_nothing_behind(tmp_path, monkeypatch):
+    def broken(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", broken)
+    with pytest.raises(OSError, match="No space left"):
+        save_codebook(OneHot(3), tmp_path / "a.npz")
+    assert os.listdir(tmp_path) == []
+
+
+def test_writing_replaces_keeps_ordinary_permissions_and_follows_links(tmp_path):
+    path = tmp_path / "a.txt"
+    plain = tmp_path / "plain.txt"
+    plain.write_text("x")
+    link = tmp_path / "link.txt"
+    link.symlink_to(path)
+    for text in ("one", "two"):
+        with atomic_path(link) as temporary:
+            temporary.write_text(text)
+        assert path.read_text() == text
+    assert link.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_the_same_codebook_gives_the_same_bytes(tmp_path):
+    for suffix in (".npz", ".safetensors"):
+        for name in ("a", "b"):
+            save_codebook(CODEBOOKS["residual, prior"], tmp_path / f"{name}{suffix}")
+        first, second = ((tmp_path / f"{name}{suffix}").read_bytes() for name in ("a", "b"))
+        assert first == second
+
+
+# Priors and tokens
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".json", ".csv", ".txt"])
+def test_priors_round_trip(suffix, tmp_path):
+    path = tmp_path / f"prior{suffix}"
+    prior = simplex(1000)
+    prior = prior / prior.sum()
+    save_prior(prior, path)
+    save_prior(load_prior(path), tmp_path / f"again{suffix}")
+    np.testing.assert_allclose(load_prior(path), prior, rtol=1e-15)
+    np.testing.assert_array_equal(load_prior(tmp_path / f"again{suffix}"), load_prior(path))
+
+
+def test_bad_priors(tmp_path):
+    for bad, message in [([0.5, 0.6], "sums to 1"), ([0.0, 1.0], "strictly positive"), ([], "sum")]:
+        with pytest.raises(ValueError, match=message):
+            save_prior(bad, tmp_path / "a.npy")
+    with pytest.raises(ValueError, match="its name ends in .pkl"):
+        save_prior([1.0], tmp_path / "a.pkl")
+    assert os.listdir(tmp_path) == []
+    for name, text, match in [
+        ("a.txt", "0.5\nhalf\n", "'half' in it is not such a number"),
+        ("a.csv", "0.5,0.5\n", "'0.5,0.5' in it is not such a number"),
+        ("a.txt", "", "prior must be"),
+        ("a.json", "[0.5, 0.6]", "sums to 1"),
+        ("a.json", '{"a": 1}', "real numbers"),
+        ("a.json", "[0.5, ", "damaged"),
+        ("a.json", "3", "damaged"),
+        ("a.json", "[0.5, null]", "real numbers"),
+        ("a.csv", "nan\n", "finite"),
+    ]:
+        (tmp_path / name).write_text(text)
+        refused(tmp_path / name, match=match, load=load_prior)
+    (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00")
+    refused(tmp_path / "b.txt", match="damaged", load=load_prior)
+    refused(tmp_path / "none.csv", match="no such file", load=load_prior)
+    refused(tmp_path / "none.xls", match="its name ends in .xls", load=load_prior)
+    np.savez(tmp_path / "c.npz", a=[1.0], b=[1.0])
+    refused(tmp_path / "c.npz", match="and none named 'prior'", load=load_prior)
+    np.save(tmp_path / "d.npy", np.full((2, 2), 0.25))
+    refused(tmp_path / "d.npy", match="1 axes", load=load_prior)
+
+
+def test_tokens(tmp_path):
+    (tmp_path / "a.txt").write_text("\ufeff3 1\n\n4\t1 5\n", encoding="utf-8")
+    np.save(tmp_path / "a.npy", np.array([[3, 1, 4, 1, 5]], dtype=np.int16))
+    np.savez(tmp_path / "a.npz", tokens=np.array([3, 1, 4, 1, 5], np.uint8), other=np.eye(2))
+    for name in ("a.txt", "a.npy", "a.npz"):
+        tokens = load_tokens(tmp_path / name)
+        assert (tokens.dtype, tokens.tolist()) == (np.int64, [3, 1, 4, 1, 5])
+    for text, match in [
+        ("1 2 x", "'x' in it is not such a number"),
+        ("1.5", "'1.5' in it"),
+        ("-1", "it holds -1"),
+        (" \n", "it holds no token"),
+        ("9" * 40, "damaged"),
+        ("9" * 5000, "not such a number"),
+    ]:
+        (tmp_path / "b.txt").write_text(text)
+        refused(tmp_path / "b.txt", match=match, load=load_tokens)
+    np.save(tmp_path / "b.npy", np.array([0.5]))
+    refused(tmp_path / "b.npy", match="numbers of type float64", load=load_tokens)
+    np.save(tmp_path / "b.npy", np.array([2**63], np.uint64))
+    refused(tmp_path / "b.npy", match="must be", load=load_tokens)
+    refused(tmp_path / "b.json", match="its name ends in .json", load=load_tokens)

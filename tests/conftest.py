@@ -1,0 +1,32 @@
+"""One hypothesis profile, the search path of the tests, and what `slow` means."""
+
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+for folder in (ROOT, ROOT / "tests"):  # `experiments` and the shared `problems` module
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+hypothesis.settings.register_profile(
+    "tokenkl",
+    deadline=None,  # the first example of every shape compiles
+    derandomize=True,
+    max_examples=60,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tokenkl")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A plain `pytest` leaves out what is marked slow; `-m "slow or not slow"` runs all."""
+    if config.option.markexpr:
+        return
+    skip = pytest.mark.skip(reason="slow; run with -m 'slow or not slow'")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
