@@ -1,6 +1,7 @@
 """tokenkl: what a tokenizer's geometry does to continuous diffusion over categorical data.
 
-Names are grouped in the order in which data flows: codebook, information.
+Names are grouped in the order in which data flows: a codebook places tokens, a schedule turns time
+into a signal-to-noise ratio, information and divergence say what is lost, optimality compares.
 """
 
 from tokenkl.codebooks import (
@@ -10,8 +11,19 @@ from tokenkl.codebooks import (
     PointCodebook,
     ProductCodebook,
     ResidualCodebook,
+    average_power,
+    centre,
     e8_codebook,
+    load_codebook,
+    permute,
+    perturb,
+    prior_from_tokens,
+    save_codebook,
+    scale_to,
+    spherical_codebook,
+    vq_codebook,
 )
+from tokenkl.divergence import path_kl, simulate_path_kl
 from tokenkl.estimate import Bound, ConfidenceInterval, Estimate
 from tokenkl.information import (
     QUANTITIES,
@@ -25,27 +37,51 @@ from tokenkl.information import (
     mutual_information,
     profile,
 )
+from tokenkl.optimality import mean_nn_distance, min_distance
+from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
 
 __all__ = [
+    "EDM",
     "FSQ",
     "QUANTITIES",
+    "VE",
+    "BetaVP",
     "Bound",
     "Codebook",
     "ConfidenceInterval",
+    "CosineVP",
     "Estimate",
     "Exact",
+    "FlowMatching",
+    "LinearVP",
     "MonteCarlo",
     "OneHot",
     "PointCodebook",
     "ProductCodebook",
     "Profile",
     "ResidualCodebook",
+    "Schedule",
+    "SubVP",
     "accuracy",
+    "average_power",
+    "centre",
     "conditional_entropy",
     "e8_codebook",
     "error_probability",
+    "load_codebook",
+    "mean_nn_distance",
+    "min_distance",
     "mmse",
     "mutual_information",
+    "path_kl",
+    "permute",
+    "perturb",
+    "prior_from_tokens",
     "profile",
+    "save_codebook",
+    "scale_to",
+    "simulate_path_kl",
+    "spherical_codebook",
+    "vq_codebook",
 ]
 __version__ = "0.1.0"

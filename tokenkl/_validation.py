@@ -26,6 +26,7 @@ def reject(name: str, value: Any, expected: str) -> NoReturn:
         shown = np.array2string(value, threshold=6)
     else:
         shown = value if isinstance(value, str) else repr(value)
+    shown = " ".join(shown.split())  # arrays print over several lines
     if len(shown) > 80:
         shown = shown[:77] + "..."
     raise ValueError(f"{name} must be {expected}; got {shown}.")

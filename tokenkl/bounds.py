@@ -1,4 +1,4 @@
-"""One function for every inequality; its docstring states it, says when it holds and who proved it."""
+"""One function for every inequality: its docstring states it, when it holds and who proved it."""
 
 from __future__ import annotations
 
@@ -126,6 +126,8 @@ def _cut(squared: np.ndarray) -> np.ndarray:
 
 def _grid_spectrum(codebook: ProductCodebook) -> tuple[np.ndarray, np.ndarray]:
     """The distance classes of a grid: a convolution over the coordinates, without points."""
+    squared: np.ndarray
+    pairs: np.ndarray
     squared, pairs = np.zeros(1), np.ones(1)
     for column in codebook.levels:
         gaps = np.subtract.outer(column, column).ravel() ** 2
@@ -148,10 +150,10 @@ def _unequal_pairs(codebook: Codebook) -> Iterator[tuple[np.ndarray, np.ndarray,
     log_prior = np.asarray(codebook.log_prior)
     if isinstance(codebook, OneHot):
         # Only the prior tells pairs apart, and word counts repeat.
-        log_prior, tokens = np.unique(log_prior, return_counts=True)
-        points = np.zeros((log_prior.size, 1))
+        log_prior, counts = np.unique(log_prior, return_counts=True)
+        tokens, points = counts.astype(float), np.zeros((log_prior.size, 1))
     else:
-        points, tokens = np.asarray(codebook.points), np.ones(codebook.K)
+        tokens, points = np.ones(codebook.K), np.asarray(codebook.points)
     size = log_prior.size
     rows = max(1, BLOCK_PAIRS // size)
     for start in range(0, size, rows):
@@ -160,7 +162,7 @@ def _unequal_pairs(codebook: Codebook) -> Iterator[tuple[np.ndarray, np.ndarray,
             distance = np.full((own.size, size), float(codebook.scale) * np.sqrt(2))
         else:
             distance = cdist(points[own], points)
-        partners = np.broadcast_to(tokens, (own.size, size)).astype(float)
+        partners = np.tile(tokens, (own.size, 1))
         partners[np.arange(own.size), own] -= 1
         weight = (np.exp(log_prior[own]) * tokens[own])[:, None] * partners
         yield weight, distance, np.subtract.outer(log_prior[own], log_prior)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,14 @@ def line_style(index: int) -> dict[str, Any]:
     }
 
 
-def label_panels(axes: np.ndarray) -> None:
-    """Bold letters (a), (b), ... at the upper left of every panel."""
-    if axes.size > 1:
-        for index, panel in enumerate(axes.ravel()):
-            panel.set_title(f"({chr(97 + index)})", loc="left", fontweight="bold")
+def label_panels(axes: np.ndarray, titles: Sequence[str] = ()) -> None:
+    """Bold letters (a), (b), ... at the upper left of every panel, each with its title if given."""
+    panels = list(axes.ravel())
+    for index, panel in enumerate(panels):
+        letter = f"$\\bf{{({chr(97 + index)})}}$ " if len(panels) > 1 else ""
+        title = titles[index] if titles else ""
+        if letter or title:
+            panel.set_title(letter + title, loc="left", fontsize=STYLE["axes.titlesize"])
 
 
 def draw_interval(axes: Axes, x: Any, low: Any, high: Any, **style: Any) -> None:

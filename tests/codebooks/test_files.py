@@ -188,7 +188,7 @@ def test_residual_state_dicts_in_numerical_order(suffix, prefix, extra_axis, tmp
 
 def test_residual_state_dicts_that_are_not_one_residual_quantizer(tmp_path):
     path = tmp_path / "a.npz"
-    with pytest.raises(ValueError, match="holds 2: a.layers, b.layers"):
+    with pytest.raises(ValueError, match=r"holds 2: a.layers, b.layers"):
         load_codebook(write(path, state_dict("a.", stages=2) | state_dict("b.", stages=2)))
     arrays = state_dict("", stages=3)
     del arrays["layers.1._codebook.embed"]
@@ -218,11 +218,9 @@ def test_real_state_dicts_of_vector_quantize_pytorch(tmp_path):
     np.testing.assert_allclose(cb.points_at(ids), expected, atol=1e-6)
     save(library.VectorQuantize(dim=4, codebook_size=5).state_dict(), path)
     assert (load_codebook(path).K, load_codebook(path).n) == (5, 4)
-    heads = library.VectorQuantize(
-        dim=4, codebook_size=5, heads=2, separate_codebook_per_head=True
-    )
+    heads = library.VectorQuantize(dim=4, codebook_size=5, heads=2, separate_codebook_per_head=True)
     save(heads.state_dict(), path)
-    with pytest.raises(ValueError, match="one head; _codebook.embed in it has 2 heads"):
+    with pytest.raises(ValueError, match=r"one head; _codebook.embed in it has 2 heads"):
         load_codebook(path)
 
 
@@ -302,7 +300,7 @@ def test_pytorch_files_are_never_opened(tmp_path):
     torch = pytest.importorskip("torch")
     for suffix in (".npz", ".npy", ".safetensors"):
         torch.save({"x": torch.ones(3, 2)}, tmp_path / f"a{suffix}")
-        refused(tmp_path / f"a{suffix}", match="PyTorch|archive")
+        refused(tmp_path / f"a{suffix}", match="PyTorch")
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".npy"])
@@ -356,7 +354,7 @@ def test_an_archive_that_unpacks_to_too_much(tmp_path, monkeypatch):
 def test_an_archive_under_the_name_of_an_array(tmp_path):
     save_codebook(OneHot(3), tmp_path / "a.npz")
     (tmp_path / "a.npz").rename(tmp_path / "a.npy")
-    refused(tmp_path / "a.npy", match="it is a .npz archive by another name")
+    refused(tmp_path / "a.npy", match="damaged, or of another kind")
     np.save(tmp_path / "b.npy", POINTS)
     (tmp_path / "b.npy").rename(tmp_path / "b.npz")
     refused(tmp_path / "b.npz", match="damaged, or of another kind")
@@ -489,7 +487,7 @@ def test_bad_priors(tmp_path):
     for bad, message in [([0.5, 0.6], "sums to 1"), ([0.0, 1.0], "strictly positive"), ([], "sum")]:
         with pytest.raises(ValueError, match=message):
             save_prior(bad, tmp_path / "a.npy")
-    with pytest.raises(ValueError, match="its name ends in .pkl"):
+    with pytest.raises(ValueError, match=r"its name ends in \.pkl"):
         save_prior([1.0], tmp_path / "a.pkl")
     assert os.listdir(tmp_path) == []
     for name, text, match in [

@@ -36,7 +36,9 @@ def test_prior():
     assert cb.prior_entropy() == pytest.approx(-(0.1 * np.log(0.1) + 0.9 * np.log(0.9)))
 
 
-@pytest.mark.parametrize("bad", [{"K": 0}, {"K": 2.0}, {"K": 2, "scale": 0}, {"K": 2, "prior": [1]}])
+@pytest.mark.parametrize(
+    "bad", [{"K": 0}, {"K": 2.0}, {"K": 2, "scale": 0}, {"K": 2, "prior": [1]}]
+)
 def test_bad_input_is_refused(bad):
     with pytest.raises(ValueError, match="must be"):
         OneHot(**bad)

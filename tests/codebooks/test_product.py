@@ -62,7 +62,9 @@ def test_grids_by_name():
         FSQ((4,), grid="centred")
 
 
-@pytest.mark.parametrize("levels", [(8, 5, 5, 5), (3,) * 8, (8, 8, 8, 6, 5), (2, 2), (7, 5, 5, 5, 5)])
+@pytest.mark.parametrize(
+    "levels", [(8, 5, 5, 5), (3,) * 8, (8, 8, 8, 6, 5), (2, 2), (7, 5, 5, 5, 5)]
+)
 @pytest.mark.parametrize("grid", ["symmetric", "rounding"])
 def test_same_codebook_as_vector_quantize_pytorch(levels, grid):
     torch = pytest.importorskip("torch")
@@ -74,7 +76,7 @@ def test_same_codebook_as_vector_quantize_pytorch(levels, grid):
     theirs = library.FSQ(list(levels), preserve_symmetry=grid == "symmetric")
     ours = FSQ(levels, grid=grid, order="F")
     implicit = theirs.implicit_codebook.double().numpy()
-    assert ours.K == implicit.shape[0]
+    assert implicit.shape[0] == ours.K
     np.testing.assert_allclose(ours.points, implicit, rtol=0, atol=3e-7)  # theirs is float32
     ids = torch.arange(0, ours.K, 7)
     codes = theirs.indices_to_codes(ids[None])[0].double().numpy()

@@ -62,7 +62,7 @@ def test_spherical():
     expected = [[0.6, 0.8], [1, 0], [-np.sqrt(0.5), np.sqrt(0.5)]]
     np.testing.assert_allclose(cb.points, expected, rtol=1e-15)
     np.testing.assert_allclose(cb.prior, [0.2, 0.3, 0.5], rtol=1e-15)
-    with pytest.raises(ValueError, match="vectors must be nonzero.* row 1 that is 0"):
+    with pytest.raises(ValueError, match=r"vectors must be nonzero.* row 1 that is 0"):
         spherical_codebook([[1.0, 0.0], [0.0, 0.0]])
     with pytest.raises(ValueError, match="rows 0 and 1 that are equal"):
         spherical_codebook([[1.0, 0.0], [2.0, 0.0]])

@@ -1,10 +1,19 @@
 """Where tokens sit in R^n."""
 
 from tokenkl.codebooks.base import Codebook, PointCodebook
+from tokenkl.codebooks.files import (
+    load_codebook,
+    load_prior,
+    load_tokens,
+    save_codebook,
+    save_prior,
+)
 from tokenkl.codebooks.lattice import e8_codebook
 from tokenkl.codebooks.onehot import OneHot
 from tokenkl.codebooks.product import FSQ, ProductCodebook
 from tokenkl.codebooks.residual import ResidualCodebook
+from tokenkl.codebooks.transforms import average_power, centre, permute, perturb, scale_to
+from tokenkl.codebooks.vq import prior_from_tokens, spherical_codebook, vq_codebook
 
 __all__ = [
     "FSQ",
@@ -13,5 +22,18 @@ __all__ = [
     "PointCodebook",
     "ProductCodebook",
     "ResidualCodebook",
+    "average_power",
+    "centre",
     "e8_codebook",
+    "load_codebook",
+    "load_prior",
+    "load_tokens",
+    "permute",
+    "perturb",
+    "prior_from_tokens",
+    "save_codebook",
+    "save_prior",
+    "scale_to",
+    "spherical_codebook",
+    "vq_codebook",
 ]

@@ -6,6 +6,7 @@ Nothing is ever unpickled: a file that holds Python objects is refused.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import zipfile
@@ -236,20 +237,22 @@ def _open(path: PathLike, allowed: tuple[str, ...], expected: str) -> _Source:
     suffix = _suffix(path, allowed, expected)
     if suffix == ".safetensors":
         return _open_safetensors(path, expected)
+    # np.load would look at the content instead of the suffix, and may leave the file open.
+    read = functools.partial(np.lib.format.read_array, allow_pickle=False)
     if suffix == ".npy":
-        array = np.load(path, allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            _refuse(path, expected, "it is a .npz archive by another name")
+        with open(path, "rb") as file:
+            array = read(file)
         return _Source({"array": array.shape}, lambda name: array, None)
+    arrays = {}
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
         if size > MAX_BYTES:
             _refuse(path, expected, f"it would unpack to {size:,} bytes")
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # a member that is not .npy comes back as bytes
-            _refuse(path, expected, f"{name} in it is not an array (PyTorch files are not opened)")
+        for name in archive.namelist():
+            if not name.endswith(".npy"):
+                _refuse(path, expected, f"{name} in it is no array (is it a PyTorch file?)")
+            with archive.open(name) as member:
+                arrays[name.removesuffix(".npy")] = read(member)
     packed = arrays.pop(HEADER, None)
     header = None if packed is None else packed.astype(np.uint8).tobytes().decode()
     return _Source({name: a.shape for name, a in arrays.items()}, arrays.__getitem__, header)

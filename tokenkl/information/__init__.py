@@ -238,12 +238,11 @@ def _evaluate(
                 value, jnp.nan, jnp.nan, method="Monte-Carlo", quantity=name, unit=UNITS[name]
             )
         return {name: out[name] for name in quantities}
-    sampled, n_samples = sample_profile(codebook, levels, chosen, key, progress)
+    sampled, n_samples = sample_profile(codebook, levels, missing, chosen, key, progress)
     for name in missing:
         fields = {k: np.reshape(v, shape) for k, v in sampled[name].items() if k != "sample_range"}
         out[name] = Estimate(
             **fields,
-            numerical_error=1e-12 * np.abs(fields["value"]),
             sample_range=sampled[name]["sample_range"],
             n_samples=n_samples,
             method="Monte-Carlo",

@@ -13,8 +13,7 @@ entropy of p(.|y) rather than -log p(k|y), its variance rather than a squared er
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -34,17 +33,18 @@ DEFAULT_SAMPLES = 2**14
 PILOT = 2**11
 #: Effective number of informative samples below which no central-limit interval is offered.
 MIN_EFFECTIVE = 60
-#: Samples in one block when tokens are few.
+#: Most samples in one block, and most tokens times samples.
 MAX_BLOCK = 2**11
+MAX_WORK = 2**28
 
 Progress = Callable[[int, int], None]
 
 
 @jax.jit
-def _block_statistics(
+def traced_statistics(
     points: Any, log_prior: Any, ids: Any, noise: Any, h: Any
 ) -> Float[Any, "levels statistics samples"]:
-    """Error, entropy, variance of the posterior, and its divergence from the prior."""
+    """What `_kernel.block_statistics` computes, in JAX: differentiable, and many times slower."""
     true = points[ids]
     norms = jnp.sum(points**2, axis=1)
     squared = norms[ids][:, None] - 2 * true @ points.T + norms
@@ -111,93 +111,119 @@ class Moments:
 def sample_profile(
     codebook: Codebook,
     snr: Float[np.ndarray, " s"],
+    quantities: Sequence[str],
     method: MonteCarlo,
     key: Any,
     progress: Progress | None = None,
 ) -> tuple[dict[str, dict[str, Any]], int]:
-    """For every quantity its mean, standard error, support and range; and the sample count."""
+    """For every quantity its mean, its errors, support and range; and the sample count."""
+    from tokenkl.information import _kernel  # brings in Numba, which most uses do without
+
     points = np.asarray(codebook.points)
     points = points - points.mean(axis=0)  # large offsets would cost digits
-    log_prior = np.asarray(codebook.log_prior)
+    table = _kernel.lay_out(points, codebook.log_prior)
+    radius = float(np.max(np.sum(points**2, axis=1)))
+    draw = _drawer(codebook)
     h = np.sqrt(snr)
-    draw = partial(_draw, points.shape[1], None if codebook.has_equal_priors else log_prior)
-    size = int(np.clip(method.memory // (8 * 6 * codebook.K), 1, MAX_BLOCK))
+    size = _block_size(codebook, h.size, method.memory)
     moments = Moments((h.size, len(STATISTICS)))
     wanted = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)
     wanted = min(wanted, method.max_samples)
     block = 0
-    with jax.enable_x64(True):
-        table = jnp.asarray(points), jnp.asarray(log_prior)
-        while moments.n < wanted:
-            ids, noise = draw(generator(key, block), size, codebook.K)
-            values = np.asarray(_block_statistics(*table, ids, noise, h))
-            moments.add(values[..., : wanted - moments.n])
-            block += 1
-            if progress is not None:
-                progress(moments.n, wanted)
-            if moments.n >= wanted and method.has_target:
-                wanted = min(_needed(moments, method), method.max_samples)
-    return _summary(codebook, moments, float(np.max(np.sum(points**2, axis=1)))), moments.n
+    while moments.n < wanted:
+        ids, noise = draw(generator(key, block), size)
+        used = slice(wanted - moments.n)
+        moments.add(
+            _kernel.block_statistics(table, ids[used], noise[used], h, "mmse" in quantities)
+        )
+        block += 1
+        if progress is not None:
+            progress(moments.n, wanted)
+        if moments.n >= wanted and method.has_target:
+            summary = _summary(codebook, moments, snr, radius)
+            wanted = _needed([summary[name] for name in quantities], moments.n, method)
+    summary = _summary(codebook, moments, snr, radius)
+    return {name: summary[name] for name in quantities}, moments.n
 
 
-def _draw(
-    n: int, log_prior: np.ndarray | None, rng: np.random.Generator, size: int, K: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids from the prior (None: equal) and standard normal noise."""
-    if log_prior is None:
-        ids = rng.integers(K, size=size)
-    else:
-        edges = np.cumsum(np.exp(log_prior))
-        ids = np.searchsorted(edges / edges[-1], rng.random(size), side="right")
-    return np.minimum(ids, K - 1), rng.standard_normal((size, n))
+def _block_size(codebook: Codebook, levels: int, memory: int) -> int:
+    """Samples in one block: what the memory allows, and few enough to see progress."""
+    bytes_each = 8 * (3 * codebook.n + 4 * len(STATISTICS) * levels)
+    return int(np.clip(min(memory // bytes_each, MAX_WORK // codebook.K), 1, MAX_BLOCK))
 
 
-def _needed(moments: Moments, method: MonteCarlo) -> int:
-    """Samples that bring every standard error to its target, from the variances so far."""
-    target = method.atol + method.rtol * np.abs(moments.mean)
-    ratio = np.max(moments.variance / np.maximum(target, np.finfo(float).tiny) ** 2)
-    if not np.isfinite(ratio) or ratio > method.max_samples:
-        return method.max_samples
-    # A tenth more than the estimate asks for, and never more than doubling on a rough variance.
-    wanted = math.ceil(1.1 * ratio) if ratio > moments.n else moments.n
-    return int(min(wanted, 4 * moments.n))
+def _drawer(codebook: Codebook) -> Callable[[np.random.Generator, int], tuple[Any, Any]]:
+    """A function that draws token ids from the prior, and standard normal noise."""
+    edges = None
+    if not codebook.has_equal_priors:
+        edges = np.cumsum(codebook.prior)
+        edges = edges[:-1] / edges[-1]
+
+    def draw(rng: np.random.Generator, size: int) -> tuple[Any, Any]:
+        if edges is None:
+            ids = rng.integers(codebook.K, size=size)
+        else:
+            ids = np.searchsorted(edges, rng.random(size), side="right")
+        return ids, rng.standard_normal((size, codebook.n))
+
+    return draw
 
 
-def _summary(codebook: Codebook, moments: Moments, radius: float) -> dict[str, dict[str, Any]]:
-    mean, error, effective = moments.mean, moments.standard_error, moments.effective()
-    column = {name: i for i, name in enumerate(STATISTICS)}
-    ranges = {
-        "error_probability": 1.0,
-        "conditional_entropy": math.log(max(codebook.K, 2)),
-        "mmse": radius,
-        "divergence": -float(np.min(codebook.log_prior)),
+def _needed(summaries: Sequence[dict[str, Any]], n: int, method: MonteCarlo) -> int:
+    """Samples that bring the standard errors to their targets, from the variances so far."""
+    ratio = 0.0
+    for summary in summaries:
+        target = method.atol + method.rtol * np.abs(summary["value"])
+        excess = summary["standard_error"] / np.maximum(target, np.finfo(float).tiny)
+        ratio = max(ratio, float(np.max(excess**2)))
+    if ratio <= 1:
+        return n
+    # A tenth more than the estimate asks for, and never more than four times on a rough variance.
+    return math.ceil(min(1.1 * ratio * n, 4 * n, method.max_samples))
+
+
+def _summary(
+    codebook: Codebook, moments: Moments, snr: Float[np.ndarray, " s"], radius: float
+) -> dict[str, dict[str, Any]]:
+    """Means and errors; `radius` is the largest squared distance from the centre."""
+    eps = np.finfo(float).eps
+    log_K = math.log(max(codebook.K, 2))
+    error, mmse = moments.mean[:, 0], moments.mean[:, 2]
+    # For every statistic the range of one sample, and rounding beyond that of the value itself.
+    scales: dict[str, tuple[float, Any]] = {
+        "error_probability": (1.0, 0.0),
+        "conditional_entropy": (log_K, 0.0),
+        "mmse": (radius, 8 * eps * np.sqrt(radius * np.abs(mmse))),
+        "divergence": (-float(np.min(codebook.log_prior)), 16 * eps * log_K),
     }
+    # Without noise in the posterior, the mean needs no central limit.
+    certain = (snr == 0) | (codebook.K == 1)
     out: dict[str, dict[str, Any]] = {}
-    for name, index in column.items():
+    for index, (name, (length, rounding)) in enumerate(scales.items()):
         out[name] = {
-            "value": mean[:, index],
-            "standard_error": error[:, index],
-            "interval_supported": effective[:, index] >= MIN_EFFECTIVE,
-            "sample_range": ranges[name],
+            "value": moments.mean[:, index],
+            "standard_error": moments.standard_error[:, index],
+            "numerical_error": 1e-12 * np.abs(moments.mean[:, index]) + rounding,
+            "interval_supported": (moments.effective()[:, index] >= MIN_EFFECTIVE) | certain,
+            "sample_range": length,
         }
-    correct = -moments.mean[:, 0] + 1
-    second = correct**2 + moments.squares[:, 0] / moments.n
-    effective_correct = moments.n * correct**2 / np.maximum(second, np.finfo(float).tiny)
-    both = out["error_probability"]["interval_supported"] & (effective_correct >= MIN_EFFECTIVE)
-    out["accuracy"] = out["error_probability"] | {"value": correct, "interval_supported": both}
-    out["error_probability"]["interval_supported"] = both
+    correct = 1 - error
+    effective = moments.n * correct**2 / (correct**2 + moments.squares[:, 0] / moments.n)
+    out["error_probability"]["interval_supported"] &= (effective >= MIN_EFFECTIVE) | certain
+    out["accuracy"] = out["error_probability"] | {
+        "value": correct,
+        "numerical_error": 1e-12 * error + eps,
+    }
     # Two unbiased routes to the mutual information: keep the one with the smaller variance.
-    prior_entropy = float(codebook.prior_entropy())
-    direct, entropy = out.pop("divergence"), out["conditional_entropy"]
+    direct = out.pop("divergence")
+    entropy = out["conditional_entropy"] | {
+        "value": float(codebook.prior_entropy()) - out["conditional_entropy"]["value"]
+    }
     use_direct = direct["standard_error"] < entropy["standard_error"]
     out["mutual_information"] = {
-        "value": np.where(use_direct, direct["value"], prior_entropy - entropy["value"]),
-        "standard_error": np.minimum(direct["standard_error"], entropy["standard_error"]),
-        "interval_supported": np.where(
-            use_direct, direct["interval_supported"], entropy["interval_supported"]
-        ),
-        "sample_range": max(direct["sample_range"], entropy["sample_range"]),
-    }
+        name: np.where(use_direct, direct[name], entropy[name])
+        for name in ("value", "standard_error", "numerical_error", "interval_supported")
+    } | {"sample_range": max(direct["sample_range"], entropy["sample_range"])}
     return out
 
 
@@ -218,7 +244,7 @@ def traced_profile(codebook: Codebook, snr: Any, method: MonteCarlo, key: Any) -
     ids = jnp.minimum(ids, codebook.K - 1)
     weight = prior[ids] / fixed[ids]
     h = jnp.sqrt(jnp.maximum(snr, 1e-30))
-    values = _block_statistics(jnp.asarray(points), jnp.asarray(log_prior), ids, noise, h)
+    values = traced_statistics(jnp.asarray(points), jnp.asarray(log_prior), ids, noise, h)
     mean = jnp.mean(values * weight, axis=-1)
     return {
         "error_probability": mean[:, 0],

@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -219,16 +218,15 @@ def _entropy_and_mmse(rule: Rule, h: float) -> tuple[tuple[float, float], tuple[
     steps = 2 * math.ceil((high - bottom - low + top) / step / 2)
     v = low - top + step * np.arange(steps)[:, None]
     argument = v + rule.log_prior
-    log_n, log_l, log_m = smoothed_gumbel(h, low, high + h**2)
-    with np.errstate(over="ignore"):
-        n = np.exp(log_n(argument))
+    table = smoothed_gumbel(h, low, high + h**2)
+    log_n, log_l = table(argument, (N_ROW, L_ROW))
+    n = np.exp(np.minimum(log_n, 0.0))
     # log L from N where N is small, from itself elsewhere; floored where L is zero anyway.
-    log_survival = np.where(n < 0.5, np.log1p(-np.minimum(n, 0.5)), log_l(argument))
-    missed = -np.expm1(np.maximum(_others(log_survival, rule.count), -800.0))
+    log_survival = np.where(n < 0.5, np.log1p(-np.minimum(n, 0.5)), log_l)
+    missed = -np.expm1(np.maximum(_others(log_survival, rule.count), -800.0)) * rule.weight
     values, errors = [], []
-    for table in (log_l, log_m):
-        integrand = np.exp(table(argument + h**2)) * rule.weight * missed
-        halves = step * _halves(integrand)
+    for log_kernel in table(argument + h**2, (L_ROW, M_ROW)):
+        halves = step * _halves(np.exp(log_kernel) * missed)
         value = halves.sum()
         gap = 2 * abs(halves[0] - halves[1]) / max(value, TINY)
         exponent = abs(math.log(max(value, TINY)))
@@ -237,24 +235,31 @@ def _entropy_and_mmse(rule: Rule, h: float) -> tuple[tuple[float, float], tuple[
     return (values[0], values[1]), (errors[0], errors[1])
 
 
+#: Rows of the table that `smoothed_gumbel` interpolates.
+N_ROW, L_ROW, M_ROW = 0, 1, 2
+
+#: h below which a Gauss-Hermite rule smooths: exp(-e^v) is then almost a polynomial over the noise.
+SMALL_H = 0.05
+HERMITE_NODES, HERMITE_WEIGHTS = np.polynomial.hermite_e.hermegauss(20)
+
+
 def smoothed_gumbel(
     h: float, low: float, high: float
-) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Callable[[Any], Any]]:
-    """log N, log L and log M on [low, high] as functions; linear or floored beyond.
+) -> Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]:
+    """log N, log L and log M on [low, high], to be interpolated; continued linearly beyond.
 
     L(v) = E exp(-e^(v + h z)), N = 1 - L, M = -L'.
     """
     step = max(1 / 16, h * STEP)
     count = math.ceil((high - low) / step) + 1 + STENCIL
     start = low - step * STENCIL / 2
-    if h <= 1:
-        # Trapezoid rule in z for every v: exp(-e^v) varies on the scale 1, h z on the scale h.
-        offsets = h * np.arange(-12, 12.01, 0.2)
-        kernel = np.exp(-((offsets / h) ** 2) / 2) * 0.2 / math.sqrt(2 * math.pi)
-        t = start + step * np.arange(count)[:, None] + offsets
-        tables = [np.einsum("ij,j->i", column, kernel) for column in _gumbel(t)]
+    if h < SMALL_H:
+        v = start + step * np.arange(count)[:, None]
+        weights = HERMITE_WEIGHTS / math.sqrt(2 * math.pi)
+        tables = [np.einsum("ij,j->i", f, weights) for f in _gumbel(v + h * HERMITE_NODES)]
     else:
-        # The same in t = v + h z on one fine grid for all v, so that it is a discrete convolution.
+        # Trapezoid rule in t = v + h z, on one fine grid for all v: a discrete convolution. The
+        # functions vary on the scale 1, the Gaussian on the scale h.
         ratio = math.ceil(step / min(1 / 8, h / 8))
         fine = step / ratio
         # Reaches over the peaks of both N (z = -v / h up to h/2 + 9) and L.
@@ -267,10 +272,7 @@ def smoothed_gumbel(
             np.einsum("ij,j->i", sliding_window_view(column, kernel.size)[::ratio], kernel)
             for column in _gumbel(t)
         ]
-    log_n, log_l, log_m = (
-        _interpolant(np.log(np.maximum(table, 1e-320)), start, step) for table in tables
-    )
-    return log_n, log_l, log_m
+    return _interpolant(np.log(np.maximum(tables, 1e-320)), start, step)
 
 
 def _gumbel(t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -280,32 +282,35 @@ def _gumbel(t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return -np.expm1(-rate), survival, rate * survival
 
 
-def _interpolant(table: np.ndarray, start: float, step: float) -> Callable[[Any], Any]:
-    """Local polynomial interpolation on an even grid, linear continuation outside of it."""
+def _interpolant(
+    table: np.ndarray, start: float, step: float
+) -> Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]:
+    """Local polynomial interpolation of rows on an even grid, linear continuation outside of it."""
     half = STENCIL // 2
     # Barycentric weights of equispaced nodes are binomial coefficients with alternating signs.
-    signs = np.array([(-1.0) ** k * math.comb(STENCIL - 1, k) for k in range(STENCIL)])
-    first, last = half - 1, table.size - half - 1
-    edge_slopes = (
-        (table[first + 1] - table[first]) / step,
-        (table[last] - table[last - 1]) / step,
-    )
+    signs = [(-1.0) ** k * math.comb(STENCIL - 1, k) for k in range(STENCIL)]
+    first, last = half - 1, table.shape[1] - half - 1
+    slope_below = table[:, first + 1] - table[:, first]
+    slope_above = table[:, last] - table[:, last - 1]
 
-    def evaluate(x: np.ndarray) -> np.ndarray:
+    def evaluate(x: np.ndarray, rows: tuple[int, ...]) -> list[np.ndarray]:
         position = (x - start) / step
         inside = np.clip(position, first, last)
-        base = np.minimum(np.floor(inside).astype(int), last - 1)
-        fraction = inside - base
-        on_node = fraction == 0
-        numerator, denominator = np.zeros_like(fraction), np.zeros_like(fraction)
+        base = np.minimum(inside.astype(int), last - 1)
+        # On a node the weight of that node takes over: 1e-30 stands for a distance of zero.
+        fraction = np.maximum(inside - base, 1e-30)
+        fraction = np.where(fraction == 1, 1 - EPS, fraction)
+        numerators = [np.zeros_like(fraction) for _ in rows]
+        denominator = np.zeros_like(fraction)
         for k in range(STENCIL):
-            distance = fraction - (k - half + 1)
-            weight = signs[k] / np.where(distance == 0, 1.0, distance)
-            numerator += weight * table[base + k - half + 1]
+            weight = signs[k] / (fraction - (k - half + 1))
             denominator += weight
-        value = np.where(on_node, table[base], numerator / denominator)
-        over = np.maximum(position - last, 0) * edge_slopes[1] * step
-        under = np.maximum(first - position, 0) * edge_slopes[0] * step
-        return value + over - under
+            for numerator, row in zip(numerators, rows, strict=True):
+                numerator += weight * table[row][base + (k - half + 1)]
+        over, under = np.maximum(position - last, 0), np.maximum(first - position, 0)
+        return [
+            numerator / denominator + over * slope_above[row] - under * slope_below[row]
+            for numerator, row in zip(numerators, rows, strict=True)
+        ]
 
     return evaluate

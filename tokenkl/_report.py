@@ -1,0 +1,319 @@
+"""Estimates as people read them: numbers with as many digits as are known, tables and pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tokenkl.estimate import Estimate
+from tokenkl.information.profile import Profile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Quantity -> its name as the head of a column.
+TITLES = {
+    "accuracy": "accuracy",
+    "error_probability": "error\nprobability",
+    "conditional_entropy": "conditional\nentropy",
+    "mutual_information": "mutual\ninformation",
+    "mmse": "MMSE",
+}
+#: Unit -> how a head shows it; squared distance is the MMSE's only unit and goes to the caption.
+UNITS = {"nats": "nats", "bits": "bits", "squared distance": "dist²"}
+
+#: Significant digits of a value whose error is far below them.
+DIGITS = 6
+#: Powers of ten that are written out rather than as e-05.
+PLAIN = range(-4, 7)
+
+#: After a value: its interval is not a central-limit one; its target was not reached.
+UNSUPPORTED, MISSED = "*", "†"
+
+
+def in_bits(profile: Profile) -> Profile:
+    """The same profile with its information quantities in bits."""
+    estimates = {
+        name: estimate.bits if estimate.unit == "nats" else estimate
+        for name, estimate in profile.estimates.items()
+    }
+    return dataclasses.replace(profile, estimates=estimates)
+
+
+def format_exact(value: float, error: float) -> str:
+    """At most six significant digits, and none beyond the numerical error."""
+    if (value == 0 and error == 0) or not math.isfinite(value):
+        return f"{value:g}"
+    top = _exponent(value) if value else -400
+    known = math.ceil(math.log10(error)) if 0 < error < math.inf else -400
+    if known > top:  # not one digit is known
+        return f"0 ± {error:.1g}"
+    return _write(value, top, max(top - DIGITS + 1, known))
+
+
+def format_sampled(value: float, half: float) -> str:
+    """Value ± half-width: two digits of the half-width, and the value to the same place."""
+    if half == 0 or not (math.isfinite(value) and math.isfinite(half)):
+        return f"{value:.{DIGITS}g} ± {half:g}"
+    top = _exponent(max(abs(value), half))
+    last = _exponent(float(f"{half:.1e}")) - 1
+    if last < top - DIGITS:  # more digits than anyone reads: the error alone keeps its place
+        return f"{_write(value, top, top - DIGITS + 1)} ± {half:.1e}"
+    if top in PLAIN:
+        places = max(-last, 0)
+        return f"{_fixed(value, last, places)} ± {_fixed(half, last, places)}"
+    places = top - last
+    scale = 10.0**top if top > -300 else 1e-300  # below that, the mantissa is simply small
+    return f"({_minus_zero(f'{value / scale:.{places}f}')} ± {half / scale:.{places}f})e{top:+03d}"
+
+
+def _exponent(value: float) -> int:
+    return int(f"{abs(value):.16e}".partition("e")[2])
+
+
+def _write(value: float, top: int, last: int) -> str:
+    """A value from the digit of 10^top down to that of 10^last."""
+    if top in PLAIN:
+        return _fixed(value, last, max(-last, 0))
+    return f"{value:.{top - last}e}"
+
+
+def _fixed(value: float, last: int, places: int) -> str:
+    return _minus_zero(f"{round(value, -last) if last > 0 else value:.{places}f}")
+
+
+def _minus_zero(text: str) -> str:
+    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
+
+
+def cells(estimate: Estimate, missed: Any = False) -> list[str]:
+    """One string for each SNR, decimal points above each other."""
+    values = np.ravel(estimate.value)
+    interval = estimate.confidence_interval(0.95)
+    halves = np.ravel(interval.high - interval.low) / 2
+    errors = np.ravel(estimate.numerical_error)
+    supported = np.ravel(estimate.interval_supported)
+    missed = np.broadcast_to(missed, values.shape)
+    texts = []
+    for value, half, error, is_supported, is_missed in zip(
+        values, halves, errors, supported, missed, strict=True
+    ):
+        if estimate.n_samples:
+            text = format_sampled(float(value), float(half))
+        else:
+            text = format_exact(float(value), float(error))
+        texts.append(text + UNSUPPORTED * (not is_supported) + MISSED * bool(is_missed))
+    return _aligned(texts)
+
+
+def _aligned(texts: Sequence[str]) -> list[str]:
+    """Padded on the left so that the (first) decimal points fall on one column."""
+
+    def before(text: str) -> int:
+        word = text.split(" ")[0]
+        return len(word.partition(".")[0]) if "." in word else len(word.rstrip("*†"))
+
+    widest = max(map(before, texts), default=0)
+    return [" " * (widest - before(text)) + text for text in texts]
+
+
+def missed_target(estimate: Estimate, rtol: float, atol: float) -> Any:
+    """Where sampling stopped before the standard error that was asked for."""
+    if not estimate.n_samples or (rtol == 0 and atol == 0):
+        return False
+    # The factor leaves the rounding of a unit change out of the comparison.
+    return estimate.standard_error > (atol + rtol * np.abs(estimate.value)) * (1 + 1e-9)
+
+
+#: Head and one text for each row.
+Column = tuple[str, list[str]]
+#: What a codebook is called beside its profile; "" where there is only one.
+Labelled = tuple[str, Profile]
+
+
+def snr_columns(profile: Profile, linear: bool) -> list[Column]:
+    """The first column or two of a table: SNR in dB, and the ratio where that was typed."""
+    columns = [("SNR\n(dB)", _aligned([f"{value:.6g}" for value in profile.snr_db]))]
+    if linear:
+        columns.insert(0, ("SNR", _aligned([f"{value:.6g}" for value in profile.snr])))
+    return columns
+
+
+def quantity_title(estimate: Estimate, unit: bool = True) -> str:
+    """Name of a quantity with its unit below."""
+    title = TITLES[estimate.quantity]
+    shown = UNITS.get(estimate.unit, "") if unit else ""
+    return f"{title}\n({shown})" if shown else title
+
+
+def print_table(console: Console, keys: Sequence[Column], columns: Sequence[Column]) -> None:
+    """A table, or several below each other where the terminal is too narrow for one."""
+    rest = list(columns)
+    first = True
+    while rest or first:
+        count = len(rest)
+        while count > 1 and _width(console, _table([*keys, *rest[:count]])) > console.width:
+            count -= 1
+        if not first:
+            console.print()
+        console.print(_table([*keys, *rest[:count]]))
+        rest, first = rest[count:], False
+
+
+def _table(columns: Sequence[Column]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for title, _ in columns:
+        table.add_column(title, no_wrap=True, vertical="bottom")
+    for row in zip(*(texts for _, texts in columns), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _width(console: Console, table: Table) -> int:
+    return console.measure(table, options=console.options.update(width=10_000)).maximum
+
+
+def print_pairs(console: Console, pairs: Sequence[tuple[str, str]]) -> None:
+    """Names and values in two columns without lines."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(name, value)
+    console.print(table)
+
+
+def method_lines(profiles: Sequence[Labelled]) -> list[str]:
+    """How the numbers were found, one line for each way, and what the ± means."""
+    ways: dict[str, list[tuple[str, str]]] = {}
+    sampled = False
+    for label, profile in profiles:
+        for name, estimate in profile.estimates.items():
+            way = estimate.method
+            if estimate.n_samples:
+                sampled = True
+                way += f", {estimate.n_samples:,} samples, seed {estimate.seed}"
+            ways.setdefault(way, []).append((label, name))
+    lines = []
+    for way, found in ways.items():
+        which = "" if len(ways) == 1 else f" on {_who(profiles, found)}"
+        lines.append(f"Method{which}: {way}.")
+    if sampled:
+        lines.append("± is the half-width of a 95 % interval.")
+    if any("mmse" in profile.estimates for _, profile in profiles):
+        lines.append("MMSE in squared units of the coordinates (dist²).")
+    return lines
+
+
+def note_lines(profiles: Sequence[Labelled], rtol: float, atol: float) -> list[str]:
+    """What the estimates say about themselves, and what the marks in the table stand for."""
+    notes: dict[str, list[tuple[str, str]]] = {}
+    unsupported = missed = False
+    for label, profile in profiles:
+        for name, estimate in profile.estimates.items():
+            unsupported |= not np.all(estimate.interval_supported)
+            missed |= bool(np.any(missed_target(estimate, rtol, atol)))
+            if estimate.note:
+                notes.setdefault(estimate.note, []).append((label, name))
+    lines = []
+    if unsupported:
+        lines.append(f"{UNSUPPORTED} not a central-limit interval: see the note.")
+    if missed:
+        lines.append(f"{MISSED} the standard error that was asked for was not reached.")
+    return lines + [f"Note on {_who(profiles, found)}: {note}." for note, found in notes.items()]
+
+
+def _who(profiles: Sequence[Labelled], found: Sequence[tuple[str, str]]) -> str:
+    """Which quantities of which codebooks, as briefly as that can be said."""
+    parts = []
+    for label, profile in profiles:
+        names = [name for owner, name in found if owner == label]
+        if len(names) == len(profile.estimates):
+            parts.append(label or "all quantities")
+        elif names:
+            parts.append(f"{label} ({_listed(names)})" if label else _listed(names))
+    return ", ".join(parts)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(name.replace("_", " ").replace("mmse", "MMSE") for name in names)
+
+
+def profile_figure(curves: Sequence[Labelled], title: str = "") -> Figure:
+    """One panel for each quantity, one curve with its 95 % band for each codebook, over dB."""
+    from tokenkl import plotting
+
+    quantities = list(curves[0][1].estimates)
+    columns = {1: 1, 2: 2, 4: 2}.get(len(quantities), 3)
+    rows = math.ceil(len(quantities) / columns)
+    width = plotting.COLUMN if columns == 1 else plotting.PAGE
+    figure, axes = plotting.new_figure(rows, columns, width=width)
+    panels = axes.ravel()
+    for panel, quantity in zip(panels, quantities, strict=False):
+        for index, (label, profile) in enumerate(curves):
+            _draw_curve(panel, profile, quantity, index, label)
+        unit = curves[0][1][quantity].unit
+        name = plotting.AXIS_LABELS[quantity].replace("(nats)", f"({unit})")
+        panel.set_ylabel(textwrap.fill(name, 26))
+        panel.set_xlabel(plotting.AXIS_LABELS["snr_db"])
+        if quantity == "error_probability":
+            _log_axis(panel, [profile for _, profile in curves])
+    for panel in panels[len(quantities) :]:
+        panel.set_axis_off()
+    if len(curves) > 1:
+        handles, labels = panels[0].get_legend_handles_labels()
+        spare = panels[len(quantities) :]
+        if spare.size and len(curves) <= 8:
+            spare[0].legend(handles, labels, loc="center", fontsize=7, frameon=False)
+        else:
+            figure.legend(
+                handles,
+                labels,
+                loc="outside lower center",
+                ncols=min(len(curves), 2 * columns),
+                fontsize=7,
+                frameon=False,
+            )
+    if title:
+        figure.suptitle(title, fontsize=8)
+    if len(quantities) > 1:
+        plotting.label_panels(panels[: len(quantities)])
+    return figure
+
+
+def _draw_curve(panel: Any, profile: Profile, quantity: str, index: int, label: str) -> None:
+    from tokenkl import plotting
+
+    estimate = profile[quantity]
+    order = np.argsort(profile.snr)
+    order = order[profile.snr[order] > 0]  # minus infinity dB has no place on the axis
+    x = profile.snr_db[order]
+    style = plotting.line_style(index)
+    if x.size <= 25:  # few enough for every computed point to be seen
+        style["marker"] = plotting.MARKERS[index % len(plotting.MARKERS)]
+        style["markersize"] = 2.5
+    interval = estimate.confidence_interval(0.95)
+    y = np.asarray(estimate.value)[order]
+    if quantity == "error_probability":
+        # Far below one over the sample size the value says nothing, and a logarithm shows it large.
+        y = np.where(np.asarray(estimate.interval_supported)[order], y, np.nan)
+    panel.plot(x, y, label=label, **style)
+    if estimate.n_samples:
+        plotting.draw_interval(panel, x, interval.low[order], interval.high[order], **style)
+
+
+def _log_axis(panel: Any, profiles: Sequence[Profile]) -> None:
+    """A logarithmic axis for error probabilities that span more than two powers of ten."""
+    values = np.concatenate([np.ravel(p["error_probability"].value) for p in profiles])
+    positive = values[values > 0]
+    if positive.size and positive.min() < 0.01 * positive.max():
+        panel.set_yscale("log")
+        panel.set_ylim(max(positive.min(), 1e-12) / 1.5, positive.max() * 1.5)

@@ -1,0 +1,353 @@
+"""The inner loop of Monte-Carlo: posterior statistics of many samples at many noise levels.
+
+Compiled with Numba, which is imported with this file only, and kept on disk for the next process.
+For a sample (k, eps) and a level h the posterior weight of token j, relative to the density of eps,
+is pi_j exp(q_j) with
+
+    q_j = h <eps, e_j - e_k> - h^2 |e_j - e_k|^2 / 2.
+
+Tokens go by in tiles that stay in the fastest cache: the two products of a tile serve every level.
+Differences are taken first, so that near-duplicate tokens lose no digits, and the true token's own
+term pi_k exp(0) stays outside the sums, so that what is left is small where the error is small.
+
+No shift guards the exponential against overflow. The mean of 1 / p(k|y) is at most K, hence
+p(k|y) < 2^-900 has a probability below K 2^-900 whatever the codebook, prior and level: exponents
+are cut off at 1000, in base 2, where no draw from the channel ever gets.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from jaxtyping import Float, Int
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+#: Tokens in one tile: the rows that one loop touches then fit a first-level cache of 32 KiB.
+TILE = 512
+#: Samples that a thread takes at a time.
+TASK = 16
+#: Tiles are left out where all that is left out sums to less than 2^-SKIP of the posterior error
+#: probability, or to less than 2^-FLOOR of the true token's weight.
+SKIP = 64
+FLOOR = 280
+#: A tile enters the posterior mean where its weights sum to more than this part of the true
+#: token's. With W the weights and S = sum w |e_j - e_k|^2 of what is left out, Cauchy-Schwarz moves
+#: the mean by sqrt(W S) at most, and so the variance by 2 sqrt(NEGLIGIBLE) of it for each tile.
+NEGLIGIBLE = 1e-28
+
+# 2^f = 1 + f (G0 + G1 f + ...) on [-1/2, 1/2] by interpolation at the Chebyshev nodes: relative
+# error 6e-16, and exactly 1 at 0.
+G0, G1, G2, G3, G4, G5, G6, G7, G8, G9 = (
+    0.6931471805599462,
+    0.24022650695910075,
+    0.05550410866465167,
+    0.009618129107618665,
+    0.0013333558200794592,
+    0.00015403530424776529,
+    1.5252672924850737e-05,
+    1.3215451633221434e-06,
+    1.0205905413765595e-07,
+    7.070977866508138e-09,
+)
+#: Adding this number leaves the nearest whole number in the low bits of the sum.
+ROUNDING = 1.5 * 2.0**52
+LOG2_E = 1.4426950408889634
+#: log2 of the prior of what fills up a tile, and of the true token in its own sums.
+NOWHERE = -1e5
+
+# Sums may be reordered (that is what vector units need) and no operand is ever infinite or NaN.
+SUMS = {"reassoc", "contract", "nsz", "nnan"}
+
+
+def _compiled(*, fastmath: set[str]) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit` that keeps its code on disk where some folder can be written."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        options: dict[str, Any] = {"nogil": True, "fastmath": fastmath}
+        try:
+            return numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # neither the package's folder nor the user's cache is writable
+            return numba.njit(**options)(function)
+
+    return decorate
+
+
+def _cast(source: Any, target: Any, kind: Any) -> Any:
+    """The same 64 bits read as another type."""
+
+    @intrinsic
+    def cast(_context: Any, x: Any) -> Any:
+        def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
+            return builder.bitcast(args[0], kind)
+
+        return target(source), generate
+
+    return cast
+
+
+_bits = _cast(types.float64, types.int64, ir.IntType(64))
+_float = _cast(types.int64, types.float64, ir.DoubleType())
+
+
+def _extreme(name: str) -> Any:
+    """A maximum or minimum of two floats, neither NaN, that LLVM makes vectors of."""
+
+    @intrinsic
+    def choose(_context: Any, x: Any, y: Any) -> Any:
+        def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
+            kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType()] * 2)
+            function = builder.module.declare_intrinsic(name, [ir.DoubleType()], kind)
+            return builder.call(function, args, fastmath=("nnan", "nsz"))
+
+        return types.float64(types.float64, types.float64), generate
+
+    return choose
+
+
+_larger, _smaller = _extreme("llvm.maxnum"), _extreme("llvm.minnum")
+
+
+@_compiled(fastmath={"contract"})  # reordering would undo the rounding trick
+def exp2(x: float) -> float:
+    """2^x, with a relative error below 1e-15 for x > -960; 0 below -1021, 2^1000 above 1000."""
+    x = _smaller(_larger(x, -1021.0), 1000.0)
+    rounded = x + ROUNDING
+    f = x - (rounded - ROUNDING)
+    p = G5 + f * (G6 + f * (G7 + f * (G8 + f * G9)))
+    p = 1.0 + f * (G0 + f * (G1 + f * (G2 + f * (G3 + f * (G4 + f * p)))))
+    return _float(_bits(p) + (_bits(rounded) << 52)) - 2.0**-1021
+
+
+@_compiled(fastmath=set())
+def exponent(x: float) -> int:
+    """The whole part of log2(x), x >= 0; at most -1023 for x = 0 and next to it."""
+    return (_bits(x) >> 52) - 1023
+
+
+@_compiled(fastmath=SUMS)
+def _products(tile, true, eps, along, squared):  # type: ignore[no-untyped-def]
+    """<eps, e_j - e_k> and |e_j - e_k|^2 for one tile, with the largest and the smallest."""
+    along[:] = 0.0
+    squared[:] = 0.0
+    for d in range(0, true.size, 4):
+        x0, x1, x2, x3 = tile[d], tile[d + 1], tile[d + 2], tile[d + 3]
+        t0, t1, t2, t3 = true[d], true[d + 1], true[d + 2], true[d + 3]
+        n0, n1, n2, n3 = eps[d], eps[d + 1], eps[d + 2], eps[d + 3]
+        for j in range(along.size):
+            u0, u1, u2, u3 = x0[j] - t0, x1[j] - t1, x2[j] - t2, x3[j] - t3
+            along[j] += u0 * n0 + u1 * n1 + u2 * n2 + u3 * n3
+            squared[j] += u0 * u0 + u1 * u1 + u2 * u2 + u3 * u3
+    largest, smallest = 0.0, 1e300
+    for j in range(along.size):
+        largest = _larger(largest, along[j])
+        smallest = _smaller(smallest, squared[j])
+    return largest, smallest
+
+
+@_compiled(fastmath=SUMS)
+def _sums(along, squared, log_prior, slope, curvature, weight):  # type: ignore[no-untyped-def]
+    """Weights of one tile at one level: their sum, their largest, and their moments."""
+    total, energy, second, prior = 0.0, 0.0, 0.0, 0.0
+    best = 0.0
+    for j in range(along.size):
+        q = slope * along[j] - curvature * squared[j]
+        w = exp2(q + log_prior[j])
+        weight[j] = w
+        total += w
+        energy += w * q
+        second += w * squared[j]
+        prior += w * log_prior[j]
+        best = _larger(best, w)
+    return total, best, energy, second, prior
+
+
+@_compiled(fastmath=SUMS)
+def _add_means(tile, weight, level_of, centre):  # type: ignore[no-untyped-def]
+    """Add sum_j w_j e_j of one tile at two levels: a small matrix product in registers."""
+    w, v = weight[0], weight[1]
+    first, second = level_of[0], level_of[1]
+    for d in range(0, tile.shape[0], 4):
+        x0, x1, x2, x3 = tile[d], tile[d + 1], tile[d + 2], tile[d + 3]
+        a0, a1, a2, a3, b0, b1, b2, b3 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for j in range(w.size):
+            a0 += w[j] * x0[j]
+            a1 += w[j] * x1[j]
+            a2 += w[j] * x2[j]
+            a3 += w[j] * x3[j]
+            b0 += v[j] * x0[j]
+            b1 += v[j] * x1[j]
+            b2 += v[j] * x2[j]
+            b3 += v[j] * x3[j]
+        for i, (a, b) in enumerate(((a0, b0), (a1, b1), (a2, b2), (a3, b3))):
+            centre[first, d + i] += a
+            centre[second, d + i] += b
+
+
+@_compiled(fastmath=set())
+def _samples(tiles, log_prior, high, low, slots, noise, h, mmse, out):  # type: ignore[no-untyped-def]
+    """Fill out[level, statistic, sample] for a few samples; h is in ascending order."""
+    count, n, size = tiles.shape
+    levels = h.size
+    along, squared, row_prior = np.empty(size), np.empty(size), np.empty(size)
+    weight = np.empty((2, size))
+    level_of = np.empty(2, np.int64)
+    sums = np.empty((levels, 5))
+    centre = np.empty((levels + 1, n))  # the last row takes what fills up a pair
+    spread = np.log2(count * size)
+    for i in range(noise.shape[0]):
+        home, place = divmod(slots[i], size)
+        true = tiles[home, :, place].copy()
+        own = log_prior[home, place]
+        own_weight = exp2(own)
+        sums[:] = 0.0
+        centre[:] = 0.0
+        for step in range(count):
+            # The true token's tile first: its neighbours say what may be left out.
+            t = (home + step) % count
+            largest, smallest = _products(tiles[t], true, noise[i], along, squared)
+            row_prior[:] = log_prior[t]
+            if step == 0:
+                row_prior[place] = NOWHERE
+            rows = 0
+            top, last = 0.0, 0.0
+            for level in range(levels):
+                # An upper bound of q / log 2 in this tile, also by way of the level before: for
+                # g < h, q(h) = h/g q(g) - h (h - g) |e_j - e_k|^2 / 2.
+                slope, curvature = LOG2_E * h[level], LOG2_E * h[level] ** 2 / 2
+                bound = slope * largest - curvature * smallest
+                if last > 0.0:
+                    drop = LOG2_E * h[level] * (h[level] - last) / 2 * smallest
+                    bound = min(bound, h[level] / last * top - drop)
+                top, last = bound, h[level]
+                known = exponent(sums[level, 0])
+                if bound + high[t] + spread < max(min(known, own - 1) - SKIP, own - FLOOR):
+                    continue
+                total, best, energy, second, prior = _sums(
+                    along, squared, row_prior, slope, curvature, weight[rows]
+                )
+                top = min(top, exponent(best) + 1 - low[t])
+                sums[level, 0] += total
+                sums[level, 1] = max(sums[level, 1], best)
+                sums[level, 2] += energy
+                sums[level, 3] += second
+                sums[level, 4] += prior
+                if mmse and total > NEGLIGIBLE * own_weight:
+                    level_of[rows] = level
+                    rows += 1
+                    if rows == 2:
+                        _add_means(tiles[t], weight, level_of, centre)
+                        rows = 0
+            if rows == 1:
+                weight[1] = 0.0
+                level_of[1] = levels
+                _add_means(tiles[t], weight, level_of, centre)
+        for level in range(levels):
+            others, best, energy, second, prior = sums[level]
+            total = own_weight + others
+            # Where another token wins the difference rounds at 1e-16 absolutely; this happens
+            # with the probability that is being measured, so the average keeps its digits.
+            rest = others if best <= own_weight else own_weight + (others - best)
+            out[level, 0, i] = rest / total
+            mean_energy = energy / total / LOG2_E
+            mean_prior = (prior - own * others) / total / LOG2_E
+            log_ratio = np.log1p(others / own_weight)
+            out[level, 1, i] = log_ratio - mean_energy - mean_prior
+            length = 0.0
+            for d in range(n):
+                length += (centre[level, d] - true[d] * others) ** 2
+            out[level, 2, i] = second / total - length / total**2
+            out[level, 3, i] = mean_energy - log_ratio - own / LOG2_E
+
+
+class Table(NamedTuple):
+    """A codebook laid out for the kernel.
+
+    Tiles of coordinates; tiles of log2 prior, its extremes in each; a place for each token.
+    """
+
+    tiles: Float[np.ndarray, "tiles n tile"]
+    log_prior: Float[np.ndarray, "tiles tile"]
+    high: Float[np.ndarray, " tiles"]
+    low: Float[np.ndarray, " tiles"]
+    slots: Int[np.ndarray, " K"]
+
+
+def lay_out(points: Float[np.ndarray, "K n"], log_prior: Float[np.ndarray, " K"]) -> Table:
+    """Tiles of neighbouring tokens, filled up with tokens of no weight and zero coordinates."""
+    K, n = points.shape
+    size = min(TILE, -(-K // 8) * 8)
+    count = -(-K // size)
+    slots = np.empty(K, dtype=np.int64)
+    slots[_neighbourly(points, size)] = np.arange(K)
+    places = np.zeros((count * size, -(-n // 4) * 4))
+    places[slots, :n] = points
+    tiles = np.ascontiguousarray(places.reshape(count, size, -1).transpose(0, 2, 1))
+    prior = np.full(count * size, NOWHERE)
+    prior[slots] = np.asarray(log_prior) * LOG2_E
+    prior = prior.reshape(count, size)
+    low = np.where(prior > NOWHERE, prior, np.inf).min(axis=1)
+    return Table(tiles, prior, prior.max(axis=1), low, slots)
+
+
+def _neighbourly(points: Float[np.ndarray, "K n"], size: int) -> Int[np.ndarray, " K"]:
+    """An order of the tokens in which every tile of `size` is a compact cell of a k-d tree."""
+    order = np.arange(len(points))
+    cells = [(0, len(points))]
+    while cells:
+        start, stop = cells.pop()
+        if stop - start > size:
+            cell = points[order[start:stop]]
+            along = cell[:, np.argmax(np.ptp(cell, axis=0))]
+            order[start:stop] = order[start:stop][np.argsort(along, kind="stable")]
+            middle = start + -(-(stop - start) // (2 * size)) * size
+            cells += [(start, middle), (middle, stop)]
+    return order
+
+
+def threads() -> int:
+    """How many threads to use: NUMBA_NUM_THREADS, or the cores that this process may run on."""
+    given = os.environ.get("NUMBA_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        return int(given)
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def block_statistics(
+    table: Table,
+    ids: Int[np.ndarray, " samples"],
+    noise: Float[np.ndarray, "samples n"],
+    h: Float[np.ndarray, " levels"],
+    mmse: bool = True,
+) -> Float[np.ndarray, "levels statistics samples"]:
+    """Error, entropy and variance of the posterior, and its divergence from the prior.
+
+    Every sample is computed by itself, so its bits depend on no block size and no thread count.
+    Without `mmse` the work for the variance is saved, and what stands in its place is not it.
+    """
+    order = np.argsort(h, kind="stable")
+    slots = table.slots[ids]
+    padded = np.zeros((ids.size, table.tiles.shape[1]))
+    padded[:, : noise.shape[1]] = noise
+    out = np.empty((h.size, 4, ids.size))
+
+    def work(start: int) -> None:
+        part = slice(start, start + TASK)
+        _samples(*table[:4], slots[part], padded[part], h[order], mmse, out[:, :, part])
+
+    starts = range(0, ids.size, TASK)
+    workers = min(threads(), len(starts))
+    if workers < 2:
+        for start in starts:
+            work(start)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, starts))  # the list raises what a worker raised
+    return out[np.argsort(order)]
