@@ -25,6 +25,7 @@ lint: $(VENV)/ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: export NUMBA_NUM_THREADS = 1
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.run
 

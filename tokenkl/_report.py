@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tokenkl.estimate import Estimate
-from tokenkl.information.profile import Profile
+from tokenkl.information import Profile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

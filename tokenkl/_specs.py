@@ -291,8 +291,9 @@ def parse_schedule(text: str, option: str = "--schedule") -> Schedule:
     if name not in SCHEDULES:
         reject(option, repr(text), "one of " + ", ".join(SCHEDULES))
     kind = getattr(schedule, SCHEDULES[name])
+    make: Callable[..., Schedule] = kind
     if not colon:
-        return kind()  # type: ignore[no-any-return]
+        return make()
     fields = [field.name for field in dataclasses.fields(kind)]
     try:
         values = [float(word) for word in rest.split(",")]
@@ -301,5 +302,5 @@ def parse_schedule(text: str, option: str = "--schedule") -> Schedule:
     if not 0 < len(values) <= len(fields):
         with_values = f"{name}:{','.join(fields)}" if fields else f"{name}, which has no parameters"
         reject(option, repr(text), with_values)
-    made: Schedule = _naming(option, lambda: kind(*values))
+    made: Schedule = _naming(option, lambda: make(*values))
     return made

@@ -214,16 +214,21 @@ def _summary(
         "value": correct,
         "numerical_error": 1e-12 * error + eps,
     }
-    # Two unbiased routes to the mutual information: keep the one with the smaller variance.
+    # Two unbiased routes to the mutual information: keep the one with the smaller variance. Both
+    # need support: an entropy near 0 and a divergence near 0 are carried by few samples each.
     direct = out.pop("divergence")
-    entropy = out["conditional_entropy"] | {
-        "value": float(codebook.prior_entropy()) - out["conditional_entropy"]["value"]
-    }
+    entropy = out["conditional_entropy"]
     use_direct = direct["standard_error"] < entropy["standard_error"]
     out["mutual_information"] = {
         name: np.where(use_direct, direct[name], entropy[name])
-        for name in ("value", "standard_error", "numerical_error", "interval_supported")
-    } | {"sample_range": max(direct["sample_range"], entropy["sample_range"])}
+        for name in ("standard_error", "numerical_error")
+    } | {
+        "value": np.where(
+            use_direct, direct["value"], float(codebook.prior_entropy()) - entropy["value"]
+        ),
+        "interval_supported": direct["interval_supported"] & entropy["interval_supported"],
+        "sample_range": max(direct["sample_range"], entropy["sample_range"]),
+    }
     return out
 
 

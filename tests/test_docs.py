@@ -1,0 +1,42 @@
+"""What the documents point to exists, and the code that they show runs."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "experiments/README.md"]
+#: `folder/file.py::name`, `folder/file.py`, or a figure.
+LINK = re.compile(r"`((?:tokenkl|tests|experiments|figures|benchmarks)/[\w/.-]+?)(?:::(\w+))?`")
+
+
+def _definitions(path: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links(document: Path) -> None:
+    for target, name in LINK.findall(document.read_text()):
+        if "NAME" in target:
+            continue
+        path = ROOT / target
+        assert path.exists(), f"{document.name} points to {target}, which does not exist"
+        if name:
+            assert name in _definitions(path), f"{target} has no {name}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_relative_links(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+        assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_python_blocks_run(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", document.read_text(), flags=re.DOTALL):
+        exec(compile(block, document.name, "exec"), namespace)
