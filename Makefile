@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce test quick lint bench clean
+.PHONY: reproduce test quick lint bench docs clean
 
 reproduce: $(VENV)/ready
 	$(BIN)/tokenkl reproduce
@@ -43,3 +43,7 @@ $(VENV)/ready-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+docs: $(VENV)/bin/python
+	$(PIP_INSTALL) -e '.[docs]'
+	$(BIN)/mkdocs build --site-dir site

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
+from scipy.interpolate import PchipInterpolator
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
@@ -22,6 +23,7 @@ from tokenkl._random import generator
 from tokenkl.plotting import (
     AXIS_LABELS,
     COLOURS,
+    DASHES,
     PAGE,
     STYLE,
     draw_interval,
@@ -30,6 +32,8 @@ from tokenkl.plotting import (
 )
 
 K, N = 729, 6
+#: Added before a logarithm: a sampled entropy of resolved tokens can be 0.
+TINY = 1e-300
 
 FSQ, PERTURBED = "FSQ $3^6$", "perturbed FSQ"
 UNIFORM, GAUSSIAN, SPHERE, LATTICE = "VQ, uniform data", "VQ, Gaussian data", "sphere", "E6 ball"
@@ -54,15 +58,18 @@ class Config:
     levels: int = 105
     #: Independent batches: their spread is the error of what is computed from whole curves.
     batches: int = 8
-    batch_samples: int = 2**13
-    data: int = 30_000
-    max_iter: int = 40
+    batch_samples: int = 2**12
+    data: int = 40_000
+    max_iter: int = 30
     steps: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16)
+    step_levels: int = 400
     #: Sampling stops where this entropy is left, in nats.
-    entropy_left: float = 0.01
+    entropy_left: float = 0.05
 
 
-SMOKE = Config(levels=14, batches=2, batch_samples=2**6, data=1500, max_iter=2, steps=(2, 4, 8))
+SMOKE = Config(
+    levels=14, batches=2, batch_samples=2**6, data=1500, max_iter=2, steps=(2, 4, 8), step_levels=60
+)
 
 
 def codebooks(config: Config) -> dict[str, tk.Codebook]:
@@ -173,21 +180,26 @@ def _steps(name: str, db: np.ndarray, runs: list[tk.Profile], config: Config) ->
     dynamic programming over all grids of the tabulated SNRs finds the best. It has no scale: a
     factor on the points leaves it as it is.
     """
-    gamma = np.concatenate([[0.0], 10 ** (db / 10)])
+    left = np.mean([run["conditional_entropy"].value for run in runs], axis=0)
+    end_db = float(np.interp(-np.log(config.entropy_left), -np.log(left + TINY), db))
+    # The grid that steps may use is finer than the sampled one, and ends between its SNRs: either
+    # would else cost some codebooks several per cent more than others.
+    fine = np.linspace(config.first_db, end_db, config.step_levels)
+    gamma = np.concatenate([[0.0], 10 ** (fine / 10)])
+    end = gamma.size - 1
 
     def cost(runs: list[tk.Profile]) -> np.ndarray:
+        mmse = np.mean([run["mmse"].value for run in runs], axis=0)
+        nats = np.mean([run["mutual_information"].value for run in runs], axis=0)
         # At gamma = 0 the MMSE is the power, which is 1, and nothing is known yet.
-        mmse = np.append(1.0, np.mean([run["mmse"].value for run in runs], axis=0))
-        nats = np.append(0.0, np.mean([run["mutual_information"].value for run in runs], axis=0))
+        mmse = np.append(1.0, np.exp(PchipInterpolator(db, np.log(mmse + TINY))(fine)))
+        nats = np.append(0.0, PchipInterpolator(db, nats)(fine))
         table = mmse[:, None] * np.subtract.outer(-gamma, -gamma) / 2
         table -= np.subtract.outer(-nats, -nats)
         table[np.tril_indices(gamma.size)] = np.inf
         return table
 
     pooled = cost(runs)
-    left = np.mean([run["conditional_entropy"].value for run in runs], axis=0)
-    reached = np.flatnonzero(left < config.entropy_left)
-    end = 1 + (int(reached[0]) if reached.size else db.size - 1)
     batches = [cost([run]) for run in runs]
     reach = np.full(gamma.size, np.inf)
     reach[0] = 0.0
@@ -285,7 +297,8 @@ def _draw_gaps(axes: Any, table: pd.DataFrame) -> None:
         base = known.fsq_bits
         draw_interval(axes, known.x, known.low - base, known.high - base, **style)
     axes.axhline(0, color=COLOURS[0])
-    axes.text(-9.5, 0, FSQ, color=COLOURS[0], va="bottom")
+    axes.margins(y=0.1)
+    axes.text(-9.7, 0, FSQ, color=COLOURS[0], va="bottom")
     axes.set(xlim=(-10, 26), ylabel="information minus FSQ's (bits)")
     axes.set_xlabel("average power / noise variance (dB)")
 
@@ -295,9 +308,11 @@ def _draw_free(axes: Any, table: pd.DataFrame) -> None:
     dimensions = {ONE_HOT: 729, **{name: len(levels) for name, levels in GRIDS.items()}}
     for number, (name, n) in enumerate(sorted(dimensions.items(), key=lambda item: -item[1])):
         rows = table[table.codebook == name]
-        style = line_style({FSQ: 0, ONE_HOT: 6}.get(name, number))
+        # Grids share FSQ's colour; dashes tell them apart.
+        style = {"color": COLOURS[NUMBER[ONE_HOT if name == ONE_HOT else FSQ]]}
+        style["linestyle"] = DASHES[(number - 1) % len(DASHES)]
         axes.plot(rows.x, rows.bits, **style, label=f"{name}: n = {n}")
-    axes.set(xlim=(-6, 32), ylabel="information about the token (bits)", ylim=(0, 13))
+    axes.set(xlim=(-9, 32), ylabel="information about the token (bits)", ylim=(0, 10.2))
     axes.set_xlabel("average power / noise variance (dB)")
     axes.legend(loc="upper left")
 
@@ -310,7 +325,7 @@ def _draw_steps(axes: Any, table: pd.DataFrame) -> None:
         draw_interval(axes, rows.index, rows.low / fsq, rows.high / fsq, **style)
         axes.plot(rows.index, rows.nats / fsq, **style)
     axes.axhline(1, color=COLOURS[0])
-    axes.text(2, 1.003, FSQ, color=COLOURS[0], va="bottom")
+    axes.text(2, 1.002, FSQ, color=COLOURS[0], va="bottom")
     ratio = (table[table.codebook == ONE_HOT].set_index("x").nats / fsq).dropna()
     axes.text(
         0.97,
@@ -322,7 +337,7 @@ def _draw_steps(axes: Any, table: pd.DataFrame) -> None:
     )
     axes.set_xscale("log", base=2)
     axes.set_xticks([2, 4, 8, 16], ["2", "4", "8", "16"])
-    axes.set(xlabel="sampling steps N", ylabel="KL of the sampler's path, over FSQ's")
+    axes.set(xlabel="sampling steps N", ylabel="path KL of the sampler / FSQ's")
 
 
 EXPERIMENT = Experiment(

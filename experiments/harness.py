@@ -81,7 +81,9 @@ def run(
 
 def draw(experiment: Experiment, *, folder: Path = FIGURES) -> None:
     """Draw the figure again from its stored table and record."""
-    table_path, record_path = (folder / f"{experiment.name}{suffix}" for suffix in (".csv", ".json"))
+    table_path, record_path = (
+        folder / f"{experiment.name}{suffix}" for suffix in (".csv", ".json")
+    )
     if not (table_path.exists() and record_path.exists()):
         raise ValueError(
             f"{experiment.name} has no stored results in {folder}; run "
@@ -100,7 +102,9 @@ def is_current(experiment: Experiment, *, smoke: bool = False, folder: Path = FI
     if not path.exists() or not (folder / f"{experiment.name}.csv").exists():
         return False
     record = json.loads(path.read_text())
-    config = json.loads(json.dumps(dataclasses.asdict(experiment.smoke if smoke else experiment.config)))
+    config = json.loads(
+        json.dumps(dataclasses.asdict(experiment.smoke if smoke else experiment.config))
+    )
     return bool(record["config"] == config and record["versions"]["tokenkl"] == version("tokenkl"))
 
 

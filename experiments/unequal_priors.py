@@ -351,8 +351,8 @@ def _draw_assignments(axes: Any, table: pd.DataFrame, quantity: str, unit: float
 
 EXPERIMENT = Experiment(
     name="unequal_priors",
-    claim="With real token frequencies it matters which token sits where: in a box, frequent tokens "
-    "belong at the corners; at equal average power, in the centre.",
+    claim="With real token frequencies it matters which token sits where: in a box, frequent "
+    "tokens belong at the corners; at equal average power, in the centre.",
     config=Config(),
     smoke=SMOKE,
     compute=compute,

@@ -19,6 +19,8 @@ from tokenkl.information import Profile
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from tokenkl.codebooks import Codebook
+
 #: Quantity -> its name as the head of a column.
 TITLES = {
     "accuracy": "accuracy",
@@ -32,8 +34,16 @@ UNITS = {"nats": "nats", "bits": "bits", "squared distance": "dist²"}
 
 #: Significant digits of a value whose error is far below them.
 DIGITS = 6
+#: Beyond these a sampled value counts as known as well as an exact one.
+MOST_DIGITS = 12
 #: Powers of ten that are written out rather than as e-05.
 PLAIN = range(-4, 7)
+
+#: Tokens up to which nearest neighbours are looked for where no closed form gives them.
+MAX_SEARCH = 2**16
+
+#: Python writes no integer of more than 4300 decimal digits.
+MAX_BITS = 10**4
 
 #: After a value: its interval is not a central-limit one; its target was not reached.
 UNSUPPORTED, MISSED = "*", "†"
@@ -52,7 +62,8 @@ def format_exact(value: float, error: float) -> str:
     """At most six significant digits, and none beyond the numerical error."""
     if (value == 0 and error == 0) or not math.isfinite(value):
         return f"{value:g}"
-    top = _exponent(value) if value else -400
+    # Of the rounded value, so that 0.9999999 takes as much room as the 1.00000 that it shows as.
+    top = _exponent(float(f"{value:.{DIGITS - 1}e}")) if value else -400
     known = math.ceil(math.log10(error)) if 0 < error < math.inf else -400
     if known > top:  # not one digit is known
         return f"0 ± {error:.1g}"
@@ -65,13 +76,15 @@ def format_sampled(value: float, half: float) -> str:
         return f"{value:.{DIGITS}g} ± {half:g}"
     top = _exponent(max(abs(value), half))
     last = _exponent(float(f"{half:.1e}")) - 1
-    if last < top - DIGITS:  # more digits than anyone reads: the error alone keeps its place
-        return f"{_write(value, top, top - DIGITS + 1)} ± {half:.1e}"
+    if last < top - MOST_DIGITS:
+        return format_exact(value, half)
     if top in PLAIN:
         places = max(-last, 0)
-        return f"{_fixed(value, last, places)} ± {_fixed(half, last, places)}"
-    places = top - last
-    scale = 10.0**top if top > -300 else 1e-300  # below that, the mantissa is simply small
+        error = f"{half:.1e}" if last < top - DIGITS else _fixed(half, last, places)
+        return f"{_fixed(value, last, places)} ± {error}"
+    if top < -300:  # where powers of ten are no longer ordinary numbers
+        return f"{value:.1e} ± {half:.1e}"
+    places, scale = top - last, 10.0**top
     return f"({_minus_zero(f'{value / scale:.{places}f}')} ± {half / scale:.{places}f})e{top:+03d}"
 
 
@@ -94,11 +107,16 @@ def _minus_zero(text: str) -> str:
     return text[1:] if text.startswith("-") and not text.strip("-0.") else text
 
 
+def reach(estimate: Estimate) -> Any:
+    """From the value to the farther end of the 95 % interval, which may lie unevenly around it."""
+    interval = estimate.confidence_interval(0.95)
+    return np.maximum(interval.high - estimate.value, estimate.value - interval.low)
+
+
 def cells(estimate: Estimate, missed: Any = False) -> list[str]:
     """One string for each SNR, decimal points above each other."""
     values = np.ravel(estimate.value)
-    interval = estimate.confidence_interval(0.95)
-    halves = np.ravel(interval.high - interval.low) / 2
+    halves = np.ravel(reach(estimate))
     errors = np.ravel(estimate.numerical_error)
     supported = np.ravel(estimate.interval_supported)
     missed = np.broadcast_to(missed, values.shape)
@@ -207,7 +225,7 @@ def method_lines(profiles: Sequence[Labelled]) -> list[str]:
         which = "" if len(ways) == 1 else f" on {_who(profiles, found)}"
         lines.append(f"Method{which}: {way}.")
     if sampled:
-        lines.append("± is the half-width of a 95 % interval.")
+        lines.append("± reaches to the farther end of a 95 % interval; --csv and --json give both.")
     if any("mmse" in profile.estimates for _, profile in profiles):
         lines.append("MMSE in squared units of the coordinates (dist²).")
     return lines
@@ -247,6 +265,111 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(name.replace("_", " ").replace("mmse", "MMSE") for name in names)
 
 
+def describe(codebook: Codebook) -> str:
+    """One line on a codebook: its label, size and prior."""
+    size = f"{codebook.K:,}" if codebook.K < 10**15 else f"2^{math.log2(codebook.K):.1f}"
+    prior = "equal priors" if codebook.has_equal_priors else "unequal priors"
+    return f"{codebook.label}: K = {size} tokens in R^{codebook.n}, {prior}"
+
+
+def exact_quantities(codebook: Codebook) -> tuple[str, ...]:
+    """Quantities that the automatic choice of a method finds without sampling."""
+    from tokenkl import QUANTITIES, OneHot, ProductCodebook
+    from tokenkl.information import _on_a_line
+    from tokenkl.information._planar import has_planar_accuracy
+
+    structured = _on_a_line(codebook)
+    if isinstance(structured, OneHot):
+        return QUANTITIES
+    if isinstance(structured, ProductCodebook) and structured.factorises:
+        return QUANTITIES
+    return ("accuracy", "error_probability") if has_planar_accuracy(codebook) else ()
+
+
+def facts_on(codebook: Codebook) -> dict[str, Any]:
+    """Everything that `info` shows, as plain numbers; None where it is not computed."""
+    from tokenkl import OneHot, ProductCodebook
+    from tokenkl.codebooks.transforms import _largest_coordinate, average_power
+    from tokenkl.optimality import mean_nn_distance, min_distance
+
+    equal = codebook.has_equal_priors
+    # A K beyond float64 is fine for math.log, and equal priors need no sum over tokens.
+    entropy = math.log(codebook.K) if equal else float(codebook.prior_entropy())
+    perplexity = None if entropy > 709 else float(codebook.K) if equal else math.exp(entropy)
+    has_formula = isinstance(codebook, (ProductCodebook, OneHot))
+    distances: tuple[float | None, float | None] = None, None
+    if codebook.K >= 2 and (has_formula or codebook.K <= MAX_SEARCH):
+        distances = min_distance(codebook), mean_nn_distance(codebook)
+    return {
+        "codebook": codebook.label,
+        "K": codebook.K if codebook.K.bit_length() <= MAX_BITS else None,
+        "n": codebook.n,
+        "bits": math.log2(codebook.K),
+        "equal_priors": equal,
+        "prior_entropy": entropy,
+        "perplexity": perplexity,
+        "average_power": average_power(codebook),
+        "box": _largest_coordinate(codebook),
+        "min_distance": distances[0],
+        "mean_nn_distance": distances[1],
+        "exact_quantities": list(exact_quantities(codebook)),
+    }
+
+
+def shown_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The same for people."""
+    K, exact = facts["K"], facts["exact_quantities"]
+    power, digits = divmod(facts["bits"] * math.log10(2), 1)
+    size = f"{10**digits:.3g}e+{power:.0f}" if K is None or K >= 10**30 else f"{K:,}"
+    missing = "none, for a single token" if K == 1 else f"not computed above {MAX_SEARCH:,} tokens"
+    rows = [
+        ("codebook", facts["codebook"]),
+        ("tokens K", f"{size} ({facts['bits']:.6g} bits)"),
+        ("dimension n", f"{facts['n']:,}"),
+        (
+            "prior",
+            ("equal" if facts["equal_priors"] else "unequal")
+            + f", entropy {facts['prior_entropy']:.6g} nats"
+            f" = {facts['prior_entropy'] / math.log(2):.6g} bits",
+        ),
+        (
+            "perplexity",
+            size if facts["equal_priors"] else _number(facts["perplexity"], "beyond float64"),
+        ),
+        ("average power", _number(facts["average_power"]) + " (trace of the covariance)"),
+        ("box", _number(facts["box"]) + " (largest |coordinate|)"),
+        ("min distance", _number(facts["min_distance"], missing)),
+        (
+            "mean distance D",
+            _number(facts["mean_nn_distance"], missing)
+            + (" (to the nearest neighbour)" if facts["mean_nn_distance"] is not None else ""),
+        ),
+    ]
+    if len(exact) > 2:
+        way = "exact, no sampling: all quantities"
+    elif exact:
+        way = f"exact: {', '.join(exact).replace('_', ' ')}; the others are sampled"
+    else:
+        way = "sampled (Monte-Carlo): all quantities"
+    return [*rows, ("information", way)]
+
+
+def _number(value: float | None, otherwise: str = "") -> str:
+    return otherwise if value is None else f"{value:.6g}"
+
+
+def frame_of(found: Profile) -> Any:
+    """`Profile.to_frame` with the unit in the names of the columns that are in bits."""
+    frame = found.to_frame()
+    renamed = {}
+    for name, estimate in found.estimates.items():
+        if estimate.unit == "bits":
+            for column in frame.columns:
+                if column == name or column.startswith(f"{name}_"):
+                    renamed[column] = f"{name}_bits{column[len(name) :]}"
+    return frame.rename(columns=renamed)
+
+
 def profile_figure(curves: Sequence[Labelled], title: str = "") -> Figure:
     """One panel for each quantity, one curve with its 95 % band for each codebook, over dB."""
     from tokenkl import plotting
@@ -262,7 +385,7 @@ def profile_figure(curves: Sequence[Labelled], title: str = "") -> Figure:
             _draw_curve(panel, profile, quantity, index, label)
         unit = curves[0][1][quantity].unit
         name = plotting.AXIS_LABELS[quantity].replace("(nats)", f"({unit})")
-        panel.set_ylabel(textwrap.fill(name, 26))
+        panel.set_ylabel(textwrap.fill(name, 24))
         panel.set_xlabel(plotting.AXIS_LABELS["snr_db"])
         if quantity == "error_probability":
             _log_axis(panel, [profile for _, profile in curves])

@@ -141,7 +141,7 @@ def _from_file(head: str, rest: str) -> Codebook:
         message = str(error)
         for library in ("choose one with key=NAME", "choose with key=NAME"):
             message = message.replace(library, f"choose one as {head or 'vq'}:{path}:NAME")
-        raise ValueError(message) from error
+        raise ValueError(f"CODEBOOK: {message}") from error
     if head == "vq" and not isinstance(codebook, PointCodebook):
         reject(f"vq:{path}", repr(codebook), "a file that holds one table of points")
     if head == "rvq" and not isinstance(codebook, ResidualCodebook):

@@ -46,9 +46,6 @@ CODEBOOKS = (
 #: Noise levels where none are asked for.
 DEFAULT_DB = "-20:40:5"
 
-#: Tokens up to which `info` looks for nearest neighbours where no closed form gives them.
-MAX_SEARCH = 2**16
-
 _EPILOG = "Ways to write a codebook:\n\n\b\n" + "\n".join(
     f"{spec:<24} {meaning}" for spec, meaning in CODEBOOKS
 )
@@ -219,7 +216,7 @@ def profile(
     Example: tokenkl profile fsq:3^8 --snr-db=-20:40:1 --plot profile.pdf
     """
     from tokenkl import QUANTITIES
-    from tokenkl._report import in_bits
+    from tokenkl._report import describe, frame_of, in_bits
     from tokenkl._specs import parse_codebook, parse_names, parse_prior, parse_snr
 
     levels = parse_snr(snr_db, snr, DEFAULT_DB)
@@ -231,7 +228,7 @@ def profile(
     if bits:
         found = in_bits(found)
     if csv is not None:
-        _write_text(csv, _frame(found).to_csv(index=False))
+        _write_text(csv, frame_of(found).to_csv(index=False))
     if json_file is not None:
         record = {"specification": codebook, **found.to_json()}
         _write_text(json_file, _json_text(record))
@@ -239,9 +236,9 @@ def profile(
         from tokenkl._report import profile_figure
         from tokenkl.plotting import save_figure
 
-        save_figure(profile_figure([("", found)], _describe(made)), plot)
+        save_figure(profile_figure([("", found)], describe(made)), plot)
     if "-" not in (csv, json_file):
-        _print_profile(found, _describe(made), snr is not None, rtol, atol)
+        _print_profile(found, describe(made), snr is not None, rtol, atol)
     _say_written(csv, json_file, plot)
     if samples is not None and not any(e.n_samples for e in found.estimates.values()):
         typer.echo("--samples had no effect: everything here has an exact formula.", err=True)
@@ -280,7 +277,7 @@ def compare(
     Example: tokenkl compare fsq:3^8 e8 --scale-to box --quantities accuracy
     """
     from tokenkl import QUANTITIES
-    from tokenkl._report import in_bits
+    from tokenkl._report import frame_of, in_bits
     from tokenkl._specs import parse_codebook, parse_names, parse_snr
     from tokenkl._validation import check_choice, reject
     from tokenkl.codebooks.transforms import scale_to as scaled
@@ -305,7 +302,7 @@ def compare(
     if csv is not None:
         import pandas as pd
 
-        frames = [_frame(one) for one in found]
+        frames = [frame_of(one) for one in found]
         for frame, spec in zip(frames, specs, strict=True):
             frame.insert(0, "codebook", spec)
         _write_text(csv, pd.concat(frames, ignore_index=True).to_csv(index=False))
@@ -375,25 +372,13 @@ def path_kl(
     import numpy as np
 
     from tokenkl import divergence
-    from tokenkl._report import format_exact, format_sampled, print_pairs
-    from tokenkl._specs import parse_codebook, parse_ids, parse_point, parse_schedule
+    from tokenkl._report import format_exact, format_sampled, print_pairs, reach
+    from tokenkl._specs import parse_schedule
     from tokenkl._validation import reject
 
     _check_output("--json", json_file)
     chosen = parse_schedule(schedule)
-    if codebook is not None:
-        if a1 is not None or a2 is not None or ids is None:
-            reject("--codebook", codebook, "given with --ids, and without --a1 and --a2")
-        made = parse_codebook(codebook, seed=seed)
-        point1, point2 = made.points_at(parse_ids(ids, made.K))
-    elif a1 is None or a2 is None or ids is not None:
-        reject(
-            "the two points", "something else", "given by --a1 and --a2, or by --codebook and --ids"
-        )
-    else:
-        point1, point2 = parse_point(a1, "--a1"), parse_point(a2, "--a2")
-        if point1.size != point2.size:
-            reject("--a2", a2, f"{point1.size} coordinates, as many as --a1 has")
+    point1, point2 = _two_points(a1, a2, codebook, ids, seed)
     for option, t in (("--t-min", t_min), ("--t-max", t_max)):
         if t is not None and not 0 <= t <= 1:
             reject(option, t, "a time from 0 to 1")
@@ -433,7 +418,7 @@ def path_kl(
             )
         estimate = estimate.bits if bits else estimate
         interval = estimate.confidence_interval(0.95)
-        half = float(interval.high - interval.low) / 2
+        half = float(reach(estimate))
         record["simulated"] = {
             "value": float(estimate.value),
             "standard_error": float(estimate.standard_error),
@@ -452,7 +437,7 @@ def path_kl(
             text = f"{float(estimate.value):.3g} {unit} ({estimate.note})"
         shown += [
             ("", f"{text} (simulated)"),
-            ("", f"{paths:,} paths of {steps:,} steps, seed {seed}; ± is half a 95 % interval"),
+            ("", f"{paths:,} paths of {steps:,} steps, seed {seed}; ± is a 95 % interval"),
         ]
     if json_file is not None:
         _write_text(json_file, _json_text(record))
@@ -475,16 +460,17 @@ def info(
     \b
     Example: tokenkl info fsq:17^6
     """
-    from tokenkl._report import print_pairs
+    from tokenkl._report import facts_on, print_pairs, shown_facts
     from tokenkl._specs import parse_codebook, parse_prior
 
     _check_output("--json", json_file)
     made = parse_codebook(codebook, seed=seed, prior=parse_prior(prior, tokens, smoothing))
-    record = _facts(made)
+    with _progress("distances"):
+        record = facts_on(made)
     if json_file is not None:
         _write_text(json_file, _json_text({"specification": codebook, **record}))
     if json_file != "-":
-        print_pairs(_stdout(), _shown_facts(record))
+        print_pairs(_stdout(), shown_facts(record))
     _say_written(json_file)
 
 
@@ -532,7 +518,34 @@ def reproduce(
     _reproduce(experiments, chosen, target, smoke=smoke, plot_only=plot_only, keep=keep)
 
 
-# ---- Profiles ---------------------------------------------------------------------------------
+# ---- What the commands share --------------------------------------------------------------------
+
+
+def _two_points(
+    a1: str | None, a2: str | None, codebook: str | None, ids: str | None, seed: int
+) -> tuple[Any, Any]:
+    """The points of `path-kl`, from their coordinates or from a codebook."""
+    from tokenkl._specs import parse_codebook, parse_ids, parse_point
+    from tokenkl._validation import reject
+
+    if codebook is not None:
+        if a1 is not None or a2 is not None or ids is None:
+            reject("--codebook", codebook, "given with --ids, and without --a1 and --a2")
+        made = parse_codebook(codebook, seed=seed)
+        point1, point2 = made.points_at(parse_ids(ids, made.K))
+        return point1, point2
+    if a1 is None or a2 is None or ids is not None:
+        options = {"--a1": a1, "--a2": a2, "--ids": ids}
+        given = " and ".join(option for option, value in options.items() if value is not None)
+        reject(
+            "the two points",
+            given or "neither",
+            "given by --a1 and --a2, or by --codebook and --ids",
+        )
+    point1, point2 = parse_point(a1, "--a1"), parse_point(a2, "--a2")
+    if point1.size != point2.size:
+        reject("--a2", a2, f"of length {point1.size}, like --a1")
+    return point1, point2
 
 
 def _monte_carlo(method: str, samples: int | None, rtol: float, atol: float) -> MonteCarlo:
@@ -562,9 +575,10 @@ def _find(
     import dataclasses
 
     import tokenkl as tk
+    from tokenkl._report import exact_quantities
     from tokenkl._validation import reject
 
-    exact = () if method == "monte-carlo" else _exact_quantities(codebook)
+    exact = () if method == "monte-carlo" else exact_quantities(codebook)
     sampled = [name for name in names if name not in exact]
     if sampled and method == "exact":
         reject(
@@ -583,20 +597,6 @@ def _find(
             )
     merged = {name: part[name] for part in parts for name in part.estimates}
     return dataclasses.replace(parts[0], estimates={name: merged[name] for name in names})
-
-
-def _exact_quantities(codebook: Codebook) -> tuple[str, ...]:
-    """Quantities that the automatic choice of a method finds without sampling."""
-    from tokenkl import QUANTITIES, OneHot, ProductCodebook
-    from tokenkl.information import _on_a_line
-    from tokenkl.information._planar import has_planar_accuracy
-
-    structured = _on_a_line(codebook)
-    if isinstance(structured, OneHot):
-        return QUANTITIES
-    if isinstance(structured, ProductCodebook) and structured.factorises:
-        return QUANTITIES
-    return ("accuracy", "error_probability") if has_planar_accuracy(codebook) else ()
 
 
 def _print_profile(found: Profile, title: str, linear: bool, rtol: float, atol: float) -> None:
@@ -639,7 +639,8 @@ def _print_comparison(
     console.print(f"Comparison: {scaling}", style="bold")
     console.print()
     _report.print_pairs(
-        console, [(f"{label}:", _describe(one)) for label, one in zip(labels, made, strict=True)]
+        console,
+        [(f"{label}:", _report.describe(one)) for label, one in zip(labels, made, strict=True)],
     )
     for name, first in found[0].estimates.items():
         heading = _report.quantity_title(first).replace("\n", " ")
@@ -656,99 +657,10 @@ def _print_comparison(
         console.print(line)
 
 
-def _describe(codebook: Codebook) -> str:
-    """One line on a codebook: its label, size and prior."""
-    size = f"{codebook.K:,}" if codebook.K < 10**15 else f"2^{math.log2(codebook.K):.1f}"
-    prior = "equal priors" if codebook.has_equal_priors else "unequal priors"
-    return f"{codebook.label}: K = {size} tokens in R^{codebook.n}, {prior}"
-
-
 def _short_names(specs: Sequence[str]) -> list[str]:
     """Specifications with folders left out, where they are still different without."""
     short = [":".join(os.path.basename(word) for word in spec.split(":")) for spec in specs]
     return [long if short.count(one) > 1 else one for one, long in zip(short, specs, strict=True)]
-
-
-def _frame(found: Profile) -> Any:
-    """`Profile.to_frame` with the unit in the names of the columns that are in bits."""
-    frame = found.to_frame()
-    renamed = {}
-    for name, estimate in found.estimates.items():
-        if estimate.unit == "bits":
-            for column in frame.columns:
-                if column == name or column.startswith(f"{name}_"):
-                    renamed[column] = f"{name}_bits{column[len(name) :]}"
-    return frame.rename(columns=renamed)
-
-
-# ---- Facts on a codebook ----------------------------------------------------------------------
-
-
-def _facts(codebook: Codebook) -> dict[str, Any]:
-    """Everything that `info` shows, as plain numbers; None where it is not computed."""
-    from tokenkl import OneHot, ProductCodebook
-    from tokenkl.codebooks.transforms import _largest_coordinate, average_power
-    from tokenkl.optimality import mean_nn_distance, min_distance
-
-    equal = codebook.has_equal_priors
-    # A K beyond float64 is fine for math.log, and equal priors need no sum over tokens.
-    entropy = math.log(codebook.K) if equal else float(codebook.prior_entropy())
-    has_formula = isinstance(codebook, (ProductCodebook, OneHot))
-    distances: tuple[float | None, float | None] = None, None
-    if codebook.K >= 2 and (has_formula or codebook.K <= MAX_SEARCH):
-        with _progress("nearest neighbours"):
-            distances = min_distance(codebook), mean_nn_distance(codebook)
-    return {
-        "codebook": codebook.label,
-        "K": codebook.K,
-        "n": codebook.n,
-        "bits": math.log2(codebook.K),
-        "equal_priors": equal,
-        "prior_entropy": entropy,
-        "perplexity": codebook.K if equal else math.exp(entropy),
-        "average_power": average_power(codebook),
-        "box": _largest_coordinate(codebook),
-        "min_distance": distances[0],
-        "mean_nn_distance": distances[1],
-        "exact_quantities": list(_exact_quantities(codebook)),
-    }
-
-
-def _shown_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    K, exact = facts["K"], facts["exact_quantities"]
-    size = f"{K:,}" if K < 10**30 else f"{K // 10 ** (len(str(K)) - 4) / 1000}e{len(str(K)) - 1}"
-    missing = "none, for a single token" if K == 1 else f"not computed above {MAX_SEARCH:,} tokens"
-    rows = [
-        ("codebook", facts["codebook"]),
-        ("tokens K", f"{size} ({facts['bits']:.6g} bits)"),
-        ("dimension n", f"{facts['n']:,}"),
-        (
-            "prior",
-            ("equal" if facts["equal_priors"] else "unequal")
-            + f", entropy {facts['prior_entropy']:.6g} nats"
-            f" = {facts['prior_entropy'] / math.log(2):.6g} bits",
-        ),
-        ("perplexity", size if facts["equal_priors"] else _number(facts["perplexity"])),
-        ("average power", _number(facts["average_power"]) + " (trace of the covariance)"),
-        ("box", _number(facts["box"]) + " (largest |coordinate|)"),
-        ("min distance", _number(facts["min_distance"], missing)),
-        (
-            "mean distance D",
-            _number(facts["mean_nn_distance"], missing)
-            + (" (to the nearest neighbour)" if facts["mean_nn_distance"] is not None else ""),
-        ),
-    ]
-    if len(exact) > 2:
-        way = "exact, no sampling: all quantities"
-    elif exact:
-        way = f"exact: {', '.join(exact).replace('_', ' ')}; the others are sampled"
-    else:
-        way = "sampled (Monte-Carlo): all quantities"
-    return [*rows, ("information", way)]
-
-
-def _number(value: float | None, otherwise: str = "") -> str:
-    return otherwise if value is None else f"{value:.6g}"
 
 
 # ---- Figures ----------------------------------------------------------------------------------
@@ -885,7 +797,7 @@ def _stdout() -> Console:
     return Console(highlight=False, markup=False)
 
 
-def _display(console: Console, transient: bool = True) -> Progress:
+def _display(console: Console) -> Progress:
     """Bars on stderr, shown only where that is a terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -895,7 +807,7 @@ def _display(console: Console, transient: bool = True) -> Progress:
         TextColumn("left:"),
         TimeRemainingColumn(),
         console=console,
-        transient=transient,
+        transient=True,
         disable=not console.is_terminal,
         redirect_stdout=False,  # what is printed there may be on its way to a file
         speed_estimate_period=600,

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -40,7 +41,7 @@ STYLE: dict[str, Any] = {
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.5,
     "axes.axisbelow": True,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "lines.linewidth": 1.3,
     "lines.markersize": 4,
     "legend.frameon": False,
@@ -73,7 +74,7 @@ def new_figure(
 
     Works without pyplot, so that no window and no global state is involved.
     """
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(cast(Any, STYLE)):
         figure = Figure(figsize=(width, rows * panel_height), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, **subplot_options)
     return figure, axes
@@ -122,6 +123,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
         ".png": {"Software": None},
         ".svg": {"Date": None},
     }[path.suffix]
-    with mpl.rc_context({**STYLE, "svg.hashsalt": "tokenkl"}), atomic_path(path) as temporary:
+    style = cast(Any, STYLE | {"svg.hashsalt": "tokenkl"})
+    with mpl.rc_context(style), atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
     return path

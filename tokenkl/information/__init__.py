@@ -22,7 +22,7 @@ from tokenkl.information._onehot import onehot_profile
 from tokenkl.information._planar import has_planar_accuracy, planar_error
 from tokenkl.information._product import product_profile
 from tokenkl.information.methods import Exact, Method, MonteCarlo
-from tokenkl.information.profile import Profile
+from tokenkl.information._profile import Profile
 
 __all__ = [
     "QUANTITIES",

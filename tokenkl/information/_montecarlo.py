@@ -76,19 +76,23 @@ def traced_statistics(
 
 
 class Moments:
-    """Mean and sum of squared deviations of a stream of sample blocks (Chan et al. 1983)."""
+    """Mean and sums of squared and cubed deviations of a stream of blocks (Pebay 2008)."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.n = 0
         self.mean = np.zeros(shape)
         self.squares = np.zeros(shape)
+        self.cubes = np.zeros(shape)
 
     def add(self, block: Float[np.ndarray, "... samples"]) -> None:
         size = block.shape[-1]
         mean = block.mean(axis=-1)
-        squares = ((block - mean[..., None]) ** 2).sum(axis=-1)
+        deviation = block - mean[..., None]
+        squares, cubes = (deviation**2).sum(axis=-1), (deviation**3).sum(axis=-1)
         delta = mean - self.mean
         total = self.n + size
+        self.cubes += cubes + delta**3 * self.n * size * (self.n - size) / total**2
+        self.cubes += 3 * delta * (self.n * squares - size * self.squares) / total
         self.squares += squares + delta**2 * self.n * size / total
         self.mean += delta * size / total
         self.n = total
@@ -101,11 +105,18 @@ class Moments:
     def standard_error(self) -> np.ndarray:
         return np.sqrt(self.variance / self.n)
 
-    def effective(self, offset: float = 0.0) -> np.ndarray:
-        """(sum f)^2 / sum f^2 for f = offset + statistic: how many samples carry the sum."""
-        mean = self.mean + offset
-        second = mean**2 + self.squares / self.n
-        return self.n * mean**2 / np.maximum(second, np.finfo(float).tiny)
+    @property
+    def skewness(self) -> np.ndarray:
+        """Third standardised moment of the mean; 0 where nothing varies."""
+        floor = 1e-200  # the power 3/2 of less underflows
+        return np.where(
+            self.squares > floor, self.cubes / np.maximum(self.squares, floor) ** 1.5, 0
+        )
+
+    def effective(self) -> np.ndarray:
+        """(sum f)^2 / sum f^2 for each statistic f: how many samples carry the sum."""
+        second = self.mean**2 + self.squares / self.n
+        return self.n * self.mean**2 / np.maximum(second, np.finfo(float).tiny)
 
 
 def sample_profile(
@@ -175,11 +186,11 @@ def _needed(summaries: Sequence[dict[str, Any]], n: int, method: MonteCarlo) -> 
     for summary in summaries:
         target = method.atol + method.rtol * np.abs(summary["value"])
         excess = summary["standard_error"] / np.maximum(target, np.finfo(float).tiny)
-        ratio = max(ratio, float(np.max(excess**2)))
+        ratio = max(ratio, min(float(np.max(excess)), 2.0))
     if ratio <= 1:
         return n
-    # A tenth more than the estimate asks for, and never more than four times on a rough variance.
-    return math.ceil(min(1.1 * ratio * n, 4 * n, method.max_samples))
+    # A tenth more than the estimate asks for, and at most four times on a rough variance.
+    return min(math.ceil(min(1.1 * ratio**2, 4.0) * n), method.max_samples)
 
 
 def _summary(
@@ -203,6 +214,7 @@ def _summary(
         out[name] = {
             "value": moments.mean[:, index],
             "standard_error": moments.standard_error[:, index],
+            "skewness": moments.skewness[:, index],
             "numerical_error": 1e-12 * np.abs(moments.mean[:, index]) + rounding,
             "interval_supported": (moments.effective()[:, index] >= MIN_EFFECTIVE) | certain,
             "sample_range": length,
@@ -212,6 +224,7 @@ def _summary(
     out["error_probability"]["interval_supported"] &= (effective >= MIN_EFFECTIVE) | certain
     out["accuracy"] = out["error_probability"] | {
         "value": correct,
+        "skewness": -moments.skewness[:, 0],
         "numerical_error": 1e-12 * error + eps,
     }
     # Two unbiased routes to the mutual information: keep the one with the smaller variance. Both
@@ -226,6 +239,7 @@ def _summary(
         "value": np.where(
             use_direct, direct["value"], float(codebook.prior_entropy()) - entropy["value"]
         ),
+        "skewness": np.where(use_direct, direct["skewness"], -entropy["skewness"]),
         "interval_supported": direct["interval_supported"] & entropy["interval_supported"],
         "sample_range": max(direct["sample_range"], entropy["sample_range"]),
     }

@@ -1,0 +1,607 @@
+"""The command line, end to end: tables, files, figures, and every way to get it wrong."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import image
+from matplotlib.figure import Figure
+from typer.testing import CliRunner
+
+import experiments
+import tokenkl as tk
+from experiments import harness
+from tokenkl import cli
+
+COMMAND = [sys.executable, "-m", "tokenkl.cli"]
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(cli.app, list(words), env={"COLUMNS": "120"})
+
+
+def succeed(*words: str) -> Any:
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def fail(*words: str) -> str:
+    """The one sentence on stderr that a mistake ends in."""
+    done = run(*words)
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.endswith(".\n")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def numbers(output: str) -> list[list[str]]:
+    """The rows of the printed tables that start with a number."""
+    rows = [line.split() for line in output.splitlines()]
+    return [row for row in rows if row and row[0].lstrip("-").replace(".", "").isdigit()]
+
+
+# ---- End to end, in a process of its own --------------------------------------------------------
+
+
+def test_version_and_help_in_a_process() -> None:
+    done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"tokenkl {tk.__version__}\n"
+    assert done.stderr == ""
+
+
+def test_a_profile_goes_through_a_pipe() -> None:
+    done = subprocess.run(
+        [*COMMAND, "profile", "fsq:3^8", "--snr-db=-10:10:10", "--csv", "-"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    frame = pd.read_csv(io.StringIO(done.stdout))
+    expected = tk.profile(tk.FSQ((3,) * 8), [0.1, 1.0, 10.0])
+    assert np.allclose(frame["mmse"], expected["mmse"].value, rtol=1e-14)
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX pipes and signals")
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    started = []
+    for words in (["--csv", "-"], []):
+        process = subprocess.Popen(
+            [*COMMAND, "profile", "fsq:2", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        process.stdout.close()
+        started.append(process)
+    for process in started:
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        process.stderr.close()
+        assert process.wait(30) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX pipes and signals")
+def test_ctrl_c_ends_without_a_traceback() -> None:
+    # The work says when it has begun: a signal before that would hit the imports.
+    code = (
+        "import sys, time; from tokenkl import cli\n"
+        "cli._find = lambda *_: (print('begun', file=sys.stderr, flush=True), time.sleep(60))\n"
+        "sys.argv = ['tokenkl', 'profile', 'e8']; cli.main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == ""
+    assert error == ""
+
+
+# ---- profile ------------------------------------------------------------------------------------
+
+
+def test_profile_table() -> None:
+    done = succeed("profile", "fsq:3^8", "--snr-db=-10:10:10")
+    rows = numbers(done.stdout)
+    expected = tk.profile(tk.FSQ((3,) * 8), [0.1, 1.0, 10.0])
+    assert [row[0] for row in rows] == ["-10", "0", "10"]
+    for index, row in enumerate(rows):
+        shown = [float(word) for word in row[1:]]
+        found = [expected[name].value[index] for name in tk.QUANTITIES]
+        assert np.allclose(shown, found, rtol=6e-6)
+    assert "FSQ 3^8: K = 6,561 tokens in R^8, equal priors" in done.stdout
+    assert "Method: exact, by coordinate." in done.stdout
+    assert "±" not in done.stdout
+
+
+def test_profile_of_what_is_sampled() -> None:
+    done = succeed(
+        "profile", "e8", "--snr-db=0:30:30", "--quantities", "accuracy,mmse", "--samples", "500"
+    )
+    expected = tk.profile(
+        tk.e8_codebook(),
+        [1.0, 1000.0],
+        ["accuracy", "mmse"],
+        method=tk.MonteCarlo(500),
+        key=0,
+    )
+    first, second = numbers(done.stdout)
+    assert float(first[1]) == pytest.approx(expected["accuracy"].value[0], abs=1e-4)
+    interval = expected["accuracy"][0].confidence_interval()
+    value = expected["accuracy"].value[0]
+    half = max(interval.high - value, value - interval.low)
+    assert float(first[3]) == pytest.approx(half, rel=0.05)
+    assert "500 samples, seed 0" in done.stdout
+    assert "95 % interval" in done.stdout
+    assert second[3].endswith("*")
+    assert "* not a central-limit interval" in done.stdout
+    assert expected["accuracy"].note in " ".join(done.stdout.split())
+
+
+def test_profile_of_what_is_partly_exact() -> None:
+    done = succeed("profile", "perturb:fsq:3^2:0.1", "--snr-db", "0", "--samples", "200")
+    assert "Method on accuracy, error probability: exact" in done.stdout
+    assert "200 samples" in done.stdout
+
+
+def test_seed_changes_the_samples_and_the_perturbation() -> None:
+    words = ("profile", "perturb:fsq:2^3:0.3", "--snr-db", "0", "--samples", "50", "--csv", "-")
+    first, again = succeed(*words).stdout, succeed(*words, "--seed", "0").stdout
+    assert first == again
+    assert succeed(*words, "--seed", "1").stdout != first
+
+
+def test_linear_snr() -> None:
+    rows = numbers(succeed("profile", "fsq:2", "--snr", "0:2:1", "--quantities", "mmse").stdout)
+    assert rows[0] == ["0", "-inf", "1.00000"]
+    assert [row[0] for row in rows] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("bits", [False, True])
+def test_files_hold_the_library_s_numbers(tmp_path: Path, bits: bool) -> None:
+    table, record = tmp_path / "p.csv", tmp_path / "p.json"
+    words = ["profile", "onehot:9", "--snr-db=-5:15:5", "--csv", str(table), "--json", str(record)]
+    done = succeed(*words, *["--bits"] * bits)
+    assert f"Wrote {table}" in done.stderr
+    expected = tk.profile(tk.OneHot(9), 10 ** (np.arange(-5.0, 16, 5) / 10))
+    factor = 1 / math.log(2) if bits else 1.0
+    frame = pd.read_csv(table)
+    column = "mutual_information_bits" if bits else "mutual_information"
+    assert np.allclose(frame["snr_db"], np.arange(-5, 16, 5), rtol=1e-12)
+    assert np.allclose(
+        frame[column], expected["mutual_information"].value * factor, rtol=1e-13, atol=0
+    )
+    assert (frame[f"{column}_low"] <= frame[column]).all()
+    assert np.allclose(frame["accuracy"], expected["accuracy"].value, rtol=1e-14)
+    stored = json.loads(record.read_text())
+    assert stored["specification"] == "onehot:9"
+    information = stored["quantities"]["mutual_information"]
+    assert information["unit"] == ("bits" if bits else "nats")
+    assert np.allclose(information["value"], frame[column], rtol=1e-14)
+    assert list(tmp_path.iterdir()) in ([table, record], [record, table])
+
+
+def test_json_on_standard_output_is_alone_there() -> None:
+    done = succeed("profile", "fsq:2", "--snr", "0,1", "--json", "-")
+    assert json.loads(done.stdout)["snr"] == [0, 1]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".png", ".svg"])
+def test_plots(tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"p{suffix}"
+    succeed("profile", "fsq:3^2", "--snr-db=-10:20:10", "--plot", str(target))
+    head = target.read_bytes()[:200]
+    assert {".pdf": b"%PDF", ".png": b"PNG", ".svg": b"<?xml"}[suffix] in head
+    if suffix == ".png":
+        picture = image.imread(target)
+        assert picture.std() > 0.05  # something is drawn
+
+
+def test_priors(tmp_path: Path) -> None:
+    ids = np.array([0, 0, 0, 1, 2, 3])
+    np.save(tmp_path / "ids.npy", ids)
+    (tmp_path / "prior.csv").write_text("0.5\n0.25\n0.125\n0.125\n")
+    words = ("profile", "onehot:4", "--snr", "1", "--quantities", "accuracy", "--csv", "-")
+    for options, prior in (
+        (("--prior", f"{tmp_path}/prior.csv"), [0.5, 0.25, 0.125, 0.125]),
+        (("--tokens", f"{tmp_path}/ids.npy"), tk.prior_from_tokens(ids, 4)),
+        (
+            ("--tokens", f"{tmp_path}/ids.npy", "--smoothing", "2"),
+            tk.prior_from_tokens(ids, 4, 2.0),
+        ),
+    ):
+        frame = pd.read_csv(io.StringIO(succeed(*words, *options).stdout))
+        expected = float(tk.accuracy(tk.OneHot(4, prior), 1.0))
+        assert frame["accuracy"][0] == pytest.approx(expected, rel=1e-14)
+
+
+def test_methods() -> None:
+    forced = succeed(
+        "profile", "fsq:2", "--snr", "1", "--method", "monte-carlo", "--samples", "100"
+    )
+    assert "Monte-Carlo, 100 samples" in forced.stdout
+    assert "--samples had no effect" in succeed("profile", "fsq:2", "--samples", "100").stderr
+    assert "--method must be auto or monte-carlo" in fail("profile", "e8", "--method", "exact")
+    assert "--method must be one of" in fail("profile", "e8", "--method", "guess")
+
+
+def test_targets() -> None:
+    words = ("profile", "perturb:fsq:2^3:0.1", "--snr", "1", "--quantities", "mmse")
+    done = succeed(*words, "--atol", "0.01", "--json", "-")
+    assert 0 < json.loads(done.stdout)["quantities"]["mmse"]["standard_error"][0] <= 0.01
+
+
+def test_the_quantities_in_the_help_are_those_of_the_library() -> None:
+    text = " ".join(succeed("profile", "--help").stdout.split())
+    assert f"Comma list of {', '.join(tk.QUANTITIES)};" in text
+    assert "--snr-db=-20:40:1" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["foo"], "CODEBOOK must be one of fsq:LEVELS"),
+        (["nowhere.npz"], "CODEBOOK: nowhere.npz must be"),
+        (["fsq:2", "--snr-db", "x"], "--snr-db must be start:stop:step"),
+        (["fsq:2", "--snr=-1"], "--snr must be at least 0"),
+        (["fsq:2", "--quantities", "mse"], "--quantities must be a comma list of accuracy"),
+        (["fsq:2", "--plot", "p.jpg"], "--plot must be a file name that ends in .pdf, .png, .svg"),
+        (["fsq:2", "--plot", "-"], "--plot must be a file name that ends in .pdf, .png, .svg"),
+        (["fsq:2", "--csv", "-", "--json", "-"], "--csv, --json and --plot must be different"),
+        (["fsq:2", "--samples", "5", "--rtol", "0.1"], "--samples must be left out where"),
+        (["fsq:2", "--rtol=-1"], "--rtol must be a finite number"),
+        (["fsq:2", "--atol", "nan"], "--atol must be a finite number"),
+        (["fsq:2", "--prior", "nowhere.json"], "--prior: nowhere.json must be"),
+        (["fsq:2", "--smoothing", "1"], "--smoothing must be given together with --tokens"),
+        (["fsq:3^20", "--tokens", "nowhere.npy"], "--tokens: nowhere.npy must be"),
+        (["perturb:fsq:17^7:0.1"], "must be at most"),
+    ],
+)
+def test_mistakes(words: list[str], sentence: str) -> None:
+    assert sentence in fail("profile", *words)
+
+
+@pytest.mark.parametrize("words", [["--nosuch"], [], ["fsq:2", "--seed", "-1"], ["a", "b"]])
+def test_usage_errors(words: list[str]) -> None:
+    done = run("profile", *words)
+    assert done.exit_code == 2
+    assert "Usage: " in done.stderr
+
+
+def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    (tmp_path / "bomb.npy").write_bytes(pickle.dumps(Bomb()))
+    assert "a pickle or a PyTorch file is never opened" in fail("info", f"{tmp_path}/bomb.npy")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("option", ["--csv", "--json", "--plot"])
+def test_outputs_are_checked_before_the_work(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_find", lambda *_: pytest.fail("the work began"))
+    assert f"{option} must be in a folder that exists" in fail(
+        "profile", "fsq:2", option, str(tmp_path / "no" / "x.pdf")
+    )
+    (tmp_path / "folder.pdf").mkdir()
+    assert f"{option} must be a file to write to, not a folder" in fail(
+        "profile", "fsq:2", option, str(tmp_path / "folder.pdf")
+    )
+    if Path("/proc/self").exists():  # where not even root can create a file
+        assert f"{option} must be a file that can be written" in fail(
+            "profile", "fsq:2", option, "/proc/self/x.pdf"
+        )
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no named pipes here")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        succeed("profile", "fsq:2", "--snr", "1", "--csv", str(pipe))
+        assert os.read(reader, 1000).startswith(b"snr_db,snr,accuracy")
+        assert pipe.is_fifo()
+    finally:
+        os.close(reader)
+
+
+def test_a_full_disk_is_one_sentence() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    assert "No space left" in fail("info", "fsq:2", "--json", "/dev/full")
+
+
+# ---- compare ------------------------------------------------------------------------------------
+
+
+def test_compare() -> None:
+    done = succeed("compare", "fsq:3^2", "onehot:9", "--snr-db=0:10:10", "--quantities", "mmse")
+    assert "codebooks as they are" in done.stdout
+    for row, snr in zip(numbers(done.stdout), (1.0, 10.0), strict=True):
+        expected = [float(tk.mmse(one, snr)) for one in (tk.FSQ((3, 3)), tk.OneHot(9))]
+        assert np.allclose([float(word) for word in row[1:]], expected, rtol=6e-6)
+
+
+@pytest.mark.parametrize(("scaling", "name"), [("box", "box"), ("power", "average_power")])
+def test_compare_scaled(tmp_path: Path, scaling: str, name: str) -> None:
+    table, record, plot = (tmp_path / f"c{suffix}" for suffix in (".csv", ".json", ".png"))
+    options = ("--csv", str(table), "--json", str(record), "--plot", str(plot))
+    specs = ("fsq:3^3", "onehot:27")
+    done = succeed("compare", *specs, "--scale-to", scaling, "--snr-db=0,10", *options)
+    assert {"box": "box [-1, 1]^n", "power": "average power 1"}[scaling] in done.stdout
+    assert all(heading in done.stdout for heading in ("Accuracy", "MMSE", "Mutual information"))
+    frame = pd.read_csv(table)
+    stored = json.loads(record.read_text())
+    assert stored["scale_to"] == scaling
+    for spec, codebook, entry in zip(
+        specs, (tk.FSQ((3,) * 3), tk.OneHot(27)), stored["codebooks"], strict=True
+    ):
+        scaled = tk.scale_to(codebook, **{scaling: 1.0})
+        expected = tk.accuracy(scaled, [1.0, 10.0]).value
+        rows = frame[frame["codebook"] == spec]
+        assert np.allclose(rows["accuracy"], expected, rtol=1e-14)
+        assert entry["specification"] == spec
+        assert np.allclose(entry["quantities"]["accuracy"]["value"], expected, rtol=1e-14)
+    assert plot.stat().st_size > 1000
+
+
+def test_compare_mistakes() -> None:
+    assert "CODEBOOK... must be two or more" in fail("compare", "fsq:2")
+    assert "CODEBOOK... must be two or more" in fail("compare", "fsq:2", "fsq:2")
+    assert "--scale-to must be one of" in fail("compare", "fsq:2", "e8", "--scale-to", "size")
+
+
+def test_files_with_one_name_are_told_apart(tmp_path: Path) -> None:
+    specs = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "t.npy", np.eye(2) if folder == "a" else 2 * np.eye(2))
+        specs.append(str(tmp_path / folder / "t.npy"))
+    done = succeed("compare", *specs, "--snr", "1", "--quantities", "accuracy", "--csv", "-")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["codebook"] for row in rows] == specs
+    assert cli._short_names([*specs, "x/other.npy"]) == [*specs, "other.npy"]
+
+
+# ---- path-kl ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", [["--a1=-1,-1", "--a2=1,1"], ["--codebook", "fsq:2^2", "--ids", "0,3"]]
+)
+@pytest.mark.parametrize("name", ["linear-vp", "sub-vp", "edm", "flow-matching"])
+def test_path_kl(words: list[str], name: str) -> None:
+    from tokenkl._specs import parse_schedule
+
+    done = succeed("path-kl", *words, "--schedule", name, "--t-min", "0.1", "--json", "-")
+    expected = tk.path_kl([-1.0, -1], [1.0, 1], parse_schedule(name), 0.1, 1.0)
+    assert json.loads(done.stdout)["path_kl"] == pytest.approx(float(expected), rel=1e-14)
+
+
+def test_simulated_path_kl() -> None:
+    words = ("path-kl", "--a1=0", "--a2=1", "--simulate", "--paths", "500", "--steps", "64")
+    stored = json.loads(succeed(*words, "--json", "-", "--bits").stdout)
+    expected = tk.simulate_path_kl(
+        [0.0], [1.0], tk.LinearVP(), 0.01, 0.999, key=0, n_paths=500, n_steps=64
+    )
+    assert stored["t_max"] == 0.999
+    assert stored["unit"] == "bits"
+    assert stored["simulated"]["value"] == pytest.approx(float(expected.bits), rel=1e-12)
+    assert stored["simulated"]["interval_low"] <= stored["path_kl"]
+    assert stored["path_kl"] <= stored["simulated"]["interval_high"]
+    text = succeed(*words).stdout
+    assert "(closed form)" in text
+    assert "±" in text
+    assert "500 paths of 64 steps, seed 0" in text
+    assert "too few paths" in succeed(*words[:4], "--paths", "20").stdout
+
+
+def test_an_infinite_path_kl_is_null_in_json() -> None:
+    words = ("path-kl", "--a1=0", "--a2=1", "--t-min", "0")
+    assert json.loads(succeed(*words, "--json", "-").stdout)["path_kl"] is None
+    assert "inf nats" in succeed(*words).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--a1=0"], "the two points must be given by --a1 and --a2"),
+        (["--a1=0", "--a2=1", "--ids", "0,1"], "the two points must be given by"),
+        (["--codebook", "fsq:2"], "--codebook must be given with --ids"),
+        (["--codebook", "fsq:2", "--ids", "0,2"], "--ids must be two token ids from 0 to 1"),
+        (["--a1=0", "--a2=1,1"], "--a2 must be of length 1, like --a1"),
+        (["--a1=x", "--a2=1"], "--a1 must be coordinates separated by commas"),
+        (["--a1=0", "--a2=1", "--schedule", "x"], "--schedule must be one of linear-vp"),
+        (["--a1=0", "--a2=1", "--t-min", "2"], "--t-min must be a time from 0 to 1"),
+        (["--a1=0", "--a2=1", "--t-min", "0.5", "--t-max", "0.2"], "--t-min must be at most"),
+        (["--a1=0", "--a2=1", "--simulate", "--t-max", "1"], "--t-max must be below 1 with"),
+        (["--a1=0", "--a2=1", "--simulate", "--t-min", "0"], "--t-min must be above 0 with"),
+    ],
+)
+def test_path_kl_mistakes(words: list[str], sentence: str) -> None:
+    assert sentence in fail("path-kl", *words)
+
+
+# ---- info ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", ["fsq:17^6", "onehot:1000000", "fsq:17^6000"])
+def test_info_is_immediate_for_huge_codebooks(spec: str) -> None:
+    began = time.perf_counter()
+    done = succeed("info", spec)
+    assert time.perf_counter() - began < 5
+    assert "exact, no sampling: all quantities" in done.stdout
+
+
+def test_info() -> None:
+    stored = json.loads(succeed("info", "e8", "--json", "-").stdout)
+    cb = tk.e8_codebook()
+    assert stored["K"] == 6561
+    assert stored["n"] == 8
+    assert stored["bits"] == pytest.approx(math.log2(6561))
+    assert stored["prior_entropy"] == pytest.approx(math.log(6561))
+    assert stored["perplexity"] == 6561
+    assert stored["average_power"] == pytest.approx(tk.average_power(cb))
+    assert stored["box"] == pytest.approx(np.abs(cb.points).max())
+    assert stored["min_distance"] == pytest.approx(tk.min_distance(cb))
+    assert stored["mean_nn_distance"] == pytest.approx(tk.mean_nn_distance(cb))
+    assert stored["exact_quantities"] == []
+    text = succeed("info", "e8").stdout
+    assert "6,561 (12.6797 bits)" in text
+    assert "sampled (Monte-Carlo)" in text
+
+
+# ---- reproduce ----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    count: int
+
+
+@pytest.fixture
+def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
+    """Two tiny experiments in place of the real ones, a folder, and a log of what is computed."""
+    log: list[str] = []
+
+    def make(name: str) -> harness.Experiment:
+        def compute(config: Config, progress: Any) -> tuple[pd.DataFrame, dict[str, Any]]:
+            log.append(f"{name} {config.count}")
+            for done in range(config.count):
+                progress(done + 1, config.count)
+            return pd.DataFrame({"x": range(config.count)}), {"sum": config.count}
+
+        def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
+            figure = Figure(figsize=(1, 1))
+            figure.subplots().plot(table["x"])
+            return figure
+
+        return harness.Experiment(name, f"{name} holds", Config(4), Config(2), compute, plot)
+
+    made = {name: make(name) for name in ("first", "second")}
+    monkeypatch.setattr(experiments, "NAMES", tuple(made))
+    monkeypatch.setattr(experiments, "load", made.__getitem__)
+    monkeypatch.setattr(harness, "FIGURES", tmp_path / "figures")
+    return tmp_path / "figures", log
+
+
+def test_reproduce_everything(figures: tuple[Path, list[str]]) -> None:
+    folder, log = figures
+    done = succeed("reproduce")
+    assert log == ["first 4", "second 4"]
+    for name in ("first", "second"):
+        for suffix in (".csv", ".json", ".pdf", ".png"):
+            assert (folder / f"{name}{suffix}").exists()
+        assert f"{name}.{{csv,json,pdf,png}}" in done.stdout
+        assert str(Path("figures") / f"{name}.pdf") in done.stderr
+
+
+def test_reproduce_some_and_keep(figures: tuple[Path, list[str]], tmp_path: Path) -> None:
+    _, log = figures
+    folder = tmp_path / "elsewhere" / "deep"
+    words = ("--smoke", "--folder", str(folder))
+    succeed("reproduce", "second", *words)
+    done = succeed("reproduce", *words, "--keep")
+    assert log == ["second 2", "first 2"]
+    assert "second: kept" in done.stderr
+    # What was stored but not drawn, as after Ctrl-C in between, is drawn.
+    (folder / "first.png").unlink()
+    succeed("reproduce", *words, "--keep")
+    assert (folder / "first.png").exists()
+    # Another config is not the same result.
+    succeed("reproduce", "first", "--keep", "--folder", str(folder))
+    assert log == ["second 2", "first 2", "first 4"]
+
+
+def test_plot_only(figures: tuple[Path, list[str]]) -> None:
+    folder, log = figures
+    assert "first: first has no stored results" in fail("reproduce", "first", "--plot-only")
+    succeed("reproduce", "first")
+    (folder / "first.pdf").unlink()
+    succeed("reproduce", "first", "--plot-only")
+    assert (folder / "first.pdf").exists()
+    assert log == ["first 4"]
+
+
+def test_ctrl_c_says_how_to_go_on(
+    figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(config: Config, progress: Any) -> Any:
+        raise KeyboardInterrupt
+
+    second = dataclasses.replace(experiments.load("second"), compute=interrupted)
+    made = {"first": experiments.load("first"), "second": second}
+    monkeypatch.setattr(experiments, "load", made.__getitem__)
+    done = run("reproduce", "--smoke")
+    assert done.exit_code == 130
+    assert done.stderr.splitlines()[-1] == (
+        "Stopped in second, after first; `tokenkl reproduce --smoke --keep` goes on from there."
+    )
+    done = run("reproduce", "second", "--folder", "a b")
+    assert "before any figure was done" in done.stderr
+    assert "`tokenkl reproduce second --keep --folder 'a b'`" in done.stderr
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_reproduce_list(figures: tuple[Path, list[str]]) -> None:
+    done = succeed("reproduce", "--list")
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["first", "first", "holds"],
+        ["second", "second", "holds"],
+    ]
+    assert figures[1] == []
+
+
+def test_reproduce_mistakes(figures: tuple[Path, list[str]], tmp_path: Path) -> None:
+    assert "NAMES must be among first, second; got 'third'" in fail("reproduce", "third")
+    assert "--plot-only must be given without" in fail("reproduce", "--plot-only", "--keep")
+    (tmp_path / "file").write_text("")
+    assert "--folder must be a folder that can be written to" in fail(
+        "reproduce", "--folder", str(tmp_path / "file")
+    )
+
+
+def test_reproduce_needs_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tk, "__file__", str(tmp_path / "site-packages" / "tokenkl" / "__init__.py"))
+    assert "installed from a source checkout" in fail("reproduce")
+
+
+def test_expected_seconds(tmp_path: Path) -> None:
+    for name, seconds in (("a", 10.0), ("b", 30.0)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"run_seconds": seconds, "smoke": False}))
+    (tmp_path / "damaged.json").write_text("{")
+    found = cli._expected_seconds(["a", "b", "damaged", "new"], tmp_path, smoke=False)
+    assert found == {"a": 10, "b": 30, "damaged": 20, "new": 20}
+    assert cli._expected_seconds(["a"], tmp_path, smoke=True) == {"a": 1}

@@ -1,0 +1,276 @@
+"""What can be typed for codebooks, priors, noise levels, points and schedules."""
+
+import numpy as np
+import pytest
+
+import tokenkl as tk
+from tokenkl._specs import (
+    SCHEDULES,
+    parse_codebook,
+    parse_grid,
+    parse_ids,
+    parse_names,
+    parse_point,
+    parse_prior,
+    parse_schedule,
+    parse_snr,
+    with_prior,
+)
+from tokenkl.codebooks.files import save_prior
+
+
+@pytest.mark.parametrize(
+    ("spec", "levels"),
+    [
+        ("fsq:3^8", (3,) * 8),
+        ("fsq:8x5x5x5", (8, 5, 5, 5)),
+        ("fsq:8,5,5,5", (8, 5, 5, 5)),
+        ("fsq:8,5^3", (8, 5, 5, 5)),
+        ("fsq:2", (2,)),
+        ("fsq:17^6", (17,) * 6),
+    ],
+)
+def test_fsq(spec: str, levels: tuple[int, ...]) -> None:
+    codebook = parse_codebook(spec)
+    assert isinstance(codebook, tk.FSQ)
+    assert codebook.shape == levels
+    assert codebook.grid == "symmetric"
+
+
+def test_fsq_on_the_rounding_grid() -> None:
+    ours, theirs = parse_codebook("fsq:8,5,5,5:rounding"), tk.FSQ((8, 5, 5, 5), grid="rounding")
+    assert np.array_equal(ours.points, theirs.points)
+
+
+def test_onehot_and_e8() -> None:
+    codebook = parse_codebook("onehot:1000000")
+    assert isinstance(codebook, tk.OneHot)
+    assert codebook.K == 1_000_000
+    assert np.array_equal(parse_codebook("e8").points, tk.e8_codebook().points)
+
+
+def test_transformations_are_the_library_s() -> None:
+    grid = tk.FSQ((3, 4))
+    assert np.array_equal(
+        parse_codebook("perturb:fsq:3x4:0.1", seed=7).points, tk.perturb(grid, 0.1, key=7).points
+    )
+    assert np.array_equal(
+        parse_codebook("permute:fsq:3x4", seed=7).points, tk.permute(grid, key=7).points
+    )
+    rounding = parse_codebook("centre:fsq:4x4:rounding")
+    assert isinstance(rounding, tk.ProductCodebook)
+    assert np.allclose(rounding.points.mean(axis=0), 0, atol=1e-15)
+    assert np.array_equal(parse_codebook("center:fsq:4x4:rounding").points, rounding.points)
+
+
+def test_nested_noise_is_independent() -> None:
+    """Two layers of noise from one seed must not be the same noise twice."""
+    once = parse_codebook("perturb:fsq:3^8:0.1").points
+    twice = parse_codebook("perturb:perturb:fsq:3^8:0.1:0.1").points
+    first, second = once - tk.FSQ((3,) * 8).points, twice - once
+    assert second.std() == pytest.approx(0.1, rel=0.02)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.03
+
+
+def test_files(tmp_path) -> None:
+    table = np.random.default_rng(0).standard_normal((5, 3))
+    np.save(tmp_path / "table.npy", table)
+    np.savez(tmp_path / "two.npz", a=table, b=table + 1)
+    np.savez(tmp_path / "stages.npz", stages=np.stack([table, table + 1]))
+    assert np.array_equal(parse_codebook(str(tmp_path / "table.npy")).points, table)
+    assert np.array_equal(parse_codebook(f"vq:{tmp_path}/table.npy").points, table)
+    assert np.array_equal(parse_codebook(f"vq:{tmp_path}/two.npz:b").points, table + 1)
+    assert np.array_equal(parse_codebook(f"permute:vq:{tmp_path}/two.npz:b").prior, [0.2] * 5)
+    residual = parse_codebook(f"rvq:{tmp_path}/stages.npz")
+    assert isinstance(residual, tk.ResidualCodebook)
+    assert residual.K == 25
+    with pytest.raises(ValueError, match=r"vq:.*/stages\.npz must be a file that holds one table"):
+        parse_codebook(f"vq:{tmp_path}/stages.npz")
+    with pytest.raises(ValueError, match=r"rvq:.* must be a file that holds the stages"):
+        parse_codebook(f"rvq:{tmp_path}/table.npy")
+    with pytest.raises(ValueError, match=r"CODEBOOK: .*choose one as vq:.*two\.npz:NAME"):
+        parse_codebook(f"{tmp_path}/two.npz")
+
+
+def test_a_colon_in_a_file_name(tmp_path) -> None:
+    np.save(tmp_path / "a:b.npy", np.eye(3))
+    assert parse_codebook(f"vq:{tmp_path}/a:b.npy").K == 3
+    assert parse_codebook(f"{tmp_path}/a:b.npy").K == 3
+
+
+def test_entries_that_never_moved_are_accepted(tmp_path) -> None:
+    np.save(tmp_path / "dead.npy", np.array([[0.0, 0], [0, 0], [1, 1]]))
+    assert parse_codebook(f"vq:{tmp_path}/dead.npy").K == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("foo", "fsq:LEVELS, onehot:K, e8, .* such as fsq:3\\^8 .*got 'foo'"),
+        ("", "got ''"),
+        ("fsq", "fsq:LEVELS"),
+        ("fsq:", "fsq:LEVELS"),
+        ("fsq:3^", "fsq:LEVELS"),
+        ("fsq:3y", "fsq:LEVELS such as .*got fsq:3y"),
+        ("fsq:-3^2", "fsq:LEVELS"),
+        ("fsq:0^3", "at least 1"),
+        ("fsq:3^0", "at least 1"),
+        ("fsq:²^2", "fsq:LEVELS"),
+        ("fsq:3^99999999", "at most 65536 coordinates"),
+        ("fsq:3^8:odd", "the grid symmetric or rounding"),
+        ("onehot:", "onehot:K"),
+        ("onehot:0", "above 0"),
+        ("onehot:2.5", "onehot:K"),
+        ("e8:2", "CODEBOOK must be one of"),
+        ("perturb:fsq:3^8", "perturb:SPEC:SD"),
+        ("perturb:fsq:3^8:-1", "above 0"),
+        ("perturb:fsq:3^8:nan", "above 0"),
+        ("perturb:0.1", "perturb:SPEC:SD"),
+        ("perturb:foo:0.1", "got 'foo'"),
+        ("permute", "CODEBOOK must be one of"),
+        ("vq:", "CODEBOOK must be one of"),
+        ("nowhere.npz", "CODEBOOK: nowhere.npz .* no such file"),
+        ("table.csv", "CODEBOOK must be one of"),
+    ],
+)
+def test_malformed_codebooks(spec: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
+        parse_codebook(spec)
+    assert "CODEBOOK" in str(caught.value)
+
+
+def test_priors(tmp_path) -> None:
+    prior = np.array([0.1, 0.2, 0.3, 0.4])
+    save_prior(prior, tmp_path / "p.json")
+    given = parse_prior(tmp_path / "p.json", None, None)
+    for spec in ("fsq:2^2", "onehot:4", "permute:fsq:2^2", "centre:fsq:2^2"):
+        assert np.allclose(parse_codebook(spec, prior=given).prior, prior, rtol=1e-15), spec
+    # The mean that centring removes is the one under the prior that was asked for.
+    assert np.allclose(prior @ parse_codebook("centre:fsq:2^2", prior=given).points, 0, atol=1e-15)
+    with pytest.raises(ValueError, match="--prior must be of length K = 9"):
+        parse_codebook("fsq:3^2", prior=given)
+
+
+def test_priors_from_tokens(tmp_path) -> None:
+    np.save(tmp_path / "ids.npy", np.array([0, 0, 1, 3]))
+    for smoothing, expected in ((None, [2.5, 1.5, 0.5, 1.5]), (2.0, [4, 3, 2, 3])):
+        given = parse_prior(None, tmp_path / "ids.npy", smoothing)
+        found = parse_codebook("onehot:4", prior=given).prior
+        assert np.allclose(found, np.array(expected) / np.sum(expected), rtol=1e-14)
+    with pytest.raises(ValueError, match="--tokens: ids must be whole numbers from 0 to 2; got 3"):
+        parse_codebook("onehot:3", prior=given)
+
+
+def test_prior_options_that_clash(tmp_path) -> None:
+    save_prior(np.array([0.5, 0.5]), tmp_path / "p.npy")
+    np.save(tmp_path / "ids.npy", np.array([0, 1]))
+    assert parse_prior(None, None, None) is None
+    with pytest.raises(ValueError, match="--prior must be left out where --tokens"):
+        parse_prior(tmp_path / "p.npy", tmp_path / "ids.npy", None)
+    with pytest.raises(ValueError, match="--smoothing must be given together with --tokens"):
+        parse_prior(tmp_path / "p.npy", None, 0.5)
+    with pytest.raises(ValueError, match="--smoothing must be a finite number, at least 0"):
+        parse_prior(None, tmp_path / "ids.npy", float("nan"))
+    with pytest.raises(ValueError, match=r"--prior: .* no such file"):
+        parse_prior(tmp_path / "nowhere.npy", None, None)
+    with pytest.raises(ValueError, match=r"--tokens: .* no such file"):
+        parse_prior(None, tmp_path / "nowhere.npy", None)
+
+
+@pytest.mark.parametrize(
+    "codebook",
+    [
+        tk.FSQ((2, 3), order="F"),
+        tk.OneHot(6, scale=2.0),
+        tk.ResidualCodebook([np.eye(2), 0.1 * np.arange(6.0).reshape(3, 2)]),
+        tk.PointCodebook(np.arange(12.0).reshape(6, 2)),
+    ],
+)
+def test_with_prior_keeps_points_and_order(codebook: tk.Codebook) -> None:
+    prior = np.arange(1.0, 7) / 21
+    changed = with_prior(codebook, prior)
+    assert np.array_equal(changed.points, codebook.points)
+    assert np.allclose(changed.prior, prior, rtol=1e-15)
+    assert changed.label == codebook.label
+
+
+def test_grids() -> None:
+    assert np.array_equal(parse_grid("-20:40:1", "--x", example=""), np.arange(-20.0, 41))
+    assert parse_grid("0:1:0.1", "--x", example="")[3] == 0.3
+    assert np.array_equal(parse_grid("0:1:0.3", "--x", example=""), [0, 0.3, 0.6, 0.9])
+    assert np.array_equal(parse_grid("5:5:1", "--x", example=""), [5])
+    assert np.array_equal(parse_grid("3, 1,-2e0", "--x", example=""), [3, 1, -2])
+    assert np.array_equal(parse_grid("7", "--x", example=""), [7])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a", "such as --snr-db=-20:40:1; got 'a'"),
+        ("", "got ''"),
+        ("1,,2", "comma list"),
+        ("1:2", "start:stop:step"),
+        ("1:2:3:4", "start:stop:step"),
+        ("1:0:1", "start <= stop"),
+        ("0:1:0", "step above 0"),
+        ("0:1:-1", "step above 0"),
+        ("0:nan:1", "finite"),
+        ("inf", "finite"),
+        ("0:1e999:1", "finite"),
+        ("0:1:1e-9", "at most 100,000 numbers"),
+        ("0:1:1e-999", "at most 100,000 numbers"),
+        ("4000", "between -3000 and 3000 dB"),
+    ],
+)
+def test_malformed_grids(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"--snr-db must be .*{sentence}"):
+        parse_snr(text if text else " ", None, "0") if text else parse_grid(
+            "", "--snr-db", example="--snr-db=-20:40:1"
+        )
+
+
+def test_snr() -> None:
+    assert np.allclose(parse_snr("-10:10:10", None, "0"), [0.1, 1, 10], rtol=1e-15)
+    assert np.array_equal(parse_snr(None, "0:1:0.5", "0"), [0, 0.5, 1])
+    assert np.array_equal(parse_snr(None, None, "0,10"), [1, 10])
+    with pytest.raises(ValueError, match="--snr must be left out where --snr-db is given"):
+        parse_snr("0", "1", "0")
+    with pytest.raises(ValueError, match=r"--snr must be at least 0 everywhere; got -1.0"):
+        parse_snr(None, "-1,2", "0")
+
+
+def test_names() -> None:
+    assert parse_names(None, tk.QUANTITIES, "--q") == tk.QUANTITIES
+    assert parse_names("mmse, accuracy,mmse", tk.QUANTITIES, "--q") == ("mmse", "accuracy")
+    with pytest.raises(ValueError, match=r"--q must be a comma list of accuracy, .*; got 'mse'"):
+        parse_names("accuracy,mse", tk.QUANTITIES, "--q")
+
+
+def test_points_and_ids() -> None:
+    assert np.array_equal(parse_point("-1,0.5", "--a1"), [-1, 0.5])
+    for text in ("", "1,", "x", "inf"):
+        with pytest.raises(ValueError, match=r"--a1 must be .*such as --a1=-1,0,1"):
+            parse_point(text, "--a1")
+    assert np.array_equal(parse_ids("0, 8", 9), [0, 8])
+    for text in ("0", "0,1,2", "0,-1", "0,x", "0,9", "0,99999999999999999999999"):
+        with pytest.raises(ValueError, match="--ids must be two token ids"):
+            parse_ids(text, 9)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules(name: str) -> None:
+    assert type(parse_schedule(name)).__name__ == SCHEDULES[name]
+
+
+def test_schedule_parameters() -> None:
+    assert parse_schedule("beta-vp:0.05,20").name == tk.BetaVP(0.05, 20).name
+    assert parse_schedule("ve:0.1").name == tk.VE(0.1).name
+    for text, sentence in (
+        ("foo", "one of linear-vp, .*; got 'foo'"),
+        ("beta-vp:x", "beta-vp:beta_0,beta_1"),
+        ("beta-vp:1,2,3", "beta-vp:beta_0,beta_1"),
+        ("linear-vp:1", "linear-vp, which has no parameters"),
+        ("beta-vp:3,1", "beta_1 must be at least"),
+    ):
+        with pytest.raises(ValueError, match=f"--schedule.*{sentence}"):
+            parse_schedule(text)
