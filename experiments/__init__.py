@@ -1,4 +1,4 @@
-"""One module for every figure: claim, frozen config, compute, plot. See README.md beside this file."""
+"""One module for every figure: claim, frozen config, compute, plot. See README.md here."""
 
 from __future__ import annotations
 

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "experiments/README.md"]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "experiments" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 #: `folder/file.py::name`, `folder/file.py`, or a figure.
 LINK = re.compile(r"`((?:tokenkl|tests|experiments|figures|benchmarks)/[\w/.-]+?)(?:::(\w+))?`")
 

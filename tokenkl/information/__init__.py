@@ -21,8 +21,8 @@ from tokenkl.information._montecarlo import Progress, sample_profile, traced_pro
 from tokenkl.information._onehot import onehot_profile
 from tokenkl.information._planar import has_planar_accuracy, planar_error
 from tokenkl.information._product import product_profile
-from tokenkl.information.methods import Exact, Method, MonteCarlo
 from tokenkl.information._profile import Profile
+from tokenkl.information.methods import Exact, Method, MonteCarlo
 
 __all__ = [
     "QUANTITIES",

@@ -1,0 +1,625 @@
+"""Rare errors of any codebook, down to 1e-300: sampling observations where a guess goes wrong.
+
+Plain Monte-Carlo sees an error of 1e-9 once in 1e9 draws. Here every draw is an error. Token j is
+at least as probable as the true token k on the half-space of the noise
+
+    H_kj = {<eps, u_kj> >= r_kj},    u_kj = (e_j - e_k) / d,    r_kj = h d / 2 + log(pi_k/pi_j)/(h d)
+
+with d = |e_j - e_k|, h = sqrt(snr). A pair (k, j) is drawn with probability pi_k Q(r_kj) / B, where
+B is the union bound sum_kj pi_k Q(r_kj), and then eps given H_kj (ALOE, "at least one rare event":
+Owen, Maimounov and Chertkov 2019, Electronic Journal of Statistics 13, arXiv:1710.06965). In this
+joint law (k, y) has the density pi_k f_k(y) S_k(y) / B, where S_k counts the tokens that beat k. So
+y has the density f(y) M(y) / B with the mean rank M = sum_k p(k|y) S_k(y) of the true token in the
+posterior (0 for the most probable one), and for any statistic g of the posterior
+
+    E g(Y) = B E_ALOE[g(Y) / M(Y)].
+
+ALOE's own estimate of the error probability, B / S_k, averaged over k given y, is the case
+g = 1 - max_k p(k|y). Entropy and posterior variance come from the same draws. All three ratios stay
+moderate: the first is in (0, 1], and is 1 wherever only two tokens matter. A function of the
+component <eps, u_kj> alone, the ratio that two tokens would have, has a known mean and serves as
+control variate: where errors are rare hardly any variance is left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import special
+from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_limits
+
+from tokenkl._neighbours import _lower_bound_factors, _squares
+from tokenkl._random import draw_ids, generator
+from tokenkl._validation import check_choice, check_count, check_positive, reject
+from tokenkl.codebooks.base import Codebook
+from tokenkl.information._montecarlo import MIN_EFFECTIVE
+
+EPS, TINY = float(np.finfo(float).eps), float(np.finfo(float).tiny)
+#: What the samples give, in this order.
+STATISTICS = ("error_probability", "conditional_entropy", "mmse")
+#: Pairs farther apart than a radius are never drawn; what they add to the union bound is at most
+#: this part of it. The radius grows with the root of its logarithm only.
+TRUNCATION = 1e-9
+#: Tokens that share a cell of the k-d tree, and columns of a block of pairs.
+CELL, COLUMNS = 512, 4096
+#: Numbers in one array while samples are worked on (32 MiB).
+WORK = 2**22
+#: Posterior weights below exp(-NEGLECTED) of the drawn token's are left out.
+NEGLECTED = 46.0
+#: Samples for the second Bonferroni sum, which bounds what no sample has seen.
+OVERLAPS = 256
+#: Union bounds below this one are worth the pass over pairs (measured, see `rare_is_better`).
+HAND_OVER = 0.1
+#: Rows from which the union bound is guessed.
+PROBES = 32
+#: Most samples when a relative error is asked for.
+MAX_SAMPLES = 2**20
+
+# Gauss-Legendre nodes on (0, 1), cubed: the logarithm at 0 of what is integrated is then harmless.
+_nodes, _weights = np.polynomial.legendre.leggauss(24)
+NODES = ((_nodes + 1) / 2) ** 3
+WEIGHTS = _weights / 2 * 3 * ((_nodes + 1) / 2) ** 2
+
+
+class _Tokens(NamedTuple):
+    """A codebook in k-d order, scaled by a power of two so that its largest coordinate is near 1.
+
+    Distances are taken from `points`, by differences; products from `centred`.
+    """
+
+    points: Float[np.ndarray, "K n"]
+    centred: Float[np.ndarray, "K n"]
+    log_prior: Float[np.ndarray, " K"]
+    ids: Int[np.ndarray, " K"]
+    equal: bool
+    exponent: int
+
+
+class _Union(NamedTuple):
+    """The union bound at every level, token by token."""
+
+    rows: Float[np.ndarray, "levels K"]
+    total: Float[np.ndarray, " levels"]
+    cut: Float[np.ndarray, " levels"]
+    dropped: Float[np.ndarray, " levels"]
+
+
+def rare_error_probability(
+    codebook: Codebook,
+    snr: Float[np.ndarray, " s"],
+    *,
+    n_samples: int = 2000,
+    rtol: float | None = None,
+    key: Any,
+    truncation: float = TRUNCATION,
+) -> dict[str, Any]:
+    """Bayes error probability P_e = sum_k pi_k P(union_{j != k} H_kj), however small.
+
+    Unbiased up to `numerical_error`. The relative variance of one sample is at most B / P_e - 1,
+    with B the union bound: 1 % of relative error takes a few thousand samples wherever B is below
+    about 1, and the error vanishes with the noise. See the head of this file for the estimator.
+
+    Args:
+        codebook: any codebook whose points can be materialised.
+        snr: signal-to-noise ratios, at least 0.
+        n_samples: independent samples for every SNR; the least number where `rtol` is given.
+        rtol: sample on until the standard error is below this part of the value (at most about a
+            million samples).
+        key: integer seed or JAX key. The samples of all SNRs come from the same random numbers.
+        truncation: part of the union bound that may be left to pairs too far apart to be drawn.
+
+    Returns:
+        Arrays over `snr`: `value`, `standard_error`, `numerical_error` (dropped pairs, overlaps
+        of half-spaces too small to be seen by the sample, rounding), `n_samples`, and
+        `union_bound`, an upper bound that may exceed 1. Also `skewness` of the mean,
+        `interval_supported` and `sample_range`, as in `Estimate`.
+
+    Raises:
+        ValueError: an argument out of its range, or points too many to materialise.
+
+    Example:
+        >>> import numpy as np, tokenkl as tk
+        >>> found = rare_error_probability(tk.FSQ((2, 2, 2)), np.array([144.0]), key=0)
+        >>> bool(abs(found["value"] / tk.error_probability(tk.FSQ((2, 2, 2)), 144.0) - 1) < 1e-9)
+        True
+
+    Source: Owen, Maximov and Chertkov 2019, arXiv:1710.06965, theorem 1.
+    """
+    names = ("error_probability",)
+    found = rare_profile(
+        codebook, snr, names, n_samples=n_samples, rtol=rtol, key=key, truncation=truncation
+    )
+    return found["error_probability"]
+
+
+def rare_profile(
+    codebook: Codebook,
+    snr: Float[np.ndarray, " s"],
+    quantities: Sequence[str] = (*STATISTICS, "accuracy", "mutual_information"),
+    *,
+    n_samples: int = 2000,
+    rtol: float | None = None,
+    key: Any,
+    truncation: float = TRUNCATION,
+) -> dict[str, dict[str, Any]]:
+    """What `rare_error_probability` returns, for any of the five information quantities.
+
+    Arguments and errors as there; `rtol` holds for each of error probability, conditional entropy
+    and MMSE that is asked for (an accuracy or a mutual information asks for its complement).
+    """
+    needed = {"accuracy": "error_probability", "mutual_information": "conditional_entropy"}
+    for name in quantities:
+        check_choice(name, (*STATISTICS, *needed), "quantities")
+    check_count(n_samples, "n_samples", 16)
+    if rtol is not None:
+        check_positive(rtol, "rtol")
+    if not 0 < truncation < 1:
+        reject("truncation", truncation, "strictly between 0 and 1")
+    snr = np.asarray(snr, dtype=float)
+    watched = [STATISTICS.index(needed.get(name, name)) for name in quantities]
+    with threadpool_limits(1, "blas"):  # products whose bits do not depend on the threads
+        tokens = _tokens(codebook)
+        # Levels are scaled the other way round. Beyond the cap no error is above 1e-300.
+        h = np.ldexp(np.sqrt(snr), tokens.exponent)
+        union = _union(tokens, h, truncation)
+        levels = [
+            _level(tokens, union, index, root, watched, n_samples, rtol, key)
+            for index, root in enumerate(h)
+        ]
+    out: dict[str, dict[str, Any]] = {}
+    for name in quantities:
+        index = STATISTICS.index(needed.get(name, name))
+        fields = {
+            field: np.array([level[field][index] for level in levels])
+            for field in ("value", "standard_error", "numerical_error", "skewness")
+            + ("interval_supported", "sample_range")
+        }
+        if name in needed:
+            whole = 1.0 if name == "accuracy" else float(codebook.prior_entropy())
+            fields["value"] = whole - fields["value"]
+            fields["skewness"] = -fields["skewness"]
+            fields["numerical_error"] = fields["numerical_error"] + 2 * EPS * whole
+        fields["n_samples"] = np.array([level["n_samples"] for level in levels])
+        fields["union_bound"] = union.total + union.dropped
+        out[name] = fields
+    return out
+
+
+def rare_is_better(codebook: Codebook, snr: Float[np.ndarray, " s"]) -> Bool[np.ndarray, " s"]:
+    """Whether `rare_profile` is the better way at each SNR, from the geometry alone.
+
+    That is where the union bound is below `HAND_OVER`, as far as that can be told without a pass
+    over all pairs: by the pairs of a few rows and by the nearest pairs inside cells of the k-d
+    tree. Nothing random is involved, so the choice biases no estimate.
+    """
+    if codebook.K < 2:
+        return np.zeros(np.shape(snr), dtype=bool)
+    tokens = _tokens(codebook)
+    h = np.ldexp(np.sqrt(np.asarray(snr, dtype=float)), tokens.exponent)
+    K = tokens.ids.size
+    rows = np.unique(np.linspace(0, K - 1, PROBES).astype(int))
+    squared = cdist(tokens.points[rows], tokens.points, "sqeuclidean")
+    row, column = np.nonzero(np.arange(K) != rows[:, None])
+    guess = np.zeros(h.size)
+    for index, root in enumerate(h):
+        terms = _terms(tokens, root, rows[row], column, squared[row, column])
+        guess[index] = terms.sum() * K / rows.size
+    return np.asarray(np.maximum(guess, _nearest_terms(tokens, h)) < HAND_OVER)
+
+
+def _tokens(codebook: Codebook) -> _Tokens:
+    from tokenkl.information._kernel import _neighbourly  # brings in Numba
+
+    points = np.asarray(codebook.points, dtype=float)
+    log_prior = np.asarray(codebook.log_prior, dtype=float)
+    ids = _neighbourly(points, CELL)
+    points, log_prior = points[ids], log_prior[ids]
+    centred = points - points.mean(axis=0)
+    _, exponent = math.frexp(float(np.abs(centred).max()) or 1.0)
+    return _Tokens(
+        np.ldexp(points, -exponent),
+        np.ldexp(centred, -exponent),
+        log_prior,
+        ids,
+        codebook.has_equal_priors,
+        exponent,
+    )
+
+
+def _upper_tail(r: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
+    return special.erfc(r * math.sqrt(0.5)) / 2  # three times as fast as ndtr
+
+
+def _thresholds(
+    tokens: _Tokens, h: float, k: Any, j: Any, squared: Float[np.ndarray, " p"]
+) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+    """h d and r of these pairs. Where h d is 0, r is -inf if j wins and inf if k does.
+
+    Of equally probable tokens that nothing tells apart the one with the smaller id is guessed.
+    """
+    reach = h * np.sqrt(squared)
+    r = reach / 2
+    if not tokens.equal:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            r = r + (tokens.log_prior[k] - tokens.log_prior[j]) / reach
+    if reach.size and not reach.min() > 0:
+        odds = tokens.log_prior[k] - tokens.log_prior[j]
+        first = tokens.ids[k] < tokens.ids[j]
+        loses = (odds < 0) | ((odds == 0) & ~first)
+        r = np.where(reach == 0, np.where(loses, -np.inf, np.inf), r)
+    return reach, r
+
+
+def _terms(
+    tokens: _Tokens, h: float, k: Any, j: Any, squared: Float[np.ndarray, " p"]
+) -> Float[np.ndarray, " p"]:
+    """pi_k Q(r_kj) of these pairs."""
+    tails = _upper_tail(_thresholds(tokens, h, k, j, squared)[1])
+    if tokens.equal:
+        return tails / tokens.ids.size
+    return tails * np.exp(tokens.log_prior[k])
+
+
+def _nearest_terms(tokens: _Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
+    """A lower bound on the union bound: of every token the nearest pair within its cell."""
+    K = tokens.ids.size
+    near = np.zeros(K, dtype=int)
+    squared = np.zeros(K)
+    for start in range(0, K, CELL):
+        cell = slice(start, start + CELL)
+        block = cdist(tokens.points[cell], tokens.points[cell], "sqeuclidean")
+        if block.shape[0] == 1:  # a cell of its own, whose token stands for no pair
+            block = cdist(tokens.points[cell], tokens.points[:1], "sqeuclidean")
+            near[cell], squared[cell] = 0, block[:, 0]
+            continue
+        np.fill_diagonal(block, np.inf)
+        near[cell] = start + block.argmin(axis=1)
+        squared[cell] = block.min(axis=1)
+    return np.array([_terms(tokens, root, np.arange(K), near, squared).sum() for root in h])
+
+
+def _union(tokens: _Tokens, h: Float[np.ndarray, " s"], truncation: float) -> _Union:
+    """One pass over the pairs, for all levels together.
+
+    Left out are pairs beyond a radius. Each of them adds at most sqrt(pi_k pi_j) exp(-h^2 d^2 / 8),
+    half of it where r_kj >= 0: then Q(r) <= exp(-r^2/2) / 2 and pi_k exp(-r_kj^2 / 2) is at most
+    that; otherwise pi_k <= pi_j exp(-h^2 d^2 / 2), and Q(r) <= 1.
+    """
+    K = tokens.ids.size
+    mass = max(float(np.exp(tokens.log_prior / 2).sum()) ** 2 - 1, TINY)
+    scale = mass / 2 if tokens.equal else mass
+    at_least = np.maximum(_nearest_terms(tokens, h), TINY)
+    with np.errstate(divide="ignore", over="ignore"):
+        cut = 8 / h**2 * np.maximum(np.log(scale / (truncation * at_least)), 0.0)
+    cut = np.minimum(cut, 1e300)
+    rows = np.zeros((h.size, K))
+    kept = np.zeros(h.size)
+    for start, first, row, column, squared in _close_pairs(tokens, float(cut.max(initial=0.0))):
+        for index, root in enumerate(h):
+            inside = squared <= cut[index]
+            k, j, some = start + row[inside], first + column[inside], squared[inside]
+            kept[index] += 2 * some.size
+            there = _terms(tokens, root, k, j, some)
+            same = tokens.equal and (not some.size or (root > 0 and some.min() > 0))
+            back = there if same else _terms(tokens, root, j, k, some)
+            sums = np.bincount(k - start, there)
+            rows[index, start : start + sums.size] += sums
+            sums = np.bincount(j - first, back)
+            rows[index, first : first + sums.size] += sums
+    # All dropped pairs together weigh no more than all pairs, and each no more than the largest.
+    left = (K * (K - 1.0) - kept) * np.exp(tokens.log_prior.max()) / (2 if tokens.equal else 1)
+    dropped = np.minimum(scale, left) * np.exp(-np.minimum(h**2 * cut / 8, 740))
+    dropped = np.where(kept == K * (K - 1.0), 0.0, dropped)
+    return _Union(rows, rows.sum(axis=1), cut, dropped)
+
+
+def _close_pairs(tokens: _Tokens, cut: float) -> Iterator[tuple[int, int, Any, Any, Any]]:
+    """Every pair k < j whose squared distance is at most `cut`, in blocks, and a few others.
+
+    Each block: its first row and column, and of its pairs the rows and columns from there and the
+    squared distances, by differences.
+    """
+    points = tokens.points
+    K, n = points.shape
+    starts = np.arange(0, K, CELL)
+    low = np.stack([tokens.centred[s : s + CELL].min(axis=0) for s in starts])
+    high = np.stack([tokens.centred[s : s + CELL].max(axis=0) for s in starts])
+    norms = np.einsum("kn,kn->k", tokens.centred, tokens.centred)
+    left, right = _lower_bound_factors(tokens.centred, norms, np.float32)
+    limit = np.nextafter(np.float32(min(cut, 1e30) * (1 + (n + 4) * EPS)), np.float32(np.inf))
+    for a, start in enumerate(starts):
+        own = slice(start, min(start + CELL, K))
+        size = own.stop - own.start
+        # Cells farther than the radius from this one, box to box, are passed by.
+        apart = np.maximum(np.maximum(low[a:] - high[a], low[a] - high[a:]), 0.0)
+        near = np.flatnonzero((apart**2).sum(axis=1) * (1 - 1e-12) <= cut) + a
+        for run in np.split(near, np.flatnonzero(np.diff(near) > 1) + 1):
+            for first in range(starts[run[0]], min(starts[run[-1]] + CELL, K), COLUMNS):
+                stop = min(first + COLUMNS, starts[run[-1]] + CELL, K)
+                # A product in single precision, lowered by its error, says which pairs to look at.
+                lower = left[own] @ right[:, first:stop]
+                if first < own.stop:
+                    lower[np.arange(start, own.stop)[:, None] >= np.arange(first, stop)] = np.inf
+                found = np.flatnonzero(lower <= limit)
+                row, column = np.divmod(found, stop - first)
+                if 8 * found.size > size * (stop - first):
+                    squared = cdist(points[own], points[first:stop], "sqeuclidean").ravel()[found]
+                else:
+                    squared = _differences(points, start + row, first + column)
+                yield start, first, row, column, squared
+
+
+def _differences(points: Any, i: Any, j: Any) -> Float[np.ndarray, " p"]:
+    """Squared distances of pairs of tokens, some at a time."""
+    step = max(1, WORK // points.shape[1])
+    parts = [_squares(points, i[s : s + step], j[s : s + step]) for s in range(0, i.size, step)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+class _Samples(NamedTuple):
+    """Draws at one level: g / M for every statistic, controls of mean 0, and the pairs."""
+
+    ratios: Float[np.ndarray, "p 3"]
+    controls: Float[np.ndarray, "p 3"]
+    k: Int[np.ndarray, " p"]
+    j: Int[np.ndarray, " p"]
+
+    def __add__(self, other: Any) -> _Samples:
+        return _Samples(*(np.concatenate(both) for both in zip(self, other, strict=True)))
+
+
+def _level(
+    tokens: _Tokens,
+    union: _Union,
+    index: int,
+    h: float,
+    watched: Sequence[int],
+    n_samples: int,
+    rtol: float | None,
+    key: Any,
+) -> dict[str, Any]:
+    """Sample at one level until the target is met, and summarise."""
+    total, dropped, cut = union.total[index], union.dropped[index], union.cut[index]
+    units = np.array([1.0, 1.0, 4.0**tokens.exponent])
+    K = tokens.ids.size
+    if total <= TINY:  # below what a float can hold
+        return {
+            "value": np.full(3, total),
+            "standard_error": np.zeros(3),
+            "numerical_error": (total + dropped + TINY) * np.array([1.0, 1e3, units[2] * 8]),
+            "skewness": np.zeros(3),
+            "interval_supported": np.ones(3, dtype=bool),
+            "sample_range": total * np.array([1.0, 1e3, units[2] * 8]),
+            "n_samples": 0,
+        }
+    share = union.rows[index] / total
+    samples = _draw(tokens, h, cut, share, n_samples, generator(key, 0))
+    block = 1
+    while True:
+        mean, error, skewness, seen = _summary(samples)
+        n = samples.k.size
+        if rtol is None or n >= MAX_SAMPLES:
+            break
+        excess = max(error[i] / max(rtol * mean[i], TINY) for i in watched)
+        if excess <= 1:
+            break
+        more = min(math.ceil(min(1.1 * excess**2, 4.0) * n), MAX_SAMPLES) - n
+        samples += _draw(tokens, h, cut, share, more, generator(key, block))
+        block += 1
+    # At most this part of the union bound is counted twice; it matters where no sample saw it.
+    unseen = 0.0
+    if seen < MIN_EFFECTIVE and K > 2:
+        unseen = min(2 * _overlap(tokens, h, cut, samples.k, samples.j), 10 / n)
+    # The largest g / M that goes with a probability p of the truncated law: for the entropy,
+    # 1 + 2 log K + E[log 1/p(k|Y); event] / p, where E[1/p(k|Y)] <= K / total.
+    ratios = samples.ratios
+    widest = 4 * float((tokens.centred**2).sum(axis=1).max())
+    part = dropped / total + 4 * unseen
+    log_rest = math.log(K) - math.log(total) - math.log(max(part, TINY))
+    reach = np.array([1.0, 1 + 2 * math.log(K) + max(log_rest, 0.0), min(widest, 4 * cut)])
+    hidden = np.array([1.0, 4.0, 4.0]) * unseen * reach
+    bias = dropped / total * np.array([1.0, reach[1], widest])
+    # Rounding of a distance moves Q by about r^2 as much, and r^2 / 2 < -log(pi_k Q).
+    rounding = EPS * (64 + 4 * (tokens.points.shape[1] + 8) * (1 - math.log(min(total, 1.0))))
+    effective = n * ratios.mean(axis=0) ** 2 / np.maximum((ratios**2).mean(axis=0), TINY)
+    factor = total * units
+    return {
+        "value": factor * mean,
+        "standard_error": factor * error,
+        "numerical_error": factor * (hidden + bias + rounding * np.abs(mean)) + TINY,
+        "skewness": skewness,
+        "interval_supported": effective >= min(MIN_EFFECTIVE, n),
+        "sample_range": factor * np.array([1.0, reach[1], widest]),
+        "n_samples": n,
+    }
+
+
+def _summary(samples: _Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Means, standard errors and skewness with the controls; samples that saw an overlap."""
+    ratios, controls, n = samples.ratios, samples.controls, samples.k.size
+    centred = controls - controls.mean(axis=0)
+    slope, _, rank, _ = np.linalg.lstsq(centred, ratios - ratios.mean(axis=0), rcond=1e-10)
+    rest = ratios - controls @ slope
+    mean = rest.mean(axis=0)
+    rest = rest - mean
+    squares = (rest**2).sum(axis=0)
+    error = np.sqrt(squares / (n - 1 - rank) / n)
+    floor = (1e-13 * np.abs(mean)) ** 2 * n + TINY  # below which deviations are rounding
+    skewness = np.where(
+        squares > floor, (rest**3).sum(axis=0) / np.maximum(squares, floor) ** 1.5, 0
+    )
+    lost = 1 - ratios[:, 0]
+    seen = float(lost.sum() ** 2 / max((lost**2).sum(), TINY))
+    return mean, error, skewness, seen
+
+
+def _draw(
+    tokens: _Tokens,
+    h: float,
+    cut: float,
+    share: Float[np.ndarray, " K"],
+    size: int,
+    rng: np.random.Generator,
+) -> _Samples:
+    K, n = tokens.points.shape
+    k = draw_ids(rng, share, K, size)
+    uniform = rng.random((2, size))
+    uniform[1] = 1 - uniform[1]  # in (0, 1]: its logarithm is taken
+    noise = rng.standard_normal((size, n))
+    step = max(1, WORK // K)
+    parts = []
+    for start in range(0, size, step):
+        part = slice(start, start + step)
+        parts.append(_block(tokens, h, cut, k[part], uniform[:, part], noise[part]))
+    return _Samples(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _block(
+    tokens: _Tokens,
+    h: float,
+    cut: float,
+    k: Int[np.ndarray, " p"],
+    uniform: Float[np.ndarray, "2 p"],
+    noise: Float[np.ndarray, "p n"],
+) -> _Samples:
+    """A partner j and a noise vector for each k, and what the posterior looks like there."""
+    points, centred, size = tokens.points, tokens.centred, k.size
+    each = np.arange(size)
+    squared = cdist(points[k], points, "sqeuclidean")
+    squared[each, k] = np.inf
+    row, column = np.nonzero(squared <= cut)
+    terms = _terms(tokens, h, k[row], column, squared[row, column])
+    starts = np.searchsorted(row, each)
+    edges = np.cumsum(terms / np.add.reduceat(terms, starts)[row])  # each row adds 1
+    chosen = np.searchsorted(edges, each + uniform[0], side="right")
+    stops = np.append(starts[1:], row.size)
+    j = column[np.clip(chosen, starts, stops - 1)]  # edges may be off by a rounding
+
+    squares = squared[each, j]
+    reach, r = _thresholds(tokens, h, k, j, squares)
+    t = np.maximum(_tail(r, uniform[1]), r)
+    unit = (points[j] - points[k]) / np.where(squares > 0, np.sqrt(squares), 1.0)[:, None]
+    along = np.einsum("pn,pn->p", noise, unit)
+    noise = noise + (t - along)[:, None] * unit
+
+    # Logarithms of the posterior weights, relative to token k.
+    logits = noise @ centred.T
+    logits -= np.einsum("pn,pn->p", noise, centred[k])[:, None]
+    squared[each, k] = 0.0
+    logits *= h
+    logits -= h**2 / 2 * squared
+    if not tokens.equal:
+        logits += tokens.log_prior - tokens.log_prior[k][:, None]
+    ratios = _ratios(tokens, logits)
+
+    # Two tokens alone would have the log-odds v of j, whatever the rest of the noise.
+    excess = t - r
+    nodes = np.maximum(_tail(r[:, None], NODES), r[:, None]) - r[:, None]
+    with np.errstate(invalid="ignore"):  # r = -inf: nothing to tell these two apart
+        entropy, spread = _two(reach * excess)
+        mean_entropy, mean_spread = (c @ WEIGHTS for c in _two(reach[:, None] * nodes))
+    controls = np.stack([entropy - mean_entropy, spread - mean_spread], axis=1)
+    controls = np.column_stack([controls, squares * controls[:, 1]])
+    controls[~np.isfinite(controls).all(axis=1)] = 0.0
+    return _Samples(ratios, controls, k, j)
+
+
+def _tail(r: Any, uniform: Any) -> Any:
+    """t with P(T > t | T > r) = uniform for a standard normal T, by logarithms."""
+    return -special.ndtri_exp(np.log(uniform) + special.log_ndtr(-r))
+
+
+def _two(v: Any) -> tuple[Any, Any]:
+    """g / M of entropy and variance (over d^2) for two tokens with log-odds v >= 0."""
+    odds = np.exp(-v)
+    return (1 + odds) * _log1p_over(odds) + v, 1 / (1 + odds)
+
+
+def _log1p_over(x: Any) -> Any:
+    """log(1 + x) / x, with its limit at 0."""
+    small = np.maximum(x, 1e-9)
+    return np.where(x > 1e-9, np.log1p(small) / small, 1.0)
+
+
+def _ratios(tokens: _Tokens, logits: Float[np.ndarray, "p K"]) -> Float[np.ndarray, "p 3"]:
+    """1 - max p, the entropy and the variance of the posterior, each over its mean rank.
+
+    With s_i the weight of the token of rank i relative to that of rank 1, the second best, w the
+    second best's relative to the best and W = w sum_{i>=1} s_i, these are sum s_i,
+    (1 + W) log(1 + W) / w + sum s_i log(p_0/p_i), and
+    sum s_i d_i0^2 - w |sum s_i (e_i - e_0)|^2 / (1 + W), over sum i s_i: nothing cancels.
+    """
+    points = tokens.points
+    size = logits.shape[0]
+    row, column = np.nonzero(logits >= -NEGLECTED)
+    values = logits[row, column]
+    order = np.lexsort((-values, row))
+    column, values = column[order], values[order]
+    starts = np.searchsorted(row, np.arange(size))
+    rank = np.arange(row.size) - starts[row]
+    best, second = starts, starts + 1
+    above = values[best][row] - values
+    s = np.where(rank == 0, 0.0, np.exp(np.minimum(values - values[second][row], 0.0)))
+    w = np.exp(values[second] - values[best])
+    sums = np.add.reduceat(s, starts)
+    W = w * sums
+    ranks = np.add.reduceat(rank * s, starts)
+    entropy = (1 + W) * _log1p_over(W) * sums + np.add.reduceat(s * above, starts)
+    second_moment, length = np.zeros(row.size), np.zeros(size)
+    # The variance, about the best token. A row never lies in two pieces.
+    step = max(1, WORK // points.shape[1])
+    begin = 0
+    while begin < size:
+        end = max(begin + 1, int(np.searchsorted(starts, starts[begin] + step, side="right")) - 1)
+        end = (
+            size if starts[-1] < starts[begin] + step and row.size - starts[begin] <= step else end
+        )
+        part = slice(starts[begin], starts[end] if end < size else row.size)
+        shift = points[column[part]] - points[column[best]][row[part]]
+        second_moment[part] = np.einsum("pn,pn->p", shift, shift)
+        shift *= s[part, None]
+        mean = np.add.reduceat(shift, starts[begin:end] - starts[begin], axis=0)
+        length[begin:end] = np.einsum("pn,pn->p", mean, mean)
+        begin = end
+    variance = np.add.reduceat(s * second_moment, starts) - w * length / (1 + W)
+    return np.stack([sums, entropy, variance], axis=1) / ranks[:, None]
+
+
+def _overlap(tokens: _Tokens, h: float, cut: float, k: Any, j: Any) -> float:
+    """E[S - 1] / 2 or a little more: at most this part of the union bound is counted twice.
+
+    Given (k, j), half-space i adds P(H_ki | H_kj) <= Q(rho) / Q(r_kj), where rho is the distance
+    of the intersection from the origin. No noise is drawn, so that the smallest overlaps count.
+    """
+    k, j = k[:OVERLAPS], j[:OVERLAPS]
+    points = tokens.points
+    step = max(1, WORK // points.shape[0])
+    total = 0.0
+    for start in range(0, k.size, step):
+        own, other = k[start : start + step], j[start : start + step]
+        each = np.arange(own.size)
+        squared = cdist(points[own], points, "sqeuclidean")
+        distance = np.sqrt(np.maximum(squared[each, other], TINY))
+        unit = (points[other] - points[own]) / distance[:, None]
+        _, threshold = _thresholds(tokens, h, own, other, squared[each, other])
+        along = unit @ tokens.centred.T
+        along -= np.einsum("pn,pn->p", unit, tokens.centred[own])[:, None]
+        wanted = squared <= cut
+        wanted[each, own] = wanted[each, other] = False
+        row, i = np.nonzero(wanted)
+        square = squared[row, i]
+        _, r = _thresholds(tokens, h, own[row], i, square)
+        s = threshold[row]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cosine = np.clip(along[row, i] / np.sqrt(square), -1, 1)
+            corner = np.sqrt(s**2 + (r - cosine * s) ** 2 / (1 - cosine**2))
+            outside = (r > 0) & (s > 0) & (r > cosine * s) & (s > cosine * r)
+            rho = np.where(outside & np.isfinite(corner), corner, np.maximum(r, s))
+            log_ratio = special.log_ndtr(-rho) - special.log_ndtr(-s)
+        total += float(np.exp(np.minimum(log_ratio, 0.0)).sum())
+    return total / k.size / 2
