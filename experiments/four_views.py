@@ -275,7 +275,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
         "same box: FSQ tells most",
         f"same power: FSQ tells up to {gain:.2f} bits less",
         "same power: more dimensions tell more",
-        "no scale: cost of N sampling steps",
+        "no scale: in R$^6$, N steps cost E6 least",
     )
     for panel, view, title in zip(axes.ravel(), ("i", "ii", "iii", "iv"), titles, strict=True):
         panel.set_title(rf"$\bf{{({view})}}$  {title}", loc="left")

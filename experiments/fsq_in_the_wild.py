@@ -128,6 +128,14 @@ LEVEL_SETS = (
         "Casanova et al. 2025, NanoCodec, arXiv 2508.05835",
         "model card nvidia/nemo-nano-codec-22khz-0.6kbps-12.5fps; grid as in NeMo",
     ),
+    LevelSet(
+        "17 levels, six times",
+        (17,) * 6,
+        "symmetric",
+        "Parker et al. 2024, Scaling Transformers for Low-Bitrate High-Quality Speech Coding, "
+        "arXiv 2411.19842",
+        "not checked at the source: reported as the set that Stable Codec was trained with",
+    ),
 )
 
 
@@ -135,9 +143,9 @@ LEVEL_SETS = (
 class Config:
     """The grid of SNRs, in decibels on the tokenizer's own grid."""
 
-    snr_db_low: float = -20.0
-    snr_db_high: float = 32.0
-    snr_points: int = 105
+    snr_db_low: float = -24.0
+    snr_db_high: float = 38.0
+    snr_points: int = 125
 
 
 SMOKE = Config(snr_points=14)
@@ -297,9 +305,10 @@ def _draw_information(
         t = summary["half_information_t_linear_vp"]
         panel.annotate(
             f"{summary['number']}: {summary['half_information_snr_db']:.1f} dB\n"
-            f"(t = {t:.2g} of LinearVP)",
+            f"(LinearVP: t = {t:.2g})",
             (summary["half_information_snr_db"], 0.5),
-            xytext=(6 * side, -side * 4),
+            # Beside the first curve on its left, below the last one on its right.
+            xytext=(4 * side, -side * (40 if side > 0 else 4)),
             textcoords="offset points",
             ha="left" if side > 0 else "right",
             va="top" if side > 0 else "bottom",
@@ -311,12 +320,12 @@ def _draw_information(
 
 
 def _draw_half_way(panel: Axes, facts: dict[str, Any], colours: list[Any]) -> None:
-    rates = np.linspace(0.9, 3.1, 100)
+    rates = np.linspace(0.8, 4.3, 100)
     panel.plot(rates, 10 * np.log10(2**rates - 1), color="#000000", linewidth=1.0)
     panel.annotate(
         "no codebook of equal power\ncan lie below this line\n(Gaussian capacity)",
-        (2.05, 10 * np.log10(2**2.05 - 1)),
-        xytext=(10, -6),
+        (2.2, 10 * np.log10(2**2.2 - 1)),
+        xytext=(14, -18),
         textcoords="offset points",
         va="top",
         fontsize=7,
@@ -328,12 +337,13 @@ def _draw_half_way(panel: Axes, facts: dict[str, Any], colours: list[Any]) -> No
             str(summary["number"]),
             (x, y),
             # Neighbours crowd: every second number goes below the line.
-            xytext=(-5, 4) if summary["number"] % 2 else (8, -13),
+            xytext=(-5, 4) if summary["number"] % 2 else (7, -11),
             textcoords="offset points",
             ha="center",
             fontsize=7,
         )
-    panel.set_xlim(0.9, 3.1)
+    panel.set_xlim(0.8, 4.3)
+    panel.set_ylim(bottom=-1.5)
     panel.set_xlabel("bits per coordinate, $\\log_2(K)/n$")
     panel.set_ylabel("SNR of a coordinate at half information (dB)")
     panel.text(

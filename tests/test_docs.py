@@ -1,6 +1,8 @@
 """What the documents point to exists, and the code that they show runs."""
 
 import ast
+import doctest
+import importlib
 import re
 from pathlib import Path
 
@@ -44,3 +46,11 @@ def test_python_blocks_run(document: Path, tmp_path: Path, monkeypatch: pytest.M
     namespace: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", document.read_text(), flags=re.DOTALL):
         exec(compile(block, document.name, "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tokenkl").rglob("*.py")), ids=str)
+def test_examples_in_docstrings(path: Path) -> None:
+    if ">>>" not in path.read_text():
+        return
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

@@ -9,6 +9,7 @@ from rich.console import Console
 
 import tokenkl as tk
 from tokenkl import _report
+from tokenkl.information import exact_quantities
 
 
 def _pair(text: str) -> tuple[float, float]:
@@ -136,7 +137,7 @@ def test_bits() -> None:
 def test_exact_quantities_are_those_of_the_library(
     codebook: tk.Codebook, expected: tuple[str, ...]
 ) -> None:
-    assert _report.exact_quantities(codebook) == expected
+    assert exact_quantities(codebook) == expected
     for name in tk.QUANTITIES:
         if name in expected:
             tk.profile(codebook, 1.0, [name], method=tk.Exact())

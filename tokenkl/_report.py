@@ -272,24 +272,11 @@ def describe(codebook: Codebook) -> str:
     return f"{codebook.label}: K = {size} tokens in R^{codebook.n}, {prior}"
 
 
-def exact_quantities(codebook: Codebook) -> tuple[str, ...]:
-    """Quantities that the automatic choice of a method finds without sampling."""
-    from tokenkl import QUANTITIES, OneHot, ProductCodebook
-    from tokenkl.information import _on_a_line
-    from tokenkl.information._planar import has_planar_accuracy
-
-    structured = _on_a_line(codebook)
-    if isinstance(structured, OneHot):
-        return QUANTITIES
-    if isinstance(structured, ProductCodebook) and structured.factorises:
-        return QUANTITIES
-    return ("accuracy", "error_probability") if has_planar_accuracy(codebook) else ()
-
-
 def facts_on(codebook: Codebook) -> dict[str, Any]:
     """Everything that `info` shows, as plain numbers; None where it is not computed."""
     from tokenkl import OneHot, ProductCodebook
-    from tokenkl.codebooks.transforms import _largest_coordinate, average_power
+    from tokenkl.codebooks.transforms import average_power, largest_coordinate
+    from tokenkl.information import exact_quantities
     from tokenkl.optimality import mean_nn_distance, min_distance
 
     equal = codebook.has_equal_priors
@@ -309,7 +296,7 @@ def facts_on(codebook: Codebook) -> dict[str, Any]:
         "prior_entropy": entropy,
         "perplexity": perplexity,
         "average_power": average_power(codebook),
-        "box": _largest_coordinate(codebook),
+        "box": largest_coordinate(codebook),
         "min_distance": distances[0],
         "mean_nn_distance": distances[1],
         "exact_quantities": list(exact_quantities(codebook)),

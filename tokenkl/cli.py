@@ -575,8 +575,8 @@ def _find(
     import dataclasses
 
     import tokenkl as tk
-    from tokenkl._report import exact_quantities
     from tokenkl._validation import reject
+    from tokenkl.information import exact_quantities
 
     exact = () if method == "monte-carlo" else exact_quantities(codebook)
     sampled = [name for name in names if name not in exact]

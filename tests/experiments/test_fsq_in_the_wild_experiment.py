@@ -13,6 +13,7 @@ from experiments import fsq_in_the_wild as wild
 
 PUBLISHED_SIZES = {
     (2,) * 18: 262_144,
+    (17,) * 6: 24_137_569,
     (3,) * 8: 6561,
     (4,) * 8: 65_536,
     (6,) * 6: 46_656,

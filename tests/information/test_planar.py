@@ -80,3 +80,16 @@ def test_nothing_but_accuracy_is_planar() -> None:
     profile = tk.profile(codebook, [1.0, 2.0], ("accuracy", "mmse"), key=0)
     assert "exact" in profile["accuracy"].method
     assert "Monte-Carlo" in profile["mmse"].method
+
+
+def test_duplicates_have_no_edges_between_them() -> None:
+    """Two equal tokens share a region: sampled, and equal to the merged prior's accuracy bound."""
+    points = [[1.0, 1.0], [1.0, 1.0], [-1.0, -1.0]]
+    codebook = tk.PointCodebook(points, allow_duplicates=True)
+    with pytest.raises(ValueError, match="key must be"):
+        tk.error_probability(codebook, 0.09)
+    sampled = tk.error_probability(codebook, 0.09, key=1)
+    # MAP decides between (1, 1) with prior 1/3 (one of the two) and (-1, -1) with prior 1/3.
+    low, high, _ = sampled.confidence_interval(0.9999)
+    correct = 2 / 3 * float(tk.accuracy(tk.PointCodebook(points[1:]), 0.09))
+    assert low < 1 - correct < high

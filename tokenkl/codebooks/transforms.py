@@ -154,7 +154,7 @@ def scale_to(
     target = check_positive(given[name], name)
     if name == "box":
         # Dividing first makes the largest coordinate exactly 1, and then exactly the target.
-        now = _largest_coordinate(cb)
+        now = largest_coordinate(cb)
     elif name == "power":
         now, target = math.sqrt(average_power(cb)), math.sqrt(target)
     else:
@@ -230,7 +230,7 @@ def _power(points: np.ndarray, prior: Any) -> float:
     return float(squares.mean() if prior is None else np.asarray(prior) @ squares)
 
 
-def _largest_coordinate(cb: Codebook) -> float:
+def largest_coordinate(cb: Codebook) -> float:
     """The largest |coordinate| of any token, without materialising structured codebooks."""
     if isinstance(cb, ProductCodebook):
         return float(max(np.abs(column).max() for column in cb.levels))

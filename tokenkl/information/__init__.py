@@ -6,7 +6,8 @@ to at snr = alpha^2 / sigma^2. `profile` finds several quantities at many SNRs a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,7 +20,11 @@ from tokenkl.codebooks import Codebook, OneHot, PointCodebook, ProductCodebook
 from tokenkl.estimate import Estimate
 from tokenkl.information._montecarlo import Progress, sample_profile, traced_profile
 from tokenkl.information._onehot import onehot_profile
-from tokenkl.information._planar import has_planar_accuracy, planar_error
+from tokenkl.information._planar import (
+    PLANAR_QUANTITIES,
+    has_planar_accuracy,
+    planar_profile,
+)
 from tokenkl.information._product import product_profile
 from tokenkl.information._profile import Profile
 from tokenkl.information.methods import Exact, Method, MonteCarlo
@@ -32,6 +37,7 @@ __all__ = [
     "accuracy",
     "conditional_entropy",
     "error_probability",
+    "exact_quantities",
     "mmse",
     "mutual_information",
     "profile",
@@ -76,7 +82,7 @@ def accuracy(
     Example:
         >>> import tokenkl as tk
         >>> round(float(tk.accuracy(tk.FSQ((2, 2)), 0.3**2)), 6)
-        0.381795
+        0.381815
     """
     return _evaluate(codebook, snr, ("accuracy",), method, key, progress)["accuracy"]
 
@@ -189,30 +195,12 @@ def _evaluate(
     out: dict[str, Estimate] = {}
 
     if not isinstance(method, MonteCarlo):
-        structured = codebook if traced else _on_a_line(codebook)
-        results: dict[str, tuple[Any, Any]] = {}
-        how = ""
-        if isinstance(structured, ProductCodebook) and structured.factorises:
-            results, how = product_profile(structured, levels), "exact, by coordinate"
-        elif isinstance(structured, OneHot) and not traced:
-            results, how = onehot_profile(structured, levels), "exact, one-hot"
-        elif (
-            not traced
-            and has_planar_accuracy(codebook)
-            and {"accuracy", "error_probability"} & set(quantities)
-        ):
-            error, numerical = planar_error(codebook, levels)
-            results = {
-                "error_probability": (error, numerical),
-                "accuracy": (1 - error, numerical + np.finfo(float).eps),
-            }
-            how = "exact, Owen's T over Voronoi edges"
-        for name in quantities:
-            if name in results:
-                value, numerical = (part.reshape(shape) for part in results[name])
-                out[name] = Estimate(
-                    value, 0.0, numerical, method=how, quantity=name, unit=UNITS[name]
-                )
+        names, how, compute = _exact(codebook, traced)
+        wanted = [name for name in quantities if name in names]
+        results = compute(levels) if wanted else {}
+        for name in wanted:
+            value, numerical = (part.reshape(shape) for part in results[name])
+            out[name] = Estimate(value, 0.0, numerical, method=how, quantity=name, unit=UNITS[name])
     missing = tuple(name for name in quantities if name not in out)
     if not missing:
         return out
@@ -254,6 +242,24 @@ def _evaluate(
     return {name: out[name] for name in quantities}
 
 
+def exact_quantities(codebook: Codebook) -> tuple[str, ...]:
+    """The quantities that need no sampling for this codebook, by its structure."""
+    return _exact(codebook, traced=False)[0]
+
+
+def _exact(codebook: Codebook, traced: bool) -> tuple[tuple[str, ...], str, Callable[[Any], Any]]:
+    """The quantities with an exact method, what to call it, and the function of the SNRs."""
+    structured = codebook if traced else _on_a_line(codebook)
+    if isinstance(structured, ProductCodebook) and structured.factorises:
+        return QUANTITIES, "exact, by coordinate", partial(product_profile, structured)
+    if isinstance(structured, OneHot) and not traced:
+        return QUANTITIES, "exact, one-hot", partial(onehot_profile, structured)
+    if not traced and has_planar_accuracy(codebook):
+        how = "exact, Owen's T over Voronoi edges"
+        return PLANAR_QUANTITIES, how, partial(planar_profile, codebook)
+    return (), "", lambda _: {}
+
+
 def _note(fields: dict[str, Any], method: MonteCarlo) -> str:
     notes = []
     if not np.all(fields["interval_supported"]):
@@ -278,9 +284,11 @@ def _on_a_line(codebook: Codebook) -> Codebook:
     """A codebook whose points lie on one line, as a one-dimensional grid; others unchanged."""
     if not isinstance(codebook, PointCodebook):
         return codebook
+    if codebook.K == 1:
+        return ProductCodebook([codebook.points[0, :1]], name=codebook.label)
     points = codebook.points - codebook.points[0]
     reach = np.abs(points).max()
-    if codebook.K == 1 or reach == 0:
+    if reach == 0:
         return codebook
     if codebook.n > 1:
         direction = points[np.argmax((points**2).sum(axis=1))]

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
+from tokenkl._validation import MAX_ELEMENTS, first_duplicate
 from tokenkl.codebooks.base import Codebook
 
 EPS = np.finfo(float).eps
@@ -22,12 +23,24 @@ MAX_UNEQUAL = 256
 
 
 def has_planar_accuracy(codebook: Codebook) -> bool:
-    """Whether `planar_error` applies: two dimensions, and few tokens where priors differ."""
-    return (
-        codebook.n == 2
-        and codebook.K >= 2
-        and (codebook.has_equal_priors or codebook.K <= MAX_UNEQUAL)
-    )
+    """Whether `planar_error` applies: distinct points in the plane, few where priors differ."""
+    if codebook.n != 2 or codebook.K < 2:
+        return False
+    if not codebook.has_equal_priors and codebook.K > MAX_UNEQUAL:
+        return False
+    return codebook.K <= MAX_ELEMENTS and first_duplicate(np.asarray(codebook.points)) is None
+
+
+#: What `planar_profile` gives.
+PLANAR_QUANTITIES = ("accuracy", "error_probability")
+
+
+def planar_profile(
+    codebook: Codebook, snr: Float[np.ndarray, " s"]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Value and rounding error of `PLANAR_QUANTITIES` at each SNR (one axis)."""
+    error, rounding = planar_error(codebook, snr)
+    return {"error_probability": (error, rounding), "accuracy": (1 - error, rounding + EPS)}
 
 
 def planar_error(

@@ -32,6 +32,7 @@ from tokenkl.codebooks.product import ProductCodebook
 from tokenkl.information._immse import mutual_information
 
 EPS = np.finfo(float).eps
+TINY = np.finfo(float).tiny
 
 #: Noise standard deviations that the grid reaches beyond the outermost levels.
 MARGIN = 12.0
@@ -73,7 +74,7 @@ def product_profile(
     xp = jnp if is_traced(log_accuracy) else np
     accuracy, error = xp.exp(log_accuracy), -xp.expm1(log_accuracy)
     return {
-        "accuracy": (accuracy, accuracy * (log_accuracy_error + 4 * EPS)),
+        "accuracy": (accuracy, accuracy * (log_accuracy_error + 4 * EPS) + TINY),
         "error_probability": (error, accuracy * log_accuracy_error + 4 * EPS * error),
         "conditional_entropy": (entropy, entropy_error),
         "mutual_information": (information, information_error),
@@ -138,8 +139,8 @@ def scalar_profile(
 
 def _tail_rounding(value: np.ndarray) -> np.ndarray:
     """Rounding error of a sum of Gaussian tails: a relative error that grows with the exponent."""
-    exponent = -np.log(np.maximum(value, np.finfo(float).tiny))
-    return value * EPS * (64 + 8 * np.abs(exponent)) + np.finfo(float).tiny
+    exponent = -np.log(np.maximum(value, TINY))
+    return value * EPS * (64 + 8 * np.abs(exponent)) + TINY
 
 
 # ---- MAP decision ---------------------------------------------------------------------------
@@ -248,7 +249,7 @@ def _trapezoid(xp: Any, levels: Any, log_prior: Any, h: Any, count: int) -> Any:
         results.append(value)
         if xp is np:
             # Doubling the nodes squares a geometrically small relative error.
-            gap = 2 * np.abs(halves[0] - halves[1]) / np.maximum(value, np.finfo(float).tiny)
+            gap = 2 * np.abs(halves[0] - halves[1]) / np.maximum(value, TINY)
             errors.append(value * np.minimum(gap, 16 * gap**2) + _tail_rounding(value))
     return np.stack(results + errors) if xp is np else xp.stack(results)
 

@@ -47,10 +47,10 @@ STATISTICS = ("error_probability", "conditional_entropy", "mmse")
 TRUNCATION = 1e-9
 #: Tokens that share a cell of the k-d tree, and columns of a block of pairs.
 CELL, COLUMNS = 512, 4096
-#: Numbers in one array while samples are worked on (32 MiB).
-WORK = 2**22
-#: Posterior weights below exp(-NEGLECTED) of the drawn token's are left out.
-NEGLECTED = 46.0
+#: Numbers in one array while samples are worked on (16 MiB).
+WORK = 2**21
+#: Posterior weights below exp(-NEGLECTED) / K of the drawn token's are left out.
+NEGLECTED = 30.0
 #: Samples for the second Bonferroni sum, which bounds what no sample has seen.
 OVERLAPS = 256
 #: Union bounds below this one are worth the pass over pairs (measured, see `rare_is_better`).
@@ -60,10 +60,12 @@ PROBES = 32
 #: Most samples when a relative error is asked for.
 MAX_SAMPLES = 2**20
 
-# Gauss-Legendre nodes on (0, 1), cubed: the logarithm at 0 of what is integrated is then harmless.
-_nodes, _weights = np.polynomial.legendre.leggauss(24)
-NODES = ((_nodes + 1) / 2) ** 3
-WEIGHTS = _weights / 2 * 3 * ((_nodes + 1) / 2) ** 2
+# Gauss-Legendre nodes on (0, 1) to the fourth power, which tames the logarithm at 0 of what is
+# integrated: relative error below 1e-12 where r >= 0 and h d <= STEEP max(r, 1/2).
+_nodes, _weights = np.polynomial.legendre.leggauss(48)
+NODES = ((_nodes + 1) / 2) ** 4
+WEIGHTS = _weights / 2 * 4 * ((_nodes + 1) / 2) ** 3
+STEEP = 20
 
 
 class _Tokens(NamedTuple):
@@ -386,7 +388,7 @@ def _level(
     """Sample at one level until the target is met, and summarise."""
     total, dropped, cut = union.total[index], union.dropped[index], union.cut[index]
     units = np.array([1.0, 1.0, 4.0**tokens.exponent])
-    K = tokens.ids.size
+    K, mmse = tokens.ids.size, 2 in watched
     if total <= TINY:  # below what a float can hold
         return {
             "value": np.full(3, total),
@@ -398,7 +400,7 @@ def _level(
             "n_samples": 0,
         }
     share = union.rows[index] / total
-    samples = _draw(tokens, h, cut, share, n_samples, generator(key, 0))
+    samples = _draw(tokens, h, cut, share, n_samples, generator(key, 0), mmse)
     block = 1
     while True:
         mean, error, skewness, seen = _summary(samples)
@@ -409,24 +411,27 @@ def _level(
         if excess <= 1:
             break
         more = min(math.ceil(min(1.1 * excess**2, 4.0) * n), MAX_SAMPLES) - n
-        samples += _draw(tokens, h, cut, share, more, generator(key, block))
+        samples += _draw(tokens, h, cut, share, more, generator(key, block), mmse)
         block += 1
-    # At most this part of the union bound is counted twice; it matters where no sample saw it.
+    # What few or no samples saw: overlaps of half-spaces. They are at most `_overlap` of the union
+    # bound, and at most 3 / n of it unless a chance of 1 in 20 has come true.
     unseen = 0.0
     if seen < MIN_EFFECTIVE and K > 2:
-        unseen = min(2 * _overlap(tokens, h, cut, samples.k, samples.j), 10 / n)
-    # The largest g / M that goes with a probability p of the truncated law: for the entropy,
-    # 1 + 2 log K + E[log 1/p(k|Y); event] / p, where E[1/p(k|Y)] <= K / total.
+        unseen = min(2 * _overlap(tokens, h, cut, samples.k, samples.j), 3 / n)
     ratios = samples.ratios
+    second = (ratios**2).mean(axis=0)
+    hidden = unseen * np.array([1.0, 3.0, 3.0]) * np.sqrt(second)
+    # Dropped pairs carry at most the part p of the draws. There g / M is at most 1; for the entropy
+    # on average 1 + 2 log K + log(K / (p B)), since E[1/p(k|Y)] <= K / B; for the variance at most
+    # the squared diameter.
+    part = max(dropped / total, TINY)
     widest = 4 * float((tokens.centred**2).sum(axis=1).max())
-    part = dropped / total + 4 * unseen
-    log_rest = math.log(K) - math.log(total) - math.log(max(part, TINY))
-    reach = np.array([1.0, 1 + 2 * math.log(K) + max(log_rest, 0.0), min(widest, 4 * cut)])
-    hidden = np.array([1.0, 4.0, 4.0]) * unseen * reach
-    bias = dropped / total * np.array([1.0, reach[1], widest])
-    # Rounding of a distance moves Q by about r^2 as much, and r^2 / 2 < -log(pi_k Q).
-    rounding = EPS * (64 + 4 * (tokens.points.shape[1] + 8) * (1 - math.log(min(total, 1.0))))
-    effective = n * ratios.mean(axis=0) ** 2 / np.maximum((ratios**2).mean(axis=0), TINY)
+    log_term = 1 + 2 * math.log(K) + max(math.log(K) - math.log(total) - math.log(part), 0.0)
+    most = np.array([1.0, log_term, widest])
+    bias = dropped / total * most
+    # 2e-12 for the quadrature. Rounding of a distance moves Q by about r^2 as much, and r^2 / 2 < -log(pi_k Q).
+    rounding = EPS * (2**13 + 4 * (tokens.points.shape[1] + 8) * (1 - math.log(min(total, 1.0))))
+    effective = n * ratios.mean(axis=0) ** 2 / np.maximum(second, TINY)
     factor = total * units
     return {
         "value": factor * mean,
@@ -434,7 +439,7 @@ def _level(
         "numerical_error": factor * (hidden + bias + rounding * np.abs(mean)) + TINY,
         "skewness": skewness,
         "interval_supported": effective >= min(MIN_EFFECTIVE, n),
-        "sample_range": factor * np.array([1.0, reach[1], widest]),
+        "sample_range": factor * most,
         "n_samples": n,
     }
 
@@ -465,6 +470,7 @@ def _draw(
     share: Float[np.ndarray, " K"],
     size: int,
     rng: np.random.Generator,
+    mmse: bool,
 ) -> _Samples:
     K, n = tokens.points.shape
     k = draw_ids(rng, share, K, size)
@@ -475,7 +481,7 @@ def _draw(
     parts = []
     for start in range(0, size, step):
         part = slice(start, start + step)
-        parts.append(_block(tokens, h, cut, k[part], uniform[:, part], noise[part]))
+        parts.append(_block(tokens, h, cut, k[part], uniform[:, part], noise[part], mmse))
     return _Samples(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
@@ -486,6 +492,7 @@ def _block(
     k: Int[np.ndarray, " p"],
     uniform: Float[np.ndarray, "2 p"],
     noise: Float[np.ndarray, "p n"],
+    mmse: bool,
 ) -> _Samples:
     """A partner j and a noise vector for each k, and what the posterior looks like there."""
     points, centred, size = tokens.points, tokens.centred, k.size
@@ -515,17 +522,19 @@ def _block(
     logits -= h**2 / 2 * squared
     if not tokens.equal:
         logits += tokens.log_prior - tokens.log_prior[k][:, None]
-    ratios = _ratios(tokens, logits)
+    ratios = _ratios(tokens, logits, mmse)
 
     # Two tokens alone would have the log-odds v of j, whatever the rest of the noise.
-    excess = t - r
-    nodes = np.maximum(_tail(r[:, None], NODES), r[:, None]) - r[:, None]
-    with np.errstate(invalid="ignore"):  # r = -inf: nothing to tell these two apart
-        entropy, spread = _two(reach * excess)
-        mean_entropy, mean_spread = (c @ WEIGHTS for c in _two(reach[:, None] * nodes))
-    controls = np.stack([entropy - mean_entropy, spread - mean_spread], axis=1)
-    controls = np.column_stack([controls, squares * controls[:, 1]])
-    controls[~np.isfinite(controls).all(axis=1)] = 0.0
+    # Which pairs have controls depends on r and h d alone, so that all means are 0.
+    controls = np.zeros((size, 3))
+    some = np.flatnonzero((r >= 0) & (reach <= STEEP * np.maximum(r, 0.5)))
+    reach, r, t = reach[some], r[some], t[some]
+    nodes = np.maximum(_tail(r[:, None], NODES) - r[:, None], 0.0)
+    for index, (found, at_nodes) in enumerate(
+        zip(_two(reach * (t - r)), _two(reach[:, None] * nodes), strict=True)
+    ):
+        controls[some, index] = found - at_nodes @ WEIGHTS
+    controls[:, 2] = squares * controls[:, 1]
     return _Samples(ratios, controls, k, j)
 
 
@@ -546,17 +555,20 @@ def _log1p_over(x: Any) -> Any:
     return np.where(x > 1e-9, np.log1p(small) / small, 1.0)
 
 
-def _ratios(tokens: _Tokens, logits: Float[np.ndarray, "p K"]) -> Float[np.ndarray, "p 3"]:
+def _ratios(
+    tokens: _Tokens, logits: Float[np.ndarray, "p K"], mmse: bool
+) -> Float[np.ndarray, "p 3"]:
     """1 - max p, the entropy and the variance of the posterior, each over its mean rank.
 
     With s_i the weight of the token of rank i relative to that of rank 1, the second best, w the
     second best's relative to the best and W = w sum_{i>=1} s_i, these are sum s_i,
     (1 + W) log(1 + W) / w + sum s_i log(p_0/p_i), and
-    sum s_i d_i0^2 - w |sum s_i (e_i - e_0)|^2 / (1 + W), over sum i s_i: nothing cancels.
+    sum s_i d_i0^2 - w |sum s_i (e_i - e_0)|^2 / (1 + W), over sum i s_i: nothing cancels. Without
+    `mmse` the last is 0.
     """
     points = tokens.points
     size = logits.shape[0]
-    row, column = np.nonzero(logits >= -NEGLECTED)
+    row, column = np.nonzero(logits >= -NEGLECTED - math.log(tokens.ids.size))
     values = logits[row, column]
     order = np.lexsort((-values, row))
     column, values = column[order], values[order]
@@ -570,23 +582,21 @@ def _ratios(tokens: _Tokens, logits: Float[np.ndarray, "p K"]) -> Float[np.ndarr
     W = w * sums
     ranks = np.add.reduceat(rank * s, starts)
     entropy = (1 + W) * _log1p_over(W) * sums + np.add.reduceat(s * above, starts)
-    second_moment, length = np.zeros(row.size), np.zeros(size)
-    # The variance, about the best token. A row never lies in two pieces.
+    variance = np.zeros(size)
     step = max(1, WORK // points.shape[1])
     begin = 0
-    while begin < size:
-        end = max(begin + 1, int(np.searchsorted(starts, starts[begin] + step, side="right")) - 1)
-        end = (
-            size if starts[-1] < starts[begin] + step and row.size - starts[begin] <= step else end
-        )
+    while mmse and begin < size:  # some rows at a time, about the best token of each
+        end = int(np.searchsorted(starts, starts[begin] + step, side="right")) - 1
+        end = max(begin + 1, end if end < size - 1 else size)
         part = slice(starts[begin], starts[end] if end < size else row.size)
+        pieces = starts[begin:end] - starts[begin]
         shift = points[column[part]] - points[column[best]][row[part]]
-        second_moment[part] = np.einsum("pn,pn->p", shift, shift)
+        moment = np.add.reduceat(s[part] * np.einsum("pn,pn->p", shift, shift), pieces)
         shift *= s[part, None]
-        mean = np.add.reduceat(shift, starts[begin:end] - starts[begin], axis=0)
-        length[begin:end] = np.einsum("pn,pn->p", mean, mean)
+        mean = np.add.reduceat(shift, pieces, axis=0)
+        rows = slice(begin, end)
+        variance[rows] = moment - (w / (1 + W))[rows] * np.einsum("pn,pn->p", mean, mean)
         begin = end
-    variance = np.add.reduceat(s * second_moment, starts) - w * length / (1 + W)
     return np.stack([sums, entropy, variance], axis=1) / ranks[:, None]
 
 
@@ -619,7 +629,7 @@ def _overlap(tokens: _Tokens, h: float, cut: float, k: Any, j: Any) -> float:
             cosine = np.clip(along[row, i] / np.sqrt(square), -1, 1)
             corner = np.sqrt(s**2 + (r - cosine * s) ** 2 / (1 - cosine**2))
             outside = (r > 0) & (s > 0) & (r > cosine * s) & (s > cosine * r)
-            rho = np.where(outside & np.isfinite(corner), corner, np.maximum(r, s))
+            rho = np.where(outside, corner, np.maximum(r, s))
             log_ratio = special.log_ndtr(-rho) - special.log_ndtr(-s)
         total += float(np.exp(np.minimum(log_ratio, 0.0)).sum())
     return total / k.size / 2

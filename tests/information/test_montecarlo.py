@@ -1,0 +1,367 @@
+"""The Monte-Carlo kernel against slower arithmetic, and its intervals against exact answers."""
+
+import subprocess
+import sys
+import tracemalloc
+
+import jax
+import mpmath as mp
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+import tokenkl as tk
+from tokenkl.information import _kernel
+from tokenkl.information._montecarlo import MIN_EFFECTIVE, Moments, traced_statistics
+
+#: Probability with which the statistical assertions of this file fail although nothing is wrong.
+FALSE_ALARM = 2e-5
+
+
+def run(points, prior, ids, noise, h):
+    return _kernel.block_statistics(_kernel.lay_out(points, np.log(prior)), ids, noise, h)
+
+
+def problem(K, n, samples=40, seed=0):
+    rng = np.random.default_rng(seed)
+    points = rng.standard_normal((K, n))
+    prior = rng.dirichlet(np.full(K, 0.5)) + 1e-6
+    ids = rng.integers(K, size=samples)
+    return points - points.mean(0), prior / prior.sum(), ids, rng.standard_normal((samples, n))
+
+
+# --- the kernel
+
+
+def test_exp2_to_the_last_bits() -> None:
+    x = np.concatenate([np.linspace(-960, 999.9, 20001), np.linspace(-1e-3, 1e-3, 2001)])
+    values = np.array([_kernel.exp2(v) for v in x])
+    with mp.workdps(30):
+        exact = [mp.mpf(2) ** mp.mpf(float(v)) for v in x]
+        error = max(abs(mp.mpf(float(a)) / b - 1) for a, b in zip(values, exact, strict=True))
+    assert error < 1e-15
+    assert _kernel.exp2(0.0) == 1
+    assert _kernel.exp2(-1021.0) == _kernel.exp2(-1e300) == 0
+    assert _kernel.exp2(1e300) == 2.0**1000
+
+
+@pytest.mark.parametrize(
+    ("K", "n"), [(1, 3), (2, 1), (3, 2), (16, 16), (513, 5), (2000, 8), (1025, 70)]
+)
+def test_agrees_with_the_differentiable_statistics(K, n) -> None:
+    points, prior, ids, noise = problem(K, n)
+    h = np.sqrt([1.0, 1e-6, 0, 0.1, 10, 100, 1e4, 1.0, 1e6])  # in no order, with a repetition
+    ours = run(points, prior, ids, noise, h)
+    with jax.enable_x64(True):
+        theirs = np.asarray(traced_statistics(points, np.log(prior), ids, noise, h))
+    assert ours.shape == (h.size, 4, ids.size)
+    scale = np.array([1, 1, max(np.max(points**2) * n, 1), 1])[:, None]
+    assert np.abs((ours - theirs) / scale).max() < 1e-12
+
+
+def exact_statistics(points, prior, k, eps, h):
+    """Error, entropy, variance and divergence by their definitions, with 60 digits."""
+    with mp.workdps(60):
+        points = [[mp.mpf(float(x)) for x in row] for row in points]
+        h = mp.mpf(float(h))
+        y = [h * e + mp.mpf(float(z)) for e, z in zip(points[k], eps, strict=True)]
+        weight = [
+            mp.mpf(float(p))
+            * mp.exp(-sum((a - h * e) ** 2 for a, e in zip(y, row, strict=True)) / 2)
+            for row, p in zip(points, prior, strict=True)
+        ]
+        p = [w / mp.fsum(weight) for w in weight]
+        mean = [
+            mp.fsum(q * row[d] for q, row in zip(p, points, strict=True)) for d in range(len(y))
+        ]
+        best = max(range(len(p)), key=lambda j: p[j])
+        return (
+            mp.fsum(q for j, q in enumerate(p) if j != best),
+            -mp.fsum(q * mp.log(q) for q in p),
+            mp.fsum(
+                q * mp.fsum((x - m) ** 2 for x, m in zip(row, mean, strict=True))
+                for q, row in zip(p, points, strict=True)
+            ),
+            mp.fsum(q * mp.log(q / mp.mpf(float(r))) for q, r in zip(p, prior, strict=True)),
+        )
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-6])
+@pytest.mark.parametrize("snr", [1e-6, 1.0, 30.0, 1e6])
+def test_near_duplicates_against_sixty_digits(snr, gap) -> None:
+    points = np.array([[0, 0.0], [gap, 0], [1, 0], [-0.5, 1], [-0.5, 1 - gap]])
+    points = points - points.mean(0)
+    prior = np.array([0.4, 0.1, 0.2, 0.05, 0.25])
+    rng = np.random.default_rng(1)
+    ids, noise = np.arange(20) % 5, rng.standard_normal((20, 2))
+    ours = run(points, prior, ids, noise, np.sqrt([snr]))[0].T
+    for k, eps, got in zip(ids, noise, ours, strict=True):
+        exact = [float(x) for x in exact_statistics(points, prior, k, eps, np.sqrt(snr))]
+        assert np.abs(got - exact).max() < 3e-14 * max(1, np.sqrt(snr))
+
+
+def test_small_errors_keep_their_digits() -> None:
+    """Relative accuracy down to 1e-80 where the true token wins, whatever is left out."""
+    points, prior, ids, noise = problem(1500, 2, samples=25, seed=3)
+    levels = np.sqrt(np.geomspace(0.1, 3e5, 25))
+    ours = run(points, prior, ids, noise, levels)
+    difference = points[None] - points[ids][:, None]
+    along = np.einsum("ikn,in->ik", difference, noise)
+    squared = (difference**2).sum(-1)
+    checked = 0
+    for h, (error, entropy, _, _) in zip(levels, ours, strict=True):
+        odds = np.log(prior / prior[ids][:, None]) + h * along - h**2 * squared / 2
+        odds[np.arange(ids.size), ids] = -np.inf
+        others = np.exp(odds).sum(1)
+        logs = np.where(np.isfinite(odds), odds, 0)
+        exact = np.log1p(others) - (np.exp(odds) * logs).sum(1) / (1 + others)
+        certain = (odds.max(1) <= 0) & (others > 1e-80)
+        checked += (others[certain] < 1e-20).sum()
+        np.testing.assert_allclose(error[certain], (others / (1 + others))[certain], rtol=2e-12)
+        np.testing.assert_allclose(entropy[certain], exact[certain], rtol=2e-12)
+    assert checked > 20
+
+
+def test_bits_depend_on_no_thread_and_no_block(monkeypatch) -> None:
+    points, prior, ids, noise = problem(700, 3, samples=100)
+    table, h = _kernel.lay_out(points, np.log(prior)), np.array([0.3, 3.0, 30.0])
+    results = []
+    for count in ("1", "2", "5"):
+        monkeypatch.setenv("NUMBA_NUM_THREADS", count)
+        assert _kernel.threads() == int(count)
+        results.append(_kernel.block_statistics(table, ids, noise, h))
+    alone = [_kernel.block_statistics(table, ids[i : i + 7], noise[i : i + 7], h) for i in (0, 7)]
+    assert (results[0] == results[1]).all()
+    assert (results[0] == results[2]).all()
+    assert (results[0][..., :14] == np.concatenate(alone, axis=-1)).all()
+
+
+def test_without_mmse_the_rest_keeps_its_bits() -> None:
+    points, prior, ids, noise = problem(700, 3)
+    table, h = _kernel.lay_out(points, np.log(prior)), np.array([0.3, 3.0])
+    full = _kernel.block_statistics(table, ids, noise, h)
+    part = _kernel.block_statistics(table, ids, noise, h, mmse=False)
+    assert (full[:, [0, 1, 3]] == part[:, [0, 1, 3]]).all()
+
+
+def test_an_error_in_a_thread_is_raised() -> None:
+    points, prior, ids, noise = problem(5, 3)
+    with pytest.raises(IndexError):
+        run(points, prior, ids + 5, noise, np.ones(1))
+
+
+def test_compiles_where_nothing_can_be_written(monkeypatch) -> None:
+    import numba
+
+    def refuse(*args, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return numba_njit(*args, **options)
+
+    numba_njit = numba.njit
+    monkeypatch.setattr(numba, "njit", refuse)
+    assert _kernel._compiled(fastmath=set())(lambda x: x + 1)(1) == 2
+
+
+def test_import_leaves_numba_alone() -> None:
+    code = "import sys, tokenkl; assert 'numba' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- streaming
+
+
+CODEBOOK = tk.PointCodebook(np.random.default_rng(5).standard_normal((12, 3)))
+SNR = np.array([0.0, 0.1, 1.0, 10.0])
+
+
+def fields(profile):
+    names = ("value", "standard_error", "skewness", "numerical_error", "interval_supported")
+    return [np.asarray(getattr(profile[q], name)) for q in profile.estimates for name in names]
+
+
+def test_moments_of_a_stream_are_those_of_the_whole() -> None:
+    x = np.random.default_rng(0).gamma(0.3, size=(2, 1000))
+    moments = Moments((2,))
+    for cut in np.split(x, [1, 2, 300, 999], axis=1):
+        moments.add(cut)
+    np.testing.assert_allclose(moments.mean, x.mean(1), rtol=1e-13)
+    np.testing.assert_allclose(moments.standard_error, stats.sem(x, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(moments.skewness, stats.skew(x, axis=1) / np.sqrt(1000), rtol=1e-11)
+    np.testing.assert_allclose(moments.effective(), x.sum(1) ** 2 / (x**2).sum(1), rtol=1e-12)
+
+
+def test_same_key_same_bits() -> None:
+    method = tk.MonteCarlo(n_samples=5000)
+    first, again, other = (tk.profile(CODEBOOK, SNR, method=method, key=k) for k in (1, 1, 2))
+    assert all((a == b).all() for a, b in zip(fields(first), fields(again), strict=True))
+    assert first["mmse"].value[2] != other["mmse"].value[2]
+
+
+@pytest.mark.parametrize("n", [2, 2047, 2048, 2049, 5000])
+def test_n_samples_is_honoured_exactly(n) -> None:
+    seen = []
+    estimate = tk.accuracy(
+        CODEBOOK,
+        SNR,
+        method=tk.MonteCarlo(n_samples=n),
+        key=1,
+        progress=lambda done, wanted: seen.append((done, wanted)),
+    )
+    assert estimate.n_samples == n
+    assert seen[-1] == (n, n)
+
+
+def test_a_target_is_reached() -> None:
+    method = tk.MonteCarlo(rtol=0.005, atol=1e-4)
+    profile = tk.profile(CODEBOOK, SNR[1:], method=method, key=3)
+    for estimate in profile.estimates.values():
+        assert (estimate.standard_error <= 1e-4 + 0.005 * np.abs(estimate.value)).all()
+        assert estimate.note == ""
+    # An accuracy alone asks for less than everything does.
+    alone = tk.accuracy(CODEBOOK, SNR[1:], method=method, key=3)
+    assert alone.n_samples < profile["mmse"].n_samples
+
+
+def test_a_target_out_of_reach_is_noted() -> None:
+    method = tk.MonteCarlo(rtol=1e-9, max_samples=5000)
+    estimate = tk.mmse(CODEBOOK, 1.0, method=method, key=3)
+    assert estimate.n_samples == 5000
+    assert "max_samples was reached" in estimate.note
+
+
+def test_memory_stays_bounded() -> None:
+    """2000 samples of 20000 tokens: one table of their products would take 320 MB."""
+    codebook = tk.PointCodebook(np.random.default_rng(0).standard_normal((20_000, 4)))
+    method = tk.MonteCarlo(n_samples=2000, memory=2**20)
+    tk.accuracy(codebook, 1.0, method=tk.MonteCarlo(n_samples=2), key=1)  # compiles
+    tracemalloc.start()
+    tk.profile(codebook, [1.0, 10.0], method=method, key=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20 + 10 * 8 * codebook.K * codebook.n  # the block, and copies of the points
+
+
+def test_one_token() -> None:
+    profile = tk.profile(tk.PointCodebook([[1.0, 2.0]]), [0.0, 3.0], method=tk.MonteCarlo(), key=1)
+    assert (np.asarray(profile["accuracy"].value) == 1).all()
+    for name in ("error_probability", "conditional_entropy", "mutual_information", "mmse"):
+        assert (np.asarray(profile[name].value) == 0).all()
+        assert profile[name].note == ""
+
+
+def test_no_signal_needs_no_central_limit() -> None:
+    prior = np.array([0.5, 0.2, 0.3])
+    codebook = tk.PointCodebook([[0.0], [1.0], [5.0]], prior)
+    profile = tk.profile(codebook, 0.0, method=tk.MonteCarlo(n_samples=100), key=1)
+    for name, value in {"accuracy": 0.5, "mutual_information": 0.0, "mmse": 4.81}.items():
+        low, high, _ = profile[name].confidence_interval()
+        assert low <= value <= high
+        assert high - low < 1e-10
+        assert profile[name].note == ""
+
+
+def test_a_prior_that_does_not_factorise_is_sampled() -> None:
+    prior = np.array([0.4, 0.1, 0.2, 0.3])
+    with pytest.raises(ValueError, match="key must be"):
+        tk.mutual_information(tk.FSQ((2, 2), prior=prior), 1.0)
+    grid = tk.mutual_information(tk.FSQ((2, 2), prior=prior), 1.0, key=1)
+    points = tk.PointCodebook(tk.FSQ((2, 2)).points, prior)
+    assert grid.method == "Monte-Carlo"
+    assert float(grid) == float(tk.mutual_information(points, 1.0, key=1))
+    with pytest.raises(ValueError, match="method must be"):
+        tk.mutual_information(tk.FSQ((2, 2), prior=prior), 1.0, method=tk.Exact())
+
+
+# --- intervals
+
+
+SKEWED = ([0.2, 0.3, 0.5], [0.1, 0.15, 0.75])
+UNEVEN = ([-1.0, -0.2, 1.0], [0.0, 0.3, 1.5])
+CASES = {
+    "FSQ (2, 2)": tk.FSQ((2, 2)),
+    "FSQ (3, 3)": tk.FSQ((3, 3)),
+    "FSQ (3, 3, 3)": tk.FSQ((3, 3, 3)),
+    "skewed prior": tk.FSQ((3, 3), priors=SKEWED),
+    "uneven levels": tk.ProductCodebook(UNEVEN),
+    "uneven levels, skewed prior": tk.ProductCodebook(UNEVEN, SKEWED),
+    "one-hot 16": tk.OneHot(16),
+}
+
+
+def as_points(codebook):
+    prior = None if codebook.has_equal_priors else codebook.prior
+    return tk.PointCodebook(codebook.points, prior)
+
+
+def at_errors(codebook, errors):
+    """SNRs at which the error probability has these values, where it ever does."""
+
+    def error(log_snr):
+        return float(tk.error_probability(codebook, np.exp(log_snr)).value)
+
+    reachable = [e for e in errors if e < 0.97 * error(-20.0)]
+    return np.exp([optimize.brentq(lambda x, e=e: error(x) - e, -20, 10) for e in reachable])
+
+
+def coverage(codebook, errors, method, runs, first_key=0):
+    """For quantity and SNR: the part of the runs whose 95 % interval covers the exact answer."""
+    snr, points = at_errors(codebook, errors), as_points(codebook)
+    exact = tk.profile(codebook, snr)
+    covered = np.zeros((len(tk.QUANTITIES), snr.size))
+    for key in range(first_key, first_key + runs):
+        profile = tk.profile(points, snr, method=method, key=key)
+        for row, name in zip(covered, tk.QUANTITIES, strict=True):
+            low, high, _ = profile[name].confidence_interval(0.95)
+            row += (low <= exact[name].value) & (exact[name].value <= high)
+    return covered / runs
+
+
+def assert_nominal(covered, runs):
+    """Each cell is compatible with a coverage in [93 %, 97 %], and their mean is in it."""
+    share = FALSE_ALARM / 2 / covered.size / (len(CASES) + 1)
+    assert covered.min() >= stats.binom.ppf(share, runs, 0.93) / runs, covered
+    assert covered.max() <= stats.binom.isf(share, runs, 0.97) / runs, covered
+    assert 0.93 <= covered.mean() <= 0.97, covered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_intervals_cover_what_they_say(name) -> None:
+    errors = (0.9, 0.5, 0.3, 0.1, 0.03, 0.01)
+    runs = 1000
+    assert_nominal(coverage(CASES[name], errors, tk.MonteCarlo(n_samples=2000), runs), runs)
+
+
+@pytest.mark.slow
+def test_intervals_cover_where_the_sample_size_is_chosen_on_the_way() -> None:
+    method, runs = tk.MonteCarlo(rtol=0.03, atol=1e-3), 1000
+    assert_nominal(coverage(CASES["skewed prior"], (0.5, 0.1, 0.03), method, runs), runs)
+
+
+def test_rare_errors_are_flagged_and_their_intervals_cover() -> None:
+    codebook = tk.FSQ((3, 3))
+    snr = at_errors(codebook, (1e-3, 1e-5, 1e-9))
+    exact = tk.profile(codebook, snr)
+    profile = tk.profile(as_points(codebook), snr, method=tk.MonteCarlo(n_samples=1000), key=0)
+    for name in tk.QUANTITIES:
+        estimate = profile[name]
+        low, high, _ = estimate.confidence_interval(1 - FALSE_ALARM / 15)
+        assert not np.any(estimate.interval_supported), name
+        assert "empirical Bernstein" in estimate.note
+        assert ((low <= exact[name].value) & (exact[name].value <= high)).all()
+    assert MIN_EFFECTIVE > 1000 * 1e-3  # what the first SNR has to show
+
+
+def test_agrees_with_exact_values_at_large_samples() -> None:
+    """Five quantities of two codebooks at four SNRs, each within what the budget allows."""
+    z = stats.norm.isf(FALSE_ALARM / 2 / 40)
+    for name in ("skewed prior", "uneven levels, skewed prior"):
+        codebook = CASES[name]
+        snr = at_errors(codebook, (0.45, 0.3, 0.1, 0.03))
+        exact = tk.profile(codebook, snr)
+        method = tk.MonteCarlo(n_samples=200_000)
+        profile = tk.profile(as_points(codebook), snr, method=method, key=0)
+        for quantity, estimate in profile.estimates.items():
+            error = np.abs(estimate.value - exact[quantity].value)
+            assert (error <= z * estimate.standard_error).all(), (name, quantity)
