@@ -1,0 +1,54 @@
+"""Every experiment runs in smoke mode, is listed, and draws from its stored results alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import experiments
+from experiments import harness
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.mark.parametrize("name", experiments.NAMES)
+def test_smoke(name: str, tmp_path: Path) -> None:
+    experiment = experiments.load(name)
+    assert experiment.name == name
+    steps: list[float] = []
+    harness.run(
+        experiment,
+        smoke=True,
+        folder=tmp_path,
+        progress=lambda done, total: steps.append(done / total),
+    )
+    assert steps, "no progress was reported"
+    assert 0 <= min(steps) <= max(steps) <= 1 + 1e-9
+    record = json.loads((tmp_path / f"{name}.json").read_text())
+    assert record["smoke"] is True
+    assert record["claim"]
+    assert harness.is_current(experiment, smoke=True, folder=tmp_path)
+    assert not harness.is_current(experiment, folder=tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(before) == {f"{name}{suffix}" for suffix in (".json", ".csv", ".pdf", ".png")}
+    for suffix in (".pdf", ".png"):
+        (tmp_path / f"{name}{suffix}").unlink()
+    harness.draw(experiment, folder=tmp_path)
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before == after
+
+
+@pytest.mark.parametrize("name", experiments.NAMES)
+def test_committed_results_are_of_this_config(name: str) -> None:
+    """What is shown under figures/ was computed by the code and config that stand here."""
+    assert harness.is_current(experiments.load(name)), f"run `tokenkl reproduce {name}`"
+
+
+@pytest.mark.parametrize("name", experiments.NAMES)
+def test_listed(name: str) -> None:
+    assert f"tokenkl reproduce {name}" in (ROOT / "experiments" / "README.md").read_text()
+
+
+def test_draw_without_results(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no stored results"):
+        harness.draw(experiments.load("path_kl"), folder=tmp_path)
