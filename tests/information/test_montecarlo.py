@@ -261,6 +261,15 @@ def test_no_signal_needs_no_central_limit() -> None:
         assert profile[name].note == ""
 
 
+def test_the_whole_range_of_signal_to_noise_ratios() -> None:
+    snr = [1e-310, 1e-300, 1e-20, 1e20, 1e300, 1e308]
+    for scale in (1e-20, 1.0, 1e20):
+        codebook = tk.PointCodebook(scale * CODEBOOK.points)
+        profile = tk.profile(codebook, snr, method=tk.MonteCarlo(n_samples=100), key=1)
+        assert all(np.isfinite(part).all() for part in fields(profile))
+        assert profile["error_probability"].value[-1] == 0
+
+
 def test_a_prior_that_does_not_factorise_is_sampled() -> None:
     prior = np.array([0.4, 0.1, 0.2, 0.3])
     with pytest.raises(ValueError, match="key must be"):
@@ -337,6 +346,17 @@ def test_intervals_cover_what_they_say(name) -> None:
 def test_intervals_cover_where_the_sample_size_is_chosen_on_the_way() -> None:
     method, runs = tk.MonteCarlo(rtol=0.03, atol=1e-3), 1000
     assert_nominal(coverage(CASES["skewed prior"], (0.5, 0.1, 0.03), method, runs), runs)
+
+
+def test_skewness_moves_the_interval_to_the_long_side() -> None:
+    z = stats.norm.isf(0.025)
+    estimate = tk.Estimate(
+        np.ones(2), 0.1, n_samples=100, unit="nats", skewness=0.3, interval_supported=[True, False]
+    )
+    low, high, _ = estimate[0].confidence_interval()
+    assert (low + high) / 2 == pytest.approx(1 + (1 + 2 * z**2) / 6 * 0.3 * 0.1)
+    assert high - low == pytest.approx(2 * z * 0.1)
+    assert estimate.bits.skewness[0] == 0.3
 
 
 def test_rare_errors_are_flagged_and_their_intervals_cover() -> None:

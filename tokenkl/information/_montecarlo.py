@@ -5,9 +5,9 @@ since the log-posterior relative to the true token,
 
     log(pi_j) + h <eps, e_j - e_k> - h^2 |e_j - e_k|^2 / 2,        h = sqrt(snr),
 
-needs two matrix products for all levels together. Every quantity is averaged conditionally on the
-observation (Rao-Blackwell): max_k p(k|y) rather than the indicator of a correct decision, the
-entropy of p(.|y) rather than -log p(k|y), its variance rather than a squared error.
+needs two products for all levels together (see `_kernel`). Every quantity is averaged conditionally
+on the observation (Rao-Blackwell): max_k p(k|y) rather than the indicator of a correct decision,
+the entropy of p(.|y) rather than -log p(k|y), its variance rather than a squared error.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def sample_profile(
     table = _kernel.lay_out(points, codebook.log_prior)
     radius = float(np.max(np.sum(points**2, axis=1)))
     draw = _drawer(codebook)
-    h = np.sqrt(snr)
+    h = np.sqrt(np.minimum(snr, 1e300 / max(4 * radius, 1.0)))  # keeps every logit finite
     size = _block_size(codebook, h.size, method.memory)
     moments = Moments((h.size, len(STATISTICS)))
     wanted = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import special
+from scipy import sparse, special
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
@@ -83,10 +83,11 @@ class _Tokens(NamedTuple):
 
 
 class _Union(NamedTuple):
-    """The union bound at every level, token by token."""
+    """The union bound at every level, token by token, and the mean traits of its pairs."""
 
     rows: Float[np.ndarray, "levels K"]
     total: Float[np.ndarray, " levels"]
+    traits: Float[np.ndarray, "levels 3"]
     cut: Float[np.ndarray, " levels"]
     dropped: Float[np.ndarray, " levels"]
 
@@ -157,7 +158,7 @@ def rare_profile(
     needed = {"accuracy": "error_probability", "mutual_information": "conditional_entropy"}
     for name in quantities:
         check_choice(name, (*STATISTICS, *needed), "quantities")
-    check_count(n_samples, "n_samples", 16)
+    check_count(n_samples, "n_samples", 64)
     if rtol is not None:
         check_positive(rtol, "rtol")
     if not 0 < truncation < 1:
@@ -166,7 +167,6 @@ def rare_profile(
     watched = [STATISTICS.index(needed.get(name, name)) for name in quantities]
     with threadpool_limits(1, "blas"):  # products whose bits do not depend on the threads
         tokens = _tokens(codebook)
-        # Levels are scaled the other way round. Beyond the cap no error is above 1e-300.
         h = np.ldexp(np.sqrt(snr), tokens.exponent)
         union = _union(tokens, h, truncation)
         levels = [
@@ -209,7 +209,7 @@ def rare_is_better(codebook: Codebook, snr: Float[np.ndarray, " s"]) -> Bool[np.
     row, column = np.nonzero(np.arange(K) != rows[:, None])
     guess = np.zeros(h.size)
     for index, root in enumerate(h):
-        terms = _terms(tokens, root, rows[row], column, squared[row, column])
+        terms, _ = _terms(tokens, root, rows[row], column, squared[row, column])
         guess[index] = terms.sum() * K / rows.size
     return np.asarray(np.maximum(guess, _nearest_terms(tokens, h)) < HAND_OVER)
 
@@ -231,10 +231,6 @@ def _tokens(codebook: Codebook) -> _Tokens:
         codebook.has_equal_priors,
         exponent,
     )
-
-
-def _upper_tail(r: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
-    return special.erfc(r * math.sqrt(0.5)) / 2  # three times as fast as ndtr
 
 
 def _thresholds(
@@ -259,12 +255,17 @@ def _thresholds(
 
 def _terms(
     tokens: _Tokens, h: float, k: Any, j: Any, squared: Float[np.ndarray, " p"]
-) -> Float[np.ndarray, " p"]:
-    """pi_k Q(r_kj) of these pairs."""
-    tails = _upper_tail(_thresholds(tokens, h, k, j, squared)[1])
-    if tokens.equal:
-        return tails / tokens.ids.size
-    return tails * np.exp(tokens.log_prior[k])
+) -> tuple[Float[np.ndarray, " p"], tuple[Any, Any, Any]]:
+    """pi_k Q(r_kj) of these pairs, and their traits: what tells pairs apart."""
+    reach, r = _thresholds(tokens, h, k, j, squared)
+    tails = special.erfc(r * math.sqrt(0.5)) / 2  # three times as fast as ndtr
+    prior = 1 / tokens.ids.size if tokens.equal else np.exp(tokens.log_prior[k])
+    return prior * tails, _traits(squared, reach, r)
+
+
+def _traits(squared: Any, reach: Any, r: Any) -> tuple[Any, Any, Any]:
+    """d^2, h d and r, the last 0 where it is infinite."""
+    return squared, reach, np.where(np.isfinite(r), r, 0.0)
 
 
 def _nearest_terms(tokens: _Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
@@ -282,7 +283,8 @@ def _nearest_terms(tokens: _Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndar
         np.fill_diagonal(block, np.inf)
         near[cell] = start + block.argmin(axis=1)
         squared[cell] = block.min(axis=1)
-    return np.array([_terms(tokens, root, np.arange(K), near, squared).sum() for root in h])
+    every = np.arange(K)
+    return np.array([_terms(tokens, root, every, near, squared)[0].sum() for root in h])
 
 
 def _union(tokens: _Tokens, h: Float[np.ndarray, " s"], truncation: float) -> _Union:
@@ -297,18 +299,21 @@ def _union(tokens: _Tokens, h: Float[np.ndarray, " s"], truncation: float) -> _U
     scale = mass / 2 if tokens.equal else mass
     at_least = np.maximum(_nearest_terms(tokens, h), TINY)
     with np.errstate(divide="ignore", over="ignore"):
-        cut = 8 / h**2 * np.maximum(np.log(scale / (truncation * at_least)), 0.0)
-    cut = np.minimum(cut, 1e300)
+        cut = 8 / h**2 * np.log(scale / (truncation * at_least))
+    cut = np.where(h > 0, np.minimum(cut, 1e300), 1e300)
     rows = np.zeros((h.size, K))
     kept = np.zeros(h.size)
+    traits = np.zeros((h.size, 3))
     for start, first, row, column, squared in _close_pairs(tokens, float(cut.max(initial=0.0))):
         for index, root in enumerate(h):
             inside = squared <= cut[index]
             k, j, some = start + row[inside], first + column[inside], squared[inside]
             kept[index] += 2 * some.size
-            there = _terms(tokens, root, k, j, some)
-            same = tokens.equal and (not some.size or (root > 0 and some.min() > 0))
-            back = there if same else _terms(tokens, root, j, k, some)
+            there, of_there = _terms(tokens, root, k, j, some)
+            back, of_back = there, of_there
+            if not (tokens.equal and some.size and root > 0 and some.min() > 0):
+                back, of_back = _terms(tokens, root, j, k, some)
+            traits[index] += [there @ x + back @ y for x, y in zip(of_there, of_back, strict=True)]
             sums = np.bincount(k - start, there)
             rows[index, start : start + sums.size] += sums
             sums = np.bincount(j - first, back)
@@ -317,7 +322,8 @@ def _union(tokens: _Tokens, h: Float[np.ndarray, " s"], truncation: float) -> _U
     left = (K * (K - 1.0) - kept) * np.exp(tokens.log_prior.max()) / (2 if tokens.equal else 1)
     dropped = np.minimum(scale, left) * np.exp(-np.minimum(h**2 * cut / 8, 740))
     dropped = np.where(kept == K * (K - 1.0), 0.0, dropped)
-    return _Union(rows, rows.sum(axis=1), cut, dropped)
+    total = rows.sum(axis=1)
+    return _Union(rows, total, traits / np.maximum(total, TINY)[:, None], cut, dropped)
 
 
 def _close_pairs(tokens: _Tokens, cut: float) -> Iterator[tuple[int, int, Any, Any, Any]]:
@@ -364,10 +370,11 @@ def _differences(points: Any, i: Any, j: Any) -> Float[np.ndarray, " p"]:
 
 
 class _Samples(NamedTuple):
-    """Draws at one level: g / M for every statistic, controls of mean 0, and the pairs."""
+    """Draws at one level: g / M for every statistic, controls of mean 0, traits, and the pairs."""
 
     ratios: Float[np.ndarray, "p 3"]
     controls: Float[np.ndarray, "p 3"]
+    traits: Float[np.ndarray, "p 3"]
     k: Int[np.ndarray, " p"]
     j: Int[np.ndarray, " p"]
 
@@ -403,7 +410,7 @@ def _level(
     samples = _draw(tokens, h, cut, share, n_samples, generator(key, 0), mmse)
     block = 1
     while True:
-        mean, error, skewness, seen = _summary(samples)
+        mean, error, skewness, seen, unknown = _summary(samples, union.traits[index])
         n = samples.k.size
         if rtol is None or n >= MAX_SAMPLES:
             break
@@ -421,6 +428,7 @@ def _level(
     ratios = samples.ratios
     second = (ratios**2).mean(axis=0)
     hidden = unseen * np.array([1.0, 3.0, 3.0]) * np.sqrt(second)
+    hidden += unknown * np.array([0.0, 1.0, 1.0]) * np.abs(mean)
     # Dropped pairs carry at most the part p of the draws. There g / M is at most 1; for the entropy
     # on average 1 + 2 log K + log(K / (p B)), since E[1/p(k|Y)] <= K / B; for the variance at most
     # the squared diameter.
@@ -444,9 +452,24 @@ def _level(
     }
 
 
-def _summary(samples: _Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Means, standard errors and skewness with the controls; samples that saw an overlap."""
-    ratios, controls, n = samples.ratios, samples.controls, samples.k.size
+def _summary(
+    samples: _Samples, traits: Float[np.ndarray, " 3"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
+    """Means with their standard errors and skewness, and two sizes of what was not seen.
+
+    The first is the number of samples that saw an overlap; the second a relative error. Traits have
+    known means and so are control variates, unless all pairs drawn look alike: then the distance
+    between the known mean and theirs is due to kinds of pairs that were not drawn.
+    """
+    ratios, n = samples.ratios, samples.k.size
+    off = samples.traits - traits
+    spread = np.ptp(off, axis=0) > 1e-9 * np.abs(samples.traits).max(axis=0)
+    unknown = 0.0
+    if not spread[0]:
+        unknown = abs(float(off[:, 0].mean())) / max(float(traits[0]), TINY)
+    controls = np.column_stack([samples.controls, off[:, spread]])
+    scale = np.abs(controls).max(axis=0)
+    controls = controls[:, scale > 0] / scale[scale > 0]
     centred = controls - controls.mean(axis=0)
     slope, _, rank, _ = np.linalg.lstsq(centred, ratios - ratios.mean(axis=0), rcond=1e-10)
     rest = ratios - controls @ slope
@@ -454,13 +477,12 @@ def _summary(samples: _Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray, flo
     rest = rest - mean
     squares = (rest**2).sum(axis=0)
     error = np.sqrt(squares / (n - 1 - rank) / n)
-    floor = (1e-13 * np.abs(mean)) ** 2 * n + TINY  # below which deviations are rounding
-    skewness = np.where(
-        squares > floor, (rest**3).sum(axis=0) / np.maximum(squares, floor) ** 1.5, 0
-    )
+    floor = (1e-13 * np.abs(mean)) ** 2 * n + 1e-200  # below which deviations are rounding
+    third = (rest**3).sum(axis=0)
+    skewness = np.where(squares > floor, third / np.maximum(squares, floor) ** 1.5, 0.0)
     lost = 1 - ratios[:, 0]
     seen = float(lost.sum() ** 2 / max((lost**2).sum(), TINY))
-    return mean, error, skewness, seen
+    return mean, error, skewness, seen, unknown
 
 
 def _draw(
@@ -499,8 +521,8 @@ def _block(
     each = np.arange(size)
     squared = cdist(points[k], points, "sqeuclidean")
     squared[each, k] = np.inf
-    row, column = np.nonzero(squared <= cut)
-    terms = _terms(tokens, h, k[row], column, squared[row, column])
+    row, column = np.nonzero(squared <= cut * (1 + 1e-12))  # no pair of the pass is missed
+    terms, _ = _terms(tokens, h, k[row], column, squared[row, column])
     starts = np.searchsorted(row, each)
     edges = np.cumsum(terms / np.add.reduceat(terms, starts)[row])  # each row adds 1
     chosen = np.searchsorted(edges, each + uniform[0], side="right")
@@ -509,6 +531,7 @@ def _block(
 
     squares = squared[each, j]
     reach, r = _thresholds(tokens, h, k, j, squares)
+    traits = np.stack(_traits(squares, reach, r), axis=1)
     t = np.maximum(_tail(r, uniform[1]), r)
     unit = (points[j] - points[k]) / np.where(squares > 0, np.sqrt(squares), 1.0)[:, None]
     along = np.einsum("pn,pn->p", noise, unit)
@@ -535,7 +558,7 @@ def _block(
     ):
         controls[some, index] = found - at_nodes @ WEIGHTS
     controls[:, 2] = squares * controls[:, 1]
-    return _Samples(ratios, controls, k, j)
+    return _Samples(ratios, controls, traits, k, j)
 
 
 def _tail(r: Any, uniform: Any) -> Any:
@@ -566,7 +589,6 @@ def _ratios(
     sum s_i d_i0^2 - w |sum s_i (e_i - e_0)|^2 / (1 + W), over sum i s_i: nothing cancels. Without
     `mmse` the last is 0.
     """
-    points = tokens.points
     size = logits.shape[0]
     row, column = np.nonzero(logits >= -NEGLECTED - math.log(tokens.ids.size))
     values = logits[row, column]
@@ -583,20 +605,16 @@ def _ratios(
     ranks = np.add.reduceat(rank * s, starts)
     entropy = (1 + W) * _log1p_over(W) * sums + np.add.reduceat(s * above, starts)
     variance = np.zeros(size)
-    step = max(1, WORK // points.shape[1])
-    begin = 0
-    while mmse and begin < size:  # some rows at a time, about the best token of each
-        end = int(np.searchsorted(starts, starts[begin] + step, side="right")) - 1
-        end = max(begin + 1, end if end < size - 1 else size)
-        part = slice(starts[begin], starts[end] if end < size else row.size)
-        pieces = starts[begin:end] - starts[begin]
-        shift = points[column[part]] - points[column[best]][row[part]]
-        moment = np.add.reduceat(s[part] * np.einsum("pn,pn->p", shift, shift), pieces)
-        shift *= s[part, None]
-        mean = np.add.reduceat(shift, pieces, axis=0)
-        rows = slice(begin, end)
-        variance[rows] = moment - (w / (1 + W))[rows] * np.einsum("pn,pn->p", mean, mean)
-        begin = end
+    if mmse:  # about the best token of each row
+        top = column[best]
+        if 8 * row.size > logits.size:
+            squared = cdist(tokens.points[top], tokens.points, "sqeuclidean")[row, column]
+        else:
+            squared = _differences(tokens.points, top[row], column)
+        weights = sparse.csr_array((s, column, np.append(starts, row.size)), logits.shape)
+        mean = weights @ tokens.centred - sums[:, None] * tokens.centred[top]
+        length = np.einsum("pn,pn->p", mean, mean)
+        variance = np.add.reduceat(s * squared, starts) - w / (1 + W) * length
     return np.stack([sums, entropy, variance], axis=1) / ranks[:, None]
 
 

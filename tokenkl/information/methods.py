@@ -17,15 +17,15 @@ class MonteCarlo:
     """Averages over simulated observations, for any codebook.
 
     Either a fixed `n_samples`, or targets: sampling goes on until the standard error of every
-    quantity at every SNR is at most ``atol + rtol * |value|``, or `max_samples` is reached (the
-    estimate's note then says so). With neither, 16384 samples.
+    quantity asked for, at every SNR, is at most ``atol + rtol * |value|``, or `max_samples` is
+    reached (the estimate's note then says so). With neither, 16384 samples.
 
     Args:
         n_samples: independent samples, at least 2.
         rtol: target standard error relative to the value.
         atol: target standard error in the units of the quantity.
         max_samples: where to stop when the targets are out of reach.
-        memory: bytes that one block of work may take, about.
+        memory: bytes that one block of samples may take, about, beside the points themselves.
 
     Raises:
         ValueError: a number out of its range, or both a sample count and a target.
