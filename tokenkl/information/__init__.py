@@ -197,7 +197,7 @@ def _evaluate(
     if not isinstance(method, MonteCarlo):
         names, how, compute = _exact(codebook, traced)
         wanted = [name for name in quantities if name in names]
-        results = compute(levels) if wanted else {}
+        results = compute(levels, wanted) if wanted else {}
         for name in wanted:
             value, numerical = (part.reshape(shape) for part in results[name])
             out[name] = Estimate(value, 0.0, numerical, method=how, quantity=name, unit=UNITS[name])
@@ -247,17 +247,19 @@ def exact_quantities(codebook: Codebook) -> tuple[str, ...]:
     return _exact(codebook, traced=False)[0]
 
 
-def _exact(codebook: Codebook, traced: bool) -> tuple[tuple[str, ...], str, Callable[[Any], Any]]:
-    """The quantities with an exact method, what to call it, and the function of the SNRs."""
+def _exact(
+    codebook: Codebook, traced: bool
+) -> tuple[tuple[str, ...], str, Callable[[Any, Sequence[str]], Any]]:
+    """Quantities with an exact method, its name, and a function of SNRs and those wanted."""
     structured = codebook if traced else _on_a_line(codebook)
     if isinstance(structured, ProductCodebook) and structured.factorises:
-        return QUANTITIES, "exact, by coordinate", partial(product_profile, structured)
+        return QUANTITIES, "exact, by coordinate", lambda snr, _: product_profile(structured, snr)
     if isinstance(structured, OneHot) and not traced:
         return QUANTITIES, "exact, one-hot", partial(onehot_profile, structured)
     if not traced and has_planar_accuracy(codebook):
         how = "exact, Owen's T over Voronoi edges"
-        return PLANAR_QUANTITIES, how, partial(planar_profile, codebook)
-    return (), "", lambda _: {}
+        return PLANAR_QUANTITIES, how, lambda snr, _: planar_profile(codebook, snr)
+    return (), "", lambda snr, _: {}
 
 
 def _note(fields: dict[str, Any], method: MonteCarlo) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -42,43 +42,45 @@ UNDERFLOW = 750.0
 
 
 def onehot_profile(
-    codebook: OneHot, snr: Float[np.ndarray, " s"]
+    codebook: OneHot, snr: Float[np.ndarray, " s"], quantities: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Value and numerical error of every quantity at each SNR (one axis)."""
-    zero = np.zeros_like(snr)
-    prior_entropy = float(codebook.prior_entropy())
+    """Value and numerical error of the quantities at each SNR (one axis)."""
     if codebook.K == 1:
-        names = ("error_probability", "conditional_entropy", "mutual_information", "mmse")
-        return dict.fromkeys(names, (zero, zero)) | {"accuracy": (zero + 1, zero)}
-    scale = float(codebook.scale)
-    log_prior = np.sort(codebook.log_prior)
-    gamma = snr * scale**2
-    entropy_rule = compress(log_prior, 1.0)
+        zero = np.zeros_like(snr)
+        return {name: (zero + (name == "accuracy"), zero) for name in quantities}
+    # Equal priors are one token with a multiplicity; others are compressed from their sorted logs.
+    log_prior = np.array([-math.log(codebook.K)])
+    count = np.array([float(codebook.K)])
+    if not codebook.has_equal_priors:
+        log_prior, count = _distinct(np.sort(codebook.log_prior))
+    gamma = snr * float(codebook.scale) ** 2
+    roots = np.sqrt(np.maximum(gamma, 1e-290))
+    out: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    if {"accuracy", "error_probability"} & set(quantities):
+        rows = np.array([_error_probability(log_prior, count, h) for h in roots])
+        error, accuracy, rounding = rows.reshape(-1, 3).T
+        out["error_probability"] = error, rounding
+        out["accuracy"] = accuracy, np.minimum(rounding, accuracy) + 16 * EPS * accuracy
+    if set(quantities) <= set(out):
+        return out
+    rule = compress(log_prior, count, 1.0)
 
-    error, accuracy = np.empty_like(snr), np.empty_like(snr)
-    entropy, mmse = np.empty_like(snr), np.empty_like(snr)
-    error_error, entropy_error, mmse_error = np.empty_like(snr), zero.copy(), zero.copy()
-    for index, h in enumerate(np.sqrt(np.maximum(gamma, 1e-290))):
-        error[index], accuracy[index], error_error[index] = _error_probability(log_prior, h)
-        (entropy[index], mmse[index]), (entropy_error[index], mmse_error[index]) = (
-            _entropy_and_mmse(entropy_rule, h)
-        )
+    def entropy_and_mmse(roots: np.ndarray) -> np.ndarray:
+        """Rows: entropy, MMSE, and the numerical errors of both."""
+        return np.array([_entropy_and_mmse(rule, h) for h in roots]).reshape(-1, 4).T
 
     def mmse_at(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        roots = np.sqrt(np.maximum(values, 1e-290))
-        pairs = [_entropy_and_mmse(entropy_rule, h) for h in roots]
-        return np.array([v[1] for v, _ in pairs]), np.array([e[1] for _, e in pairs])
+        _, mmse, _, error = entropy_and_mmse(np.sqrt(np.maximum(values, 1e-290)))
+        return mmse, error
 
-    information = mutual_information(
-        gamma, prior_entropy, entropy, entropy_error, mmse_at, math.sqrt(2)
-    )
-    return {
-        "error_probability": (error, error_error),
-        "accuracy": (accuracy, np.minimum(error_error, accuracy) + 16 * EPS * accuracy),
-        "conditional_entropy": (entropy, entropy_error),
-        "mutual_information": information,
-        "mmse": (mmse * scale**2, mmse_error * scale**2),
-    }
+    entropy, mmse, entropy_error, mmse_error = entropy_and_mmse(roots)
+    out["conditional_entropy"] = entropy, entropy_error
+    out["mmse"] = mmse * float(codebook.scale) ** 2, mmse_error * float(codebook.scale) ** 2
+    if "mutual_information" in quantities:
+        out["mutual_information"] = mutual_information(
+            gamma, float(codebook.prior_entropy()), entropy, entropy_error, mmse_at, math.sqrt(2)
+        )
+    return out
 
 
 # ---- Tokens of distinct priors ------------------------------------------------------------------
@@ -97,16 +99,24 @@ class Rule:
         return self.count * np.exp(self.log_prior)
 
 
-def compress(log_prior: Float[np.ndarray, " K"], width: float) -> Rule:
-    """Gauss rules of the empirical law of sorted log-priors, one for each interval of `width`.
+def _distinct(log_prior: Float[np.ndarray, " K"]) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values of sorted log-priors, and how often each occurs.
+
+    Values that differ by rounding only are one value: a Gauss rule could not tell them apart.
+    """
+    jumps = np.diff(log_prior) > 8 * EPS * np.maximum(1, -log_prior[1:])
+    starts = np.concatenate([[0], np.flatnonzero(jumps) + 1])
+    counts = np.diff(np.concatenate([starts, [log_prior.size]]))
+    return log_prior[starts], counts.astype(float)
+
+
+def compress(
+    values: Float[np.ndarray, " distinct"], counts: Float[np.ndarray, " distinct"], width: float
+) -> Rule:
+    """Gauss rules of the law of ascending log-priors, one for each interval of `width`.
 
     An interval with at most RULE_SIZE distinct values is kept as it is.
     """
-    # Values that differ by rounding only are one value: a Gauss rule could not tell them apart.
-    edges = np.flatnonzero(np.diff(log_prior) > 8 * EPS * np.maximum(1, -log_prior[1:]))
-    starts = np.concatenate([[0], edges + 1])
-    values = log_prior[starts]
-    counts = np.diff(np.concatenate([starts, [log_prior.size]])).astype(float)
     interval = np.floor((values - values[0]) / width)
     nodes, weights = [], []
     for low, high in _runs(interval):
@@ -162,13 +172,15 @@ def _others(terms: np.ndarray, count: np.ndarray) -> np.ndarray:
 # ---- Accuracy -----------------------------------------------------------------------------------
 
 
-def _error_probability(log_prior: np.ndarray, h: float) -> tuple[float, float, float]:
+def _error_probability(
+    log_prior: np.ndarray, count: np.ndarray, h: float
+) -> tuple[float, float, float]:
     """Error probability, accuracy, and the numerical error of the first."""
     top = log_prior[-1]
     # A token this far below the most probable one is never decided on: all its weight is error.
     hopeless = np.searchsorted(log_prior, top - 40 * h)
-    lost = np.exp(log_prior[:hopeless]).sum()
-    rule = compress(log_prior[hopeless:], min(1.0, h))
+    lost = (count[:hopeless] * np.exp(log_prior[:hopeless])).sum()
+    rule = compress(log_prior[hopeless:], count[hopeless:], min(1.0, h))
     shift = (rule.log_prior - top) / h  # noise units
     low = h + shift - MARGIN_W - np.maximum(0, (h + shift) / 2)
     # Even, so that two interleaved grids tell the error.
@@ -206,11 +218,11 @@ def _halves(values: np.ndarray) -> np.ndarray:
 # ---- Entropy and MMSE -----------------------------------------------------------------------
 
 
-def _entropy_and_mmse(rule: Rule, h: float) -> tuple[tuple[float, float], tuple[float, float]]:
+def _entropy_and_mmse(rule: Rule, h: float) -> tuple[float, float, float, float]:
     """Entropy and MMSE (unit scale) at one h, and their numerical errors."""
     total = rule.count.sum()
     if h**2 / 4 - 2 * math.log(total) > UNDERFLOW:
-        return (0.0, 0.0), (TINY, TINY)
+        return 0.0, 0.0, TINY, TINY
     step = max(1 / 8, h * STEP)
     low = -(h**2) / 2 - 45 - math.log(total) - min(h**2 / 4, 9 * h)
     high = -(h**2) / 2 + 9 * h + 5
@@ -232,7 +244,7 @@ def _entropy_and_mmse(rule: Rule, h: float) -> tuple[tuple[float, float], tuple[
         exponent = abs(math.log(max(value, TINY)))
         values.append(value)
         errors.append(value * (min(gap, 16 * gap**2) + EPS * (256 + 8 * exponent)) + TINY)
-    return (values[0], values[1]), (errors[0], errors[1])
+    return values[0], values[1], errors[0], errors[1]
 
 
 #: Rows of the table that `smoothed_gumbel` interpolates.

@@ -373,7 +373,7 @@ class _Samples(NamedTuple):
     """Draws at one level: g / M for every statistic, controls of mean 0, traits, and the pairs."""
 
     ratios: Float[np.ndarray, "p 3"]
-    controls: Float[np.ndarray, "p 3"]
+    controls: Float[np.ndarray, "p 2"]
     traits: Float[np.ndarray, "p 3"]
     k: Int[np.ndarray, " p"]
     j: Int[np.ndarray, " p"]
@@ -458,16 +458,18 @@ def _summary(
     """Means with their standard errors and skewness, and two sizes of what was not seen.
 
     The first is the number of samples that saw an overlap; the second a relative error. Traits have
-    known means and so are control variates, unless all pairs drawn look alike: then the distance
-    between the known mean and theirs is due to kinds of pairs that were not drawn.
+    known means and so are control variates, unless few samples carry the spread: a slope fitted to
+    those would hide their own error. Then the distance between the known mean of the trait and that
+    of the sample says by how much odd kinds of pairs were missed.
     """
     ratios, n = samples.ratios, samples.k.size
     off = samples.traits - traits
-    spread = np.ptp(off, axis=0) > 1e-9 * np.abs(samples.traits).max(axis=0)
-    unknown = 0.0
-    if not spread[0]:
-        unknown = abs(float(off[:, 0].mean())) / max(float(traits[0]), TINY)
-    controls = np.column_stack([samples.controls, off[:, spread]])
+    spread = (off - off.mean(axis=0)) ** 2
+    carriers = spread.sum(axis=0) ** 2 / np.maximum((spread**2).sum(axis=0), TINY)
+    usable = carriers >= MIN_EFFECTIVE
+    missed = np.abs(off.mean(axis=0)) / np.maximum(np.abs(traits), TINY)
+    unknown = float(np.where(usable, 0.0, missed)[:2].max())
+    controls = np.column_stack([samples.controls, off[:, usable]])
     scale = np.abs(controls).max(axis=0)
     controls = controls[:, scale > 0] / scale[scale > 0]
     centred = controls - controls.mean(axis=0)
@@ -549,7 +551,7 @@ def _block(
 
     # Two tokens alone would have the log-odds v of j, whatever the rest of the noise.
     # Which pairs have controls depends on r and h d alone, so that all means are 0.
-    controls = np.zeros((size, 3))
+    controls = np.zeros((size, 2))
     some = np.flatnonzero((r >= 0) & (reach <= STEEP * np.maximum(r, 0.5)))
     reach, r, t = reach[some], r[some], t[some]
     nodes = np.maximum(_tail(r[:, None], NODES) - r[:, None], 0.0)
@@ -557,7 +559,7 @@ def _block(
         zip(_two(reach * (t - r)), _two(reach[:, None] * nodes), strict=True)
     ):
         controls[some, index] = found - at_nodes @ WEIGHTS
-    controls[:, 2] = squares * controls[:, 1]
+    controls[:, 1] *= squares
     return _Samples(ratios, controls, traits, k, j)
 
 
