@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import Any, cast
 
 import matplotlib as mpl
@@ -86,26 +85,8 @@ def codebooks(config: Config) -> dict[str, tk.Codebook]:
         GAUSSIAN: tk.vq_codebook(gaussian, K, **learn),
         # Spherical k-means: better spread than random unit vectors, which would be a straw man.
         SPHERE: tk.spherical_codebook(tk.vq_codebook(directions, K, **learn).points),
-        LATTICE: e6_ball(),
+        LATTICE: tk.e6_codebook(K),
     }
-
-
-def e6_ball() -> tk.PointCodebook:
-    """The 729 points of the lattice E6 nearest to a point in general position.
-
-    E6 as triples of Eisenstein integers a + b w that agree modulo sqrt(-3), that is in a + b modulo
-    3 (Conway and Sloane, Sphere Packings, Lattices and Groups, chapter 4, section 8.3); it is the
-    densest lattice in six dimensions.
-    """
-    w = np.exp(2j * np.pi / 3)
-    classes: list[list[complex]] = [[], [], []]
-    for a, b in itertools.product(range(-5, 6), repeat=2):
-        if abs(a + b * w) <= 4.1:
-            classes[(a + b) % 3].append(a + b * w)
-    points = np.concatenate([np.array(list(itertools.product(one, repeat=3))) for one in classes])
-    real = np.concatenate([points.real, points.imag], axis=1)
-    real = real + np.array([0.11, 0.07, 0.03, 0.05, 0.02, 0.13])  # no two points equally far
-    return tk.PointCodebook(real[np.argsort((real**2).sum(axis=1))[:K]], name="E6 ball")
 
 
 def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str, Any]]:

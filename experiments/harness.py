@@ -80,17 +80,18 @@ def run(
 
 
 def draw(experiment: Experiment, *, folder: Path = FIGURES) -> None:
-    """Draw the figure again from its stored table and record."""
-    table_path, record_path = (
-        folder / f"{experiment.name}{suffix}" for suffix in (".csv", ".json")
-    )
-    if not (table_path.exists() and record_path.exists()):
+    """Draw the figure again from its stored table and record.
+
+    Raises:
+        ValueError: nothing is stored, or what is stored cannot be read.
+    """
+    stored = _stored(experiment, folder)
+    if stored is None:
         raise ValueError(
-            f"{experiment.name} has no stored results in {folder}; run "
+            f"{experiment.name} has no stored results in {folder} that can be read; run "
             f"`tokenkl reproduce {experiment.name}` first."
         )
-    table = pd.read_csv(table_path)
-    record = json.loads(record_path.read_text())
+    record, table = stored
     figure = experiment.plot(table, record["facts"])
     for suffix in (".pdf", ".png"):
         save_figure(figure, folder / f"{experiment.name}{suffix}")
@@ -98,14 +99,25 @@ def draw(experiment: Experiment, *, folder: Path = FIGURES) -> None:
 
 def is_current(experiment: Experiment, *, smoke: bool = False, folder: Path = FIGURES) -> bool:
     """Whether stored results of this very config exist, so that an interrupted run can go on."""
-    path = folder / f"{experiment.name}.json"
-    if not path.exists() or not (folder / f"{experiment.name}.csv").exists():
+    stored = _stored(experiment, folder)
+    if stored is None:
         return False
-    record = json.loads(path.read_text())
-    config = json.loads(
-        json.dumps(dataclasses.asdict(experiment.smoke if smoke else experiment.config))
-    )
-    return bool(record["config"] == config and record["versions"]["tokenkl"] == version("tokenkl"))
+    record, _ = stored
+    asked = dataclasses.asdict(experiment.smoke if smoke else experiment.config)
+    same_config = record["config"] == json.loads(json.dumps(asked))
+    return bool(same_config and record["versions"]["tokenkl"] == version("tokenkl"))
+
+
+def _stored(experiment: Experiment, folder: Path) -> tuple[dict[str, Any], pd.DataFrame] | None:
+    """The record and the table of an experiment; None where they are missing or damaged."""
+    try:
+        record = json.loads((folder / f"{experiment.name}.json").read_text())
+        table = pd.read_csv(folder / f"{experiment.name}.csv")
+        if {"config", "versions", "facts"} <= set(record):
+            return record, table
+    except (OSError, ValueError, TypeError):  # pandas' and json's own errors are ValueErrors
+        pass
+    return None
 
 
 def versions() -> dict[str, str]:

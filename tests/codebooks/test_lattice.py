@@ -1,9 +1,9 @@
-"""The E8 cut: that it is in the box, that it is E8, and that it beats the grid of its size."""
+"""The lattice cuts: that they are the lattices they say, and what they promise."""
 
 import numpy as np
 import pytest
 
-from tokenkl.codebooks import FSQ, e8_codebook
+from tokenkl.codebooks import FSQ, e6_codebook, e8_codebook
 from tokenkl.optimality import mean_nn_distance, min_distance, nn_distances
 
 
@@ -50,3 +50,21 @@ def test_an_inner_point_touches_240_others(cut):
 def test_prior_is_passed_on():
     prior = np.random.default_rng(0).dirichlet(np.ones(6561))
     np.testing.assert_allclose(e8_codebook(prior).prior, prior, rtol=1e-13)
+
+
+def test_e6_has_its_kissing_number() -> None:
+    codebook = e6_codebook()
+    assert (codebook.K, codebook.n) == (729, 6)
+    distance = np.linalg.norm(codebook.points[:, None] - codebook.points, axis=-1)
+    np.fill_diagonal(distance, np.inf)
+    np.testing.assert_allclose(distance.min(axis=1), np.sqrt(3), rtol=1e-12)
+    neighbours = (distance < np.sqrt(3) + 1e-9).sum(axis=1)
+    assert neighbours.max() == 72  # the points deep inside the ball
+    radius = np.linalg.norm(codebook.points, axis=1)
+    assert (neighbours[radius < radius.max() - np.sqrt(3)] == 72).all()
+
+
+@pytest.mark.parametrize("K", [0, 2001, 1.5])
+def test_e6_refuses_sizes_beyond_its_list(K: object) -> None:
+    with pytest.raises(ValueError, match="K must be"):
+        e6_codebook(K)

@@ -52,3 +52,13 @@ def test_listed(name: str) -> None:
 def test_draw_without_results(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no stored results"):
         harness.draw(experiments.load("path_kl"), folder=tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"config": {}}', "[]", "null"])
+def test_damaged_record(damage: str, tmp_path: Path) -> None:
+    experiment = experiments.load("nn_distance")
+    (tmp_path / "nn_distance.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "nn_distance.json").write_text(damage)
+    assert not harness.is_current(experiment, folder=tmp_path)
+    with pytest.raises(ValueError, match="has no stored results"):
+        harness.draw(experiment, folder=tmp_path)

@@ -8,7 +8,7 @@ from tokenkl.codebooks.files import (
     save_codebook,
     save_prior,
 )
-from tokenkl.codebooks.lattice import e8_codebook
+from tokenkl.codebooks.lattice import e6_codebook, e8_codebook
 from tokenkl.codebooks.onehot import OneHot
 from tokenkl.codebooks.product import FSQ, ProductCodebook
 from tokenkl.codebooks.residual import ResidualCodebook
@@ -24,6 +24,7 @@ __all__ = [
     "ResidualCodebook",
     "average_power",
     "centre",
+    "e6_codebook",
     "e8_codebook",
     "load_codebook",
     "load_prior",

@@ -3,7 +3,7 @@
 Plain Monte-Carlo sees an error of 1e-9 once in 1e9 draws. Here every draw is an error. Token j is
 at least as probable as the true token k on the half-space of the noise
 
-    H_kj = {<eps, u_kj> >= r_kj},    u_kj = (e_j - e_k) / d,    r_kj = h d / 2 + log(pi_k/pi_j)/(h d)
+    H_kj = {<eps, u_kj> >= r_kj},  u_kj = (e_j - e_k) / d,  r_kj = h d / 2 + log(pi_k/pi_j) / (h d)
 
 with d = |e_j - e_k|, h = sqrt(snr). A pair (k, j) is drawn with probability pi_k Q(r_kj) / B, where
 B is the union bound sum_kj pi_k Q(r_kj), and then eps given H_kj (ALOE, "at least one rare event":
@@ -42,18 +42,31 @@ from tokenkl.information._montecarlo import MIN_EFFECTIVE
 EPS, TINY = float(np.finfo(float).eps), float(np.finfo(float).tiny)
 #: What the samples give, in this order.
 STATISTICS = ("error_probability", "conditional_entropy", "mmse")
+#: What is found for each of them, beside the sample count and the union bound.
+FIELDS = (
+    "value",
+    "standard_error",
+    "numerical_error",
+    "skewness",
+    "interval_supported",
+    "sample_range",
+)
 #: Pairs farther apart than a radius are never drawn; what they add to the union bound is at most
-#: this part of it. The radius grows with the root of its logarithm only.
-TRUNCATION = 1e-9
+#: this part of it, for small codebooks and for large ones. The number of pairs to be gone through
+#: grows as the n-th power of the radius, and its square as the logarithm of this number.
+TRUNCATION, LARGE_TRUNCATION = 1e-9, 1e-6
+LARGE = 2**13
 #: Tokens that share a cell of the k-d tree, and columns of a block of pairs.
 CELL, COLUMNS = 512, 4096
 #: Numbers in one array while samples are worked on (16 MiB).
 WORK = 2**21
 #: Posterior weights below exp(-NEGLECTED) / K of the drawn token's are left out.
 NEGLECTED = 30.0
-#: Samples for the second Bonferroni sum, which bounds what no sample has seen.
-OVERLAPS = 256
-#: Union bounds below this one are worth the pass over pairs (measured, see `rare_is_better`).
+#: Pairs for the second Bonferroni sum, which bounds what no sample has seen.
+OVERLAPS = 1024
+#: Below this union bound a given relative error takes less time here than by plain Monte-Carlo
+#: (measured at K = 64, 512, 4096, 6561: equal between 0.1 and 0.3). For K above LARGE the pass over
+#: pairs takes longer, and it is divided by K / LARGE (K = 65536: equal at about 0.02).
 HAND_OVER = 0.1
 #: Rows from which the union bound is guessed.
 PROBES = 32
@@ -99,7 +112,7 @@ def rare_error_probability(
     n_samples: int = 2000,
     rtol: float | None = None,
     key: Any,
-    truncation: float = TRUNCATION,
+    truncation: float | None = None,
 ) -> dict[str, Any]:
     """Bayes error probability P_e = sum_k pi_k P(union_{j != k} H_kj), however small.
 
@@ -114,7 +127,8 @@ def rare_error_probability(
         rtol: sample on until the standard error is below this part of the value (at most about a
             million samples).
         key: integer seed or JAX key. The samples of all SNRs come from the same random numbers.
-        truncation: part of the union bound that may be left to pairs too far apart to be drawn.
+        truncation: part of the union bound that may be left to pairs too far apart to be drawn;
+            1e-9 when None, 1e-6 for more than 8192 tokens.
 
     Returns:
         Arrays over `snr`: `value`, `standard_error`, `numerical_error` (dropped pairs, overlaps
@@ -148,7 +162,7 @@ def rare_profile(
     n_samples: int = 2000,
     rtol: float | None = None,
     key: Any,
-    truncation: float = TRUNCATION,
+    truncation: float | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What `rare_error_probability` returns, for any of the five information quantities.
 
@@ -161,6 +175,8 @@ def rare_profile(
     check_count(n_samples, "n_samples", 64)
     if rtol is not None:
         check_positive(rtol, "rtol")
+    if truncation is None:
+        truncation = TRUNCATION if codebook.K <= LARGE else LARGE_TRUNCATION
     if not 0 < truncation < 1:
         reject("truncation", truncation, "strictly between 0 and 1")
     snr = np.asarray(snr, dtype=float)
@@ -176,11 +192,7 @@ def rare_profile(
     out: dict[str, dict[str, Any]] = {}
     for name in quantities:
         index = STATISTICS.index(needed.get(name, name))
-        fields = {
-            field: np.array([level[field][index] for level in levels])
-            for field in ("value", "standard_error", "numerical_error", "skewness")
-            + ("interval_supported", "sample_range")
-        }
+        fields = {field: np.array([level[field][index] for level in levels]) for field in FIELDS}
         if name in needed:
             whole = 1.0 if name == "accuracy" else float(codebook.prior_entropy())
             fields["value"] = whole - fields["value"]
@@ -195,9 +207,9 @@ def rare_profile(
 def rare_is_better(codebook: Codebook, snr: Float[np.ndarray, " s"]) -> Bool[np.ndarray, " s"]:
     """Whether `rare_profile` is the better way at each SNR, from the geometry alone.
 
-    That is where the union bound is below `HAND_OVER`, as far as that can be told without a pass
-    over all pairs: by the pairs of a few rows and by the nearest pairs inside cells of the k-d
-    tree. Nothing random is involved, so the choice biases no estimate.
+    That is where the union bound is below `HAND_OVER` (less for large K), as far as that can be
+    told without a pass over all pairs: by the pairs of a few rows and by the nearest pairs inside
+    cells of the k-d tree. Nothing random is involved, so the choice biases no estimate.
     """
     if codebook.K < 2:
         return np.zeros(np.shape(snr), dtype=bool)
@@ -211,7 +223,8 @@ def rare_is_better(codebook: Codebook, snr: Float[np.ndarray, " s"]) -> Bool[np.
     for index, root in enumerate(h):
         terms, _ = _terms(tokens, root, rows[row], column, squared[row, column])
         guess[index] = terms.sum() * K / rows.size
-    return np.asarray(np.maximum(guess, _nearest_terms(tokens, h)) < HAND_OVER)
+    most = HAND_OVER * min(1.0, LARGE / K)
+    return np.asarray(np.maximum(guess, _nearest_terms(tokens, h)) < most)
 
 
 def _tokens(codebook: Codebook) -> _Tokens:
@@ -334,7 +347,7 @@ def _close_pairs(tokens: _Tokens, cut: float) -> Iterator[tuple[int, int, Any, A
     """
     points = tokens.points
     K, n = points.shape
-    starts = np.arange(0, K, CELL)
+    starts = list(range(0, K, CELL))
     low = np.stack([tokens.centred[s : s + CELL].min(axis=0) for s in starts])
     high = np.stack([tokens.centred[s : s + CELL].max(axis=0) for s in starts])
     norms = np.einsum("kn,kn->k", tokens.centred, tokens.centred)
@@ -370,13 +383,11 @@ def _differences(points: Any, i: Any, j: Any) -> Float[np.ndarray, " p"]:
 
 
 class _Samples(NamedTuple):
-    """Draws at one level: g / M for every statistic, controls of mean 0, traits, and the pairs."""
+    """Draws at one level: g / M for every statistic, controls of mean 0, and traits of pairs."""
 
     ratios: Float[np.ndarray, "p 3"]
     controls: Float[np.ndarray, "p 2"]
     traits: Float[np.ndarray, "p 3"]
-    k: Int[np.ndarray, " p"]
-    j: Int[np.ndarray, " p"]
 
     def __add__(self, other: Any) -> _Samples:
         return _Samples(*(np.concatenate(both) for both in zip(self, other, strict=True)))
@@ -411,7 +422,7 @@ def _level(
     block = 1
     while True:
         mean, error, skewness, seen, unknown = _summary(samples, union.traits[index])
-        n = samples.k.size
+        n = len(samples.ratios)
         if rtol is None or n >= MAX_SAMPLES:
             break
         excess = max(error[i] / max(rtol * mean[i], TINY) for i in watched)
@@ -424,7 +435,8 @@ def _level(
     # bound, and at most 3 / n of it unless a chance of 1 in 20 has come true.
     unseen = 0.0
     if seen < MIN_EFFECTIVE and K > 2:
-        unseen = min(2 * _overlap(tokens, h, cut, samples.k, samples.j), 3 / n)
+        double = _overlap(tokens, h, cut, share, generator(key, 0, 1))
+        unseen = min(2 * double, 3 / n)
     ratios = samples.ratios
     second = (ratios**2).mean(axis=0)
     hidden = unseen * np.array([1.0, 3.0, 3.0]) * np.sqrt(second)
@@ -437,7 +449,8 @@ def _level(
     log_term = 1 + 2 * math.log(K) + max(math.log(K) - math.log(total) - math.log(part), 0.0)
     most = np.array([1.0, log_term, widest])
     bias = dropped / total * most
-    # 2e-12 for the quadrature. Rounding of a distance moves Q by about r^2 as much, and r^2 / 2 < -log(pi_k Q).
+    # 2e-12 for the quadrature. Rounding of a distance moves Q by about r^2 as much relatively, and
+    # r^2 / 2 is about -log B.
     rounding = EPS * (2**13 + 4 * (tokens.points.shape[1] + 8) * (1 - math.log(min(total, 1.0))))
     effective = n * ratios.mean(axis=0) ** 2 / np.maximum(second, TINY)
     factor = total * units
@@ -462,11 +475,12 @@ def _summary(
     those would hide their own error. Then the distance between the known mean of the trait and that
     of the sample says by how much odd kinds of pairs were missed.
     """
-    ratios, n = samples.ratios, samples.k.size
+    ratios, n = samples.ratios, len(samples.ratios)
     off = samples.traits - traits
     spread = (off - off.mean(axis=0)) ** 2
     carriers = spread.sum(axis=0) ** 2 / np.maximum((spread**2).sum(axis=0), TINY)
-    usable = carriers >= MIN_EFFECTIVE
+    visible = spread.mean(axis=0) > (1e-9 * np.abs(samples.traits).max(axis=0)) ** 2  # not rounding
+    usable = (carriers >= MIN_EFFECTIVE) & visible
     missed = np.abs(off.mean(axis=0)) / np.maximum(np.abs(traits), TINY)
     unknown = float(np.where(usable, 0.0, missed)[:2].max())
     controls = np.column_stack([samples.controls, off[:, usable]])
@@ -523,13 +537,8 @@ def _block(
     each = np.arange(size)
     squared = cdist(points[k], points, "sqeuclidean")
     squared[each, k] = np.inf
-    row, column = np.nonzero(squared <= cut * (1 + 1e-12))  # no pair of the pass is missed
-    terms, _ = _terms(tokens, h, k[row], column, squared[row, column])
-    starts = np.searchsorted(row, each)
-    edges = np.cumsum(terms / np.add.reduceat(terms, starts)[row])  # each row adds 1
-    chosen = np.searchsorted(edges, each + uniform[0], side="right")
-    stops = np.append(starts[1:], row.size)
-    j = column[np.clip(chosen, starts, stops - 1)]  # edges may be off by a rounding
+    row, column, within, starts = _partners(tokens, h, cut, squared, k)
+    j = column[_pick(within, starts, row.size, uniform[0])]
 
     squares = squared[each, j]
     reach, r = _thresholds(tokens, h, k, j, squares)
@@ -560,7 +569,24 @@ def _block(
     ):
         controls[some, index] = found - at_nodes @ WEIGHTS
     controls[:, 1] *= squares
-    return _Samples(ratios, controls, traits, k, j)
+    return _Samples(ratios, controls, traits)
+
+
+def _partners(
+    tokens: _Tokens, h: float, cut: float, squared: Float[np.ndarray, "p K"], k: Any
+) -> tuple[Any, Any, Any, Any]:
+    """The pairs of each k within the radius: row, partner, probability in the row, row starts."""
+    row, column = np.nonzero(squared <= cut * (1 + 1e-12))  # no pair of the pass is missed
+    terms, _ = _terms(tokens, h, k[row], column, squared[row, column])
+    starts = np.searchsorted(row, np.arange(k.size))
+    return row, column, terms / np.add.reduceat(terms, starts)[row], starts
+
+
+def _pick(within: Any, starts: Any, size: int, uniform: Any) -> Int[np.ndarray, " p"]:
+    """One index for each row, drawn with the probabilities of its part of `within`."""
+    edges = np.cumsum(within)  # each row adds 1
+    chosen = np.searchsorted(edges, np.arange(starts.size) + uniform, side="right")
+    return np.clip(chosen, starts, np.append(starts[1:], size) - 1)  # edges are rounded
 
 
 def _tail(r: Any, uniform: Any) -> Any:
@@ -620,36 +646,76 @@ def _ratios(
     return np.stack([sums, entropy, variance], axis=1) / ranks[:, None]
 
 
-def _overlap(tokens: _Tokens, h: float, cut: float, k: Any, j: Any) -> float:
-    """E[S - 1] / 2 or a little more: at most this part of the union bound is counted twice.
+def _overlap(
+    tokens: _Tokens, h: float, cut: float, share: Float[np.ndarray, " K"], rng: np.random.Generator
+) -> float:
+    """Part of the union bound that is counted twice, or a little more.
 
-    Given (k, j), half-space i adds P(H_ki | H_kj) <= Q(rho) / Q(r_kj), where rho is the distance
-    of the intersection from the origin. No noise is drawn, so that the smallest overlaps count.
+    That is sum_k pi_k sum_{i<j} P(H_ki and H_kj) / B, with P(H_ki and H_kj) at most Q(rho), where
+    rho is the distance of the intersection from the origin. No noise is drawn, so that the smallest
+    overlaps count. Where there are too many pairs (k, j) for all of them to be gone through, half
+    of the draws of k, and of j given k, are uniform: pairs too light to be drawn otherwise may
+    overlap most. Each intersection belongs to its nearer half-space.
     """
-    k, j = k[:OVERLAPS], j[:OVERLAPS]
-    points = tokens.points
-    step = max(1, WORK // points.shape[0])
-    total = 0.0
-    for start in range(0, k.size, step):
-        own, other = k[start : start + step], j[start : start + step]
-        each = np.arange(own.size)
-        squared = cdist(points[own], points, "sqeuclidean")
-        distance = np.sqrt(np.maximum(squared[each, other], TINY))
-        unit = (points[other] - points[own]) / distance[:, None]
-        _, threshold = _thresholds(tokens, h, own, other, squared[each, other])
-        along = unit @ tokens.centred.T
-        along -= np.einsum("pn,pn->p", unit, tokens.centred[own])[:, None]
-        wanted = squared <= cut
-        wanted[each, own] = wanted[each, other] = False
-        row, i = np.nonzero(wanted)
-        square = squared[row, i]
-        _, r = _thresholds(tokens, h, own[row], i, square)
-        s = threshold[row]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            cosine = np.clip(along[row, i] / np.sqrt(square), -1, 1)
-            corner = np.sqrt(s**2 + (r - cosine * s) ** 2 / (1 - cosine**2))
-            outside = (r > 0) & (s > 0) & (r > cosine * s) & (s > cosine * r)
-            rho = np.where(outside, corner, np.maximum(r, s))
-            log_ratio = special.log_ndtr(-rho) - special.log_ndtr(-s)
-        total += float(np.exp(np.minimum(log_ratio, 0.0)).sum())
-    return total / k.size / 2
+    points, K = tokens.points, tokens.ids.size
+    active = np.flatnonzero(share > 0)
+    exhaustive = K * (K - 1) <= OVERLAPS
+    if exhaustive:
+        drawn = active
+    else:
+        uniform = active[rng.integers(active.size, size=OVERLAPS)]
+        drawn = np.where(rng.random(OVERLAPS) < 0.5, draw_ids(rng, share, K, OVERLAPS), uniform)
+    chance = share[drawn] / 2 + 0.5 / active.size
+    choice = rng.random((2, drawn.size))
+    counted = []
+    step = max(1, WORK // K)
+    for start in range(0, drawn.size, step):
+        part = slice(start, start + step)
+        tokens_here, each = drawn[part], np.arange(drawn[part].size)
+        squared = cdist(points[tokens_here], points, "sqeuclidean")
+        squared[each, tokens_here] = np.inf
+        row, column, within, starts = _partners(tokens, h, cut, squared, tokens_here)
+        if exhaustive:
+            chosen, weight = np.arange(row.size), share[tokens_here][row] * within
+        else:
+            size = np.diff(np.append(starts, row.size))
+            by_weight = _pick(within, starts, row.size, choice[1, part])
+            evenly = starts + np.minimum((choice[1, part] * size).astype(int), size - 1)
+            chosen = np.where(choice[0, part] < 0.5, by_weight, evenly)
+            among = within[chosen] / 2 + 0.5 / size
+            weight = share[tokens_here] * within[chosen] / (chance[part] * among)
+        for begin in range(0, chosen.size, step):
+            some = chosen[begin : begin + step]
+            k, j = tokens_here[row[some]], column[some]
+            double = _double(tokens, h, cut, squared[row[some]], k, j)
+            counted.append(weight[begin : begin + step] * double)
+    found = np.concatenate(counted)
+    if exhaustive:
+        return float(found.sum())
+    return float(found.mean() + 3 * found.std() / math.sqrt(found.size))
+
+
+def _double(
+    tokens: _Tokens, h: float, cut: float, squared: Float[np.ndarray, "p K"], k: Any, j: Any
+) -> Float[np.ndarray, " p"]:
+    """Sum of Q(rho) / Q(r_kj) over the half-spaces i of k that are farther than j."""
+    points, each = tokens.points, np.arange(k.size)
+    distance = np.sqrt(squared[each, j])
+    unit = (points[j] - points[k]) / np.maximum(distance, TINY)[:, None]
+    _, nearer = _thresholds(tokens, h, k, j, squared[each, j])
+    along = unit @ tokens.centred.T
+    along -= np.einsum("pn,pn->p", unit, tokens.centred[k])[:, None]
+    wanted = squared <= cut
+    wanted[each, j] = False
+    row, i = np.nonzero(wanted)
+    _, r = _thresholds(tokens, h, k[row], i, squared[row, i])
+    s = nearer[row]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosine = np.clip(along[row, i] / np.sqrt(squared[row, i]), -1, 1)
+        corner = np.sqrt(s**2 + (r - cosine * s) ** 2 / (1 - cosine**2))
+        # The nearest point of the intersection lies on both faces, or on the farther one alone.
+        outside = (r > 0) & (s > 0) & (r > cosine * s) & (s > cosine * r)
+        rho = np.where(outside, corner, np.maximum(r, s))
+        log_ratio = special.log_ndtr(-rho) - special.log_ndtr(-s)
+    ratio = np.exp(np.minimum(log_ratio, 0.0)) * ((r > s) + 0.5 * (r == s))
+    return np.bincount(row, ratio, minlength=k.size)

@@ -1,0 +1,264 @@
+"""Rare errors: against product grids and Owen's T, honest intervals, and bounds on both sides."""
+
+import numpy as np
+import pytest
+from scipy import optimize, special
+
+import tokenkl as tk
+from tokenkl._neighbours import nearest_distances
+from tokenkl.bounds import union_bound
+from tokenkl.information._rare import (
+    STATISTICS,
+    rare_error_probability,
+    rare_is_better,
+    rare_profile,
+)
+
+#: Deviations beyond so many reported errors happen twice in 1e5 correct normal estimates.
+SIGMAS = 4.3
+ERRORS = (0.3, 1e-2, 1e-3, 1e-6, 1e-9, 1e-40, 1e-280)
+
+UNEVEN = [[-1.0, 0.0, 1.03], [-1.0, 0.1, 1.2], [0.0, 1.0, 2.1]]
+GRIDS = [
+    tk.FSQ((3, 3, 3)),
+    tk.FSQ((2,) * 6),
+    tk.FSQ((3,) * 8),
+    tk.ProductCodebook(UNEVEN),
+    tk.ProductCodebook(UNEVEN[:2], [[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]]),
+    tk.FSQ((2,) * 4, priors=[[0.8, 0.2]] * 4),
+]
+
+
+def snr_at(codebook: tk.Codebook, error: float) -> float:
+    """Where an exactly solvable codebook has this error probability."""
+
+    def gap(log_snr: float) -> float:
+        found = float(tk.error_probability(codebook, np.exp(log_snr)))
+        return np.log(max(found, 1e-320)) - np.log(error)
+
+    return float(np.exp(optimize.brentq(gap, -5, 10)))
+
+
+def as_points(codebook: tk.Codebook) -> tk.PointCodebook:
+    prior = None if codebook.has_equal_priors else codebook.prior
+    return tk.PointCodebook(codebook.points, prior)
+
+
+def assert_close(found: dict, exact: tk.Estimate) -> None:
+    """Within the reported errors, with room for many comparisons."""
+    allowed = SIGMAS * found["standard_error"] + found["numerical_error"] + exact.numerical_error
+    assert (np.abs(found["value"] - exact.value) <= allowed).all(), (found, exact)
+
+
+def interval(found: dict) -> tuple[np.ndarray, np.ndarray]:
+    fields = {name: found[name] for name in ("value", "standard_error", "numerical_error")}
+    estimate = tk.Estimate(**fields, skewness=found["skewness"])
+    return estimate.confidence_interval(0.95)[:2]
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=repr)
+def test_product_grids(grid: tk.Codebook) -> None:
+    errors = ERRORS if grid.K < 1000 else ERRORS[1:]  # common errors take many tokens to tell
+    snr = np.array([snr_at(grid, error) for error in errors])
+    exact = tk.profile(grid, snr)
+    found = rare_profile(as_points(grid), snr, key=5)
+    for name in tk.QUANTITIES:
+        assert_close(found[name], exact[name])
+        assert found[name]["interval_supported"].all()
+    error = found["error_probability"]
+    reported = (error["standard_error"] + error["numerical_error"]) / error["value"]
+    assert (reported < 0.015).all()
+    # Where errors are rare the few that overlap are bounded, not only looked for.
+    assert (reported[-2:] < 1e-6).all()
+    assert (
+        found["conditional_entropy"]["standard_error"] < 0.015 * exact["conditional_entropy"].value
+    ).all()
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_planar_points(equal: bool) -> None:
+    rng = np.random.default_rng(2)
+    prior = None if equal else rng.dirichlet(np.full(12, 0.7)) * 0.9 + 0.1 / 12
+    codebook = tk.PointCodebook(rng.uniform(-1, 1, (12, 2)), prior)
+    snr = np.array([3.0, 100.0, 1e3, 1e4, 1e5])
+    exact = tk.error_probability(codebook, snr)
+    assert_close(rare_error_probability(codebook, snr, key=8), exact)
+
+
+def test_two_tokens_leave_nothing_to_chance() -> None:
+    points = np.array([[0.0, 0.0], [3.0, 4.0]])
+    snr = np.array([0.0, 1e-3, 1.0, 20.0, 50.0, 200.0])
+    found = rare_profile(tk.PointCodebook(points), snr, STATISTICS, n_samples=64, key=0)
+    h = np.sqrt(snr)
+    error = found["error_probability"]
+    np.testing.assert_allclose(error["value"], special.ndtr(-2.5 * h), rtol=1e-12)
+    assert (error["standard_error"] == 0).all()
+    exact = tk.profile(tk.FSQ((2,)), snr * 25 / 4)
+    entropy = found["conditional_entropy"]
+    np.testing.assert_allclose(entropy["value"], exact["conditional_entropy"].value, rtol=1e-11)
+    assert (entropy["standard_error"] < 1e-13 * entropy["value"]).all()
+    np.testing.assert_allclose(found["mmse"]["value"], exact["mmse"].value * 25 / 4, rtol=1e-11)
+    # With unequal priors the error is exact as well.
+    uneven = tk.PointCodebook(points, [0.9, 0.1])
+    error = rare_error_probability(uneven, snr, n_samples=64, key=0)
+    np.testing.assert_allclose(error["value"], tk.error_probability(uneven, snr).value, rtol=1e-11)
+    assert (error["standard_error"] < 1e-13 * error["value"]).all()
+
+
+def test_no_signal_and_equal_points() -> None:
+    """Nothing tells tokens apart: the guess is the most probable, or any of those."""
+    prior = np.array([0.5, 0.2, 0.3])
+    codebook = tk.PointCodebook([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]], prior)
+    found = rare_profile(codebook, np.array([0.0]), key=0)
+    np.testing.assert_allclose(found["error_probability"]["value"], 0.5, rtol=1e-12)
+    np.testing.assert_allclose(found["mutual_information"]["value"], 0, atol=1e-14)
+    points = [[0.0, 0.0], [0.0, 0.0], [4.0, 0.0]]
+    twins = tk.PointCodebook(points, [0.3, 0.2, 0.5], allow_duplicates=True)
+    error = rare_error_probability(twins, np.array([4.0, 1e4]), key=0)
+    merged = tk.PointCodebook([[0.0], [4.0]], [0.5, 0.5])
+    exact = 0.2 + 0.8 * tk.error_probability(merged, np.array([4.0, 1e4])).value
+    # At snr = 4 the nearer twin shifts the threshold; at 1e4 the twins alone matter.
+    assert abs(error["value"][0] - exact[0]) < 0.02
+    np.testing.assert_allclose(error["value"][1], 0.2, rtol=1e-9)
+
+
+def test_one_token_never_errs() -> None:
+    found = rare_profile(tk.PointCodebook([[1.0, 2.0]]), np.array([0.0, 3.0]), key=0)
+    assert (found["error_probability"]["value"] == 0).all()
+    assert not rare_is_better(tk.PointCodebook([[1.0, 2.0]]), np.array([3.0])).any()
+
+
+def test_same_key_same_bits() -> None:
+    rng = np.random.default_rng(0)
+    codebook = tk.PointCodebook(rng.normal(size=(700, 5)), rng.dirichlet(np.full(700, 5.0)))
+    snr = np.array([20.0, 60.0, 200.0])
+    first = rare_profile(codebook, snr, key=3)
+    again = rare_profile(codebook, snr, key=3)
+    other = rare_profile(codebook, snr, key=4)
+    for name, fields in first.items():
+        for field, value in fields.items():
+            np.testing.assert_array_equal(value, again[name][field])
+        if name != "accuracy":
+            assert (fields["value"] != other[name]["value"]).any()
+
+
+def test_scale_and_offset_change_nothing() -> None:
+    points = np.random.default_rng(1).integers(-8, 9, size=(300, 6)) / 8.0
+    points = np.unique(points, axis=0)
+    snr = np.array([30.0, 100.0])
+    base = rare_profile(tk.PointCodebook(points), snr, STATISTICS, key=1)
+    moved = rare_profile(tk.PointCodebook(2.0**40 * points), snr / 4.0**40, STATISTICS, key=1)
+    far = rare_profile(tk.PointCodebook(points + 2.0**20), snr, STATISTICS, key=1)
+    for name in STATISTICS:
+        unit = 4.0**40 if name == "mmse" else 1.0
+        np.testing.assert_allclose(moved[name]["value"], unit * base[name]["value"], rtol=1e-13)
+        np.testing.assert_allclose(far[name]["value"], base[name]["value"], rtol=1e-7)
+
+
+@pytest.mark.parametrize("prior", [None, [0.6, 0.3, 0.1]])
+@pytest.mark.parametrize("truncation", [0.9, 0.1, 1e-3])
+def test_dropped_pairs_are_accounted_for(truncation: float, prior: list[float] | None) -> None:
+    """Where the radius is forced to be short, the reported error still covers the truth."""
+    grid = tk.ProductCodebook([[0.0, 1.0, 2.4]] * 4, [prior] * 4)
+    snr = np.array([3.0, 10.0, 40.0])
+    exact = tk.profile(grid, snr)
+    found = rare_profile(as_points(grid), snr, STATISTICS, key=2, truncation=truncation)
+    full = rare_profile(as_points(grid), snr, STATISTICS, key=2)
+    for name in STATISTICS:
+        assert_close(found[name], exact[name])
+    bound = full["error_probability"]["union_bound"]
+    assert (found["error_probability"]["union_bound"] >= bound * (1 - 1e-9)).all()
+
+
+def test_truncation_does_drop_pairs() -> None:
+    """The radius matters: far pairs are neither drawn nor counted, and what they add is tiny."""
+    rng = np.random.default_rng(6)
+    codebook = tk.PointCodebook(np.concatenate([rng.normal(size=(600, 3)), [[50.0, 0.0, 0.0]]]))
+    snr = np.array([100.0, 400.0])
+    found = rare_error_probability(codebook, snr, key=2)
+    expected = union_bound(codebook, snr).value
+    np.testing.assert_allclose(
+        found["union_bound"], np.where(expected < 1, expected, found["union_bound"]), rtol=1e-8
+    )
+
+
+@pytest.mark.parametrize("codebook", [as_points(GRIDS[0]), as_points(GRIDS[4])], ids=repr)
+def test_union_bound(codebook: tk.PointCodebook) -> None:
+    snr = np.array([30.0, 60.0, 200.0])
+    found = rare_error_probability(codebook, snr, n_samples=64, key=0)
+    np.testing.assert_allclose(found["union_bound"], union_bound(codebook, snr).value, rtol=1e-8)
+
+
+def test_e8_between_its_bounds() -> None:
+    """Below the union bound, above the error against the nearest token alone, and below FSQ."""
+    e8 = tk.e8_codebook()
+    snr = np.array([40.0, 110.0, 300.0])
+    found = rare_error_probability(e8, snr, key=0)
+    error = SIGMAS * found["standard_error"] + found["numerical_error"]
+    assert (found["value"] - error <= union_bound(e8, snr).value).all()
+    nearest = nearest_distances(e8.points)
+    pairwise = special.ndtr(-np.sqrt(snr)[:, None] * nearest / 2).mean(axis=1)
+    assert (found["value"] + error >= pairwise).all()
+    assert (
+        found["value"][1:] + error[1:] < tk.error_probability(tk.FSQ((3,) * 8), snr[1:]).value
+    ).all()
+    assert (error < 0.05 * found["value"]).all()
+
+
+def test_sampling_stops_at_the_target() -> None:
+    codebook = as_points(tk.FSQ((2,) * 6))
+    snr = np.array([snr_at(tk.FSQ((2,) * 6), 0.2)])
+    found = rare_error_probability(codebook, snr, n_samples=256, rtol=2e-3, key=0)
+    assert found["standard_error"] <= 2e-3 * found["value"]
+    assert found["n_samples"] > 2000
+    assert_close(found, tk.error_probability(tk.FSQ((2,) * 6), snr))
+
+
+def test_hand_over_follows_the_union_bound() -> None:
+    for grid in (GRIDS[1], GRIDS[2], GRIDS[4]):
+        snr = np.array([snr_at(grid, error) for error in (0.3, 1e-2, 1e-9)])
+        better = rare_is_better(as_points(grid), snr)
+        assert better.tolist() == [False, True, True]
+
+
+def test_arguments() -> None:
+    codebook = tk.PointCodebook([[0.0], [1.0]])
+    snr = np.ones(1)
+    with pytest.raises(ValueError, match="n_samples must be a whole number, at least 64"):
+        rare_profile(codebook, snr, n_samples=3, key=0)
+    with pytest.raises(ValueError, match="rtol must be above 0"):
+        rare_profile(codebook, snr, rtol=-1.0, key=0)
+    with pytest.raises(ValueError, match="truncation must be strictly between 0 and 1"):
+        rare_profile(codebook, snr, truncation=1.0, key=0)
+    with pytest.raises(ValueError, match="quantities must be one of"):
+        rare_profile(codebook, snr, ["energy"], key=0)
+
+
+def _coverage(grid: tk.Codebook, errors: tuple[float, ...], runs: int) -> dict[str, np.ndarray]:
+    """How often 95 % intervals cover, for every statistic and error probability."""
+    snr = np.array([snr_at(grid, error) for error in errors])
+    exact = tk.profile(grid, snr, STATISTICS)
+    hits = {name: np.zeros(len(errors)) for name in STATISTICS}
+    codebook = as_points(grid)
+    for key in range(runs):
+        found = rare_profile(codebook, snr, STATISTICS, n_samples=1000, key=key)
+        for name in STATISTICS:
+            low, high = interval(found[name])
+            hits[name] += (low <= exact[name].value) & (exact[name].value <= high)
+    return {name: count / runs for name, count in hits.items()}
+
+
+def test_coverage() -> None:
+    """Nominal where samples see the overlaps; 200 runs tell 95 % from 88 %."""
+    for rate in _coverage(tk.FSQ((2, 2, 2)), (0.1,), 200).values():
+        assert 0.88 <= rate[0] <= 0.995, rate
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("grid", [tk.FSQ((2, 2, 2)), GRIDS[3], GRIDS[4]], ids=repr)
+def test_coverage_of_rare_errors(grid: tk.Codebook) -> None:
+    """At least 93 % everywhere; at most 97 % where nothing is added for what was not seen."""
+    rates = _coverage(grid, (0.1, 1e-3, 1e-6, 1e-9), 1000)
+    for name, rate in rates.items():
+        assert (rate >= 0.93).all(), (name, rate)
+    assert rates["error_probability"][0] <= 0.97, rates
