@@ -548,8 +548,8 @@ def _two_points(
     return point1, point2
 
 
-def _monte_carlo(method: str, samples: int | None, rtol: float, atol: float) -> MonteCarlo:
-    """The Monte-Carlo settings, and a check that the method exists."""
+def _monte_carlo(method: str, samples: int | None, rtol: float, atol: float) -> MonteCarlo | None:
+    """The Monte-Carlo settings; None for the library's own choice. Checks the method's name."""
     from tokenkl import MonteCarlo
     from tokenkl._validation import check_choice, reject
 
@@ -559,6 +559,8 @@ def _monte_carlo(method: str, samples: int | None, rtol: float, atol: float) -> 
             reject(option, value, "a finite number, at least 0")
     if samples is not None and (rtol > 0 or atol > 0):
         reject("--samples", samples, "left out where --rtol or --atol sets the number of samples")
+    if method == "auto" and samples is None and rtol == atol == 0:
+        return None
     return MonteCarlo(n_samples=samples, rtol=rtol, atol=atol)
 
 
@@ -567,11 +569,11 @@ def _find(
     snr: Any,
     names: Sequence[str],
     method: str,
-    settings: MonteCarlo,
+    settings: MonteCarlo | None,
     seed: int,
     title: str,
 ) -> Profile:
-    """The profile: exact quantities without sampling, the others with these settings."""
+    """The profile: exact quantities without sampling, the others with these settings, if any."""
     import dataclasses
 
     import tokenkl as tk

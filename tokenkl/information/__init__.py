@@ -27,6 +27,7 @@ from tokenkl.information._planar import (
 )
 from tokenkl.information._product import product_profile
 from tokenkl.information._profile import Profile
+from tokenkl.information._rare import rare_is_better, rare_profile
 from tokenkl.information.methods import Exact, Method, MonteCarlo
 
 __all__ = [
@@ -67,8 +68,8 @@ def accuracy(
     Args:
         codebook: any codebook.
         snr: signal-to-noise ratios alpha^2 / sigma^2, at least 0; the result has their shape.
-        method: `Exact()`, `MonteCarlo(...)`, or None: exact where the structure allows it, and
-            Monte-Carlo otherwise.
+        method: `Exact()`, `MonteCarlo(...)`, or None: exact where the structure allows it;
+            elsewhere Monte-Carlo, and importance sampling of the errors where they are rare.
         key: integer seed or JAX key; needed where the method samples.
         progress: called with (samples done, samples wanted) while sampling.
 
@@ -226,20 +227,64 @@ def _evaluate(
                 value, jnp.nan, jnp.nan, method="Monte-Carlo", quantity=name, unit=UNITS[name]
             )
         return {name: out[name] for name in quantities}
-    sampled, n_samples = sample_profile(codebook, levels, missing, chosen, key, progress)
+    sampled, n_samples, how = _sample(codebook, levels, missing, method, key, progress)
     for name in missing:
         fields = {k: np.reshape(v, shape) for k, v in sampled[name].items() if k != "sample_range"}
         out[name] = Estimate(
             **fields,
             sample_range=sampled[name]["sample_range"],
             n_samples=n_samples,
-            method="Monte-Carlo",
+            method=how,
             seed=seed_of(key),
             quantity=name,
             unit=UNITS[name],
             note=_note(fields, chosen),
         )
     return {name: out[name] for name in quantities}
+
+
+def _sample(
+    codebook: Codebook,
+    snr: Float[np.ndarray, " s"],
+    quantities: tuple[str, ...],
+    method: MonteCarlo | None,
+    key: Any,
+    progress: Progress | None,
+) -> tuple[dict[str, dict[str, Any]], int, str]:
+    """The fields of every estimate, the sample count, and what to call the method.
+
+    A union bound that is known before anything is sampled says where errors are rare, and there
+    `_rare` takes over. A method that was asked for is used as it is.
+    """
+    rare = np.zeros(snr.shape, dtype=bool) if method else rare_is_better(codebook, snr)
+    chosen = method or MonteCarlo()
+    if not rare.any():
+        return *sample_profile(codebook, snr, quantities, chosen, key, progress), "Monte-Carlo"
+    found = rare_profile(codebook, snr[rare], quantities, key=key)
+    n_samples = max(int(fields["n_samples"].max()) for fields in found.values())
+    how = "rare-event sampling"
+    plain: dict[str, dict[str, Any]] = {}
+    if not rare.all():
+        plain, n_samples = sample_profile(codebook, snr[~rare], quantities, chosen, key, progress)
+        how = "Monte-Carlo, rare-event sampling"
+    merged: dict[str, dict[str, Any]] = {}
+    for name, fields in found.items():
+        # The empirical Bernstein bound is for plain samples, where there are any.
+        bernstein = plain.get(name, {"sample_range": float(fields["sample_range"].max())})
+        merged[name] = {"sample_range": bernstein["sample_range"]}
+        for field in (
+            "value",
+            "standard_error",
+            "numerical_error",
+            "skewness",
+            "interval_supported",
+        ):
+            values = np.zeros(rare.shape, dtype=fields[field].dtype)
+            values[rare] = fields[field]
+            if plain:
+                values[~rare] = plain[name][field]
+            merged[name][field] = values
+    return merged, n_samples, how
 
 
 def exact_quantities(codebook: Codebook) -> tuple[str, ...]:

@@ -66,8 +66,8 @@ NEGLECTED = 30.0
 OVERLAPS = 1024
 #: Below this union bound a given relative error takes less time here than by plain Monte-Carlo
 #: (measured at K = 64, 512, 4096, 6561: equal between 0.1 and 0.3). For K above LARGE the pass over
-#: pairs takes longer, and it is divided by K / LARGE (K = 65536: equal at about 0.02).
-HAND_OVER = 0.1
+#: pairs takes a minute and more at moderate errors, so that plain samples are kept for longer.
+HAND_OVER, HAND_OVER_LARGE = 0.1, 1e-3
 #: Rows from which the union bound is guessed.
 PROBES = 32
 #: Most samples when a relative error is asked for.
@@ -223,7 +223,7 @@ def rare_is_better(codebook: Codebook, snr: Float[np.ndarray, " s"]) -> Bool[np.
     for index, root in enumerate(h):
         terms, _ = _terms(tokens, root, rows[row], column, squared[row, column])
         guess[index] = terms.sum() * K / rows.size
-    most = HAND_OVER * min(1.0, LARGE / K)
+    most = HAND_OVER if K <= LARGE else HAND_OVER_LARGE
     return np.asarray(np.maximum(guess, _nearest_terms(tokens, h)) < most)
 
 
