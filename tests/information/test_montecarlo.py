@@ -12,7 +12,8 @@ from scipy import optimize, stats
 
 import tokenkl as tk
 from tokenkl.information import _kernel
-from tokenkl.information._montecarlo import MIN_EFFECTIVE, Moments, traced_statistics
+from tokenkl.information._moments import Moments
+from tokenkl.information._montecarlo import MIN_EFFECTIVE, traced_statistics
 
 #: Probability with which the statistical assertions of this file fail although nothing is wrong.
 FALSE_ALARM = 2e-5

@@ -259,14 +259,16 @@ def _sample(
     rare = np.zeros(snr.shape, dtype=bool) if method else rare_is_better(codebook, snr)
     chosen = method or MonteCarlo()
     if not rare.any():
-        return *sample_profile(codebook, snr, quantities, chosen, key, progress), "Monte-Carlo"
+        return sample_profile(codebook, snr, quantities, chosen, key, progress)
     found = rare_profile(codebook, snr[rare], quantities, key=key)
     n_samples = max(int(fields["n_samples"].max()) for fields in found.values())
     how = "rare-event sampling"
     plain: dict[str, dict[str, Any]] = {}
     if not rare.all():
-        plain, n_samples = sample_profile(codebook, snr[~rare], quantities, chosen, key, progress)
-        how = "Monte-Carlo, rare-event sampling"
+        plain, n_samples, how = sample_profile(
+            codebook, snr[~rare], quantities, chosen, key, progress
+        )
+        how += ", rare-event sampling"
     merged: dict[str, dict[str, Any]] = {}
     for name, fields in found.items():
         # The empirical Bernstein bound is for plain samples, where there are any.

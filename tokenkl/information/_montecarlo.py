@@ -23,6 +23,8 @@ from jaxtyping import Float
 
 from tokenkl._random import generator
 from tokenkl.codebooks.base import Codebook
+from tokenkl.information._controls import Controls, Reduction, affordable
+from tokenkl.information._moments import Moments
 from tokenkl.information.methods import MonteCarlo
 
 #: What one sample gives, in the order of the kernel's output.
@@ -75,50 +77,6 @@ def traced_statistics(
     return jax.lax.map(at_level, h)
 
 
-class Moments:
-    """Mean and sums of squared and cubed deviations of a stream of blocks (Pebay 2008)."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.n = 0
-        self.mean = np.zeros(shape)
-        self.squares = np.zeros(shape)
-        self.cubes = np.zeros(shape)
-
-    def add(self, block: Float[np.ndarray, "... samples"]) -> None:
-        size = block.shape[-1]
-        mean = block.mean(axis=-1)
-        deviation = block - mean[..., None]
-        squares, cubes = (deviation**2).sum(axis=-1), (deviation**3).sum(axis=-1)
-        delta = mean - self.mean
-        total = self.n + size
-        self.cubes += cubes + delta**3 * self.n * size * (self.n - size) / total**2
-        self.cubes += 3 * delta * (self.n * squares - size * self.squares) / total
-        self.squares += squares + delta**2 * self.n * size / total
-        self.mean += delta * size / total
-        self.n = total
-
-    @property
-    def variance(self) -> np.ndarray:
-        return self.squares / max(self.n - 1, 1)
-
-    @property
-    def standard_error(self) -> np.ndarray:
-        return np.sqrt(self.variance / self.n)
-
-    @property
-    def skewness(self) -> np.ndarray:
-        """Third standardised moment of the mean; 0 where nothing varies."""
-        floor = 1e-200  # the power 3/2 of less underflows
-        return np.where(
-            self.squares > floor, self.cubes / np.maximum(self.squares, floor) ** 1.5, 0
-        )
-
-    def effective(self) -> np.ndarray:
-        """(sum f)^2 / sum f^2 for each statistic f: how many samples carry the sum."""
-        second = self.mean**2 + self.squares / self.n
-        return self.n * self.mean**2 / np.maximum(second, np.finfo(float).tiny)
-
-
 def sample_profile(
     codebook: Codebook,
     snr: Float[np.ndarray, " s"],
@@ -126,8 +84,8 @@ def sample_profile(
     method: MonteCarlo,
     key: Any,
     progress: Progress | None = None,
-) -> tuple[dict[str, dict[str, Any]], int]:
-    """For every quantity its mean, its errors, support and range; and the sample count."""
+) -> tuple[dict[str, dict[str, Any]], int, str]:
+    """For every quantity its mean, its errors, support and range; the sample count, and how."""
     from tokenkl.information import _kernel  # brings in Numba, which most uses do without
 
     points = np.asarray(codebook.points)
@@ -140,21 +98,33 @@ def sample_profile(
     moments = Moments((h.size, len(STATISTICS)))
     wanted = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)
     wanted = min(wanted, method.max_samples)
+    reduction = None
+    if method.reduces_variance and affordable(codebook, h.size * len(STATISTICS), method):
+        controls = Controls(codebook, points, h, method.control, method.memory)
+        reduction = Reduction(controls, len(STATISTICS))
+
+    def summarise() -> dict[str, dict[str, Any]]:
+        best = moments if reduction is None else reduction.merged(moments, MIN_EFFECTIVE)
+        return _summary(codebook, best, snr, radius)
+
     block = 0
     while moments.n < wanted:
         ids, noise = draw(generator(key, block), size)
         used = slice(wanted - moments.n)
-        moments.add(
-            _kernel.block_statistics(table, ids[used], noise[used], h, "mmse" in quantities)
-        )
+        ids, noise = ids[used], noise[used]
+        values = _kernel.block_statistics(table, ids, noise, h, "mmse" in quantities)
+        moments.add(values)
+        if reduction is not None:
+            reduction.add(ids, noise, values)
         block += 1
         if progress is not None:
             progress(moments.n, wanted)
         if moments.n >= wanted and method.has_target:
-            summary = _summary(codebook, moments, snr, radius)
+            summary = summarise()
             wanted = _needed([summary[name] for name in quantities], moments.n, method)
-    summary = _summary(codebook, moments, snr, radius)
-    return {name: summary[name] for name in quantities}, moments.n
+    summary = summarise()
+    how = "Monte-Carlo" if reduction is None else f"Monte-Carlo{reduction.description}"
+    return {name: summary[name] for name in quantities}, moments.n, how
 
 
 def _block_size(codebook: Codebook, levels: int, memory: int) -> int:
@@ -215,7 +185,9 @@ def _summary(
             "value": moments.mean[:, index],
             "standard_error": moments.standard_error[:, index],
             "skewness": moments.skewness[:, index],
-            "numerical_error": 1e-12 * np.abs(moments.mean[:, index]) + rounding,
+            "numerical_error": (
+                1e-12 * np.abs(moments.mean[:, index]) + moments.rounding[:, index] + rounding
+            ),
             "interval_supported": (moments.effective()[:, index] >= MIN_EFFECTIVE) | certain,
             "sample_range": length,
         }
@@ -225,7 +197,7 @@ def _summary(
     out["accuracy"] = out["error_probability"] | {
         "value": correct,
         "skewness": -moments.skewness[:, 0],
-        "numerical_error": 1e-12 * error + eps,
+        "numerical_error": 1e-12 * error + eps + moments.rounding[:, 0],
     }
     # Two unbiased routes to the mutual information: keep the one with the smaller variance. Both
     # need support: an entropy near 0 and a divergence near 0 are carried by few samples each.
