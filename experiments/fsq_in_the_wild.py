@@ -134,7 +134,8 @@ LEVEL_SETS = (
         "symmetric",
         "Parker et al. 2024, Scaling Transformers for Low-Bitrate High-Quality Speech Coding, "
         "arXiv 2411.19842",
-        "not checked at the source: reported as the set that Stable Codec was trained with",
+        "unverified: the set was named to us without a source, and its attribution to this "
+        "paper is from memory",
     ),
 )
 
