@@ -1,8 +1,8 @@
 """Side-by-side timings in one process: `make bench`, or `python -m benchmarks.run`.
 
-Every job is run beside what a user would write instead, one after the other, with one thread each (the
-Makefile sets the limits), at equal
-achieved error or, where the row says so, at equal samples. Ratios carry over to other machines. Writes
+Every job is run beside what a user would write instead, one after the other, with one thread each
+(the Makefile sets the limits), at equal achieved error or, where the row says so, at equal samples.
+Ratios carry over to other machines better than seconds. Writes
 benchmarks/results/spine.json.
 """
 

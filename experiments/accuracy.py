@@ -307,9 +307,9 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     crossing = facts["crossing_db"]
     until = "" if crossing is None else f": FSQ leads until {crossing:.1f} dB"
     parts = (
-        (_draw_plane, "K = 4, n = 2: nothing beats FSQ"),
+        (_draw_plane, "K = 4, n = 2: none tried beats FSQ"),
         (_draw_curves, "K = 6561, n = 8" + until),
-        (_draw_ratio, f"E8 proved better above {facts['certified_from_db']:.2f} dB"),
+        (_draw_ratio, f"E8 better by its bound above {facts['certified_from_db']:.2f} dB"),
         (_draw_nine, "K = 9, n = 2: FSQ loses in strong noise"),
     )
     for panel, letter, (draw, title) in zip(axes.ravel(), "abcd", parts, strict=True):
@@ -376,7 +376,7 @@ def _draw_ratio(axes: Any, table: pd.DataFrame, facts: dict[str, Any]) -> None:
     axes.set(yscale="log", ylim=(1e-4, 4), ylabel="error probability, E8 cut / FSQ")
     axes.set_xlim(15, 25)
     axes.text(24.9, 1.1, "equal", ha="right", va="bottom", color=COLOURS[0])
-    axes.text(24.9, 0.12, "union bound (proved)", ha="right", color=COLOURS[1])
+    axes.text(24.9, 0.12, "union bound", ha="right", color=COLOURS[1])
     axes.text(15.3, 5e-4, "the ratio lies in the shaded region", color=COLOURS[1])
     ends = [facts[f"crossing_db{end}"] for end in ("", "_low", "_high")]
     if None not in ends:
