@@ -104,7 +104,8 @@ def test_ctrl_c_ends_without_a_traceback() -> None:
     # The work says when it has begun: a signal before that would hit the imports.
     code = (
         "import sys, time; from tokenkl import cli\n"
-        "cli._find = lambda *_: (print('begun', file=sys.stderr, flush=True), time.sleep(60))\n"
+        "cli.profiles._find = lambda *_: ("
+        "print('begun', file=sys.stderr, flush=True), time.sleep(60))\n"
         "sys.argv = ['tokenkl', 'profile', 'e8']; cli.main()"
     )
     process = subprocess.Popen(
@@ -305,7 +306,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 def test_outputs_are_checked_before_the_work(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_find", lambda *_: pytest.fail("the work began"))
+    monkeypatch.setattr(cli.profiles, "_find", lambda *_: pytest.fail("the work began"))
     assert f"{option} must be in a folder that exists" in fail(
         "profile", "fsq:2", option, str(tmp_path / "no" / "x.pdf")
     )
@@ -388,7 +389,7 @@ def test_files_with_one_name_are_told_apart(tmp_path: Path) -> None:
     done = succeed("compare", *specs, "--snr", "1", "--quantities", "accuracy", "--csv", "-")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["codebook"] for row in rows] == specs
-    assert cli._short_names([*specs, "x/other.npy"]) == [*specs, "other.npy"]
+    assert cli.profiles._short_names([*specs, "x/other.npy"]) == [*specs, "other.npy"]
 
 
 # ---- path-kl ------------------------------------------------------------------------------------
@@ -602,6 +603,6 @@ def test_expected_seconds(tmp_path: Path) -> None:
     for name, seconds in (("a", 10.0), ("b", 30.0)):
         (tmp_path / f"{name}.json").write_text(json.dumps({"run_seconds": seconds, "smoke": False}))
     (tmp_path / "damaged.json").write_text("{")
-    found = cli._expected_seconds(["a", "b", "damaged", "new"], tmp_path, smoke=False)
+    found = cli.reproduce._expected_seconds(["a", "b", "damaged", "new"], tmp_path, smoke=False)
     assert found == {"a": 10, "b": 30, "damaged": 20, "new": 20}
-    assert cli._expected_seconds(["a"], tmp_path, smoke=True) == {"a": 1}
+    assert cli.reproduce._expected_seconds(["a"], tmp_path, smoke=True) == {"a": 1}

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "experiments" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 #: `folder/file.py::name`, `folder/file.py`, or a figure.
 LINK = re.compile(r"`((?:tokenkl|tests|experiments|figures|benchmarks)/[\w/.-]+?)(?:::(\w+))?`")

@@ -1,0 +1,3 @@
+from tokenkl.cli import main
+
+main()

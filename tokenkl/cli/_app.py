@@ -1,0 +1,301 @@
+"""What the commands share: the app, its errors, common options, progress, and writing of files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from tokenkl.information import MonteCarlo
+
+#: What can be written where a codebook is asked for, and what it stands for.
+CODEBOOKS = (
+    ("fsq:3^8", "FSQ, 3 levels in each of 8 coordinates"),
+    ("fsq:8x5x5x5", "FSQ, levels by coordinate; also fsq:8,5,5,5"),
+    ("fsq:8,5,5,5:rounding", "the grid of the FSQ paper (even counts differ)"),
+    ("onehot:6561", "one-hot tokens"),
+    ("e8", "6561 points of the E8 lattice in the cube"),
+    ("FILE", "a .npz, .safetensors or .npy file"),
+    ("vq:FILE, vq:FILE:NAME", "... that holds a table of points (called NAME)"),
+    ("rvq:FILE, rvq:FILE:NAME", "... that holds the stages of a residual one"),
+    ("perturb:SPEC:SD", "N(0, SD^2) noise on every coordinate (--seed)"),
+    ("permute:SPEC", "the points in a random order (--seed)"),
+    ("centre:SPEC", "moved so that the mean is 0"),
+)
+
+#: Noise levels where none are asked for.
+DEFAULT_DB = "-20:40:5"
+
+EPILOG = "Ways to write a codebook:\n\n\b\n" + "\n".join(
+    f"{spec:<24} {meaning}" for spec, meaning in CODEBOOKS
+)
+
+app = typer.Typer(
+    name="tokenkl",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class _Commands(TyperGroup):
+    """Turns the library's errors into one sentence and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # the reader went away: typer ends quietly
+            raise
+        except (ValueError, MemoryError) as error:
+            fail(str(error))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            fail(f"{where}{error.strerror or error}.")
+
+
+def fail(message: str) -> NoReturn:
+    typer.echo("Error: " + " ".join(message.split()), err=True)
+    raise typer.Exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import tokenkl
+
+        typer.echo(f"tokenkl {tokenkl.__version__}")
+        raise typer.Exit
+
+
+@app.callback(cls=_Commands)
+def _tokenkl(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and go."),
+    ] = False,
+) -> None:
+    """What a tokenizer's geometry does to continuous diffusion over categorical data."""
+
+
+# ---- Options that several commands share ------------------------------------------------------
+
+CodebookArgument = Annotated[
+    str, typer.Argument(metavar="CODEBOOK", help="Such as fsq:3^8; see the list below.")
+]
+SnrDb = Annotated[
+    str | None,
+    typer.Option(
+        metavar="GRID",
+        help="SNR in dB: --snr-db=-20:40:1 (both ends included) or --snr-db=-10,0,10. "
+        f"Without --snr and --snr-db: {DEFAULT_DB}.",
+        show_default=False,
+    ),
+]
+Snr = Annotated[
+    str | None,
+    typer.Option(metavar="GRID", help="SNR as a ratio: --snr 0.1,1,10 or --snr 0:1:0.1."),
+]
+Quantities = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Comma list of accuracy, error_probability, conditional_entropy, "
+        "mutual_information, mmse; all without it.",
+        show_default=False,
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=0, max=2**32 - 1, metavar="N", help="Of everything random; same seed, same bits."
+    ),
+]
+How = Annotated[
+    str,
+    typer.Option(
+        "--method", metavar="NAME", help="auto (exact where possible), exact or monte-carlo."
+    ),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(min=2, metavar="N", help="Monte-Carlo samples, 16384 without it."),
+]
+Rtol = Annotated[
+    float,
+    typer.Option(
+        metavar="X", help="Sample until the standard error is at most atol + rtol |value|."
+    ),
+]
+Atol = Annotated[float, typer.Option(metavar="X", help="See --rtol; in the unit of the quantity.")]
+Bits = Annotated[bool, typer.Option("--bits", help="Information in bits rather than nats.")]
+Csv = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write the numbers; - for standard output.")
+]
+Json = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write the numbers; - for standard output."),
+]
+Plot = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Draw a figure, as .pdf, .png or .svg.")
+]
+PriorFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Prior: .npz, .npy, .json, .csv or .txt, K numbers."),
+]
+TokensFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Prior from the token ids in a .npz, .npy or .txt file."),
+]
+Smoothing = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Added to every count of --tokens, 0.5 without it."),
+]
+
+
+def monte_carlo(method: str, samples: int | None, rtol: float, atol: float) -> MonteCarlo | None:
+    """The Monte-Carlo settings; None for the library's own choice. Checks the method's name."""
+    from tokenkl import MonteCarlo
+    from tokenkl._validation import check_choice, reject
+
+    check_choice(method, ("auto", "exact", "monte-carlo"), "--method")
+    for option, value in (("--rtol", rtol), ("--atol", atol)):
+        if not 0 <= value < math.inf:
+            reject(option, value, "a finite number, at least 0")
+    if samples is not None and (rtol > 0 or atol > 0):
+        reject("--samples", samples, "left out where --rtol or --atol sets the number of samples")
+    if method == "auto" and samples is None and rtol == atol == 0:
+        return None
+    return MonteCarlo(n_samples=samples, rtol=rtol, atol=atol)
+
+
+# ---- Terminal and files -----------------------------------------------------------------------
+
+
+def stdout() -> Console:
+    return Console(highlight=False, markup=False)
+
+
+def make_display(console: Console) -> Progress:
+    """Bars on stderr, shown only where that is a terminal."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=False,  # what is printed there may be on its way to a file
+        speed_estimate_period=600,
+    )
+
+
+@contextlib.contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[float, float], None]]:
+    """A bar for one piece of work; pulsing until the first report."""
+    display = make_display(Console(stderr=True, highlight=False))
+    with display:
+        task = display.add_task(title, total=None)
+        yield lambda done, total: display.update(task, completed=done, total=total)
+
+
+def check_outputs(csv: str | None, json_file: str | None, plot: str | None) -> None:
+    """Every output can be written, which is better known before the work than after it."""
+    from tokenkl._validation import reject
+
+    check_output("--csv", csv)
+    check_output("--json", json_file)
+    if plot is not None:
+        formats = (".pdf", ".png", ".svg")
+        if Path(plot).suffix not in formats:
+            reject("--plot", plot, f"a file name that ends in {', '.join(formats)}")
+        check_output("--plot", plot)
+    given = [target for target in (csv, json_file, plot) if target is not None]
+    for target in given:
+        if given.count(target) > 1:
+            reject("--csv, --json and --plot", f"{target} twice", "different files")
+
+
+def check_output(option: str, target: str | None) -> None:
+    from tokenkl._validation import reject
+
+    if target is None or target == "-":
+        return
+    path = Path(target)
+    try:
+        if path.is_dir():
+            reject(option, target, "a file to write to, not a folder")
+        if path.exists() and not path.is_file():
+            return  # a device or a pipe
+        folder = Path(os.path.realpath(path)).parent
+        if not folder.is_dir():
+            reject(option, target, "in a folder that exists")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reject(option, target, f"a file that can be written ({error.strerror})")
+
+
+def check_folder(folder: Path) -> None:
+    from tokenkl._validation import reject
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reject("--folder", str(folder), f"a folder that can be written to ({error.strerror})")
+
+
+def write_text(target: str, text: str) -> None:
+    """To standard output for "-", otherwise to a file that appears whole."""
+    from tokenkl._files import atomic_path
+
+    if target == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()  # a reader that went away is noticed here, not at exit
+    elif Path(target).exists() and not Path(target).is_file():
+        Path(target).write_text(text, encoding="utf-8")  # a device must not be replaced
+    else:
+        with atomic_path(target) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def json_text(record: Any) -> str:
+    return json.dumps(_without_infinities(record), indent=1, allow_nan=False) + "\n"
+
+
+def _without_infinities(value: Any) -> Any:
+    """JSON has no infinities: they become null."""
+    if isinstance(value, dict):
+        return {key: _without_infinities(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_infinities(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def say_written(*targets: str | None) -> None:
+    for target in targets:
+        if target is not None and target != "-":
+            typer.echo(f"Wrote {target}", err=True)
+
+
+def short_path(path: Path) -> str:
+    """Relative to the working folder where it lies in it."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,306 @@
+"""`tokenkl profile`, `compare` and `info`: what a codebook loses at each noise level."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tokenkl.cli._app import (
+    DEFAULT_DB,
+    EPILOG,
+    Atol,
+    Bits,
+    CodebookArgument,
+    Csv,
+    How,
+    Json,
+    Plot,
+    PriorFile,
+    Quantities,
+    Rtol,
+    Samples,
+    Seed,
+    Smoothing,
+    Snr,
+    SnrDb,
+    TokensFile,
+    app,
+    check_output,
+    check_outputs,
+    json_text,
+    monte_carlo,
+    progress_bar,
+    say_written,
+    stdout,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    from tokenkl.codebooks import Codebook
+    from tokenkl.information import MonteCarlo, Profile
+
+
+@app.command(short_help="Information and errors over a range of noise.", epilog=EPILOG)
+def profile(
+    codebook: CodebookArgument,
+    snr_db: SnrDb = None,
+    snr: Snr = None,
+    quantities: Quantities = None,
+    prior: PriorFile = None,
+    tokens: TokensFile = None,
+    smoothing: Smoothing = None,
+    seed: Seed = 0,
+    method: How = "auto",
+    samples: Samples = None,
+    rtol: Rtol = 0.0,
+    atol: Atol = 0.0,
+    bits: Bits = False,
+    csv: Csv = None,
+    json_file: Json = None,
+    plot: Plot = None,
+) -> None:
+    """What a noisy observation says about the token, over a range of noise.
+
+    Accuracy, error probability, conditional entropy, mutual information and MMSE of the channel
+    Y = sqrt(snr) e_k + eps, exactly where the codebook's structure allows it and by sampling, with
+    a 95 % interval, where not.
+
+    \b
+    Example: tokenkl profile fsq:3^8 --snr-db=-20:40:1 --plot profile.pdf
+    """
+    from tokenkl import QUANTITIES
+    from tokenkl._report import describe, frame_of, in_bits
+    from tokenkl._specs import parse_codebook, parse_names, parse_prior, parse_snr
+
+    levels = parse_snr(snr_db, snr, DEFAULT_DB)
+    names = parse_names(quantities, QUANTITIES, "--quantities")
+    settings = monte_carlo(method, samples, rtol, atol)
+    check_outputs(csv, json_file, plot)
+    made = parse_codebook(codebook, seed=seed, prior=parse_prior(prior, tokens, smoothing))
+    found = _find(made, levels, names, method, settings, seed, made.label)
+    if bits:
+        found = in_bits(found)
+    if csv is not None:
+        write_text(csv, frame_of(found).to_csv(index=False))
+    if json_file is not None:
+        record = {"specification": codebook, **found.to_json()}
+        write_text(json_file, json_text(record))
+    if plot is not None:
+        from tokenkl._report import profile_figure
+        from tokenkl.plotting import save_figure
+
+        save_figure(profile_figure([("", found)], describe(made)), plot)
+    if "-" not in (csv, json_file):
+        _print_profile(found, describe(made), snr is not None, rtol, atol)
+    say_written(csv, json_file, plot)
+    if samples is not None and not any(e.n_samples for e in found.estimates.values()):
+        typer.echo("--samples had no effect: everything here has an exact formula.", err=True)
+
+
+@app.command(short_help="The same for several codebooks side by side.", epilog=EPILOG)
+def compare(
+    codebooks: Annotated[
+        list[str],
+        typer.Argument(metavar="CODEBOOK", help="Two or more, such as fsq:3^8 e8."),
+    ],
+    snr_db: SnrDb = None,
+    snr: Snr = None,
+    quantities: Quantities = None,
+    scale_to: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="box: scale each until its largest |coordinate| is 1; power: until its average "
+            "power is 1; none: as they are. Nothing is shifted; centre:SPEC does that.",
+        ),
+    ] = "none",
+    seed: Seed = 0,
+    method: How = "auto",
+    samples: Samples = None,
+    rtol: Rtol = 0.0,
+    atol: Atol = 0.0,
+    bits: Bits = False,
+    csv: Csv = None,
+    json_file: Json = None,
+    plot: Plot = None,
+) -> None:
+    """Several codebooks side by side: one table for each quantity, one column for each codebook.
+
+    \b
+    Example: tokenkl compare fsq:3^8 e8 --scale-to box --quantities accuracy
+    """
+    from tokenkl import QUANTITIES
+    from tokenkl._report import frame_of, in_bits
+    from tokenkl._specs import parse_codebook, parse_names, parse_snr
+    from tokenkl._validation import check_choice, reject
+    from tokenkl.codebooks.transforms import scale_to as scaled
+
+    levels = parse_snr(snr_db, snr, DEFAULT_DB)
+    names = parse_names(quantities, QUANTITIES, "--quantities")
+    check_choice(scale_to, ("box", "power", "none"), "--scale-to")
+    settings = monte_carlo(method, samples, rtol, atol)
+    check_outputs(csv, json_file, plot)
+    specs = list(dict.fromkeys(codebooks))
+    if len(specs) < 2:
+        reject("CODEBOOK...", " ".join(codebooks), "two or more different codebooks")
+    made = [parse_codebook(spec, seed=seed) for spec in specs]
+    if scale_to != "none":
+        made = [scaled(one, **{scale_to: 1.0}) for one in made]
+    labels = _short_names(specs)
+    found: list[Profile] = []
+    for number, (one, label) in enumerate(zip(made, labels, strict=True), 1):
+        title = f"{label} ({number} of {len(made)})"
+        profile_of_one = _find(one, levels, names, method, settings, seed, title)
+        found.append(in_bits(profile_of_one) if bits else profile_of_one)
+    if csv is not None:
+        import pandas as pd
+
+        frames = [frame_of(one) for one in found]
+        for frame, spec in zip(frames, specs, strict=True):
+            frame.insert(0, "codebook", spec)
+        write_text(csv, pd.concat(frames, ignore_index=True).to_csv(index=False))
+    if json_file is not None:
+        records = [
+            {"specification": spec, **one.to_json()} for spec, one in zip(specs, found, strict=True)
+        ]
+        write_text(json_file, json_text({"scale_to": scale_to, "codebooks": records}))
+    if plot is not None:
+        from tokenkl._report import profile_figure
+        from tokenkl.plotting import save_figure
+
+        save_figure(profile_figure(list(zip(labels, found, strict=True))), plot)
+    if "-" not in (csv, json_file):
+        _print_comparison(made, labels, found, scale_to, snr is not None, rtol, atol)
+    say_written(csv, json_file, plot)
+
+
+@app.command(short_help="Size, prior, power and distances of a codebook.", epilog=EPILOG)
+def info(
+    codebook: CodebookArgument,
+    prior: PriorFile = None,
+    tokens: TokensFile = None,
+    smoothing: Smoothing = None,
+    seed: Seed = 0,
+    json_file: Json = None,
+) -> None:
+    """Size, prior, power and distances of a codebook, and which quantities are exact for it.
+
+    \b
+    Example: tokenkl info fsq:17^6
+    """
+    from tokenkl._report import facts_on, print_pairs, shown_facts
+    from tokenkl._specs import parse_codebook, parse_prior
+
+    check_output("--json", json_file)
+    made = parse_codebook(codebook, seed=seed, prior=parse_prior(prior, tokens, smoothing))
+    with progress_bar("distances"):
+        record = facts_on(made)
+    if json_file is not None:
+        write_text(json_file, json_text({"specification": codebook, **record}))
+    if json_file != "-":
+        print_pairs(stdout(), shown_facts(record))
+    say_written(json_file)
+
+
+def _find(
+    codebook: Codebook,
+    snr: Any,
+    names: Sequence[str],
+    method: str,
+    settings: MonteCarlo | None,
+    seed: int,
+    title: str,
+) -> Profile:
+    """The profile: exact quantities without sampling, the others with these settings, if any."""
+    import dataclasses
+
+    import tokenkl as tk
+    from tokenkl._validation import reject
+    from tokenkl.information import exact_quantities
+
+    exact = () if method == "monte-carlo" else exact_quantities(codebook)
+    sampled = [name for name in names if name not in exact]
+    if sampled and method == "exact":
+        reject(
+            "--method",
+            "exact",
+            f"auto or monte-carlo for {sampled[0]} of {codebook.label}, which has no exact formula",
+        )
+    with progress_bar(title) as progress:
+        parts = []
+        if len(sampled) < len(names):
+            chosen = [name for name in names if name in exact]
+            parts.append(tk.profile(codebook, snr, chosen, method=tk.Exact()))
+        if sampled:
+            parts.append(
+                tk.profile(codebook, snr, sampled, method=settings, key=seed, progress=progress)
+            )
+    merged = {name: part[name] for part in parts for name in part.estimates}
+    return dataclasses.replace(parts[0], estimates={name: merged[name] for name in names})
+
+
+def _print_profile(found: Profile, title: str, linear: bool, rtol: float, atol: float) -> None:
+    from tokenkl import _report
+
+    console = stdout()
+    console.print(title, style="bold")
+    console.print()
+    columns = [
+        (
+            _report.quantity_title(estimate),
+            _report.cells(estimate, _report.missed_target(estimate, rtol, atol)),
+        )
+        for estimate in found.estimates.values()
+    ]
+    _report.print_table(console, _report.snr_columns(found, linear), columns)
+    console.print()
+    lines = _report.method_lines([("", found)]) + _report.note_lines([("", found)], rtol, atol)
+    for line in lines:
+        console.print(line)
+
+
+def _print_comparison(
+    made: Sequence[Codebook],
+    labels: Sequence[str],
+    found: Sequence[Profile],
+    scale_to: str,
+    linear: bool,
+    rtol: float,
+    atol: float,
+) -> None:
+    from tokenkl import _report
+
+    console = stdout()
+    scaling = {
+        "box": "every codebook scaled to the box [-1, 1]^n",
+        "power": "every codebook scaled to average power 1",
+        "none": "codebooks as they are, not scaled",
+    }[scale_to]
+    console.print(f"Comparison: {scaling}", style="bold")
+    console.print()
+    _report.print_pairs(
+        console,
+        [(f"{label}:", _report.describe(one)) for label, one in zip(labels, made, strict=True)],
+    )
+    for name, first in found[0].estimates.items():
+        heading = _report.quantity_title(first).replace("\n", " ")
+        console.print()
+        console.print(heading[0].upper() + heading[1:], style="bold")
+        columns = [
+            (label, _report.cells(one[name], _report.missed_target(one[name], rtol, atol)))
+            for label, one in zip(labels, found, strict=True)
+        ]
+        _report.print_table(console, _report.snr_columns(found[0], linear), columns)
+    console.print()
+    pairs = list(zip(labels, found, strict=True))
+    for line in _report.method_lines(pairs) + _report.note_lines(pairs, rtol, atol):
+        console.print(line)
+
+
+def _short_names(specs: Sequence[str]) -> list[str]:
+    """Specifications with folders left out, where they are still different without."""
+    short = [":".join(os.path.basename(word) for word in spec.split(":")) for spec in specs]
+    return [long if short.count(one) > 1 else one for one, long in zip(short, specs, strict=True)]
