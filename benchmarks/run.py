@@ -1,14 +1,20 @@
-"""Side-by-side timings in one process: `make bench`, or `python -m benchmarks.run`.
+"""Every estimator beside what a competent user would write: `make bench`.
 
-Every job is run beside what a user would write instead, one after the other, with one thread each
-(the Makefile sets the limits), at equal achieved error or, where the row says so, at equal samples.
-Ratios carry over to other machines better than seconds. Writes
-benchmarks/results/spine.json.
+One process, one core, one thread; the two sides take turns. Samplers are compared at equal
+achieved standard error on accuracy and entropy, over 32 levels from error about 1 to about 1e-3. A
+rival's time is that of a slice of samples, times the number of samples that its variance asks for;
+ours is run to the target, or, where that takes long, to a larger standard error and then scaled up
+by the square (which counts the fixed costs many times over).
+
+Writes benchmarks/results/estimators.json and estimators.png.
+
+`python -m benchmarks.run NAME ...` runs some jobs and keeps the other results.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -21,164 +27,408 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy import integrate, special
 
 import tokenkl as tk
+from benchmarks import rivals
+from benchmarks.ceilings import ceilings, median_seconds
 from tokenkl._files import atomic_path
 
-RESULTS = Path(__file__).parent / "results" / "spine.json"
-TARGET = 1e-3  # standard error at which sampled and exact methods are compared
+RESULTS = Path(__file__).parent / "results"
+TARGET = 1e-3
+QUANTITIES = ("accuracy", "conditional_entropy")
+#: Seconds for one slice of a rival, and about the most for one run of ours.
+SLICE, LONGEST = 2.0, 40.0
+REPEATS = 3
+
+Row = dict[str, Any]
 
 
-def median_seconds(call: Callable[[], Any], repeats: int) -> float:
-    """Median wall time of a call, after one that warms caches and compilers."""
-    call()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+# ---- Codebooks and levels ------------------------------------------------------------------------
 
 
-def machine_ceilings() -> dict[str, float]:
-    """Rates of this machine in this run, one thread: matrix product and exponentials."""
-    a = np.random.default_rng(0).standard_normal((1024, 1024))
-    product = median_seconds(lambda: a @ a, 5)
-    exponentials = median_seconds(lambda: np.exp(a), 10)
+def perturbed() -> tk.PointCodebook:
+    return tk.PointCodebook(tk.perturb(tk.FSQ((3,) * 8), 0.1, 0).points, name="perturbed FSQ 3^8")
+
+
+def gaussian(K: int, n: int) -> tk.PointCodebook:
+    points = np.random.default_rng(0).standard_normal((K, n))
+    return tk.PointCodebook(points, name=f"VQ {K} x {n}")
+
+
+def levels(codebook: tk.Codebook, count: int = 32) -> np.ndarray:
+    """SNRs, even in decibels, from error about 0.99 to about 1e-3."""
+    decibels = np.arange(-20.0, 41.0, 2.0)
+    method = tk.MonteCarlo(n_samples=512)
+    error = tk.error_probability(codebook, 10 ** (decibels / 10), method=method, key=0)
+    logs = np.log(np.maximum(np.asarray(error.value), 1e-9))
+    low, high = (np.interp(-np.log(x), -logs, decibels) for x in (0.99, 1e-3))
+    return 10 ** (np.linspace(low, high, count) / 10)
+
+
+# ---- Jobs --------------------------------------------------------------------------------------
+
+
+def row(job: str, beside: str, ours: float, theirs: float | None, **facts: Any) -> Row:
     return {
-        "gemm_gflops": 2 * 1024**3 / product / 1e9,
-        "numpy_exp_ns": exponentials / a.size * 1e9,
+        "job": job,
+        "beside": beside,
+        "our_seconds": ours,
+        "their_seconds": theirs,
+        "ratio": theirs / ours if theirs else None,
+        **facts,
     }
 
 
-def numpy_sampling(points: np.ndarray, snr: np.ndarray, samples: int) -> np.ndarray:
-    """What a careful user writes: chunks, one pair of products for all levels, E max p."""
-    rng = np.random.default_rng(0)
-    total = np.zeros((snr.size, 2))
-    norms = (points**2).sum(axis=1)
-    for start in range(0, samples, 128):
-        size = min(128, samples - start)
-        ids = rng.integers(len(points), size=size)
-        noise = rng.standard_normal((size, points.shape[1]))
-        along = noise @ points.T
-        inner = points[ids] @ points.T
-        for level, h in enumerate(np.sqrt(snr)):
-            logits = h * along + h**2 * (inner - norms / 2)
-            logits -= logits.max(axis=1, keepdims=True)
-            weight = np.exp(logits)
-            mass = weight.sum(axis=1)
-            total[level, 0] += (1 / mass).sum()
-            total[level, 1] += (np.log(mass) - (weight * logits).sum(axis=1) / mass).sum()
-    return total / samples
+def sampled(name: str, codebook: tk.PointCodebook, targets: dict[str, float]) -> list[Row]:
+    """Profiles of accuracy and entropy at equal standard error, beside each rival."""
+    points, snr = np.asarray(codebook.points), levels(codebook)
+    h = np.sqrt(snr)
+    plain = tk.MonteCarlo(n_samples=4096, variance_reduction=False)
+    measured = tk.profile(codebook, snr, QUANTITIES, method=plain, key=1)
+    deviation = np.max([measured[q].standard_error for q in QUANTITIES], axis=0) * np.sqrt(4096)
+    by_level = (deviation / TARGET) ** 2
+    needed = float(by_level.max())
 
+    def ours(wanted: float, key: int) -> tuple[float, tk.Profile]:
+        started = time.perf_counter()
+        method = tk.MonteCarlo(atol=wanted)
+        found = tk.profile(codebook, snr, QUANTITIES, method=method, key=key)
+        return time.perf_counter() - started, found
 
-def quad_onehot_accuracy(K: int, snr: np.ndarray) -> list[float]:
-    """int phi(x - h) Phi(x)^(K-1) dx by scipy.integrate.quad, told where the mass is."""
-
-    def accuracy(h: float) -> float:
-        def integrand(x: float) -> float:
-            return np.exp(-((x - h) ** 2) / 2 + (K - 1) * special.log_ndtr(x)) / np.sqrt(2 * np.pi)
-
-        return integrate.quad(integrand, h - 12, h + 12, limit=200, epsabs=0, epsrel=1e-11)[0]
-
-    return [accuracy(h) for h in np.sqrt(snr)]
-
-
-def jobs() -> list[dict[str, Any]]:
-    rows = []
-    snr64 = 10.0 ** np.linspace(-2, 4, 64)
-    snr32 = 10.0 ** np.linspace(-1, 2, 32)
-
-    def row(
-        name: str, ours: float, limit: float | None, other: str = "", theirs: float = 0
-    ) -> None:
-        rows.append(
-            {
-                "job": name,
-                "seconds": ours,
-                "limit_seconds": limit,
-                "beside": other,
-                "their_seconds": theirs or None,
-                "ratio": theirs / ours if theirs else None,
-            }
+    wanted = 16 * TARGET
+    seconds, _ = ours(wanted, 0)
+    while wanted > TARGET and 4 * seconds < LONGEST:
+        wanted /= 2
+        seconds, _ = ours(wanted, 0)
+    # Slices of equal time, so that the two sides see the same machine.
+    slices = {}
+    for label in targets:
+        run = rivals.SAMPLERS[label]
+        size = 32
+        run(points, h, size)
+        once = median_seconds(lambda run=run, size=size: run(points, h, size), 1)
+        slices[label] = max(size, int(SLICE / once * size))
+    times: dict[str, list[float]] = {label: [] for label in ("ours", *targets)}
+    found = []
+    for key in range(REPEATS):
+        seconds, profile = ours(wanted, key)
+        times["ours"].append(seconds * (wanted / TARGET) ** 2)
+        found.append(profile)
+        for label, size in slices.items():
+            started = time.perf_counter()
+            rivals.SAMPLERS[label](points, h, size)
+            times[label].append((time.perf_counter() - started) / size)
+    apart, reported = 0.0, 0.0
+    for q in QUANTITIES:
+        errors = np.array([np.asarray(p[q].standard_error) for p in found])
+        values = np.array([np.asarray(p[q].value) for p in found])
+        reported = max(reported, float(errors.max()))
+        difference = np.abs(values[0] - values[1]) / np.sqrt(errors[0] ** 2 + errors[1] ** 2)
+        apart = max(apart, float(difference.max()))
+    mine = statistics.median(times["ours"])
+    return [
+        row(
+            name,
+            label,
+            mine,
+            statistics.median(times[label]) * needed,
+            target_ratio=target,
+            per_level_stopping_ratio=statistics.median(times[label]) * by_level.mean() / mine,
+            run_to_standard_error=wanted,
+            largest_reported_standard_error=reported,
+            largest_difference_of_two_runs_in_standard_errors=apart,
+            rival_samples=needed,
+            rival_slice=slices[label],
+            rival_ns_per_token_and_level=statistics.median(times[label])
+            / (codebook.K * snr.size)
+            * 1e9,
         )
+        for label, target in targets.items()
+    ]
 
-    fsq = tk.FSQ((3,) * 8)
-    ours = median_seconds(lambda: tk.profile(fsq, snr64), 9)
-    # The user's samples until both standard errors are 1e-3: measured on a few, then scaled.
-    samples = 256
-    sampled = tk.profile(
-        tk.PointCodebook(fsq.points), snr32, method=tk.MonteCarlo(n_samples=4096), key=0
+
+def perturbed_job() -> list[Row]:
+    targets = {"tuned NumPy": 30.0, "jitted JAX": 20.0, "torch cdist": 100.0}
+    return sampled("perturbed FSQ 6561 x 8", perturbed(), targets)
+
+
+def vq_high_job() -> list[Row]:
+    return sampled("VQ 4096 x 64", gaussian(4096, 64), {"tuned NumPy": 12.0})
+
+
+def vq_large_job() -> list[Row]:
+    rows = sampled("VQ 65536 x 16", gaussian(65536, 16), {"tuned NumPy": 15.0})
+    code = (
+        "import resource; from benchmarks.run import *;"
+        "c = gaussian(65536, 16); s = 10 ** np.linspace(-1, 1.6, 32);"
+        "tk.profile(c, s, QUANTITIES, method=tk.MonteCarlo(n_samples=4096), key=0);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    worst = max(
-        float(sampled[name].standard_error.max()) for name in ("accuracy", "conditional_entropy")
-    )
-    needed = 4096 * (worst / TARGET) ** 2
-    theirs = median_seconds(lambda: numpy_sampling(fsq.points, snr64, samples), 3)
-    row(
-        "FSQ 3^8, exact profile, 64 SNRs",
-        ours,
-        0.020,
-        f"tuned NumPy sampling to standard error 1e-3 ({needed:.3g} samples, extrapolated)",
-        theirs * needed / samples,
-    )
-    large = tk.FSQ((17,) * 6)
-    row(
-        "FSQ 17^6, exact profile, 64 SNRs",
-        median_seconds(lambda: tk.profile(large, snr64), 9),
-        0.050,
-    )
-    onehot = tk.OneHot(65536)
-    row(
-        "one-hot 65536, full profile, 32 SNRs",
-        median_seconds(lambda: tk.profile(onehot, snr32), 3),
-        2.0,
-    )
-    ours = median_seconds(lambda: tk.accuracy(onehot, snr32), 3)
-    expected = quad_onehot_accuracy(65536, snr32)
-    np.testing.assert_allclose(tk.accuracy(onehot, snr32).value, expected, rtol=1e-9)
-    row(
-        "one-hot 65536, accuracy, 32 SNRs",
-        ours,
-        None,
-        "scipy.integrate.quad in a loop",
-        median_seconds(lambda: quad_onehot_accuracy(65536, snr32), 3),
-    )
-    points = tk.PointCodebook(tk.perturb(fsq, 0.1, 0).points)
-    method = tk.MonteCarlo(n_samples=2048)
-    ours = median_seconds(lambda: tk.profile(points, snr32, method=method, key=0), 3)
-    theirs = median_seconds(lambda: numpy_sampling(points.points, snr32, 2048), 1)
-    row(
-        "perturbed FSQ 3^8, 32 SNRs, 2048 samples, all quantities",
-        ours,
-        None,
-        "tuned NumPy, accuracy and entropy only, as many samples",
-        theirs,
-    )
-    command = [sys.executable, "-c", "import tokenkl"]
-    row("import tokenkl", median_seconds(lambda: subprocess.run(command, check=True), 5), 1.5)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    rows[0]["peak_memory_mib"] = int(done.stdout.split()[-1]) / 1024
     return rows
 
 
-def main() -> None:
-    rows = jobs()
-    table = Table("job", "seconds", "limit", "beside it", "ratio", title="tokenkl benchmarks")
-    for row in rows:
-        limit = "" if row["limit_seconds"] is None else f"{row['limit_seconds']:g}"
-        ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}x"
-        table.add_row(row["job"], f"{row['seconds']:.4g}", limit, row["beside"], ratio)
-    Console().print(table)
+def kernel_job() -> list[Row]:
+    """The inner loop alone against its floor: one exponential and two multiply-adds."""
+    from tokenkl.information import _kernel
+
+    rates = ceilings()
+    floor = rates["kernel_exp_ns"] + 2 * rates["multiply_add_ns"]
+    rows = []
+    for codebook in (perturbed(), gaussian(4096, 64), gaussian(65536, 16)):
+        points, h = np.asarray(codebook.points), np.sqrt(levels(codebook))
+        table = _kernel.lay_out(points - points.mean(axis=0), codebook.log_prior)
+        rng = np.random.default_rng(0)
+        size = max(16, 2**22 // codebook.K)
+        ids, noise = rng.integers(codebook.K, size=size), rng.standard_normal((size, codebook.n))
+        _kernel.block_statistics(table, ids, noise, h, False)
+        mine, theirs = [], []
+        for _ in range(5):
+            started = time.perf_counter()
+            _kernel.block_statistics(table, ids, noise, h, False)
+            mine.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            rivals.numpy_shared_noise(points, h, size)
+            theirs.append(time.perf_counter() - started)
+        each = size * codebook.K * h.size
+        nanoseconds = statistics.median(mine) / each * 1e9
+        rows.append(
+            row(
+                f"kernel, {codebook.label}",
+                "tuned NumPy, as many samples",
+                statistics.median(mine),
+                statistics.median(theirs),
+                ns_per_token_and_level=nanoseconds,
+                floor_ns=floor,
+                fraction_of_floor=floor / nanoseconds,
+            )
+        )
+    return rows
+
+
+def grid_job() -> list[Row]:
+    """Exact profiles of grids; tuned NumPy to a standard error of 1e-3 beside the first."""
+    fsq, snr = tk.FSQ((3,) * 8), 10.0 ** np.linspace(-2, 4, 64)
+    points = np.asarray(fsq.points)
+    plain = tk.MonteCarlo(n_samples=4096, variance_reduction=False)
+    measured = tk.profile(tk.PointCodebook(points), snr, QUANTITIES, method=plain, key=0)
+    needed = (
+        4096 * max(float((measured[q].standard_error ** 2).max()) for q in QUANTITIES) / TARGET**2
+    )
+    ours, theirs = [], []
+    for _ in range(5):
+        ours.append(median_seconds(lambda: tk.profile(fsq, snr), 5))
+        theirs.append(
+            median_seconds(lambda: rivals.numpy_shared_noise(points, np.sqrt(snr), 128), 1)
+        )
+    large = tk.FSQ((17,) * 6)
+    return [
+        row(
+            "FSQ 3^8 exact, 64 levels",
+            "tuned NumPy",
+            statistics.median(ours),
+            statistics.median(theirs) * needed / 128,
+            target_ratio=5000.0,
+            limit_seconds=0.020,
+            rival_samples=needed,
+        ),
+        row(
+            "FSQ 17^6 exact, 64 levels",
+            "",
+            median_seconds(lambda: tk.profile(large, snr), 9),
+            None,
+            limit_seconds=0.050,
+        ),
+    ]
+
+
+def onehot_job() -> list[Row]:
+    codebook = tk.OneHot(65536)
+    snr, many = 10.0 ** np.linspace(-1, 2, 32), 10.0 ** np.linspace(-1, 2, 10_000)
+    h = np.sqrt(snr)
+    expected = rivals.quad_told(codebook.K, h)
+    np.testing.assert_allclose(tk.accuracy(codebook, snr).value, expected, rtol=1e-9)
+    mine = median_seconds(lambda: tk.accuracy(codebook, snr), 25)
+    told = median_seconds(lambda: rivals.quad_told(codebook.K, h), 5)
+    plain = median_seconds(lambda: rivals.quad_plain(codebook.K, h), 1)
+    in_bulk = median_seconds(lambda: tk.accuracy(codebook, many), 5)
+    # Where the textbook call goes wrong, and we do not (references/onehot.json has the digits).
+    hard = np.sqrt(np.array([1e3, 1e4, 1e6]))
+    wrong = np.abs(np.array(rivals.quad_plain(codebook.K, hard)) - 1).max()
+    ours = np.abs(np.asarray(tk.accuracy(codebook, hard**2).value) - 1).max()
+    return [
+        row(
+            "one-hot 65536, accuracy",
+            "scipy.stats in quad",
+            mine,
+            plain,
+            target_ratio=1000.0,
+            their_largest_error_from_30_to_60_db=float(wrong),
+            our_largest_error_from_30_to_60_db=float(ours),
+        ),
+        row(
+            "one-hot 65536, accuracy",
+            "quad told where the mass is",
+            mine,
+            told,
+            target_ratio=1000.0,
+        ),
+        row(
+            "one-hot 65536, accuracy, 10 000 levels",
+            "quad told, scaled up",
+            in_bulk,
+            told * many.size / snr.size,
+            target_ratio=1000.0,
+        ),
+        row(
+            "one-hot 65536, full profile",
+            "",
+            median_seconds(lambda: tk.profile(codebook, snr), 3),
+            None,
+            limit_seconds=2.0,
+        ),
+    ]
+
+
+def rare_job() -> list[Row]:
+    """An error probability near 1e-9 to 1 %, beside counting errors."""
+    from tokenkl.information._rare import rare_error_probability
+
+    codebook = gaussian(4096, 64)
+    points = np.asarray(codebook.points)
+    snr = np.array([10 ** (x / 10) for x in np.arange(0.0, 12.0, 0.25)])
+    found = rare_error_probability(codebook, snr, n_samples=256, key=0)
+    snr = snr[[int(np.argmin(np.abs(np.log(found["value"] / 1e-9))))]]
+    mine, theirs, size = [], [], 2000
+    rivals.numpy_indicator(points, float(np.sqrt(snr[0])), size)
+    for key in range(REPEATS):
+        started = time.perf_counter()
+        found = rare_error_probability(codebook, snr, n_samples=2000, key=key)
+        mine.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        rivals.numpy_indicator(points, float(np.sqrt(snr[0])), size)
+        theirs.append((time.perf_counter() - started) / size)
+    value = float(found["value"][0])
+    relative = float(found["standard_error"][0] + found["numerical_error"][0]) / value
+    needed = 1 / (value * 0.01**2)
+    return [
+        row(
+            "error probability, VQ 4096 x 64",
+            "indicator, extrapolated",
+            statistics.median(mine),
+            statistics.median(theirs) * needed,
+            target_ratio=1e7,
+            value=value,
+            samples=int(found["n_samples"][0]),
+            relative_error=relative,
+            limit_relative_error=0.01,
+        )
+    ]
+
+
+def import_job() -> list[Row]:
+    command = [sys.executable, "-c", "import tokenkl"]
+    seconds = median_seconds(lambda: subprocess.run(command, check=True), 5)
+    return [row("import tokenkl", "", seconds, None, limit_seconds=1.5)]
+
+
+JOBS: dict[str, Callable[[], list[Row]]] = {
+    "grid": grid_job,
+    "onehot": onehot_job,
+    "kernel": kernel_job,
+    "perturbed": perturbed_job,
+    "vq_high": vq_high_job,
+    "vq_large": vq_large_job,
+    "rare": rare_job,
+    "import": import_job,
+}
+
+
+# ---- Results -----------------------------------------------------------------------------------
+
+
+def print_table(rows: list[Row]) -> None:
+    table = Table("job", "beside it", "ours, s", "theirs, s", "ratio", "wanted", "notes")
+    for r in rows:
+        ratio = "" if r["ratio"] is None else f"{r['ratio']:.3g}x"
+        wanted = f"{r['target_ratio']:g}x" if r.get("target_ratio") else ""
+        if r.get("limit_seconds"):
+            wanted += f" {r['limit_seconds']:g} s"
+        notes = []
+        if "fraction_of_floor" in r:
+            notes.append(
+                f"{r['ns_per_token_and_level']:.2f} ns, {r['fraction_of_floor']:.0%} of floor"
+            )
+        if "per_level_stopping_ratio" in r:
+            notes.append(f"{r['per_level_stopping_ratio']:.3g}x if they stopped level by level")
+        if "relative_error" in r:
+            notes.append(f"{r['value']:.2g} to {r['relative_error']:.2%}, {r['samples']} samples")
+        if "peak_memory_mib" in r:
+            notes.append(f"peak {r['peak_memory_mib']:.0f} MiB")
+        theirs = "" if r["their_seconds"] is None else f"{r['their_seconds']:.3g}"
+        seconds = f"{r['our_seconds']:.3g}"
+        table.add_row(r["job"], r["beside"], seconds, theirs, ratio, wanted, "; ".join(notes))
+    Console(width=160).print(table)
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Bars of all ratios; a mark where a ratio was aimed at."""
+    from tokenkl.plotting import COLOURS, PAGE, new_figure, save_figure
+
+    shown = [r for r in rows if r["ratio"]][::-1]
+    where = np.arange(len(shown))
+    figure, axes = new_figure(width=PAGE, panel_height=0.28 * len(shown) + 0.8)
+    panel = axes[0, 0]
+    panel.barh(where, [r["ratio"] for r in shown], color=COLOURS[5], height=0.6)
+    wanted = [(r["target_ratio"], i) for i, r in enumerate(shown) if r.get("target_ratio")]
+    style = {"marker": "|", "linestyle": "", "markersize": 12, "markeredgewidth": 2}
+    panel.plot(*zip(*wanted, strict=True), color=COLOURS[1], label="aimed at", **style)
+    for i, r in enumerate(shown):
+        panel.annotate(
+            f"{r['ratio']:.3g}",
+            (r["ratio"], i),
+            (3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+        )
+    panel.set_yticks(where, [f"{r['job']}  |  {r['beside']}" for r in shown])
+    panel.set_xscale("log")
+    panel.margins(x=0.12)
+    panel.grid(axis="y", visible=False)
+    panel.set_xlabel("how many times faster (same process, one core)")
+    panel.legend(loc="lower right")
+    save_figure(figure, path)
+
+
+def main(names: list[str]) -> None:
+    unknown = [name for name in names if name not in JOBS]
+    if unknown:
+        sys.exit(f"Error: NAMES must be among {', '.join(JOBS)}; got {unknown[0]!r}.")
+    if hasattr(os, "sched_setaffinity"):  # one core for everybody's threads
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    path = RESULTS / "estimators.json"
+    stored = json.loads(path.read_text())["jobs"] if names and path.exists() else {}
+    rates = ceilings()
+    for name in names or JOBS:
+        Console(stderr=True).print(f"{time.strftime('%H:%M:%S')} {name} ...")
+        stored[name] = JOBS[name]()
+    ordered = {name: stored[name] for name in JOBS if name in stored}
+    rows = [r for found in ordered.values() for r in found]
+    Console().print({key: round(value, 3) for key, value in rates.items()})
+    print_table(rows)
     record = {
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "ceilings": machine_ceilings(),
-        "jobs": rows,
+        "ceilings": rates,
+        "jobs": ordered,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with atomic_path(RESULTS) as path:
-        path.write_text(json.dumps(record, indent=1) + "\n")
+    RESULTS.mkdir(exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+    draw(rows, RESULTS / "estimators.png")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
