@@ -1,0 +1,72 @@
+"""Single precision in the kernel: as good as its stated error, near-duplicates included."""
+
+import numpy as np
+import pytest
+
+import tokenkl as tk
+from tokenkl.information import _kernel
+
+ERROR, ENTROPY, MMSE, DIVERGENCE = range(4)
+
+
+def _duplicated(distance: float) -> tk.PointCodebook:
+    rng = np.random.default_rng(3)
+    far = rng.standard_normal((300, 8))
+    step = rng.standard_normal((300, 8))
+    step *= distance / np.linalg.norm(step, axis=1, keepdims=True)
+    return tk.PointCodebook(np.concatenate([far, far + step]))
+
+
+def _zipf(points: np.ndarray) -> tk.PointCodebook:
+    weight = 1 / np.arange(1, len(points) + 1)
+    return tk.PointCodebook(points, weight / weight.sum())
+
+
+CODEBOOKS = {
+    "perturbed grid": tk.PointCodebook(tk.perturb(tk.FSQ((3,) * 6), 0.1, 0).points),
+    "unequal priors": _zipf(np.random.default_rng(0).standard_normal((2000, 4))),
+    "64 dimensions": tk.PointCodebook(np.random.default_rng(1).standard_normal((1500, 64))),
+    "near-duplicates": _duplicated(1e-3),
+    "tiny": tk.PointCodebook(1e-6 * np.random.default_rng(2).standard_normal((40, 3))),
+}
+
+
+def _both(codebook: tk.PointCodebook, snr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Statistics of the same samples in double and in single precision."""
+    points = codebook.points - codebook.points.mean(axis=0)
+    table = _kernel.lay_out(points, codebook.log_prior)
+    rng = np.random.default_rng(4)
+    ids = rng.choice(codebook.K, size=400, p=codebook.prior)
+    noise = rng.standard_normal((400, codebook.n))
+    return tuple(
+        _kernel.block_statistics(table, ids, noise, np.sqrt(snr), True, single)
+        for single in (False, True)
+    )
+
+
+@pytest.mark.parametrize("name", CODEBOOKS)
+def test_means_are_within_the_stated_error(name: str) -> None:
+    codebook = CODEBOOKS[name]
+    scale = float(np.var(codebook.points, axis=0).sum())
+    double, single = _both(codebook, 10.0 ** np.linspace(-6, 6, 25) / scale)
+    mean, apart = double.mean(axis=-1), np.abs((single - double).mean(axis=-1))
+    allowed = _kernel.SINGLE_ERROR * np.minimum(np.abs(mean), 1)
+    allowed[:, MMSE] = _kernel.SINGLE_ERROR * mean[:, MMSE]
+    allowed[:, [ENTROPY, DIVERGENCE]] += _kernel.SINGLE_FLOOR
+    # Weights below 2^-100 are not seen in single precision.
+    assert (apart <= allowed + 1e-25).all(), (apart / (allowed + 1e-25)).max(axis=0)
+
+
+@pytest.mark.parametrize("snr", [1e6, 1e-6])
+def test_entropy_of_near_duplicates(snr: float) -> None:
+    """Two tokens 1e-3 apart at SNR 1e6 are one noise standard deviation apart."""
+    double, single = _both(_duplicated(1e-3), np.array([snr]))
+    assert np.abs(single - double)[0, ENTROPY].max() <= 1e-5
+
+
+def test_the_exponential() -> None:
+    x = np.linspace(-124, 59, 20001, dtype=np.float32)
+    found = np.array([_kernel.exp2_single(v) for v in x])
+    assert np.abs(found / np.exp2(x.astype(float)) - 1).max() < 2e-7
+    assert _kernel.exp2_single(np.float32(-1e5)) == 2.0**-125
+    assert _kernel.exp2_single(np.float32(1e5)) == 2.0**60
