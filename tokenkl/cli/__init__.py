@@ -16,6 +16,7 @@ from tokenkl.cli._app import app
 for _module in (
     "profiles",
     "path_kl",
+    "derive",
     "reproduce",
 ):
     importlib.import_module(f"tokenkl.cli.{_module}")
