@@ -19,6 +19,7 @@ ROOMS = (
     "schedule",
     "codebooks",
     "channel",
+    "decoding",
     "information",
     "divergence",
     "bounds",

@@ -7,12 +7,14 @@ into a signal-to-noise ratio, information and divergence say what is lost, optim
 from tokenkl.codebooks import (
     FSQ,
     Codebook,
+    LatticeCodebook,
     OneHot,
     PointCodebook,
     ProductCodebook,
     ResidualCodebook,
     average_power,
     centre,
+    d_codebook,
     e6_codebook,
     e8_codebook,
     load_codebook,
@@ -24,6 +26,7 @@ from tokenkl.codebooks import (
     spherical_codebook,
     vq_codebook,
 )
+from tokenkl.decoding import decide
 from tokenkl.divergence import path_kl, simulate_path_kl
 from tokenkl.estimate import Bound, ConfidenceInterval, Estimate
 from tokenkl.information import (
@@ -54,6 +57,7 @@ __all__ = [
     "Estimate",
     "Exact",
     "FlowMatching",
+    "LatticeCodebook",
     "LinearVP",
     "MonteCarlo",
     "OneHot",
@@ -67,6 +71,8 @@ __all__ = [
     "average_power",
     "centre",
     "conditional_entropy",
+    "d_codebook",
+    "decide",
     "e6_codebook",
     "e8_codebook",
     "error_probability",

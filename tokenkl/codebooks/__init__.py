@@ -8,7 +8,7 @@ from tokenkl.codebooks.files import (
     save_codebook,
     save_prior,
 )
-from tokenkl.codebooks.lattice import e6_codebook, e8_codebook
+from tokenkl.codebooks.lattice import LatticeCodebook, d_codebook, e6_codebook, e8_codebook
 from tokenkl.codebooks.onehot import OneHot
 from tokenkl.codebooks.product import FSQ, ProductCodebook
 from tokenkl.codebooks.residual import ResidualCodebook
@@ -18,12 +18,14 @@ from tokenkl.codebooks.vq import prior_from_tokens, spherical_codebook, vq_codeb
 __all__ = [
     "FSQ",
     "Codebook",
+    "LatticeCodebook",
     "OneHot",
     "PointCodebook",
     "ProductCodebook",
     "ResidualCodebook",
     "average_power",
     "centre",
+    "d_codebook",
     "e6_codebook",
     "e8_codebook",
     "load_codebook",

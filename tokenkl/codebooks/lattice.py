@@ -1,16 +1,23 @@
-"""Codebooks cut from lattices."""
+"""Codebooks cut from lattices, and the nearest points of lattices.
+
+The decoders are those of Conway and Sloane (1982, IEEE Trans. Inf. Theory 28, 227-232; Sphere
+Packings, Lattices and Groups, chapter 20): a nearest point of Z^n is found coordinate by
+coordinate; one of D_n, the points of Z^n with an even sum, by changing the cheapest coordinate
+where the sum is odd; one of a union of translates by trying each.
+"""
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, Literal, final
 
+import equinox as eqx
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
-from tokenkl._validation import check_count, reject
-from tokenkl.codebooks.base import PointCodebook
-from tokenkl.codebooks.product import ProductCodebook
+from tokenkl._validation import as_float_array, check_choice, check_count, check_ids, reject
+from tokenkl.codebooks.base import Codebook, PointCodebook
+from tokenkl.codebooks.product import ProductCodebook, digits_of
 
 
 def e8_codebook(prior: Float[Any, "6561"] | None = None) -> PointCodebook:
@@ -48,3 +55,245 @@ def e6_codebook(K: int = 729) -> PointCodebook:
     real = np.concatenate([points.real, points.imag], axis=1)
     real = real + np.array([0.11, 0.07, 0.03, 0.05, 0.02, 0.13])  # no two points equally far
     return PointCodebook(real[np.argsort((real**2).sum(axis=1))[:K]], name="E6 ball")
+
+
+# ---- Nearest points of whole lattices -------------------------------------------------------
+
+
+def nearest_zn(x: Float[Any, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
+    """The nearest point of Z^n; the smaller number where a coordinate lies half way.
+
+    Raises:
+        ValueError: x without an axis, or not finite.
+    """
+    return np.ceil(_vectors(x) - 0.5) + 0.0
+
+
+def nearest_dn(x: Float[Any, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
+    """The nearest point of D_n, the points of Z^n with an even sum.
+
+    Among several the first in lexicographic order. Raises as `nearest_zn`.
+
+    Example:
+        >>> nearest_dn([0.6, 0.1, 0.2, 0.3])
+        array([0., 0., 0., 0.])
+    """
+    return _nearest_even(_vectors(x), 0, -np.inf, np.inf)
+
+
+def nearest_dn_plus(x: Float[Any, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
+    """The nearest point of D_n^+, which is D_n and D_n + (1/2, ..., 1/2).
+
+    A lattice for even n: E8 for n = 8. Where a point of each is as near, that of D_n. Raises as
+    `nearest_zn`.
+    """
+    x = _vectors(x)
+    whole = nearest_dn(x)
+    halves = nearest_dn(x - 0.5) + 0.5
+    # |x - whole|^2 - |x - halves|^2, as a product of differences.
+    farther = ((halves - whole) * (2 * x - whole - halves)).sum(axis=-1)
+    return np.where((farther > 0)[..., None], halves, whole)
+
+
+def _vectors(x: Any) -> np.ndarray:
+    array: np.ndarray = as_float_array("x", x)
+    if array.ndim == 0:
+        reject("x", "a number", "an array whose last axis holds coordinates")
+    return array
+
+
+def _nearest_even(
+    x: Float[np.ndarray, "*batch n"], parity: int, low: float, high: float
+) -> Float[np.ndarray, "*batch n"]:
+    """The nearest whole vector with coordinates in [low, high] and a sum of this parity.
+
+    The best coordinates without regard to the sum are the whole numbers in [low, high] nearest to
+    x_i. If their sum is wrong, an odd number of coordinates has to change its parity, so at least
+    one. In one coordinate the squared distance is convex, so that its best value of the other
+    parity is a neighbour of the best one: the nearer neighbour, or the only one in [low, high]. To
+    change one coordinate costs the difference c_i >= 0, and to change several costs at least the
+    sum of theirs; the smallest c_i alone is therefore best.
+
+    Among several nearest vectors the first in lexicographic order: halves are rounded down, and of
+    equally cheap changes the first downward one, or else the last upward one, is made.
+    """
+    best = np.clip(np.ceil(x - 0.5), low, high) + 0.0
+    wrong = np.mod(best.sum(axis=-1), 2) != parity
+    if not wrong.any():
+        return best
+    rows = best[wrong]
+    off = x[wrong] - rows
+    step = np.where(off > 0, 1.0, -1.0)
+    step = np.where((rows + step < low) | (rows + step > high), -step, step)
+    cost = 1 - 2 * off * step
+    cheap = cost == cost.min(axis=-1, keepdims=True)
+    down = cheap & (step < 0)
+    last = x.shape[-1] - 1 - cheap[:, ::-1].argmax(axis=-1)
+    where = np.where(down.any(axis=-1), down.argmax(axis=-1), last)
+    each = np.arange(rows.shape[0])
+    rows[each, where] += step[each, where]
+    best[wrong] = rows
+    return best
+
+
+# ---- Cuts -------------------------------------------------------------------------------------
+
+
+@final
+class LatticeCodebook(Codebook):
+    """A lattice cut to a box that is mapped to [-1, 1]^n; equal priors, any number of tokens.
+
+    "D": the words of {0, ..., levels - 1}^n with an even sum, mapped by x -> 2 x/(levels - 1) - 1:
+    half the tokens of a grid, at sqrt(2) times its distance. "D+": in addition
+    {1/2, ..., levels - 1/2}^n with words of odd sum plus (1/2, ..., 1/2), all mapped by
+    x -> (x - c)/c with c = (2 levels - 1)/4; as many tokens as the grid, levels^n. For n = 8 this
+    is a cut of E8 (mirrored, so that 3 levels give `e8_codebook`). "D+" is a lattice for even n and
+    has the distance sqrt(2)/c from n = 8 on.
+
+    Ids count the words with the right sum in the order of the grid (last coordinate fastest), first
+    those of D. Points are never materialised unasked: `nearest` decodes without them.
+
+    Args:
+        lattice: "D" or "D+".
+        levels: whole numbers for each coordinate, at least 2.
+        n: dimension.
+
+    Raises:
+        ValueError: an unknown lattice, levels below 2, or n below 1.
+
+    Example:
+        >>> LatticeCodebook("D", 4, 24).K
+        140737488355328
+    """
+
+    lattice: str = eqx.field(static=True)
+    levels: int = eqx.field(static=True)
+    dimension: int = eqx.field(static=True)
+
+    def __init__(self, lattice: Literal["D", "D+"], levels: int, n: int) -> None:
+        self.lattice = check_choice(lattice, ("D", "D+"), "lattice")
+        self.levels = check_count(levels, "levels", 2)
+        self.dimension = check_count(n, "n")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many tokens are in D, and how many among the halves."""
+        # Of the words of the grid, those of even sum outnumber the others by one where the number
+        # of levels is odd, and not at all where it is even.
+        words, excess = self.levels**self.n, self.levels % 2
+        return ((words + excess) // 2, (words - excess) // 2)[: 1 + (self.lattice == "D+")]
+
+    @property
+    def K(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def n(self) -> int:
+        return self.dimension
+
+    @property
+    def label(self) -> str:
+        kind = "E8" if (self.lattice, self.n) == ("D+", 8) else f"D{self.n}{self.lattice[1:]}"
+        return f"{kind} cut, {self.levels} levels"
+
+    @property
+    def has_equal_priors(self) -> bool:
+        return True
+
+    @property
+    def unit(self) -> float:
+        """Length of a step from level to level, after the map to the box."""
+        return 1 / self._centre
+
+    @property
+    def _centre(self) -> float:
+        return (self.levels - (1 if self.lattice == "D" else 0.5)) / 2
+
+    def _log_prior(self) -> Float[Any, " K"]:
+        return np.full(self.K, -self.prior_entropy())
+
+    def prior_entropy(self) -> Any:
+        # levels^n may be beyond the largest float.
+        if self.lattice == "D+":
+            return self.n * np.log(self.levels)
+        excess = (self.levels % 2) * float(self.levels) ** -self.n
+        return self.n * np.log(self.levels) - np.log(2) + np.log1p(excess)
+
+    def points_at(self, ids: Int[Any, " *batch"]) -> Float[Any, "*batch n"]:
+        ids = check_ids(ids, self.K)
+        half = ids >= self.sizes[0]
+        ranks = np.where(half, ids - min(self.sizes[0], 2**63 - 1), ids).astype(np.uint64)
+        # Word number r of the grid has, for an odd number of levels, a sum of the parity of r; for
+        # an even one, every two words that follow one another differ in the last digit only.
+        words = 2 * ranks + (self.levels % 2) * half.astype(np.uint64)
+        digits = digits_of(words, (self.levels,) * self.n)
+        if self.levels % 2 == 0:
+            digits[..., -1] += (digits.sum(axis=-1) + half) % 2
+        return self._points(half, digits)
+
+    def sample_points(self, rng: np.random.Generator, size: int) -> Float[np.ndarray, "size n"]:
+        """Points of tokens drawn from the prior, without their ids, at any K."""
+        half = rng.random(size) < self.levels**self.n // 2 / self.K if self.lattice == "D+" else 0
+        half = np.broadcast_to(np.asarray(half, dtype=bool), size)
+        digits = np.empty((size, self.n), dtype=np.int64)
+        missing = np.arange(size)
+        while missing.size:  # words of the grid, until the sum is right
+            digits[missing] = rng.integers(self.levels, size=(missing.size, self.n))
+            missing = missing[(digits[missing].sum(axis=1) + half[missing]) % 2 != 0]
+        return self._points(half, digits)
+
+    def nearest(self, x: Float[Any, "*batch n"]) -> Int[np.ndarray, " *batch"]:
+        """Ids of the tokens nearest to x, exact to rounding; the smallest of several.
+
+        x is in the codebook's coordinates and may lie anywhere.
+
+        Raises:
+            ValueError: wrong last axis, x not finite, or more than 2**63 tokens.
+        """
+        if self.levels**self.n > 2**63:
+            reject("K", f"{self.K:,}", "at most 2**62 for tokens to have ids; see nearest_points")
+        half, digits = self._decode(x)
+        place = [self.levels**axis for axis in reversed(range(self.n))]
+        ranks = (digits.astype(np.int64) @ np.array(place, dtype=np.int64)) // 2
+        return ranks + half * self.sizes[0]
+
+    def nearest_points(self, x: Float[Any, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
+        """The points of the tokens nearest to x, at any K. As `nearest`."""
+        return self._points(*self._decode(x))
+
+    def _points(self, half: Any, digits: Any) -> Float[np.ndarray, "*batch n"]:
+        return (digits + 0.5 * half[..., None] - self._centre) / self._centre
+
+    def _decode(self, x: Any) -> tuple[Bool[np.ndarray, " *batch"], Float[np.ndarray, "*batch n"]]:
+        """Whether the nearest token is one of the halves, and its word.
+
+        In the box, too, the decoder of D_n is exact (see `_nearest_even`); of two translates the
+        nearer nearest point is the nearest point of their union.
+        """
+        x = _vectors(x)
+        if x.shape[-1] != self.n:
+            reject("x", f"shape {x.shape}", f"an array whose last axis has length {self.n}")
+        z = x * self._centre + self._centre
+        whole = _nearest_even(z, 0, 0, self.levels - 1)
+        if self.lattice == "D":
+            return np.zeros(x.shape[:-1], dtype=bool), whole
+        words = _nearest_even(z - 0.5, 1, 0, self.levels - 1)
+        farther = ((words + 0.5 - whole) * (2 * z - whole - words - 0.5)).sum(axis=-1)
+        half = np.asarray(farther > 0)
+        return half, np.where(half[..., None], words, whole)
+
+
+def d_codebook(n: int, levels: int) -> LatticeCodebook:
+    """The words of {0, ..., levels - 1}^n with an even sum, mapped to [-1, 1]^n; see there.
+
+    Half the tokens of FSQ levels^n, rounded up; every nearest neighbour is at
+    2 sqrt(2)/(levels - 1) (from n = 2 on), where FSQ has 2/(levels - 1). K may be astronomical.
+
+    Raises:
+        ValueError: n below 1 or levels below 2.
+
+    Example:
+        >>> d_codebook(4, 3).K
+        41
+    """
+    return LatticeCodebook("D", levels, n)
