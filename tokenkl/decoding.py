@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
+from tokenkl._neighbours import TREE_DIMENSIONS
 from tokenkl._validation import (
     as_float_array,
     check_snr,
@@ -25,10 +26,8 @@ from tokenkl._validation import (
 )
 from tokenkl.codebooks import Codebook, LatticeCodebook, OneHot, ProductCodebook
 
-#: Up to this dimension (that of the prior included) a k-d tree is the faster way.
-TREE_DIMENSIONS = 4
-#: Numbers in one block of logits (16 MiB in single precision).
-BLOCK = 2**22
+#: Numbers in one block of logits (8 MiB in single precision), and tokens in one segment of it.
+BLOCK, SEGMENT = 2**21, 512
 #: Most noise levels for which trees or thresholds are built; beyond, every pair is looked at.
 MAX_LEVELS = 64
 EPS = float(np.finfo(float).eps)
@@ -276,9 +275,11 @@ def _by_products(
     radius = math.sqrt(float(norms.max()))
     odds = np.zeros(K) if log_prior is None else log_prior - log_prior.max()
     table = np.concatenate([f, norms[:, None] / -2, odds[:, None]], axis=1)
+    # Whole segments: the last token fills up.
+    table = np.concatenate([table, np.repeat(table[-1:], -K % SEGMENT, axis=0)])
     table32 = np.ascontiguousarray(table.T, dtype=np.float32)
     out = np.empty(h.size, dtype=np.int64)
-    step = max(1, BLOCK // K)
+    step = max(1, BLOCK // table.shape[0])
     root = np.ldexp(h, exponent)
     for start in range(0, h.size, step):
         rows = slice(start, start + step)
@@ -289,12 +290,14 @@ def _by_products(
         size = np.linalg.norm(along, axis=1) * radius + r[:, 0] ** 2 * radius**2 / 2 - odds.min()
         size = np.where(size > 0, size, 1.0)
         logits = (left / size[:, None]).astype(np.float32) @ table32
-        best = logits.argmax(axis=1)
-        slack = np.float32((n + 12) * np.finfo(np.float32).eps)
-        each = np.arange(best.size)
-        limit = logits[each, best] - slack
-        row, column = np.nonzero(logits >= limit[:, None])
-        out[rows] = _best_of(points, odds, y[rows], h[rows], best, row, column)
+        # The largest of each segment first: few segments come near the largest of all.
+        segments = logits.reshape(logits.shape[0], -1, SEGMENT)
+        tops = segments.max(axis=2)
+        limit = tops.max(axis=1) - np.float32((n + 12) * np.finfo(np.float32).eps)
+        row, segment = np.nonzero(tops >= limit[:, None])
+        place, column = np.nonzero(segments[row, segment] >= limit[row, None])
+        row, column = row[place], np.minimum(segment[place] * SEGMENT + column, K - 1)
+        out[rows] = _best_of(points, odds, y[rows], h[rows], row, column)
     return out
 
 
@@ -303,21 +306,21 @@ def _best_of(
     odds: Float[np.ndarray, " K"],
     y: Float[np.ndarray, "rows n"],
     h: Float[np.ndarray, " rows"],
-    near: Int[np.ndarray, " rows"],
     row: Int[np.ndarray, " pairs"],
     column: Int[np.ndarray, " pairs"],
 ) -> Int[np.ndarray, " rows"]:
     """Of the pairs (row, column) that are left the best column of each row, the first of equals."""
-    starts = np.searchsorted(row, np.arange(near.size))
-    if row.size == near.size:
+    if row.size == h.size:
         return column.astype(np.int64)
+    starts = np.searchsorted(row, np.arange(h.size))
+    near = column[starts]
     gain = np.empty(row.size)
     step = max(1, BLOCK // points.shape[1])
     for first in range(0, row.size, step):
         some = slice(first, first + step)
         i, j, k = row[some], column[some], near[row[some]]
         gap = points[j] - points[k]
-        # To the token k that single precision finds best.
+        # To the first token k that is left in the row.
         away = y[i] - h[i, None] * (points[k] + gap / 2)
         gain[some] = h[i] * np.einsum("pn,pn->p", gap, away) + (odds[j] - odds[k])
     top = np.maximum.reduceat(gain, starts)
