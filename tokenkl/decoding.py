@@ -77,6 +77,8 @@ def decide(
         reject("snr", f"an array of shape {h.shape}", f"one that broadcasts to {y.shape[:-1]}")
     rows = np.broadcast_to(y, (*shape, codebook.n)).reshape(-1, codebook.n)
     h = np.broadcast_to(h, shape).reshape(-1)
+    if h.size == 0:
+        return np.zeros(shape, dtype=np.int64)
     return _decide(codebook, rows, h).reshape(shape)
 
 
@@ -117,18 +119,17 @@ def _on_a_line(
     h: Float[np.ndarray, " rows"],
 ) -> Int[np.ndarray, " rows"]:
     """The best level for each observation of one coordinate, by thresholds on the envelope."""
-    out = np.empty(y.size, dtype=np.int64)
-    unique, place = np.unique(h, return_inverse=True)
+    out = np.full(y.size, log_prior.argmax())  # what is left where there is no signal
+    seen = np.flatnonzero(h > 0)
+    unique = np.unique(h[seen])
+    groups: list[tuple[np.ndarray, Any]]
     if np.ptp(log_prior) == 0:
-        groups = [(np.arange(y.size), h)] if unique[0] > 0 else []
-        if not groups:
-            seen = h > 0
-            out[~seen] = 0
-            groups = [(np.flatnonzero(seen), h[seen])]
+        groups = [(seen, h[seen])]
     elif unique.size <= MAX_LEVELS:
-        groups = [(np.flatnonzero(place == index), root) for index, root in enumerate(unique)]
+        groups = [(np.flatnonzero(h == root), root) for root in unique]
     else:
-        return _line_by_pairs(levels, log_prior, y, h)
+        out[seen] = _line_by_pairs(levels, log_prior, y[seen], h[seen])
+        return out
     for rows, root in groups:
         owners = _owners(levels, log_prior, root)
         u, bias = levels[owners], log_prior[owners]
@@ -159,10 +160,8 @@ def _owners(
 ) -> Int[np.ndarray, " owners"]:
     """Levels that win somewhere, in increasing order: the upper envelope of the logits in y."""
     rank = np.argsort(levels)
-    if np.ndim(h) or np.ptp(log_prior) == 0:  # equal priors: all of them
+    if np.ptp(log_prior) == 0:  # equal priors: all of them
         return rank
-    if h == 0:
-        return np.array([np.argmax(log_prior)])
     kept: list[int] = []
     ends: list[float] = []  # where each kept level begins to win
     for level in rank:

@@ -16,8 +16,9 @@ from jaxtyping import Float
 
 from tokenkl._random import seed_of
 from tokenkl._validation import check_choice, check_snr, is_traced, reject
-from tokenkl.codebooks import Codebook, OneHot, PointCodebook, ProductCodebook
+from tokenkl.codebooks import Codebook, LatticeCodebook, OneHot, PointCodebook, ProductCodebook
 from tokenkl.estimate import Estimate
+from tokenkl.information._lattice import decoded_profile, is_decoded
 from tokenkl.information._montecarlo import Progress, sample_profile, traced_profile
 from tokenkl.information._onehot import onehot_profile
 from tokenkl.information._planar import (
@@ -256,6 +257,9 @@ def _sample(
     A union bound that is known before anything is sampled says where errors are rare, and there
     `_rare` takes over. A method that was asked for is used as it is.
     """
+    if isinstance(codebook, LatticeCodebook) and is_decoded(codebook, quantities):
+        chosen = method or MonteCarlo()
+        return decoded_profile(codebook, snr, quantities, chosen, key, progress)
     rare = np.zeros(snr.shape, dtype=bool) if method else rare_is_better(codebook, snr)
     chosen = method or MonteCarlo()
     if not rare.any():

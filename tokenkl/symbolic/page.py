@@ -62,7 +62,7 @@ def _inline(left: str, right: Any) -> str:
 
 def _code(functions: str, test: str, module: str) -> str:
     names = [f"`tokenkl/symbolic/{module}.py::{name}`" for name in functions.split()]
-    tests = [f"`tests/symbolic/test_{module}.py::{name}`" for name in test.split()]
+    tests = [f"`tests/symbolic/test_symbolic_{module}.py::{name}`" for name in test.split()]
     return f"Functions: {', '.join(names)}. Tests: {', '.join(tests)}.\n"
 
 

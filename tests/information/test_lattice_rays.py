@@ -1,0 +1,134 @@
+"""Accuracy of lattice cuts by decoding along rays, against exact formulas and posteriors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+import tokenkl as tk
+from tokenkl.codebooks import LatticeCodebook, d_codebook
+from tokenkl.information import _lattice
+from tokenkl.information._lattice import cell_reach, decoded_profile
+
+
+def by_rays(codebook, snr, n_samples, key):
+    method = tk.MonteCarlo(n_samples=n_samples)
+    names = ("error_probability", "accuracy")
+    return decoded_profile(codebook, np.asarray(snr), names, method, key)[0]
+
+
+def z_scores(fields, exact):
+    return (fields["value"] - exact) / np.hypot(fields["standard_error"], fields["numerical_error"])
+
+
+def test_a_simplex():
+    """The words of {0, 1}^3 with an even sum: four points 2 sqrt 2 apart, one-hot up to a shift."""
+    snr = np.array([0.01, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0])
+    found = by_rays(d_codebook(3, 2), snr, 200_000, key=1)
+    for name in ("error_probability", "accuracy"):
+        exact = tk.profile(tk.OneHot(4, scale=2.0), snr, [name])[name].value
+        assert (np.abs(z_scores(found[name], exact)) < 5).all()
+    assert found["error_probability"]["interval_supported"].all()
+    assert found["error_probability"]["value"][-1] < 1e-44
+
+
+@pytest.mark.parametrize("levels", [2, 3, 4, 7])
+def test_in_the_plane(levels):
+    snr = np.array([0.1, 2.0, 20.0, 60.0])
+    codebook = d_codebook(2, levels)
+    found = by_rays(codebook, snr, 100_000, key=levels)["error_probability"]
+    exact = tk.error_probability(tk.PointCodebook(codebook.points), snr, method=tk.Exact()).value
+    assert (np.abs(z_scores(found, exact)) < 4.9).all()
+
+
+def test_on_a_line():
+    codebook = LatticeCodebook("D+", 5, 1)
+    found = by_rays(codebook, np.array([1.0, 50.0]), 50_000, key=0)["error_probability"]
+    exact = tk.error_probability(tk.PointCodebook(codebook.points), [1.0, 50.0]).value
+    assert (np.abs(z_scores(found, exact)) < 4.6).all()
+
+
+@pytest.mark.slow
+def test_e8_against_posteriors():
+    snr = np.array([0.1, 1.0, 10.0, 40.0, 100.0])
+    found = by_rays(LatticeCodebook("D+", 3, 8), snr, 200_000, key=2)["error_probability"]
+    listed = tk.error_probability(tk.e8_codebook(), snr, key=3)
+    z = (found["value"] - listed.value) / np.hypot(found["standard_error"], listed.standard_error)
+    assert (np.abs(z) < 4.9).all()
+
+
+def test_reach_is_where_the_token_changes():
+    codebook = LatticeCodebook("D+", 3, 8)
+    rng = np.random.default_rng(0)
+    points = codebook.sample_points(np.random.default_rng(0), 400)
+    reach, is_open = cell_reach(codebook, rng, 400)
+    # The same generator, read in the same order: the token first, then its direction.
+    again = np.random.default_rng(0)
+    assert np.array_equal(points, codebook.sample_points(again, 400))
+    u = again.standard_normal((400, 8))
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    own = codebook.nearest(points)
+    inside = codebook.nearest(points + (reach * (1 - 1e-9))[:, None] * u)
+    outside = codebook.nearest(points + (reach * (1 + 1e-9))[:, None] * u)
+    np.testing.assert_array_equal(inside, own)
+    assert (outside[~is_open] != own[~is_open]).all()
+    assert (outside[is_open] == own[is_open]).all()
+    assert 0 < is_open.mean() < 0.5
+
+
+def test_large_cuts_go_by_rays_and_say_so():
+    codebook = d_codebook(24, 4)
+    snr = np.array([0.0, 10.0, 40.0, 60.0])
+    found = tk.error_probability(codebook, snr, key=0)
+    assert found.method == "lattice decoding along rays"
+    assert found.value[0] == pytest.approx(1 - 1 / codebook.K, abs=1e-15)
+    # Half-spaces of the nearest 2 n (n - 1) lattice points bound it from above.
+    h, d, n = np.sqrt(snr[1:]), 2 * np.sqrt(2) / 3, 24
+    shells = 2 * n * (n - 1) * ndtr(-h * d / 2) + 2 * n * ndtr(-h * d / np.sqrt(2))
+    assert (found.value[2:] < 1.2 * shells[1:]).all()
+    # The plain share of wrong decisions, where errors are not rare.
+    rng = np.random.default_rng(8)
+    points = codebook.sample_points(rng, 20_000)
+    noisy = points + rng.standard_normal(points.shape) / np.sqrt(40.0)
+    share = (codebook.nearest_points(noisy) != points).any(axis=1).mean()
+    spread = np.hypot(np.sqrt(share * (1 - share) / 20_000), found.standard_error[2])
+    assert abs(share - found.value[2]) < 4.6 * spread
+    accuracy = tk.accuracy(codebook, snr, key=0)
+    np.testing.assert_allclose(accuracy.value + found.value, 1, atol=1e-12)
+
+
+def test_targets_keys_and_lists(monkeypatch):
+    codebook = d_codebook(12, 4)
+    target = tk.error_probability(codebook, 30.0, method=tk.MonteCarlo(rtol=0.01), key=1)
+    assert target.standard_error <= 0.01 * target.value
+    again = tk.error_probability(codebook, 30.0, method=tk.MonteCarlo(rtol=0.01), key=1)
+    assert again.value == target.value
+    small = LatticeCodebook("D", 3, 4)
+    assert "ray" not in tk.error_probability(small, 1.0, key=0).method
+    monkeypatch.setattr(_lattice, "LARGE", 10)
+    assert "ray" in tk.error_probability(small, 1.0, key=0).method
+    # What needs the whole posterior still lists the tokens where it can.
+    assert "ray" not in tk.mmse(small, 1.0, key=0).method
+
+
+def test_what_needs_a_posterior_is_refused():
+    for name in ("conditional_entropy", "mutual_information", "mmse"):
+        with pytest.raises(ValueError, match="a posterior needs all tokens"):
+            getattr(tk, name)(d_codebook(24, 4), 1.0, key=0)
+
+
+@pytest.mark.slow
+def test_intervals_cover():
+    """95 % intervals at an error of 1e-4: 400 runs, exact reference."""
+    codebook, snr = d_codebook(3, 2), np.array([7.5])
+    exact = float(tk.error_probability(tk.OneHot(4, scale=2.0), 7.5).value)
+    method = tk.MonteCarlo(n_samples=1000)
+    hits = 0
+    for key in range(400):
+        fields = decoded_profile(codebook, snr, ("error_probability",), method, key)[0]
+        one = tk.Estimate(**fields["error_probability"], n_samples=1000)
+        low, high, _ = one.confidence_interval()
+        hits += int(low[0] <= exact <= high[0])
+    # Binomial with 400 draws of 0.95 lies in these bounds with probability 1 - 2e-5.
+    assert 357 <= hits <= 397
