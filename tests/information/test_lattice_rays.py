@@ -10,6 +10,7 @@ import tokenkl as tk
 from tokenkl.codebooks import LatticeCodebook, d_codebook
 from tokenkl.information import _lattice
 from tokenkl.information._lattice import cell_reach, decoded_profile
+from tokenkl.information._lattice_rare import counts, longer_vectors, rare_fields, short_vectors
 
 
 def by_rays(codebook, snr, n_samples, key):
@@ -81,7 +82,7 @@ def test_large_cuts_go_by_rays_and_say_so():
     codebook = d_codebook(24, 4)
     snr = np.array([0.0, 10.0, 40.0, 60.0])
     found = tk.error_probability(codebook, snr, key=0)
-    assert found.method == "lattice decoding along rays"
+    assert found.method.startswith("lattice decoding along rays")
     assert found.value[0] == pytest.approx(1 - 1 / codebook.K, abs=1e-15)
     # Half-spaces of the nearest 2 n (n - 1) lattice points bound it from above.
     h, d, n = np.sqrt(snr[1:]), 2 * np.sqrt(2) / 3, 24
@@ -132,3 +133,80 @@ def test_intervals_cover():
         hits += int(low[0] <= exact <= high[0])
     # Binomial with 400 draws of 0.95 lies in these bounds with probability 1 - 2e-5.
     assert 357 <= hits <= 397
+
+
+# ---- Rare errors: short vectors ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "codebook",
+    [d_codebook(4, 3), d_codebook(3, 4), LatticeCodebook("D+", 3, 4), LatticeCodebook("D+", 2, 5)],
+    ids=lambda codebook: codebook.label,
+)
+def test_short_vectors_are_counted(codebook):
+    """How many pairs of tokens differ by each listed vector, against a list of all pairs."""
+    points = codebook.points / codebook.unit
+    gaps = np.round(2 * (points[None] - points[:, None])).astype(int)
+    half = np.round(2 * (points - points[0])).astype(int)[:, 0] % 2  # kind, from token 0 in D
+    for kind, vectors, steps in short_vectors(codebook):
+        expected = [
+            int(((gaps == np.round(2 * v)).all(axis=-1) & (half == kind)[:, None]).sum())
+            for v in vectors
+        ]
+        assert counts(codebook, kind, steps) == expected
+    assert sum(len(vectors) for _, vectors, _ in short_vectors(codebook)) > 0
+
+
+def test_theta_series():
+    """240, 2160, 6720 vectors of E8; 24, 24, 96 of D4 (Conway and Sloane, chapter 4)."""
+    squares, number = longer_vectors(LatticeCodebook("D+", 3, 8))
+    assert [number[squares == m].sum() for m in (4, 6)] == [2160, 6720]
+    squares, number = longer_vectors(d_codebook(4, 3))
+    assert [number[squares == m].sum() for m in (4, 6)] == [24, 96]
+    vectors = [one for _, one, _ in short_vectors(LatticeCodebook("D+", 3, 8))]
+    assert len(vectors[0]) + len(vectors[2]) == 240
+
+
+def test_rare_errors_of_a_simplex():
+    snr = np.array([4.0, 10.0, 18.0, 50.0, 150.0])
+    rare, fields = rare_fields(d_codebook(3, 2), np.sqrt(snr), 20_000, 1)
+    exact = tk.error_probability(tk.OneHot(4, scale=2.0), snr).value[rare]
+    assert rare[2:].all()
+    allowed = 4.6 * fields["standard_error"] + fields["numerical_error"]
+    assert (np.abs(fields["value"] - exact) <= allowed).all()
+    assert (allowed < 0.02 * exact).all()
+    assert exact.min() < 1e-60
+
+
+def test_rare_errors_against_the_list_of_all_tokens():
+    """Two importance samplers that share nothing, at 1e-5 to 1e-13."""
+    for codebook, levels in (
+        (d_codebook(5, 4), [110.0, 190.0, 300.0]),
+        (LatticeCodebook("D+", 3, 4), [90.0, 130.0, 240.0]),
+    ):
+        listed = tk.error_probability(codebook, levels, key=2)
+        rare, fields = rare_fields(codebook, np.sqrt(levels), 20_000, 3)
+        assert rare.all()
+        spread = np.hypot(fields["standard_error"], listed.standard_error)
+        allowed = 4.6 * spread + fields["numerical_error"] + listed.numerical_error
+        assert (np.abs(fields["value"] - listed.value) <= allowed).all()
+        assert (allowed < 0.02 * listed.value).all()
+
+
+def test_rare_errors_of_a_large_cut():
+    """Rays and short vectors agree where both can tell, and the latter go on to 1e-30."""
+    codebook = d_codebook(12, 6)
+    snr = np.array([150.0, 240.0, 400.0, 1600.0])
+    found = tk.error_probability(codebook, snr, key=0)
+    assert "short vectors" in found.method
+    rays = tk.error_probability(codebook, snr, key=0, method=tk.MonteCarlo(n_samples=100_000))
+    assert "short vectors" not in rays.method
+    both = rays.interval_supported
+    assert both[:2].all()
+    z = (found.value - rays.value) / np.hypot(found.standard_error, rays.standard_error)
+    assert (np.abs(z[both]) < 4.6).all()
+    assert found.interval_supported.all()
+    assert found.value[-1] < 1e-25
+    assert found.standard_error[-1] + found.numerical_error[-1] < 0.01 * found.value[-1]
+    accuracy = tk.accuracy(codebook, snr, key=0)
+    np.testing.assert_allclose(accuracy.value + found.value, 1, rtol=0, atol=1e-12)

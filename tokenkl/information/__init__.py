@@ -258,8 +258,7 @@ def _sample(
     `_rare` takes over. A method that was asked for is used as it is.
     """
     if isinstance(codebook, LatticeCodebook) and is_decoded(codebook, quantities):
-        chosen = method or MonteCarlo()
-        return decoded_profile(codebook, snr, quantities, chosen, key, progress)
+        return decoded_profile(codebook, snr, quantities, method, key, progress)
     rare = np.zeros(snr.shape, dtype=bool) if method else rare_is_better(codebook, snr)
     chosen = method or MonteCarlo()
     if not rare.any():

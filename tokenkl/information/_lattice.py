@@ -13,8 +13,8 @@ j at |d|^2 / (2 <u, d>); from there on nearer tokens are looked for, until none 
 No step is approximate, and no token is listed.
 
 One sample in about (h R)^(n - 1) directions comes near a nearest neighbour, so that errors of 1e-9
-and far below are within reach in few dimensions; where they are not, too few samples carry the
-mean and no central-limit interval is offered.
+are within reach in few dimensions; where they are not, too few samples carry the mean and no
+central-limit interval is offered. There `_lattice_rare` samples the short vectors of the lattice.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from scipy import special
 from tokenkl._random import generator
 from tokenkl._validation import MAX_ELEMENTS, reject
 from tokenkl.codebooks import Codebook, LatticeCodebook
+from tokenkl.information._lattice_rare import rare_fields
 from tokenkl.information._moments import Moments
 from tokenkl.information._montecarlo import (
     DEFAULT_SAMPLES,
@@ -73,12 +74,16 @@ def decoded_profile(
     codebook: LatticeCodebook,
     snr: Float[np.ndarray, " s"],
     quantities: tuple[str, ...],
-    method: MonteCarlo,
+    method: MonteCarlo | None,
     key: Any,
     progress: Progress | None = None,
 ) -> tuple[dict[str, dict[str, Any]], int, str]:
-    """Error probability and accuracy with their errors, the sample count, and how."""
-    h = np.sqrt(snr)
+    """Error probability and accuracy with their errors, the sample count, and how.
+
+    Where no method is asked for, errors that are rare enough are left to `_lattice_rare`.
+    """
+    h, forced = np.sqrt(snr), method is not None
+    method = method or MonteCarlo()
     moments = Moments((2, h.size))
     beyond = np.zeros(h.size)
     wanted = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)
@@ -99,8 +104,13 @@ def decoded_profile(
         if moments.n >= wanted and method.has_target:
             found = _summary(moments, snr, beyond, codebook)
             wanted = _needed([found[name] for name in quantities], moments.n, method)
-    found = _summary(moments, snr, beyond, codebook)
-    return {name: found[name] for name in quantities}, moments.n, "lattice decoding along rays"
+    found, how = _summary(moments, snr, beyond, codebook), "lattice decoding along rays"
+    if not forced:
+        rare, fields = rare_fields(codebook, h, moments.n, key)
+        if rare.any():
+            how += ", short vectors where errors are rare"
+            _replace(found, rare, fields)
+    return {name: found[name] for name in quantities}, moments.n, how
 
 
 def cell_reach(
@@ -157,3 +167,18 @@ def _summary(
             "sample_range": 1.0,
         }
     return out
+
+
+def _replace(
+    found: dict[str, dict[str, Any]], rare: Bool[np.ndarray, " s"], fields: dict[str, np.ndarray]
+) -> None:
+    """Put the errors of `_lattice_rare` in their places."""
+    accuracy = fields | {
+        "value": 1 - fields["value"],
+        "skewness": -fields["skewness"],
+        "numerical_error": fields["numerical_error"] + EPS,
+    }
+    for name, values in (("error_probability", fields), ("accuracy", accuracy)):
+        for field, value in values.items():
+            found[name][field][rare] = value
+        found[name]["interval_supported"][rare] = True

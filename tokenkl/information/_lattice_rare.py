@@ -1,0 +1,239 @@
+"""Rare errors of lattice cuts, by importance sampling over their short vectors.
+
+ALOE (see `_rare`) with a list of competitors that no token has to be looked up for: token x has the
+rivals x + v, v a short vector of the lattice, wherever x + v is in the cut. A pair (x, v) is drawn
+with probability pi_x Q(r_v) / B, r_v = h |v| / 2, then the noise given that x + v beats x. With S
+the number of rivals that beat x,
+
+    P(a short rival wins) = B E[1/S],    B = sum_v P(x + v in the cut) Q(r_v).
+
+How many x allow v is a count of words with given parity, in closed form. All other tokens together
+add at most the sum of Q over the longer vectors of the whole lattice, which its theta series
+counts: this is reported as numerical error.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import special
+
+from tokenkl._random import generator
+from tokenkl.codebooks import LatticeCodebook
+from tokenkl.information._moments import Moments
+from tokenkl.information._montecarlo import MIN_EFFECTIVE
+
+#: Used where what longer vectors may add is below this part of the union bound B.
+TRUNCATION = 1e-4
+#: Halves are listed up to this dimension, where there are 2^n of them, and anything up to that one.
+MAX_HALVES, MAX_DIMENSION = 10, 32
+#: Terms of the theta series; what is beyond counts as if every other token were just there.
+TERMS = 64
+
+
+def short_vectors(
+    codebook: LatticeCodebook,
+) -> list[tuple[int, Float[np.ndarray, "v n"], Int[np.ndarray, "v n"]]]:
+    """For each kind of token (0 in D, 1 halves): short vectors, and what they add to the word.
+
+    In steps of the lattice. Vectors of length sqrt(2) that lead to a token of the same kind, and
+    (+-1/2, ..., +-1/2) where these lead to one of the other kind.
+    """
+    n = codebook.n
+    pairs = []
+    for i, j in itertools.combinations(range(n), 2):
+        for signs in itertools.product((1, -1), repeat=2):
+            v = np.zeros(n, dtype=np.int64)
+            v[[i, j]] = signs
+            pairs.append(v)
+    same = np.array(pairs, dtype=np.int64).reshape(-1, n)
+    found = [(kind, same.astype(float), same) for kind in range(len(codebook.sizes))]
+    if codebook.lattice == "D+" and n <= MAX_HALVES:
+        halves = np.array(list(itertools.product((0.5, -0.5), repeat=n)))
+        for kind, away in ((0, -0.5), (1, 0.5)):
+            # From x to the half x + v its word is x + v - 1/2, and back it is w + 1/2 + v; the
+            # parity changes from even to odd, or from odd to even.
+            words = np.round(halves + away).astype(np.int64)
+            odd = words.sum(axis=1) % 2 != 0
+            found.append((kind, halves[odd], words[odd]))
+    return found
+
+
+def counts(codebook: LatticeCodebook, kind: int, steps: Int[np.ndarray, "v n"]) -> list[int]:
+    """How many tokens of this kind stay in the cut after each step of their words."""
+    L = codebook.levels
+    out = []
+    for step in steps:
+        allowed, excess = 1, 1  # words, and those of even sum less those of odd sum
+        for one in step:
+            length = L - abs(int(one))
+            allowed *= length
+            first = max(0, -int(one))
+            excess *= (length % 2) * (-1) ** first
+        out.append((allowed + (-1) ** kind * excess) // 2)
+    return out
+
+
+def longer_vectors(codebook: LatticeCodebook) -> tuple[Float[np.ndarray, " m"], np.ndarray]:
+    """Squared lengths of the vectors that are not listed, and how many the whole lattice has."""
+    n = codebook.n
+    squares = np.zeros(TERMS)
+    squares[[k * k for k in range(math.isqrt(TERMS - 1) + 1)]] = 2.0
+    squares[0] = 1.0
+    whole = _power(squares, n)  # vectors of Z^n; those of D_n have an even square
+    even = np.arange(4, TERMS, 2)
+    lengths, number = [even.astype(float)], [whole[even]]
+    if codebook.lattice == "D+":
+        steps = np.zeros(TERMS)
+        steps[[k * (k + 1) for k in range(math.isqrt(TERMS)) if k * (k + 1) < TERMS]] = 1.0
+        halves = 2.0 ** (n - 1) * _power(steps, n)
+        first = 1 if n <= MAX_HALVES else 0
+        lengths.append(n / 4 + np.arange(first, TERMS))
+        number.append(halves[first:])
+    return np.concatenate(lengths), np.concatenate(number)
+
+
+def _power(series: Float[np.ndarray, " m"], n: int) -> Float[np.ndarray, " m"]:
+    total = np.zeros(series.size)
+    total[0] = 1.0
+    for _ in range(n):
+        total = np.convolve(total, series)[: series.size]
+    return total
+
+
+class Rivals:
+    """The short vectors of a cut, how often they occur, and the union bounds that they give."""
+
+    def __init__(self, codebook: LatticeCodebook) -> None:
+        self.codebook = codebook
+        self.groups = short_vectors(codebook)
+        self.squares = [(v**2).sum(axis=1) for _, v, _ in self.groups]
+        #: Mean number of tokens at each short vector from a token.
+        self.share = [
+            np.array([count / codebook.K for count in counts(codebook, kind, steps)])
+            for kind, _, steps in self.groups
+        ]
+        self.longer = longer_vectors(codebook)
+
+    def bounds(self, h: float) -> tuple[float, float]:
+        """B, and what all tokens that are not listed can add."""
+        step = h * self.codebook.unit
+        total = sum(
+            float(share @ _upper(step * np.sqrt(squares) / 2))
+            for share, squares in zip(self.share, self.squares, strict=True)
+        )
+        squares, number = self.longer
+        rest = float(number @ _upper(step * np.sqrt(squares) / 2))
+        log_K = self.codebook.n * math.log(self.codebook.levels)
+        beyond = log_K + float(special.log_ndtr(-step * math.sqrt(TERMS) / 2))
+        return total, rest + math.exp(min(beyond, 700.0))
+
+    def sample(self, h: float, rng: np.random.Generator, size: int) -> Float[np.ndarray, " size"]:
+        """Values of 1/S."""
+        step = h * self.codebook.unit
+        weights = [
+            share * _upper(step * np.sqrt(squares) / 2)
+            for share, squares in zip(self.share, self.squares, strict=True)
+        ]
+        edges = np.cumsum(np.concatenate(weights))
+        which = np.searchsorted(edges, edges[-1] * rng.random(size), side="right")
+        which = np.minimum(which, edges.size - 1)
+        group = np.repeat(np.arange(len(weights)), [w.size for w in weights])[which]
+        place = np.concatenate([np.arange(w.size) for w in weights])[which]
+        out = np.empty(size)
+        for index, (kind, vectors, steps) in enumerate(self.groups):
+            rows = np.flatnonzero(group == index)
+            chosen = place[rows]
+            words = self._words(kind, steps[chosen], rng)
+            v = vectors[chosen]
+            length = np.sqrt(self.squares[index][chosen])
+            r = step * length / 2
+            noise = rng.standard_normal(v.shape)
+            t = -special.ndtri_exp(np.log(rng.random(rows.size)) + special.log_ndtr(-r))
+            unit = v / length[:, None]
+            noise += (np.maximum(t, r) - np.einsum("pn,pn->p", noise, unit))[:, None] * unit
+            out[rows] = 1 / self._beaten_by(kind, words, noise, step)
+        return out
+
+    def _words(
+        self, kind: int, steps: Int[np.ndarray, "p n"], rng: np.random.Generator
+    ) -> Int[np.ndarray, "p n"]:
+        """Uniform words of this kind that stay in the cut after the step."""
+        low = np.maximum(0, -steps)
+        length = self.codebook.levels - np.abs(steps)
+        words = np.empty_like(steps)
+        missing = np.arange(len(steps))
+        while missing.size:
+            words[missing] = low[missing] + rng.integers(length[missing])
+            missing = missing[(words[missing].sum(axis=1) + kind) % 2 != 0]
+        return words
+
+    def _beaten_by(
+        self,
+        kind: int,
+        words: Int[np.ndarray, "p n"],
+        noise: Float[np.ndarray, "p n"],
+        step: float,
+    ) -> Float[np.ndarray, " p"]:
+        """Number of listed rivals that are at least as near as the true token."""
+        total = np.zeros(len(words))
+        for (own, vectors, steps), squares in zip(self.groups, self.squares, strict=True):
+            if own != kind:
+                continue
+            # To 1e-12: the rival that was drawn lies on the boundary or beyond, to rounding.
+            wins: Bool[np.ndarray, "p v"] = noise @ vectors.T >= step * squares / 2 * (1 - 1e-12)
+            row, column = np.nonzero(wins)
+            after = words[row] + steps[column]
+            inside = ((after >= 0) & (after < self.codebook.levels)).all(axis=1)
+            total += np.bincount(row[inside], minlength=len(words))
+        return total
+
+
+def rare_fields(
+    codebook: LatticeCodebook, h: Float[np.ndarray, " s"], n_samples: int, key: Any
+) -> tuple[Bool[np.ndarray, " s"], dict[str, np.ndarray]]:
+    """Where errors are rare enough for the list to be as good as complete, and what they are there.
+
+    Returns:
+        A mask over the noise levels, and arrays over those that it holds: `value`,
+        `standard_error`, `skewness` and `numerical_error` of the error probability.
+    """
+    if not 2 <= codebook.n <= MAX_DIMENSION:
+        return np.zeros(h.size, dtype=bool), {}
+    rivals = Rivals(codebook)
+    bounds = [rivals.bounds(float(root)) for root in h]
+    rare = np.array([0 < rest <= TRUNCATION * total for total, rest in bounds], dtype=bool)
+    rows = [
+        _one_level(rivals, float(h[index]), *bounds[index], n_samples, (key, index))
+        for index in np.flatnonzero(rare)
+    ]
+    names = ("value", "standard_error", "skewness", "numerical_error")
+    return rare, dict(zip(names, np.array(rows).reshape(-1, len(names)).T, strict=True))
+
+
+def _one_level(
+    rivals: Rivals, h: float, total: float, rest: float, n_samples: int, stream: tuple[Any, int]
+) -> tuple[float, float, float, float]:
+    moments, overlaps = Moments((1,)), 0
+    block = max(1, 2**21 // (4 * rivals.codebook.n**2 + 2**8))
+    while moments.n < n_samples:
+        rng = generator(*stream, 1 + moments.n)  # rays use the streams with one number
+        shares = rivals.sample(h, rng, min(block, n_samples - moments.n))
+        overlaps += int((shares < 1).sum())
+        moments.add(shares[None])
+    value = total * float(moments.mean[0])
+    error = rest + 1e-12 * value
+    if overlaps < MIN_EFFECTIVE:
+        # Too few samples with S > 1 for their variance to be trusted: 1 - 1/S is below 1, and their
+        # number is below this bound but for a chance of 3e-4 (Poisson).
+        error += total * (overlaps + 3 * math.sqrt(overlaps) + 8) / moments.n
+    return value, total * float(moments.standard_error[0]), float(moments.skewness[0]), error
+
+
+def _upper(r: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    tail: np.ndarray = special.ndtr(-r)
+    return tail
