@@ -26,7 +26,7 @@ def z_scores(fields, exact):
 def test_a_simplex():
     """The words of {0, 1}^3 with an even sum: four points 2 sqrt 2 apart, one-hot up to a shift."""
     snr = np.array([0.01, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0])
-    found = by_rays(d_codebook(3, 2), snr, 200_000, key=1)
+    found = by_rays(d_codebook(3, 2), snr, 100_000, key=1)
     for name in ("error_probability", "accuracy"):
         exact = tk.profile(tk.OneHot(4, scale=2.0), snr, [name])[name].value
         assert (np.abs(z_scores(found[name], exact)) < 5).all()

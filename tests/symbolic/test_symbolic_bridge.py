@@ -101,6 +101,7 @@ def test_gaussian_kl():
     assert float(found) == pytest.approx(float(exact), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_log_ratio_law():
     total, mean, variance = log_ratio_cumulants()
     KL, theta = mean, sp.Symbol("theta", real=True)

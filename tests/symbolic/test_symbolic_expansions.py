@@ -91,6 +91,7 @@ def test_edge_heavy_nine_at_large_s():
     assert 2 * gains[2] - gains[1] == pytest.approx(float(limit), rel=2e-4)
 
 
+@pytest.mark.slow
 def test_edges_of_any_codebook():
     """Uneven points on two edges and some inside, against Owen's T: inner ones do not count."""
     edges = [[-0.5, 0.25], [0.4], [], []]
@@ -149,6 +150,7 @@ def test_information_expansion():
         assert left == pytest.approx(float(entropy.value), rel=1e-7)
 
 
+@pytest.mark.slow
 def test_vector_expansion():
     series, S, T = mmse_expansion_vector(2)
     cubes = sum(one**2 for one in sp.flatten(T.tolist()))

@@ -208,7 +208,7 @@ def rare_fields(
     bounds = [rivals.bounds(float(root)) for root in h]
     rare = np.array([0 < rest <= TRUNCATION * total for total, rest in bounds], dtype=bool)
     rows = [
-        _one_level(rivals, float(h[index]), *bounds[index], n_samples, (key, index))
+        _one_level(rivals, float(h[index]), *bounds[index], n_samples, (key, int(index)))
         for index in np.flatnonzero(rare)
     ]
     names = ("value", "standard_error", "skewness", "numerical_error")
