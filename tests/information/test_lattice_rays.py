@@ -140,7 +140,13 @@ def test_intervals_cover():
 
 @pytest.mark.parametrize(
     "codebook",
-    [d_codebook(4, 3), d_codebook(3, 4), LatticeCodebook("D+", 3, 4), LatticeCodebook("D+", 2, 5)],
+    [
+        d_codebook(2, 4),
+        d_codebook(4, 3),
+        d_codebook(3, 4),
+        LatticeCodebook("D+", 3, 4),
+        LatticeCodebook("D+", 2, 5),
+    ],
     ids=lambda codebook: codebook.label,
 )
 def test_short_vectors_are_counted(codebook):
