@@ -230,7 +230,11 @@ def _evaluate(
         return {name: out[name] for name in quantities}
     sampled, n_samples, how = _sample(codebook, levels, missing, method, key, progress)
     for name in missing:
-        fields = {k: np.reshape(v, shape) for k, v in sampled[name].items() if k not in ("sample_range", "note")}
+        fields = {
+            k: np.reshape(v, shape)
+            for k, v in sampled[name].items()
+            if k not in ("sample_range", "note")
+        }
         notes = (sampled[name].get("note", ""), _note(fields, chosen))
         out[name] = Estimate(
             **fields,

@@ -13,7 +13,8 @@ Z^ = sum_j W_j. The first run, u, knows y alone, the second, v, is told the true
 
 (docs/theory/rvq.md has the proofs). Hence for every number of particles, in expectation:
 
-- I = E[log f_k - log Z] and H = H(pi) - I lie between the values with Z^_v and with Z^_u;
+- I = E[log f_k - log Z] and H = H(pi) - I lie between the values with Z^_v and with Z^_u; and H is
+  at least the mean entropy of the genie's W_k / Z^_v, which says more where prefixes get lost;
 - accuracy: with m = max_k pi_k f_k between the best leaf that was found and a bound from the radius
   of the codebook, A = E[m / Z] = E[m / Z^_v]; and A <= E max_j W_j / Z^_v, by the genie;
 - mmse: at least E V, V the posterior variance over the leaves of v (the genie again), and at most
@@ -27,7 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from jaxtyping import Float
@@ -61,7 +62,7 @@ WORTHWHILE = 0.5
 USELESS = 0.2
 
 
-def too_large_to_enumerate(codebook: Codebook) -> bool:
+def too_large_to_enumerate(codebook: Codebook) -> TypeGuard[ResidualCodebook]:
     """Whether this is a residual codebook whose points are more than may be materialised.
 
     Its prior must be equal or a product over stages; a prior of K numbers is never that large.
@@ -197,7 +198,8 @@ class _Level:
         self.linear = self.h * covariance @ self.precision
         self.linear_mmse = float((values / (1 + snr * values)).sum())
         # Residuals are found by subtraction from y, whose coordinates are about h * extent.
-        self.rounding = EPS * (64 * (self.prior_entropy + self.n) + 8 * self.n * self.h * stages.extent)
+        size = 64 * (self.prior_entropy + self.n) + 8 * self.n * self.h * stages.extent
+        self.rounding = EPS * size
 
     def tables(self) -> tuple[np.ndarray, ...]:
         """The arguments of the kernel that depend on the level alone."""
@@ -261,6 +263,7 @@ class _Level:
             "upper": told["log_total"],
             "energy": told["energy"],
             "log_prior": told["log_prior"],
+            "log_weight": told["log_weight"],
             "gauss": -0.5 * np.einsum("si,ij,sj->s", y, self.precision, y),
             "best": np.maximum(free["best"], told["best"]),
             "heaviest": told["heaviest"],
@@ -278,7 +281,10 @@ class _Level:
     def brackets(self, x: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Two statistics for each quantity, whose means bracket it; no controls yet."""
         known = x["energy"] + x["log_prior"]
-        found = {"conditional_entropy": (x["lower"] - known, x["upper"] - known)}
+        lower, genie = x["lower"] - known, x["upper"] - x["log_weight"]
+        # Where a lost prefix costs much, what the genie leaves open says more.
+        lower = genie if genie.mean() > lower.mean() else lower
+        found = {"conditional_entropy": (lower, x["upper"] - known)}
         miss = x["far"] - 2 * self.shrink * x["cross"] + self.shrink**2 * x["step"]
         found["mmse"] = (x["variance"], x["variance"] + miss)
         low = np.minimum(x["best"] - x["upper"], 0.0)
@@ -448,8 +454,9 @@ def _note(
     with np.errstate(divide="ignore"):
         level = 10 * np.log10(snr)
     text = f"a bracket, of half-width up to {half[worst]:.2g} (at {level[worst]:.3g} dB)"
-    scale = {"mmse": np.abs(fields["value"]), "accuracy": 1.0, "error_probability": 1.0}
-    useless = half > USELESS * scale.get(name, prior_entropy)
+    scale = {"mmse": fields["value"], "accuracy": 1.0, "error_probability": 1.0}
+    useless = half > USELESS * np.maximum(scale.get(name, prior_entropy), fields["standard_error"])
+    useless &= fields["value"] > 0
     if useless.any():
         where = f"{level[useless].min():.3g} to {level[useless].max():.3g} dB"
         text += f"; too wide to be of use at some SNR from {where}"

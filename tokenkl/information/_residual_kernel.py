@@ -27,23 +27,33 @@ GOLDEN = 0.6180339887498949
 #: Prefixes whose best leaf is below exp(-NEGLECTED) of the best one are left out of the moments.
 NEGLECTED = 60.0
 #: What a run returns before the posterior mean: log Z, the posterior means of -|d|^2/2 and of the
-#: log-prior, the largest log-weight of a leaf without and with its compensation for thinning, and
-#: the posterior second moment about the reference.
-FIELDS = ("log_total", "energy", "log_prior", "best", "heaviest", "second")
+#: log-prior and of the log-weight of a leaf, the largest log-weight of a leaf without and with its
+#: compensation for thinning, the posterior second moment about the reference, and how many
+#: prefixes there were at a stage, on average.
+FIELDS = (
+    "log_total",
+    "energy",
+    "log_prior",
+    "log_weight",
+    "best",
+    "heaviest",
+    "second",
+    "prefixes",
+)
 
 
 @_compiled(fastmath=SUMS)
-def _scores(table, log_prior, point, base, scores):  # type: ignore[no-untyped-def]
+def _scores(table, log_prior, size, point, base, scores):  # type: ignore[no-untyped-def]
     """base + log_prior_j - |point - table_j|^2 / 2 for every j, and the largest of them."""
-    scores[:] = 0.0
+    scores[:size] = 0.0
     for i in range(0, point.size, 4):
         x0, x1, x2, x3 = table[i], table[i + 1], table[i + 2], table[i + 3]
         p0, p1, p2, p3 = point[i], point[i + 1], point[i + 2], point[i + 3]
-        for j in range(scores.size):
+        for j in range(size):
             u0, u1, u2, u3 = x0[j] - p0, x1[j] - p1, x2[j] - p2, x3[j] - p3
             scores[j] += u0 * u0 + u1 * u1 + u2 * u2 + u3 * u3
     top = -1e300
-    for j in range(scores.size):
+    for j in range(size):
         score = base + log_prior[j] - 0.5 * scores[j]
         scores[j] = score
         top = _larger(top, score)
@@ -51,10 +61,10 @@ def _scores(table, log_prior, point, base, scores):  # type: ignore[no-untyped-d
 
 
 @_compiled(fastmath=SUMS)
-def _weights(scores, shift, weight):  # type: ignore[no-untyped-def]
+def _weights(scores, size, shift, weight):  # type: ignore[no-untyped-def]
     """exp(scores - shift), their sum and the largest."""
     total, top = 0.0, 0.0
-    for j in range(scores.size):
+    for j in range(size):
         w = exp2(LOG2_E * (scores[j] - shift))
         weight[j] = w
         total += w
@@ -63,10 +73,10 @@ def _weights(scores, shift, weight):  # type: ignore[no-untyped-def]
 
 
 @_compiled(fastmath=SUMS)
-def _light(weight, c):  # type: ignore[no-untyped-def]
+def _light(weight, size, c):  # type: ignore[no-untyped-def]
     """How many weights are above c, and the sum of the others."""
     above, rest = 0, 0.0
-    for j in range(weight.size):
+    for j in range(size):
         heavy = weight[j] > c
         above += heavy
         rest += 0.0 if heavy else weight[j]
@@ -74,7 +84,7 @@ def _light(weight, c):  # type: ignore[no-untyped-def]
 
 
 @_compiled(fastmath=set())
-def _threshold(weight, top, total, light, wanted):  # type: ignore[no-untyped-def]
+def _threshold(weight, top, total, light, size, wanted):  # type: ignore[no-untyped-def]
     """The c with sum min(1, w / c) = wanted, or FLOOR of all; fills the light sum of each row.
 
     Starting from total / wanted, c falls monotonically and ends after finitely many steps.
@@ -87,7 +97,7 @@ def _threshold(weight, top, total, light, wanted):  # type: ignore[no-untyped-de
             if top[r] <= c:
                 light[r] = total[r]
             else:
-                count, light[r] = _light(weight[r], c)
+                count, light[r] = _light(weight[r], size, c)
                 above += count
             rest += light[r]
         lower = FLOOR * everything
@@ -105,13 +115,13 @@ def _first_child(row, size):  # type: ignore[no-untyped-def]
 
 
 @_compiled(fastmath=SUMS)
-def _row_moments(weight, vectors, offset, mean):  # type: ignore[no-untyped-def]
+def _row_moments(weight, vectors, size, offset, mean):  # type: ignore[no-untyped-def]
     """Add the weighted positions of one row of leaves to the mean; return their squares."""
     second = 0.0
     for i in range(offset.size):
         row, shift = vectors[i], offset[i]
         first = 0.0
-        for j in range(weight.size):
+        for j in range(size):
             x = row[j] + shift
             first += weight[j] * x
             second += weight[j] * x * x
@@ -150,9 +160,10 @@ def _filter(  # type: ignore[no-untyped-def]
     residual[0] = y
     place[0] = -reference
     prior[0] = extra[0] = 0.0
-    count, true_row = 1, 0
+    count, true_row, prefixes = 1, 0, 0
     for s in range(stages):
         size = sizes[s]
+        prefixes += count
         best = -1e300
         for r in range(count):
             for a in range(n):
@@ -160,20 +171,16 @@ def _filter(  # type: ignore[no-untyped-def]
                 for b in range(n):
                     x += roots[s, a, b] * residual[r, b]
                 point[a] = x
-            top[r] = _scores(
-                scaled[s, :, :size], log_prior[s, :size], point, prior[r] + extra[r],
-                score[r, :size],
-            )
+            base = prior[r] + extra[r]
+            top[r] = _scores(scaled[s], log_prior[s], size, point, base, score[r])
             best = max(best, top[r])
         if s == stages - 1:
             break
         for r in range(count):
-            total[r], top[r] = _weights(score[r, :size], best, weight[r, :size])
+            total[r], top[r] = _weights(score[r], size, best, weight[r])
         c = 0.0
         if count * size > wanted:
-            c = _threshold(
-                weight[:count, :size], top[:count], total[:count], light[:count], wanted
-            )
+            c = _threshold(weight, top[:count], total[:count], light, size, wanted)
         u = uniforms[s]
         if c > 0.0 and path[s] >= 0 and weight[true_row, path[s]] <= c:
             # The comb of the systematic thinning must have a tooth in the true child's interval.
@@ -187,20 +194,24 @@ def _filter(  # type: ignore[no-untyped-def]
                 j = j + 1 if j + 1 < size else 0
             u = position / c - math.floor(position / c)
         kept, tooth, start = 0, u, 0.0
+        inverse = 1.0 / c if c > 0.0 else 0.0
         next_row = -1
         for r in range(count):
             is_true = path[s] >= 0 and r == true_row
-            stop = start + light[r] / c if c > 0.0 else start
+            stop = start + light[r] * inverse if c > 0.0 else start
             if c == 0.0 or top[r] > c or tooth < stop or is_true:
                 along = start
+                searching = c == 0.0 or top[r] > c or is_true
                 j = _first_child(r, size) - 1
                 for _ in range(size):
+                    if not searching and tooth >= stop:
+                        break
                     j = j + 1 if j + 1 < size else 0
                     w = weight[r, j]
                     forced = is_true and j == path[s]
                     keep, gain = True, 0.0
                     if c > 0.0 and w <= c:
-                        along += w / c
+                        along += w * inverse
                         keep = forced
                         while tooth < along:
                             keep = True
@@ -223,14 +234,14 @@ def _filter(  # type: ignore[no-untyped-def]
         extra, next_extra = next_extra, extra
     last = stages - 1
     size = sizes[last]
-    mass, energy, log_priors, second, lightest = 0.0, 0.0, 0.0, 0.0, -1e300
+    mass, scores, energy, log_priors, second, lightest = 0.0, 0.0, 0.0, 0.0, 0.0, -1e300
     mean = out[len(FIELDS) :]
     mean[:] = 0.0
     for r in range(count):
         lightest = max(lightest, top[r] - extra[r])
         if top[r] < best - NEGLECTED:
             continue
-        row_mass, _ = _weights(score[r, :size], best, weight[r, :size])
+        row_mass, _ = _weights(score[r], size, best, weight[r])
         row_score = 0.0
         for j in range(size):
             row_score += weight[r, j] * (score[r, j] - best)
@@ -238,16 +249,19 @@ def _filter(  # type: ignore[no-untyped-def]
         for j in range(size):
             row_prior += weight[r, j] * log_prior[last, j]
         if moments:
-            second += _row_moments(weight[r, :size], vectors[last, :, :size], place[r], mean)
+            second += _row_moments(weight[r], vectors[last], size, place[r], mean)
         mass += row_mass
+        scores += row_score
         energy += row_score + row_mass * (best - extra[r]) - row_prior
         log_priors += row_prior
     out[0] = best + math.log(mass)
     out[1] = energy / mass
     out[2] = log_priors / mass
-    out[3] = lightest
-    out[4] = best
-    out[5] = second / mass
+    out[3] = best + scores / mass
+    out[4] = lightest
+    out[5] = best
+    out[6] = second / mass
+    out[7] = prefixes / stages
     mean /= mass
 
 
