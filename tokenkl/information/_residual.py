@@ -56,7 +56,7 @@ JOINED = 1024
 #: Samples that are drawn together, and samples that a thread takes at a time.
 BLOCK, TASK = 256, 8
 #: Controls are used where they leave less than this part of the variance of the pilot.
-WORTHWHILE = 0.5
+WORTHWHILE = 0.25
 #: Where the bracket of a probability, or of an information relative to H(pi), is wider than this
 #: on either side, the note calls it of no use.
 USELESS = 0.2
@@ -316,7 +316,7 @@ class _Level:
             middle = (low + high) / 2
             deviation = float(middle.std())
             if name in ("conditional_entropy", "mmse"):
-                self.controls[name], deviation = _fitted(self.with_mean_0(x, name), middle)
+                self.controls[name], deviation = _chosen(self.with_mean_0(x, name), middle)
             asked = name in self.quantities
             if name == "conditional_entropy":
                 asked = asked or "mutual_information" in self.quantities
@@ -414,21 +414,41 @@ class _Level:
         return 1.0 if name in ("accuracy", "error_probability") else self.prior_entropy
 
 
-def _fitted(
+def _chosen(
     controls: Float[np.ndarray, "c samples"], target: Float[np.ndarray, " samples"]
 ) -> tuple[Float[np.ndarray, " c"], float]:
-    """Least-squares coefficients and the deviation that is left; zeros where little is gained."""
+    """Coefficients of the controls, from a pilot, and the deviation that they leave.
+
+    None, or those that turn an entropy into a divergence from the Gaussian law (the first three
+    controls are those of `with_mean_0`), or fitted ones where these are much better also on the
+    half of the pilot that they were not fitted to: a few outliers can make a fit look good.
+    """
+    candidates = [np.zeros(len(controls))]
+    if len(controls) == 3:
+        candidates.append(np.array([0.0, -1.0, -1.0]))
+    deviations = [float((target - c @ controls).std()) for c in candidates]
+    if deviations[-1] ** 2 > WORTHWHILE * deviations[0] ** 2:
+        candidates, deviations = candidates[:1], deviations[:1]
+    fit = _least_squares(controls, target)
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    squares = 0.0
+    for part, rest in ((even, odd), (odd, even)):
+        trial = _least_squares(controls[:, part], target[part])
+        squares += float((target[rest] - trial @ controls[:, rest]).var()) / 2
+    if squares < WORTHWHILE * deviations[-1] ** 2:
+        return fit, math.sqrt(squares)
+    return candidates[-1], deviations[-1]
+
+
+def _least_squares(
+    controls: Float[np.ndarray, "c samples"], target: Float[np.ndarray, " samples"]
+) -> Float[np.ndarray, " c"]:
     scale = controls.std(axis=1)
     used = scale > 1e-12
-    coefficients, before = np.zeros(len(controls)), float(target.std())
     design = np.vstack([np.ones_like(target), controls[used] / scale[used, None]]).T
-    fit = np.linalg.lstsq(design, target, rcond=None)[0]
-    left = target - design @ fit
-    deviation = float(np.sqrt((left**2).sum() / (target.size - fit.size)))
-    if deviation**2 >= WORTHWHILE * before**2:
-        return coefficients, before
-    coefficients[used] = fit[1:] / scale[used]
-    return coefficients, deviation
+    coefficients = np.zeros(len(controls))
+    coefficients[used] = np.linalg.lstsq(design, target, rcond=None)[0][1:] / scale[used]
+    return coefficients
 
 
 def _weights(log_prior: Float[np.ndarray, " K_s"]) -> Float[np.ndarray, " K_s"] | None:
