@@ -57,6 +57,9 @@ JOINED = 1024
 BLOCK, TASK = 256, 8
 #: Controls are used where they leave less than this part of the variance of the pilot.
 WORTHWHILE = 0.25
+#: A chi-square variable with n degrees of freedom is above n + LOST (sqrt(n) + LOST) with a
+#: probability below exp(-LOST^2 / 4).
+LOST = 6.0
 #: Where the bracket of a probability, or of an information relative to H(pi), is wider than this
 #: on either side, the note calls it of no use.
 USELESS = 0.2
@@ -180,6 +183,7 @@ class _Level:
     """One noise level: its number of particles, its control variates and its samples so far."""
 
     def __init__(self, stages: Stages, snr: float, quantities: Sequence[str]) -> None:
+        snr = min(snr, 1e140 / max(stages.extent, 1.0) ** 2)  # keeps all squares finite
         self.stages, self.snr, self.h = stages, snr, math.sqrt(snr)
         self.quantities = quantities
         self.n = stages.vectors[0].shape[1]
@@ -257,6 +261,10 @@ class _Level:
         skip = len(kernel.FIELDS)
         free_mean, mean = out[:, 0, skip : skip + n], out[:, 1, skip : skip + n]
         linear = y @ self.linear - true  # like the means, relative to the true token
+        # Leaves farther from y than noise ever is: the run got lost. It knows y alone, and so may
+        # decide by this.
+        lost = -2 * free["energy"] > n + LOST * (math.sqrt(n) + LOST)
+        free_mean = np.where(lost[:, None], linear, free_mean)
         outside = np.maximum(np.linalg.norm(y, axis=1) - self.h * stages.radius, 0.0)
         return {
             "lower": free["log_total"],
@@ -308,6 +316,9 @@ class _Level:
 
     def tune(self, rng: np.random.Generator, wanted: int, method: MonteCarlo) -> None:
         """Choose, from a pilot that is then forgotten, controls and the number of particles."""
+        width = max(p.size for p in self.stages.log_prior)
+        most = MOST_FOR_TARGET if method.has_target else MOST
+        most = int(np.clip(method.memory // (16 * width), FEWEST, most))
         x = self.run(self.tables(), rng, slice(0, PILOT))
         step = float(x["step"].mean())
         self.shrink = float(np.clip(x["cross"].mean() / step, 0.0, 1.0)) if step > 0 else 0.0
@@ -332,11 +343,10 @@ class _Level:
             target = deviation / math.sqrt(wanted)
             if method.has_target:
                 target = method.atol + method.rtol * abs(float(middle.mean()))
-            excess = max(excess, half / target if target > 0 else 0.0)
-        width = max(p.size for p in self.stages.log_prior)
-        most = MOST_FOR_TARGET if method.has_target else MOST
-        most = int(np.clip(method.memory // (16 * width), FEWEST, most))
+            if half > 0:
+                excess = max(excess, half / target if target > 0 else most)
         # Brackets narrow like the inverse of the number of particles.
+        excess = min(excess, most)
         self.particles = int(np.clip(16 * math.ceil(FEWEST * excess / 16), FEWEST, most))
 
     def summary(self) -> dict[str, dict[str, Any]]:
