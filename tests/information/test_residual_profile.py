@@ -45,8 +45,8 @@ def test_digits_of_a_grid(n: int, base: int, stages: int) -> None:
     codebook = ResidualCodebook(vectors)
     assert codebook.K == grid.K
     assert too_large_to_enumerate(codebook)
-    snr = 10.0 ** np.arange(-2, 6.1, 1.0)
-    found = tk.profile(codebook, snr, method=tk.MonteCarlo(n_samples=60), key=1)
+    snr = 10.0 ** np.arange(-2, 6.1, 2.0)
+    found = tk.profile(codebook, snr, method=tk.MonteCarlo(n_samples=40), key=1)
     assert_bracketed(found, tk.profile(grid, snr))
 
 
