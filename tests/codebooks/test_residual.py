@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from tokenkl.codebooks import ResidualCodebook
+from tokenkl.codebooks.files import load_codebook, save_codebook
+from tokenkl.codebooks.transforms import average_power, centre, scale_to
 
 RNG = np.random.default_rng(0)
 STAGES = [RNG.normal(size=(size, 2)) for size in (2, 3, 4)]
@@ -49,3 +51,55 @@ def test_prior():
 def test_bad_stages_are_refused(stages, message):
     with pytest.raises(ValueError, match=message):
         ResidualCodebook(stages)
+
+
+def test_digits_reach_where_ids_do_not():
+    cb = ResidualCodebook([RNG.normal(size=(1024, 8)) for _ in range(8)])
+    assert cb.K == 2**80
+    digits = RNG.integers(1024, size=(5, 8))
+    expected = sum(stage[digits[:, s]] for s, stage in enumerate(cb.stages))
+    np.testing.assert_allclose(cb.points_of(digits), expected, rtol=1e-13)
+    np.testing.assert_array_equal(cb.to_digits(2**62 + 5), [0, 4, 0, 0, 0, 0, 0, 5])
+    assert cb.prior_entropy() == pytest.approx(80 * np.log(2), rel=1e-15)
+    assert "K = 1,208,925,819,614,629,174,706,176" in repr(cb)
+    with pytest.raises(ValueError, match="last axis has length 8"):
+        cb.points_of([1, 2])
+    with pytest.raises(ValueError, match=r"digits\[..., 7\] must be whole numbers from 0 to 1023"):
+        cb.points_of([0] * 7 + [1024])
+
+
+def test_stage_priors_are_a_product():
+    laws = [RNG.dirichlet(np.ones(2)), None, RNG.dirichlet(np.ones(4))]
+    cb = ResidualCodebook(STAGES, stage_priors=laws)
+    joint = np.einsum("i,j,k->ijk", laws[0], np.full(3, 1 / 3), laws[2]).ravel()
+    np.testing.assert_allclose(cb.prior, joint, rtol=1e-14)
+    assert cb.prior_entropy() == pytest.approx(-joint @ np.log(joint), rel=1e-14)
+    assert not cb.has_equal_priors
+    assert ResidualCodebook(STAGES, stage_priors=[None] * 3).has_equal_priors
+    as_joint = ResidualCodebook(STAGES, joint)
+    assert average_power(cb) == pytest.approx(average_power(as_joint), rel=1e-13)
+    np.testing.assert_allclose(centre(cb).points, centre(as_joint).points, atol=1e-14)
+    np.testing.assert_allclose(scale_to(cb, power=2.0).prior, joint, rtol=1e-14)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_stage_priors_survive_a_file(suffix, tmp_path):
+    laws = [None, RNG.dirichlet(np.ones(3)), RNG.dirichlet(np.ones(4))]
+    save_codebook(ResidualCodebook(STAGES, stage_priors=laws), tmp_path / f"cb{suffix}")
+    found = load_codebook(tmp_path / f"cb{suffix}")
+    assert found.stage_priors[0] is None
+    np.testing.assert_array_equal(found.stage_priors[1], laws[1])
+    np.testing.assert_array_equal(found.stage_priors[2], laws[2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stage_priors": [None]}, "stage_priors must be a list with one entry for each"),
+        ({"stage_priors": [None, None, [1.0]]}, r"stage_priors\[2\] must be of length K = 4"),
+        ({"prior": np.full(24, 1 / 24), "stage_priors": [None] * 3}, "stage_priors must be None"),
+    ],
+)
+def test_bad_stage_priors_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ResidualCodebook(STAGES, **arguments)

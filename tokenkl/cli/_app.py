@@ -131,7 +131,9 @@ How = Annotated[
 ]
 Samples = Annotated[
     int | None,
-    typer.Option(min=2, metavar="N", help="Monte-Carlo samples, 16384 without it."),
+    typer.Option(
+        min=2, metavar="N", help="Monte-Carlo samples; without it 16384, 1024 for a large RVQ."
+    ),
 ]
 Rtol = Annotated[
     float,

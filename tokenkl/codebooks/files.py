@@ -329,6 +329,9 @@ def _pack(cb: Codebook) -> tuple[dict[str, Any], dict[str, Any]]:
         header["name"] = cb.name
         header["stages"] = len(cb.stages)
         arrays |= {f"stages.{index}": stage for index, stage in enumerate(cb.stages)}
+        for index, prior in enumerate(cb.stage_priors or ()):
+            if prior is not None:
+                arrays[f"stage_priors.{index}"] = prior
     elif kind in (ProductCodebook, FSQ):
         assert isinstance(cb, ProductCodebook)
         header["order"] = cb.order
@@ -376,7 +379,9 @@ def _unpack(header: dict[str, Any], read: Callable[[str], np.ndarray]) -> Codebo
         return OneHot(header["K"], prior, header["scale"])
     if kind == "ResidualCodebook":
         stages = [read(f"stages.{index}") for index in range(header["stages"])]
-        return ResidualCodebook(stages, prior, name=str(header["name"]))
+        given = [optional(f"stage_priors.{index}") for index in range(header["stages"])]
+        product = None if all(factor is None for factor in given) else given
+        return ResidualCodebook(stages, prior, stage_priors=product, name=str(header["name"]))
     if kind not in ("FSQ", "ProductCodebook"):
         reject("kind", kind, "one of tokenkl's codebooks")
     if kind == "FSQ":

@@ -21,19 +21,33 @@ class ResidualCodebook(Codebook):
 
     K = K_1 * ... * K_S; the last stage varies fastest in the token ids. The joint posterior does
     not factorise over the stages. Sums may coincide: that is allowed, since accuracy, entropies
-    and MMSE stay well defined, and it is not looked for, since K may be astronomically large.
+    and MMSE stay well defined, and it is not looked for, since K may be astronomically large: a
+    Python integer, beyond the reach of 64-bit ids. Tokens are then named by their digits, one index
+    for each stage.
 
     Args:
         stages: list of (K_i, n) arrays.
         prior: (K,) probabilities in the order of the ids; equal when None.
+        stage_priors: one (K_i,) probability vector, or None for equal ones, for each stage: the
+            indices are then independent. Not together with `prior`.
 
     Raises:
         ValueError: no stage, dimensions that differ, a number that is not finite, or an invalid
             prior.
+
+    Example:
+        >>> import numpy as np
+        >>> stages = [np.random.default_rng(s).normal(size=(1024, 8)) / 2**s for s in range(8)]
+        >>> codebook = ResidualCodebook(stages)
+        >>> codebook.K == 2**80, round(codebook.prior_entropy(), 6)
+        (True, 55.451774)
+        >>> codebook.points_of([3, 1, 4, 1, 5, 9, 2, 6]).shape
+        (8,)
     """
 
     stages: tuple[Float[Any, "K_i n"], ...]
     given_prior: Float[Any, " K"] | None
+    stage_priors: tuple[Float[Any, " K_i"] | None, ...] | None
     name: str = eqx.field(static=True)
 
     def __init__(
@@ -41,6 +55,7 @@ class ResidualCodebook(Codebook):
         stages: Sequence[Float[Any, "K_i n"]],
         prior: Float[Any, " K"] | None = None,
         *,
+        stage_priors: Sequence[Float[Any, " K_i"] | None] | None = None,
         name: str = "",
     ) -> None:
         if len(stages) < 1:
@@ -57,6 +72,20 @@ class ResidualCodebook(Codebook):
                     f"in R^{self.n} like stages[0]",
                 )
         self.given_prior = check_prior(prior, self.K)
+        self.stage_priors = None
+        if stage_priors is not None:
+            if prior is not None:
+                reject("stage_priors", "a list", "None where prior gives the joint law")
+            if len(stage_priors) != len(self.stages):
+                reject(
+                    "stage_priors",
+                    f"{len(stage_priors)} entries",
+                    f"a list with one entry for each of the {len(self.stages)} stages",
+                )
+            self.stage_priors = tuple(
+                check_prior(given, size, f"stage_priors[{index}]")
+                for index, (given, size) in enumerate(zip(stage_priors, self.shape, strict=True))
+            )
         self.name = name
 
     @property
@@ -78,18 +107,60 @@ class ResidualCodebook(Codebook):
 
     @property
     def has_equal_priors(self) -> bool:
-        return is_equal(self.given_prior)
+        factors = self.stage_priors or ()
+        return is_equal(self.given_prior) and all(is_equal(factor) for factor in factors)
+
+    @property
+    def stage_log_priors(self) -> tuple[Float[Any, " K_i"], ...]:
+        """Logarithms of the laws of the stage indices, which are independent unless `prior` is."""
+        if self.given_prior is not None:
+            reject("prior", "a joint law", "None or given as stage_priors, for its factors")
+        factors = self.stage_priors or (None,) * len(self.stages)
+        return tuple(log_of(given, size) for given, size in zip(factors, self.shape, strict=True))
+
+    def to_digits(self, ids: Int[Any, " *batch"]) -> Int[np.ndarray, "*batch stages"]:
+        """The index in each stage of the tokens with these ids.
+
+        Raises:
+            ValueError: an id is not in 0 .. K - 1.
+        """
+        return digits_of(check_ids(ids, self.K), self.shape)
 
     def points_at(self, ids: Int[Any, " *batch"]) -> Float[Any, "*batch n"]:
-        digits = digits_of(check_ids(ids, self.K), self.shape)
+        return self.points_of(self.to_digits(ids))
+
+    def points_of(self, digits: Int[Any, "*batch stages"]) -> Float[Any, "*batch n"]:
+        """Coordinates of the tokens with these indices in the stages, however large K is.
+
+        Raises:
+            ValueError: wrong number of stages, or an index outside its stage.
+        """
+        digits = np.asarray(digits)
+        if digits.ndim == 0 or digits.shape[-1] != len(self.stages):
+            reject(
+                "digits",
+                f"shape {digits.shape}",
+                f"an array whose last axis has length {len(self.stages)}",
+            )
         xp = jnp if is_traced(*self.stages) else np
         total = xp.zeros((*digits.shape[:-1], self.n))
         for index, stage in enumerate(self.stages):
-            total = total + stage[digits[..., index]]
+            chosen = check_ids(digits[..., index], stage.shape[0], f"digits[..., {index}]")
+            total = total + stage[chosen]
         return total
 
     def _log_prior(self) -> Float[Any, " K"]:
-        return log_of(self.given_prior, self.K)
+        if self.stage_priors is None:
+            return log_of(self.given_prior, self.K)
+        xp = jnp if is_traced(*self.stage_priors) else np
+        joint = xp.zeros(1)
+        for factor in self.stage_log_priors:
+            joint = (joint[:, None] + factor).ravel()
+        return joint
 
     def prior_entropy(self) -> Any:
-        return np.log(self.K) if self.given_prior is None else entropy(self._log_prior())
+        if self.given_prior is not None:
+            return entropy(self._log_prior())
+        factors = zip(self.stage_priors or (None,) * len(self.stages), self.shape, strict=True)
+        # math.log takes a whole number of any size, which NumPy's does not.
+        return sum(math.log(size) if p is None else entropy(log_of(p, size)) for p, size in factors)

@@ -77,7 +77,7 @@ def centre(cb: Codebook) -> Codebook:
             weight @ stage for stage, weight in zip(cb.stages, _stage_weights(cb), strict=True)
         ]
         first = cb.stages[0] - np.sum(means, axis=0)
-        return ResidualCodebook([first, *cb.stages[1:]], cb.given_prior, name=name)
+        return _like_residual(cb, [first, *cb.stages[1:]], name)
     points, prior = np.asarray(cb.points), _prior_of(cb)
     return PointCodebook(
         points - _mean(points, prior),
@@ -91,11 +91,12 @@ def average_power(cb: Codebook) -> float:
     """Mean squared distance of the tokens from their mean: the trace of Cov(e), prior-weighted.
 
     Closed forms: a grid, the sum of the variances of its coordinates, whatever the prior;
-    one-hot, scale^2 (1 - sum_k pi_k^2); a residual codebook with equal priors, the sum over the
-    stages of the power of each. Only a residual codebook with unequal priors is materialised.
+    one-hot, scale^2 (1 - sum_k pi_k^2); a residual codebook whose prior is a product over its
+    stages, the sum of the power of each. Only a residual codebook with a joint prior is
+    materialised.
 
     Raises:
-        ValueError: a residual codebook with unequal priors, too large to materialise.
+        ValueError: a residual codebook with a joint prior, too large to materialise.
     """
     if isinstance(cb, ProductCodebook):
         pairs = zip(cb.levels, _level_weights(cb), strict=True)
@@ -107,7 +108,8 @@ def average_power(cb: Codebook) -> float:
         rest = np.asarray(cb.given_prior)
         return float(cb.scale**2 * np.sum(rest * (1 - rest))) if cb.K > 1 else 0.0
     if isinstance(cb, ResidualCodebook) and cb.given_prior is None:
-        return math.fsum(_power(np.asarray(stage), None) for stage in cb.stages)
+        pairs = zip(cb.stages, _stage_weights(cb), strict=True)
+        return math.fsum(_power(np.asarray(stage), weight) for stage, weight in pairs)
     return _power(np.asarray(cb.points), _prior_of(cb))
 
 
@@ -173,7 +175,7 @@ def _scaled(cb: Codebook, now: float, target: float) -> Codebook:
         return OneHot(cb.K, cb.given_prior, cb.scale / now * target)
     if isinstance(cb, ResidualCodebook):
         stages = [stage / now * target for stage in cb.stages]
-        return ResidualCodebook(stages, cb.given_prior, name=name)
+        return _like_residual(cb, stages, name)
     points = np.asarray(cb.points)
     return PointCodebook(
         points / now * target,
@@ -190,9 +192,14 @@ def _like_product(cb: ProductCodebook, levels: list[Any], name: str) -> ProductC
     return ProductCodebook(levels, cb.priors, order=cb.order, name=name)
 
 
+def _like_residual(cb: ResidualCodebook, stages: list[Any], name: str) -> ResidualCodebook:
+    """A residual codebook with other stages and the same prior."""
+    return ResidualCodebook(stages, cb.given_prior, stage_priors=cb.stage_priors, name=name)
+
+
 def _prior_of(cb: Codebook) -> Float[np.ndarray, " K"] | None:
     """The prior, or None for equal priors that nobody had to write down."""
-    if isinstance(cb, (PointCodebook, OneHot, ResidualCodebook)):
+    if isinstance(cb, (PointCodebook, OneHot)):
         return cb.given_prior
     return None if cb.has_equal_priors else cb.prior
 
@@ -211,7 +218,7 @@ def _stage_weights(cb: ResidualCodebook) -> list[np.ndarray]:
     """Probabilities of the vectors of every stage."""
     if cb.given_prior is not None:
         return _marginals(cb.given_prior, cb.shape, "C")
-    return [np.full(size, 1 / size) for size in cb.shape]
+    return [np.exp(np.asarray(factor)) for factor in cb.stage_log_priors]
 
 
 def _marginals(joint: Any, shape: tuple[int, ...], order: Any) -> list[np.ndarray]:

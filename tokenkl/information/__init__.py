@@ -29,6 +29,7 @@ from tokenkl.information._planar import (
 from tokenkl.information._product import product_profile
 from tokenkl.information._profile import Profile
 from tokenkl.information._rare import rare_is_better, rare_profile
+from tokenkl.information._residual import residual_profile, too_large_to_enumerate
 from tokenkl.information.methods import Exact, Method, MonteCarlo
 
 __all__ = [
@@ -230,7 +231,12 @@ def _evaluate(
         return {name: out[name] for name in quantities}
     sampled, n_samples, how = _sample(codebook, levels, missing, method, key, progress)
     for name in missing:
-        fields = {k: np.reshape(v, shape) for k, v in sampled[name].items() if k != "sample_range"}
+        fields = {
+            k: np.reshape(v, shape)
+            for k, v in sampled[name].items()
+            if k not in ("sample_range", "note")
+        }
+        notes = (sampled[name].get("note", ""), _note(fields, chosen))
         out[name] = Estimate(
             **fields,
             sample_range=sampled[name]["sample_range"],
@@ -239,7 +245,7 @@ def _evaluate(
             seed=seed_of(key),
             quantity=name,
             unit=UNITS[name],
-            note=_note(fields, chosen),
+            note="; ".join(filter(None, notes)),
         )
     return {name: out[name] for name in quantities}
 
@@ -259,6 +265,9 @@ def _sample(
     """
     if isinstance(codebook, LatticeCodebook) and is_decoded(codebook, quantities):
         return decoded_profile(codebook, snr, quantities, method, key, progress)
+    if too_large_to_enumerate(codebook):
+        settings = method or MonteCarlo()
+        return residual_profile(codebook, snr, quantities, settings, key, progress)
     rare = np.zeros(snr.shape, dtype=bool) if method else rare_is_better(codebook, snr)
     chosen = method or MonteCarlo()
     if not rare.any():

@@ -19,7 +19,8 @@ class MonteCarlo:
 
     Either a fixed `n_samples`, or targets: sampling goes on until the standard error of every
     quantity asked for, at every SNR, is at most ``atol + rtol * |value|``, or `max_samples` is
-    reached (the estimate's note then says so). With neither, 16384 samples.
+    reached (the estimate's note then says so). With neither, 16384 samples; 1024 for a residual
+    codebook that is too large to enumerate.
 
     With `variance_reduction`, control variates lower the variance where they can: functions of
     token and noise with a known mean (moments, the nearest rivals of each token, a grid that the

@@ -1,0 +1,233 @@
+"""Residual codebooks beyond enumeration: brackets against exact grids and against enumeration."""
+
+import math
+
+import numpy as np
+import pytest
+
+import tokenkl as tk
+from tokenkl.codebooks import ResidualCodebook
+from tokenkl.information._residual import (
+    Stages,
+    _Level,
+    residual_profile,
+    too_large_to_enumerate,
+)
+
+#: Two-sided confidence at which a fixed-key comparison may fail: the false-alarm budget.
+LEVEL = 1 - 2e-5
+
+
+def expansion(n: int, base: int, stages: int, seed: int) -> tuple[list[np.ndarray], tk.Codebook]:
+    """Stages whose sums are the digits of a grid in [-1, 1]^n, rotated; and the grid itself.
+
+    Stage s holds the base^n combinations of the digit number s of every coordinate.
+    """
+    size = base**stages
+    digit = np.arange(base) - (base - 1) / 2
+    grid = np.stack(np.meshgrid(*[digit] * n, indexing="ij"), axis=-1).reshape(-1, n)
+    rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
+    scales = [2 / (size - 1) * base ** (stages - 1 - s) for s in range(stages)]
+    return [grid * scale @ rotation for scale in scales], tk.FSQ([size] * n)
+
+
+def assert_bracketed(found: tk.Profile, exact: tk.Profile, level: float = LEVEL) -> None:
+    for name, estimate in found.estimates.items():
+        low, high, _ = estimate.confidence_interval(level)
+        answer = np.asarray(exact[name].value)
+        held = (low <= answer) & (answer <= high)
+        assert held.all(), f"{estimate!r}: {answer}, in {low} to {high}"
+
+
+@pytest.mark.parametrize(("n", "base", "stages"), [(8, 2, 5), (5, 3, 6), (30, 2, 1)])
+def test_digits_of_a_grid(n: int, base: int, stages: int) -> None:
+    vectors, grid = expansion(n, base, stages, seed=n) if stages > 1 else in_pairs(n)
+    codebook = ResidualCodebook(vectors)
+    assert codebook.K == grid.K
+    assert too_large_to_enumerate(codebook)
+    snr = 10.0 ** np.arange(-2, 6.1, 2.0)
+    found = tk.profile(codebook, snr, method=tk.MonteCarlo(n_samples=40), key=1)
+    assert_bracketed(found, tk.profile(grid, snr))
+
+
+def in_pairs(n: int) -> tuple[list[np.ndarray], tk.Codebook]:
+    """A base-2 grid in R^n as n / 2 stages of four points, each in a plane of its own."""
+    square = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]], float)
+    stages = np.zeros((n // 2, 4, n))
+    for s in range(n // 2):
+        stages[s, :, 2 * s : 2 * s + 2] = square
+    return list(stages), tk.FSQ([2] * n)
+
+
+@pytest.mark.slow
+def test_two_to_the_eighty_tokens() -> None:
+    vectors, grid = expansion(10, 2, 8, seed=3)
+    codebook = ResidualCodebook(vectors)
+    assert codebook.K == 2**80 == grid.K
+    snr = 10.0 ** np.array([-2.0, 0.0, 2.0, 4.0, 6.0])
+    found = tk.profile(codebook, snr, method=tk.MonteCarlo(n_samples=100), key=1)
+    assert_bracketed(found, tk.profile(grid, snr))
+    entropy = found["conditional_entropy"]
+    assert (entropy.numerical_error[:4] < 0.05).all()
+
+
+@pytest.mark.slow
+def test_intervals_cover() -> None:
+    """95 % intervals, 200 times, where all kinds of bounds are in use."""
+    vectors, grid = expansion(2, 4, 3, seed=5)
+    codebook = ResidualCodebook(vectors)
+    snr = 10.0 ** np.array([0.5, 2.0, 3.3])
+    exact = tk.profile(grid, snr)
+    runs, held = 200, {name: np.zeros(snr.size) for name in tk.QUANTITIES}
+    for key in range(runs):
+        fields, n_samples, _ = residual_profile(
+            codebook, snr, tk.QUANTITIES, tk.MonteCarlo(n_samples=1024), key=key
+        )
+        for name, entry in fields.items():
+            entry.pop("note")
+            low, high, _ = tk.Estimate(**entry, n_samples=n_samples).confidence_interval()
+            held[name] += (low <= exact[name].value) & (exact[name].value <= high)
+    for name, count in held.items():
+        # Binomial(200, 0.95) is below 175 with probability 2e-5.
+        assert (count >= 175).all(), f"{name}: {count / runs}"
+
+
+def trained(seed: int, priors: bool) -> ResidualCodebook:
+    """Three stages of 12, each k-means on what the stages before leave of Gaussian data."""
+    from scipy.cluster.vq import kmeans2
+
+    rng = np.random.default_rng(seed)
+    data = rng.standard_normal((4000, 3))
+    stages, shares = [], []
+    for _ in range(3):
+        centres, labels = kmeans2(data, 12, seed=seed, minit="++")
+        stages.append(centres)
+        shares.append((np.bincount(labels, minlength=12) + 1) / (len(labels) + 12))
+        data = data - centres[labels]
+    return ResidualCodebook(stages, stage_priors=shares if priors else None)
+
+
+@pytest.mark.parametrize("priors", [False, True])
+def test_k_means_stages_against_enumeration(priors: bool) -> None:
+    codebook = trained(0, priors)
+    snr = 10.0 ** np.array([-3.0, -1.0, 0.5, 1.5, 2.5, 4.0])
+    exact = tk.profile(codebook, snr, method=tk.MonteCarlo(n_samples=20000), key=2)
+    fields, n_samples, how = residual_profile(
+        codebook, snr, tk.QUANTITIES, tk.MonteCarlo(n_samples=1500), key=3
+    )
+    assert n_samples == 1500
+    assert "bracket" in how
+    z = 4.3  # two-sided 2e-5
+    for name in tk.QUANTITIES:
+        difference = np.abs(fields[name]["value"] - exact[name].value)
+        sampling = np.hypot(fields[name]["standard_error"], exact[name].standard_error)
+        assert (difference <= z * sampling + fields[name]["numerical_error"]).all(), name
+    assert (fields["conditional_entropy"]["numerical_error"] < 0.01).all()
+
+
+def small(n_stages: int = 4, size: int = 256, n: int = 3, seed: int = 0) -> ResidualCodebook:
+    rng = np.random.default_rng(seed)
+    return ResidualCodebook([rng.standard_normal((size, n)) / 6**s for s in range(n_stages)])
+
+
+def test_what_is_enumerated() -> None:
+    assert not too_large_to_enumerate(small(2))
+    assert too_large_to_enumerate(small(4))
+    assert not too_large_to_enumerate(tk.FSQ((17,) * 30))
+    joint = ResidualCodebook([np.eye(2), np.eye(2)], prior=[0.1, 0.2, 0.3, 0.4])
+    assert not too_large_to_enumerate(joint)
+
+
+def test_same_key_same_bits_whatever_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    snr, method = np.array([1.0, 1e3]), tk.MonteCarlo(n_samples=30)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    first = tk.profile(small(), snr, method=method, key=7)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
+    again = tk.profile(small(), snr, method=method, key=7)
+    other = tk.profile(small(), snr, method=method, key=8)
+    for name in tk.QUANTITIES:
+        np.testing.assert_array_equal(first[name].value, again[name].value)
+    assert (first["conditional_entropy"].value != other["conditional_entropy"].value).all()
+
+
+def test_order_of_stages_does_not_matter() -> None:
+    """The filter starts with the widest stage, wherever it stands."""
+    codebook, method = small(), tk.MonteCarlo(n_samples=20)
+    turned = ResidualCodebook(list(codebook.stages[::-1]))
+    first, second = (tk.mmse(cb, 30.0, method=method, key=1) for cb in (codebook, turned))
+    assert float(first) == float(second)
+
+
+def test_progress_and_targets() -> None:
+    seen: list[tuple[int, int]] = []
+    estimate = tk.conditional_entropy(
+        small(), 10.0, method=tk.MonteCarlo(atol=0.02), key=0, progress=lambda *x: seen.append(x)
+    )
+    assert seen[-1][0] == seen[-1][1] == estimate.n_samples
+    assert all(done <= wanted for done, wanted in seen)
+    assert estimate.standard_error <= 0.02
+    assert estimate.numerical_error <= 0.02
+    assert "a bracket, of half-width up to" in estimate.note
+
+
+def test_no_noise_and_nothing_but_noise() -> None:
+    codebook = small()
+    found = tk.profile(codebook, [0.0, 1e-9], method=tk.MonteCarlo(n_samples=64), key=0)
+    assert found["mutual_information"].value[0] == 0
+    power = tk.codebooks.transforms.average_power(codebook)
+    np.testing.assert_allclose(found["mutual_information"].value[1], power * 1e-9 / 2, rtol=1e-6)
+    np.testing.assert_allclose(found["mmse"].value, power, rtol=1e-6)
+    assert found["accuracy"].value[0] == pytest.approx(1 / codebook.K, rel=1e-9)
+
+
+def test_a_control_grid_is_refused() -> None:
+    with pytest.raises(ValueError, match="control must be None for a residual codebook"):
+        tk.mmse(small(), 1.0, method=tk.MonteCarlo(control=tk.FSQ((2, 2, 2))), key=0)
+
+
+def test_the_two_runs_are_what_the_proofs_need() -> None:
+    """At one y: E Z^_u = Z, E 1/Z^_v = 1/Z, and on average the leaves of v are the posterior."""
+    from tokenkl.information import _residual_kernel as kernel  # brings in Numba
+
+    rng = np.random.default_rng(11)
+    vectors = [rng.standard_normal((12, 2)) / 2**s for s in range(3)]
+    log_prior = [np.log(rng.dirichlet(np.ones(12))) for _ in range(3)]
+    covariances = [(c.T * np.exp(p)) @ c for c, p in zip(vectors, log_prior, strict=True)]
+    level = _Level(Stages(vectors, log_prior, covariances, 9.0, 9.0), 20.0, tk.QUANTITIES)
+    joint = ResidualCodebook(vectors, stage_priors=[np.exp(p) for p in log_prior])
+    y = level.h * joint.points[777] + rng.standard_normal(2)
+    energy = -0.5 * ((y - level.h * joint.points) ** 2).sum(axis=1)
+    weight = joint.prior * np.exp(energy)
+    total = weight.sum()
+
+    runs, tables, n = 4000, level.tables(), 2
+    ids = rng.choice(joint.K, size=runs, p=weight / total)
+    out = np.empty((runs, 2, len(kernel.FIELDS) + 4))
+    pad = ((0, 0), (0, 2))
+    kernel.filter_samples(
+        *tables,
+        level.h,
+        np.pad(np.tile(y, (runs, 1)), pad),
+        np.pad(joint.points_at(ids), pad),
+        joint.to_digits(ids),
+        rng.random((runs, 2, 3)),
+        9,
+        True,
+        out,
+    )
+    free, told = (dict(zip(kernel.FIELDS, out[:, i].T, strict=False)) for i in (0, 1))
+    mean = out[:, 1, len(kernel.FIELDS) : len(kernel.FIELDS) + n] + joint.points_at(ids)
+    posterior = weight / total
+    for found, answer in (
+        (np.exp(free["log_total"]) / total, 1.0),
+        (total / np.exp(told["log_total"]), 1.0),
+        (told["energy"], posterior @ energy),
+        (told["log_prior"], posterior @ joint.log_prior),
+        (mean[:, 0], posterior @ joint.points[:, 0]),
+        (mean[:, 1], posterior @ joint.points[:, 1]),
+    ):
+        assert found.std() > 1e-3  # something was thinned out
+        assert abs(found.mean() - answer) < 4.7 * found.std() / math.sqrt(runs)
+    for found, sign in ((free["log_total"], -1), (told["log_total"], 1)):
+        assert sign * (found.mean() - math.log(total)) > -4.7 * found.std() / math.sqrt(runs)
+    assert (free["best"] <= np.log(weight.max()) + 1e-12).all()

@@ -1,0 +1,493 @@
+"""Residual codebooks whose K = K_1 ... K_S sums cannot be enumerated: brackets by particle filters.
+
+With f_k(y) = exp(-|y - h e_k|^2 / 2) and Z(y) = sum_k pi_k f_k(y), everything asked for is an
+average over y of something that Z, or the posterior pi_k f_k / Z, enters. The filter of
+`_residual_kernel` walks through the stages with a bounded number of prefixes. Its look-ahead is a
+Gaussian law for the sum of the later stages, with their true mean and covariance. It runs twice for
+every observation. Let W_j be the weights of the leaves that are left at the end of a run, and
+Z^ = sum_j W_j. The first run, u, knows y alone, the second, v, is told the true token and keeps it.
+
+    E log Z^_u  <=  E log Z  <=  E log Z^_v             (bidirectional Monte-Carlo)
+    E 1 / Z^_v   =  E 1 / Z
+    p(k | y, v)  =  W_k / Z^_v  for the leaves of v     (what a genie who shows v leaves open)
+
+(docs/theory/rvq.md has the proofs). Hence for every number of particles, in expectation:
+
+- I = E[log f_k - log Z] and H = H(pi) - I lie between the values with Z^_v and with Z^_u; and H is
+  at least the mean entropy of the genie's W_k / Z^_v, which says more where prefixes get lost;
+- accuracy: with m = max_k pi_k f_k between the best leaf that was found and a bound from the radius
+  of the codebook, A = E[m / Z] = E[m / Z^_v]; and A <= E max_j W_j / Z^_v, by the genie;
+- mmse: at least E V, V the posterior variance over the leaves of v (the genie again), and at most
+  E[V + |m_v - m_u|^2], what the posterior mean over the leaves of u achieves.
+
+Half of the mean width of the bracket is reported as numerical error, sampling errors beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+from jaxtyping import Float
+
+from tokenkl._random import draw_ids, generator
+from tokenkl._validation import MAX_ELEMENTS, reject
+from tokenkl.codebooks.base import Codebook
+from tokenkl.codebooks.residual import ResidualCodebook
+from tokenkl.information._moments import Moments
+from tokenkl.information._montecarlo import MIN_EFFECTIVE, Progress, _needed
+from tokenkl.information.methods import MonteCarlo
+
+EPS = float(np.finfo(float).eps)
+#: Samples when neither a count nor a target is given, and before the first look at a target.
+DEFAULT_SAMPLES = 2**10
+#: Samples of the pilot, which chooses the number of particles and the control variates.
+PILOT = 128
+#: Fewest particles, and most of them without and with a target for the error. The pilot looks for
+#: the number at which the numerical error falls below the standard error, or the target.
+FEWEST, MOST, MOST_FOR_TARGET = 32, 128, 1024
+#: Accuracies below this do not ask for more particles: their brackets are narrow in any case.
+SMALL_ACCURACY = 0.02
+#: Stages are joined while their product has at most this many vectors.
+JOINED = 1024
+#: Samples that are drawn together, and samples that a thread takes at a time.
+BLOCK, TASK = 256, 8
+#: Controls are used where they leave less than this part of the variance of the pilot.
+WORTHWHILE = 0.25
+#: A chi-square variable with n degrees of freedom is above n + LOST (sqrt(n) + LOST) with a
+#: probability below exp(-LOST^2 / 4).
+LOST = 6.0
+#: Where the bracket of a probability, or of an information relative to H(pi), is wider than this
+#: on either side, the note calls it of no use.
+USELESS = 0.2
+
+
+def too_large_to_enumerate(codebook: Codebook) -> TypeGuard[ResidualCodebook]:
+    """Whether this is a residual codebook whose points are more than may be materialised.
+
+    Its prior must be equal or a product over stages; a prior of K numbers is never that large.
+    """
+    return (
+        isinstance(codebook, ResidualCodebook)
+        and codebook.given_prior is None
+        and codebook.K * codebook.n > MAX_ELEMENTS
+    )
+
+
+def residual_profile(
+    codebook: ResidualCodebook,
+    snr: Float[np.ndarray, " s"],
+    quantities: Sequence[str],
+    method: MonteCarlo,
+    key: Any,
+    progress: Progress | None = None,
+) -> tuple[dict[str, dict[str, Any]], int, str]:
+    """For every quantity the fields of its estimate; the sample count, and how.
+
+    The time for one sample at one SNR is proportional to the particles times sum_s K_s times n. The
+    memory of a thread, beside the stages, is proportional to the particles times max_s K_s; the
+    number of particles is cut until this fits `method.memory`.
+
+    Args:
+        codebook: a residual codebook of any size, with equal priors or a product over its stages.
+        snr: signal-to-noise ratios, at least 0.
+        quantities: names, as in `tokenkl.information.QUANTITIES`.
+        method: sample count, or targets for standard error and numerical error alike.
+        key: integer seed or JAX key.
+        progress: called with (samples done, samples wanted).
+
+    Raises:
+        ValueError: a control grid in `method`.
+    """
+    if method.control is not None:
+        reject("control", repr(method.control), "None for a residual codebook this large")
+    stages = prepare(codebook)
+    wanted = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
+    levels = [_Level(stages, float(level), quantities) for level in snr]
+    for level in levels:
+        level.tune(generator(key, 0), wanted, method)
+        if progress is not None:
+            progress(0, wanted)
+    done = 0
+    while done < wanted:
+        _sample(levels, key, done, wanted, progress)
+        done = wanted
+        summaries = [level.summary() for level in levels]
+        found = {name: _stacked([summary[name] for summary in summaries]) for name in quantities}
+        if method.has_target:
+            wanted = _needed(list(found.values()), done, method)
+    for name, fields in found.items():
+        fields["note"] = _note(name, snr, fields, levels[0].prior_entropy)
+    return found, done, "particle filter over stages, bracket"
+
+
+def _sample(
+    levels: list[_Level], key: Any, done: int, wanted: int, progress: Progress | None
+) -> None:
+    """Samples number `done` to `wanted` at every level, from the same draws at all of them."""
+    whole = sum(level.particles for level in levels) * (wanted - done)
+    work = 0
+    for level in levels:
+        tables = level.tables()
+        for start in range(done - done % BLOCK, wanted, BLOCK):
+            rows = slice(max(done - start, 0), min(wanted - start, BLOCK))
+            level.blocks.append(level.run(tables, generator(key, 1, start // BLOCK), rows))
+            work += level.particles * (rows.stop - rows.start)
+            if progress is not None:
+                progress(done + work * (wanted - done) // whole, wanted)
+
+
+class Stages(NamedTuple):
+    """Centred stages from the widest to the narrowest; the radius of their sum; its extent.
+
+    `radius` bounds the distance of a token from the mean, `extent` its coordinates off centre.
+    """
+
+    vectors: list[Float[np.ndarray, "K_s n"]]
+    log_prior: list[Float[np.ndarray, " K_s"]]
+    covariances: list[Float[np.ndarray, "n n"]]
+    radius: float
+    extent: float
+
+
+def prepare(codebook: ResidualCodebook) -> Stages:
+    """Stages as the filter wants them: small ones joined, the widest first, in k-d order."""
+    from tokenkl.information._kernel import _neighbourly  # brings in Numba
+
+    pairs = []
+    for stage, log_prior in zip(codebook.stages, codebook.stage_log_priors, strict=True):
+        c, p = np.asarray(stage, dtype=float), np.asarray(log_prior)
+        pairs.append((c - np.exp(p) @ c, p))
+    extent = sum(float(np.abs(stage).max()) for stage in codebook.stages)
+    radius = sum(math.sqrt((c**2).sum(axis=1).max()) for c, _ in pairs)
+    pairs.sort(key=lambda pair: -float(np.exp(pair[1]) @ (pair[0] ** 2).sum(axis=1)))
+    joined = [pairs[0]]
+    for c, p in pairs[1:]:
+        if joined[-1][1].size * p.size <= JOINED:
+            sums, log_sums = joined.pop()
+            c = (sums[:, None] + c).reshape(-1, c.shape[1])
+            p = (log_sums[:, None] + p).ravel()
+        joined.append((c, p))
+    for index, (c, p) in enumerate(joined):
+        # Neighbours next to each other: what is thinned out is then spread evenly.
+        order = _neighbourly(c, 1)
+        joined[index] = (c[order], p[order])
+    covariances = [(c.T * np.exp(p)) @ c for c, p in joined]
+    return Stages([c for c, _ in joined], [p for _, p in joined], covariances, radius, extent)
+
+
+class _Level:
+    """One noise level: its number of particles, its control variates and its samples so far."""
+
+    def __init__(self, stages: Stages, snr: float, quantities: Sequence[str]) -> None:
+        snr = min(snr, 1e140 / max(stages.extent, 1.0) ** 2)  # keeps all squares finite
+        self.stages, self.snr, self.h = stages, snr, math.sqrt(snr)
+        self.quantities = quantities
+        self.n = stages.vectors[0].shape[1]
+        self.particles = FEWEST
+        self.blocks: list[dict[str, np.ndarray]] = []
+        self.prior_entropy = sum(-float(np.exp(p) @ p) for p in stages.log_prior)
+        self.shrink = 0.0
+        self.controls: dict[str, np.ndarray] = {}
+
+        covariance = np.sum(stages.covariances, axis=0)
+        self.power = float(np.trace(covariance))
+        values = np.maximum(np.linalg.eigvalsh(covariance), 0.0)
+        #: The information of a Gaussian law of tokens with the same covariance.
+        self.gaussian = 0.5 * float(np.log1p(snr * values).sum())
+        self.precision = np.linalg.inv(np.eye(self.n) + snr * covariance)
+        self.linear = self.h * covariance @ self.precision
+        self.linear_mmse = float((values / (1 + snr * values)).sum())
+        # Residuals are found by subtraction from y, whose coordinates are about h * extent.
+        size = 64 * (self.prior_entropy + self.n) + 8 * self.n * self.h * stages.extent
+        self.rounding = EPS * size
+
+    def tables(self) -> tuple[np.ndarray, ...]:
+        """The arguments of the kernel that depend on the level alone."""
+        stages, n, padded = self.stages, self.n, -(-self.n // 4) * 4
+        sizes = np.array([p.size for p in stages.log_prior])
+        scaled = np.zeros((sizes.size, padded, sizes.max()))
+        vectors, roots = np.zeros_like(scaled), np.zeros((sizes.size, padded, padded))
+        log_prior = np.zeros((sizes.size, sizes.max()))
+        later = np.zeros((n, n))
+        for s in reversed(range(sizes.size)):
+            root = np.linalg.cholesky(np.linalg.inv(np.eye(n) + self.snr * later)).T
+            roots[s, :n, :n] = root
+            scaled[s, :n, : sizes[s]] = root @ (self.h * stages.vectors[s].T)
+            vectors[s, :n, : sizes[s]] = stages.vectors[s].T
+            log_prior[s, : sizes[s]] = stages.log_prior[s]
+            later = later + stages.covariances[s]
+        return scaled, vectors, roots, log_prior, sizes
+
+    def run(
+        self, tables: tuple[np.ndarray, ...], rng: np.random.Generator, rows: slice
+    ) -> dict[str, np.ndarray]:
+        """What both runs of the filter say about some samples of a block."""
+        from tokenkl.information import _residual_kernel as kernel
+        from tokenkl.information._kernel import threads
+
+        stages, n = self.stages, self.n
+        draws = [draw_ids(rng, _weights(p), p.size, BLOCK) for p in stages.log_prior]
+        paths = np.stack(draws, axis=1)[rows]
+        noise = rng.standard_normal((BLOCK, n))[rows]
+        uniforms = rng.random((BLOCK, 2, len(draws)))[rows]
+        true = np.sum([c[paths[:, s]] for s, c in enumerate(stages.vectors)], axis=0)
+        y = self.h * true + noise
+        padded = tables[2].shape[1]
+        out = np.empty((len(y), 2, len(kernel.FIELDS) + padded))
+        wide_y, wide_true = (np.pad(x, ((0, 0), (0, padded - n))) for x in (y, true))
+
+        def work(start: int) -> None:
+            part = slice(start, start + TASK)
+            kernel.filter_samples(
+                *tables,
+                self.h,
+                wide_y[part],
+                wide_true[part],
+                paths[part],
+                uniforms[part],
+                self.particles,
+                "mmse" in self.quantities,
+                out[part],
+            )
+
+        with ThreadPoolExecutor(threads()) as pool:
+            list(pool.map(work, range(0, len(y), TASK)))  # the list raises what a worker raised
+
+        free, told = (dict(zip(kernel.FIELDS, out[:, i].T, strict=False)) for i in (0, 1))
+        skip = len(kernel.FIELDS)
+        free_mean, mean = out[:, 0, skip : skip + n], out[:, 1, skip : skip + n]
+        linear = y @ self.linear - true  # like the means, relative to the true token
+        # Leaves farther from y than noise ever is: the run got lost. It knows y alone, and so may
+        # decide by this.
+        lost = -2 * free["energy"] > n + LOST * (math.sqrt(n) + LOST)
+        free_mean = np.where(lost[:, None], linear, free_mean)
+        outside = np.maximum(np.linalg.norm(y, axis=1) - self.h * stages.radius, 0.0)
+        return {
+            "lower": free["log_total"],
+            "upper": told["log_total"],
+            "energy": told["energy"],
+            "log_prior": told["log_prior"],
+            "log_weight": told["log_weight"],
+            "gauss": -0.5 * np.einsum("si,ij,sj->s", y, self.precision, y),
+            "best": np.maximum(free["best"], told["best"]),
+            "heaviest": told["heaviest"],
+            "ceiling": sum(float(p.max()) for p in stages.log_prior) - 0.5 * outside**2,
+            "variance": np.maximum(told["second"] - (mean**2).sum(axis=1), 0.0),
+            # With the estimate linear + shrink * (free_mean - linear), the squared distance from
+            # the mean is a + shrink * b + shrink^2 * c.
+            "far": ((mean - linear) ** 2).sum(axis=1),
+            "cross": ((mean - linear) * (free_mean - linear)).sum(axis=1),
+            "step": ((free_mean - linear) ** 2).sum(axis=1),
+        }
+
+    # ---- From samples to brackets ---------------------------------------------------------------
+
+    def brackets(self, x: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Two statistics for each quantity, whose means bracket it; no controls yet."""
+        known = x["energy"] + x["log_prior"]
+        lower, genie = x["lower"] - known, x["upper"] - x["log_weight"]
+        # Where a lost prefix costs much, what the genie leaves open says more.
+        lower = genie if genie.mean() > lower.mean() else lower
+        found = {"conditional_entropy": (lower, x["upper"] - known)}
+        miss = x["far"] - 2 * self.shrink * x["cross"] + self.shrink**2 * x["step"]
+        found["mmse"] = (x["variance"], x["variance"] + miss)
+        low = np.minimum(x["best"] - x["upper"], 0.0)
+        high = x["heaviest"] - x["upper"]
+        ceiling = np.exp(np.minimum(x["ceiling"] - x["upper"], 700.0))
+        if ceiling.mean() < np.exp(high).mean():
+            found["accuracy"] = (np.exp(low), ceiling)
+            found["error_probability"] = (1 - ceiling, -np.expm1(low))
+        else:
+            found["accuracy"] = (np.exp(low), np.exp(high))
+            found["error_probability"] = (-np.expm1(high), -np.expm1(low))
+        return found
+
+    def with_mean_0(self, x: dict[str, np.ndarray], name: str) -> Float[np.ndarray, "c samples"]:
+        """Control variates: all have mean 0, since the conditional run obeys the posterior."""
+        gauss = x["gauss"] + self.n / 2
+        columns = [gauss, x["energy"] + self.n / 2 - gauss, x["log_prior"] + self.prior_entropy]
+        if name == "mmse":
+            columns.append(x["variance"] + x["far"] - self.linear_mmse)
+        return np.stack(columns)
+
+    def tune(self, rng: np.random.Generator, wanted: int, method: MonteCarlo) -> None:
+        """Choose, from a pilot that is then forgotten, controls and the number of particles."""
+        width = max(p.size for p in self.stages.log_prior)
+        most = MOST_FOR_TARGET if method.has_target else MOST
+        most = int(np.clip(method.memory // (16 * width), FEWEST, most))
+        x = self.run(self.tables(), rng, slice(0, PILOT))
+        step = float(x["step"].mean())
+        self.shrink = float(np.clip(x["cross"].mean() / step, 0.0, 1.0)) if step > 0 else 0.0
+        excess = 0.0
+        for name, (low, high) in self.brackets(x).items():
+            middle = (low + high) / 2
+            deviation = float(middle.std())
+            if name in ("conditional_entropy", "mmse"):
+                self.controls[name], deviation = _chosen(self.with_mean_0(x, name), middle)
+            asked = name in self.quantities
+            if name == "conditional_entropy":
+                asked = asked or "mutual_information" in self.quantities
+            if not asked or (name == "accuracy" and high.mean() < SMALL_ACCURACY):
+                continue
+            if name == "error_probability" and low.mean() > 1 - SMALL_ACCURACY:
+                continue
+            gap = high - low
+            # For log-normal errors of Z^ the mean gap is half of the mean square, with less noise.
+            half = float(np.minimum(gap**2 / 2, np.abs(gap)).mean()) / 2
+            if name != "conditional_entropy":
+                half = float(gap.mean()) / 2
+            target = deviation / math.sqrt(wanted)
+            if method.has_target:
+                target = method.atol + method.rtol * abs(float(middle.mean()))
+            if half > 0:
+                excess = max(excess, half / target if target > 0 else most)
+        # Brackets narrow like the inverse of the number of particles.
+        excess = min(excess, most)
+        self.particles = int(np.clip(16 * math.ceil(FEWEST * excess / 16), FEWEST, most))
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """The fields of every quantity at this level."""
+        x = {name: np.concatenate([b[name] for b in self.blocks]) for name in self.blocks[0]}
+        out: dict[str, dict[str, Any]] = {}
+        for name, bracket in self.brackets(x).items():
+            moments = Moments((3,))
+            low, high = bracket
+            if name in self.controls:
+                correction = self.controls[name] @ self.with_mean_0(x, name)
+                low, high = low - correction, high - correction
+            moments.add(np.stack([low, (low + high) / 2, high]))
+            half = max(float(moments.mean[2] - moments.mean[0]) / 2, 0.0)
+            value = float(moments.mean[1])
+            effective = moments.effective()[1]
+            if name in ("accuracy", "error_probability"):
+                effective = min(effective, _effective(1 - (low + high) / 2))
+            out[name] = {
+                "value": value,
+                "standard_error": float(moments.standard_error.max()),
+                "skewness": float(moments.skewness[1]),
+                "numerical_error": half + self._arithmetic(name, value),
+                "interval_supported": bool(effective >= MIN_EFFECTIVE),
+                "sample_range": self._range(name),
+            }
+        entropy = out["conditional_entropy"]
+        out["mutual_information"] = entropy | {
+            "value": self.prior_entropy - entropy["value"],
+            "skewness": -entropy["skewness"],
+        }
+        self._closed_forms(out)
+        return out
+
+    def _closed_forms(self, out: dict[str, dict[str, Any]]) -> None:
+        """Use Gaussian bounds where they say more than the samples: at very low SNR.
+
+        With radius R and gamma = snr, tr Cov(e) exp(-gamma R^2) <= mmse <= its linear value, since
+        d mmse / d gamma = -E |Cov(e | y)|^2 >= -R^2 mmse; and the same integrated, for I.
+        """
+        steep = self.stages.radius**2
+        least = self.power * (-math.expm1(-self.snr * steep) / (2 * steep) if steep > 0 else 0.0)
+        bounds = {
+            "mutual_information": (least, self.gaussian),
+            "conditional_entropy": (
+                self.prior_entropy - self.gaussian,
+                self.prior_entropy - least,
+            ),
+            "mmse": (self.power * math.exp(-self.snr * steep), self.linear_mmse),
+        }
+        for name, (low, high) in bounds.items():
+            # The two sums agree to rounding where gamma vanishes, in either order.
+            half = abs(high - low) / 2 + 64 * EPS * max(abs(low), abs(high))
+            if half < out[name]["numerical_error"] + 2 * out[name]["standard_error"]:
+                out[name] = out[name] | {
+                    "value": (low + high) / 2,
+                    "standard_error": 0.0,
+                    "skewness": 0.0,
+                    "numerical_error": half,
+                    "interval_supported": True,
+                }
+
+    def _arithmetic(self, name: str, value: float) -> float:
+        """A bound on rounding."""
+        if name == "mmse":
+            return 4 * self.rounding * abs(value) + 64 * (EPS * self.stages.extent) ** 2
+        if name == "accuracy":
+            return 4 * self.rounding * abs(value)
+        return self.rounding
+
+    def _range(self, name: str) -> float:
+        """Length of the range of one draw; for the entropy that of the posterior's own."""
+        if name == "mmse":
+            return 5 * self.stages.radius**2
+        return 1.0 if name in ("accuracy", "error_probability") else self.prior_entropy
+
+
+def _chosen(
+    controls: Float[np.ndarray, "c samples"], target: Float[np.ndarray, " samples"]
+) -> tuple[Float[np.ndarray, " c"], float]:
+    """Coefficients of the controls, from a pilot, and the deviation that they leave.
+
+    None, or those that turn an entropy into a divergence from the Gaussian law (the first three
+    controls are those of `with_mean_0`), or fitted ones where these are much better also on the
+    half of the pilot that they were not fitted to: a few outliers can make a fit look good.
+    """
+    candidates = [np.zeros(len(controls))]
+    if len(controls) == 3:
+        candidates.append(np.array([0.0, -1.0, -1.0]))
+    deviations = [float((target - c @ controls).std()) for c in candidates]
+    if deviations[-1] ** 2 > WORTHWHILE * deviations[0] ** 2:
+        candidates, deviations = candidates[:1], deviations[:1]
+    fit = _least_squares(controls, target)
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    squares = 0.0
+    for part, rest in ((even, odd), (odd, even)):
+        trial = _least_squares(controls[:, part], target[part])
+        squares += float((target[rest] - trial @ controls[:, rest]).var()) / 2
+    if squares < WORTHWHILE * deviations[-1] ** 2:
+        return fit, math.sqrt(squares)
+    return candidates[-1], deviations[-1]
+
+
+def _least_squares(
+    controls: Float[np.ndarray, "c samples"], target: Float[np.ndarray, " samples"]
+) -> Float[np.ndarray, " c"]:
+    scale = controls.std(axis=1)
+    used = scale > 1e-12
+    design = np.vstack([np.ones_like(target), controls[used] / scale[used, None]]).T
+    coefficients = np.zeros(len(controls))
+    coefficients[used] = np.linalg.lstsq(design, target, rcond=None)[0][1:] / scale[used]
+    return coefficients
+
+
+def _weights(log_prior: Float[np.ndarray, " K_s"]) -> Float[np.ndarray, " K_s"] | None:
+    return None if np.ptp(log_prior) < 1e-14 else np.exp(log_prior)
+
+
+def _effective(values: Float[np.ndarray, " samples"]) -> float:
+    """(sum f)^2 / sum f^2: how many samples carry the sum."""
+    return float(values.sum() ** 2 / max((values**2).sum(), np.finfo(float).tiny))
+
+
+def _stacked(levels: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    out = {field: np.array([level[field] for level in levels]) for field in levels[0]}
+    return out | {"sample_range": float(out["sample_range"].max())}
+
+
+def _note(
+    name: str, snr: Float[np.ndarray, " s"], fields: dict[str, Any], prior_entropy: float
+) -> str:
+    """How wide the bracket is, and where it says nothing of use."""
+    half = fields["numerical_error"]
+    worst = int(np.argmax(half))
+    with np.errstate(divide="ignore"):
+        level = 10 * np.log10(snr)
+    text = f"a bracket, of half-width up to {half[worst]:.2g} (at {level[worst]:.3g} dB)"
+    scale = {"mmse": fields["value"], "accuracy": 1.0, "error_probability": 1.0}
+    useless = half > USELESS * np.maximum(scale.get(name, prior_entropy), fields["standard_error"])
+    useless &= fields["value"] > 0
+    if useless.any():
+        where = f"{level[useless].min():.3g} to {level[useless].max():.3g} dB"
+        text += f"; too wide to be of use at some SNR from {where}"
+    return text

@@ -1,0 +1,313 @@
+"""The compiled loop behind `_residual`: a discrete particle filter over the stages of an RVQ.
+
+A particle is a prefix: one vector from each of the first stages, no two particles alike. At every
+stage all children of all particles are scored; where they are more than the filter may keep, they
+are thinned at random so that no sum changes in expectation (optimal resampling of Fearnhead and
+Clifford 2003, JRSS B 65, section 3.2): children of weight w > c stay, others stay with probability
+w / c and then count for 1 / (w / c) times as much; c is such that the wanted number stays. The
+sum over the last stage's children, none of them thinned out, is an unbiased estimate of
+Z = sum_k pi_k exp(-|y - h e_k|^2 / 2).
+
+In the conditional run the true token's prefix is kept at every stage, and the rest of the thinning
+is drawn given that it stays (Whiteley, Andrieu and Doucet 2010, arXiv:1011.2437).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tokenkl.information._kernel import LOG2_E, SUMS, _compiled, _larger, exp2
+
+#: A child of less than this part of the total weight is never sure to be kept: where few
+#: prefixes matter, fewer are followed than there is room for.
+FLOOR = 1e-9
+GOLDEN = 0.6180339887498949
+#: Prefixes whose best leaf is below exp(-NEGLECTED) of the best one are left out of the moments.
+NEGLECTED = 60.0
+#: What a run returns before the posterior mean: log Z, the posterior means of -|d|^2/2 and of the
+#: log-prior and of the log-weight of a leaf, the largest log-weight of a leaf without and with its
+#: compensation for thinning, the posterior second moment about the reference, and how many
+#: prefixes there were at a stage, on average.
+FIELDS = (
+    "log_total",
+    "energy",
+    "log_prior",
+    "log_weight",
+    "best",
+    "heaviest",
+    "second",
+    "prefixes",
+)
+
+
+@_compiled(fastmath=SUMS)
+def _scores(table, log_prior, size, point, base, scores):  # type: ignore[no-untyped-def]
+    """base + log_prior_j - |point - table_j|^2 / 2 for every j, and the largest of them."""
+    scores[:size] = 0.0
+    for i in range(0, point.size, 4):
+        x0, x1, x2, x3 = table[i], table[i + 1], table[i + 2], table[i + 3]
+        p0, p1, p2, p3 = point[i], point[i + 1], point[i + 2], point[i + 3]
+        for j in range(size):
+            u0, u1, u2, u3 = x0[j] - p0, x1[j] - p1, x2[j] - p2, x3[j] - p3
+            scores[j] += u0 * u0 + u1 * u1 + u2 * u2 + u3 * u3
+    top = -1e300
+    for j in range(size):
+        score = base + log_prior[j] - 0.5 * scores[j]
+        scores[j] = score
+        top = _larger(top, score)
+    return top
+
+
+@_compiled(fastmath=SUMS)
+def _weights(scores, size, shift, weight):  # type: ignore[no-untyped-def]
+    """exp(scores - shift), their sum and the largest."""
+    total, top = 0.0, 0.0
+    for j in range(size):
+        w = exp2(LOG2_E * (scores[j] - shift))
+        weight[j] = w
+        total += w
+        top = _larger(top, w)
+    return total, top
+
+
+@_compiled(fastmath=SUMS)
+def _light(weight, size, c):  # type: ignore[no-untyped-def]
+    """How many weights are above c, and the sum of the others."""
+    above, rest = 0, 0.0
+    for j in range(size):
+        heavy = weight[j] > c
+        above += heavy
+        rest += 0.0 if heavy else weight[j]
+    return above, rest
+
+
+@_compiled(fastmath=set())
+def _threshold(weight, top, total, light, size, wanted):  # type: ignore[no-untyped-def]
+    """The c with sum min(1, w / c) = wanted, or FLOOR of all; fills the light sum of each row.
+
+    Starting from total / wanted, c falls monotonically and ends after finitely many steps.
+    """
+    everything = total.sum()
+    c = everything / wanted
+    while True:
+        above, rest = 0, 0.0
+        for r in range(total.size):
+            if top[r] <= c:
+                light[r] = total[r]
+            else:
+                count, light[r] = _light(weight[r], size, c)
+                above += count
+            rest += light[r]
+        lower = FLOOR * everything
+        if above < wanted:
+            lower = max(lower, rest / (wanted - above))
+        if lower >= c * (1 - 1e-12):
+            return c
+        c = lower
+
+
+@_compiled(fastmath=set())
+def _first_child(row, size):  # type: ignore[no-untyped-def]
+    """Where the comb starts in a row: rows that are alike then lose different children."""
+    return int(GOLDEN * row % 1.0 * size)
+
+
+@_compiled(fastmath=SUMS)
+def _row_moments(weight, vectors, size, offset, mean):  # type: ignore[no-untyped-def]
+    """Add the weighted positions of one row of leaves to the mean; return their squares."""
+    second = 0.0
+    for i in range(offset.size):
+        row, shift = vectors[i], offset[i]
+        first = 0.0
+        for j in range(size):
+            x = row[j] + shift
+            first += weight[j] * x
+            second += weight[j] * x * x
+        mean[i] += first
+    return second
+
+
+@_compiled(fastmath=set())
+def _filter(  # type: ignore[no-untyped-def]
+    scaled,
+    vectors,
+    roots,
+    log_prior,
+    sizes,
+    h,
+    y,
+    reference,
+    path,
+    uniforms,
+    wanted,
+    moments,
+    score,
+    weight,
+    out,
+):
+    """One run for one observation; `path` is the true token's, or -1 everywhere."""
+    stages, n = roots.shape[0], y.size
+    room = score.shape[0]
+    residual, place = np.empty((room, n)), np.empty((room, n))
+    next_residual, next_place = np.empty((room, n)), np.empty((room, n))
+    # log of the prior of a prefix, and of what makes up for the thinning.
+    prior, extra = np.empty(room), np.empty(room)
+    next_prior, next_extra = np.empty(room), np.empty(room)
+    top, total, light = np.empty(room), np.empty(room), np.empty(room)
+    point = np.empty(n)
+    residual[0] = y
+    place[0] = -reference
+    prior[0] = extra[0] = 0.0
+    count, true_row, prefixes = 1, 0, 0
+    for s in range(stages):
+        size = sizes[s]
+        prefixes += count
+        best = -1e300
+        for r in range(count):
+            for a in range(n):
+                x = 0.0
+                for b in range(n):
+                    x += roots[s, a, b] * residual[r, b]
+                point[a] = x
+            base = prior[r] + extra[r]
+            top[r] = _scores(scaled[s], log_prior[s], size, point, base, score[r])
+            best = max(best, top[r])
+        if s == stages - 1:
+            break
+        for r in range(count):
+            total[r], top[r] = _weights(score[r], size, best, weight[r])
+        c = 0.0
+        if count * size > wanted:
+            c = _threshold(weight, top[:count], total[:count], light, size, wanted)
+        u = uniforms[s]
+        if c > 0.0 and path[s] >= 0 and weight[true_row, path[s]] <= c:
+            # The comb of the systematic thinning must have a tooth in the true child's interval.
+            position = u * weight[true_row, path[s]]
+            for r in range(true_row):
+                position += light[r]
+            j = _first_child(true_row, size)
+            while j != path[s]:
+                if weight[true_row, j] <= c:
+                    position += weight[true_row, j]
+                j = j + 1 if j + 1 < size else 0
+            u = position / c - math.floor(position / c)
+        kept, tooth, start = 0, u, 0.0
+        inverse = 1.0 / c if c > 0.0 else 0.0
+        next_row = -1
+        for r in range(count):
+            is_true = path[s] >= 0 and r == true_row
+            stop = start + light[r] * inverse if c > 0.0 else start
+            if c == 0.0 or top[r] > c or tooth < stop or is_true:
+                along = start
+                searching = c == 0.0 or top[r] > c or is_true
+                j = _first_child(r, size) - 1
+                for _ in range(size):
+                    if not searching and tooth >= stop:
+                        break
+                    j = j + 1 if j + 1 < size else 0
+                    w = weight[r, j]
+                    forced = is_true and j == path[s]
+                    keep, gain = True, 0.0
+                    if c > 0.0 and w <= c:
+                        along += w * inverse
+                        keep = forced
+                        while tooth < along:
+                            keep = True
+                            tooth += 1.0
+                        gain = math.log(c) + best - score[r, j]
+                    if keep and (kept < room - 1 or forced):
+                        if forced:
+                            next_row = kept
+                        for i in range(n):
+                            next_residual[kept, i] = residual[r, i] - h * vectors[s, i, j]
+                            next_place[kept, i] = place[r, i] + vectors[s, i, j]
+                        next_prior[kept] = prior[r] + log_prior[s, j]
+                        next_extra[kept] = extra[r] + gain
+                        kept += 1
+            start = stop
+        count, true_row = kept, next_row
+        residual, next_residual = next_residual, residual
+        place, next_place = next_place, place
+        prior, next_prior = next_prior, prior
+        extra, next_extra = next_extra, extra
+    last = stages - 1
+    size = sizes[last]
+    mass, scores, energy, log_priors, second, lightest = 0.0, 0.0, 0.0, 0.0, 0.0, -1e300
+    mean = out[len(FIELDS) :]
+    mean[:] = 0.0
+    for r in range(count):
+        lightest = max(lightest, top[r] - extra[r])
+        if top[r] < best - NEGLECTED:
+            continue
+        row_mass, _ = _weights(score[r], size, best, weight[r])
+        row_score = 0.0
+        for j in range(size):
+            row_score += weight[r, j] * (score[r, j] - best)
+        row_prior = row_mass * prior[r]
+        for j in range(size):
+            row_prior += weight[r, j] * log_prior[last, j]
+        if moments:
+            second += _row_moments(weight[r], vectors[last], size, place[r], mean)
+        mass += row_mass
+        scores += row_score
+        energy += row_score + row_mass * (best - extra[r]) - row_prior
+        log_priors += row_prior
+    out[0] = best + math.log(mass)
+    out[1] = energy / mass
+    out[2] = log_priors / mass
+    out[3] = best + scores / mass
+    out[4] = lightest
+    out[5] = best
+    out[6] = second / mass
+    out[7] = prefixes / stages
+    mean /= mass
+
+
+@_compiled(fastmath=set())
+def filter_samples(  # type: ignore[no-untyped-def]
+    scaled,
+    vectors,
+    roots,
+    log_prior,
+    sizes,
+    h,
+    y,
+    reference,
+    paths,
+    uniforms,
+    wanted,
+    moments,
+    out,
+):
+    """Fill out[sample, run]: run 0 knows the observation alone, run 1 also the true token.
+
+    `vectors` (stages, n, K) holds the stages, padded to common sizes; `scaled` holds roots[s] h c
+    for every vector c of stage s, where |roots[s] d|^2 is the Mahalanobis norm of a residual d
+    against the noise and all later stages. `reference` is where the true token sits, `paths` its
+    indices. Without `moments` the posterior moments are left out. Every sample is computed by
+    itself, so its bits depend on no block and no thread count.
+    """
+    room = wanted + 4
+    score, weight = np.empty((room, sizes.max())), np.empty((room, sizes.max()))
+    nobody = np.full(sizes.size, -1)
+    for i in range(y.shape[0]):
+        for run in range(2):
+            _filter(
+                scaled,
+                vectors,
+                roots,
+                log_prior,
+                sizes,
+                h,
+                y[i],
+                reference[i],
+                nobody if run == 0 else paths[i],
+                uniforms[i, run],
+                wanted,
+                moments,
+                score,
+                weight,
+                out[i, run],
+            )
