@@ -21,7 +21,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Float
 
 from tokenkl.information._kernel import LOG2_E, SUMS, _compiled, exp2, threads
 from tokenkl.information._pairs import TILE, _squares, tail
@@ -327,15 +326,6 @@ def remainders(tiles, points, log_prior, h, tokens, noise, moments, out):  # typ
                 variance += length * u * v / (u + v) * others / total
         out[1, p] = entropy / (scale * double)
         out[2, p] = variance / (scale * double)
-
-
-def in_tiles(points: Float[np.ndarray, "K n"]) -> Float[np.ndarray, "tiles n tile"]:
-    """The layout that `_squares` reads; what fills up the last tile is infinitely far."""
-    K, n = points.shape
-    tiles = np.full((-(-K // TILE), n, TILE), np.inf)
-    for box, start in enumerate(range(0, K, TILE)):
-        tiles[box, :, : min(TILE, K - start)] = points[start : start + TILE].T
-    return tiles
 
 
 def share_out(work: Callable[[slice], None], size: int) -> None:

@@ -31,20 +31,21 @@ from scipy import special
 
 from tokenkl.information._kernel import LOG2_E, _bits, _compiled, exp2, threads
 
-#: Rows of one task, and columns of a tile (its coordinates stay in a first-level cache).
-ROWS, TILE = 128, 256
+#: Rows of one task, tokens of a tile (its coordinates stay near the processor), and pairs that are
+#: collected before they are worked on.
+ROWS, TILE, LIST = 128, 256, 1024
 #: Squared distances beyond a radius are counted in 64 classes for each power of two.
 CLASS_BITS = 46
 LOWEST = (1023 - 120) << (52 - CLASS_BITS)
 CLASSES = 130 << (52 - CLASS_BITS)
 #: Lattice of log-odds: spacing and number of nodes on each side. The poles of kappa at i pi give
-#: a relative error of about 2 exp(-2 pi^2 / STEP) = 7e-12, times exp(pi^2 / 2 a^2), and what lies
+#: a relative error of about 2 exp(-2 pi^2 / STEP) = 1.1e-12, times exp(pi^2 / 2 a^2), and what lies
 #: beyond the last node 6e-12.
-STEP, NODES = 0.75, 80
+STEP, NODES = 0.7, 86
 #: Pairs with a smaller h d, and those of which one token is the best guess even at the other, are
 #: integrated one by one.
 REGULAR = 2.0
-QUADRATURE = 1e-10
+QUADRATURE = 2e-11
 #: Tiles whose box is farther than the radius by this factor (in squares) are not looked into.
 FAR = 1.5
 
@@ -160,105 +161,110 @@ def _lattice(a, odds, g, up, down, factor, entropy, variance, size, equal):  # t
 
 
 @_compiled(fastmath={"contract"})
-def _block(tiles, rows_of, log_prior, root_prior, root_sums, low, high, ids, equal, h, edges, start, stop, moments, own, most, back, most_back, totals, classes):  # type: ignore[no-untyped-def]
+def _flush(k, near, index, count, sums, most, totals, codebook, h, edges, moments, work):  # type: ignore[no-untyped-def]
+    """Add the pairs (k, index[p]), at squared distances `near`, at every level they belong to."""
+    _, log_prior, root_prior, ids, equal = codebook
+    a, odds, there, here, g, up, down, factor, entropy, variance = work
+    prior = root_prior[k] * root_prior[k]
+    for level in range(h.size):
+        kept = 0
+        for p in range(count):
+            s, j = near[p], index[p]
+            near[kept] = s
+            index[kept] = j
+            kept += s < edges[level]
+        count = kept
+        root, smallest = h[level], 1.0
+        for p in range(count):
+            a[p] = root * math.sqrt(near[p])
+            smallest = min(smallest, a[p])
+        if equal:
+            for p in range(count):
+                there[p] = prior * tail(a[p] / 2)
+                here[p] = there[p]
+        else:
+            for p in range(count):
+                odds[p] = log_prior[k] - log_prior[index[p]]
+                up[p] = root_prior[index[p]] * root_prior[index[p]]
+            for p in range(count):
+                shift = odds[p] / max(a[p], 1e-300)
+                there[p] = prior * tail(a[p] / 2 + shift)
+                here[p] = up[p] * tail(a[p] / 2 - shift)
+        if smallest == 0.0:  # the likelier is guessed, or else the one with the smaller number
+            for p in range(count):
+                if a[p] == 0.0:
+                    j = index[p]
+                    wins = odds[p] > 0.0 or (odds[p] == 0.0 and ids[k] < ids[j])
+                    there[p] = 0.0 if wins else prior
+                    here[p] = root_prior[j] * root_prior[j] if wins else 0.0
+        for p in range(count):
+            j = index[p]
+            sums[level, k] += there[p]
+            most[level, k] = max(most[level, k], there[p])
+            sums[level, j] += here[p]
+            most[level, j] = max(most[level, j], here[p])
+        if moments:
+            _lattice(a, odds, g, up, down, factor, entropy, variance, count, equal)
+            for p in range(count):
+                if not (a[p] >= REGULAR and abs(odds[p]) <= a[p] * a[p] / 2):
+                    entropy[p], variance[p] = pair_integrals(a[p], odds[p])
+            one, two = 0.0, 0.0
+            for p in range(count):
+                one += root_prior[index[p]] * entropy[p]
+                two += root_prior[index[p]] * variance[p] * near[p]
+            totals[level, 0] += root_prior[k] * one
+            totals[level, 1] += root_prior[k] * two
+
+
+@_compiled(fastmath={"contract"})
+def _block(tiles, boxes, codebook, h, edges, start, stop, moments, sums, most, totals, classes):  # type: ignore[no-untyped-def]
     """All pairs of rows start .. stop - 1 with later tokens; h ascends and `edges` descend."""
-    K, n = rows_of.shape
-    levels = h.size
+    low, high, root_sums = boxes
+    points, _, root_prior, _, _ = codebook
+    K, n = points.shape
     squared = np.empty(TILE)
-    index = np.empty(TILE, np.int64)
-    near = np.empty(TILE)
-    a, odds = np.empty(TILE), np.zeros(TILE)
-    there, here = np.empty(TILE), np.empty(TILE)
-    g, up, down, factor = np.empty((2, TILE)), np.empty(TILE), np.empty(TILE), np.empty(TILE)
-    entropy, variance = np.empty(TILE), np.empty(TILE)
-    least = 1e300
-    for level in range(levels):
-        least = min(least, edges[level])
+    index, near = np.empty(LIST, np.int64), np.empty(LIST)
+    work = (
+        np.empty(LIST),
+        np.zeros(LIST),
+        np.empty(LIST),
+        np.empty(LIST),
+        np.empty((2, LIST)),
+        np.empty(LIST),
+        np.empty(LIST),
+        np.empty(LIST),
+        np.empty(LIST),
+        np.empty(LIST),
+    )
+    widest, least = edges[0], edges[-1]
     for k in range(start, stop):
-        point = rows_of[k]
-        root_k = root_prior[k]
-        prior_k = root_k * root_k
-        first = (k + 1) // TILE * TILE
-        for begin in range(first, K, TILE):
-            size = min(TILE, K - begin)
-            box = begin // TILE
+        point = points[k]
+        count = 0
+        for box in range((k + 1) // TILE, tiles.shape[0]):
+            begin = box * TILE
             apart = 0.0
             for d in range(n):
                 gap = max(max(low[box, d] - point[d], point[d] - high[box, d]), 0.0)
                 apart += gap * gap
-            if apart > FAR * edges[0] and begin > k:  # counted at the distance of the box
+            if apart > FAR * widest and begin > k:  # counted at the distance of the box
                 c = (_bits(apart * (1 - 1e-12)) >> CLASS_BITS) - LOWEST
-                classes[min(max(c, 0), classes.size - 1)] += root_k * root_sums[box]
+                classes[min(max(c, 0), classes.size - 1)] += root_prior[k] * root_sums[box]
                 continue
             _squares(tiles[box], point, squared)
-            count = 0
-            for j in range(max(k + 1 - begin, 0), size):
-                s = squared[j]
-                near[count] = s
+            first, size = max(k + 1 - begin, 0), min(TILE, K - begin)
+            for j in range(first, size):
+                near[count] = squared[j]
                 index[count] = begin + j
-                count += s < edges[0]
-            for j in range(max(k + 1 - begin, 0), size):
-                s = squared[j]
-                if s >= least:
-                    c = (_bits(s) >> CLASS_BITS) - LOWEST
-                    classes[min(max(c, 0), classes.size - 1)] += root_k * root_prior[begin + j]
-            for level in range(levels):
-                if count == 0:
-                    break
-                kept = 0
-                for p in range(count):
-                    s, j = near[p], index[p]
-                    near[kept] = s
-                    index[kept] = j
-                    kept += s < edges[level]
-                count = kept
-                root = h[level]
-                for p in range(count):
-                    a[p] = root * math.sqrt(near[p])
-                if equal:
-                    for p in range(count):
-                        there[p] = prior_k * tail(a[p] / 2)
-                    for p in range(count):
-                        if a[p] == 0.0:
-                            there[p] = prior_k if ids[k] > ids[index[p]] else 0.0
-                            here[p] = prior_k - there[p]
-                        else:
-                            here[p] = there[p]
-                else:
-                    for p in range(count):
-                        odds[p] = log_prior[k] - log_prior[index[p]]
-                    for p in range(count):
-                        shift = odds[p] / max(a[p], 1e-300)
-                        there[p] = prior_k * tail(a[p] / 2 + shift)
-                        here[p] = tail(a[p] / 2 - shift)
-                    for p in range(count):
-                        here[p] *= root_prior[index[p]] ** 2
-                        if a[p] == 0.0:
-                            wins = odds[p] > 0.0 or (odds[p] == 0.0 and ids[k] < ids[index[p]])
-                            there[p] = 0.0 if wins else prior_k
-                            here[p] = root_prior[index[p]] ** 2 if wins else 0.0
-                total, top = 0.0, 0.0
-                for p in range(count):
-                    total += there[p]
-                    top = max(top, there[p])
-                own[level, k - start] += total
-                most[level, k - start] = max(most[level, k - start], top)
-                for p in range(count):
-                    j = index[p] - start
-                    back[level, j] += here[p]
-                    most_back[level, j] = max(most_back[level, j], here[p])
-                if moments:
-                    _lattice(a, odds, g, up, down, factor, entropy, variance, count, equal)
-                    for p in range(count):
-                        if not (a[p] >= REGULAR and abs(odds[p]) <= a[p] * a[p] / 2):
-                            entropy[p], variance[p] = pair_integrals(a[p], odds[p])
-                    one, two = 0.0, 0.0
-                    for p in range(count):
-                        weight = root_k * root_prior[index[p]]
-                        one += weight * entropy[p]
-                        two += weight * variance[p] * near[p]
-                    totals[level, 0] += one
-                    totals[level, 1] += two
+                count += squared[j] < widest
+            for j in range(first, size):
+                if squared[j] >= least:
+                    c = (_bits(squared[j]) >> CLASS_BITS) - LOWEST
+                    c = min(max(c, 0), classes.size - 1)
+                    classes[c] += root_prior[k] * root_prior[begin + j]
+            if count > LIST - TILE:
+                _flush(k, near, index, count, sums, most, totals, codebook, h, edges, moments, work)
+                count = 0
+        _flush(k, near, index, count, sums, most, totals, codebook, h, edges, moments, work)
 
 
 class PairSums(NamedTuple):
@@ -271,6 +277,15 @@ class PairSums(NamedTuple):
     most: Float[np.ndarray, "levels K"]
     totals: Float[np.ndarray, "levels 3"]
     dropped: Float[np.ndarray, "levels 3"]
+
+
+def in_tiles(points: Float[np.ndarray, "K n"]) -> Float[np.ndarray, "tiles n tile"]:
+    """The layout that `_squares` reads; what fills up the last tile is infinitely far."""
+    K, n = points.shape
+    tiles = np.full((-(-K // TILE), n, TILE), np.inf)
+    for box, start in enumerate(range(0, K, TILE)):
+        tiles[box, :, : min(TILE, K - start)] = points[start : start + TILE].T
+    return tiles
 
 
 def class_edges() -> Float[np.ndarray, " classes"]:
@@ -296,41 +311,38 @@ def pair_sums(
     which break ties; `edges` must come from `class_edges` or exceed every squared distance.
     Tasks are added up in one order, so that the bits do not depend on the number of threads.
     """
-    K, n = points.shape
+    K = len(points)
     order = np.argsort(h, kind="stable")
     # Levels with less noise never reach farther than those with more.
     reach = np.maximum.accumulate(np.asarray(edges)[order][::-1])[::-1].copy()
     root_prior = np.exp(log_prior / 2)
-    boxes = range(0, K, TILE)
-    tiles = np.full((len(boxes), n, TILE), np.inf)
-    for box, s in enumerate(boxes):
-        tiles[box, :, : min(TILE, K - s)] = points[s : s + TILE].T
-    low = np.stack([points[s : s + TILE].min(axis=0) for s in boxes])
-    high = np.stack([points[s : s + TILE].max(axis=0) for s in boxes])
+    starts_of_tiles = range(0, K, TILE)
+    low = np.stack([points[s : s + TILE].min(axis=0) for s in starts_of_tiles])
+    high = np.stack([points[s : s + TILE].max(axis=0) for s in starts_of_tiles])
+    tiles = in_tiles(points)
+    root_sums = np.add.reduceat(root_prior, starts_of_tiles)
     known = class_edges()
-    root_sums = np.add.reduceat(root_prior, boxes)
-    shared = (tiles, np.ascontiguousarray(points), np.asarray(log_prior), root_prior, root_sums)
-    shared += (low, high, np.asarray(ids), equal, h[order], reach)
+    codebook = (np.ascontiguousarray(points), np.asarray(log_prior), root_prior, np.asarray(ids))
+    shared = (tiles, (low, high, root_sums), (*codebook, equal), h[order], reach)
 
-    def work(start: int):  # type: ignore[no-untyped-def]
+    def work(start: int) -> tuple[Any, ...]:
         stop = min(start + ROWS, K)
-        own, most = np.zeros((2, h.size, stop - start))
-        back, most_back = np.zeros((2, h.size, K - start))
+        sums, most = np.zeros((2, h.size, K))
         totals, classes = np.zeros((h.size, 2)), np.zeros(CLASSES)
-        _block(*shared, start, stop, moments, own, most, back, most_back, totals, classes)
-        back[:, : stop - start] += own
-        np.maximum(most_back[:, : stop - start], most, out=most_back[:, : stop - start])
-        return start, back, most_back, totals, classes
+        _block(*shared, start, stop, moments, sums, most, totals, classes)
+        return sums, most, totals, classes
 
     rows, most = np.zeros((2, h.size, K))
     sums, classes = np.zeros((h.size, 2)), np.zeros(CLASSES)
-    starts = range(0, K, ROWS)
-    with ThreadPoolExecutor(threads()) as pool:
-        for start, back, most_back, totals, counted in pool.map(work, starts):
-            rows[:, start:] += back
-            np.maximum(most[:, start:], most_back, out=most[:, start:])
-            sums += totals
-            classes += counted
+    workers = threads()
+    with ThreadPoolExecutor(workers) as pool:
+        starts = range(0, K, ROWS)
+        for group in range(0, len(starts), 4 * workers):  # few results wait at a time
+            for found in pool.map(work, starts[group : group + 4 * workers]):
+                rows += found[0]
+                np.maximum(most, found[1], out=most)
+                sums += found[2]
+                classes += found[3]
     totals = np.column_stack([rows.sum(axis=1), sums])
     dropped = np.zeros((h.size, 3))
     held = np.flatnonzero(classes)
@@ -340,7 +352,8 @@ def pair_sums(
         a = root * np.sqrt(known[beyond])
         upper = np.append(known, widest)[beyond + 1]
         parts = np.array([pair_integrals(x, 0.0) for x in a]).reshape(-1, 2)
-        pieces = np.stack([2 * special.ndtr(-a / 2), parts[:, 0], parts[:, 1] * np.minimum(upper, widest)])
+        upper = np.minimum(upper, widest)
+        pieces = np.stack([2 * special.ndtr(-a / 2), parts[:, 0], parts[:, 1] * upper])
         dropped[level] = pieces @ classes[beyond]
     where = np.argsort(order, kind="stable")
     return PairSums(rows[where], most[where], totals[where], dropped[where])

@@ -212,6 +212,7 @@ def _edges(
     rows = np.unique(np.linspace(0, K - 1, PROBES).astype(int))
     squared = cdist(tokens.points[rows], tokens.points, "sqeuclidean")
     root = np.exp(tokens.log_prior / 2)
+    squared[np.arange(rows.size), rows] = np.inf  # no pairs
     here = class_of(squared).ravel()
     weight = np.bincount(here, np.outer(root[rows], root).ravel(), known.size) * K / rows.size / 2
     count = np.bincount(here, minlength=known.size) * K / rows.size / 2
@@ -221,10 +222,12 @@ def _edges(
     edges = np.full(h.size, 1e300)
     for level in np.flatnonzero(h > 0):
         term = 2 * special.ndtr(-h[level] * np.sqrt(known) / 2)
-        beyond = np.cumsum((weight * term)[::-1])[::-1] + unseen * term
+        terms = weight * term
+        beyond = np.append(np.cumsum(terms[::-1])[::-1] + unseen * term, 0.0)
+        whole = max(smallest[level], float(terms.sum()))  # about the union bound
 
-        def first(part: float, beyond: Any = beyond, least: float = smallest[level]) -> int:
-            return int(np.argmax(np.append(beyond, 0.0) <= part * least))
+        def first(part: float, beyond: Any = beyond, whole: float = whole) -> int:
+            return int(np.argmax(beyond <= part * whole))
 
         wanted = first(TRUNCATION if truncation is None else truncation)
         if truncation is None:  # fewer where there are too many pairs to go through

@@ -31,6 +31,7 @@ EVEN = 0.1
 def doubles(level: Level, size: int, rng: np.random.Generator, moments: bool) -> Draws:
     """Draws from two half-spaces each, and the excess of the sums over pairs."""
     from tokenkl.information import _overlaps
+    from tokenkl.information._pairs import in_tiles
 
     tokens, h = level.tokens, level.h
     K, n = tokens.points.shape
@@ -43,7 +44,7 @@ def doubles(level: Level, size: int, rng: np.random.Generator, moments: bool) ->
     drawn = [draw_ids(rng, share, K, size) for share in shares]
     k = np.where(by_far, drawn[1], drawn[0])
     uniform, noise = rng.random((size, 3)), rng.standard_normal((size, n))
-    tiles = _overlaps.in_tiles(tokens.points)
+    tiles = in_tiles(tokens.points)
     found = np.zeros((size, len(_overlaps.WEDGE)))
     known = (tiles, tokens.points, tokens.log_prior, tokens.ids, tokens.equal, h, level.edge)
     _overlaps.share_out(
