@@ -119,10 +119,11 @@ def coverage(
     return rows
 
 
-def main(runs: int = 1000) -> None:
+def main(runs: int = 1000, only: str = "") -> None:
     console = Console()
     cells = [(label, error) for label in cases() for error in ERRORS]
     rows = []
+    cells = [c for c in cells if not only or only in c[0]]
     for label, error in track(cells, "coverage", console=console):
         exact, points = cases()[label]
         rows += [{"codebook": label} | row for row in coverage(exact, points, error, runs)]
@@ -140,4 +141,4 @@ def main(runs: int = 1000) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:2]), *sys.argv[2:])

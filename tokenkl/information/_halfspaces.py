@@ -196,9 +196,7 @@ def singles(level: Level, size: int, rng: np.random.Generator, moments: bool) ->
     ratios, alone = np.zeros((size, 3)), np.ones((size, 3))
     for start in range(0, size, step):
         part = slice(start, start + step)
-        ratios[part], alone[part] = _singles(
-            level, k[part], uniform[:, part], noise[part], moments
-        )
+        ratios[part], alone[part] = _singles(level, k[part], uniform[:, part], noise[part], moments)
     if not moments:
         ratios[:, 1:] = alone[:, 1:] = 0.0
     return Draws(

@@ -36,8 +36,10 @@ FAINT = 48.0
 #: Tokens whose log-odds against the third best are worse than this count as if they were alone,
 #: and those worse than twice this not at all.
 MINOR = 20.0
+#: Nearest half-spaces of a token of which all pairs are gone through.
+LIST = 48
 #: What `choose` finds for every sample.
-WEDGE = ("near", "far", "r", "s", "cosine", "first", "second", "near_sum", "far_sum", "near_row", "far_row")
+WEDGE = ("near", "far", "r", "s", "cosine", "first", "second", "near_row", "near_sum", "list_sum")
 
 
 @_compiled(fastmath=SUMS)
@@ -126,8 +128,21 @@ def _row(tiles, points, log_prior, ids, equal, h, k, squared, r):  # type: ignor
 
 
 @_compiled(fastmath=set())
-def _meetings(tiles, points, h, k, j, squared, r, farther, along, which, parts):  # type: ignore[no-untyped-def]
-    """Intersections of H_kj with the half-spaces of k that are farther, or else those nearer.
+def _is_faint(r, s, c):  # type: ignore[no-untyped-def]
+    """Whether the intersection is too far out: rho^2 > 2 min(r, s)^2 + FAINT."""
+    near, far = max(min(r, s), 0.0), max(r, s, 0.0)
+    limit = 2 * near * near + FAINT
+    if far * far > limit:
+        return True
+    if near > 0.0 and far * c < near:  # the corner is the nearest point
+        gap = far - c * near
+        return near * near + gap * gap / max(1.0 - c * c, 1e-30) > limit
+    return False
+
+
+@_compiled(fastmath=set())
+def _meetings(tiles, points, k, j, squared, r, along, which, parts):  # type: ignore[no-untyped-def]
+    """Intersections of H_kj with the half-spaces of k that are farther.
 
     Their number; the tokens and the running sums of P(H_ki and H_kj) go to `which` and `parts`.
     """
@@ -140,108 +155,182 @@ def _meetings(tiles, points, h, k, j, squared, r, farther, along, which, parts):
         _products(tiles[box], points[k], unit, along[box * TILE : (box + 1) * TILE])
     count, total = 0, 0.0
     for i in range(K):
-        if i == k or i == j or r[i] == math.inf:
-            continue
-        later = r[i] > r[j] or (r[i] == r[j] and i > j)
-        if later != farther:
-            continue
-        near, far = max(min(r[i], r[j]), 0.0), max(r[i], r[j], 0.0)
-        limit = 2 * near * near + FAINT
-        if far * far > limit:
+        if i == k or r[i] == math.inf or not (r[i] > r[j] or (r[i] == r[j] and i > j)):
             continue
         c = 0.0
         if squared[i] > 0.0:
             c = min(max(along[i] / math.sqrt(squared[i]), -1.0), 1.0)
-        if near > 0.0 and far * c < near:  # the corner is the nearest point
-            gap = far - c * near
-            if near * near + gap * gap / max(1.0 - c * c, 1e-30) > limit:
-                continue
-        one, two = wedge(r[j], r[i], c)
-        if one + two <= 0.0:
+        if _is_faint(r[j], r[i], c):
             continue
-        total += one + two
-        which[count] = i
-        parts[count] = total
-        count += 1
+        one, two = wedge(r[j], r[i], c)
+        if one + two > 0.0:
+            total += one + two
+            which[count] = i
+            parts[count] = total
+            count += 1
     return count
 
 
 @_compiled(fastmath=set())
-def choose(tiles, points, log_prior, ids, equal, h, edge, tokens, by_far, uniform, out):  # type: ignore[no-untyped-def]
+def _nearest(r, squared, edge, k, near):  # type: ignore[no-untyped-def]
+    """The half-spaces of k with the smallest thresholds, in order; how many there are."""
+    count = 0
+    for i in range(r.size):
+        if i == k or not squared[i] < edge or r[i] == math.inf:
+            continue
+        if count == near.size and r[i] >= r[near[count - 1]]:
+            continue
+        place = count if count < near.size else count - 1
+        while place > 0 and r[near[place - 1]] > r[i]:
+            near[place] = near[place - 1]
+            place -= 1
+        near[place] = i
+        count = min(count + 1, near.size)
+    return count
+
+
+@_compiled(fastmath=set())
+def _cosine(points, k, i, j, squared):  # type: ignore[no-untyped-def]
+    """The cosine of the angle at token k between tokens i and j; 0 for one at the same place."""
+    if squared[i] == 0.0 or squared[j] == 0.0:
+        return 0.0
+    c = 0.0
+    for d in range(points.shape[1]):
+        c += (points[i, d] - points[k, d]) * (points[j, d] - points[k, d])
+    return min(max(c / math.sqrt(squared[i] * squared[j]), -1.0), 1.0)
+
+
+@_compiled(fastmath=set())
+def _listed(points, k, near, count, squared, r, parts):  # type: ignore[no-untyped-def]
+    """Running sums of P(H_ki and H_kj) over the pairs of a list, row by row."""
+    total, place = 0.0, 0
+    for a in range(count):
+        for b in range(a + 1, count):
+            j, i = near[a], near[b]
+            c = _cosine(points, k, j, i, squared)
+            if not _is_faint(r[j], r[i], c):
+                one, two = wedge(r[j], r[i], c)
+                total += one + two
+            parts[place] = total
+            place += 1
+    return total
+
+
+@_compiled(fastmath=set())
+def row_overlaps(codebook, h, edge, tokens, out):  # type: ignore[no-untyped-def]
+    """Second Bonferroni sum over the nearest half-spaces, and a lower bound on their union.
+
+    The bound is the larger of Bonferroni's, for those of them that raise it, and de Caen's (1997,
+    Discrete Mathematics 169): sum_j Q_j^2 / (Q_j + sum_i P_ij). Faint intersections enter it with
+    an upper bound.
+    """
+    tiles, points, log_prior, ids, equal = codebook
+    K = points.shape[0]
+    squared, r = np.empty(tiles.shape[0] * TILE), np.empty(K)
+    near = np.empty(LIST, np.int64)
+    both = np.empty((LIST, LIST))
+    kept = np.empty(LIST, np.int64)
+    for p in range(tokens.size):
+        k = tokens[p]
+        _row(tiles, points, log_prior, ids, equal, h, k, squared, r)
+        count = _nearest(r, squared, edge, k, near)
+        out[p, 0], out[p, 1] = 0.0, 0.0
+        for a in range(count):
+            both[a, a] = tail(r[near[a]]) if r[near[a]] > -math.inf else 1.0
+            for b in range(a + 1, count):
+                j, i = near[a], near[b]
+                c = _cosine(points, k, j, i, squared)
+                if _is_faint(r[j], r[i], c):
+                    one = 0.0
+                    most = 0.5 * math.exp(-(max(r[j], 0.0) ** 2) - FAINT / 2)
+                else:
+                    one, two = wedge(r[j], r[i], c)
+                    one += two
+                    most = one * (1 + 1e-9)
+                out[p, 0] += one
+                both[a, b], both[b, a] = most, most
+        greedy, caen, size = 0.0, 0.0, 0
+        for a in range(count):
+            gain, sums = both[a, a], 0.0
+            for b in range(size):
+                gain -= both[a, kept[b]]
+            if gain > 0.0:
+                greedy += gain
+                kept[size] = a
+                size += 1
+            for b in range(count):
+                sums += both[a, b]
+            caen += both[a, a] * both[a, a] / sums if sums > 0.0 else 0.0
+        out[p, 1] = max(greedy, caen) * (1 - 1e-12)
+
+
+@_compiled(fastmath=set())
+def choose(codebook, h, edge, tokens, by_list, uniform, out):  # type: ignore[no-untyped-def]
     """Two half-spaces of each token, in one of two ways; `WEDGE` for each.
 
-    By the nearer one: j with a probability proportional to Q(r_kj), then i among those farther, by
-    P(H_ki and H_kj). By the farther one: i, not the nearest of all, and then j among those nearer.
-    The sums over the second choice are over Q of the first, and 0 where nothing can be chosen.
+    One by one: the nearer, j, with a probability proportional to Q(r_kj), then i among those that
+    are farther, by P(H_ki and H_kj). Or both at once from all pairs of a list of the nearest. The
+    sums say what either way makes of the choice; where nothing can be chosen all is 0.
     """
-    K, n = points.shape
+    tiles, points, log_prior, ids, equal = codebook
+    K = points.shape[0]
     squared, along = np.empty(tiles.shape[0] * TILE), np.empty(tiles.shape[0] * TILE)
     r, mass = np.empty(K), np.empty(K)
     which, parts = np.empty(K, np.int64), np.empty(K)
+    near_list, listed = np.empty(LIST, np.int64), np.empty(LIST * LIST // 2)
     for p in range(tokens.size):
         k = tokens[p]
         out[p, :] = 0.0
         _row(tiles, points, log_prior, ids, equal, h, k, squared, r)
-        best, total = -1, 0.0
-        for i in range(K):
-            if i != k and squared[i] < edge and (best < 0 or r[i] < r[best]):
-                best = i
-        if best < 0:
+        members = _nearest(r, squared, edge, k, near_list)
+        if members < 2:
             continue
+        of_list = _listed(points, k, near_list, members, squared, r, listed)
+        total = 0.0
         for i in range(K):
-            mass[i] = tail(r[i]) if squared[i] < edge and -math.inf < r[i] < math.inf else 0.0
-            if r[i] == -math.inf:
-                mass[i] = 1.0
+            mass[i] = 0.0
+            if squared[i] < edge and i != k:
+                mass[i] = tail(r[i]) if r[i] > -math.inf else 1.0
             total += mass[i]
-        rest = 0.0
-        for i in range(K):
-            if i != best:
-                rest += mass[i]
-        out[p, 9], out[p, 10] = total, rest
-        target = uniform[p, 0] * (rest if by_far[p] else total)
-        chosen, passed = -1, 0.0
-        for i in range(K):
-            if mass[i] > 0.0 and not (by_far[p] and i == best):
-                chosen = i
-                passed += mass[i]
-                if passed > target:
-                    break
-        if chosen < 0:
+        near, far = -1, -1
+        if by_list[p]:
+            target, place = uniform[p, 1] * of_list, 0
+            for a in range(members):
+                for b in range(a + 1, members):
+                    if near < 0 and listed[place] > target:
+                        near, far = near_list[a], near_list[b]
+                    place += 1
+        else:
+            target, passed = uniform[p, 0] * total, 0.0
+            for i in range(K):
+                if mass[i] > 0.0:
+                    near = i
+                    passed += mass[i]
+                    if passed > target:
+                        break
+        if near < 0:
             continue
-        count = _meetings(
-            tiles, points, h, k, chosen, squared, r, not by_far[p], along, which, parts
-        )
+        count = _meetings(tiles, points, k, near, squared, r, along, which, parts)
         if count == 0:
             continue
-        target = uniform[p, 1] * parts[count - 1]
-        place = 0
-        while place < count - 1 and parts[place] <= target:
-            place += 1
-        other, whole = which[place], parts[count - 1]
-        count = _meetings(
-            tiles, points, h, k, other, squared, r, by_far[p], along, which, parts
-        )
-        back = parts[count - 1] if count else 0.0
-        near, far = (other, chosen) if by_far[p] else (chosen, other)
-        out[p, 0], out[p, 1], out[p, 2], out[p, 3] = near, far, r[near], r[far]
-        c = 0.0
-        if squared[near] > 0.0 and squared[far] > 0.0:
-            for d in range(n):
-                c += (points[near, d] - points[k, d]) * (points[far, d] - points[k, d])
-            c = min(max(c / math.sqrt(squared[near] * squared[far]), -1.0), 1.0)
-        out[p, 4] = c
+        if not by_list[p]:
+            place = min(
+                int(np.searchsorted(parts[:count], uniform[p, 1] * parts[count - 1], side="right")),
+                count - 1,
+            )
+            far = which[place]
+        c = _cosine(points, k, near, far, squared)
+        out[p, 0], out[p, 1], out[p, 2], out[p, 3], out[p, 4] = near, far, r[near], r[far], c
         out[p, 5], out[p, 6] = wedge(r[near], r[far], c)
-        forth = whole / mass[chosen]
-        against = back / mass[other] if mass[other] > 0.0 else 0.0
-        out[p, 7], out[p, 8] = (against, forth) if by_far[p] else (forth, against)
-        if mass[near] == 0.0:
-            out[p, 7] = 0.0
-        if mass[far] == 0.0 or far == best:
-            out[p, 8] = 0.0
+        if mass[near] > 0.0:
+            out[p, 7], out[p, 8] = total, parts[count - 1] / mass[near]
+        for a in range(members):
+            if near_list[a] == far:
+                out[p, 9] = of_list
 
 
 @_compiled(fastmath=set())
-def remainders(tiles, points, log_prior, h, tokens, noise, moments, out):  # type: ignore[no-untyped-def]
+def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-untyped-def]
     """What pairs of tokens count in excess, for error, entropy and variance, over M_2.
 
     With p_0 >= p_1 >= ... the posterior, the sums over pairs exceed the error by
@@ -249,6 +338,7 @@ def remainders(tiles, points, log_prior, h, tokens, noise, moments, out):  # typ
     by sum_{i<j} d_ij^2 (1 - p_i - p_j) p_i p_j / (p_i + p_j); M_2 = sum i (i - 1) / 2 p_i is the
     mean number of pairs of tokens that beat the true one.
     """
+    tiles, points, log_prior, _, _ = codebook
     K, n = points.shape
     squared, along = np.empty(tiles.shape[0] * TILE), np.empty(tiles.shape[0] * TILE)
     which, value = np.empty(K, np.int64), np.empty(K)

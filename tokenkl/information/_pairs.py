@@ -74,9 +74,16 @@ def tail(r):  # type: ignore[no-untyped-def]
     """Q(r) = P(N(0, 1) > r) with a relative error below 1e-13 where it is above 1e-290."""
     x = abs(r)
     t = (x - CENTRE) / (x + CENTRE)
-    p = M[16] + t * (M[17] + t * (M[18] + t * (M[19] + t * (M[20] + t * (M[21] + t * (M[22] + t * M[23]))))))
-    p = M[8] + t * (M[9] + t * (M[10] + t * (M[11] + t * (M[12] + t * (M[13] + t * (M[14] + t * (M[15] + t * p)))))))
-    p = M[0] + t * (M[1] + t * (M[2] + t * (M[3] + t * (M[4] + t * (M[5] + t * (M[6] + t * (M[7] + t * p)))))))
+    p = M[16] + t * (
+        M[17] + t * (M[18] + t * (M[19] + t * (M[20] + t * (M[21] + t * (M[22] + t * M[23])))))
+    )
+    p = M[8] + t * (
+        M[9]
+        + t * (M[10] + t * (M[11] + t * (M[12] + t * (M[13] + t * (M[14] + t * (M[15] + t * p))))))
+    )
+    p = M[0] + t * (
+        M[1] + t * (M[2] + t * (M[3] + t * (M[4] + t * (M[5] + t * (M[6] + t * (M[7] + t * p))))))
+    )
     q = exp2(-0.5 * LOG2_E * x * x) * p / (1.0 + x)
     return q if r >= 0.0 else 1.0 - q
 

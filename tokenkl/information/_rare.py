@@ -39,6 +39,7 @@ from tokenkl.codebooks.base import Codebook
 from tokenkl.information._halfspaces import (
     EPS,
     TINY,
+    Draws,
     Level,
     Tokens,
     make_tokens,
@@ -247,7 +248,7 @@ def _level(
 ) -> dict[str, Any]:
     """Sample at one level until the target is met, and summarise."""
     from tokenkl.information._pairs import QUADRATURE
-    from tokenkl.information._wedges import doubles
+    from tokenkl.information._wedges import doubles, prepare
 
     tokens, total, K = level.tokens, float(level.totals[0]), level.tokens.ids.size
     units = np.array([1.0, 1.0, 4.0**tokens.exponent])
@@ -264,10 +265,17 @@ def _level(
             "sample_range": least,
             "n_samples": 0,
         }
-    sample = doubles
-    if K > 2 and doubles(level, PILOT, generator(key, 0, 1), False).overlap > COMMON * total:
-        sample = singles
-    draws = sample(level, n_samples, generator(key, 0), moments)
+    proposal = prepare(level)
+    pilot = doubles(proposal, PILOT, generator(key, 0, 1), False)
+    overlaps_are_common = K > 2 and pilot.overlap > COMMON * total
+
+    def sample(size: int, block: int) -> Draws:
+        rng = generator(key, block)
+        if overlaps_are_common:
+            return singles(level, size, rng, moments)
+        return doubles(proposal, size, rng, moments)
+
+    draws = sample(n_samples, 0)
     block = 1
     while True:
         mean, error, skewness, effective = draws.summary()
@@ -279,7 +287,7 @@ def _level(
             break
         more = math.ceil(min(1.1 * excess**2, 4.0) * draws.size) - draws.size
         more = min(max(more, 64), MAX_SAMPLES)
-        draws = draws.merged(sample(level, more, generator(key, block), moments))
+        draws = draws.merged(sample(more, block))
         block += 1
     n = draws.size
     # Where few draws carry the excess the next ones may be as large as the largest so far.
@@ -289,7 +297,7 @@ def _level(
     rounding = EPS * (2**10 + 4 * (tokens.points.shape[1] + 8) * (1 - math.log(min(total, 1.0))))
     relative = rounding + np.array([0.0, QUADRATURE, QUADRATURE])
     numerical = 2 * dropped + unseen + draws.faint * level.totals + relative * level.totals
-    if sample is singles:
+    if overlaps_are_common:
         # Dropped pairs carry at most the part p of the draws. There g / M is at most 1; for the
         # entropy on average 1 + 2 log K + log(K / (p B)), since E[1/p(k|Y)] <= K / B; for the
         # variance at most the squared diameter.

@@ -8,15 +8,15 @@ f(y) M_2(y) / D, with M_2 = sum_k p(k|y) S_k (S_k - 1) / 2 and D the second Bonf
     E R(Y) = D E[R(Y) / M_2(Y)].
 
 This is "at least one rare event" once more, for pairs of events; for the error the ratio is in
-(0, 1]. D has too many terms. So a first half-space is drawn from the sums over pairs, and a second
-one from all those that meet it: for one half of the draws the first is the nearer of the two, for
-the other half the farther one. Weights by the balance heuristic (Veach and Guibas 1995) are at most
-twice the smaller of what either way alone would give.
+(0, 1]. D has too many terms. So one half of the draws takes a first half-space from the sums over
+pairs, and then one that is farther from all those that meet it; the other half takes both at once
+from all pairs of a list of the nearest, for tokens whose lists overlap much. Weights by the balance
+heuristic (Veach and Guibas 1995) are at most twice the smaller of what either way would give alone.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -24,64 +24,95 @@ from jaxtyping import Float, Int
 from tokenkl._random import draw_ids
 from tokenkl.information._halfspaces import Draws, Level, upper_tail
 
-#: Part of the draws by the farther half-space whose token is drawn evenly.
-EVEN = 0.1
+#: Part of the second way's draws whose token is drawn as in the first, and the most tokens whose
+#: lists are gone through beforehand.
+PLAIN, LISTS = 0.2, 2048
 
 
-def doubles(level: Level, size: int, rng: np.random.Generator, moments: bool) -> Draws:
-    """Draws from two half-spaces each, and the excess of the sums over pairs."""
-    from tokenkl.information import _overlaps
+class Proposal(NamedTuple):
+    """How draws at one level are made: the codebook for the kernel, and shares of the tokens."""
+
+    level: Level
+    codebook: tuple[Any, ...]
+    shares: Float[np.ndarray, "2 K"]
+
+
+def prepare(level: Level) -> Proposal:
+    """Shares of the tokens in both ways of drawing; nothing random."""
     from tokenkl.information._pairs import in_tiles
 
+    tokens = level.tokens
+    known = (tokens.points, tokens.log_prior, tokens.ids, tokens.equal)
+    codebook = (in_tiles(tokens.points), *known)
+    first = level.rows / level.rows.sum()
+    # All but the most likely rival, times their number, bounds the overlap.
+    rest = np.maximum(level.rows - level.most, 1e-12 * level.rows)
+    looked = np.sort(np.argsort(-rest, kind="stable")[:LISTS])
+    found = row_sums(level, codebook, looked)[:, 0] * np.exp(tokens.log_prior[looked])
+    overlap = rest * (found.sum() / rest[looked].sum())
+    overlap[looked] = found
+    if not overlap.sum() > 0:
+        return Proposal(level, codebook, np.stack([first, first]))
+    second = (1 - PLAIN) * overlap / overlap.sum() + PLAIN * first
+    return Proposal(level, codebook, np.stack([first, second]))
+
+
+def row_sums(level: Level, codebook: tuple[Any, ...], rows: Any) -> Float[np.ndarray, "p 2"]:
+    """`_overlaps.row_overlaps` for these tokens."""
+    from tokenkl.information import _overlaps
+
+    found = np.zeros((len(rows), 2))
+    _overlaps.share_out(
+        lambda part: _overlaps.row_overlaps(codebook, level.h, level.edge, rows[part], found[part]),
+        len(rows),
+    )
+    return found
+
+
+def doubles(proposal: Proposal, size: int, rng: np.random.Generator, moments: bool) -> Draws:
+    """Draws from two half-spaces each, and the excess of the sums over pairs."""
+    from tokenkl.information import _overlaps
+
+    level, codebook, shares = proposal
     tokens, h = level.tokens, level.h
     K, n = tokens.points.shape
-    by_far = np.arange(size) % 2 == 1
-    active = level.rows > 0
-    second = np.maximum(level.rows - level.most, 1e-12 * level.rows)
-    shares = np.stack([level.rows, second])
-    shares /= shares.sum(axis=1, keepdims=True)
-    shares[1] = (1 - EVEN) * shares[1] + EVEN * active / active.sum()
+    by_list = np.arange(size) % 2 == 1
     drawn = [draw_ids(rng, share, K, size) for share in shares]
-    k = np.where(by_far, drawn[1], drawn[0])
-    uniform, noise = rng.random((size, 3)), rng.standard_normal((size, n))
-    tiles = in_tiles(tokens.points)
+    k = np.where(by_list, drawn[1], drawn[0])
+    uniform, noise = rng.random((size, 2)), rng.standard_normal((size, n))
     found = np.zeros((size, len(_overlaps.WEDGE)))
-    known = (tiles, tokens.points, tokens.log_prior, tokens.ids, tokens.equal, h, level.edge)
     _overlaps.share_out(
-        lambda part: _overlaps.choose(*known, k[part], by_far[part], uniform[part], found[part]),
+        lambda part: _overlaps.choose(
+            codebook, h, level.edge, k[part], by_list[part], uniform[part], found[part]
+        ),
         size,
     )
     by_name = dict(zip(_overlaps.WEDGE, found.T, strict=True))
     prior = np.exp(tokens.log_prior[k])
-    inverse = np.zeros(size)
-    for kind, (row, sums) in enumerate((("near_row", "near_sum"), ("far_row", "far_sum"))):
-        scale = by_name[row] * by_name[sums] * prior
-        inverse += np.where(scale > 0, shares[kind, k] / np.where(scale > 0, scale, 1.0), 0.0) / 2
-    alive = np.flatnonzero((inverse > 0) & (by_name["first"] + by_name["second"] > 0))
+    sums = np.stack([by_name["near_row"] * by_name["near_sum"], by_name["list_sum"]]) * prior
+    chance = np.where(sums > 0, shares[:, k] / np.where(sums > 0, sums, 1.0), 0.0).mean(axis=0)
+    alive = np.flatnonzero((chance > 0) & (by_name["first"] + by_name["second"] > 0))
     weight = np.zeros(size)
-    weight[alive] = 1 / inverse[alive]
+    weight[alive] = 1 / chance[alive]
     ratios = np.zeros((3, size))
     if alive.size:
         chosen = {name: values[alive] for name, values in by_name.items()}
         inside = _into_wedges(tokens.points, k[alive], chosen, noise[alive], rng)
         some = np.zeros((3, alive.size))
-
-        def work(part: slice) -> None:
-            _overlaps.remainders(
-                tiles, tokens.points, tokens.log_prior, h, k[alive][part], inside[part], moments,
-                some[:, part],
-            )
-
-        _overlaps.share_out(work, alive.size)
+        _overlaps.share_out(
+            lambda part: _overlaps.remainders(
+                codebook, h, k[alive][part], inside[part], moments, some[:, part]
+            ),
+            alive.size,
+        )
         ratios[:, alive] = some
-    near = np.maximum(by_name["r"][~by_far], 0.0)
-    faint = K * np.exp(-_overlaps.FAINT / 2) * float(np.exp(-(near**2) / 2).mean())
+    near = np.maximum(by_name["r"][~by_list], 0.0)
     return Draws(
         (weight * ratios).T,
         np.zeros((size, 0)),
-        by_far.astype(int),
+        by_list.astype(int),
         overlap=float(weight.mean()),
-        faint=faint,
+        faint=K * np.exp(-_overlaps.FAINT / 2) * float(np.exp(-(near**2) / 2).mean()),
     )
 
 
