@@ -62,7 +62,6 @@ class Draws(NamedTuple):
     excess: Float[np.ndarray, "p 3"]
     controls: Float[np.ndarray, "p c"]
     stratum: Int[np.ndarray, " p"]
-    overlap: float = 0.0
     faint: float = 0.0
 
     @property
@@ -71,7 +70,7 @@ class Draws(NamedTuple):
 
     def merged(self, other: Draws) -> Draws:
         parts = (np.concatenate(both) for both in zip(self[:3], other[:3], strict=True))
-        return Draws(*parts, overlap=self.overlap, faint=max(self.faint, other.faint))
+        return Draws(*parts, faint=max(self.faint, other.faint))
 
     def summary(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Means with their standard errors and skewness, and the draws that carry them.

@@ -63,9 +63,9 @@ FIELDS = (
 #: Pairs farther apart than a radius are never drawn. What they add to the union bound is about this
 #: part of it, or as much as the second number where more than so many pairs would have to be summed.
 TRUNCATION, LARGE_TRUNCATION, PAIRS = 1e-9, 1e-4, 2**27
-#: Draws that decide whether overlaps are common: where the second Bonferroni sum is more than this
-#: part of the union bound, draws from single half-spaces see enough of them.
-PILOT, COMMON = 256, 0.2
+#: Where the second Bonferroni sum, over lists of the nearest, is more than this part of the union
+#: bound, draws from single half-spaces see enough overlaps.
+COMMON = 0.2
 #: Below this union bound a given relative error takes less time here than by plain Monte-Carlo.
 HAND_OVER, HAND_OVER_LARGE, LARGE = 0.1, 1e-3, 2**13
 #: Rows from which the union bound is guessed.
@@ -266,8 +266,7 @@ def _level(
             "n_samples": 0,
         }
     proposal = prepare(level)
-    pilot = doubles(proposal, PILOT, generator(key, 0, 1), False)
-    overlaps_are_common = K > 2 and pilot.overlap > COMMON * total
+    overlaps_are_common = proposal.overlap > COMMON * total
 
     def sample(size: int, block: int) -> Draws:
         rng = generator(key, block)

@@ -26,19 +26,22 @@ from tokenkl.information._halfspaces import Draws, Level, upper_tail
 
 #: Part of the second way's draws whose token is drawn as in the first, and the most tokens whose
 #: lists are gone through beforehand.
-PLAIN, LISTS = 0.2, 2048
+PLAIN, LISTS = 0.2, 1024
 
 
 class Proposal(NamedTuple):
-    """How draws at one level are made: the codebook for the kernel, and shares of the tokens."""
+    """How draws at one level are made: the codebook for the kernel, shares of the tokens, and
+    about the second Bonferroni sum.
+    """
 
     level: Level
     codebook: tuple[Any, ...]
     shares: Float[np.ndarray, "2 K"]
+    overlap: float
 
 
 def prepare(level: Level) -> Proposal:
-    """Shares of the tokens in both ways of drawing; nothing random."""
+    """Shares of the tokens in both ways of drawing, and how much overlaps; nothing random."""
     from tokenkl.information._pairs import in_tiles
 
     tokens = level.tokens
@@ -52,9 +55,9 @@ def prepare(level: Level) -> Proposal:
     overlap = rest * (found.sum() / rest[looked].sum())
     overlap[looked] = found
     if not overlap.sum() > 0:
-        return Proposal(level, codebook, np.stack([first, first]))
+        return Proposal(level, codebook, np.stack([first, first]), 0.0)
     second = (1 - PLAIN) * overlap / overlap.sum() + PLAIN * first
-    return Proposal(level, codebook, np.stack([first, second]))
+    return Proposal(level, codebook, np.stack([first, second]), float(overlap.sum()))
 
 
 def row_sums(level: Level, codebook: tuple[Any, ...], rows: Any) -> Float[np.ndarray, "p 2"]:
@@ -73,7 +76,7 @@ def doubles(proposal: Proposal, size: int, rng: np.random.Generator, moments: bo
     """Draws from two half-spaces each, and the excess of the sums over pairs."""
     from tokenkl.information import _overlaps
 
-    level, codebook, shares = proposal
+    level, codebook, shares, _ = proposal
     tokens, h = level.tokens, level.h
     K, n = tokens.points.shape
     by_list = np.arange(size) % 2 == 1
@@ -111,7 +114,6 @@ def doubles(proposal: Proposal, size: int, rng: np.random.Generator, moments: bo
         (weight * ratios).T,
         np.zeros((size, 0)),
         by_list.astype(int),
-        overlap=float(weight.mean()),
         faint=K * np.exp(-_overlaps.FAINT / 2) * float(np.exp(-(near**2) / 2).mean()),
     )
 
