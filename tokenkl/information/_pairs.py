@@ -101,7 +101,7 @@ def pair_integrals(a, odds):  # type: ignore[no-untyped-def]
         edge = max(abs(odds) - a * a / 2, 0.0)
         middle = (math.copysign(edge, odds) - odds) / a
         step = min(0.3, 0.7 / a)
-        count = int(math.ceil(9.5 / step))
+        count = math.ceil(9.5 / step)
         scale = step / math.sqrt(2 * math.pi)
     entropy, variance = 0.0, 0.0
     for m in range(-count, count + 1):

@@ -1,24 +1,17 @@
-"""Rare errors of any codebook, down to 1e-300: sampling observations where a guess goes wrong.
+"""Rare errors of any codebook, down to 1e-300: sums over pairs, and sampling where three meet.
 
-Plain Monte-Carlo sees an error of 1e-9 once in 1e9 draws. Here every draw is an error. Token j is
-at least as probable as the true token k on the half-space of the noise
+Plain Monte-Carlo sees an error of 1e-9 once in 1e9 draws. Here nothing rare is waited for. What two
+tokens at a time would give is summed over all pairs (`_pairs`): an upper bound on the error
+probability, the entropy and the variance alike. What these sums count in excess is sampled, in one
+of two ways, chosen from the geometry:
 
-    H_kj = {<eps, u_kj> >= r_kj},  u_kj = (e_j - e_k) / d,  r_kj = h d / 2 + log(pi_k/pi_j) / (h d)
+- where half-spaces seldom overlap, from intersections of two of them (`_wedges`): every draw then
+  sees an overlap, and the standard error is that of a small correction;
+- where they often do, from single half-spaces (`_halfspaces`): "at least one rare event" (Owen,
+  Maximov and Chertkov 2019, Electronic Journal of Statistics 13, arXiv:1710.06965), extended to
+  any statistic of the posterior.
 
-with d = |e_j - e_k|, h = sqrt(snr). A pair (k, j) is drawn with probability pi_k Q(r_kj) / B, where
-B is the union bound sum_kj pi_k Q(r_kj), and then eps given H_kj (ALOE, "at least one rare event":
-Owen, Maimounov and Chertkov 2019, Electronic Journal of Statistics 13, arXiv:1710.06965). In this
-joint law (k, y) has the density pi_k f_k(y) S_k(y) / B, where S_k counts the tokens that beat k. So
-y has the density f(y) M(y) / B with the mean rank M = sum_k p(k|y) S_k(y) of the true token in the
-posterior (0 for the most probable one), and for any statistic g of the posterior
-
-    E g(Y) = B E_ALOE[g(Y) / M(Y)].
-
-ALOE's own estimate of the error probability, B / S_k, averaged over k given y, is the case
-g = 1 - max_k p(k|y). Entropy and posterior variance come from the same draws. All three ratios stay
-moderate: the first is in (0, 1], and is 1 wherever only two tokens matter. A function of the
-component <eps, u_kj> alone, the ratio that two tokens would have, has a known mean and serves as
-control variate: where errors are rare hardly any variance is left.
+Statements, proofs and what is heuristic: docs/theory/rare.md.
 """
 
 from __future__ import annotations
@@ -61,13 +54,15 @@ FIELDS = (
     "sample_range",
 )
 #: Pairs farther apart than a radius are never drawn. What they add to the union bound is about this
-#: part of it, or as much as the second number where more than so many pairs would have to be summed.
+#: part of it, or up to the second number where more than so many pairs would have to be summed.
 TRUNCATION, LARGE_TRUNCATION, PAIRS = 1e-9, 1e-4, 2**27
 #: Where the second Bonferroni sum, over lists of the nearest, is more than this part of the union
 #: bound, draws from single half-spaces see enough overlaps.
 COMMON = 0.2
-#: Below this union bound a given relative error takes less time here than by plain Monte-Carlo.
-HAND_OVER, HAND_OVER_LARGE, LARGE = 0.1, 1e-3, 2**13
+#: Below this union bound a given relative error takes less time here than by plain Monte-Carlo. For
+#: more tokens than the last number it takes longer to go through the pairs (measured at 65536 x 16:
+#: half a minute here at 1e-4; plain samples for 1 % at 1e-2 take two and a half).
+HAND_OVER, HAND_OVER_LARGE, LARGE = 0.1, 1e-2, 2**13
 #: Rows from which the union bound is guessed.
 PROBES = 32
 #: Most samples when a relative error is asked for.
@@ -85,9 +80,9 @@ def rare_error_probability(
 ) -> dict[str, Any]:
     """Bayes error probability P_e = sum_k pi_k P(union_{j != k} H_kj), however small.
 
-    Unbiased up to `numerical_error`. The relative variance of one sample is at most B / P_e - 1,
-    with B the union bound: 1 % of relative error takes a few thousand samples wherever B is below
-    about 1, and the error vanishes with the noise. See the head of this file for the estimator.
+    Unbiased up to `numerical_error`. With B the union bound the relative variance of one sample is
+    at most B / P_e - 1 where half-spaces often overlap; elsewhere only their overlap is sampled,
+    and the relative error vanishes with the noise. See the head of this file.
 
     Args:
         codebook: any codebook whose points can be materialised.
@@ -96,14 +91,15 @@ def rare_error_probability(
         rtol: sample on until the standard error is below this part of the value (at most about a
             million samples).
         key: integer seed or JAX key. The samples of all SNRs come from the same random numbers.
-        truncation: part of the union bound that may be left to pairs too far apart to be drawn;
-            1e-9 when None, 1e-6 for more than 8192 tokens.
+        truncation: about the part of the union bound that may be left to pairs too far apart to be
+            drawn; None: 1e-9, or up to 1e-4 where more than 2^27 pairs would be summed otherwise.
 
     Returns:
-        Arrays over `snr`: `value`, `standard_error`, `numerical_error` (dropped pairs, overlaps
-        of half-spaces too small to be seen by the sample, rounding), `n_samples`, and
-        `union_bound`, an upper bound that may exceed 1. Also `skewness` of the mean,
-        `interval_supported` and `sample_range`, as in `Estimate`.
+        Arrays over `snr`: `value`, `standard_error`, `numerical_error` (dropped pairs, faint
+        overlaps, quadrature, rounding), `n_samples`; `union_bound`, an upper bound that may exceed
+        1, and `lower_bound`, by the nearest half-spaces of every token (Bonferroni and de Caen; up
+        to 8192 tokens) or the nearest alone. Also `skewness` of the mean, `interval_supported` and
+        `sample_range`, as in `Estimate`.
 
     Raises:
         ValueError: an argument out of its range, or points too many to materialise.
@@ -118,7 +114,14 @@ def rare_error_probability(
     """
     names = ("error_probability",)
     found = rare_profile(
-        codebook, snr, names, n_samples=n_samples, rtol=rtol, key=key, truncation=truncation
+        codebook,
+        snr,
+        names,
+        n_samples=n_samples,
+        rtol=rtol,
+        key=key,
+        truncation=truncation,
+        lower_bound=True,
     )
     return found["error_probability"]
 
@@ -132,11 +135,13 @@ def rare_profile(
     rtol: float | None = None,
     key: Any,
     truncation: float | None = None,
+    lower_bound: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """What `rare_error_probability` returns, for any of the five information quantities.
 
     Arguments and errors as there; `rtol` holds for each of error probability, conditional entropy
     and MMSE that is asked for (an accuracy or a mutual information asks for its complement).
+    `lower_bound` adds the field of that name.
     """
     needed = {"accuracy": "error_probability", "mutual_information": "conditional_entropy"}
     for name in quantities:
@@ -147,6 +152,7 @@ def rare_profile(
     if truncation is not None and not 0 < truncation < 1:
         reject("truncation", truncation, "strictly between 0 and 1")
     from tokenkl.information import _pairs  # brings in Numba
+    from tokenkl.information._wedges import lower_bound_of
 
     snr = np.asarray(snr, dtype=float)
     watched = [STATISTICS.index(needed.get(name, name)) for name in quantities]
@@ -157,10 +163,11 @@ def rare_profile(
         sums = _pairs.pair_sums(
             tokens.points, tokens.log_prior, tokens.ids, tokens.equal, h, edges, max(watched) > 0
         )
-        levels = []
+        levels, lower = [], []
         for index, root in enumerate(h):
             level = Level(tokens, *(part[index] for part in sums[:3]), root, edges[index])
             levels.append(_level(level, sums.dropped[index], watched, n_samples, rtol, key))
+            lower.append(lower_bound_of(level, codebook.K <= LARGE) if lower_bound else np.nan)
     out: dict[str, dict[str, Any]] = {}
     for name in quantities:
         index = STATISTICS.index(needed.get(name, name))
@@ -172,6 +179,8 @@ def rare_profile(
             fields["numerical_error"] = fields["numerical_error"] + 2 * EPS * whole
         fields["n_samples"] = np.array([level["n_samples"] for level in levels])
         fields["union_bound"] = sums.totals[:, 0] + sums.dropped[:, 0]
+        if lower_bound:
+            fields["lower_bound"] = np.array(lower)
         out[name] = fields
     return out
 

@@ -60,6 +60,20 @@ def prepare(level: Level) -> Proposal:
     return Proposal(level, codebook, np.stack([first, second]), float(overlap.sum()))
 
 
+def lower_bound_of(level: Level, lists: bool) -> float:
+    """A lower bound on the error probability: over the nearest half-spaces, or the one nearest."""
+    from tokenkl.information._pairs import in_tiles
+
+    tokens = level.tokens
+    best = float(level.most.sum()) * (1 - 1e-12)
+    if not lists:
+        return best
+    known = (tokens.points, tokens.log_prior, tokens.ids, tokens.equal)
+    rows = np.arange(tokens.ids.size)
+    found = row_sums(level, (in_tiles(tokens.points), *known), rows)[:, 1]
+    return max(best, float(np.exp(tokens.log_prior) @ found) * (1 - 1e-12))
+
+
 def row_sums(level: Level, codebook: tuple[Any, ...], rows: Any) -> Float[np.ndarray, "p 2"]:
     """`_overlaps.row_overlaps` for these tokens."""
     from tokenkl.information import _overlaps
