@@ -1,4 +1,4 @@
-"""Sums over pairs of tokens, and intersections of half-spaces, against 30 digits and brute force."""
+"""Sums over pairs of tokens, and intersections of half-spaces, held against 25 digits."""
 
 import mpmath as mp
 import numpy as np

@@ -69,8 +69,12 @@ class Draws(NamedTuple):
         return len(self.excess)
 
     def merged(self, other: Draws) -> Draws:
-        parts = (np.concatenate(both) for both in zip(self[:3], other[:3], strict=True))
-        return Draws(*parts, faint=max(self.faint, other.faint))
+        return Draws(
+            np.concatenate([self.excess, other.excess]),
+            np.concatenate([self.controls, other.controls]),
+            np.concatenate([self.stratum, other.stratum]),
+            max(self.faint, other.faint),
+        )
 
     def summary(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Means with their standard errors and skewness, and the draws that carry them.

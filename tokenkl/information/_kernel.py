@@ -93,7 +93,7 @@ def _compiled(*, fastmath: set[str]) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` that keeps its code on disk where some folder can be written."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        # A division by zero gives infinity, as in NumPy: a check would keep loops from vector units.
+        # Division by zero gives infinity, as in NumPy: a check would keep loops from vector units.
         options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
         try:
             return numba.njit(cache=True, **options)(function)

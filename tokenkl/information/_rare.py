@@ -165,7 +165,8 @@ def rare_profile(
         )
         levels, lower = [], []
         for index, root in enumerate(h):
-            level = Level(tokens, *(part[index] for part in sums[:3]), root, edges[index])
+            rows, most, totals = sums.rows[index], sums.most[index], sums.totals[index]
+            level = Level(tokens, rows, most, totals, root, edges[index])
             levels.append(_level(level, sums.dropped[index], watched, n_samples, rtol, key))
             lower.append(lower_bound_of(level, codebook.K <= LARGE) if lower_bound else np.nan)
     out: dict[str, dict[str, Any]] = {}
