@@ -93,7 +93,8 @@ def _compiled(*, fastmath: set[str]) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` that keeps its code on disk where some folder can be written."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        options: dict[str, Any] = {"nogil": True, "fastmath": fastmath}
+        # Division by zero gives infinity, as in NumPy: a check would keep loops from vector units.
+        options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
         try:
             return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # neither the package's folder nor the user's cache is writable

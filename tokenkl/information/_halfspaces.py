@@ -1,0 +1,314 @@
+"""Half-spaces of the noise on which a token is beaten, and draws from one of them.
+
+Token j is at least as probable as the true token k where <eps, u_kj> >= r_kj. A pair (k, j) is
+drawn with a probability proportional to pi_k Q(r_kj), and then eps given that half-space.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse, special
+from scipy.spatial.distance import cdist
+
+from tokenkl._neighbours import _squares
+from tokenkl._random import draw_ids
+from tokenkl.codebooks.base import Codebook
+from tokenkl.information._montecarlo import MIN_EFFECTIVE
+
+EPS, TINY = float(np.finfo(float).eps), float(np.finfo(float).tiny)
+#: Tokens that share a cell of the k-d tree.
+CELL = 512
+#: Numbers in one array while samples are worked on (16 MiB).
+WORK = 2**21
+#: Posterior weights below exp(-NEGLECTED) / K of the drawn token's are left out.
+NEGLECTED = 30.0
+
+
+class Tokens(NamedTuple):
+    """A codebook in k-d order, scaled by a power of two so that its largest coordinate is near 1.
+
+    Distances are taken from `points`, by differences; products from `centred`.
+    """
+
+    points: Float[np.ndarray, "K n"]
+    centred: Float[np.ndarray, "K n"]
+    log_prior: Float[np.ndarray, " K"]
+    ids: Int[np.ndarray, " K"]
+    equal: bool
+    exponent: int
+
+
+class Level(NamedTuple):
+    """One noise level: the sums over pairs that `_pairs` found there, and how far they reach."""
+
+    tokens: Tokens
+    rows: Float[np.ndarray, " K"]
+    most: Float[np.ndarray, " K"]
+    totals: Float[np.ndarray, " 3"]
+    h: float
+    edge: float
+
+
+class Draws(NamedTuple):
+    """What each draw says the sums over pairs have in excess, and controls of mean 0.
+
+    Draws of one kind (stratum) are a fixed part of all.
+    """
+
+    excess: Float[np.ndarray, "p 3"]
+    controls: Float[np.ndarray, "p c"]
+    stratum: Int[np.ndarray, " p"]
+    faint: float = 0.0
+
+    @property
+    def size(self) -> int:
+        return len(self.excess)
+
+    def merged(self, other: Draws) -> Draws:
+        return Draws(
+            np.concatenate([self.excess, other.excess]),
+            np.concatenate([self.controls, other.controls]),
+            np.concatenate([self.stratum, other.stratum]),
+            max(self.faint, other.faint),
+        )
+
+    def summary(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Means with their standard errors and skewness, and the draws that carry them.
+
+        Controls are used unless few draws carry their spread: a slope fitted to those would hide
+        its own error.
+        """
+        n = self.size
+        scale = np.maximum(np.abs(self.excess).max(axis=0), TINY)
+        excess = self.excess / scale
+        controls = self.controls / np.abs(self.controls).max(axis=0, initial=TINY)
+        spread = (controls - controls.mean(axis=0)) ** 2
+        carriers = spread.sum(axis=0) ** 2 / np.maximum((spread**2).sum(axis=0), TINY)
+        controls = controls[:, carriers >= MIN_EFFECTIVE]
+        slope, _, rank, _ = np.linalg.lstsq(
+            controls - controls.mean(axis=0), excess - excess.mean(axis=0), rcond=1e-10
+        )
+        rest = excess - controls @ slope
+        mean = rest.mean(axis=0)
+        for stratum in np.unique(self.stratum):
+            own = self.stratum == stratum
+            rest[own] -= rest[own].mean(axis=0)
+            rank += 1
+        squares = (rest**2).sum(axis=0)
+        error = np.sqrt(squares / max(n - rank, 1) / n)
+        visible = squares > (1e-13 * mean) ** 2 * n  # more than rounding
+        skewness = np.where(visible, (rest**3).sum(axis=0) / np.maximum(squares, 1e-30) ** 1.5, 0.0)
+        effective = excess.sum(axis=0) ** 2 / np.maximum((excess**2).sum(axis=0), TINY)
+        mean, error = scale * mean, scale * error
+        return mean, error, skewness, effective
+
+
+def make_tokens(codebook: Codebook) -> Tokens:
+    from tokenkl.information._kernel import _neighbourly  # brings in Numba
+
+    points = np.asarray(codebook.points, dtype=float)
+    log_prior = np.asarray(codebook.log_prior, dtype=float)
+    ids = _neighbourly(points, CELL)
+    points, log_prior = points[ids], log_prior[ids]
+    centred = points - points.mean(axis=0)
+    _, exponent = math.frexp(float(np.abs(centred).max()) or 1.0)
+    return Tokens(
+        np.ldexp(points, -exponent),
+        np.ldexp(centred, -exponent),
+        log_prior,
+        ids,
+        codebook.has_equal_priors,
+        exponent,
+    )
+
+
+def thresholds(
+    tokens: Tokens, h: float, k: Any, j: Any, squared: Float[np.ndarray, " p"]
+) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+    """h d and r of these pairs. Where h d is 0, r is -inf if j wins and inf if k does.
+
+    Of equally probable tokens that nothing tells apart the one with the smaller id is guessed.
+    """
+    reach = h * np.sqrt(squared)
+    r = reach / 2
+    if not tokens.equal:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            r = r + (tokens.log_prior[k] - tokens.log_prior[j]) / reach
+    if reach.size and not reach.min() > 0:
+        odds = tokens.log_prior[k] - tokens.log_prior[j]
+        first = tokens.ids[k] < tokens.ids[j]
+        loses = (odds < 0) | ((odds == 0) & ~first)
+        r = np.where(reach == 0, np.where(loses, -np.inf, np.inf), r)
+    return reach, r
+
+
+def pair_terms(
+    tokens: Tokens, h: float, k: Any, j: Any, squared: Float[np.ndarray, " p"]
+) -> Float[np.ndarray, " p"]:
+    """pi_k Q(r_kj) of these pairs."""
+    _, r = thresholds(tokens, h, k, j, squared)
+    tails = special.erfc(r * math.sqrt(0.5)) / 2  # three times as fast as ndtr
+    prior = 1 / tokens.ids.size if tokens.equal else np.exp(tokens.log_prior[k])
+    return np.asarray(prior * tails)
+
+
+def nearest_terms(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
+    """A lower bound on the union bound: of every token the nearest pair within its cell."""
+    K = tokens.ids.size
+    near = np.zeros(K, dtype=int)
+    squared = np.zeros(K)
+    for start in range(0, K, CELL):
+        cell = slice(start, start + CELL)
+        block = cdist(tokens.points[cell], tokens.points[cell], "sqeuclidean")
+        if block.shape[0] == 1:  # a cell of its own, whose token stands for no pair
+            block = cdist(tokens.points[cell], tokens.points[:1], "sqeuclidean")
+            near[cell], squared[cell] = 0, block[:, 0]
+            continue
+        np.fill_diagonal(block, np.inf)
+        near[cell] = start + block.argmin(axis=1)
+        squared[cell] = block.min(axis=1)
+    every = np.arange(K)
+    return np.array([pair_terms(tokens, root, every, near, squared).sum() for root in h])
+
+
+def _differences(points: Any, i: Any, j: Any) -> Float[np.ndarray, " p"]:
+    """Squared distances of pairs of tokens, some at a time."""
+    step = max(1, WORK // points.shape[1])
+    parts = [_squares(points, i[s : s + step], j[s : s + step]) for s in range(0, i.size, step)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def singles(level: Level, size: int, rng: np.random.Generator, moments: bool) -> Draws:
+    """Draws from one half-space each.
+
+    y then has the density f(y) M(y) / B, with the mean rank M = sum_k p(k|y) S_k(y) of the true
+    token. Against g(y) / M(y) stands what the pair (k, j) that was drawn would have alone, whose
+    mean over all is the sum over pairs; the difference is the excess.
+    """
+    tokens, total = level.tokens, float(level.rows.sum())
+    K, n = tokens.points.shape
+    k = draw_ids(rng, level.rows / total, K, size)
+    uniform = rng.random((2, size))
+    uniform[1] = 1 - uniform[1]  # in (0, 1]: its logarithm is taken
+    noise = rng.standard_normal((size, n))
+    step = max(1, WORK // K)
+    ratios, alone = np.zeros((size, 3)), np.ones((size, 3))
+    for start in range(0, size, step):
+        part = slice(start, start + step)
+        ratios[part], alone[part] = _singles(level, k[part], uniform[:, part], noise[part], moments)
+    if not moments:
+        ratios[:, 1:] = alone[:, 1:] = 0.0
+    return Draws(
+        total * (alone - ratios),
+        total * alone[:, 1:] - level.totals[1:] if moments else np.zeros((size, 0)),
+        np.zeros(size, dtype=int),
+    )
+
+
+def _singles(
+    level: Level, k: Int[np.ndarray, " p"], uniform: Any, noise: Any, mmse: bool
+) -> tuple[Float[np.ndarray, "p 3"], Float[np.ndarray, "p 3"]]:
+    """A partner j and a noise vector for each k; g / M there, and the same for k and j alone."""
+    tokens, h = level.tokens, level.h
+    points, centred, size = tokens.points, tokens.centred, k.size
+    each = np.arange(size)
+    squared = cdist(points[k], points, "sqeuclidean")
+    squared[each, k] = np.inf
+    row, column, within, starts = _partners(tokens, h, level.edge, squared, k)
+    j = column[_pick(within, starts, row.size, uniform[0])]
+
+    squares = squared[each, j]
+    reach, r = thresholds(tokens, h, k, j, squares)
+    t = np.maximum(upper_tail(r, uniform[1]), r)
+    unit = (points[j] - points[k]) / np.where(squares > 0, np.sqrt(squares), 1.0)[:, None]
+    along = np.einsum("pn,pn->p", noise, unit)
+    noise = noise + np.where(squares > 0, t - along, 0.0)[:, None] * unit
+
+    # Logarithms of the posterior weights, relative to token k.
+    logits = noise @ centred.T
+    logits -= np.einsum("pn,pn->p", noise, centred[k])[:, None]
+    squared[each, k] = 0.0
+    logits *= h
+    logits -= h**2 / 2 * squared
+    if not tokens.equal:
+        logits += tokens.log_prior - tokens.log_prior[k][:, None]
+    with np.errstate(invalid="ignore"):
+        odds = np.where(reach > 0, reach * (t - r), tokens.log_prior[j] - tokens.log_prior[k])
+    odds = np.maximum(odds, 0.0)
+    less = np.exp(-odds)
+    alone = np.ones((size, 3))
+    alone[:, 1] = (1 + less) * _log1p_over(less) + odds
+    alone[:, 2] = squares / (1 + less)
+    return _ratios(tokens, logits, mmse), alone
+
+
+def _partners(
+    tokens: Tokens, h: float, cut: float, squared: Float[np.ndarray, "p K"], k: Any
+) -> tuple[Any, Any, Any, Any]:
+    """The pairs of each k within the radius: row, partner, probability in the row, row starts."""
+    row, column = np.nonzero(squared <= cut * (1 + 1e-12))  # no pair of the pass is missed
+    terms = pair_terms(tokens, h, k[row], column, squared[row, column])
+    starts = np.searchsorted(row, np.arange(k.size))
+    return row, column, terms / np.add.reduceat(terms, starts)[row], starts
+
+
+def _pick(within: Any, starts: Any, size: int, uniform: Any) -> Int[np.ndarray, " p"]:
+    """One index for each row, drawn with the probabilities of its part of `within`."""
+    edges = np.cumsum(within)  # each row adds 1
+    chosen = np.searchsorted(edges, np.arange(starts.size) + uniform, side="right")
+    return np.clip(chosen, starts, np.append(starts[1:], size) - 1)  # edges are rounded
+
+
+def upper_tail(r: Any, uniform: Any) -> Any:
+    """t with P(T > t | T > r) = uniform for a standard normal T, by logarithms."""
+    return -special.ndtri_exp(np.log(uniform) + special.log_ndtr(-r))
+
+
+def _log1p_over(x: Any) -> Any:
+    """log(1 + x) / x, with its limit at 0."""
+    small = np.maximum(x, 1e-9)
+    return np.where(x > 1e-9, np.log1p(small) / small, 1.0)
+
+
+def _ratios(
+    tokens: Tokens, logits: Float[np.ndarray, "p K"], mmse: bool
+) -> Float[np.ndarray, "p 3"]:
+    """1 - max p, the entropy and the variance of the posterior, each over its mean rank.
+
+    With s_i the weight of the token of rank i relative to that of rank 1, the second best, w the
+    second best's relative to the best and W = w sum_{i>=1} s_i, these are sum s_i,
+    (1 + W) log(1 + W) / w + sum s_i log(p_0/p_i), and
+    sum s_i d_i0^2 - w |sum s_i (e_i - e_0)|^2 / (1 + W), over sum i s_i: nothing cancels. Without
+    `mmse` the last is 0.
+    """
+    size = logits.shape[0]
+    row, column = np.nonzero(logits >= -NEGLECTED - math.log(tokens.ids.size))
+    values = logits[row, column]
+    order = np.lexsort((-values, row))
+    column, values = column[order], values[order]
+    starts = np.searchsorted(row, np.arange(size))
+    rank = np.arange(row.size) - starts[row]
+    best, second = starts, starts + 1
+    above = values[best][row] - values
+    s = np.where(rank == 0, 0.0, np.exp(np.minimum(values - values[second][row], 0.0)))
+    w = np.exp(values[second] - values[best])
+    sums = np.add.reduceat(s, starts)
+    W = w * sums
+    ranks = np.add.reduceat(rank * s, starts)
+    entropy = (1 + W) * _log1p_over(W) * sums + np.add.reduceat(s * above, starts)
+    variance = np.zeros(size)
+    if mmse:  # about the best token of each row
+        top = column[best]
+        if 8 * row.size > logits.size:
+            squared = cdist(tokens.points[top], tokens.points, "sqeuclidean")[row, column]
+        else:
+            squared = _differences(tokens.points, top[row], column)
+        weights = sparse.csr_array((s, column, np.append(starts, row.size)), logits.shape)
+        mean = weights @ tokens.centred - sums[:, None] * tokens.centred[top]
+        length = np.einsum("pn,pn->p", mean, mean)
+        variance = np.add.reduceat(s * squared, starts) - w / (1 + W) * length
+    return np.stack([sums, entropy, variance], axis=1) / ranks[:, None]
