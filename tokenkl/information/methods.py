@@ -48,7 +48,7 @@ class MonteCarlo:
     atol: float = 0.0
     max_samples: int = 10**7
     memory: int = 2**27
-    variance_reduction: bool = False
+    variance_reduction: bool = True
     control: Codebook | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class MonteCarlo:
     @property
     def reduces_variance(self) -> bool:
         """Whether control variates are wanted."""
-        return self.variance_reduction or self.control is not None
+        return self.variance_reduction
 
     @property
     def has_target(self) -> bool:
