@@ -230,7 +230,9 @@ def _evaluate(
         return {name: out[name] for name in quantities}
     sampled, how = _sample(codebook, levels, missing, method, key, progress)
     for name in missing:
-        fields = {k: np.reshape(v, shape) for k, v in sampled[name].items() if k != "sample_range"}
+        fields: dict[str, Any] = {
+            k: np.reshape(v, shape) for k, v in sampled[name].items() if k != "sample_range"
+        }
         if fields["n_samples"].size and np.ptp(fields["n_samples"]) == 0:
             fields["n_samples"] = int(fields["n_samples"].flat[0])
         out[name] = Estimate(
@@ -322,8 +324,11 @@ def _note(fields: dict[str, Any], method: MonteCarlo) -> str:
         )
     if method.has_target:
         target = method.atol + method.rtol * np.abs(fields["value"])
-        if np.any(fields["standard_error"] > target):
+        missed = fields["standard_error"] > target
+        if np.any(missed & (np.asarray(fields["n_samples"]) >= method.max_samples)):
             notes.append("max_samples was reached before the target standard error")
+        elif np.any(missed):
+            notes.append("the target standard error was missed, by a variance that kept growing")
     return "; ".join(notes)
 
 

@@ -45,7 +45,9 @@ RIVAL_ERROR = 5e-11
 KINDS = ("moments", "neighbours", "grid")
 MOMENTS_COST, RIVAL_COST, GRID_COST = 50.0, 30.0, 90.0
 
-Block = Callable[[int, tuple[str, ...]], Float[np.ndarray, "controls samples"]]
+#: The controls of some samples, by level; all kinds (`Block`) also by the kinds that are wanted.
+OneKind = Callable[[int], Float[np.ndarray, "controls samples"]]
+Block = Callable[..., Float[np.ndarray, "controls samples"]]
 
 
 class Controls:
@@ -134,7 +136,7 @@ class Controls:
         self.moment_means = np.array(means, dtype=float)
         self.sizes["moments"], self.costs["moments"] = len(means), MOMENTS_COST
 
-    def _moments(self, ids: np.ndarray, noise: np.ndarray) -> Block:
+    def _moments(self, ids: np.ndarray, noise: np.ndarray) -> OneKind:
         e = self.points[ids] / self.scale
         a, b, c = (np.einsum("sn,sn->s", *pair) for pair in ((e, e), (e, noise), (noise, noise)))
         rows = [a, b, c, a * a, b * b, c * c, a * b, a * c, b * c]
@@ -166,7 +168,7 @@ class Controls:
                 means[..., 2] *= distance**2
                 self.neighbour_means[level] += prior[part] @ means.sum(axis=1)
 
-    def _neighbour_posteriors(self, ids: np.ndarray, noise: np.ndarray) -> Block:
+    def _neighbour_posteriors(self, ids: np.ndarray, noise: np.ndarray) -> OneKind:
         rivals, distance = self.neighbours[ids], self.distances[ids]
         along = np.empty(rivals.shape)
         for start in range(0, ids.size, 128):  # differences of a few samples fit into the cache
@@ -192,7 +194,7 @@ class Controls:
         names = ("error_probability", "conditional_entropy", "mmse")
         self.grid_means = np.stack([exact[name][0] for name in names], axis=1)
 
-    def _grid_posteriors(self, ids: np.ndarray, noise: np.ndarray) -> Block:
+    def _grid_posteriors(self, ids: np.ndarray, noise: np.ndarray) -> OneKind:
         grid = self.grid
         digits = grid.to_digits(self.grid_ids[ids])
 

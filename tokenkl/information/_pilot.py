@@ -119,7 +119,8 @@ def decide(
     )
     for level in range(levels):
         fit = _Fit(block(level), values[level], controls.rounding(level))
-        best, kinds = 0.0, ()
+        best = 0.0
+        kinds: tuple[str, ...] = ()
         for candidate in _candidates(controls):
             residual = fit.residual(controls.rows(candidate))
             before = np.where(eligible[level], moments.squares[level] / count, 1)
