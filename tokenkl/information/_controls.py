@@ -190,19 +190,21 @@ class Controls:
     def _learn_grid(self, grid: ProductCodebook, ids: Int[np.ndarray, " K"]) -> None:
         self.sizes["grid"], self.costs["grid"] = 3, GRID_COST * sum(grid.shape)
         self.grid, self.grid_ids = grid, ids
+        self.grid_axes = [
+            (np.asarray(column), np.asarray(grid.coordinate_log_prior(axis)))
+            for axis, column in enumerate(grid.levels)
+        ]
         exact = product_profile(grid, self.h**2)
         names = ("error_probability", "conditional_entropy", "mmse")
         self.grid_means = np.stack([exact[name][0] for name in names], axis=1)
 
     def _grid_posteriors(self, ids: np.ndarray, noise: np.ndarray) -> OneKind:
-        grid = self.grid
-        digits = grid.to_digits(self.grid_ids[ids])
+        digits = self.grid.to_digits(self.grid_ids[ids])
 
         def at(level: int) -> np.ndarray:
             h = self.h[level]
             log_accuracy = entropy = mmse = 0.0
-            for axis, column in enumerate(grid.levels):
-                log_prior = grid.coordinate_log_prior(axis)
+            for axis, (column, log_prior) in enumerate(self.grid_axes):
                 step = column - column[digits[:, axis], None]
                 logits = h * noise[:, axis, None] * step - (h * step) ** 2 / 2 + log_prior
                 logits -= logits.max(axis=1, keepdims=True)

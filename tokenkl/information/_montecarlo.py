@@ -77,6 +77,7 @@ def sample_profile(
             pilot.mean, pilot.squares = plan.mean, plan.variance * (run.pilot - 1)
             needed = _needed(run.summarise(pilot), pilot.n[:, 0], 1e3, method)
             known = plan.used.any(axis=1) | plan.sobol
+            needed = np.ceil(plan.margin * needed).astype(np.int64)
             first = np.maximum(np.where(known, PILOT // 2, PILOT), needed)
         wanted = np.minimum(first, method.max_samples)
         for _ in range(ROUNDS):

@@ -38,6 +38,9 @@ MIN_EIGENVALUE = 1e-6
 #: Sobol points are used where they lower the variance of the pilot by this factor: more than
 #: Student's quantile costs, and than chance pretends.
 SOBOL_GAIN = 1.5
+#: Samples beyond those that a target calls for, in standard errors of the pilot's variance (about):
+#: where a fresh sample seldom misses its target, its size hardly depends on what it has shown.
+MARGIN = 4.0
 #: What one token costs at one level, beside `Controls.costs` (nanoseconds).
 TOKEN_COST = 0.9
 
@@ -52,7 +55,11 @@ COLUMNS = {
 
 
 class Plan(NamedTuple):
-    """What is settled before the sample begins; arrays over levels and the four statistics."""
+    """What is settled before the sample begins; arrays over levels and the four statistics.
+
+    `direct` says which route the mutual information takes, `margin` how many times more samples to
+    take than the variance calls for.
+    """
 
     kinds: list[tuple[str, ...]]
     coefficients: list[Float[np.ndarray, "statistics controls"]]
@@ -61,6 +68,7 @@ class Plan(NamedTuple):
     direct: Bool[np.ndarray, " levels"]
     mean: Float[np.ndarray, "levels statistics"]
     variance: Float[np.ndarray, "levels statistics"]
+    margin: Float[np.ndarray, " levels"]
 
     @property
     def description(self) -> str:
@@ -108,14 +116,16 @@ def decide(
     block = controls.block(ids, noise)
     kernel_cost = TOKEN_COST * controls.points.shape[0]
     rest = values.copy()
+    fewest = np.where(wanted, informative, np.inf).min(axis=1)
     plan = Plan(
-        [],
-        [],
-        np.zeros_like(eligible),
-        np.zeros(levels, bool),
-        np.zeros(levels, bool),
-        moments.mean.copy(),
-        np.zeros((levels, statistics)),
+        kinds=[],
+        coefficients=[],
+        used=np.zeros_like(eligible),
+        sobol=np.zeros(levels, dtype=bool),
+        direct=np.zeros(levels, dtype=bool),
+        mean=moments.mean.copy(),
+        variance=np.zeros((levels, statistics)),
+        margin=np.minimum(1 + MARGIN / np.sqrt(np.maximum(fewest, 1)), 3),
     )
     for level in range(levels):
         fit = _Fit(block(level), values[level], controls.rounding(level))
