@@ -155,7 +155,7 @@ def _summary(
     """Means and errors. Without a signal the accuracy is 1/K, which no direction tells."""
     blind = snr == 0
     blind_values = (1 - 1 / codebook.K, 1 / codebook.K)
-    effective, count = moments.effective(), moments.n[0]
+    effective = moments.effective()
     out: dict[str, dict[str, Any]] = {}
     for index, name in enumerate(("error_probability", "accuracy")):
         value = np.where(blind, blind_values[index], moments.mean[index])
