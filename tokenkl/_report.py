@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tokenkl.estimate import Estimate
+from tokenkl.estimate import Estimate, count_of
 from tokenkl.information import Profile
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def cells(estimate: Estimate, missed: Any = False) -> list[str]:
     for value, half, error, is_supported, is_missed in zip(
         values, halves, errors, supported, missed, strict=True
     ):
-        if estimate.n_samples:
+        if estimate.is_sampled:
             text = format_sampled(float(value), float(half))
         else:
             text = format_exact(float(value), float(error))
@@ -145,7 +145,7 @@ def _aligned(texts: Sequence[str]) -> list[str]:
 
 def missed_target(estimate: Estimate, rtol: float, atol: float) -> Any:
     """Where sampling stopped before the standard error that was asked for."""
-    if not estimate.n_samples or (rtol == 0 and atol == 0):
+    if not estimate.is_sampled or (rtol == 0 and atol == 0):
         return False
     # The factor leaves the rounding of a unit change out of the comparison.
     return estimate.standard_error > (atol + rtol * np.abs(estimate.value)) * (1 + 1e-9)
@@ -216,9 +216,9 @@ def method_lines(profiles: Sequence[Labelled]) -> list[str]:
     for label, profile in profiles:
         for name, estimate in profile.estimates.items():
             way = estimate.method
-            if estimate.n_samples:
+            if estimate.is_sampled:
                 sampled = True
-                way += f", {estimate.n_samples:,} samples, seed {estimate.seed}"
+                way += f", {count_of(estimate, ',')} samples, seed {estimate.seed}"
             ways.setdefault(way, []).append((label, name))
     lines = []
     for way, found in ways.items():
@@ -416,7 +416,7 @@ def _draw_curve(panel: Any, profile: Profile, quantity: str, index: int, label: 
         # Far below one over the sample size the value says nothing, and a logarithm shows it large.
         y = np.where(np.asarray(estimate.interval_supported)[order], y, np.nan)
     panel.plot(x, y, label=label, **style)
-    if estimate.n_samples:
+    if estimate.is_sampled:
         plotting.draw_interval(panel, x, interval.low[order], interval.high[order], **style)
 
 

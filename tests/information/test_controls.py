@@ -1,17 +1,24 @@
 """Control variates: exact means, exact answers kept, honest intervals, and fewer samples."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
-from test_montecarlo import (
-    CASES,
-    FALSE_ALARM,
-    as_points,
-    at_errors,
-)
+from test_montecarlo import CASES, FALSE_ALARM
 
 import tokenkl as tk
-from tokenkl.information import _controls, _montecarlo
+from benchmarks.coverage import (
+    METHODS,
+    RESULTS,
+    Tally,
+    as_points,
+    at_errors,
+    cases,
+    rotated,
+    studies,
+)
+from tokenkl.information import _controls, _montecarlo, _pilot, _sobol
 
 #: Grids moved by noise, with their SNRs: at them the error probability goes from 1 to 0.06.
 SNR = 10 ** (np.array([-10.0, 0.0, 5.0, 8.0, 10.0, 12.0, 14.0]) / 10)
@@ -23,13 +30,6 @@ def perturbed(codebook, sd, seed=0, shuffled=False):
     rng = np.random.default_rng(seed)
     points = codebook.points + sd * rng.standard_normal(codebook.points.shape)
     return tk.PointCodebook(points[rng.permutation(codebook.K)] if shuffled else points)
-
-
-def rotated(codebook, seed=0):
-    """The same answers, but no grid along the axes."""
-    rotation = stats.ortho_group.rvs(codebook.n, random_state=seed)
-    prior = None if codebook.has_equal_priors else codebook.prior
-    return tk.PointCodebook(codebook.points @ rotation, prior)
 
 
 def factors(codebook, snr, key=1):
@@ -65,7 +65,7 @@ def test_every_control_has_mean_zero(name) -> None:
     block = controls.block(ids, rng.standard_normal((size, codebook.n)))
     for level in range(h.size):
         values = block(level)
-        assert len(values) == controls.count
+        assert len(values) == controls.rounding(level).size
         error = np.abs(values.mean(axis=1)) / np.maximum(stats.sem(values, axis=1), 1e-12)
         assert error.max() < stats.norm.isf(FALSE_ALARM / 300)
 
@@ -124,9 +124,11 @@ def test_what_is_not_a_control_is_refused() -> None:
 
 def test_fewer_samples_near_a_grid() -> None:
     codebook = perturbed(tk.FSQ((3,) * 4), 0.05)
-    assert factors(codebook, SNR).min() > 4
-    method = tk.mmse(codebook, SNR, method=REDUCED, key=1).method
-    assert method == "Monte-Carlo, control variates: grid, moments, neighbours"
+    found = factors(codebook, SNR)
+    assert found.min() > 2
+    assert np.median(found) > 8
+    method = tk.mmse(codebook, SNR, key=1, method=tk.MonteCarlo()).method
+    assert method.startswith("Monte-Carlo, control variates: grid, moments, neighbours")
 
 
 @pytest.mark.parametrize(
@@ -141,8 +143,10 @@ def test_fewer_samples_near_a_grid() -> None:
     ],
 )
 def test_never_worse_than_plain(codebook) -> None:
+    """Where nothing helps the samples are the plain ones; 16 replicates know a variance roughly."""
     values = factors(codebook, np.geomspace(1e-4, 1e3, 15))
-    assert np.nanmin(values) >= 1
+    assert np.nanmin(values) >= 0.3
+    assert (values[np.isfinite(values)] < 1).mean() < 0.05
     assert np.nanmax(values) > 2
 
 
@@ -164,8 +168,8 @@ def test_same_key_same_bits_on_any_thread(monkeypatch) -> None:
 
 def test_few_samples_are_left_as_they_are() -> None:
     codebook = perturbed(tk.FSQ((3,) * 4), 0.1)
-    plain = tk.mmse(codebook, SNR, method=tk.MonteCarlo(1023, variance_reduction=False), key=1)
-    few = tk.mmse(codebook, SNR, method=tk.MonteCarlo(1023, variance_reduction=True), key=1)
+    plain = tk.mmse(codebook, SNR, method=tk.MonteCarlo(4095, variance_reduction=False), key=1)
+    few = tk.mmse(codebook, SNR, method=tk.MonteCarlo(4095), key=1)
     assert few.method == "Monte-Carlo"
     assert (few.value == plain.value).all()
 
@@ -178,12 +182,12 @@ def test_rare_errors_are_as_rare_with_controls() -> None:
 
 
 def test_small_blocks_fit_too(monkeypatch) -> None:
-    """A pilot of several blocks, and coefficients that are fitted again on the way."""
+    """A pilot and replicates in several blocks."""
     codebook = perturbed(tk.FSQ((3,) * 4), 0.05)
     whole = tk.mmse(codebook, SNR, method=REDUCED, key=2)
     monkeypatch.setattr(_montecarlo, "MAX_BLOCK", 150)
     parts = tk.mmse(codebook, SNR, method=REDUCED, key=2)
-    np.testing.assert_allclose(parts.standard_error, whole.standard_error, rtol=0.1)
+    np.testing.assert_allclose(parts.standard_error, whole.standard_error, rtol=0.5)
     assert (np.abs(parts.value - whole.value) < 7 * whole.standard_error).all()
 
 
@@ -197,13 +201,56 @@ def test_a_target_needs_fewer_samples() -> None:
     assert wanted[1].n_samples * 4 < wanted[0].n_samples
 
 
+def test_one_sobol_replicate_is_uniform_and_even() -> None:
+    """Two counts in every box of a net; every point uniform; replicates differ."""
+    codebook = tk.PointCodebook(np.eye(3), prior=np.array([0.5, 0.25, 0.25]))
+    nets = _sobol.Nets(codebook, np.array([2, 0, 1]), key=1)
+    ids, noise = nets.replicate(64, 7)
+    assert np.bincount(ids).tolist() == [32, 16, 16]
+    for column in noise.T:
+        cells = np.floor(stats.norm.cdf(column) * 64).astype(int)
+        assert np.unique(cells).size == 64
+    assert (nets.replicate(64, 7)[1] == noise).all()
+    assert (nets.replicate(64, 8)[1] != noise).all()
+    pooled = np.concatenate([nets.replicate(64, r)[1] for r in range(200)])
+    test = stats.kstest(pooled[::64].ravel(), "norm")  # first points only: independent
+    assert test.pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("count", [1, 1024, 4096, 5000, 16_384, 10**6])
+def test_replicates_make_up_the_count(count) -> None:
+    replicates, points = _sobol.shape(count)
+    assert replicates >= _sobol.REPLICATES
+    assert replicates * points >= count
+    assert points & (points - 1) == 0
+
+
+def test_nets_help_in_few_dimensions_only() -> None:
+    rng = np.random.default_rng(3)
+    for n, expected in ((2, True), (16, False)):
+        codebook = tk.PointCodebook(rng.standard_normal((64, n)))
+        found = tk.mmse(codebook, 0.1, method=tk.MonteCarlo(), key=1)
+        assert ("Sobol" in found.method) == expected
+        assert np.isfinite(found.degrees_of_freedom) == expected
+
+
+def test_regression_leaves_out_what_does_not_vary() -> None:
+    rng = np.random.default_rng(0)
+    controls = rng.standard_normal((3, 500))
+    controls[2] = 0.25
+    values = 2 * controls[:1] - controls[1:2] + 1e-3 * rng.standard_normal((1, 500))
+    rows = np.concatenate([controls, values, np.ones((1, 500))])
+    beta = _pilot.regress(rows @ rows.T, np.full(3, 1e-14))
+    np.testing.assert_allclose(beta, [[2, -1, 0]], atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["FSQ (3, 3, 3)", "uneven levels, skewed prior"])
 def test_unbiased(name) -> None:
-    """The mean of many short runs, whose pilots are their whole samples, is the exact answer."""
+    """The mean of many runs, each with a pilot of its own, is the exact answer."""
     codebook = CASES[name]
     snr = np.append(at_errors(codebook, (0.5, 0.1)), 1e-3)
-    exact, runs = tk.profile(codebook, snr), 400
-    method = tk.MonteCarlo(n_samples=1024, variance_reduction=True)
+    exact, runs = tk.profile(codebook, snr), 60
+    method = tk.MonteCarlo(n_samples=4096)
     profiles = [tk.profile(rotated(codebook), snr, method=method, key=k) for k in range(runs)]
     for q in tk.QUANTITIES:
         values = np.array([profile[q].value for profile in profiles])
@@ -211,46 +258,27 @@ def test_unbiased(name) -> None:
         assert error.max() < stats.norm.isf(FALSE_ALARM / 60), q
 
 
-#: Codebooks with exact answers, as points without a visible grid, and controls to be given.
-OTHER = tk.ProductCodebook(([-1.0, 0.1, 1.0], [0.0, 0.5, 1.4]), CASES["skewed prior"].priors)
-COVERAGE = {
-    "rotated FSQ (3, 3, 3)": (CASES["FSQ (3, 3, 3)"], rotated(CASES["FSQ (3, 3, 3)"]), None),
-    "rotated, skewed prior": (CASES["skewed prior"], rotated(CASES["skewed prior"]), None),
-    "one-hot 16": (CASES["one-hot 16"], as_points(CASES["one-hot 16"]), None),
-    "uneven levels, near a grid": (
-        CASES["uneven levels, skewed prior"],
-        as_points(CASES["uneven levels, skewed prior"]),
-        OTHER,
-    ),
-    "FSQ (5, 5), near a grid": (
-        tk.FSQ((5, 5)),
-        as_points(tk.FSQ((5, 5))),
-        tk.ProductCodebook([[-2.1, -0.9, 0.05, 1.1, 1.9]] * 2),
-    ),
-}
-
-
-def coverage(codebook, points, method, errors, runs):
-    snr = np.append(at_errors(codebook, errors), 1e-3)
-    exact = tk.profile(codebook, snr)
-    covered = np.zeros((len(tk.QUANTITIES), snr.size))
-    for key in range(runs):
-        profile = tk.profile(points, snr, method=method, key=key)
-        for row, name in zip(covered, tk.QUANTITIES, strict=True):
-            low, high, _ = profile[name].confidence_interval()
-            row += (low <= exact[name].value) & (exact[name].value <= high)
-    return covered / runs
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("samples", [3000])
-@pytest.mark.parametrize("name", COVERAGE)
-def test_intervals_cover_what_they_say(name, samples) -> None:
-    codebook, points, control = COVERAGE[name]
-    method, runs = tk.MonteCarlo(n_samples=samples, control=control, variance_reduction=True), 1000
-    covered = coverage(codebook, points, method, (0.9, 0.5, 0.1, 0.03), runs)
-    share = FALSE_ALARM / covered.size / len(COVERAGE)
-    # Plain averages have 0.907 in the worst cell (rare and uneven), where no controls are used.
-    assert covered.min() >= stats.binom.ppf(share, runs, 0.90) / runs, covered
-    # From above no limit: where few samples are informative the interval is a wide bound.
-    assert covered.mean() >= 0.935, covered
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("FSQ 3^3", "4096 samples"),
+        ("uneven grid 3^2, unequal priors, rotated", "target"),
+        ("one-hot 16, Zipf", "target"),
+    ],
+)
+def test_intervals_cover_what_they_say(name, method) -> None:
+    """With other keys, and fewer of them, than the study that `benchmarks.coverage` keeps."""
+    tally = Tally(cases()[name])
+    tally.run(METHODS[method], range(10_000, 10_200))
+    assert not tally.wrong(FALSE_ALARM).any(), tally.covered / tally.runs
+
+
+def test_the_study_of_intervals_is_kept_and_within_its_bounds() -> None:
+    record = json.loads(RESULTS.read_text())
+    assert set(record) == {f"{name}; {method}" for name, method in studies()}
+    for label, entry in record.items():
+        tally = Tally(cases()[label.split("; ")[0]])
+        tally.restore(entry)
+        assert tally.runs >= 1000, label
+        assert not tally.wrong(FALSE_ALARM / len(record)).any(), label

@@ -340,7 +340,8 @@ def test_default_method_hands_over_where_errors_are_rare() -> None:
     snr = 10.0 ** np.array([0.0, 0.8, 1.6, 2.2, 3.0])
     exact = tk.profile(grid, snr)
     found = tk.profile(tk.PointCodebook(grid.points), snr, key=5)
-    assert found["mmse"].method == "Monte-Carlo, rare-event sampling"
+    assert found["mmse"].method.startswith("Monte-Carlo")
+    assert found["mmse"].method.endswith(", rare-event sampling")
     for name in tk.QUANTITIES:
         estimate = found[name]
         assert estimate.interval_supported.all(), name

@@ -96,7 +96,7 @@ def profile(
     if "-" not in (csv, json_file):
         _print_profile(found, describe(made), snr is not None, rtol, atol)
     say_written(csv, json_file, plot)
-    if samples is not None and not any(e.n_samples for e in found.estimates.values()):
+    if samples is not None and not any(e.is_sampled for e in found.estimates.values()):
         typer.echo("--samples had no effect: everything here has an exact formula.", err=True)
 
 

@@ -229,18 +229,19 @@ def _evaluate(
                 value, jnp.nan, jnp.nan, method="Monte-Carlo", quantity=name, unit=UNITS[name]
             )
         return {name: out[name] for name in quantities}
-    sampled, n_samples, how = _sample(codebook, levels, missing, method, key, progress)
+    sampled, how = _sample(codebook, levels, missing, method, key, progress)
     for name in missing:
-        fields = {
+        fields: dict[str, Any] = {
             k: np.reshape(v, shape)
             for k, v in sampled[name].items()
             if k not in ("sample_range", "note")
         }
+        if fields["n_samples"].size and np.ptp(fields["n_samples"]) == 0:
+            fields["n_samples"] = int(fields["n_samples"].flat[0])
         notes = (sampled[name].get("note", ""), _note(fields, chosen))
         out[name] = Estimate(
             **fields,
             sample_range=sampled[name]["sample_range"],
-            n_samples=n_samples,
             method=how,
             seed=seed_of(key),
             quantity=name,
@@ -257,8 +258,8 @@ def _sample(
     method: MonteCarlo | None,
     key: Any,
     progress: Progress | None,
-) -> tuple[dict[str, dict[str, Any]], int, str]:
-    """The fields of every estimate, the sample count, and what to call the method.
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """The fields of every estimate, and what to call the method.
 
     A union bound that is known before anything is sampled says where errors are rare, and there
     `_rare` takes over. A method that was asked for is used as it is.
@@ -273,32 +274,32 @@ def _sample(
     if not rare.any():
         return sample_profile(codebook, snr, quantities, chosen, key, progress)
     found = rare_profile(codebook, snr[rare], quantities, key=key)
-    n_samples = max(int(fields["n_samples"].max()) for fields in found.values())
     how = "rare-event sampling"
     plain: dict[str, dict[str, Any]] = {}
     if not rare.all():
-        plain, n_samples, how = sample_profile(
-            codebook, snr[~rare], quantities, chosen, key, progress
-        )
+        plain, how = sample_profile(codebook, snr[~rare], quantities, chosen, key, progress)
         how += ", rare-event sampling"
     merged: dict[str, dict[str, Any]] = {}
     for name, fields in found.items():
         # The empirical Bernstein bound is for plain samples, where there are any.
         bernstein = plain.get(name, {"sample_range": float(fields["sample_range"].max())})
         merged[name] = {"sample_range": bernstein["sample_range"]}
+        fields = fields | {"degrees_of_freedom": np.full(fields["value"].shape, np.inf)}
         for field in (
             "value",
             "standard_error",
             "numerical_error",
             "skewness",
             "interval_supported",
+            "n_samples",
+            "degrees_of_freedom",
         ):
             values = np.zeros(rare.shape, dtype=fields[field].dtype)
             values[rare] = fields[field]
             if plain:
                 values[~rare] = plain[name][field]
             merged[name][field] = values
-    return merged, n_samples, how
+    return merged, how
 
 
 def exact_quantities(codebook: Codebook) -> tuple[str, ...]:
@@ -330,8 +331,11 @@ def _note(fields: dict[str, Any], method: MonteCarlo) -> str:
         )
     if method.has_target:
         target = method.atol + method.rtol * np.abs(fields["value"])
-        if np.any(fields["standard_error"] > target):
+        missed = fields["standard_error"] > target
+        if np.any(missed & (np.asarray(fields["n_samples"]) >= method.max_samples)):
             notes.append("max_samples was reached before the target standard error")
+        elif np.any(missed):
+            notes.append("the target standard error was missed, by a variance that kept growing")
     return "; ".join(notes)
 
 

@@ -4,20 +4,19 @@ If c has mean 0, f - beta c has the mean of f, whatever beta. With beta from a r
 variance that c explains goes away. Three kinds of controls, all cheap beside the K terms of f:
 
 - moments: polynomials of token and noise, whose means are sums over tokens and Gaussian moments;
-  they explain low signal-to-noise ratios;
+  they explain low signal-to-noise ratios (the quadratic forms are those of the expansion of entropy
+  and posterior variance to second order in the signal);
 - neighbours: the posterior as if token k had only one rival, summed over the nearest ones. A rival
   at distance d sees one normal variable, so the mean is a one-dimensional integral G(h d); they
   explain high signal-to-noise ratios;
 - grid: the same (k, eps) on a grid that the codebook is near to, whose means are exact.
 
-Coefficients never come from the samples they are applied to, so estimates stay exactly unbiased: in
-the pilot (the first samples) they are fitted on the other folds, later ones on the whole pilot.
+Which controls are used, and with which coefficients, is decided in `_pilot`.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -31,177 +30,24 @@ from tokenkl._neighbours import TREE_DIMENSIONS
 from tokenkl._validation import reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.product import ProductCodebook
-from tokenkl.information._moments import Moments
 from tokenkl.information._product import product_profile
-from tokenkl.information.methods import MonteCarlo
 
-#: Samples after which coefficients are fitted first (fewer are left as they are), in these folds.
-PILOT = 2**10
-FOLDS = 4
-#: Informative samples needed for every control: with fewer, intervals turn out too short.
-SAMPLES_PER_CONTROL = 40
-#: Samples that carry the variance, (sum d^2)^2 / sum d^4, below which it is not to be trusted.
-MIN_CARRIERS = 40
-#: Informative samples whose share of the plain variance is always added to what is left: events
-#: that are rare and that no sample met may carry as much.
-MISSED = 30
-#: Directions of the correlation matrix of controls, relative to the largest, that are not used: a
-#: coefficient that rests on near-collinear controls blows up with the next rare event.
-MIN_EIGENVALUE = 1e-3
 #: Nearest neighbours of every token; the largest K for which all distances are computed.
 NEIGHBOURS = 16
 MAX_PAIRWISE = 2**13
-#: Controls are used where the variance they leave is at most this part of the plain one.
-WORTHWHILE = 0.9
 #: Distances in noise standard deviations beyond which a rival is never met (mean below 1e-40).
 FAR = 28.0
 #: Error of `_rival_means`, by its spline (measured: 2e-11).
 RIVAL_ERROR = 5e-11
 
-Block = Callable[[int], Float[np.ndarray, "controls samples"]]
+#: Kinds of controls in the order of their rows, and what one sample costs at one level for each: a
+#: constant, one rival, one level of one axis (nanoseconds, measured; only their ratios matter).
+KINDS = ("moments", "neighbours", "grid")
+MOMENTS_COST, RIVAL_COST, GRID_COST = 50.0, 30.0, 90.0
 
-
-def affordable(codebook: Codebook, statistics: int, method: MonteCarlo) -> bool:
-    """Whether the pilot and what the controls know of every token fit into the memory."""
-    n = codebook.n
-    bytes_needed = 8 * (2 * PILOT * (n + 2 * statistics) + n**2 + 8 * codebook.K)
-    enough = method.n_samples is None or method.n_samples >= PILOT
-    return enough and codebook.K > 1 and bytes_needed <= method.memory
-
-
-class Reduction:
-    """Accumulates what is left of the statistics when their controls are taken off.
-
-    Samples wait in a pilot until there are enough to fit coefficients, which are fitted again
-    whenever the number of samples has doubled: early ones have met few rare events.
-    """
-
-    def __init__(self, controls: Controls, statistics: int) -> None:
-        shape = (controls.h.size, statistics)
-        self.controls = controls
-        #: What is left, and its squared distance from its mean in the pilot; the latter says how
-        #: many samples carry the variance.
-        self.rest, self.spread = Moments(shape), Moments(shape)
-        self.pilot: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self.waiting = self.refit_at = 0
-        self.helped = False
-        self.sums: list[np.ndarray] = []
-        self.coefficients: list[np.ndarray] = []
-        self.origin = self.centre = np.zeros(shape)
-
-    def add(self, ids: np.ndarray, noise: np.ndarray, values: np.ndarray) -> None:
-        """One block of samples with their statistics (levels, statistics, samples)."""
-        if not self.coefficients:
-            self.pilot.append((ids, noise, values))
-            self.waiting += ids.size
-            if self.waiting >= PILOT:
-                self._fit_pilot()
-            return
-        block = self.controls.block(ids, noise)
-        rest = np.empty_like(values)
-        for level, value in enumerate(values):
-            controls = block(level)
-            rest[level] = value - self.coefficients[level] @ controls
-            self.sums[level] += _products(controls, value - self.origin[level, :, None])
-        self._accumulate(rest)
-        if self.rest.n >= self.refit_at:
-            self._fit()
-
-    def _fit_pilot(self) -> None:
-        """Coefficients from the pilot, whose own samples take theirs from the other folds."""
-        ids, noise = (np.concatenate([part[i] for part in self.pilot]) for i in (0, 1))
-        values = np.concatenate([part[2] for part in self.pilot], axis=-1)
-        self.pilot = []
-        self.origin = values.mean(axis=-1)
-        block = self.controls.block(ids, noise)
-        edges = np.arange(FOLDS + 1) * ids.size // FOLDS
-        folds = [slice(*pair) for pair in itertools.pairwise(edges)]
-        rest = np.empty_like(values)
-        for level, value in enumerate(values):
-            controls = block(level)
-            around = value - self.origin[level, :, None]
-            parts = [_products(controls[:, fold], around[:, fold]) for fold in folds]
-            self.sums.append(np.sum(parts, axis=0))
-            for fold, part in zip(folds, parts, strict=True):
-                beta = _regress(self.sums[level] - part, self.controls.rounding(level))
-                rest[level][:, fold] = value[:, fold] - beta @ controls[:, fold]
-        self.centre = rest.mean(axis=-1)
-        self._accumulate(rest)
-        self._fit()
-
-    def _fit(self) -> None:
-        self.coefficients = [
-            _regress(sums, self.controls.rounding(level)) for level, sums in enumerate(self.sums)
-        ]
-        self.refit_at = 2 * self.rest.n
-
-    def _accumulate(self, rest: np.ndarray) -> None:
-        self.rest.add(rest)
-        self.spread.add((rest - self.centre[..., None]) ** 2)
-
-    @property
-    def description(self) -> str:
-        """What the estimate's method says beside "Monte-Carlo"."""
-        return f", control variates: {', '.join(self.controls.kinds)}" if self.helped else ""
-
-    def merged(self, plain: Moments, enough: float) -> Moments:
-        """Reduced moments where they pay and both samples carry an interval; plain elsewhere.
-
-        A difference of two rare events is as rare as they are, so that few samples carry it, even
-        though its mean is known nearly exactly: support is asked of the plain sample too.
-        """
-        if not self.coefficients:
-            return plain
-        enough = max(enough, SAMPLES_PER_CONTROL * self.controls.count)
-        # Controls leave rare large differences behind more often than not, and then the variance
-        # is uncertain itself, by one part in the root of the number of samples that carry it, and
-        # too small where they were missed; one and a half such parts keep intervals nominal.
-        carriers = np.maximum(self.spread.effective(), 1e-9)
-        squares = self.rest.squares * (1 + 1.5 / np.sqrt(carriers))
-        informative = plain.effective()
-        # Where the entropy is rare, so is what moves the divergence from its limit, and conversely.
-        informative[:, [1, 3]] = informative[:, [1, 3]].min(axis=1, keepdims=True)
-        squares = squares + plain.squares * MISSED / np.maximum(informative, MISSED)
-        # Where nothing but rounding is left, no central limit is needed.
-        exact = self.rest.squares <= 1e-20 * plain.squares
-        used = (informative >= enough) & ((carriers >= MIN_CARRIERS) | exact)
-        used &= squares < WORTHWHILE * plain.squares
-        self.helped = bool(used.any())
-        out = Moments(plain.mean.shape)
-        out.n = plain.n
-        out.mean = np.where(used, self.rest.mean, plain.mean)
-        out.squares = np.where(used, squares, plain.squares)
-        out.cubes = np.where(used, self.rest.cubes, plain.cubes)
-        rounding = [
-            np.abs(beta) @ self.controls.rounding(level)
-            for level, beta in enumerate(self.coefficients)
-        ]
-        out.rounding = np.where(used, rounding, 0.0)
-        return out
-
-
-def _products(controls: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Sums over samples of all products of controls, values and one."""
-    rows = np.concatenate([controls, values, np.ones((1, controls.shape[1]))])
-    return rows @ rows.T
-
-
-def _regress(sums: np.ndarray, rounding: np.ndarray) -> np.ndarray:
-    """Coefficients (statistics, controls) of least squares with an intercept, from `_products`.
-
-    Directions in which the controls do not vary, as |e_k|^2 on a sphere, get none, nor do those
-    that vary by little more than their means may be off.
-    """
-    count = rounding.size
-    covariance = sums - np.outer(sums[-1], sums[-1]) / sums[-1, -1]
-    length = np.sqrt(np.maximum(np.diag(covariance)[:count], 0))
-    varies = length > 1e3 * rounding * math.sqrt(sums[-1, -1])
-    scale = np.where(varies, 1 / np.where(varies, length, 1), 0)
-    eigenvalues, vectors = np.linalg.eigh(covariance[:count, :count] * np.outer(scale, scale))
-    kept = eigenvalues > MIN_EIGENVALUE * max(eigenvalues[-1], 1e-300)
-    vectors = vectors[:, kept]
-    cross = covariance[count:-1, :count] * scale
-    return (cross @ vectors / eigenvalues[kept]) @ vectors.T * scale
+#: The controls of some samples, by level; all kinds (`Block`) also by the kinds that are wanted.
+OneKind = Callable[[int], Float[np.ndarray, "controls samples"]]
+Block = Callable[..., Float[np.ndarray, "controls samples"]]
 
 
 class Controls:
@@ -218,45 +64,58 @@ class Controls:
         prior = np.asarray(codebook.prior)
         centred = points - prior @ points
         #: Length that makes moments numbers of order 1, at any scale of the codebook.
-        self.scale = math.sqrt(float(prior @ np.einsum("kn,kn->k", centred, centred)))
+        self.scale = math.sqrt(float(prior @ np.einsum("kn,kn->k", centred, centred))) or 1.0
         self.points, self.h = centred, h
         self.log_prior = None if codebook.has_equal_priors else np.asarray(codebook.log_prior)
-        self.kinds = ["moments"]
+        #: Number of controls and cost of every kind at hand, in the order of `KINDS`.
+        self.sizes: dict[str, int] = {}
+        self.costs: dict[str, float] = {}
         self._learn_moments(prior)
-        self.neighbours: Any = None
         if codebook.K >= 2 and memory // 8 >= 16 * codebook.K * NEIGHBOURS:
             self._learn_neighbours(prior)
-        self.grid: Any = None
         grid = _checked(control, codebook) if control is not None else _nearby_grid(codebook)
         if grid is not None:
             self._learn_grid(*grid)
 
-    @property
-    def count(self) -> int:
-        """Number of controls at every level."""
-        return self.rounding(0).size
+    def rows(self, kinds: tuple[str, ...]) -> Int[np.ndarray, " rows"]:
+        """Where the controls of these kinds stand among those of all kinds."""
+        ends = np.cumsum(list(self.sizes.values()))
+        parts = zip(self.sizes, ends - list(self.sizes.values()), ends, strict=True)
+        found = [np.arange(start, end) for kind, start, end in parts if kind in kinds]
+        return np.concatenate([np.empty(0, dtype=np.int64), *found])
 
     def rounding(self, level: int) -> Float[np.ndarray, " controls"]:
-        """How far the means of the controls may be off."""
+        """How far the means of all controls may be off."""
         parts = [1e-14 * (1 + np.abs(self.moment_means))]
-        if self.neighbours is not None:
+        if "neighbours" in self.sizes:
             # The means are even in the distance, so what the spline misses falls like its square.
             reach = min(float(self.h[level] * self.distances.max()), 1.0)
             spline = min(RIVAL_ERROR, 4e-6 * reach**2) + 1e-15
             spline *= self.distances.shape[1]
             parts.append(spline * np.array([1, 1, (self.distances.max() / self.scale) ** 2]))
-        if self.grid is not None:
+        if "grid" in self.sizes:
             parts.append(1e-13 * self.grid_means[level] + 1e-15)
         return np.concatenate(parts)
 
-    def block(self, ids: Int[np.ndarray, " s"], noise: Float[np.ndarray, "s n"]) -> Block:
-        """A function of the level's index that gives all controls of these samples there."""
-        parts = [self._moments(ids, noise)]
-        if self.neighbours is not None:
-            parts.append(self._neighbour_posteriors(ids, noise))
-        if self.grid is not None:
-            parts.append(self._grid_posteriors(ids, noise))
-        return lambda level: np.concatenate([part(level) for part in parts])
+    def block(
+        self,
+        ids: Int[np.ndarray, " s"],
+        noise: Float[np.ndarray, "s n"],
+        kinds: tuple[str, ...] = KINDS,
+    ) -> Block:
+        """A function of a level's index and of some of `kinds`: their controls there."""
+        make = {
+            "moments": self._moments,
+            "neighbours": self._neighbour_posteriors,
+            "grid": self._grid_posteriors,
+        }
+        parts = {kind: make[kind](ids, noise) for kind in self.sizes if kind in kinds}
+
+        def at(level: int, wanted: tuple[str, ...] = kinds) -> np.ndarray:
+            rows = [part(level) for kind, part in parts.items() if kind in wanted]
+            return np.concatenate([np.empty((0, ids.size)), *rows])
+
+        return at
 
     # ---- moments
 
@@ -266,20 +125,26 @@ class Controls:
         squares = np.einsum("kn,kn->k", e, e)
         self.skew = (prior * squares) @ e
         n, C = e.shape[1], self.covariance
-        self.moment_means = np.array(
-            [1, 0, n, prior @ squares**2, 1, n * (n + 2), 0, n, 0]
-            + [np.sum(C * C), 0, np.trace(C), 0, 0]
-            + ([] if self.log_prior is None else [prior @ self.log_prior])
-        )
+        weighted = np.einsum("k,ki,kj->ij", prior * squares, e, e, optimize=True)
+        #: Quadratic forms: the covariance, its square, and the covariance weighted by |e|^2.
+        self.forms = (C, C @ C, weighted)
+        means = [1, 0, n, prior @ squares**2, 1, n * (n + 2), 0, n, 0, 0, 0]
+        for form in self.forms:
+            means += [np.sum(C * form), 0, np.trace(form)]
+        if self.log_prior is not None:
+            means.append(prior @ self.log_prior)
+        self.moment_means = np.array(means, dtype=float)
+        self.sizes["moments"], self.costs["moments"] = len(means), MOMENTS_COST
 
-    def _moments(self, ids: np.ndarray, noise: np.ndarray) -> Block:
+    def _moments(self, ids: np.ndarray, noise: np.ndarray) -> OneKind:
         e = self.points[ids] / self.scale
         a, b, c = (np.einsum("sn,sn->s", *pair) for pair in ((e, e), (e, noise), (noise, noise)))
-        blurred = e @ self.covariance
         rows = [a, b, c, a * a, b * b, c * c, a * b, a * c, b * c]
-        rows += [np.einsum("sn,sn->s", blurred, e), np.einsum("sn,sn->s", blurred, noise)]
-        rows += [np.einsum("sn,sn->s", noise @ self.covariance, noise)]
         rows += [noise @ self.skew, e @ self.skew]
+        for form in self.forms:
+            blurred = e @ form
+            rows += [np.einsum("sn,sn->s", blurred, e), np.einsum("sn,sn->s", blurred, noise)]
+            rows += [np.einsum("sn,sn->s", noise @ form, noise)]
         if self.log_prior is not None:
             rows.append(self.log_prior[ids])
         table = np.stack(rows) - self.moment_means[:, None]
@@ -291,8 +156,9 @@ class Controls:
         found = _nearest(self.points, NEIGHBOURS)
         if found is None:
             return
-        self.kinds.append("neighbours")
         self.neighbours, self.distances = found
+        self.sizes["neighbours"] = 3
+        self.costs["neighbours"] = RIVAL_COST * self.neighbours.shape[1]
         self.neighbour_means = np.zeros((self.h.size, 3))
         for start in range(0, prior.size, 4096):
             part = slice(start, start + 4096)
@@ -302,7 +168,7 @@ class Controls:
                 means[..., 2] *= distance**2
                 self.neighbour_means[level] += prior[part] @ means.sum(axis=1)
 
-    def _neighbour_posteriors(self, ids: np.ndarray, noise: np.ndarray) -> Block:
+    def _neighbour_posteriors(self, ids: np.ndarray, noise: np.ndarray) -> OneKind:
         rivals, distance = self.neighbours[ids], self.distances[ids]
         along = np.empty(rivals.shape)
         for start in range(0, ids.size, 128):  # differences of a few samples fit into the cache
@@ -322,21 +188,23 @@ class Controls:
     # ---- a grid nearby
 
     def _learn_grid(self, grid: ProductCodebook, ids: Int[np.ndarray, " K"]) -> None:
-        self.kinds.insert(0, "grid")
+        self.sizes["grid"], self.costs["grid"] = 3, GRID_COST * sum(grid.shape)
         self.grid, self.grid_ids = grid, ids
+        self.grid_axes = [
+            (np.asarray(column), np.asarray(grid.coordinate_log_prior(axis)))
+            for axis, column in enumerate(grid.levels)
+        ]
         exact = product_profile(grid, self.h**2)
         names = ("error_probability", "conditional_entropy", "mmse")
         self.grid_means = np.stack([exact[name][0] for name in names], axis=1)
 
-    def _grid_posteriors(self, ids: np.ndarray, noise: np.ndarray) -> Block:
-        grid = self.grid
-        digits = grid.to_digits(self.grid_ids[ids])
+    def _grid_posteriors(self, ids: np.ndarray, noise: np.ndarray) -> OneKind:
+        digits = self.grid.to_digits(self.grid_ids[ids])
 
         def at(level: int) -> np.ndarray:
             h = self.h[level]
             log_accuracy = entropy = mmse = 0.0
-            for axis, column in enumerate(grid.levels):
-                log_prior = grid.coordinate_log_prior(axis)
+            for axis, (column, log_prior) in enumerate(self.grid_axes):
                 step = column - column[digits[:, axis], None]
                 logits = h * noise[:, axis, None] * step - (h * step) ** 2 / 2 + log_prior
                 logits -= logits.max(axis=1, keepdims=True)

@@ -77,8 +77,8 @@ def decoded_profile(
     method: MonteCarlo | None,
     key: Any,
     progress: Progress | None = None,
-) -> tuple[dict[str, dict[str, Any]], int, str]:
-    """Error probability and accuracy with their errors, the sample count, and how.
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """Error probability and accuracy with their errors and sample count, and how.
 
     Where no method is asked for, errors that are rare enough are left to `_lattice_rare`.
     """
@@ -89,28 +89,33 @@ def decoded_profile(
     wanted = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)
     wanted = min(wanted, method.max_samples)
     size = int(np.clip(method.memory // (8 * (16 * codebook.n + 8 * h.size)), 1, MAX_BLOCK))
-    block = 0
-    while moments.n < wanted:
+    block = count = 0
+    while count < wanted:
         reach, is_open = cell_reach(codebook, generator(key, block), size)
-        used = slice(wanted - moments.n)
+        used = slice(wanted - count)
         half_square = (h[:, None] * reach[used]) ** 2 / 2
         # The tail of the chi law, and one minus it, which need not be small.
         tails = special.gammaincc(codebook.n / 2, half_square)
         moments.add(np.stack([tails, special.gammainc(codebook.n / 2, half_square)]))
         beyond += (tails * is_open[used]).sum(axis=1)
-        block += 1
+        block, count = block + 1, int(moments.n[0, 0])
         if progress is not None:
-            progress(moments.n, wanted)
-        if moments.n >= wanted and method.has_target:
+            progress(count, wanted)
+        if count >= wanted and method.has_target:
             found = _summary(moments, snr, beyond, codebook)
-            wanted = _needed([found[name] for name in quantities], moments.n, method)
+            asked = {name: found[name] for name in quantities}
+            needed = _needed(asked, np.full(h.size, count), 4.0, method)
+            wanted = min(max(int(needed.max(initial=count)), count), method.max_samples)
     found, how = _summary(moments, snr, beyond, codebook), "lattice decoding along rays"
     if not forced:
-        rare, fields = rare_fields(codebook, h, moments.n, key)
+        rare, fields = rare_fields(codebook, h, count, key)
         if rare.any():
             how += ", short vectors where errors are rare"
             _replace(found, rare, fields)
-    return {name: found[name] for name in quantities}, moments.n, how
+    for fields in found.values():
+        fields["n_samples"] = np.full(h.size, count)
+        fields["degrees_of_freedom"] = np.full(h.size, np.inf)
+    return {name: found[name] for name in quantities}, how
 
 
 def cell_reach(
@@ -162,7 +167,9 @@ def _summary(
             "value": value,
             "standard_error": np.where(blind, 0.0, moments.standard_error[index]),
             "skewness": np.where(blind, 0.0, moments.skewness[index]),
-            "numerical_error": np.where(blind, EPS * value, relative * value + beyond / moments.n),
+            "numerical_error": np.where(
+                blind, EPS * value, relative * value + beyond / moments.n[0]
+            ),
             "interval_supported": (effective.min(axis=0) >= MIN_EFFECTIVE) | blind,
             "sample_range": 1.0,
         }

@@ -218,19 +218,20 @@ def rare_fields(
 def _one_level(
     rivals: Rivals, h: float, total: float, rest: float, n_samples: int, stream: tuple[Any, int]
 ) -> tuple[float, float, float, float]:
-    moments, overlaps = Moments((1,)), 0
+    moments, overlaps, count = Moments((1,)), 0, 0
     block = max(1, 2**21 // (4 * rivals.codebook.n**2 + 2**8))
-    while moments.n < n_samples:
-        rng = generator(*stream, 1 + moments.n)  # rays use the streams with one number
-        shares = rivals.sample(h, rng, min(block, n_samples - moments.n))
+    while count < n_samples:
+        rng = generator(*stream, 1 + count)  # rays use the streams with one number
+        shares = rivals.sample(h, rng, min(block, n_samples - count))
         overlaps += int((shares < 1).sum())
         moments.add(shares[None])
+        count += shares.size
     value = total * float(moments.mean[0])
     error = rest + 1e-12 * value
     if overlaps < MIN_EFFECTIVE:
         # Too few samples with S > 1 for their variance to be trusted: 1 - 1/S is below 1, and their
         # number is below this bound but for a chance of 3e-4 (Poisson).
-        error += total * (overlaps + 3 * math.sqrt(overlaps) + 8) / moments.n
+        error += total * (overlaps + 3 * math.sqrt(overlaps) + 8) / count
     return value, total * float(moments.standard_error[0]), float(moments.skewness[0]), error
 
 

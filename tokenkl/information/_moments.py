@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 
 
 class Moments:
-    """Mean and sums of squared and cubed deviations of a stream of blocks (Pebay 2008)."""
+    """Mean and sums of squared and cubed deviations of a stream of blocks (Pebay 2008).
+
+    The first axis may have a sample count of its own in every row: `add` takes the rows that a
+    block is for.
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.n = 0
+        #: Samples in every row, in a shape that broadcasts against the moments.
+        self.n = np.zeros(shape[:1] + (1,) * (len(shape) - 1), dtype=np.int64)
         self.mean = np.zeros(shape)
         self.squares = np.zeros(shape)
         self.cubes = np.zeros(shape)
         #: What arithmetic, not sampling, may add to the error of the mean.
         self.rounding = np.zeros(shape)
 
-    def add(self, block: Float[np.ndarray, "... samples"]) -> None:
+    def add(self, block: Float[np.ndarray, "... samples"], rows: Any = slice(None)) -> None:
         size = block.shape[-1]
         mean = block.mean(axis=-1)
         deviation = block - mean[..., None]
-        squares, cubes = (deviation**2).sum(axis=-1), (deviation**3).sum(axis=-1)
-        delta = mean - self.mean
-        total = self.n + size
-        self.cubes += cubes + delta**3 * self.n * size * (self.n - size) / total**2
-        self.cubes += 3 * delta * (self.n * squares - size * self.squares) / total
-        self.squares += squares + delta**2 * self.n * size / total
-        self.mean += delta * size / total
-        self.n = total
+        power = deviation**2
+        squares = power.sum(axis=-1)
+        power *= deviation
+        cubes = power.sum(axis=-1)
+        before = self.n[rows]
+        total = before + size
+        delta = mean - self.mean[rows]
+        cubes += delta**3 * before * size * (before - size) / total**2
+        self.cubes[rows] += (
+            cubes + 3 * delta * (before * squares - size * self.squares[rows]) / total
+        )
+        self.squares[rows] += squares + delta**2 * before * size / total
+        self.mean[rows] += delta * size / total
+        self.n[rows] = total
 
     @property
     def variance(self) -> np.ndarray:
-        return self.squares / max(self.n - 1, 1)
+        return self.squares / np.maximum(self.n - 1, 1)
 
     @property
     def standard_error(self) -> np.ndarray:
-        return np.sqrt(self.variance / self.n)
+        return np.sqrt(self.variance / np.maximum(self.n, 1))
 
     @property
     def skewness(self) -> np.ndarray:
@@ -48,5 +61,5 @@ class Moments:
 
     def effective(self) -> np.ndarray:
         """(sum f)^2 / sum f^2 for each statistic f: how many samples carry the sum."""
-        second = self.mean**2 + self.squares / self.n
+        second = self.mean**2 + self.squares / np.maximum(self.n, 1)
         return self.n * self.mean**2 / np.maximum(second, np.finfo(float).tiny)

@@ -8,6 +8,10 @@ since the log-posterior relative to the true token,
 needs two products for all levels together (see `_kernel`). Every quantity is averaged conditionally
 on the observation (Rao-Blackwell): max_k p(k|y) rather than the indicator of a correct decision,
 the entropy of p(.|y) rather than -log p(k|y), its variance rather than a squared error.
+
+A pilot (`_pilot`) chooses control variates (`_controls`) and Sobol points (`_sobol`) for every
+level; the estimates then come from fresh samples. A level that has met its target takes no further
+part.
 """
 
 from __future__ import annotations
@@ -19,11 +23,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tokenkl._random import generator
+from tokenkl._validation import is_traced
 from tokenkl.codebooks.base import Codebook
-from tokenkl.information._controls import Controls, Reduction, affordable
+from tokenkl.information import _pilot, _sobol
+from tokenkl.information._controls import Controls
 from tokenkl.information._moments import Moments
 from tokenkl.information.methods import MonteCarlo
 
@@ -35,46 +41,19 @@ DEFAULT_SAMPLES = 2**14
 PILOT = 2**11
 #: Effective number of informative samples below which no central-limit interval is offered.
 MIN_EFFECTIVE = 60
+#: Samples that must carry the variance, (sum d^2)^2 / sum d^4, for controls to be kept.
+MIN_CARRIERS = 40
 #: Most samples in one block, and most tokens times samples.
-MAX_BLOCK = 2**11
+MAX_BLOCK = 2**9
 MAX_WORK = 2**28
+#: Numbers in one array of the differentiable statistics: larger batches run slower in XLA on a CPU.
+TRACED_WORK = 2**16
+#: Most times that samples are added because a target was missed.
+ROUNDS = 12
+#: Streams of random numbers below the key.
+SAMPLE, PILOT_SAMPLE, NETS, PILOT_NETS = range(4)
 
 Progress = Callable[[int, int], None]
-
-
-@jax.jit
-def traced_statistics(
-    points: Any, log_prior: Any, ids: Any, noise: Any, h: Any
-) -> Float[Any, "levels statistics samples"]:
-    """What `_kernel.block_statistics` computes, in JAX: differentiable, and many times slower."""
-    true = points[ids]
-    norms = jnp.sum(points**2, axis=1)
-    squared = norms[ids][:, None] - 2 * true @ points.T + norms
-    squared = jnp.maximum(squared, 0.0)
-    along = noise @ points.T - jnp.sum(noise * true, axis=1, keepdims=True)
-
-    def at_level(root: Any) -> Any:
-        logits = log_prior + root * along - root**2 * squared / 2
-        top = jax.lax.stop_gradient(jnp.max(logits, axis=1, keepdims=True))
-        logits = logits - top
-        weight = jnp.exp(logits)
-        total = jnp.sum(weight, axis=1)
-        best = jnp.max(weight, axis=1)
-        log_total = jnp.log(total)
-        mean_logit = jnp.sum(weight * logits, axis=1) / total
-        mean_prior = jnp.sum(weight * log_prior, axis=1) / total
-        centre = (weight @ points) / total[:, None] - true
-        second = jnp.sum(weight * squared, axis=1) / total
-        return jnp.stack(
-            [
-                (total - best) / total,
-                log_total - mean_logit,
-                second - jnp.sum(centre**2, axis=1),
-                mean_logit - log_total - mean_prior,
-            ]
-        )
-
-    return jax.lax.map(at_level, h)
 
 
 def sample_profile(
@@ -84,53 +63,202 @@ def sample_profile(
     method: MonteCarlo,
     key: Any,
     progress: Progress | None = None,
-) -> tuple[dict[str, dict[str, Any]], int, str]:
-    """For every quantity its mean, its errors, support and range; the sample count, and how."""
-    from tokenkl.information import _kernel  # brings in Numba, which most uses do without
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """For every quantity its mean, errors, support, range and sample count; and how."""
+    run = _Run(codebook, snr, quantities, method, key, progress)
+    plan = run.plan
+    if not method.has_target:
+        run.advance(np.full(snr.size, min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)))
+    else:
+        first = np.full(snr.size, PILOT)
+        if plan is not None:
+            pilot = Moments(plan.mean.shape)
+            pilot.n[:] = run.pilot
+            pilot.mean, pilot.squares = plan.mean, plan.variance * (run.pilot - 1)
+            needed = _needed(run.summarise(pilot), pilot.n[:, 0], 1e3, method)
+            known = plan.used.any(axis=1) | plan.sobol
+            needed = np.ceil(plan.margin * needed).astype(np.int64)
+            first = np.maximum(np.where(known, PILOT // 2, PILOT), needed)
+        wanted = np.minimum(first, method.max_samples)
+        for _ in range(ROUNDS):
+            run.advance(wanted)
+            done = run.plain.n[:, 0]
+            wanted = np.minimum(_needed(run.summarise(), done, 4.0, method), method.max_samples)
+            if (wanted <= done).all():
+                break
+    summary = run.summarise()
+    how = "Monte-Carlo" if plan is None else f"Monte-Carlo{plan.description}"
+    return {name: summary[name] for name in quantities}, how
 
-    points = np.asarray(codebook.points)
-    points = points - points.mean(axis=0)  # large offsets would cost digits
-    table = _kernel.lay_out(points, codebook.log_prior)
-    radius = float(np.max(np.sum(points**2, axis=1)))
-    draw = _drawer(codebook)
-    h = np.sqrt(np.minimum(snr, 1e300 / max(4 * radius, 1.0)))  # keeps every logit finite
-    size = _block_size(codebook, h.size, method.memory)
-    moments = Moments((h.size, len(STATISTICS)))
-    wanted = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)
-    wanted = min(wanted, method.max_samples)
-    reduction = None
-    if method.reduces_variance and affordable(codebook, h.size * len(STATISTICS), method):
-        controls = Controls(codebook, points, h, method.control, method.memory)
-        reduction = Reduction(controls, len(STATISTICS))
 
-    def summarise() -> dict[str, dict[str, Any]]:
-        best = moments if reduction is None else reduction.merged(moments, MIN_EFFECTIVE)
-        return _summary(codebook, best, snr, radius)
+class _Run:
+    """The sample of one call: what was decided about every level, and its moments so far."""
 
-    block = 0
-    while moments.n < wanted:
-        ids, noise = draw(generator(key, block), size)
-        used = slice(wanted - moments.n)
-        ids, noise = ids[used], noise[used]
-        values = _kernel.block_statistics(table, ids, noise, h, "mmse" in quantities)
-        moments.add(values)
-        if reduction is not None:
-            reduction.add(ids, noise, values)
-        block += 1
-        if progress is not None:
-            progress(moments.n, wanted)
-        if moments.n >= wanted and method.has_target:
-            summary = summarise()
-            wanted = _needed([summary[name] for name in quantities], moments.n, method)
-    summary = summarise()
-    how = "Monte-Carlo" if reduction is None else f"Monte-Carlo{reduction.description}"
-    return {name: summary[name] for name in quantities}, moments.n, how
+    def __init__(
+        self,
+        codebook: Codebook,
+        snr: Float[np.ndarray, " s"],
+        quantities: Sequence[str],
+        method: MonteCarlo,
+        key: Any,
+        progress: Progress | None,
+    ) -> None:
+        from tokenkl.information import _kernel  # brings in Numba, which most uses do without
+
+        self.codebook, self.snr, self.quantities, self.method = codebook, snr, quantities, method
+        self.key, self.progress, self.kernel = key, progress, _kernel
+        points = np.asarray(codebook.points)
+        points = points - points.mean(axis=0)  # large offsets would cost digits
+        self.table = _kernel.lay_out(points, codebook.log_prior)
+        self.radius = float(np.max(np.sum(points**2, axis=1)))
+        self.draw = _drawer(codebook)
+        # Every logit stays finite.
+        self.h = np.sqrt(np.minimum(snr, 1e300 / max(4 * self.radius, 1.0)))
+        self.size = _block_size(codebook, self.h.size, method.memory)
+        shape = (self.h.size, len(STATISTICS))
+        #: The statistics themselves; what controls leave of them, and its squared distance from the
+        #: pilot's mean; means of Sobol replicates.
+        self.plain, self.rest = Moments(shape), Moments(shape)
+        self.spread, self.nets = Moments(shape), Moments(shape)
+        #: Points in a Sobol replicate of each level; 0 for independent samples.
+        self.points = np.zeros(self.h.size, dtype=np.int64)
+        self.plan: _pilot.Plan | None = None
+        self.pilot = _pilot.size(method)
+        if _pilot.affordable(codebook, self.h.size, self.pilot, method.memory):
+            self._decide(points)
+
+    def _decide(self, points: np.ndarray) -> None:
+        codebook, method = self.codebook, self.method
+        self.controls = Controls(codebook, points, self.h, method.control, method.memory // 2)
+        is_net = codebook.n <= _sobol.MAX_DIMENSION
+        if is_net:
+            order = self.kernel._neighbourly(points, max(codebook.K // 1024, 8))
+            self.source = _sobol.Nets(codebook, order, self.key)
+            each = self.pilot // _sobol.REPLICATES
+            parts = [self.source.replicate(each, PILOT_NETS, r) for r in range(_sobol.REPLICATES)]
+        else:
+            parts = [self.draw(generator(self.key, PILOT_SAMPLE), self.pilot)]
+        ids, noise = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        pieces = [slice(i, i + self.size) for i in range(0, self.pilot, self.size)]
+        every = np.arange(self.h.size)
+        values = [self._statistics(ids[piece], noise[piece], every) for piece in pieces]
+        self.plan = _pilot.decide(
+            self.controls, ids, noise, np.concatenate(values, axis=-1), self.quantities, is_net
+        )
+
+    def _statistics(self, ids: np.ndarray, noise: np.ndarray, levels: np.ndarray) -> np.ndarray:
+        mmse = "mmse" in self.quantities
+        return self.kernel.block_statistics(self.table, ids, noise, self.h[levels], mmse)
+
+    def advance(self, counts: Int[np.ndarray, " levels"]) -> None:
+        """Sample on until every level has at least `counts` samples, in whole blocks or nets."""
+        sobol = np.zeros(self.h.size, dtype=bool) if self.plan is None else self.plan.sobol
+        self._advance_independent(np.flatnonzero(~sobol), counts)
+        for level in np.flatnonzero(sobol & (self.points == 0)):
+            self.points[level] = _sobol.shape(int(counts[level]))[1]
+        for points in np.unique(self.points[sobol]):
+            self._advance_nets(np.flatnonzero(self.points == points), counts, int(points))
+
+    def _advance_independent(self, levels: np.ndarray, counts: np.ndarray) -> None:
+        """Block b of the stream is the same whoever takes part in it."""
+        if levels.size == 0:
+            return
+        done, last = self.plain.n[levels, 0], int(counts[levels].max())
+        limit = self.method.max_samples if self.method.has_target else last
+        stops = np.minimum(-(-counts[levels] // self.size) * self.size, limit)
+        for start in range(int(done.min()), int(stops.max()), self.size):
+            active = levels[(done <= start) & (stops > start)]
+            if active.size == 0:
+                continue
+            size = min(self.size, limit - start)
+            ids, noise = self.draw(generator(self.key, SAMPLE, start // self.size), self.size)
+            ids, noise = ids[:size], noise[:size]
+            values = self._statistics(ids, noise, active)
+            self.plain.add(values, active)
+            rest = self._take_off(ids, noise, values, active)
+            if rest is not None:
+                self.rest.add(rest, active)
+                centre = self.plan.mean[active, :, None]  # type: ignore[union-attr]
+                self.spread.add((rest - centre) ** 2, active)
+            self._report(start + size, int(stops.max()))
+
+    def _advance_nets(self, levels: np.ndarray, counts: np.ndarray, points: int) -> None:
+        done = self.nets.n[levels, 0]
+        stops = np.maximum(-(-counts[levels] // points), _sobol.REPLICATES)
+        for number in range(int(done.min()), int(stops.max())):
+            active = levels[(done <= number) & (stops > number)]
+            if active.size == 0:
+                continue
+            ids, noise = self.source.replicate(points, NETS, number)
+            total = np.zeros((active.size, len(STATISTICS)))
+            for start in range(0, points, self.size):
+                piece = slice(start, start + self.size)
+                values = self._statistics(ids[piece], noise[piece], active)
+                self.plain.add(values, active)
+                rest = self._take_off(ids[piece], noise[piece], values, active)
+                total += (values if rest is None else rest).sum(axis=-1)
+            self.nets.add((total / points)[..., None], active)
+            self._report((number + 1) * points, int(stops.max()) * points)
+
+    def _take_off(
+        self, ids: np.ndarray, noise: np.ndarray, values: np.ndarray, levels: np.ndarray
+    ) -> np.ndarray | None:
+        """What controls leave of the statistics; None where no level has any."""
+        plan = self.plan
+        if plan is None or not any(plan.kinds[level] for level in levels):
+            return None
+        kinds = tuple({kind for level in levels for kind in plan.kinds[level]})
+        block = self.controls.block(ids, noise, kinds)
+        rest = values.copy()
+        for row, level in zip(rest, levels, strict=True):
+            if plan.kinds[level]:
+                row -= plan.coefficients[level] @ block(level, plan.kinds[level])
+        return rest
+
+    def _report(self, done: int, wanted: int) -> None:
+        if self.progress is not None:
+            self.progress(done, wanted)
+
+    def summarise(self, pilot: Moments | None = None) -> dict[str, dict[str, Any]]:
+        """All quantities from the sample so far (or as the pilot has them)."""
+        best = pilot or self._merged()
+        source = pilot or self.plain
+        summary = _summary(self.codebook, best, source, self.snr, self.radius, self.plan)
+        for fields in summary.values():
+            fields["n_samples"] = source.n[:, 0]
+            nets = self.nets.n[:, 0]
+            fields["degrees_of_freedom"] = np.where(nets > 0, nets - 1, np.inf)
+        return {name: summary[name] for name in self.quantities}
+
+    def _merged(self) -> Moments:
+        """The moments that the estimate rests on, of every level and statistic."""
+        plan = self.plan
+        if plan is None:
+            return self.plain
+        out = Moments(self.plain.mean.shape)
+        # A variance that few samples carry is not to be trusted: then the plain one is taken, of
+        # the same samples. Where nothing but rounding is left, there is nothing to trust.
+        trusted = self.spread.effective() >= MIN_CARRIERS
+        trusted |= self.rest.squares <= 1e-20 * self.plain.squares
+        used = plan.used & trusted & (self.rest.n > 0)
+        is_net = np.broadcast_to(plan.sobol[:, None], used.shape)
+        out.n = np.where(plan.sobol[:, None], self.nets.n, self.plain.n)
+        for name in ("mean", "squares", "cubes"):
+            rest, plain = getattr(self.rest, name), getattr(self.plain, name)
+            net = np.zeros_like(plain) if name == "cubes" else getattr(self.nets, name)
+            setattr(out, name, np.where(is_net, net, np.where(used, rest, plain)))
+        rounding = [
+            np.abs(beta) @ self.controls.rounding(level)[self.controls.rows(kinds)]
+            for level, (beta, kinds) in enumerate(zip(plan.coefficients, plan.kinds, strict=True))
+        ]
+        out.rounding = np.where(used | (is_net & plan.used), rounding, 0.0)
+        return out
 
 
 def _block_size(codebook: Codebook, levels: int, memory: int) -> int:
-    """Samples in one block: what the memory allows, and few enough to see progress."""
-    bytes_each = 8 * (3 * codebook.n + 4 * len(STATISTICS) * levels)
-    return int(np.clip(min(memory // bytes_each, MAX_WORK // codebook.K), 1, MAX_BLOCK))
+    """Samples in one block: what half of the memory allows, and few enough to see progress."""
+    bytes_each = 8 * (4 * codebook.n + 6 * len(STATISTICS) * levels + 200)
+    return int(np.clip(min(memory // 2 // bytes_each, MAX_WORK // codebook.K), 1, MAX_BLOCK))
 
 
 def _drawer(codebook: Codebook) -> Callable[[np.random.Generator, int], tuple[Any, Any]]:
@@ -150,26 +278,39 @@ def _drawer(codebook: Codebook) -> Callable[[np.random.Generator, int], tuple[An
     return draw
 
 
-def _needed(summaries: Sequence[dict[str, Any]], n: int, method: MonteCarlo) -> int:
+def _needed(
+    summaries: dict[str, dict[str, Any]],
+    done: Int[np.ndarray, " levels"],
+    growth: float,
+    method: MonteCarlo,
+) -> Int[np.ndarray, " levels"]:
     """Samples that bring the standard errors to their targets, from the variances so far."""
-    ratio = 0.0
-    for summary in summaries:
+    ratio = np.zeros(done.shape)
+    for summary in summaries.values():
         target = method.atol + method.rtol * np.abs(summary["value"])
         excess = summary["standard_error"] / np.maximum(target, np.finfo(float).tiny)
-        ratio = max(ratio, min(float(np.max(excess)), 2.0))
-    if ratio <= 1:
-        return n
-    # A tenth more than the estimate asks for, and at most four times on a rough variance.
-    return min(math.ceil(min(1.1 * ratio**2, 4.0) * n), method.max_samples)
+        ratio = np.maximum(ratio, np.minimum(excess, 1e6))
+    # A tenth more than the estimate asks for, and not too many times more on a rough variance.
+    more = np.ceil(np.minimum(1.1 * ratio**2, growth) * done).astype(np.int64)
+    return np.where(ratio <= 1, np.minimum(more, done), more)
 
 
 def _summary(
-    codebook: Codebook, moments: Moments, snr: Float[np.ndarray, " s"], radius: float
+    codebook: Codebook,
+    moments: Moments,
+    plain: Moments,
+    snr: Float[np.ndarray, " s"],
+    radius: float,
+    plan: _pilot.Plan | None,
 ) -> dict[str, dict[str, Any]]:
-    """Means and errors; `radius` is the largest squared distance from the centre."""
+    """Means and errors; `radius` is the largest squared distance from the centre.
+
+    The `plain` moments say how many samples are informative, with or without controls.
+    """
     eps = np.finfo(float).eps
     log_K = math.log(max(codebook.K, 2))
     error, mmse = moments.mean[:, 0], moments.mean[:, 2]
+    informative = plain.effective()
     # For every statistic the range of one sample, and rounding beyond that of the value itself.
     scales: dict[str, tuple[float, Any]] = {
         "error_probability": (1.0, 0.0),
@@ -188,22 +329,26 @@ def _summary(
             "numerical_error": (
                 1e-12 * np.abs(moments.mean[:, index]) + moments.rounding[:, index] + rounding
             ),
-            "interval_supported": (moments.effective()[:, index] >= MIN_EFFECTIVE) | certain,
+            "interval_supported": (informative[:, index] >= MIN_EFFECTIVE) | certain,
             "sample_range": length,
         }
     correct = 1 - error
-    effective = moments.n * correct**2 / (correct**2 + moments.squares[:, 0] / moments.n)
+    count = plain.n[:, 0]
+    effective = count * correct**2 / (correct**2 + plain.squares[:, 0] / np.maximum(count, 1))
     out["error_probability"]["interval_supported"] &= (effective >= MIN_EFFECTIVE) | certain
     out["accuracy"] = out["error_probability"] | {
         "value": correct,
         "skewness": -moments.skewness[:, 0],
         "numerical_error": 1e-12 * error + eps + moments.rounding[:, 0],
     }
-    # Two unbiased routes to the mutual information: keep the one with the smaller variance. Both
-    # need support: an entropy near 0 and a divergence near 0 are carried by few samples each.
+    # Two unbiased routes to the mutual information: the one with the smaller variance, in the pilot
+    # where there was one. Both need support: an entropy near 0 and a divergence near 0 are carried
+    # by few samples each.
     direct = out.pop("divergence")
     entropy = out["conditional_entropy"]
     use_direct = direct["standard_error"] < entropy["standard_error"]
+    if plan is not None:
+        use_direct = plan.direct
     out["mutual_information"] = {
         name: np.where(use_direct, direct[name], entropy[name])
         for name in ("standard_error", "numerical_error")
@@ -218,6 +363,53 @@ def _summary(
     return out
 
 
+@jax.jit
+def traced_statistics(
+    points: Any, log_prior: Any, ids: Any, noise: Any, h: Any
+) -> Float[Any, "levels statistics samples"]:
+    """What `_kernel.block_statistics` computes, in JAX: differentiable, and many times slower.
+
+    Fit for float32: points enter as differences from the true token, logits are relative to the
+    largest one, and what is small is a sum of small terms.
+    """
+    tokens = jnp.arange(points.shape[0])
+
+    @jax.checkpoint  # derivatives compute a sample anew rather than keep all that it went through
+    def sample(given: Any) -> Any:
+        token, eps = given
+        step = points - points[token]
+        along = step @ eps
+        squared = jnp.einsum("kn,kn->k", step, step)
+        relative_prior = log_prior - log_prior[token]
+
+        def at_level(root: Any) -> Any:
+            logits = relative_prior + root * along - root**2 * squared / 2
+            best = jnp.argmax(jax.lax.stop_gradient(logits))
+            logits = logits - logits[best]
+            weight = jnp.exp(logits)
+            others = jnp.sum(jnp.where(tokens == best, 0, weight))
+            total = 1 + others
+            mean_logit = jnp.sum(weight * logits) / total
+            mean_prior = jnp.sum(weight * log_prior) / total
+            centre = weight @ step / total
+            second = jnp.sum(weight * squared) / total
+            return jnp.stack(
+                [
+                    others / total,
+                    jnp.log1p(others) - mean_logit,
+                    second - jnp.sum(centre**2),
+                    mean_logit - jnp.log1p(others) - mean_prior,
+                ]
+            )
+
+        return jax.vmap(at_level)(h)
+
+    K, n = points.shape
+    together = int(np.clip(TRACED_WORK // (K * max(n, h.shape[0])), 1, ids.shape[0]))
+    values = jax.lax.map(sample, (ids, noise), batch_size=together)
+    return jnp.moveaxis(values, 0, -1)
+
+
 def traced_profile(codebook: Codebook, snr: Any, method: MonteCarlo, key: Any) -> dict[str, Any]:
     """Differentiable estimates: the same samples at every value of the traced inputs.
 
@@ -225,6 +417,8 @@ def traced_profile(codebook: Codebook, snr: Any, method: MonteCarlo, key: Any) -
     that derivatives with respect to points, prior and snr are unbiased.
     """
     points, log_prior = codebook.points, codebook.log_prior
+    if not is_traced(points):
+        points = np.asarray(points) - np.mean(points, axis=0)  # before float32 loses the offset
     size = method.n_samples or 2**12
     rng = generator(key)
     uniform, noise = rng.random(size), rng.standard_normal((size, codebook.n))

@@ -55,12 +55,15 @@ class Profile:
             quantities[name] = {
                 "unit": estimate.unit,
                 "method": estimate.method,
-                "n_samples": estimate.n_samples,
+                "n_samples": np.asarray(estimate.n_samples).tolist(),
                 "seed": estimate.seed,
                 "note": estimate.note,
                 "value": np.ravel(estimate.value).tolist(),
                 "standard_error": np.ravel(estimate.standard_error).tolist(),
                 "numerical_error": np.ravel(estimate.numerical_error).tolist(),
+                "degrees_of_freedom": [
+                    df if np.isfinite(df) else None for df in np.ravel(estimate.degrees_of_freedom)
+                ],
                 "interval_low": np.ravel(interval.low).tolist(),
                 "interval_high": np.ravel(interval.high).tolist(),
                 "interval_supported": np.ravel(estimate.interval_supported).tolist(),

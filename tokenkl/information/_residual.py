@@ -60,6 +60,8 @@ WORTHWHILE = 0.25
 #: A chi-square variable with n degrees of freedom is above n + LOST (sqrt(n) + LOST) with a
 #: probability below exp(-LOST^2 / 4).
 LOST = 6.0
+#: How many times more samples one round may ask for.
+GROWTH = 4.0
 #: Where the bracket of a probability, or of an information relative to H(pi), is wider than this
 #: on either side, the note calls it of no use.
 USELESS = 0.2
@@ -84,8 +86,8 @@ def residual_profile(
     method: MonteCarlo,
     key: Any,
     progress: Progress | None = None,
-) -> tuple[dict[str, dict[str, Any]], int, str]:
-    """For every quantity the fields of its estimate; the sample count, and how.
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """For every quantity the fields of its estimate, and how they were found.
 
     The time for one sample at one SNR is proportional to the particles times sum_s K_s times n. The
     memory of a thread, beside the stages, is proportional to the particles times max_s K_s; the
@@ -118,10 +120,14 @@ def residual_profile(
         summaries = [level.summary() for level in levels]
         found = {name: _stacked([summary[name] for summary in summaries]) for name in quantities}
         if method.has_target:
-            wanted = _needed(list(found.values()), done, method)
+            # All levels go on together: they share their draws.
+            more = _needed(found, np.full(snr.shape, done), GROWTH, method)
+            wanted = min(int(more.max(initial=done)), method.max_samples)
     for name, fields in found.items():
+        fields["n_samples"] = np.full(snr.shape, done)
+        fields["degrees_of_freedom"] = np.full(snr.shape, np.inf)
         fields["note"] = _note(name, snr, fields, levels[0].prior_entropy)
-    return found, done, "particle filter over stages, bracket"
+    return found, "particle filter over stages, bracket"
 
 
 def _sample(

@@ -18,27 +18,30 @@ class MonteCarlo:
     """Averages over simulated observations, for any codebook.
 
     Either a fixed `n_samples`, or targets: sampling goes on until the standard error of every
-    quantity asked for, at every SNR, is at most ``atol + rtol * |value|``, or `max_samples` is
-    reached (the estimate's note then says so). With neither, 16384 samples; 1024 for a residual
+    quantity asked for is at most ``atol + rtol * |value|`` at an SNR, or `max_samples` is reached
+    there (the estimate's note then says so). An SNR whose targets are met costs nothing more, so
+    that the estimate's `n_samples` is an array. With neither, 16384 samples; 1024 for a residual
     codebook that is too large to enumerate.
 
-    With `variance_reduction`, control variates lower the variance where they can: functions of
-    token and noise with a known mean (moments, the nearest rivals of each token, a grid that the
-    codebook is near to). Their coefficients are fitted on the samples themselves, but never applied
-    to those they come from: every sample counts, and estimates stay unbiased. Fewer than 1024
-    samples are left as they are.
+    From 4096 samples on, a pilot of 1024 or 2048 samples, which come on top, decides what lowers
+    the variance at each SNR: control variates (functions of token and noise with a known mean:
+    moments, the nearest rivals of each token, a grid that the codebook is near to) and, up to ten
+    dimensions, Sobol points in independently scrambled replicates instead of independent ones. The
+    estimate comes from fresh samples alone, so that it is unbiased and its interval holds whatever
+    was chosen (docs/theory/sampling.md).
 
     Args:
-        n_samples: independent samples, at least 2.
+        n_samples: samples behind each value, at least 2; rounded up to whole replicates where Sobol
+            points are used.
         rtol: target standard error relative to the value.
         atol: target standard error in the units of the quantity.
         max_samples: where to stop when the targets are out of reach.
-        memory: bytes that one block of samples may take, about, beside the points themselves.
-        variance_reduction: use control variates. Off unless asked for: the intervals are then
-            conservative at low SNR, and tested less widely than those of plain averages.
-        control: turns it on, with a grid (`FSQ` or `ProductCodebook`) that the codebook is near:
-            same number of tokens, same prior, same order of ids. Without it, a near grid is looked
-            for where priors are equal; a codebook that is itself a grid gets none unasked.
+        memory: bytes for all that is allocated beside a few copies of the points. Where it is too
+            small for a pilot, averages are plain.
+        variance_reduction: False gives plain averages of independent samples.
+        control: a grid (`FSQ` or `ProductCodebook`) that the codebook is near: same number of
+            tokens, same prior, same order of ids. Without it, a near grid is looked for where
+            priors are equal; a codebook that is itself a grid gets none unasked.
 
     Raises:
         ValueError: a number out of its range, or both a sample count and a target.
@@ -49,7 +52,7 @@ class MonteCarlo:
     atol: float = 0.0
     max_samples: int = 10**7
     memory: int = 2**27
-    variance_reduction: bool = False
+    variance_reduction: bool = True
     control: Codebook | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,8 +68,8 @@ class MonteCarlo:
 
     @property
     def reduces_variance(self) -> bool:
-        """Whether control variates are wanted."""
-        return self.variance_reduction or self.control is not None
+        """Whether a pilot may look for something better than plain averages."""
+        return self.variance_reduction
 
     @property
     def has_target(self) -> bool:
