@@ -80,12 +80,12 @@ def test_intervals_cover() -> None:
     exact = tk.profile(grid, snr)
     runs, held = 200, {name: np.zeros(snr.size) for name in tk.QUANTITIES}
     for key in range(runs):
-        fields, n_samples, _ = residual_profile(
+        fields, _ = residual_profile(
             codebook, snr, tk.QUANTITIES, tk.MonteCarlo(n_samples=1024), key=key
         )
         for name, entry in fields.items():
             entry.pop("note")
-            low, high, _ = tk.Estimate(**entry, n_samples=n_samples).confidence_interval()
+            low, high, _ = tk.Estimate(**entry).confidence_interval()
             held[name] += (low <= exact[name].value) & (exact[name].value <= high)
     for name, count in held.items():
         # Binomial(200, 0.95) is below 175 with probability 2e-5.
@@ -112,10 +112,10 @@ def test_k_means_stages_against_enumeration(priors: bool) -> None:
     codebook = trained(0, priors)
     snr = 10.0 ** np.array([-3.0, -1.0, 0.5, 1.5, 2.5, 4.0])
     exact = tk.profile(codebook, snr, method=tk.MonteCarlo(n_samples=20000), key=2)
-    fields, n_samples, how = residual_profile(
+    fields, how = residual_profile(
         codebook, snr, tk.QUANTITIES, tk.MonteCarlo(n_samples=1500), key=3
     )
-    assert n_samples == 1500
+    assert (fields["mmse"]["n_samples"] == 1500).all()
     assert "bracket" in how
     z = 4.3  # two-sided 2e-5
     for name in tk.QUANTITIES:

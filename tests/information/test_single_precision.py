@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tokenkl as tk
-from tokenkl.information import _kernel
+from tokenkl.information import _kernel, _xla
 
 ERROR, ENTROPY, MMSE, DIVERGENCE = range(4)
 
@@ -70,3 +70,46 @@ def test_the_exponential() -> None:
     assert np.abs(found / np.exp2(x.astype(float)) - 1).max() < 2e-7
     assert _kernel.exp2_single(np.float32(-1e5)) == 2.0**-125
     assert _kernel.exp2_single(np.float32(1e5)) == 2.0**60
+
+
+QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_estimates_agree_within_their_numerical_errors(
+    gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same samples in double and in single precision; the code for GPUs, on the CPU here."""
+    codebook, snr = CODEBOOKS["unequal priors"], np.array([1e-3, 0.3, 3.0, 30.0])
+    double, single = (
+        tk.MonteCarlo(n_samples=600, precision=precision) for precision in ("double", "single")
+    )
+    expected = tk.profile(codebook, snr, QUANTITIES, method=double, key=0)
+    monkeypatch.setattr(_xla, "has_gpu", lambda: gpu)
+    found = tk.profile(codebook, snr, QUANTITIES, method=single, key=0)
+    error = _xla.ERROR if gpu else _kernel.SINGLE_ERROR
+    for name in QUANTITIES:
+        apart = np.abs(np.asarray(found[name].value) - expected[name].value)
+        assert (apart <= found[name].numerical_error).all(), name
+        # In an information the error is relative to its complement.
+        assert (np.asarray(found[name].numerical_error) < 60 * error).all(), name
+        assert (apart > 0).any()
+
+
+def test_taken_unasked_only_where_nobody_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    codebook = CODEBOOKS["perturbed grid"]
+
+    def numerical(quantity: str, gpu: bool = False, **settings: object) -> float:
+        monkeypatch.setattr(_xla, "has_gpu", lambda: gpu)
+        method = tk.MonteCarlo(**settings)  # type: ignore[arg-type]
+        found = tk.profile(codebook, 3.0, [quantity], method=method, key=0)[quantity]
+        return float(found.numerical_error)
+
+    assert numerical("accuracy", atol=2e-3) > 1e-6
+    assert numerical("accuracy", atol=2e-3, precision="double") < 1e-9
+    assert numerical("accuracy", n_samples=512) < 1e-9
+    assert numerical("accuracy", n_samples=512, precision="single") > 1e-6
+    assert numerical("mmse", atol=1e-3) < 1e-6  # its error is in units of the squared radius
+    assert numerical("accuracy", gpu=True, n_samples=512) > 1e-5
+    with pytest.raises(ValueError, match="precision must be"):
+        tk.MonteCarlo(precision="half")  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from tokenkl._random import generator
 from tokenkl._validation import is_traced
 from tokenkl.codebooks.base import Codebook
-from tokenkl.information import _pilot, _sobol
+from tokenkl.information import _pilot, _sobol, _xla
 from tokenkl.information._controls import Controls
 from tokenkl.information._moments import Moments
 from tokenkl.information.methods import MonteCarlo
@@ -48,6 +48,10 @@ MAX_BLOCK = 2**9
 MAX_WORK = 2**28
 #: Numbers in one array of the differentiable statistics: larger batches run slower in XLA on a CPU.
 TRACED_WORK = 2**16
+#: Single precision is taken unasked where the target is this many times its error.
+UNNOTICED = 20.0
+#: What one token costs at one level, in nanoseconds, for the choice of controls.
+TOKEN_COST, TOKEN_COST_SINGLE = 0.9, 0.4
 #: Most times that samples are added because a target was missed.
 ROUNDS = 12
 #: Streams of random numbers below the key.
@@ -111,6 +115,8 @@ class _Run:
         points = points - points.mean(axis=0)  # large offsets would cost digits
         self.table = _kernel.lay_out(points, codebook.log_prior)
         self.radius = float(np.max(np.sum(points**2, axis=1)))
+        self.precision = _precision(method, quantities, self.radius)
+        self.centred = points
         self.draw = _drawer(codebook)
         # Every logit stays finite.
         self.h = np.sqrt(np.minimum(snr, 1e300 / max(4 * self.radius, 1.0)))
@@ -143,12 +149,22 @@ class _Run:
         every = np.arange(self.h.size)
         values = [self._statistics(ids[piece], noise[piece], every) for piece in pieces]
         self.plan = _pilot.decide(
-            self.controls, ids, noise, np.concatenate(values, axis=-1), self.quantities, is_net
+            self.controls,
+            ids,
+            noise,
+            np.concatenate(values, axis=-1),
+            self.quantities,
+            is_net,
+            TOKEN_COST_SINGLE if self.precision.error > 0 else TOKEN_COST,
         )
 
     def _statistics(self, ids: np.ndarray, noise: np.ndarray, levels: np.ndarray) -> np.ndarray:
-        mmse = "mmse" in self.quantities
-        return self.kernel.block_statistics(self.table, ids, noise, self.h[levels], mmse)
+        mmse, h = "mmse" in self.quantities, self.h[levels]
+        if self.precision.gpu:
+            log_prior = np.asarray(self.codebook.log_prior)
+            return _xla.block_statistics(self.centred, log_prior, ids, noise, h, mmse)
+        single = self.precision.error > 0
+        return self.kernel.block_statistics(self.table, ids, noise, h, mmse, single)
 
     def advance(self, counts: Int[np.ndarray, " levels"]) -> None:
         """Sample on until every level has at least `counts` samples, in whole blocks or nets."""
@@ -223,7 +239,9 @@ class _Run:
         """All quantities from the sample so far (or as the pilot has them)."""
         best = pilot or self._merged()
         source = pilot or self.plain
-        summary = _summary(self.codebook, best, source, self.snr, self.radius, self.plan)
+        summary = _summary(
+            self.codebook, best, source, self.snr, self.radius, self.plan, self.precision
+        )
         for fields in summary.values():
             fields["n_samples"] = source.n[:, 0]
             nets = self.nets.n[:, 0]
@@ -253,6 +271,29 @@ class _Run:
         ]
         out.rounding = np.where(used | (is_net & plan.used), rounding, 0.0)
         return out
+
+
+class _Precision(NamedTuple):
+    """Where the statistics are computed, and what that may add to them (see `_kernel`)."""
+
+    gpu: bool = False
+    error: float = 0.0
+    floor: float = 0.0
+
+
+def _precision(method: MonteCarlo, quantities: Sequence[str], radius: float) -> _Precision:
+    """Single precision where it was asked for, or where no target would notice it."""
+    from tokenkl.information import _kernel
+
+    if method.precision == "double" or not 1e-12 < radius < 1e12:
+        return _Precision()
+    if _xla.has_gpu():
+        return _Precision(True, _xla.ERROR, _xla.FLOOR)
+    scale = max(1.0, 4 * radius) if "mmse" in quantities else 1.0
+    error, floor = _kernel.SINGLE_ERROR, _kernel.SINGLE_FLOOR
+    if method.precision == "single" or method.atol >= UNNOTICED * (error + floor) * scale:
+        return _Precision(False, error, floor)
+    return _Precision()
 
 
 def _block_size(codebook: Codebook, levels: int, memory: int) -> int:
@@ -302,6 +343,7 @@ def _summary(
     snr: Float[np.ndarray, " s"],
     radius: float,
     plan: _pilot.Plan | None,
+    precision: _Precision,
 ) -> dict[str, dict[str, Any]]:
     """Means and errors; `radius` is the largest squared distance from the centre.
 
@@ -322,13 +364,15 @@ def _summary(
     certain = (snr == 0) | (codebook.K == 1)
     out: dict[str, dict[str, Any]] = {}
     for index, (name, (length, rounding)) in enumerate(scales.items()):
+        mean = np.abs(moments.mean[:, index])
+        single = precision.error * mean
+        if name in ("conditional_entropy", "divergence"):
+            single = precision.error * np.minimum(mean, 1.0) + precision.floor
         out[name] = {
             "value": moments.mean[:, index],
             "standard_error": moments.standard_error[:, index],
             "skewness": moments.skewness[:, index],
-            "numerical_error": (
-                1e-12 * np.abs(moments.mean[:, index]) + moments.rounding[:, index] + rounding
-            ),
+            "numerical_error": (1e-12 * mean + moments.rounding[:, index] + rounding + single),
             "interval_supported": (informative[:, index] >= MIN_EFFECTIVE) | certain,
             "sample_range": length,
         }
@@ -339,7 +383,7 @@ def _summary(
     out["accuracy"] = out["error_probability"] | {
         "value": correct,
         "skewness": -moments.skewness[:, 0],
-        "numerical_error": 1e-12 * error + eps + moments.rounding[:, 0],
+        "numerical_error": ((1e-12 + precision.error) * error + eps + moments.rounding[:, 0]),
     }
     # Two unbiased routes to the mutual information: the one with the smaller variance, in the pilot
     # where there was one. Both need support: an entropy near 0 and a divergence near 0 are carried

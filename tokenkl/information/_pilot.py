@@ -41,8 +41,6 @@ SOBOL_GAIN = 1.5
 #: Samples beyond those that a target calls for, in standard errors of the pilot's variance (about):
 #: where a fresh sample seldom misses its target, its size hardly depends on what it has shown.
 MARGIN = 4.0
-#: What one token costs at one level, beside `Controls.costs` (nanoseconds).
-TOKEN_COST = 0.9
 
 #: The statistics (columns of the kernel's output) that every quantity rests on.
 COLUMNS = {
@@ -100,8 +98,12 @@ def decide(
     values: Float[np.ndarray, "levels statistics samples"],
     quantities: Sequence[str],
     is_net: bool,
+    token_cost: float,
 ) -> Plan:
-    """The plan that follows from a pilot; `is_net` says that it consists of Sobol replicates."""
+    """The plan that follows from a pilot; `is_net` says that it consists of Sobol replicates.
+
+    `token_cost` is what one token costs at one level, as `Controls.costs` (nanoseconds).
+    """
     levels, statistics, count = values.shape
     columns = sorted({column for name in quantities for column in COLUMNS[name]})
     moments = Moments((levels, statistics))
@@ -114,7 +116,7 @@ def decide(
     wanted[columns] = True
     eligible = enough & wanted & (moments.squares > 0)
     block = controls.block(ids, noise)
-    kernel_cost = TOKEN_COST * controls.points.shape[0]
+    kernel_cost = token_cost * controls.points.shape[0]
     rest = values.copy()
     fewest = np.where(wanted, informative, np.inf).min(axis=1)
     plan = Plan(
