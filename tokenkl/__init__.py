@@ -27,7 +27,18 @@ from tokenkl.codebooks import (
     vq_codebook,
 )
 from tokenkl.decoding import decide
-from tokenkl.divergence import path_kl, simulate_path_kl
+from tokenkl.divergence import (
+    ancestral_kl,
+    ancestral_kl_curve,
+    optimal_steps,
+    path_kl,
+    prior_mismatch,
+    produced_law,
+    score_lipschitz,
+    simulate_ancestral_kl,
+    simulate_path_kl,
+    step_grid,
+)
 from tokenkl.estimate import Bound, ConfidenceInterval, Estimate
 from tokenkl.information import (
     QUANTITIES,
@@ -68,6 +79,8 @@ __all__ = [
     "Schedule",
     "SubVP",
     "accuracy",
+    "ancestral_kl",
+    "ancestral_kl_curve",
     "average_power",
     "centre",
     "conditional_entropy",
@@ -81,15 +94,21 @@ __all__ = [
     "min_distance",
     "mmse",
     "mutual_information",
+    "optimal_steps",
     "path_kl",
     "permute",
     "perturb",
     "prior_from_tokens",
+    "prior_mismatch",
+    "produced_law",
     "profile",
     "save_codebook",
     "scale_to",
+    "score_lipschitz",
+    "simulate_ancestral_kl",
     "simulate_path_kl",
     "spherical_codebook",
+    "step_grid",
     "vq_codebook",
 ]
 __version__ = "0.1.0"
