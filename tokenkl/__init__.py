@@ -52,7 +52,12 @@ from tokenkl.information import (
     mutual_information,
     profile,
 )
-from tokenkl.optimality import mean_nn_distance, min_distance
+from tokenkl.optimality import (
+    information_uniform_schedule,
+    mean_nn_distance,
+    min_distance,
+    recommend_levels,
+)
 from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
 
 __all__ = [
@@ -89,6 +94,7 @@ __all__ = [
     "e6_codebook",
     "e8_codebook",
     "error_probability",
+    "information_uniform_schedule",
     "load_codebook",
     "mean_nn_distance",
     "min_distance",
@@ -102,6 +108,7 @@ __all__ = [
     "prior_mismatch",
     "produced_law",
     "profile",
+    "recommend_levels",
     "save_codebook",
     "scale_to",
     "score_lipschitz",

@@ -1,4 +1,4 @@
-"""Kullback-Leibler divergences between laws on path space, in nats, and of what samplers produce."""
+"""Kullback-Leibler divergences in nats: of laws on path space, and of what samplers produce."""
 
 from tokenkl.divergence.bridge import path_kl, simulate_path_kl
 from tokenkl.divergence.lipschitz import ScoreLipschitz, score_lipschitz

@@ -2,8 +2,8 @@
 
 With h = sqrt(snr) and y = x / sigma, a DDIM step is y <- y + (h' - h) E[e | y] and an ancestral
 (DDPM) step is z <- z + (snr' - snr) E[e | y] + N(0, snr' - snr) for z = h y. The posterior mean
-increases in y, so a DDIM step is an increasing map, with a slope of at least 1: the preimage of every
-threshold is one number, and stepping backwards never makes an error larger. Densities of the
+increases in y, so a DDIM step is an increasing map, with a slope of at least 1: the preimage of
+every threshold is one number, and stepping backwards never makes an error larger. Densities of the
 ancestral sampler are carried by the trapezoid rule, whose error falls exponentially for Gaussian
 kernels. Each function returns probabilities of the levels and a bound on their errors.
 """
@@ -208,7 +208,7 @@ def _between(centre: np.ndarray, sd: float, lower: np.ndarray, upper: np.ndarray
 
 def _moved(mass: np.ndarray, centre: np.ndarray, y: np.ndarray, sd: float) -> np.ndarray:
     """Density at y of a mixture of N(centre, sd^2) with these masses."""
-    density = np.zeros(y.size)
+    density: np.ndarray = np.zeros(y.size)
     step = y[1] - y[0]
     half = math.ceil(9.5 * sd / step)
     if 2 * half + 1 >= y.size:

@@ -104,11 +104,15 @@ def make_nodes(codebook: Codebook, low: float, high: float, step: float) -> Node
 
 @dataclasses.dataclass(frozen=True)
 class MmseTable:
-    """MMSE at nodes, with its errors, as a smooth function of the SNR."""
+    """MMSE at nodes, with its errors, as a smooth function of the SNR.
+
+    `error` is a numerical error where `exact`, a standard error elsewhere.
+    """
 
     nodes: Nodes
     value: Float[np.ndarray, " nodes"]
     error: Float[np.ndarray, " nodes"]
+    exact: bool
     spline: Any
 
     def mmse(self, snr: Any) -> np.ndarray:
@@ -135,9 +139,9 @@ class MmseTable:
         return np.where(stop > start, cost, np.inf)
 
 
-def make_table(nodes: Nodes, value: np.ndarray, error: np.ndarray) -> MmseTable:
+def make_table(nodes: Nodes, value: np.ndarray, error: np.ndarray, exact: bool) -> MmseTable:
     spline = make_interp_spline(nodes.x, value * nodes.slope, k=DEGREE)
-    return MmseTable(nodes, value, error, spline)
+    return MmseTable(nodes, value, error, exact, spline)
 
 
 def is_exact(codebook: Codebook, method: Method | None) -> bool:
@@ -165,11 +169,11 @@ def tabulate(
     if is_exact(codebook, method):
         nodes = make_nodes(codebook, low, high, EXACT_STEP)
         found = mmse(codebook, nodes.snr)
-        return make_table(nodes, np.asarray(found.value), np.asarray(found.numerical_error))
+        return make_table(nodes, np.asarray(found.value), np.asarray(found.numerical_error), True)
     nodes = make_nodes(codebook, low, high, SAMPLED_STEP)
     none = np.zeros((0, nodes.x.size))
     sampled = sample_functionals(codebook, nodes, none, as_monte_carlo(method), key, progress)
-    return make_table(nodes, sampled.mmse, sampled.mmse_error)
+    return make_table(nodes, sampled.mmse, sampled.mmse_error, False)
 
 
 def as_monte_carlo(method: Method | None) -> MonteCarlo:

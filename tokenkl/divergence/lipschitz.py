@@ -1,9 +1,9 @@
 """How steep the score can be: the largest eigenvalue that the posterior covariance reaches.
 
-The Hessian of the log-density of Y is -I + snr Cov(e | y), so the score of Y has the Lipschitz constant
-max(1, snr lambda - 1) with lambda = sup over y of the largest eigenvalue of Cov(e | y), and for
-X = sigma Y that over sigma^2. A grid with a product prior in the box has lambda <= 1 in any number of
-dimensions; a general codebook in the box can reach n.
+The Hessian of the log-density of Y is -I + snr Cov(e | y), so the score of Y has the Lipschitz
+constant max(1, snr lambda - 1) with lambda = sup over y of the largest eigenvalue of Cov(e | y),
+and for X = sigma Y that over sigma^2. A grid with a product prior in the box has lambda <= 1 in any
+number of dimensions; a general codebook in the box can reach n.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ class ScoreLipschitz:
 def score_lipschitz(
     codebook: Codebook, snr: float, *, key: Any = None, starts: int = STARTS
 ) -> ScoreLipschitz:
-    """sup over y of the largest eigenvalue of Cov(e_k | y), and the Lipschitz constant of the score.
+    """Largest eigenvalue of Cov(e_k | y) over all y, and the Lipschitz constant of the score.
 
     Exact for grids with a product prior (the largest posterior variance of one coordinate, at most
-    1/4 of the squared length of its levels' range) and for one-hot tokens (scale^2 / 2: two tokens tie,
-    all others are as unlikely as wanted). Otherwise a lower bound: posteriors have the form
-    p_k ~ pi_k exp(<theta, e_k> - snr |e_k|^2 / 2) with any theta, and gradient ascent on the largest
-    eigenvalue starts at theta where pairs of tokens tie: near neighbours, far and random ones.
+    1/4 of the squared length of its levels' range) and for one-hot tokens (scale^2 / 2: two tokens
+    tie, all others are as unlikely as wanted). Otherwise a lower bound: posteriors have the form
+    p_k ~ pi_k exp(<theta, e_k> - snr |e_k|^2 / 2) with any theta, and gradient ascent on the
+    largest eigenvalue starts at theta where pairs of tokens tie: near neighbours, far and random
+    ones.
 
     Args:
         codebook: any codebook.

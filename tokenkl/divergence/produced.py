@@ -1,14 +1,15 @@
 """The law of the token that a sampler with the exact denoiser produces in N steps.
 
 DDIM and the ancestral (DDPM) sampler, from snr_0 to snr_N, started from N(0, scale^2 I) in units of
-the noise, that is in Y = x / sigma. Where the prior factorises the coordinates do not interact, and the
-law is found without sampling (`_coordinate_laws`); elsewhere paths are simulated and counted.
+the noise, that is in Y = x / sigma. Where the prior factorises the coordinates do not interact, and
+the law is found without sampling (`_coordinate_laws`); elsewhere paths are simulated and counted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -94,10 +95,11 @@ def produced_law(
     Product priors: exact, one coordinate at a time. DDIM maps each coordinate increasingly, so
     thresholds are traced back to the start; DDPM densities are integrated by the trapezoid rule.
     Elsewhere: simulated paths. KL(prior || produced) then takes log((count + 1/2) / paths), whose
-    bias is of second order in 1 / count, with a standard error that holds also where produced and prior
-    agree and the fluctuation is chi-squared. The total variation lies between an estimate that is too
-    low on average (tokens chosen by one half of the paths, compared on the other) and one too
-    high (that of the counts); the value is their middle, `numerical_error` half their distance.
+    bias is of second order in 1 / count, with a standard error that holds also where produced and
+    prior agree and the fluctuation is chi-squared. The total variation lies between an estimate
+    that is too low on average (tokens chosen by one half of the paths, compared on the other) and
+    one too high (that of the counts); the value is their middle, `numerical_error` half their
+    distance.
 
     Args:
         codebook: any codebook.
@@ -270,7 +272,7 @@ class _Paths:
         """Ids of the tokens that some paths end in."""
         h = np.sqrt(self.grid)
         y = self.scale * rng.standard_normal((number, self.codebook.n))
-        for now, then in zip(h[:-1], h[1:], strict=True):
+        for now, then in itertools.pairwise(h):
             mean = self._mean(y, now)
             if self.sampler == "ddim":
                 y = y + (then - now) * mean
@@ -308,11 +310,11 @@ def kl_from_counts(
     """KL(prior || law) of the law that independent counts come from, in nats.
 
     sum_k p_k (log p_k - log((c_k + 1/2) / m)) + 1/(2m) for m draws: by the expansion of
-    E log(c + 1/2), its bias is O(sum p_k / (m q_k)^2) (Haldane 1956, Anscombe 1956, for the logit). The
-    variance is that of the linear term, Var(p_K/q_K)/m with K ~ q, plus that of the quadratic one,
-    (sum r^2 - 2 sum r^2 q + 1) / (2 m^2) with r = p/q, which is all that is left where q = p (chi-squared
-    with K - 1 degrees of freedom over 2m). The interval counts as supported where every token is
-    expected at least five times.
+    E log(c + 1/2), its bias is O(sum p_k / (m q_k)^2) (Haldane 1956, Anscombe 1956, for the logit).
+    The variance is that of the linear term, Var(p_K/q_K)/m with K ~ q, plus that of the quadratic
+    one, (sum r^2 - 2 sum r^2 q + 1) / (2 m^2) with r = p/q, which is all that is left where q = p
+    (chi-squared with K - 1 degrees of freedom over 2m). The interval counts as supported where
+    every token is expected at least five times.
     """
     prior = np.exp(log_prior)
     total = counts.sum(axis=0)
@@ -350,9 +352,9 @@ def variation_from_counts(
 ) -> Estimate:
     """Total variation between the prior and the law that two halves of counts come from.
 
-    Too high on average: sum |p - c/m| / 2, a convex function of unbiased frequencies. Too low: the set
-    of tokens that one half sees less often than the prior says, compared on the other half. The truth lies
-    between their means.
+    Too high on average: sum |p - c/m| / 2, a convex function of unbiased frequencies. Too low: the
+    set of tokens that one half sees less often than the prior says, compared on the other half. The
+    truth lies between their means.
     """
     sizes = counts.sum(axis=1, keepdims=True)
     halves = counts / np.maximum(sizes, 1)

@@ -15,6 +15,7 @@ replacing the true law at gamma_0 by a Gaussian costs is `prior_mismatch`, and i
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -251,7 +252,7 @@ def simulate_ancestral_kl(
         points = codebook.points_at(ids)
         state = math.sqrt(grid[0]) * state  # W at the first level
         total = np.zeros(count)
-        for low, high in zip(grid[:-1], grid[1:], strict=True):
+        for low, high in itertools.pairwise(grid):
             frozen = _denoise(codebook, low * points + state, low)
             part = rng.random(count)
             middle = low + (high - low) * part

@@ -57,8 +57,8 @@ def uniform_time_steps(
     chosen = LinearVP() if schedule is None else schedule
     if not isinstance(chosen, Schedule):
         reject("schedule", schedule, "a tokenkl Schedule, such as LinearVP()")
-    ends = chosen.t_from_snr(np.array([low, high]))
-    inner = chosen.snr(np.linspace(*ends, N + 1)[1:-1])
+    start, stop = chosen.t_from_snr(np.array([low, high]))
+    inner = chosen.snr(np.linspace(start, stop, N + 1)[1:-1])
     return np.concatenate([[low], inner, [high]])
 
 
@@ -173,7 +173,7 @@ def optimal_steps(
 def cheapest_paths(
     cost: Float[np.ndarray, "levels levels"], steps: int
 ) -> list[tuple[float, Int[np.ndarray, " points"] | None]]:
-    """For 1 .. `steps` steps: the least total cost from the first level to the last, and the levels.
+    """For 1 .. `steps` steps: the least total cost from first to last level, and the levels.
 
     `cost[i, j]` is the cost of a step from level i to level j; infinite where it is not allowed.
     Dynamic programming over all paths: the optimum is global. Where there is no path with that many
