@@ -25,7 +25,7 @@ from scipy.sparse import csr_matrix
 
 from tokenkl._random import generator
 from tokenkl._validation import reject
-from tokenkl.codebooks import Codebook
+from tokenkl.codebooks import Codebook, ProductCodebook
 from tokenkl.codebooks.transforms import average_power
 from tokenkl.information import MonteCarlo, exact_quantities, mmse
 from tokenkl.information._moments import Moments
@@ -37,6 +37,7 @@ from tokenkl.information._montecarlo import (
     _drawer,
     _needed,
 )
+from tokenkl.information._product import product_mmse
 from tokenkl.information.methods import Exact, Method
 
 #: Distance of the nodes in x: exact MMSEs are cheap, sampled ones need not be as fine.
@@ -157,6 +158,14 @@ def is_exact(codebook: Codebook, method: Method | None) -> bool:
     return False
 
 
+def exact_mmse(codebook: Codebook, snr: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """The MMSE where it is exact, its numerical error, and how it was found."""
+    if isinstance(codebook, ProductCodebook):
+        return *product_mmse(codebook, snr), "exact, by coordinate"
+    found = mmse(codebook, snr)
+    return np.asarray(found.value), np.asarray(found.numerical_error), found.method
+
+
 def tabulate(
     codebook: Codebook,
     low: float,
@@ -168,8 +177,8 @@ def tabulate(
     """The MMSE from snr = low to snr = high, exact or sampled."""
     if is_exact(codebook, method):
         nodes = make_nodes(codebook, low, high, EXACT_STEP)
-        found = mmse(codebook, nodes.snr)
-        return make_table(nodes, np.asarray(found.value), np.asarray(found.numerical_error), True)
+        value, error, _ = exact_mmse(codebook, nodes.snr)
+        return make_table(nodes, value, error, True)
     nodes = make_nodes(codebook, low, high, SAMPLED_STEP)
     none = np.zeros((0, nodes.x.size))
     sampled = sample_functionals(codebook, nodes, none, as_monte_carlo(method), key, progress)

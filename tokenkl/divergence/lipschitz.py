@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special
+from scipy import optimize, special
 
 from tokenkl._random import generator
 from tokenkl._validation import check_count, check_snr, is_traced, reject
@@ -23,8 +23,10 @@ from tokenkl.estimate import Bound, Estimate
 from tokenkl.information._product import _distinct_coordinates
 
 EPS = np.finfo(float).eps
-#: Starts of the search, and its steps; the number of numbers held at once.
+#: Starts of the search, and its steps; how many are polished, and for how long.
 STARTS, STEPS = 64, 60
+POLISHED, POLISH_STEPS = 4, 200
+#: Most numbers held at once.
 BLOCK = 2**22
 #: Points for each coordinate of the first look, for every gap between levels.
 FIRST_LOOK = 64
@@ -179,10 +181,14 @@ def _search(
         return 0.0
     logits = np.asarray(log_prior) - snr * (points**2).sum(axis=1) / 2
     theta = _pair_starts(points, logits, snr, generator(key), starts)
-    best = 0.0
     size = max(1, BLOCK // (K * n))
-    for start in range(0, len(theta), size):
-        best = max(best, _ascend(points, logits, theta[start : start + size]))
+    parts = [
+        _ascend(points, logits, theta[start : start + size]) for start in range(0, len(theta), size)
+    ]
+    theta, value = (np.concatenate(each) for each in zip(*parts, strict=True))
+    best = float(value.max())
+    for start in np.argsort(-value)[:POLISHED]:
+        best = max(best, _polished(points, logits, theta[start]))
     return best
 
 
@@ -213,7 +219,9 @@ def _pair_starts(
     return np.concatenate([np.zeros((1, n)), theta])
 
 
-def _ascend(points: np.ndarray, logits: np.ndarray, theta: np.ndarray) -> float:
+def _ascend(
+    points: np.ndarray, logits: np.ndarray, theta: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Ascent with steps that grow where the eigenvalue rises and shrink where it does not."""
     value, slope = _eigenvalue(points, logits, theta)
     length = np.full(len(theta), 0.5 / math.sqrt(max((points**2).sum(axis=1).max(), 1e-300)))
@@ -227,7 +235,20 @@ def _ascend(points: np.ndarray, logits: np.ndarray, theta: np.ndarray) -> float:
         slope = np.where(better[:, None], steepness, slope)
         value = np.where(better, found, value)
         length = length * np.where(better, 1.6, 0.4)
-    return float(value.max())
+    return theta, value
+
+
+def _polished(points: np.ndarray, logits: np.ndarray, theta: np.ndarray) -> float:
+    """The same by a quasi-Newton method, which follows narrow ridges out to far observations."""
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = _eigenvalue(points, logits, flat[None])
+        return -float(value[0]), -slope[0]
+
+    found = optimize.minimize(
+        objective, theta, jac=True, method="L-BFGS-B", options={"maxiter": POLISH_STEPS}
+    )
+    return -float(found.fun)
 
 
 def _eigenvalue(

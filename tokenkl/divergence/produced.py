@@ -122,7 +122,7 @@ def produced_law(
         >>> import tokenkl as tk
         >>> grid = tk.step_grid("cosine", 8, 0.0, 100.0)
         >>> tk.produced_law(tk.FSQ((3,)), grid).probabilities.round(4).tolist()
-        [0.2982, 0.4037, 0.2982]
+        [0.3077, 0.3846, 0.3077]
     """
     if not isinstance(codebook, Codebook):
         reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")

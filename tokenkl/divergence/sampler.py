@@ -41,12 +41,12 @@ from tokenkl.divergence._mmse_table import (
     SAMPLED_STEP,
     Nodes,
     as_monte_carlo,
+    exact_mmse,
     is_exact,
     make_nodes,
     sample_functionals,
 )
 from tokenkl.estimate import Estimate
-from tokenkl.information import mmse
 from tokenkl.information._montecarlo import Progress
 from tokenkl.information.methods import Method
 
@@ -95,7 +95,7 @@ def ancestral_kl(
     Example:
         >>> import numpy as np, tokenkl as tk
         >>> round(float(tk.ancestral_kl(tk.FSQ((2,)), [0.0, 1.0])), 6)  # 1/2 - I(1)
-        0.163145
+        0.163169
     """
     grid = check_snr_grid(snr_grid)
     _check_codebook(codebook)
@@ -135,13 +135,10 @@ def ancestral_kl_curve(
     coarse = nodes.functionals(grids, every=2)
     named: dict[str, Any] = {"quantity": "ancestral KL", "unit": "nats"}
     if exact:
-        found = mmse(codebook, nodes.snr)
-        table = np.asarray(found.value)
-        error = np.abs((weights - coarse) @ table) + np.abs(weights) @ found.numerical_error
+        table, slack, how = exact_mmse(codebook, nodes.snr)
+        error = np.abs((weights - coarse) @ table) + np.abs(weights) @ slack
         error = error + _rounding(nodes, weights, table)
-        return Estimate(
-            weights @ table, 0.0, error, method=f"{found.method}, interpolated", **named
-        )
+        return Estimate(weights @ table, 0.0, error, method=f"{how}, interpolated", **named)
     chosen = as_monte_carlo(method)
     sampled = sample_functionals(codebook, nodes, weights, chosen, key, progress)
     error = np.abs((weights - coarse) @ sampled.mmse) + _rounding(nodes, weights, sampled.mmse)
@@ -331,8 +328,7 @@ def _by_quadrature(codebook: ProductCodebook, grid: np.ndarray) -> tuple[float, 
     snr = np.clip(
         np.expm1(position) / power, grid[:-1][step_of][:, None], grid[1:][step_of][:, None]
     )
-    found = mmse(codebook, np.concatenate([grid[:-1], snr.ravel()]))
-    value, error = np.asarray(found.value), np.asarray(found.numerical_error)
+    value, error, _ = exact_mmse(codebook, np.concatenate([grid[:-1], snr.ravel()]))
     steps = panels.size
     drop = value[:steps][step_of][:, None] - value[steps:].reshape(snr.shape)
     slack = error[:steps][step_of][:, None] + error[steps:].reshape(snr.shape)
