@@ -142,9 +142,9 @@ def test_law_of_many_steps() -> None:
     density = np.sqrt([scalar_loss(codebook, g) for g in np.exp(x)]) * np.exp(x)
     total = integrate.cumulative_simpson(density, x=x, initial=0.0)
     limit = total[-1] ** 2 / 4
-    N = 4000
+    N = 1000
     best = np.exp(np.interp(np.linspace(0, total[-1], N + 1), total, x))
-    assert N * ancestral_kl(codebook, best).value == pytest.approx(limit, rel=1e-3)
+    assert N * ancestral_kl(codebook, best).value == pytest.approx(limit, rel=5e-3)
     other = tk.step_grid("log-snr", N, 1e-4, 40.0)
     assert N * ancestral_kl(codebook, other).value > 1.5 * limit
 
