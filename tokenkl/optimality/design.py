@@ -76,7 +76,8 @@ class NoiseSchedule:
     def density(self, log_snr: Float[Any, " *shape"]) -> Float[np.ndarray, "*shape"]:
         """Probability per unit of log snr: the derivative of `cdf`; 0 outside the range."""
         x = as_float_array("log_snr", log_snr)
-        inside = (x >= self.log_snr[0]) & (x <= self.log_snr[-1])
+        slack = 1e-9  # a quantile of 0 or 1 may round to just outside
+        inside = (x >= self.log_snr[0] - slack) & (x <= self.log_snr[-1] + slack)
         clipped = np.clip(x, self.log_snr[0], self.log_snr[-1])
         return np.where(inside, self._curve(clipped, 1), 0.0)
 
