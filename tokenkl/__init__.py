@@ -30,6 +30,7 @@ from tokenkl.decoding import decide
 from tokenkl.divergence import (
     ancestral_kl,
     ancestral_kl_curve,
+    optimal_step_grids,
     optimal_steps,
     path_kl,
     prior_mismatch,
@@ -100,6 +101,7 @@ __all__ = [
     "min_distance",
     "mmse",
     "mutual_information",
+    "optimal_step_grids",
     "optimal_steps",
     "path_kl",
     "permute",

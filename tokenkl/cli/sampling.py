@@ -197,7 +197,8 @@ def sampler_kl(
     columns: dict[str, Estimate] = {}
     with progress_bar(made.label) as progress:
         if grid == "optimal":
-            grids = [tk.optimal_steps(made, N, low, high, method=method, key=seed).snr for N in Ns]
+            best = tk.optimal_step_grids(made, Ns, low, high, method=method, key=seed)
+            grids = [one.snr for one in best]
         else:
             grids = [tk.step_grid(grid, N, low, high) for N in Ns]
         columns["path_kl"] = tk.ancestral_kl_curve(

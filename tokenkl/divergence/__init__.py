@@ -9,7 +9,7 @@ from tokenkl.divergence.sampler import (
     prior_mismatch,
     simulate_ancestral_kl,
 )
-from tokenkl.divergence.steps import OptimalSteps, optimal_steps, step_grid
+from tokenkl.divergence.steps import OptimalSteps, optimal_step_grids, optimal_steps, step_grid
 
 __all__ = [
     "OptimalSteps",
@@ -17,6 +17,7 @@ __all__ = [
     "ScoreLipschitz",
     "ancestral_kl",
     "ancestral_kl_curve",
+    "optimal_step_grids",
     "optimal_steps",
     "path_kl",
     "prior_mismatch",

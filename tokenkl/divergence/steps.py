@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ from tokenkl._validation import (
     is_traced,
     reject,
 )
-from tokenkl.codebooks import Codebook
+from tokenkl.codebooks import Codebook, ProductCodebook
 from tokenkl.divergence._mmse_table import MmseTable, tabulate
-from tokenkl.divergence.sampler import ancestral_kl
+from tokenkl.divergence.sampler import ancestral_kl, ancestral_kl_curve
 from tokenkl.estimate import Estimate
 from tokenkl.information._montecarlo import Progress
 from tokenkl.information.methods import Method
@@ -157,17 +157,47 @@ def optimal_steps(
         >>> tk.optimal_steps(tk.FSQ((3, 3)), 4, 0.0, 50.0).snr.round(2).tolist()
         [0.0, 2.12, 7.1, 18.41, 50.0]
     """
-    low, high = _check_range(N, snr_min, snr_max)
+    options: dict[str, Any] = {"method": method, "key": key, "progress": progress}
+    return optimal_step_grids(codebook, [N], snr_min, snr_max, **options)[0]
+
+
+def optimal_step_grids(
+    codebook: Codebook,
+    Ns: Sequence[int],
+    snr_min: float,
+    snr_max: float,
+    *,
+    method: Method | None = None,
+    key: Any = None,
+    progress: Progress | None = None,
+) -> list[OptimalSteps]:
+    """`optimal_steps` for several numbers of steps, from one table (and one sample) of MMSEs.
+
+    Args, results and errors as in `optimal_steps`. Sampled: the grids are chosen on one set of
+    samples and all of them are valued on another.
+    """
+    if not Ns:
+        reject("Ns", Ns, "at least one number of steps")
+    for N in Ns:
+        low, high = _check_range(N, snr_min, snr_max)
     streams = (key, key) if key is None else tuple(generator(key).integers(2**63, size=2))
     table = tabulate(codebook, low, high, method, streams[0], progress)
-    if N <= MOST_SEARCHED:
-        start = _searched(table, N)
+    grids = []
+    for N in Ns:
+        start = _searched(table, N) if N <= MOST_SEARCHED else _by_density(table, N)
+        grids.append(_snr_of(table, _refined(table, start), low, high))
+    options: dict[str, Any] = {"method": method, "key": streams[1], "progress": progress}
+    if len(grids) == 1 or (isinstance(codebook, ProductCodebook) and table.exact):
+        kls = [ancestral_kl(codebook, grid, **options) for grid in grids]
     else:
-        start = _by_density(table, N)
-    grid = _snr_of(table, _refined(table, start), low, high)
-    kl = ancestral_kl(codebook, grid, method=method, key=streams[1], progress=progress)
-    kl = dataclasses.replace(kl, seed=None if kl.seed is None else seed_of(key))
-    return OptimalSteps(grid, kl, _density(table)[1][-1] ** 2 / (4 * N))
+        curve = ancestral_kl_curve(codebook, grids, **options)
+        kls = [curve[index] for index in range(len(grids))]
+    limit = _density(table)[1][-1] ** 2 / 4
+    found = []
+    for N, grid, kl in zip(Ns, grids, kls, strict=True):
+        kl = dataclasses.replace(kl, seed=None if kl.seed is None else seed_of(key))
+        found.append(OptimalSteps(grid, kl, float(limit / N)))
+    return found
 
 
 def cheapest_paths(
