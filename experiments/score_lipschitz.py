@@ -9,7 +9,6 @@ import dataclasses
 from typing import Any, cast
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -19,8 +18,9 @@ from tokenkl._random import generator
 from tokenkl.plotting import AXIS_LABELS, COLOURS, MARKERS, PAGE, STYLE, line_style, new_figure
 
 BASE2, BASE3, ONE_HOT = "FSQ base 2", "FSQ base 3", "one-hot"
-PERTURBED, LATTICE, VQ, RANDOM = "perturbed base 3", "E8 cut", "VQ, uniform data", "random in the
-box" NUMBER = {BASE3: 0, PERTURBED: 3, LATTICE: 1, VQ: 4, RANDOM: 5, BASE2: 2, ONE_HOT: 6}
+PERTURBED, LATTICE = "perturbed base 3", "E8 cut"
+VQ, RANDOM = "VQ, uniform data", "random in the box"
+NUMBER = {BASE3: 0, PERTURBED: 3, LATTICE: 1, VQ: 4, RANDOM: 5, BASE2: 2, ONE_HOT: 6}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +127,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     right.plot(limit.x, limit.x, color=COLOURS[6], linestyle=":", linewidth=1)
     right.text(limit.x.max() * 0.62, limit.x.max() * 0.72, "n, the most in the box", ha="right")
     right.set(xlabel="dimension n", ylabel="the same (dist²)")
-    left.set_title(
-        rf"$\bf{{(a)}}$ n = {facts['dimension']}: FSQ stays at or below 1", loc="left"
-    )
+    left.set_title(rf"$\bf{{(a)}}$ n = {facts['dimension']}: FSQ stays at or below 1", loc="left")
     right.set_title(
         rf"$\bf{{(b)}}$ {facts['tokens_of_random']} random tokens at {facts['growth_db']:g} dB: "
         "grows with n",
@@ -142,8 +140,8 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
 EXPERIMENT = Experiment(
     name="score_lipschitz",
     claim="The largest eigenvalue of the posterior covariance, hence the Lipschitz constant of the "
-    "score, is at most 1 for FSQ in any dimension and grows with it for codebooks without
-    structure.", config=Config(),
+    "score, is at most 1 for FSQ in any dimension, and grows with it for random codebooks.",
+    config=Config(),
     smoke=SMOKE,
     compute=compute,
     plot=plot,

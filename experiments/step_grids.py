@@ -29,13 +29,7 @@ RULES = {
     "edm": "EDM, ρ = 7",
     "log-snr": "uniform in log SNR",
 }
-CODEBOOKS: dict[str, tk.Codebook] = {
-    "FSQ $3^8$": tk.FSQ((3,) * 8),
-    "FSQ $2^{13}$": tk.FSQ((2,) * 13),
-    "FSQ $8\\times 5^3$": tk.FSQ((8, 5, 5, 5)),
-    "one-hot 6561": tk.OneHot(6561),
-}
-MAIN = "FSQ $3^8$"
+MAIN, ONE_HOT = "FSQ $3^8$", "one-hot"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +40,20 @@ class Config:
     left_at_end: float = 0.001
     steps: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16, 25, 32, 64, 128, 256, 512)
     shown: int = 8
+    one_hot: int = 6561
 
 
-SMOKE = Config(steps=(2, 8, 64))
+SMOKE = Config(steps=(2, 8, 64), one_hot=20)
+
+
+def codebooks(config: Config) -> dict[str, tk.Codebook]:
+    """What is compared: FSQ of three kinds, and one-hot."""
+    return {
+        MAIN: tk.FSQ((3,) * 8),
+        "FSQ $2^{13}$": tk.FSQ((2,) * 13),
+        "FSQ $8\\times 5^3$": tk.FSQ((8, 5, 5, 5)),
+        ONE_HOT: tk.OneHot(config.one_hot),
+    }
 
 
 def rule(name: str, N: int, low: float, high: float) -> np.ndarray:
@@ -63,7 +68,8 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     """Rows of kinds `cost` (codebook, rule, N), `point` (a grid's SNRs) and `density`."""
     parts: list[pd.DataFrame] = []
     facts: dict[str, Any] = {"times_the_optimum": {}, "range_db": {}}
-    for number, (name, codebook) in enumerate(CODEBOOKS.items()):
+    books = codebooks(config)
+    for number, (name, codebook) in enumerate(books.items()):
         low, high = _range(codebook, config)
         facts["range_db"][name] = [10 * np.log10(low), 10 * np.log10(high)]
         best = tk.optimal_step_grids(codebook, config.steps, low, high)
@@ -92,7 +98,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         if name == MAIN:
             parts.append(_points(config, low, high, best))
             parts.append(_densities(codebook, low, high))
-        progress(number + 1, len(CODEBOOKS))
+        progress(number + 1, len(books))
     return pd.concat(parts, ignore_index=True), facts
 
 
@@ -164,13 +170,14 @@ def _draw_costs(axes: Any, table: pd.DataFrame) -> None:
 
 
 def _draw_codebooks(axes: Any, facts: dict[str, Any]) -> None:
+    costs = facts["times_the_optimum"]
     for index, name in enumerate(RULES):
-        ratios = [facts["times_the_optimum"][book][name]["8"] for book in CODEBOOKS]
+        ratios = [costs[book][name]["8"] for book in costs]
         style = {"color": COLOURS[index + 1], "marker": MARKERS[index + 1]}
-        axes.plot(range(len(CODEBOOKS)), ratios, linestyle="", markersize=5, **style)
+        axes.plot(range(len(costs)), ratios, linestyle="", markersize=5, **style)
     axes.axhline(1, color=COLOURS[0])
-    axes.set_xticks(range(len(CODEBOOKS)), list(CODEBOOKS))
-    axes.set(yscale="log", ylabel="path KL over the optimum's", xlim=(-0.5, len(CODEBOOKS) - 0.5))
+    axes.set_xticks(range(len(costs)), list(costs))
+    axes.set(yscale="log", ylabel="path KL over the optimum's", xlim=(-0.5, len(costs) - 0.5))
     axes.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
     axes.minorticks_off()
 
