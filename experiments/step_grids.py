@@ -147,8 +147,8 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     _draw_densities(axes[1, 1], table[table.kind == "density"])
     second = min(costs["8"] for costs in facts["times_the_optimum"][MAIN].values())
     titles = (
-        f"{MAIN}: at N = 8 usual grids cost {second:.1f} times as much or more",
-        "N = 8: which grid is second depends on the codebook",
+        f"{MAIN}, N = 8: usual grids cost {second:.1f} times or more",
+        "N = 8: the best usual grid depends on the codebook",
         f"{MAIN}, N = 8: the best steps are at high SNR",
         "steps belong later than the information",
     )
@@ -165,7 +165,8 @@ def _draw_costs(axes: Any, table: pd.DataFrame) -> None:
         label = RULES.get(name, "optimal")
         axes.plot(rows.x, rows.value, **line_style(index), label=label)
     rows = table[(table.rule == OPTIMAL) & (table.x >= 4)]
-    axes.plot(rows.x, rows.asymptotic, ":", color="black", label="law for large N")
+    dots = {"color": "#777777", "linestyle": (0, (1, 2.5)), "linewidth": 2}
+    axes.plot(rows.x, rows.asymptotic, **dots, label="law for large N")
     axes.set(xscale="log", yscale="log", xlabel="sampling steps N", ylabel="path KL (nats)")
 
 

@@ -25,7 +25,7 @@ from tokenkl.information._product import _distinct_coordinates
 EPS = np.finfo(float).eps
 #: Starts of the search, and its steps; how many are polished, and for how long.
 STARTS, STEPS = 64, 60
-POLISHED, POLISH_STEPS = 4, 200
+POLISHED, POLISH_STEPS = 3, 100
 #: Most numbers held at once.
 BLOCK = 2**22
 #: Points for each coordinate of the first look, for every gap between levels.
@@ -210,10 +210,10 @@ def _pair_starts(
     usable = square > 0
     first, gap, square = first[usable], gap[usable], square[usable]
     second = second[usable]
-    # Far out along the pair's midpoint the two of them win against most others.
+    # Around the pair's midpoint, and farther out, where only the hull's tokens compete.
     middle = (points[first] + points[second]) / 2
-    push = np.array([0.0, 1.0, 4.0])[np.arange(first.size) % 3] / max(square.max(), 1e-300)
-    theta = snr * middle + (push * 8)[:, None] * middle
+    push = np.array([0.0, 1.0, 4.0])[np.arange(first.size) // 3 % 3]
+    theta = (snr + push * (snr + 8 / square.max()))[:, None] * middle
     tie = (logits[first] - logits[second] - (gap * theta).sum(axis=1)) / square
     theta = theta + tie[:, None] * gap
     return np.concatenate([np.zeros((1, n)), theta])
