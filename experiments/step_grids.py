@@ -147,8 +147,8 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     _draw_densities(axes[1, 1], table[table.kind == "density"])
     second = min(costs["8"] for costs in facts["times_the_optimum"][MAIN].values())
     titles = (
-        f"{MAIN}, N = 8: usual grids cost {second:.1f} times or more",
-        "N = 8: the best usual grid depends on the codebook",
+        f"{MAIN}, N = 8: others cost {second:.1f} times or more",
+        "N = 8: the second best grid varies",
         f"{MAIN}, N = 8: the best steps are at high SNR",
         "steps belong later than the information",
     )
