@@ -29,6 +29,8 @@ RULES = {
     "edm": "EDM, ρ = 7",
     "log-snr": "uniform in log SNR",
 }
+#: Steps of the grid that shows the density.
+DENSE = 250
 MAIN, ONE_HOT = "FSQ $3^8$", "one-hot"
 
 
@@ -128,10 +130,10 @@ def _densities(codebook: tk.Codebook, low: float, high: float) -> pd.DataFrame:
     law = tk.information_uniform_schedule(codebook, low, high)
     db = np.linspace(10 * np.log10(low), 10 * np.log10(high), 161)
     inside = np.log(10) / 10 * law.density(np.log(10) / 10 * db)
-    snr = tk.optimal_steps(codebook, 1000, low, high).snr
+    snr = tk.optimal_steps(codebook, DENSE, low, high).snr
     middle = 5 * np.log10(snr[1:] * snr[:-1])
-    steps = 1 / (1000 * np.diff(10 * np.log10(snr)))
-    rows = [("information", db, inside), ("optimal steps", middle[::5], steps[::5])]
+    steps = 1 / (DENSE * np.diff(10 * np.log10(snr)))
+    rows = [("information", db, inside), ("optimal steps", middle, steps)]
     return pd.concat(
         [pd.DataFrame({"kind": "density", "rule": n, "x": x, "value": v}) for n, x, v in rows]
     )

@@ -179,6 +179,17 @@ def test_thousand_curves_take_a_second() -> None:
     assert (np.diff(found.value) < 0).all()
 
 
+@pytest.mark.slow
+def test_thousand_curves_of_a_perturbed_grid_take_a_minute() -> None:
+    codebook = tk.perturb(tk.FSQ((3,) * 8), 0.1, key=0)
+    grids = [tk.step_grid("log-snr", N, 1e-3, 60.0) for N in range(1, 1001)]
+    started = time.perf_counter()
+    found = ancestral_kl_curve(codebook, grids, method=tk.MonteCarlo(rtol=0.01), key=0)
+    assert time.perf_counter() - started < 60
+    assert (found.standard_error <= 0.01 * found.value).all()
+    assert (found.numerical_error < 0.005 * found.value).all()
+
+
 def test_nodes_hold_any_range() -> None:
     nodes = make_nodes(tk.FSQ((3,)), 0.0, 1e-9, EXACT_STEP)
     assert nodes.x.size == 17
