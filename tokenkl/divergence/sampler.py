@@ -99,7 +99,8 @@ def ancestral_kl(
     """
     grid = check_snr_grid(snr_grid)
     _check_codebook(codebook)
-    if is_exact(codebook, method) and isinstance(codebook, ProductCodebook):
+    factorises = isinstance(codebook, ProductCodebook) and codebook.factorises
+    if factorises and is_exact(codebook, method):
         value, error = _by_quadrature(codebook, grid)
         return Estimate(
             value, 0.0, error, method="exact, by step", quantity="ancestral KL", unit="nats"
@@ -312,7 +313,7 @@ def _rounding(nodes: Nodes, weights: np.ndarray, table: np.ndarray) -> np.ndarra
     return 64 * EPS * (np.abs(weights) @ np.abs(table) + area)
 
 
-def _by_quadrature(codebook: ProductCodebook, grid: np.ndarray) -> tuple[float, float]:
+def _by_quadrature(codebook: Codebook, grid: np.ndarray) -> tuple[float, float]:
     """The sum over steps of (1/2) int (mmse(gamma_k) - mmse), and a bound on its error."""
     power = average_power(codebook)
     if power == 0:
