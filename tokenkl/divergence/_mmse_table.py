@@ -30,12 +30,11 @@ from tokenkl.codebooks.transforms import average_power
 from tokenkl.information import MonteCarlo, exact_quantities, mmse
 from tokenkl.information._moments import Moments
 from tokenkl.information._montecarlo import (
+    MAX_WORK,
     MIN_EFFECTIVE,
     PILOT,
     Progress,
-    _block_size,
     _drawer,
-    _needed,
 )
 from tokenkl.information._product import product_mmse
 from tokenkl.information.methods import Exact, Method
@@ -45,6 +44,8 @@ EXACT_STEP, SAMPLED_STEP = 0.04, 0.12
 MIN_NODES = 17
 DEGREE = 5
 DEFAULT_SAMPLES = 2**13
+#: Most samples in one block.
+MAX_BLOCK = 2**11
 EPS = np.finfo(float).eps
 
 
@@ -198,6 +199,7 @@ def as_monte_carlo(method: Method | None) -> MonteCarlo:
 class Sampled:
     """Sampled functionals and the sampled MMSE behind them."""
 
+    n_samples: int
     moments: Moments
     mmse: Float[np.ndarray, " nodes"]
     mmse_error: Float[np.ndarray, " nodes"]
@@ -225,28 +227,40 @@ def sample_functionals(
 
     if key is None:
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} has to be sampled")
-    if method.reduces_variance:
-        reject("method", "MonteCarlo with control variates", "without them: there are none here")
+    if method.control is not None:
+        reject("method", "MonteCarlo with a control", "without one: control variates are not used")
     points = np.asarray(codebook.points)
     layout = _kernel.lay_out(points - points.mean(axis=0), codebook.log_prior)
     draw = _drawer(codebook)
     h = np.sqrt(nodes.snr)
-    size = _block_size(codebook, h.size, method.memory)
+    # Of noise, and of the kernel's four statistics at every node.
+    bytes_each = 8 * (3 * codebook.n + 16 * h.size)
+    size = int(np.clip(min(method.memory // bytes_each, MAX_WORK // codebook.K), 1, MAX_BLOCK))
     moments = Moments((len(weights),))
     profile = Moments((h.size,))
     wanted = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)
     wanted = min(wanted, method.max_samples)
-    block = 0
-    while profile.n < wanted:
+    block = done = 0
+    while done < wanted:
         ids, noise = draw(generator(key, block), size)
-        used = slice(wanted - profile.n)
+        used = slice(wanted - done)
         variance = _kernel.block_statistics(layout, ids[used], noise[used], h)[:, 2]
         moments.add(weights @ variance)
         profile.add(variance)
         block += 1
+        done += variance.shape[-1]
         if progress is not None:
-            progress(profile.n, wanted)
-        if profile.n >= wanted and method.has_target and len(weights):
-            summary = {"value": moments.mean, "standard_error": moments.standard_error}
-            wanted = _needed([summary], profile.n, method)
-    return Sampled(moments, profile.mean, profile.standard_error)
+            progress(done, wanted)
+        if done >= wanted and method.has_target and len(weights):
+            wanted = _needed(moments, done, method)
+    return Sampled(done, moments, profile.mean, profile.standard_error)
+
+
+def _needed(moments: Moments, done: int, method: MonteCarlo) -> int:
+    """Samples that bring all standard errors to their targets, from the variances so far."""
+    target = method.atol + method.rtol * np.abs(moments.mean)
+    ratio = float(np.max(moments.standard_error / np.maximum(target, np.finfo(float).tiny)))
+    if ratio <= 1:
+        return done
+    # A tenth more than the estimate asks for, and at most four times on a rough variance.
+    return min(math.ceil(min(1.1 * ratio**2, 4.0) * done), method.max_samples)

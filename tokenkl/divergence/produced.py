@@ -140,7 +140,7 @@ def produced_law(
         reject("method", "Exact()", "MonteCarlo(...) where the prior is no product, or with logits")
     if key is None:
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} is sampled")
-    if isinstance(method, MonteCarlo) and (method.has_target or method.reduces_variance):
+    if isinstance(method, MonteCarlo) and (method.has_target or method.control is not None):
         reject("method", method, "MonteCarlo(n_samples=...) without targets: so many paths")
     paths = (method.n_samples if method else None) or DEFAULT_PATHS
     chosen = _Paths(codebook, grid, sampler, decision, temperature, scale, logits)

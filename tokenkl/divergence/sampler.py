@@ -149,7 +149,7 @@ def ancestral_kl_curve(
         sampled.moments.mean,
         sampled.moments.standard_error,
         error,
-        n_samples=sampled.moments.n,
+        n_samples=sampled.n_samples,
         method="Monte-Carlo, interpolated",
         seed=seed_of(key),
         interval_supported=supported,
