@@ -14,6 +14,9 @@ NAMES = (
     "four_views",
     "fsq_in_the_wild",
     "unequal_priors",
+    "sampler_kl",
+    "step_grids",
+    "score_lipschitz",
 )
 
 

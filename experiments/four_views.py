@@ -19,6 +19,7 @@ from scipy.interpolate import PchipInterpolator
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
 from tokenkl._random import generator
+from tokenkl.divergence.steps import cheapest_paths
 from tokenkl.plotting import (
     AXIS_LABELS,
     COLOURS,
@@ -167,7 +168,6 @@ def _steps(name: str, db: np.ndarray, runs: list[tk.Profile], config: Config) ->
     # would else cost some codebooks several per cent more than others.
     fine = np.linspace(config.first_db, end_db, config.step_levels)
     gamma = np.concatenate([[0.0], 10 ** (fine / 10)])
-    end = gamma.size - 1
 
     def cost(runs: list[tk.Profile]) -> np.ndarray:
         mmse = np.mean([run["mmse"].value for run in runs], axis=0)
@@ -182,24 +182,13 @@ def _steps(name: str, db: np.ndarray, runs: list[tk.Profile], config: Config) ->
 
     pooled = cost(runs)
     batches = [cost([run]) for run in runs]
-    reach = np.full(gamma.size, np.inf)
-    reach[0] = 0.0
-    arrows: list[np.ndarray] = []
     rows = []
-    for step in range(1, max(config.steps) + 1):
-        total = reach[:, None] + pooled
-        arrows.append(total.argmin(axis=0))
-        reach = total.min(axis=0)
-        if step not in config.steps or not np.isfinite(reach[end]):
+    for step, (value, path) in enumerate(cheapest_paths(pooled, max(config.steps)), start=1):
+        if step not in config.steps or path is None:
             continue
-        path = [end]
-        for arrow in reversed(arrows):
-            path.append(int(arrow[path[-1]]))
-        path.reverse()
         each = [float(table[path[:-1], path[1:]].sum()) for table in batches]
         error = float(np.std(each, ddof=1) / np.sqrt(len(each))) if len(each) > 1 else 0.0
         half = stats.t.ppf(0.975, len(each) - 1) * error if len(each) > 1 else 0.0
-        value = float(reach[end])
         interval = {"nats": value, "low": value - half, "high": value + half, "error": error}
         rows.append({"view": "iv", "codebook": name, "x": step, **interval})
     return pd.DataFrame(rows)

@@ -27,7 +27,19 @@ from tokenkl.codebooks import (
     vq_codebook,
 )
 from tokenkl.decoding import decide
-from tokenkl.divergence import path_kl, simulate_path_kl
+from tokenkl.divergence import (
+    ancestral_kl,
+    ancestral_kl_curve,
+    optimal_step_grids,
+    optimal_steps,
+    path_kl,
+    prior_mismatch,
+    produced_law,
+    score_lipschitz,
+    simulate_ancestral_kl,
+    simulate_path_kl,
+    step_grid,
+)
 from tokenkl.estimate import Bound, ConfidenceInterval, Estimate
 from tokenkl.information import (
     QUANTITIES,
@@ -41,7 +53,12 @@ from tokenkl.information import (
     mutual_information,
     profile,
 )
-from tokenkl.optimality import mean_nn_distance, min_distance
+from tokenkl.optimality import (
+    information_uniform_schedule,
+    mean_nn_distance,
+    min_distance,
+    recommend_levels,
+)
 from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
 
 __all__ = [
@@ -68,6 +85,8 @@ __all__ = [
     "Schedule",
     "SubVP",
     "accuracy",
+    "ancestral_kl",
+    "ancestral_kl_curve",
     "average_power",
     "centre",
     "conditional_entropy",
@@ -76,20 +95,29 @@ __all__ = [
     "e6_codebook",
     "e8_codebook",
     "error_probability",
+    "information_uniform_schedule",
     "load_codebook",
     "mean_nn_distance",
     "min_distance",
     "mmse",
     "mutual_information",
+    "optimal_step_grids",
+    "optimal_steps",
     "path_kl",
     "permute",
     "perturb",
     "prior_from_tokens",
+    "prior_mismatch",
+    "produced_law",
     "profile",
+    "recommend_levels",
     "save_codebook",
     "scale_to",
+    "score_lipschitz",
+    "simulate_ancestral_kl",
     "simulate_path_kl",
     "spherical_codebook",
+    "step_grid",
     "vq_codebook",
 ]
 __version__ = "0.1.0"

@@ -1,5 +1,29 @@
-"""Kullback-Leibler divergences between laws on path space, in nats."""
+"""Kullback-Leibler divergences in nats: of laws on path space, and of what samplers produce."""
 
 from tokenkl.divergence.bridge import path_kl, simulate_path_kl
+from tokenkl.divergence.lipschitz import ScoreLipschitz, score_lipschitz
+from tokenkl.divergence.produced import ProducedLaw, produced_law
+from tokenkl.divergence.sampler import (
+    ancestral_kl,
+    ancestral_kl_curve,
+    prior_mismatch,
+    simulate_ancestral_kl,
+)
+from tokenkl.divergence.steps import OptimalSteps, optimal_step_grids, optimal_steps, step_grid
 
-__all__ = ["path_kl", "simulate_path_kl"]
+__all__ = [
+    "OptimalSteps",
+    "ProducedLaw",
+    "ScoreLipschitz",
+    "ancestral_kl",
+    "ancestral_kl_curve",
+    "optimal_step_grids",
+    "optimal_steps",
+    "path_kl",
+    "prior_mismatch",
+    "produced_law",
+    "score_lipschitz",
+    "simulate_ancestral_kl",
+    "simulate_path_kl",
+    "step_grid",
+]

@@ -82,6 +82,22 @@ def product_profile(
     }
 
 
+def product_mmse(
+    codebook: ProductCodebook, snr: Float[np.ndarray, " s"]
+) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
+    """MMSE and its numerical error alone: many times faster than the profile at low SNR."""
+    h = np.sqrt(np.maximum(snr, 1e-290))
+    value, error = np.zeros_like(h), np.zeros_like(h)
+    for levels, log_prior, count in _distinct_coordinates(codebook):
+        if levels.size > 1:
+            order = np.argsort(levels)
+            # The diameter serves as the widest gap between MAP intervals, whatever they are.
+            gap = np.full_like(h, np.ptp(levels))
+            _, one, _, slack = _entropy_and_mmse(levels[order], log_prior[order], h, gap)
+            value, error = _add(value, error, (one, slack), count)
+    return value, error
+
+
 def _add(total: Any, error: Any, term: tuple[Any, Any], count: int) -> tuple[Any, Any]:
     return total + count * term[0], error + count * (term[1] + EPS * term[0])
 

@@ -1,9 +1,19 @@
-"""Is there a better codebook?"""
+"""Is there a better codebook, and how to choose one?"""
 
+from tokenkl.optimality.design import (
+    LevelChoice,
+    NoiseSchedule,
+    information_uniform_schedule,
+    recommend_levels,
+)
 from tokenkl.optimality.distance import mean_nn_distance, min_distance, nn_distances
 
 __all__ = [
+    "LevelChoice",
+    "NoiseSchedule",
+    "information_uniform_schedule",
     "mean_nn_distance",
     "min_distance",
     "nn_distances",
+    "recommend_levels",
 ]

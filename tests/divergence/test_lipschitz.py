@@ -1,0 +1,84 @@
+"""Largest posterior covariance: closed forms, brute force, and bounds on both sides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tokenkl as tk
+from tokenkl.channel import posterior_covariance
+
+
+@pytest.mark.parametrize("snr", [0.0, 0.3, 5.0, 200.0])
+def test_two_levels_reach_a_quarter_of_the_square(snr: float) -> None:
+    codebook = tk.ProductCodebook([[-1.0, 1.0], [0.0, 0.5]], [[0.9, 0.1], [0.2, 0.8]])
+    found = tk.score_lipschitz(codebook, snr)
+    assert found.is_exact
+    assert found.covariance.value == pytest.approx(1.0, abs=1e-12)
+    assert found.score.value == pytest.approx(max(1.0, snr - 1), abs=1e-9)
+
+
+@pytest.mark.parametrize("snr", [0.0, 0.8, 9.0])
+@pytest.mark.parametrize("L", [3, 5])
+def test_grid_by_brute_force(L: int, snr: float) -> None:
+    """Nothing above the value among 40,000 observations, and something next to it."""
+    codebook = tk.FSQ((L,), priors=[np.arange(1, L + 1) / (L * (L + 1) / 2)])
+    # Posteriors at small snr reach their spread at far observations only.
+    y = np.linspace(-40, 40, 40_001)[:, None] / max(np.sqrt(snr), 1e-3)
+    brute = posterior_covariance(codebook, y, max(snr, 1e-12))[:, 0, 0].max()
+    value = float(tk.score_lipschitz(codebook, snr).covariance.value)
+    assert brute <= value * (1 + 1e-9)
+    assert brute >= 0.999 * value or snr == 0
+
+
+def test_fsq_does_not_depend_on_n() -> None:
+    for L in (2, 3, 8):
+        values = [float(tk.score_lipschitz(tk.FSQ((L,) * n), 3.0).covariance) for n in (1, 4, 16)]
+        assert np.ptp(values) == 0
+        assert values[0] <= 1
+
+
+def test_one_hot() -> None:
+    assert float(tk.score_lipschitz(tk.OneHot(10, scale=2.0), 3.0).covariance) == 2.0
+    searched = tk.score_lipschitz(tk.PointCodebook(2 * np.eye(10)), 3.0, key=0)
+    assert not searched.is_exact
+    assert searched.covariance.direction == "lower"
+    assert 1.999 < searched.covariance.value <= 2 + 1e-12
+
+
+@pytest.mark.parametrize("snr", [0.1, 2.0, 30.0])
+def test_search_finds_what_is_known(snr: float) -> None:
+    grid = tk.FSQ((3, 4))
+    exact = float(tk.score_lipschitz(grid, snr).covariance)
+    found = tk.score_lipschitz(tk.PointCodebook(grid.points), snr, key=1).covariance.value
+    assert 0.999 * exact < found <= exact * (1 + 1e-9)
+
+
+def test_opposite_corners_reach_n() -> None:
+    """Two tokens at opposite corners: the constant is n, not 1."""
+    found = tk.score_lipschitz(
+        tk.PointCodebook([[-1.0] * 6, [1.0] * 6, [1.0, -1, 1, -1, 1, 1]]), 4.0, key=0
+    )
+    assert found.covariance.value == pytest.approx(6.0, rel=1e-6)
+    assert found.covariance.value <= found.ceiling.value * (1 + 1e-12)
+
+
+def test_a_search_is_a_lower_bound() -> None:
+    """No posterior covariance at drawn observations is above the ceiling."""
+    codebook = tk.PointCodebook(np.random.default_rng(0).uniform(-1, 1, (40, 5)))
+    found = tk.score_lipschitz(codebook, 2.0, key=0)
+    assert found.covariance.value <= found.ceiling.value
+    y = 4 * np.random.default_rng(1).standard_normal((2000, 5))
+    seen = np.linalg.eigvalsh(posterior_covariance(codebook, y, 2.0))[:, -1].max()
+    assert seen <= found.covariance.value
+
+
+def test_errors() -> None:
+    with pytest.raises(ValueError, match="key must be"):
+        tk.score_lipschitz(tk.PointCodebook(np.eye(2)), 1.0)
+    with pytest.raises(ValueError, match="snr must be at least 0"):
+        tk.score_lipschitz(tk.FSQ((2,)), -1.0)
+    with pytest.raises(ValueError, match="snr must be one concrete number"):
+        tk.score_lipschitz(tk.FSQ((2,)), [1.0, 2.0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="codebook must be"):
+        tk.score_lipschitz(np.eye(2), 1.0)  # type: ignore[arg-type]

@@ -1,0 +1,232 @@
+"""Path KL of the ancestral sampler: against its other forms, quadrature and simulation.
+
+Every statistical test may fail by chance with probability 2e-5 at most; keys are fixed.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from scipy import integrate, special, stats
+
+import tokenkl as tk
+from tokenkl.divergence import ancestral_kl, ancestral_kl_curve, prior_mismatch
+from tokenkl.divergence._mmse_table import EXACT_STEP, make_nodes
+
+Z = special.ndtri(1 - 1e-5)
+GRID = np.concatenate([[0.0], np.geomspace(0.02, 40, 12)])
+SKEWED = tk.ProductCodebook([[-1.0, 0.3, 1.0], [0.0, 1.5]], [[0.7, 0.2, 0.1], None])
+POINTS = tk.PointCodebook(
+    np.random.default_rng(5).standard_normal((12, 3)), np.arange(1, 13) / 78.0
+)
+
+
+def within(estimate: tk.Estimate, value: float) -> bool:
+    half = Z * estimate.standard_error + estimate.numerical_error
+    return bool(abs(estimate.value - value) <= half)
+
+
+def scalar_loss(codebook: tk.ProductCodebook, gamma: float) -> float:
+    """E Var(u|y)^2 of a one-coordinate codebook, -d mmse / d snr, by Simpson's rule over y."""
+    u, prior = np.asarray(codebook.levels[0]), np.exp(codebook.coordinate_log_prior(0))
+    h = np.sqrt(gamma)
+    y = np.linspace(h * u.min() - 10, h * u.max() + 10, 4001)
+    density = prior * np.exp(-((y[:, None] - h * u) ** 2) / 2) / np.sqrt(2 * np.pi)
+    p = density / density.sum(axis=1, keepdims=True)
+    variance = p @ u**2 - (p @ u) ** 2
+    return float(integrate.simpson(density.sum(axis=1) * variance**2, x=y))
+
+
+@pytest.mark.parametrize("codebook", [tk.FSQ((2,)), tk.FSQ((3,) * 8), SKEWED], ids=repr)
+def test_the_two_forms_agree(codebook: tk.Codebook) -> None:
+    """Rectangles minus entropy lost, as in the definition."""
+    mmse = tk.mmse(codebook, GRID).value
+    entropy = tk.conditional_entropy(codebook, GRID).value
+    direct = 0.5 * mmse[:-1] @ np.diff(GRID) - (entropy[0] - entropy[-1])
+    estimate = ancestral_kl(codebook, GRID)
+    assert abs(estimate.value - direct) <= estimate.numerical_error + 1e-13 * entropy[0]
+    assert estimate.numerical_error < 1e-11 * estimate.value
+
+
+@pytest.mark.parametrize("width", [1e-6, 1e-3])
+def test_a_short_step_keeps_its_digits(width: float) -> None:
+    """KL = (1/2) int (b - g) E Var^2 dg: 5 digits where the rectangle form would lose all."""
+    codebook = tk.FSQ((3,))
+    low, high = 2.0, 2.0 * (1 + width)
+    expected = 0.5 * scalar_loss(codebook, 2.0) * (high - low) ** 2 / 2
+    estimate = ancestral_kl(codebook, [low, high])
+    assert estimate.value == pytest.approx(expected, rel=2 * width + 1e-5)
+    assert abs(estimate.value - expected) <= estimate.numerical_error + 2 * width * expected
+
+
+def test_fsq_is_n_times_the_scalar() -> None:
+    one = ancestral_kl(tk.FSQ((3,)), GRID).value
+    for n in (2, 5, 8):
+        assert ancestral_kl(tk.FSQ((3,) * n), GRID).value == pytest.approx(n * one, rel=1e-13)
+
+
+def test_curve_is_honest_and_accurate() -> None:
+    """Interpolated values against step by step quadrature, over N and over kinds of grids."""
+    codebook = tk.FSQ((3, 5))
+    grids = [
+        tk.step_grid(name, N, 1e-4, 300.0)
+        for name in ("log-snr", "edm", "uniform")
+        for N in (1, 7, 60)
+    ]
+    curve = ancestral_kl_curve(codebook, grids)
+    direct = np.array([ancestral_kl(codebook, grid).value for grid in grids])
+    assert (np.abs(curve.value - direct) <= curve.numerical_error).all()
+    assert (curve.numerical_error < 1e-4 * direct).all()
+
+
+def test_one_hot() -> None:
+    codebook = tk.OneHot(50)
+    mmse = tk.mmse(codebook, GRID).value
+    entropy = tk.conditional_entropy(codebook, GRID).value
+    direct = 0.5 * mmse[:-1] @ np.diff(GRID) - (entropy[0] - entropy[-1])
+    estimate = ancestral_kl(codebook, GRID)
+    assert abs(estimate.value - direct) <= estimate.numerical_error + 1e-11
+    assert estimate.standard_error == 0
+
+
+def test_sampled_interval_covers() -> None:
+    """A grid made to look unstructured: its exact value is known."""
+    grid = tk.FSQ((3, 3, 2))
+    points = tk.PointCodebook(grid.points)
+    exact = [ancestral_kl(grid, one).value for one in (GRID, GRID[::3], GRID[-2:])]
+    errors = []
+    for key in range(40):
+        found = ancestral_kl_curve(
+            points, [GRID, GRID[::3], GRID[-2:]], method=tk.MonteCarlo(n_samples=512), key=key
+        )
+        for index, value in enumerate(exact):
+            assert within(found[index], value)
+        errors.append((found.value - exact) / found.standard_error)
+    # 40 standardised errors of three correlated estimates; chi-squared bounds at 1e-5.
+    spread = np.square(np.array(errors)[:, 0]).sum()
+    assert stats.chi2.ppf(3e-6, 40) < spread < stats.chi2.ppf(1 - 3e-6, 40)
+
+
+def test_common_noise_makes_a_small_kl_relatively_precise() -> None:
+    """With N steps the KL falls like 1/N, and so does its standard error."""
+    codebook = tk.PointCodebook(tk.FSQ((3, 3)).points)
+    grids = [tk.step_grid("log-snr", N, 1e-3, 40.0) for N in (8, 512)]
+    found = ancestral_kl_curve(codebook, grids, method=tk.MonteCarlo(n_samples=1024), key=3)
+    ratio = found.standard_error / found.value
+    assert found.value[1] < found.value[0] / 30
+    assert ratio[1] < 2 * ratio[0] < 0.1
+
+
+@pytest.mark.parametrize("codebook", [tk.FSQ((3, 2)), POINTS, tk.OneHot(4)], ids=repr)
+def test_simulation_agrees(codebook: tk.Codebook) -> None:
+    grid = np.array([0.0, 0.3, 1.0, 3.0, 8.0])
+    simulated = tk.simulate_ancestral_kl(codebook, grid, key=11, n_paths=20_000)
+    exact = ancestral_kl(codebook, grid, key=12)
+    error = np.hypot(simulated.standard_error, exact.standard_error)
+    assert abs(simulated.value - exact.value) < Z * error + exact.numerical_error
+    assert error < 0.03 * exact.value
+
+
+def test_target_precision_is_reached() -> None:
+    found = ancestral_kl(POINTS, GRID, method=tk.MonteCarlo(rtol=0.01), key=0)
+    assert found.standard_error <= 0.01 * found.value
+    assert found.n_samples > 2048
+
+
+def test_law_of_many_steps() -> None:
+    """N KL tends to (1/4)(int sqrt|mmse'|)^2 on grids of that density, and is above elsewhere."""
+    codebook = tk.FSQ((3,))
+    x = np.linspace(np.log(1e-4), np.log(40.0), 401)
+    density = np.sqrt([scalar_loss(codebook, g) for g in np.exp(x)]) * np.exp(x)
+    total = integrate.cumulative_simpson(density, x=x, initial=0.0)
+    limit = total[-1] ** 2 / 4
+    N = 1000
+    best = np.exp(np.interp(np.linspace(0, total[-1], N + 1), total, x))
+    assert N * ancestral_kl(codebook, best).value == pytest.approx(limit, rel=5e-3)
+    other = tk.step_grid("log-snr", N, 1e-4, 40.0)
+    assert N * ancestral_kl(codebook, other).value > 1.5 * limit
+
+
+@pytest.mark.parametrize("scale", [1.0, 2 / 3, 1.4])
+@pytest.mark.parametrize("snr", [0.0, 1e-3, 0.7])
+def test_prior_mismatch_by_quadrature(snr: float, scale: float) -> None:
+    codebook = tk.ProductCodebook([[-1.0, 0.5, 2.0]], [[0.2, 0.5, 0.3]])
+    u, prior = np.array([-1.0, 0.5, 2.0]), np.array([0.2, 0.5, 0.3])
+    y = np.linspace(-14, 16, 40_001)
+    p = (prior * stats.norm.pdf(y[:, None] - np.sqrt(snr) * u)).sum(axis=1)
+    expected = integrate.simpson(special.rel_entr(p, stats.norm.pdf(y, scale=scale)), x=y)
+    assert prior_mismatch(codebook, snr, scale=scale).value == pytest.approx(
+        expected, rel=1e-8, abs=1e-13
+    )
+
+
+def test_prior_mismatch_is_second_order_for_centred_codebooks() -> None:
+    """snr^2 |Cov|_F^2 / 4: far below what a difference of its two terms could resolve."""
+    codebook = tk.FSQ((2,) * 4)
+    found = prior_mismatch(codebook, 1e-8)
+    assert found.value == pytest.approx(1e-16 * 4 / 4, rel=1e-6)
+    assert found.numerical_error < 1e-4 * found.value
+
+
+def test_thousand_curves_take_a_second() -> None:
+    """The promise is one second on two cores; three leave room for a busy machine."""
+    grids = [tk.step_grid("log-snr", N, 1e-3, 60.0) for N in range(1, 1001)]
+    started = time.perf_counter()
+    found = ancestral_kl_curve(tk.FSQ((3,) * 8), grids)
+    assert time.perf_counter() - started < 3
+    assert (np.diff(found.value) < 0).all()
+
+
+@pytest.mark.slow
+def test_thousand_curves_of_a_perturbed_grid_take_a_minute() -> None:
+    codebook = tk.perturb(tk.FSQ((3,) * 8), 0.1, key=0)
+    grids = [tk.step_grid("log-snr", N, 1e-3, 60.0) for N in range(1, 1001)]
+    started = time.perf_counter()
+    found = ancestral_kl_curve(codebook, grids, method=tk.MonteCarlo(rtol=0.01), key=0)
+    assert time.perf_counter() - started < 60
+    assert (found.standard_error <= 0.01 * found.value).all()
+    assert (found.numerical_error < 0.005 * found.value).all()
+
+
+def test_nodes_hold_any_range() -> None:
+    nodes = make_nodes(tk.FSQ((3,)), 0.0, 1e-9, EXACT_STEP)
+    assert nodes.x.size == 17
+    assert nodes.snr[-1] == pytest.approx(1e-9, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ([1.0], "snr_grid must be at least two SNRs"),
+        ([1.0, 1.0], "snr_grid must be strictly increasing"),
+        ([-1.0, 1.0], "snr_grid must be at least 0"),
+        ([0.0, np.inf], "snr_grid must be finite"),
+        ([[0.0, 1.0]], "snr_grid must be an array with 1 axes"),
+    ],
+)
+def test_bad_grids(grid: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ancestral_kl(tk.FSQ((2,)), grid)
+
+
+def test_other_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="key must be"):
+        ancestral_kl(POINTS, GRID)
+    with pytest.raises(ValueError, match="method must be MonteCarlo"):
+        ancestral_kl(POINTS, GRID, method=tk.Exact())
+    with pytest.raises(ValueError, match="method must be Exact"):
+        ancestral_kl(POINTS, GRID, method="exact")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="codebook must be a tokenkl codebook"):
+        ancestral_kl(np.eye(3), GRID)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="snr_grids must be at least one"):
+        ancestral_kl_curve(tk.FSQ((2,)), [])
+    with pytest.raises(ValueError, match="at least two distinct tokens"):
+        ancestral_kl_curve(tk.FSQ((1,)), [GRID])
+    with pytest.raises(ValueError, match="scale must be above 0"):
+        prior_mismatch(tk.FSQ((2,)), 1.0, scale=0.0)
+    with pytest.raises(ValueError, match="snr must be one concrete number"):
+        prior_mismatch(tk.FSQ((2,)), [1.0, 2.0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="n_paths must be a whole number"):
+        tk.simulate_ancestral_kl(tk.FSQ((2,)), GRID, key=0, n_paths=1)

@@ -1,0 +1,143 @@
+"""Noise laws and level recommendations: against the information curve and full enumeration."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+import tokenkl as tk
+from tokenkl.optimality import information_uniform_schedule, recommend_levels
+
+CODEBOOK = tk.FSQ((3,) * 4)
+LAW = information_uniform_schedule(CODEBOOK)
+
+
+def test_cdf_is_the_share_of_information() -> None:
+    x = np.linspace(LAW.log_snr[0], LAW.log_snr[-1], 40)
+    nats = tk.mutual_information(CODEBOOK, np.exp(x)).value
+    share = (nats - nats[0]) / (nats[-1] - nats[0])
+    assert np.abs(LAW.cdf(x) - share).max() <= LAW.numerical_error < 1e-5
+    assert LAW.information == pytest.approx(nats[-1] - nats[0], rel=1e-9)
+
+
+def test_default_range_leaves_a_thousandth_at_each_end() -> None:
+    left = tk.conditional_entropy(CODEBOOK, np.exp(LAW.log_snr[[0, -1]])).value
+    assert left / (4 * math.log(3)) == pytest.approx([0.999, 0.001], rel=0.05)
+
+
+def test_density_is_half_of_snr_times_mmse() -> None:
+    x = np.linspace(LAW.log_snr[0] + 0.1, LAW.log_snr[-1] - 0.1, 30)
+    expected = np.exp(x) * tk.mmse(CODEBOOK, np.exp(x)).value / (2 * LAW.information)
+    assert LAW.density(x) == pytest.approx(expected, rel=1e-3)
+    assert (LAW.density(LAW.log_snr[[0, -1]] + [-1, 1]) == 0).all()
+
+
+def test_quantile_inverts_cdf() -> None:
+    u = np.linspace(0, 1, 101)
+    assert np.abs(LAW.cdf(LAW.quantile(u)) - u).max() < 1e-12
+    assert LAW.quantile([0.0, 1.0]) == pytest.approx(LAW.log_snr[[0, -1]], abs=1e-9)
+    with pytest.raises(ValueError, match="u must be in"):
+        LAW.quantile(1.5)
+
+
+def test_samples_follow_the_law() -> None:
+    drawn = LAW.sample(5000, key=1)
+    assert stats.kstest(drawn, LAW.cdf).pvalue > 2e-5
+    assert (drawn == LAW.sample(5000, key=1)).all()
+
+
+@pytest.mark.parametrize("schedule", [tk.LinearVP(), tk.CosineVP(), tk.FlowMatching()])
+def test_times_and_weights_of_a_schedule(schedule: tk.Schedule) -> None:
+    u = np.linspace(0.01, 0.99, 9)
+    t = LAW.times(schedule, u)
+    assert (np.diff(t) > 0).all()
+    assert np.log(schedule.snr(t)) == pytest.approx(LAW.quantile(1 - u), abs=1e-9)
+    ends = LAW.times(schedule, [0.0, 1.0])
+    grid = np.linspace(*ends, 20_001)
+    assert integrate.simpson(LAW.weight(schedule, grid), x=grid) == pytest.approx(1, abs=2e-4)
+    assert LAW.weight(schedule, [0.0, 1.0]) == pytest.approx([0.0, 0.0])
+
+
+def test_sampled_codebook() -> None:
+    points = tk.PointCodebook(CODEBOOK.points)
+    law = information_uniform_schedule(
+        points, *np.exp(LAW.log_snr[[0, -1]]), method=tk.MonteCarlo(n_samples=1024), key=0
+    )
+    x = np.linspace(LAW.log_snr[0], LAW.log_snr[-1], 20)
+    assert 0 < law.standard_error < 0.05
+    assert np.abs(law.cdf(x) - LAW.cdf(x)).max() < 4 * law.standard_error
+
+
+def test_unequal_priors_move_the_noise() -> None:
+    """A grid whose outer levels are rare: information is gained at higher SNRs."""
+    rare = tk.FSQ((3,) * 4, priors=[[0.05, 0.9, 0.05]] * 4)
+    assert information_uniform_schedule(rare).quantile(0.5) > LAW.quantile(0.5) + 0.1
+
+
+def test_recommendation_by_enumeration() -> None:
+    for snr, power, by in ((2.0, None, "information"), (30.0, 1.0, "accuracy")):
+        best = recommend_levels(
+            budget_tokens=200, n_range=(2, 4), snr=snr, power=power, by=by, least_share=0.8, top=5
+        )
+        values = []
+        for n in (2, 3, 4):
+            for levels in itertools.combinations_with_replacement(range(2, 65), n):
+                if 200**0.8 <= math.prod(levels) <= 200:
+                    cb = tk.FSQ(levels[::-1])
+                    cb = cb if power is None else tk.scale_to(cb, power=power)
+                    values.append((cb, levels[::-1]))
+        quantity = {"information": tk.mutual_information, "accuracy": tk.accuracy}[by]
+        found = {levels: float(quantity(cb, snr)) for cb, levels in values}
+        ranked = sorted(found.values(), reverse=True)[:5]
+        assert [getattr(one, by) for one in best] == pytest.approx(ranked, rel=1e-10)
+        assert found[best[0].levels] == pytest.approx(ranked[0], rel=1e-12)
+        assert best[0].information + best[0].conditional_entropy == pytest.approx(
+            math.log(best[0].K), rel=1e-12
+        )
+
+
+def test_budget_in_bits() -> None:
+    in_bits = recommend_levels(budget_bits=10, n_range=(3, 6), snr=5.0)
+    in_tokens = recommend_levels(budget_tokens=1024, n_range=(3, 6), snr=5.0)
+    assert in_bits == in_tokens
+    assert all(one.K <= 1024 and 3 <= one.n <= 6 for one in in_bits)
+    assert 0 < in_bits[0].information_per_bit <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "must be given as exactly one"),
+        ({"budget_tokens": 9, "budget_bits": 3.0}, "must be given as exactly one"),
+        ({"budget_bits": 0.5}, "budget_bits must be from 1"),
+        ({"budget_tokens": 9, "n_range": (3, 2)}, "n_range must be a pair"),
+        ({"budget_tokens": 9, "n_range": 2}, "n_range must be a pair"),
+        ({"budget_tokens": 9, "n_range": (9, 9)}, "such that some grid"),
+        ({"budget_tokens": 9, "by": "size"}, "by must be one of"),
+        ({"budget_tokens": 9, "least_share": 1.0}, "least_share must be in"),
+        ({"budget_tokens": 9, "snr": -1.0}, "snr must be at least 0"),
+        ({"budget_tokens": 9, "snr": [1.0]}, "snr must be one concrete number"),
+        ({"budget_tokens": 9, "power": 0.0}, "power must be above 0"),
+    ],
+)
+def test_bad_budgets(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recommend_levels(**({"snr": 1.0, "n_range": (1, 4)} | options))
+
+
+def test_bad_ranges() -> None:
+    with pytest.raises(ValueError, match="snr_max must be above snr_min"):
+        information_uniform_schedule(CODEBOOK, 2.0, 1.0)
+    with pytest.raises(ValueError, match="snr_min must be above 0"):
+        information_uniform_schedule(CODEBOOK, 0.0, 1.0)
+    twice = tk.PointCodebook([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]], allow_duplicates=True)
+    with pytest.raises(ValueError, match="distinct tokens, or snr_min and snr_max"):
+        information_uniform_schedule(twice, key=0)
+    with pytest.raises(ValueError, match="schedule must be"):
+        LAW.times("linear", 0.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="schedule must be"):
+        LAW.weight("linear", 0.5)  # type: ignore[arg-type]

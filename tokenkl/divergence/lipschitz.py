@@ -1,0 +1,266 @@
+"""How steep the score can be: the largest eigenvalue that the posterior covariance reaches.
+
+The Hessian of the log-density of Y is -I + snr Cov(e | y), so the score of Y has the Lipschitz
+constant max(1, snr lambda - 1) with lambda = sup over y of the largest eigenvalue of Cov(e | y),
+and for X = sigma Y that over sigma^2. A grid with a product prior in the box has lambda <= 1 in any
+number of dimensions; a general codebook in the box can reach n.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy import optimize, special
+
+from tokenkl._random import generator
+from tokenkl._validation import check_count, check_snr, is_traced, reject
+from tokenkl.codebooks import Codebook, OneHot, ProductCodebook
+from tokenkl.estimate import Bound, Estimate
+from tokenkl.information._product import _distinct_coordinates
+
+EPS = np.finfo(float).eps
+#: Starts of the search, and its steps; how many are polished, and for how long.
+STARTS, STEPS = 64, 60
+POLISHED, POLISH_STEPS = 3, 100
+#: Most numbers held at once.
+BLOCK = 2**22
+#: Points for each coordinate of the first look, for every gap between levels.
+FIRST_LOOK = 64
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ScoreLipschitz:
+    """The largest eigenvalue of Cov(e | y) over all y, and what follows for the score of Y.
+
+    - `covariance`: an `Estimate` where it is exact, a lower `Bound` where it was searched for.
+    - `score`: max(1, snr * covariance - 1), of the same kind.
+    - `ceiling`: an upper bound of `covariance`, whatever the SNR: the squared radius of a ball
+      around the codebook.
+    """
+
+    covariance: Estimate | Bound
+    score: Estimate | Bound
+    ceiling: Bound
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the values are exact rather than lower bounds."""
+        return isinstance(self.covariance, Estimate)
+
+
+def score_lipschitz(
+    codebook: Codebook, snr: float, *, key: Any = None, starts: int = STARTS
+) -> ScoreLipschitz:
+    """Largest eigenvalue of Cov(e_k | y) over all y, and the Lipschitz constant of the score.
+
+    Exact for grids with a product prior (the largest posterior variance of one coordinate, at most
+    1/4 of the squared length of its levels' range) and for one-hot tokens (scale^2 / 2: two tokens
+    tie, all others are as unlikely as wanted). Otherwise a lower bound: posteriors have the form
+    p_k ~ pi_k exp(<theta, e_k> - snr |e_k|^2 / 2) with any theta, and gradient ascent on the
+    largest eigenvalue starts at theta where pairs of tokens tie: near neighbours, far and random
+    ones.
+
+    Args:
+        codebook: any codebook.
+        snr: one signal-to-noise ratio, at least 0.
+        key: integer seed or JAX key for the starts of the search; needed where it searches.
+        starts: number of starts.
+
+    Raises:
+        ValueError: snr negative, not finite or not one number; no key where one is needed.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> float(tk.score_lipschitz(tk.FSQ((2,) * 8), 4.0).covariance)
+        1.0
+    """
+    if not isinstance(codebook, Codebook):
+        reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
+    level = check_snr(snr)
+    if is_traced(level) or level.ndim:
+        reject("snr", snr, "one concrete number")
+    level = float(level)
+    check_count(starts, "starts")
+    named: dict[str, Any] = {"quantity": "posterior covariance", "unit": "squared distance"}
+    if isinstance(codebook, OneHot):
+        value = codebook.scale**2 / 2 if codebook.K > 1 else 0.0
+        ceiling = codebook.scale**2 * (codebook.K - 1) / codebook.K
+        return _exact(float(value), EPS * float(value), level, float(ceiling), named)
+    if isinstance(codebook, ProductCodebook) and codebook.factorises:
+        found = [
+            _scalar_supremum(levels, log_prior, level)
+            for levels, log_prior, _ in _distinct_coordinates(codebook)
+        ]
+        ceiling = sum(float(np.ptp(levels)) ** 2 / 4 for levels in codebook.levels)
+        value, error = max(found)
+        return _exact(value, error, level, ceiling, named)
+    if key is None:
+        reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} is searched")
+    points = np.asarray(codebook.points)
+    points = points - (points.max(axis=0) + points.min(axis=0)) / 2
+    ceiling = float((points**2).sum(axis=1).max())
+    value = _search(points, codebook.log_prior, level, key, starts)
+    name = "search over observations"
+    lower = Bound(value, "lower", name, **named)
+    score = Bound(_score(value, level), "lower", name, quantity="score Lipschitz constant")
+    return ScoreLipschitz(lower, score, _ceiling(ceiling, named))
+
+
+def _score(value: float, snr: float) -> float:
+    return max(1.0, snr * value - 1)
+
+
+def _ceiling(value: float, named: dict[str, Any]) -> Bound:
+    return Bound(value, "upper", "squared radius", "Bhatia and Davis 2000", **named)
+
+
+def _exact(
+    value: float, error: float, snr: float, ceiling: float, named: dict[str, Any]
+) -> ScoreLipschitz:
+    score = Estimate(
+        _score(value, snr), 0.0, snr * error + EPS, quantity="score Lipschitz constant"
+    )
+    return ScoreLipschitz(Estimate(value, 0.0, error, **named), score, _ceiling(ceiling, named))
+
+
+# ---- One coordinate ---------------------------------------------------------------------------
+
+
+def _scalar_supremum(levels: np.ndarray, log_prior: np.ndarray, snr: float) -> tuple[float, float]:
+    """The largest variance of p_k ~ pi_k exp(theta u_k - snr u_k^2 / 2) over theta; its error."""
+    if levels.size == 1:
+        return 0.0, 0.0
+    order = np.argsort(levels)
+    # About the middle level: the square in the exponent is completed, and theta absorbs the rest.
+    u, base = levels[order] - levels.mean(), log_prior[order]
+    logits = base - snr * u**2 / 2
+
+    def variance(theta: np.ndarray) -> np.ndarray:
+        p = special.softmax(theta[:, None] * u + logits, axis=1)
+        mean = p @ u
+        return (p * (u - mean[:, None]) ** 2).sum(axis=1)
+
+    # Between ties of all pairs the variance has its hills: a fine look at and around every tie.
+    i, j = np.triu_indices(u.size, 1)
+    ties = (logits[i] - logits[j]) / (u[j] - u[i])
+    reach = 8 / np.diff(u).min()
+    offsets = np.linspace(-reach, reach, 4 * FIRST_LOOK + 1)
+    theta = (np.unique(ties)[:, None] + offsets).ravel()
+    best, top = 0.0, 0.0
+    for start in range(0, theta.size, max(1, BLOCK // u.size)):
+        part = theta[start : start + max(1, BLOCK // u.size)]
+        found = variance(part)
+        if found.max() > top:
+            top, best = float(found.max()), float(part[found.argmax()])
+    # Shrinking windows: an error of theta enters squared.
+    width = offsets[1] - offsets[0]
+    for _ in range(24):
+        part = best + np.linspace(-width, width, 17)
+        found = variance(part)
+        if found.max() >= top:
+            top, best = float(found.max()), float(part[found.argmax()])
+        width /= 4
+    # The true supremum is at most a quarter of the squared range, and the refined one is a local
+    # maximum to rounding; `best` sits on the highest of hills sampled finely.
+    return top, 64 * EPS * float(np.ptp(u)) ** 2
+
+
+# ---- Search -----------------------------------------------------------------------------------
+
+
+def _search(
+    points: Float[np.ndarray, "K n"], log_prior: np.ndarray, snr: float, key: Any, starts: int
+) -> float:
+    """The largest eigenvalue found by gradient ascent in theta; a lower bound by construction."""
+    K, n = points.shape
+    if K == 1:
+        return 0.0
+    logits = np.asarray(log_prior) - snr * (points**2).sum(axis=1) / 2
+    theta = _pair_starts(points, logits, snr, generator(key), starts)
+    size = max(1, BLOCK // (K * n))
+    parts = [
+        _ascend(points, logits, theta[start : start + size]) for start in range(0, len(theta), size)
+    ]
+    theta, value = (np.concatenate(each) for each in zip(*parts, strict=True))
+    best = float(value.max())
+    for start in np.argsort(-value)[:POLISHED]:
+        best = max(best, _polished(points, logits, theta[start]))
+    return best
+
+
+def _pair_starts(
+    points: np.ndarray, logits: np.ndarray, snr: float, rng: np.random.Generator, starts: int
+) -> np.ndarray:
+    """Values of theta where two tokens tie: random, far and near pairs; and theta = 0."""
+    K, n = points.shape
+    first = rng.integers(K, size=starts)
+    first[0] = int((points**2).sum(axis=1).argmax())
+    distance = ((points[first][:, None] - points) ** 2).sum(axis=2)
+    far = distance.argmax(axis=1)
+    distance[np.arange(starts), first] = np.inf
+    near = distance.argmin(axis=1)
+    kind = np.arange(starts) % 3
+    second = np.choose(kind, [far, near, rng.integers(K, size=starts)])
+    gap = points[second] - points[first]
+    square = (gap**2).sum(axis=1)
+    usable = square > 0
+    first, gap, square = first[usable], gap[usable], square[usable]
+    second = second[usable]
+    # Around the pair's midpoint, and farther out, where only the hull's tokens compete.
+    middle = (points[first] + points[second]) / 2
+    push = np.array([0.0, 1.0, 4.0])[np.arange(first.size) // 3 % 3]
+    theta = (snr + push * (snr + 8 / square.max()))[:, None] * middle
+    tie = (logits[first] - logits[second] - (gap * theta).sum(axis=1)) / square
+    theta = theta + tie[:, None] * gap
+    return np.concatenate([np.zeros((1, n)), theta])
+
+
+def _ascend(
+    points: np.ndarray, logits: np.ndarray, theta: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ascent with steps that grow where the eigenvalue rises and shrink where it does not."""
+    value, slope = _eigenvalue(points, logits, theta)
+    length = np.full(len(theta), 0.5 / math.sqrt(max((points**2).sum(axis=1).max(), 1e-300)))
+    for _ in range(STEPS):
+        norm = np.linalg.norm(slope, axis=1)
+        direction = slope / np.maximum(norm, 1e-300)[:, None]
+        trial = theta + length[:, None] * direction
+        found, steepness = _eigenvalue(points, logits, trial)
+        better = found > value
+        theta = np.where(better[:, None], trial, theta)
+        slope = np.where(better[:, None], steepness, slope)
+        value = np.where(better, found, value)
+        length = length * np.where(better, 1.6, 0.4)
+    return theta, value
+
+
+def _polished(points: np.ndarray, logits: np.ndarray, theta: np.ndarray) -> float:
+    """The same by a quasi-Newton method, which follows narrow ridges out to far observations."""
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = _eigenvalue(points, logits, flat[None])
+        return -float(value[0]), -slope[0]
+
+    found = optimize.minimize(
+        objective, theta, jac=True, method="L-BFGS-B", options={"maxiter": POLISH_STEPS}
+    )
+    return -float(found.fun)
+
+
+def _eigenvalue(
+    points: np.ndarray, logits: np.ndarray, theta: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Largest eigenvalue of the covariance, and its gradient E <u, e - m>^2 (e - m)."""
+    p = special.softmax(theta @ points.T + logits, axis=1)
+    mean = p @ points
+    second = np.einsum("sk,ki,kj->sij", p, points, points, optimize=True)
+    covariance = second - mean[:, :, None] * mean[:, None, :]
+    vectors = np.linalg.eigh(covariance)[1][:, :, -1]
+    along = vectors @ points.T - (vectors * mean).sum(axis=1)[:, None]
+    weight = p * along**2  # by deviations: the second moments above only choose the direction
+    value = weight.sum(axis=1)
+    return value, weight @ points - value[:, None] * mean

@@ -1,0 +1,400 @@
+"""Choices that information answers: where to train, where to step, and how many levels to have.
+
+Half of the MMSE is what the token's entropy loses per unit of SNR, so snr * mmse / 2 is the
+information per unit of log snr: noise drawn with this density spends equal training effort on equal
+information. `optimal_steps` (the best grid of sampling steps) lives in `divergence.steps`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.interpolate import PchipInterpolator
+
+from tokenkl._random import generator
+from tokenkl._validation import (
+    as_float_array,
+    check_choice,
+    check_count,
+    check_positive,
+    check_snr,
+    is_traced,
+    reject,
+)
+from tokenkl.codebooks import FSQ, Codebook
+from tokenkl.codebooks.transforms import average_power, smallest_distance
+from tokenkl.divergence._mmse_table import tabulate
+from tokenkl.information import (
+    QUANTITIES,
+    MonteCarlo,
+    conditional_entropy,
+    exact_quantities,
+    profile,
+)
+from tokenkl.information._montecarlo import Progress
+from tokenkl.information.methods import Method
+from tokenkl.schedule import Schedule
+
+#: Share of the prior entropy that is left out at each end where no range is given.
+LEFT_OUT = 1e-3
+#: Bisections that find where it is: enough for full precision in log snr.
+BISECTIONS = 60
+#: Most level tuples that `recommend_levels` looks through.
+MAX_CANDIDATES = 10**6
+#: SNRs between which profiles are interpolated to find the candidates that are computed exactly.
+TABLE = 9
+#: What candidates may be ordered by.
+CRITERIA = ("information", "accuracy", "information_per_bit")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """A law of noise levels: density, distribution function and quantiles in log snr.
+
+    - `log_snr`: (m,) ascending natural logarithms of the SNR.
+    - `share`: (m,) shares of the information gained up to them, from 0 to 1.
+    - `information`: information gained over the whole range, in nats.
+    - `numerical_error`, `standard_error`: of `share`, at worst; the second is 0 for exact MMSEs.
+    """
+
+    log_snr: Float[np.ndarray, " m"]
+    share: Float[np.ndarray, " m"]
+    information: float
+    numerical_error: float
+    standard_error: float
+
+    def cdf(self, log_snr: Float[Any, " *shape"]) -> Float[np.ndarray, "*shape"]:
+        """Share of the information that lies below these noise levels; 0 and 1 outside."""
+        x = as_float_array("log_snr", log_snr)
+        return np.asarray(self._curve(np.clip(x, self.log_snr[0], self.log_snr[-1])))
+
+    def density(self, log_snr: Float[Any, " *shape"]) -> Float[np.ndarray, "*shape"]:
+        """Probability per unit of log snr: the derivative of `cdf`; 0 outside the range."""
+        x = as_float_array("log_snr", log_snr)
+        slack = 1e-9  # a quantile of 0 or 1 may round to just outside
+        inside = (x >= self.log_snr[0] - slack) & (x <= self.log_snr[-1] + slack)
+        clipped = np.clip(x, self.log_snr[0], self.log_snr[-1])
+        return np.where(inside, self._curve(clipped, 1), 0.0)
+
+    def quantile(self, u: Float[Any, " *shape"]) -> Float[np.ndarray, "*shape"]:
+        """The log snr below which a share u of the information lies: the inverse of `cdf`.
+
+        Raises:
+            ValueError: u outside [0, 1].
+        """
+        u = as_float_array("u", u)
+        if (u < 0).any() or (u > 1).any():
+            reject("u", float(u[(u < 0) | (u > 1)].flat[0]), "in [0, 1]")
+        piece = np.clip(np.searchsorted(self.share, u, side="right") - 1, 0, self.share.size - 2)
+        low, high = self.log_snr[piece], self.log_snr[piece + 1]
+        for _ in range(BISECTIONS):  # the curve is monotone on every piece
+            middle = (low + high) / 2
+            below = self._curve(middle) < u
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return np.asarray((low + high) / 2)
+
+    def sample(self, size: int, *, key: Any) -> Float[np.ndarray, " size"]:
+        """Independent log SNRs for training; stratified draws are `quantile((i + u) / size)`."""
+        return self.quantile(generator(key).random(check_count(size, "size")))
+
+    def times(self, schedule: Schedule, u: Float[Any, " *shape"]) -> Float[np.ndarray, "*shape"]:
+        """Times t of a schedule for u uniform in [0, 1]; u = 1 is the noisiest.
+
+        Raises:
+            ValueError: u outside [0, 1], or noise levels that the schedule does not reach.
+        """
+        if not isinstance(schedule, Schedule):
+            reject("schedule", schedule, "a tokenkl Schedule, such as LinearVP()")
+        u = as_float_array("u", u)
+        return np.asarray(schedule.t_from_snr(np.exp(self.quantile(1 - u))))
+
+    def weight(self, schedule: Schedule, t: Float[Any, " *shape"]) -> Float[np.ndarray, "*shape"]:
+        """Density of the time t of a schedule under this law, per unit of t.
+
+        The factor by which a loss at t ~ U[0, 1] has to be weighted for the same expectation.
+        """
+        if not isinstance(schedule, Schedule):
+            reject("schedule", schedule, "a tokenkl Schedule, such as LinearVP()")
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # g2 = -(sigma^4 / alpha^2) d snr / dt, hence -d log snr / dt = g2 / sigma^2.
+            rate = schedule.g2(t) / sigma**2
+            x = 2 * np.log(alpha / sigma)
+        finite = np.isfinite(x) & np.isfinite(rate)
+        inside = np.where(finite, x, self.log_snr[0])
+        return np.where(finite, self.density(inside) * np.where(finite, rate, 0.0), 0.0)
+
+    def _curve(self, x: Any, derivative: int = 0) -> np.ndarray:
+        return np.asarray(PchipInterpolator(self.log_snr, self.share)(x, derivative))
+
+
+def information_uniform_schedule(
+    codebook: Codebook,
+    snr_min: float | None = None,
+    snr_max: float | None = None,
+    *,
+    method: Method | None = None,
+    key: Any = None,
+    progress: Progress | None = None,
+) -> NoiseSchedule:
+    """The law of noise levels under which every level brings the same information.
+
+    Its density in log snr is proportional to -dH(k|Y)/dlog snr = snr mmse / 2 (Guo, Shamai, Verdu
+    2005). For `CDCD` training with cross-entropy this is the importance that Dieleman et al. (2022,
+    arXiv 2211.15089) learn by time warping, computed here from the codebook alone: it holds for
+    tokens that are independent, and a model with context needs less of it at high noise.
+
+    Args:
+        codebook: any codebook with at least two distinct tokens.
+        snr_min, snr_max: the range; without them, where all but 0.1 % of H(prior) is gained.
+        method, key, progress: as in `ancestral_kl`.
+
+    Raises:
+        ValueError: a range that is not 0 < snr_min < snr_max, or no key where one is needed.
+
+    Example:
+        >>> import numpy as np, tokenkl as tk
+        >>> law = tk.information_uniform_schedule(tk.FSQ((3,) * 8))
+        >>> (10 / np.log(10) * law.quantile([0.1, 0.5, 0.9])).round(1).tolist()  # dB
+        [-4.3, 5.0, 11.4]
+    """
+    low, high = _information_range(codebook, snr_min, snr_max, key)
+    if high <= low:
+        reject("snr_max", high, f"above snr_min = {low}")
+    table = tabulate(codebook, low, high, method, key, progress)
+    x = np.linspace(math.log(low), math.log(high), 4 * table.nodes.x.size + 1)
+    gained = table.area(np.exp(x)) / 2
+    gained = np.maximum.accumulate(gained - gained[0])
+    total = float(gained[-1])
+    if not total > 0:
+        reject("codebook", repr(codebook), "a codebook whose information changes in this range")
+    share = gained / total
+    keep = np.concatenate([[True], np.diff(share) > 0])
+    tabulated = table.error * table.nodes.slope
+    slack = float(tabulated.sum() * (table.nodes.x[1] - table.nodes.x[0]) / (2 * total))
+    law = NoiseSchedule(x[keep], share[keep], total, 0.0, 0.0)
+    # What is between the points of the curve, and what every second node of the table changes.
+    # A cubic with wrong slopes is farthest off at (1 -+ 3^-1/2) / 2 of its piece.
+    places = np.array([0.2113, 0.5, 0.7887])
+    between = (x[:-1, None] + np.diff(x)[:, None] * places).ravel()
+    coarse = table.thinned()
+    numerical = 0.0
+    for other, at in ((table, between), (coarse, x)):
+        area = (other.area(np.exp(at)) - other.area(low)) / 2
+        numerical += float(np.abs(area / total - law.cdf(at)).max())
+    if table.exact:
+        return dataclasses.replace(law, numerical_error=numerical + slack)
+    return dataclasses.replace(law, numerical_error=numerical, standard_error=slack)
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelChoice:
+    """An FSQ grid and what it tells at the SNR that was asked for; information in nats."""
+
+    levels: tuple[int, ...]
+    K: int
+    information: float
+    conditional_entropy: float
+    accuracy: float
+
+    @property
+    def bits(self) -> float:
+        """log2 K: what a token costs."""
+        return math.log2(self.K)
+
+    @property
+    def n(self) -> int:
+        """Number of coordinates."""
+        return len(self.levels)
+
+    @property
+    def information_per_bit(self) -> float:
+        """Share of a token's bits that survive the noise."""
+        return self.information / (self.bits * math.log(2)) if self.K > 1 else 0.0
+
+
+def recommend_levels(
+    *,
+    budget_tokens: int | None = None,
+    budget_bits: float | None = None,
+    n_range: tuple[int, int] = (1, 12),
+    snr: float,
+    power: float | None = None,
+    by: str = "information",
+    least_share: float = 0.95,
+    max_levels: int = 64,
+    top: int = 10,
+) -> list[LevelChoice]:
+    """The FSQ grids within a budget that tell most about the token at one noise level.
+
+    All level tuples (in descending order: the order of coordinates does not matter) with n in
+    `n_range`, at least two levels a coordinate, and K between `least_share` of the budget in bits
+    and the budget. Exact; equal priors, levels equispaced on [-1, 1] or scaled to a common average
+    power.
+
+    Args:
+        budget_tokens: largest K; or
+        budget_bits: largest log2 K. Exactly one of the two.
+        n_range: smallest and largest number of coordinates.
+        snr: alpha^2 / sigma^2 at which the grids are compared.
+        power: average power tr Cov(e) of every grid; None compares them in the box [-1, 1]^n, where
+            more coordinates have more power.
+        by: "information", "accuracy" or "information_per_bit".
+        least_share: smallest log2 K in units of the budget.
+        max_levels: most levels of one coordinate.
+        top: how many to return, best first.
+
+    Raises:
+        ValueError: an argument out of its range, no grid, or more than 10^6 of them.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> best = tk.recommend_levels(budget_tokens=6561, n_range=(4, 8), snr=10.0, power=1.0)[0]
+        >>> best.levels
+        (3, 3, 3, 3, 3, 3, 3, 3)
+    """
+    budget = _budget(budget_tokens, budget_bits)
+    if not (isinstance(n_range, (tuple, list)) and len(n_range) == 2):
+        reject("n_range", n_range, "a pair: smallest and largest number of coordinates")
+    least, most = (check_count(n, "n_range") for n in n_range)
+    if most < least:
+        reject("n_range", n_range, "a pair in ascending order")
+    level = check_snr(snr)
+    if is_traced(level) or level.ndim:
+        reject("snr", snr, "one concrete number")
+    check_choice(by, CRITERIA, "by")
+    if not 0 <= least_share < 1:
+        reject("least_share", least_share, "in [0, 1)")
+    check_count(top, "top")
+    check_count(max_levels, "max_levels", 2)
+    floor = budget**least_share
+    tuples = [
+        levels
+        for n in range(least, most + 1)
+        for levels in _level_tuples(n, budget, max_levels, floor)
+    ]
+    if len(tuples) > MAX_CANDIDATES:
+        reject("n_range", n_range, f"small enough for {MAX_CANDIDATES:,} grids")
+    if not tuples:
+        reject("n_range", n_range, f"such that some grid has {floor:.6g} to {budget:,} tokens")
+    scales = _scales(tuples, power)
+    listed = _shortlist(tuples, float(level), scales, by, 4 * top)
+    choices = [_evaluated(tuples[index], float(level * scales[index])) for index in listed]
+    return sorted(choices, key=lambda one: (-getattr(one, by), one.K, one.n))[:top]
+
+
+# ---- Pieces -----------------------------------------------------------------------------------
+
+
+def _information_range(
+    codebook: Codebook, snr_min: Any, snr_max: Any, key: Any
+) -> tuple[float, float]:
+    """The range asked for, or that in which nearly all information is gained."""
+    ends = []
+    for name, given, share in (
+        ("snr_min", snr_min, 1 - LEFT_OUT),
+        ("snr_max", snr_max, LEFT_OUT),
+    ):
+        if given is None:
+            ends.append(_snr_at_share(codebook, share, key))
+        else:
+            ends.append(check_positive(given, name))
+    return ends[0], ends[1]
+
+
+def _snr_at_share(codebook: Codebook, share: float, key: Any) -> float:
+    """Where H(k|Y) is this share of H(prior), by repeated tenfold division in log snr."""
+    target = share * float(codebook.prior_entropy())
+    nearest = smallest_distance(codebook) if codebook.K > 1 else 0.0
+    if nearest == 0:
+        reject("codebook", repr(codebook), "distinct tokens, or snr_min and snr_max given")
+    method = None if exact_quantities(codebook) == QUANTITIES else MonteCarlo(n_samples=2**11)
+    low = math.log(1e-6 / average_power(codebook))
+    high = math.log(400 / nearest**2)  # confusing two tokens then has probability Q(10)
+    while high - low > 0.02:
+        x = np.linspace(low, high, 11)
+        # The same noise at all levels: what is sampled decreases smoothly, too.
+        left = conditional_entropy(codebook, np.exp(x), key=key, method=method).value
+        above = int(np.clip(np.searchsorted(-np.asarray(left), -target), 1, 10))
+        low, high = float(x[above - 1]), float(x[above])
+    return math.exp((low + high) / 2)
+
+
+def _budget(tokens: int | None, bits: float | None) -> int:
+    if (tokens is None) == (bits is None):
+        reject("budget_tokens and budget_bits", f"{tokens} and {bits}", "given as exactly one")
+    if tokens is not None:
+        return check_count(tokens, "budget_tokens", 2)
+    bits = check_positive(bits, "budget_bits")
+    if not 1 <= bits <= 60:
+        reject("budget_bits", bits, "from 1 to 60")
+    return math.floor(2**bits * (1 + 1e-12))
+
+
+def _level_tuples(n: int, budget: int, most: int, floor: float) -> list[tuple[int, ...]]:
+    """Descending tuples of n level counts, each at least 2, with a product in [floor, budget]."""
+    found: list[tuple[int, ...]] = []
+
+    def extend(chosen: tuple[int, ...], product: int, largest: int) -> None:
+        left = n - len(chosen)
+        if left == 0:
+            if product >= floor:
+                found.append(chosen)
+            return
+        if product * largest**left < floor or len(found) > MAX_CANDIDATES:
+            return
+        for count in range(min(largest, budget // (product * 2 ** (left - 1))), 1, -1):
+            if product * count**left < floor:
+                break
+            extend((*chosen, count), product * count, count)
+
+    extend((), 1, most)
+    return found
+
+
+def _scales(tuples: Sequence[tuple[int, ...]], power: float | None) -> np.ndarray:
+    """Squared factor that gives each grid its average power."""
+    if power is None:
+        return np.ones(len(tuples))
+    power = check_positive(power, "power")
+    # Average power of a coordinate with L levels on [-1, 1]: (L + 1) / (3 (L - 1)).
+    return np.array([power / sum((L + 1) / (3 * (L - 1)) for L in one) for one in tuples])
+
+
+def _shortlist(
+    tuples: list[tuple[int, ...]], snr: float, scales: np.ndarray, by: str, size: int
+) -> list[int]:
+    """Indices of the grids that come first, by profiles interpolated between a few SNRs."""
+    if len(tuples) <= size:
+        return list(range(len(tuples)))
+    places = np.unique(
+        np.concatenate([np.geomspace(scales.min(), scales.max(), TABLE), scales[:1]])
+    )
+    log_places = np.log(places)
+    quantity = "accuracy" if by == "accuracy" else "mutual_information"
+    curves: dict[int, Any] = {}
+    for count in {count for levels in tuples for count in levels}:
+        found = np.asarray(profile(FSQ((count,)), snr * places, (quantity,))[quantity].value)
+        values = np.log(found) if by == "accuracy" else found
+        curves[count] = PchipInterpolator(log_places, values) if places.size > 1 else values[0]
+    total = np.zeros(len(tuples))
+    lengths = np.array([len(levels) for levels in tuples])
+    for place in range(int(lengths.max())):
+        here = np.array([one[place] if place < len(one) else 0 for one in tuples])
+        for count, curve in curves.items():
+            rows = here == count
+            total[rows] += curve(np.log(scales[rows])) if places.size > 1 else curve
+    if by == "information_per_bit":
+        total = total / np.array([math.log(math.prod(levels)) for levels in tuples])
+    return [int(index) for index in np.argsort(-total, kind="stable")[:size]]
+
+
+def _evaluated(levels: tuple[int, ...], snr: float) -> LevelChoice:
+    """Coordinates do not interact: profiles of single coordinates are enough."""
+    found = profile(FSQ(levels), snr, ("mutual_information", "conditional_entropy", "accuracy"))
+    return LevelChoice(levels, math.prod(levels), *(float(one) for one in found.estimates.values()))
