@@ -247,9 +247,9 @@ def test_a_level_that_has_met_its_target_takes_no_further_part(monkeypatch) -> N
     work = []
     kernel = _kernel.block_statistics
 
-    def counting(table, ids, noise, h, mmse=True):
+    def counting(table, ids, noise, h, *how):
         work.append((ids.size, h.copy()))
-        return kernel(table, ids, noise, h, mmse)
+        return kernel(table, ids, noise, h, *how)
 
     monkeypatch.setattr(_kernel, "block_statistics", counting)
     method = tk.MonteCarlo(atol=2e-3, variance_reduction=False)
