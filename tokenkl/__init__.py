@@ -4,6 +4,7 @@ Names are grouped in the order in which data flows: a codebook places tokens, a 
 into a signal-to-noise ratio, information and divergence say what is lost, optimality compares.
 """
 
+from tokenkl.bounds import amplitude_capacity, bracket
 from tokenkl.codebooks import (
     FSQ,
     Codebook,
@@ -68,7 +69,9 @@ __all__ = [
     "Schedule",
     "SubVP",
     "accuracy",
+    "amplitude_capacity",
     "average_power",
+    "bracket",
     "centre",
     "conditional_entropy",
     "d_codebook",
