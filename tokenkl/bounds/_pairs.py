@@ -111,9 +111,10 @@ def _largest(events: Events) -> np.ndarray:
 def _bonferroni(events: Events) -> np.ndarray:
     if events.copies > 1:
         q, both = events.single[:, 0], events.joint[:, 0, 0]
-        # c q - c (c - 1)/2 both is largest at c = q / both + 1/2.
-        best = np.clip(np.floor(q / np.maximum(both, 1e-300) + 0.5), 1, events.copies)
-        return np.asarray(best * q - best * (best - 1) / 2 * both)
+        # c q - c (c - 1)/2 both is largest at a whole number next to q / both + 1/2.
+        count = np.floor(q / np.maximum(both, 1e-300) + 0.5)
+        counts = np.clip(np.stack([count, count + 1]), 1, events.copies)
+        return np.asarray((counts * q - counts * (counts - 1) / 2 * both).max(axis=0))
     pairs = np.tril(events.joint, -1).sum(axis=2)  # with the more dangerous ones
     return np.asarray(np.cumsum(events.single - pairs, axis=1).max(axis=1))
 
@@ -334,8 +335,11 @@ def _one_hot(codebook: OneHot, h: float, methods: Methods) -> np.ndarray:
     half = np.full((1, 1, 1), 0.5)
     if codebook.has_equal_priors:
         r = np.full((1, 1), h * distance / 2)
+        single = special.ndtr(-r)
         joint = bivariate_tail(r[:, :, None], r[:, :, None], half)
-        events = Events(special.ndtr(-r), joint, codebook.K - 1.0)
+        if codebook.K == 2:  # one rival, which meets no other
+            joint = single[:, :, None]
+        events = Events(single, joint, codebook.K - 1.0)
         return np.array([float(lower(events)[0]) for lower in methods])
     log_prior = np.sort(np.asarray(codebook.log_prior))[::-1]
     m = min(codebook.K - 1, RIVALS)
