@@ -44,6 +44,7 @@ from tokenkl.information import (
 )
 from tokenkl.optimality import mean_nn_distance, min_distance
 from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
+from tokenkl.verification import verify
 
 __all__ = [
     "EDM",
@@ -93,6 +94,7 @@ __all__ = [
     "scale_to",
     "simulate_path_kl",
     "spherical_codebook",
+    "verify",
     "vq_codebook",
 ]
 __version__ = "0.1.0"

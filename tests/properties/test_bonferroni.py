@@ -19,6 +19,7 @@ def test_any_codebook(codebook: tk.Codebook, snr: float) -> None:
     assert bound.value >= bounds.pairwise_bound(codebook, snr).value * (1 - 1e-10)
 
 
+@settings(max_examples=25)
 @given(exact_codebooks(), snrs())
 def test_deep_tails(codebook: tk.Codebook, snr: float) -> None:
     error = tk.error_probability(codebook, snr)

@@ -10,7 +10,7 @@ from tokenkl import bounds
 from tokenkl.testing import codebooks, exact_codebooks, reference_profile, snrs
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(codebooks(), snrs())
 def test_any_codebook(codebook: tk.Codebook, snr: float) -> None:
     found = reference_profile(codebook, snr)
@@ -20,7 +20,7 @@ def test_any_codebook(codebook: tk.Codebook, snr: float) -> None:
         assert_bound(bracket.upper, found[name])
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(exact_codebooks(), snrs())
 def test_exact_codebooks_and_known_quantities(codebook: tk.Codebook, snr: float) -> None:
     found = tk.profile(codebook, snr)

@@ -1,4 +1,4 @@
-"""Bridges: path KL is symmetric, ||a1 - a2||^2/2 times an SNR difference; log ratios N(KL, 2 KL)."""
+"""Bridges: path KL is symmetric, half a squared distance times SNR; log ratios N(KL, 2 KL)."""
 
 import numpy as np
 import pytest

@@ -21,6 +21,7 @@ def test_any_codebook(codebook: tk.Codebook, snr: float) -> None:
     assert_bound(bounds.fano_error(entropy, K), error)
 
 
+@settings(max_examples=25)
 @given(exact_codebooks(), snrs())
 def test_deep_tails(codebook: tk.Codebook, snr: float) -> None:
     found, K = tk.profile(codebook, snr), codebook.K

@@ -20,6 +20,7 @@ def test_any_codebook(codebook: tk.Codebook, snr: float) -> None:
     assert_bound(bounds.hellman_raviv_entropy(error), entropy)
 
 
+@settings(max_examples=25)
 @given(exact_codebooks(), snrs())
 def test_deep_tails(codebook: tk.Codebook, snr: float) -> None:
     found = tk.profile(codebook, snr)

@@ -21,6 +21,7 @@ def test_any_codebook(codebook: tk.Codebook, snr: float) -> None:
     assert_bound(bounds.jensen_entropy(error), entropy)
 
 
+@settings(max_examples=25)
 @given(exact_codebooks(), snrs())
 def test_deep_tails(codebook: tk.Codebook, snr: float) -> None:
     """With relative precision, down to errors of 1e-280."""

@@ -19,6 +19,7 @@ SCHEDULES = [
 ]
 
 
+@settings(max_examples=12)
 @given(exact_codebooks(), snrs(-20, 20))
 def test_same_snr_same_numbers(codebook: tk.Codebook, snr: float) -> None:
     """The time at which each schedule reaches an SNR gives back the same profile."""

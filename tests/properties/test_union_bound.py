@@ -17,6 +17,7 @@ def test_any_codebook(codebook: tk.Codebook, snr: float) -> None:
     )
 
 
+@settings(max_examples=25)
 @given(exact_codebooks(), snrs())
 def test_deep_tails(codebook: tk.Codebook, snr: float) -> None:
     error = tk.error_probability(codebook, snr)

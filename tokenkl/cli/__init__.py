@@ -17,6 +17,7 @@ for _module in (
     "profiles",
     "path_kl",
     "derive",
+    "verify",
     "reproduce",
 ):
     importlib.import_module(f"tokenkl.cli.{_module}")
