@@ -14,6 +14,8 @@ NAMES = (
     "four_views",
     "fsq_in_the_wild",
     "unequal_priors",
+    "bounds",
+    "capacity",
 )
 
 

@@ -31,3 +31,12 @@ def test_asymptotically_exact() -> None:
     bound = float(bounds.union_bound(tk.FSQ((2, 2)), h**2).value)
     expected = 2 * special.ndtr(-h) + special.ndtr(-h * 2**0.5)
     assert abs(bound / expected - 1) < 1e-11
+
+
+def test_two_tokens_have_no_union() -> None:
+    """The bound is the error itself: any other threshold than the MAP one would be larger."""
+    for prior in (None, [0.9, 0.1], [1e-6, 1 - 1e-6]):
+        pair = tk.PointCodebook([[0.0, 0.0], [1.0, 2.0]], prior)
+        for snr in (0.01, 1.0, 30.0):
+            exact = float(tk.error_probability(pair, snr))
+            assert abs(float(bounds.union_bound(pair, snr).value) / exact - 1) < 1e-9

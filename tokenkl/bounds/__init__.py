@@ -6,7 +6,7 @@ Three kinds. Bounds from the codebook alone (`union_bound`, `de_caen_bound`, `li
 of which they use the end that keeps them true. `bracket` combines them all. Each returns a `Bound`.
 """
 
-from tokenkl.bounds._bracket import Bracket, bracket
+from tokenkl.bounds._bracket import Bracket, bracket, brackets
 from tokenkl.bounds._capacity import (
     CapacityInput,
     amplitude_capacity,
@@ -63,6 +63,7 @@ __all__ = [
     "bonferroni_bound",
     "box_information_bound",
     "bracket",
+    "brackets",
     "capacity_bound",
     "capacity_input",
     "capacity_threshold",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,14 @@ class _Best:
         origin = [name] * value.size if source is None else [f"{name} < {one}" for one in source]
         self.names = np.where(take, np.array(origin, dtype=object), self.names)
 
+    def inherit(self, order: np.ndarray) -> None:
+        """Take over the value of the level before, in this order, where it is the better one."""
+        for before, here in itertools.pairwise(order):
+            ahead = self.value[before] - self.value[here]
+            size = abs(self.value[here]) if np.isfinite(self.value[here]) else 0.0
+            if (ahead if self.is_lower else -ahead) > BETTER * size:
+                self.value[here], self.names[here] = self.value[before], self.names[before]
+
 
 def bracket(
     codebook: Codebook,
@@ -84,8 +93,9 @@ def bracket(
 
     Nothing is sampled, and no exact formula is used. All inequalities of `tokenkl.bounds` that the
     codebook is small enough for enter, and then each quantity bounds the others (error, sampling
-    error, entropy, information, MMSE) until nothing improves. Holds for every prior; equal points
-    are allowed. Rounding can move an end by about 1e-11 of its value.
+    error, entropy, information, MMSE) until nothing improves; all but the information fall in the
+    SNR, so that SNRs asked for together help each other. Holds for every prior; equal points are
+    allowed. Rounding can move an end by about 1e-11 of its value.
 
     Args:
         codebook: any codebook. Up to 2**15 tokens and 2**26 coordinates all bounds enter; beyond,
@@ -109,7 +119,20 @@ def bracket(
         >>> bool(found.lower.value <= tk.accuracy(tk.FSQ((3, 3)), 4.0).value <= found.upper.value)
         True
     """
-    check_choice(quantity, ASKED, "quantity")
+    return brackets(codebook, snr, (quantity,), known=known, level=level)[quantity]
+
+
+def brackets(
+    codebook: Codebook,
+    snr: Float[Any, " *shape"],
+    quantities: Sequence[str] = ASKED,
+    *,
+    known: Mapping[str, Any] | None = None,
+    level: float = LEVEL,
+) -> dict[str, Bracket]:
+    """`bracket` of several quantities from one pass, by name. Arguments and errors as there."""
+    for quantity in quantities:
+        check_choice(quantity, ASKED, "quantity")
     snr = check_snr(snr)
     levels = snr.ravel()
     ends = _start(codebook, levels.size)
@@ -117,13 +140,15 @@ def bracket(
         _add(ends, bound)
     for name, value in (known or {}).items():
         _add_known(ends, check_choice(name, ASKED, "known"), value, level, levels.size)
+    order = np.argsort(levels, kind="stable")
     for _ in range(ROUNDS):
         before = [end.value for pair in ends.values() for end in pair]
         _pass_on(ends, codebook, levels)
+        _along_the_snr(ends, order)
         after = [end.value for pair in ends.values() for end in pair]
         if all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)):
             break
-    return _answer(ends, quantity, snr)
+    return {quantity: _answer(ends, quantity, snr) for quantity in quantities}
 
 
 def _start(codebook: Codebook, size: int) -> dict[str, tuple[_Best, _Best]]:
@@ -215,6 +240,15 @@ def _pass_on(ends: dict[str, tuple[_Best, _Best]], cb: Codebook, snr: np.ndarray
         share[0].offer(2 * low.value / largest**2, "diameter", low.names)
     if 0 < smallest < np.inf:
         share[1].offer(2 * high.value / smallest**2, "smallest distance", high.names)
+
+
+def _along_the_snr(ends: dict[str, tuple[_Best, _Best]], order: np.ndarray) -> None:
+    """Information grows in the SNR and everything else falls: one level bounds the next."""
+    for name, (low, high) in ends.items():
+        # From where a lower bound is inherited: from smaller SNRs if the quantity grows.
+        forward = order if name == "mutual_information" else order[::-1]
+        low.inherit(forward)
+        high.inherit(forward[::-1])
 
 
 def _answer(ends: dict[str, tuple[_Best, _Best]], quantity: str, snr: np.ndarray) -> Bracket:
