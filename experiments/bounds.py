@@ -194,7 +194,7 @@ EXPERIMENT = Experiment(
     name="bounds",
     claim=(
         "Brackets from the geometry alone hold accuracy and entropy of FSQ, one-hot and E8 at "
-        "every SNR: closed where errors are rare, near to the entropy from below, open in the middle."
+        "every SNR: closed where errors are rare, near to the entropy from below, else open."
     ),
     config=Config(),
     smoke=SMOKE,
