@@ -111,7 +111,8 @@ def bracket(
         A `Bracket`.
 
     Raises:
-        ValueError: snr negative or not finite, or an unknown quantity.
+        ValueError: snr negative or not finite, an unknown quantity, or a residual codebook too
+            large to materialise.
 
     Example:
         >>> import tokenkl as tk
