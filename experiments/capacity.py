@@ -126,7 +126,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     label_panels(
         axes,
         (
-            "no tokens tell more",
+            "no tokens in the box tell more",
             "base 2 loses nothing below 4.4 dB",
             "the best law gains points",
         ),
@@ -135,12 +135,16 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
 
 
 def _draw_information(panel: Axes, curves: pd.DataFrame, bases: list[str]) -> None:
-    panel.plot(curves.index, curves["capacity"] * BITS, color="#000000", linewidth=2.2)
-    panel.plot(
-        curves.index, curves["Gaussian"] * BITS, color="#777777", linewidth=1, linestyle="--"
-    )
+    x = curves.index
+    panel.plot(x, curves["capacity"] * BITS, color="#000000", linewidth=2.2, label="capacity")
+    gaussian: dict[str, Any] = {
+        "color": "#777777",
+        "linewidth": 1,
+        "label": "Gaussian input,\nsame power",
+    }
+    panel.plot(x, curves["Gaussian"] * BITS, **gaussian)
     for index, name in enumerate(bases):
-        panel.plot(curves.index, curves[name] * BITS, **line_style(index))
+        panel.plot(x, curves[name] * BITS, **line_style(index))
     panel.set(xlim=(-10, 20), ylim=(0, 2.9))
     panel.set_ylabel("information for each coordinate (bits)")
     panel.legend(loc="upper left", handlelength=1.6)
