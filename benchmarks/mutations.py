@@ -26,6 +26,11 @@ ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("tokenkl", "tests", "pyproject.toml")
 #: Failing tests to look for before a run is stopped.
 MOST = 3
+#: Above the table.
+HEAD = """Errors planted one at a time by `python -m benchmarks.mutations`, and what noticed
+(at most three property tests each: a run stops there).
+
+"""
 #: Added to the copy's conftest.py.
 NO_SHRINKING = """
 hypothesis.settings.register_profile(
@@ -190,7 +195,7 @@ MUTATIONS = (
         "[np.ptp(column) / 2 for column",
         "[np.ptp(column) / 4 for column",
         (
-            "capacity",
+            "capacity_of_the_box",
             "universal_accuracy",
         ),
     ),
@@ -199,7 +204,7 @@ MUTATIONS = (
         "bounds/_capacity.py",
         "(-(z**2) / 2 - LOG_ROOT - log_f)).sum(axis=1))\n    if order == 1",
         "(log_f + z**2 / 2 + LOG_ROOT)).sum(axis=1))\n    if order == 1",
-        ("capacity",),
+        ("capacity_of_the_box",),
     ),
     Mutation(
         "I-MMSE without its 1/2",
@@ -230,14 +235,14 @@ MUTATIONS = (
         "divergence/bridge.py",
         "xp.broadcast_to(0.5 * squared * gap, shape)",
         "xp.broadcast_to(squared * gap, shape)",
-        ("bridge",),
+        ("bridge_log_ratio",),
     ),
     Mutation(
         "Girsanov's log ratio with the opposite sign of its second term",
         "divergence/bridge.py",
         ".sum(axis=1) + 0.5 * h * (shift**2)",
         ".sum(axis=1) - 0.5 * h * (shift**2)",
-        ("bridge",),
+        ("bridge_log_ratio",),
     ),
     Mutation(
         "amplitude for power: SNR = alpha / sigma",
@@ -327,7 +332,7 @@ def main() -> None:
         rows.append(f"| {mutation.name} | `{mutation.file}` | {caught} |")
         print(f"{number}/{len(chosen)} ({seconds:.0f} s) {rows[-1]}", flush=True)
         if options.output is not None:
-            options.output.write_text("\n".join(rows) + "\n")
+            options.output.write_text(HEAD + "\n".join(rows) + "\n")
     print(f"{len(chosen) - survivors} of {len(chosen)} caught")
     raise SystemExit(survivors > 0)
 
