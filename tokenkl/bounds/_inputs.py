@@ -39,7 +39,7 @@ def _end(value: Any, name: str, level: float, side: int) -> np.ndarray:
 
 def how_sure(value: Any, level: float = LEVEL) -> str:
     """What to add to a bound's name where its input was sampled."""
-    sampled = isinstance(value, Estimate) and value.n_samples > 0
+    sampled = isinstance(value, Estimate) and bool(np.any(value.n_samples))
     return f" (input at {level:.12g} confidence)" if sampled else ""
 
 
