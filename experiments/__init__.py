@@ -17,6 +17,8 @@ NAMES = (
     "sampler_kl",
     "step_grids",
     "score_lipschitz",
+    "bounds",
+    "capacity",
 )
 
 

@@ -64,3 +64,11 @@ def assert_honest(estimate: tk.Estimate, answer: float) -> None:
     error = np.abs(np.asarray(estimate.value) - answer)
     reported = np.asarray(estimate.numerical_error) + np.finfo(float).eps * abs(answer)
     assert (error <= reported).all(), f"{estimate!r} is off by {error}, the answer is {answer}"
+
+
+def assert_bound(bound: tk.Bound, answer: tk.Estimate) -> None:
+    """The answer is on the right side of the bound, but for its numerical error and rounding."""
+    value, limit = np.asarray(answer.value), np.asarray(bound.value)
+    slack = np.asarray(answer.numerical_error) + 1e-10 * np.abs(value) + 1e-15
+    excess = limit - value if bound.direction == "lower" else value - limit
+    assert (excess <= slack).all(), f"{bound!r} is violated by {answer!r}: {excess}"

@@ -23,6 +23,7 @@ ROOMS = (
     "information",
     "divergence",
     "bounds",
+    "verification",
     "optimality",
     "symbolic",
     "plotting",

@@ -4,6 +4,7 @@ Names are grouped in the order in which data flows: a codebook places tokens, a 
 into a signal-to-noise ratio, information and divergence say what is lost, optimality compares.
 """
 
+from tokenkl.bounds import amplitude_capacity, bracket
 from tokenkl.codebooks import (
     FSQ,
     Codebook,
@@ -60,6 +61,7 @@ from tokenkl.optimality import (
     recommend_levels,
 )
 from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
+from tokenkl.verification import verify
 
 __all__ = [
     "EDM",
@@ -85,9 +87,11 @@ __all__ = [
     "Schedule",
     "SubVP",
     "accuracy",
+    "amplitude_capacity",
     "ancestral_kl",
     "ancestral_kl_curve",
     "average_power",
+    "bracket",
     "centre",
     "conditional_entropy",
     "d_codebook",
@@ -118,6 +122,7 @@ __all__ = [
     "simulate_path_kl",
     "spherical_codebook",
     "step_grid",
+    "verify",
     "vq_codebook",
 ]
 __version__ = "0.1.0"

@@ -18,6 +18,7 @@ for _module in (
     "path_kl",
     "derive",
     "sampling",
+    "verify",
     "reproduce",
 ):
     importlib.import_module(f"tokenkl.cli.{_module}")

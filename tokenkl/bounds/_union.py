@@ -1,11 +1,10 @@
-"""One function for every inequality: its docstring states it, when it holds and who proved it."""
+"""The union bound on the error probability, for codebooks of any size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 from scipy import special
 from scipy.spatial.distance import cdist
@@ -13,8 +12,6 @@ from scipy.spatial.distance import cdist
 from tokenkl._validation import check_snr
 from tokenkl.codebooks import Codebook, OneHot, ProductCodebook
 from tokenkl.estimate import Bound
-
-__all__ = ["union_bound"]
 
 #: Pairs of tokens looked at together (16 MiB for each array of that many numbers).
 BLOCK_PAIRS = 2**21
@@ -97,6 +94,8 @@ def _distance_classes(codebook: Codebook) -> Iterator[tuple[np.ndarray, np.ndarr
     elif isinstance(codebook, ProductCodebook):
         yield _grid_spectrum(codebook)
     else:
+        import pandas as pd
+
         points = np.asarray(codebook.points)
         for start, stop, first in _blocks(codebook.K):
             squared = cdist(points[start:stop], points[first:], "sqeuclidean")

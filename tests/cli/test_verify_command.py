@@ -1,0 +1,69 @@
+"""`tokenkl verify` in the terminal: table, files, exit codes."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import tokenkl as tk
+from tokenkl import cli, verification
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(cli.app, ["verify", *words], env={"COLUMNS": "120"})
+
+
+def test_table_and_files(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"checks.{name}" for name in ("json", "csv", "md")}
+    done = run(
+        "fsq:3^2",
+        "--snr-db=-10,0,10",
+        *("--json", str(files["json"])),
+        *("--csv", str(files["csv"])),
+        *("--report", str(files["md"])),
+    )
+    assert done.exit_code == 0, done.output
+    assert "union bound" in done.stdout
+    assert "0 fail" in " ".join(done.stdout.split())
+    record = json.loads(files["json"].read_text())
+    table = pd.read_csv(files["csv"])
+    assert record["counts"]["fail"] == 0
+    assert len(record["checks"]) == len(table) == sum(record["counts"].values())
+    assert set(table["theorem"]) == set(verification.THEOREMS)
+    assert files["md"].read_text().startswith("# Theorems checked on FSQ 3^2")
+
+
+def test_report_to_standard_output_and_sampled_codebook() -> None:
+    done = run("rvq-is-no-spec")
+    assert done.exit_code == 2
+    done = run("perturb:fsq:3^3:0.1", "--snr-db=0,10", "--report", "-", "--samples", "2000")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("# Theorems checked on")
+
+
+def test_exit_code_of_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has no way to inject an error, so the library's function is replaced."""
+    right = verification.verify
+
+    def wrong(*arguments: Any, **options: Any) -> Any:
+        def measure(*inner: Any, **more: Any) -> tk.Profile:
+            found = tk.profile(*inner, **more)
+            doubled = dataclasses.replace(found["mmse"], value=2 * found["mmse"].value)
+            return dataclasses.replace(found, estimates={**found.estimates, "mmse": doubled})
+
+        return right(*arguments, **options, measure=measure)
+
+    monkeypatch.setattr(verification, "verify", wrong)
+    done = run("fsq:3^2", "--snr-db=0,10")
+    assert done.exit_code == 1
+    assert "fail" in done.stdout
+
+
+def test_zero_snr_is_refused() -> None:
+    done = run("fsq:3^2", "--snr", "0,1")
+    assert done.exit_code == 2
+    assert "--snr must be above 0 everywhere" in done.stderr

@@ -1,0 +1,77 @@
+"""`bracket`: lower <= quantity <= upper, for every kind of codebook, from the geometry alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import tokenkl as tk
+from problems import assert_bound
+from tokenkl import bounds
+from tokenkl.testing import codebooks, exact_codebooks, reference_profile, snrs
+
+
+@settings(max_examples=15)
+@given(codebooks(), snrs())
+def test_any_codebook(codebook: tk.Codebook, snr: float) -> None:
+    found = reference_profile(codebook, snr)
+    for name in (*tk.QUANTITIES, "sampling_error"):
+        bracket = tk.bracket(codebook, snr, name)
+        assert_bound(bracket.lower, found[name])
+        assert_bound(bracket.upper, found[name])
+
+
+@settings(max_examples=12)
+@given(exact_codebooks(), snrs())
+def test_exact_codebooks_and_known_quantities(codebook: tk.Codebook, snr: float) -> None:
+    found = tk.profile(codebook, snr)
+    for name in tk.QUANTITIES:
+        free = tk.bracket(codebook, snr, name)
+        told = tk.bracket(codebook, snr, name, known={"mmse": found["mmse"]})
+        for one in (free, told):
+            assert_bound(one.lower, found[name])
+            assert_bound(one.upper, found[name])
+        assert told.width <= free.width * (1 + 1e-9) + 1e-15
+
+
+def test_names_say_which_bound_is_the_tightest() -> None:
+    grid = tk.FSQ((3,) * 4)
+    found = tk.bracket(grid, np.array([1e-4, 1e3]), "error_probability")
+    assert found.upper_names[1] == "union bound"
+    assert found.lower_names[1] in ("Bonferroni, second order", "de Caen")
+    assert found.lower_names[0] == "any tokens in the box"
+    assert found.lower.direction == "lower"
+    assert found.upper.quantity == "error_probability"
+    assert found.width.shape == (2,)
+    exact = tk.error_probability(grid, 1e3).value
+    assert found.upper.value[1] / exact < 1 + 1e-6
+    assert found.lower.value[1] / exact > 1 - 1e-6
+
+
+def test_known_quantities_enter() -> None:
+    points = tk.PointCodebook(np.random.default_rng(0).normal(size=(40, 5)))
+    free = tk.bracket(points, 2.0, "conditional_entropy")
+    known = {"accuracy": tk.accuracy(points, 2.0, key=1)}
+    told = tk.bracket(points, 2.0, "conditional_entropy", known=known)
+    assert told.width < free.width
+    assert "known error_probability" in str(told.upper_names) + str(told.lower_names)
+
+
+def test_large_codebooks_are_not_materialised() -> None:
+    huge = tk.FSQ((17,) * 12)
+    for name in tk.QUANTITIES:
+        found = tk.bracket(huge, np.array([0.01, 100.0, 1e5]), name)
+        exact = tk.profile(huge, np.array([0.01, 100.0, 1e5]), [name])[name]
+        assert_bound(found.lower, exact)
+        assert_bound(found.upper, exact)
+    vocabulary = tk.OneHot(50_000)
+    found = tk.bracket(vocabulary, 30.0, "accuracy")
+    assert found.lower.value <= tk.accuracy(vocabulary, 30.0).value <= found.upper.value
+
+
+def test_bad_names() -> None:
+    with pytest.raises(ValueError, match="quantity must be one of"):
+        tk.bracket(tk.FSQ((2,)), 1.0, "loss")
+    with pytest.raises(ValueError, match="known must be one of"):
+        tk.bracket(tk.FSQ((2,)), 1.0, "mmse", known={"loss": 1.0})
+    with pytest.raises(ValueError, match="snr must be at least 0"):
+        bounds.bracket(tk.FSQ((2,)), -1.0, "mmse")

@@ -1,0 +1,117 @@
+"""`tokenkl verify`: every theorem, checked on one codebook."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Annotated
+
+import typer
+
+from tokenkl.cli._app import (
+    EPILOG,
+    CodebookArgument,
+    Csv,
+    Json,
+    PriorFile,
+    Samples,
+    Seed,
+    Smoothing,
+    Snr,
+    SnrDb,
+    TokensFile,
+    app,
+    check_output,
+    check_outputs,
+    json_text,
+    monte_carlo,
+    progress_bar,
+    say_written,
+    stdout,
+    write_text,
+)
+
+#: Noise levels where none are asked for.
+DEFAULT_DB = "-20:30:10"
+
+
+@app.command(short_help="Check every theorem on a codebook.", epilog=EPILOG)
+def verify(
+    codebook: CodebookArgument,
+    snr_db: SnrDb = None,
+    snr: Snr = None,
+    prior: PriorFile = None,
+    tokens: TokensFile = None,
+    smoothing: Smoothing = None,
+    seed: Seed = 0,
+    samples: Samples = None,
+    csv: Csv = None,
+    json_file: Json = None,
+    report: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write a report in Markdown; - for standard output."),
+    ] = None,
+) -> None:
+    """Check every theorem on a codebook: inequalities, identities and invariances, with margins.
+
+    Sampled quantities enter with their error: "fail" means violated beyond intervals at a level of
+    1 - 1e-8. Exit code 1 if anything fails. Without --snr and --snr-db: -20:30:10 dB.
+
+    \b
+    Example: tokenkl verify fsq:3^4 --snr-db=-10,0,10 --report report.md
+    """
+    from tokenkl._report import describe, print_table
+    from tokenkl._specs import parse_codebook, parse_prior, parse_snr
+    from tokenkl._validation import reject
+    from tokenkl.verification import count_verdicts, markdown_report, worst
+    from tokenkl.verification import verify as check_all
+
+    levels = parse_snr(snr_db, snr, DEFAULT_DB)
+    if (levels <= 0).any():
+        reject("--snr", float(levels.min()), "above 0 everywhere")
+    settings = monte_carlo("auto", samples, 0.0, 0.0)
+    check_outputs(csv, json_file, None)
+    check_output("--report", report)
+    made = parse_codebook(codebook, seed=seed, prior=parse_prior(prior, tokens, smoothing))
+    with progress_bar(made.label) as progress:
+        checks = check_all(made, levels, key=seed, method=settings, progress=progress)
+    counts = count_verdicts(checks)
+    if csv is not None:
+        import pandas as pd
+
+        rows = [dataclasses.asdict(one) for one in checks]
+        write_text(csv, pd.DataFrame(rows).to_csv(index=False))
+    if json_file is not None:
+        record = {
+            "specification": codebook,
+            "label": made.label,
+            "counts": counts,
+            "checks": [dataclasses.asdict(one) for one in checks],
+        }
+        write_text(json_file, json_text(record))
+    if report is not None:
+        write_text(report, markdown_report(checks, describe(made)))
+    if "-" not in (csv, json_file, report):
+        console = stdout()
+        console.print(describe(made))
+        console.print()
+        shown = worst(checks)
+        print_table(
+            console,
+            [("theorem", [one.theorem for one in shown])],
+            [
+                ("verdict", [one.verdict for one in shown]),
+                ("SNR\n(dB)", [f"{10 * math.log10(one.snr):.4g}" for one in shown]),
+                ("margin", [f"{one.margin:.3g}" for one in shown]),
+                ("right\nside", [f"{one.right:.4g}" for one in shown]),
+            ],
+        )
+        console.print()
+        console.print(
+            "Margin: right minus left side, at the SNR where the theorem is closest to failing. "
+            + ", ".join(f"{count} {name}" for name, count in counts.items())
+            + "."
+        )
+    say_written(csv, json_file, report)
+    if counts["fail"]:
+        raise typer.Exit(1)
