@@ -29,8 +29,11 @@ from tokenkl.codebooks import (
 )
 from tokenkl.decoding import decide
 from tokenkl.divergence import (
+    LearnedPathKL,
     ancestral_kl,
     ancestral_kl_curve,
+    excess_cross_entropy,
+    learned_path_kl,
     optimal_step_grids,
     optimal_steps,
     path_kl,
@@ -77,6 +80,7 @@ __all__ = [
     "Exact",
     "FlowMatching",
     "LatticeCodebook",
+    "LearnedPathKL",
     "LinearVP",
     "MonteCarlo",
     "OneHot",
@@ -99,7 +103,9 @@ __all__ = [
     "e6_codebook",
     "e8_codebook",
     "error_probability",
+    "excess_cross_entropy",
     "information_uniform_schedule",
+    "learned_path_kl",
     "load_codebook",
     "mean_nn_distance",
     "min_distance",

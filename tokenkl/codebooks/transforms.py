@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy.spatial.distance import cdist
 
 from tokenkl._neighbours import level_gaps, nearest_distances
 from tokenkl._random import generator
@@ -122,6 +123,22 @@ def smallest_distance(cb: Codebook) -> float:
     if isinstance(cb, OneHot):
         return float(cb.scale * math.sqrt(2))
     return float(nearest_distances(np.asarray(cb.points)).min())
+
+
+def diameter(cb: Codebook) -> float:
+    """Largest distance between two tokens; a grid and one-hot tokens are not materialised.
+
+    Raises:
+        ValueError: another codebook too large to materialise.
+    """
+    if isinstance(cb, ProductCodebook):
+        return math.sqrt(math.fsum(float(np.ptp(column)) ** 2 for column in cb.levels))
+    if isinstance(cb, OneHot):
+        return float(cb.scale) * math.sqrt(2) if cb.K > 1 else 0.0
+    points = np.asarray(cb.points)
+    rows = max(2**21 // len(points), 1)
+    blocks = (points[start : start + rows] for start in range(0, len(points), rows))
+    return float(max(cdist(block, points).max() for block in blocks))
 
 
 def scale_to(

@@ -1,6 +1,7 @@
 """Kullback-Leibler divergences in nats: of laws on path space, and of what samplers produce."""
 
 from tokenkl.divergence.bridge import path_kl, simulate_path_kl
+from tokenkl.divergence.girsanov import LearnedPathKL, excess_cross_entropy, learned_path_kl
 from tokenkl.divergence.lipschitz import ScoreLipschitz, score_lipschitz
 from tokenkl.divergence.produced import ProducedLaw, produced_law
 from tokenkl.divergence.sampler import (
@@ -12,11 +13,14 @@ from tokenkl.divergence.sampler import (
 from tokenkl.divergence.steps import OptimalSteps, optimal_step_grids, optimal_steps, step_grid
 
 __all__ = [
+    "LearnedPathKL",
     "OptimalSteps",
     "ProducedLaw",
     "ScoreLipschitz",
     "ancestral_kl",
     "ancestral_kl_curve",
+    "excess_cross_entropy",
+    "learned_path_kl",
     "optimal_step_grids",
     "optimal_steps",
     "path_kl",
