@@ -1,0 +1,258 @@
+"""Sampling, KL(data || generated) from counts, and the exact denoiser of the same law."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy import special
+
+from experiments.toy.data import Chain
+from experiments.toy.model import noise_level
+
+#: Sequences that are sampled together, for every seed.
+BLOCK = 2048
+
+
+# ---- KL(data || generated) ------------------------------------------------------------------
+
+
+def kl_from_counts(
+    law: Float[np.ndarray, "*batch states"], counts: Int[np.ndarray, "*batch states"]
+) -> tuple[Float[np.ndarray, " *batch"], Float[np.ndarray, " *batch"]]:
+    """KL(law || generated) and its standard error, from counts of M generated sequences; nats.
+
+    For a count c ~ Binomial(M, q), E[psi(M + 1) - psi(c + 1)] = sum_{j=1}^M (1 - q)^j / j, which is
+    -log q up to a term below (1 - q)^M / (M q). Summed with weights p, this leaves no bias where
+    all M q are above about 10, zero counts included; the plug-in estimate has a bias of about
+    (states - 1) / (2 M). The standard error is first order, with the noise of the counts left in
+    it: near KL = 0 it is above the true one by a factor of up to sqrt(2).
+    """
+    total = counts.sum(axis=-1, keepdims=True)
+    terms = np.log(law) + special.digamma(total + 1) - special.digamma(counts + 1)
+    value = (law * terms).sum(axis=-1)
+    spread = (law**2 / (counts + 0.5) * total).sum(axis=-1) - 1
+    return value, np.sqrt(np.maximum(spread, 0) / total[..., 0])
+
+
+# ---- Denoisers ------------------------------------------------------------------------------
+
+
+class ExactDenoiser(eqx.Module):
+    """log p(token at each position | the whole noisy sequence), by the forward-backward recursion.
+
+    Called as a `Network` is.
+    """
+
+    log_start: Float[Array, " K"]
+    transition: Float[Array, "K K"]
+    given: Float[Array, "K m"]
+
+    def points(self, given: Float[Array, "K m"]) -> Float[Array, "K m"]:
+        """The points of the codebook, as they are."""
+        return given
+
+    def __call__(
+        self,
+        x: Float[Array, "batch length m"],
+        t: Float[Array, " times"],
+    ) -> Float[Array, "batch length K"]:
+        """Log-probabilities of every token at every position."""
+        e = self.given
+        alpha, sigma = noise_level(t)
+        ratio = (alpha / sigma**2)[:, None, None]
+        snr = ((alpha / sigma) ** 2)[:, None, None]
+        local = ratio * (x @ e.T) - snr * (e**2).sum(axis=1) / 2
+        length = x.shape[1]
+        forward = [jax.nn.log_softmax(self.log_start + local[:, 0])]
+        for position in range(1, length):
+            step = jnp.log(jnp.exp(forward[-1]) @ self.transition)
+            forward.append(jax.nn.log_softmax(step + local[:, position]))
+        backward = [jnp.zeros_like(forward[0])]
+        for position in range(length - 1, 0, -1):
+            weight = jax.nn.softmax(backward[0] + local[:, position])
+            backward.insert(0, jnp.log(weight @ self.transition.T))
+        both = [f + b for f, b in zip(forward, backward, strict=True)]
+        return jax.nn.log_softmax(jnp.stack(both, axis=1))
+
+
+# ---- Samplers -------------------------------------------------------------------------------
+
+
+def times(steps: int, most: int) -> Float[np.ndarray, " most"]:
+    """1, 1 - 1/N, ..., 1/N, 0 and zeros up to a common length."""
+    out = np.zeros(most + 1)
+    out[: steps + 1] = 1 - np.arange(steps + 1) / steps
+    return out
+
+
+def sample_ids(
+    denoiser: Any,
+    given: Float[Array, "K m"],
+    key: Any,
+    t: Float[Array, " most"],
+    steps: Int[Array, ""],
+    ancestral: bool,
+    shape: tuple[int, int],
+) -> Int[Array, "batch length"]:
+    """Token sequences from noise in `steps` evaluations of the denoiser.
+
+    DDIM moves to alpha e_theta + sigma (x - alpha e_theta) / sigma of the next time, and takes the
+    most probable token at the last evaluation, as CDCD does; the ancestral sampler draws from the
+    Gaussian posterior of the next state given x and e_theta, and draws the token from p_theta.
+    """
+    points = denoiser.points(given)
+    noise, walk, last = jax.random.split(key, 3)
+    x = jax.random.normal(noise, (*shape, points.shape[1]))
+
+    def step(number: Any, x: Any) -> Any:
+        now, after = t[number], t[number + 1]
+        mean = jax.nn.softmax(denoiser(x, now[None])) @ points
+        (alpha, sigma), (alpha1, sigma1) = noise_level(now), noise_level(after)
+        if not ancestral:
+            return alpha1 * mean + sigma1 * (x - alpha * mean) / sigma
+        # snr(now) / snr(after), and the weight of x, written so that alpha = 0 is no division by 0.
+        weight = alpha * sigma1**2 / (jnp.maximum(alpha1, 1e-6) * sigma**2)
+        ratio = weight * alpha / alpha1
+        z = jax.random.normal(jax.random.fold_in(walk, number), x.shape)
+        return weight * x + alpha1 * (1 - ratio) * mean + sigma1 * jnp.sqrt(1 - ratio) * z
+
+    x = jax.lax.fori_loop(0, steps - 1, step, x)
+    logits = denoiser(x, t[steps - 1][None])
+    if ancestral:
+        return jax.random.categorical(last, logits)
+    return jnp.argmax(logits, axis=-1)
+
+
+@functools.partial(jax.jit, static_argnames=("static", "ancestral", "length", "K", "blocks"))
+def _counts(
+    dynamic: Any,
+    given: Any,
+    keys: Any,
+    t: Any,
+    steps: Any,
+    *,
+    static: Any,
+    ancestral: bool,
+    length: int,
+    K: int,
+    blocks: int,
+) -> Any:
+    def one_seed(dynamic: Any, given: Any, key: Any) -> Any:
+        denoiser = eqx.combine(dynamic, static)
+        powers = K ** jnp.arange(length - 1, -1, -1)
+
+        def block(number: Any, counts: Any) -> Any:
+            inner = jax.random.fold_in(key, number)
+            ids = sample_ids(denoiser, given, inner, t, steps, ancestral, (BLOCK, length))
+            return counts.at[ids @ powers].add(1)
+
+        return jax.lax.fori_loop(0, blocks, block, jnp.zeros(K**length, dtype=jnp.int32))
+
+    return jax.vmap(one_seed)(dynamic, given, keys)
+
+
+def generated_counts(
+    denoiser: Any,
+    points: Float[Any, "seeds K m"],
+    *,
+    steps: int,
+    most_steps: int,
+    sampler: Literal["ddim", "ancestral"],
+    n_samples: int,
+    length: int,
+    seed: int,
+) -> Int[np.ndarray, "seeds states"]:
+    """How often each sequence is generated, for every seed of a stacked denoiser.
+
+    `n_samples` is rounded up to whole blocks. The noise depends on the seed and on the sampler,
+    not on the denoiser.
+    """
+    dynamic, static = eqx.partition(denoiser, eqx.is_array)
+    given = jnp.asarray(points, dtype=jnp.float32)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), given.shape[0])
+    found = _counts(
+        dynamic,
+        given,
+        keys,
+        jnp.asarray(times(steps, most_steps), dtype=jnp.float32),
+        steps,
+        static=static,
+        ancestral=sampler == "ancestral",
+        length=length,
+        K=given.shape[1],
+        blocks=-(-n_samples // BLOCK),
+    )
+    return np.asarray(found)
+
+
+# ---- How far the network is from the exact denoiser -----------------------------------------
+
+
+@functools.partial(jax.jit, static_argnames=("static", "static_exact"))
+def _gaps(
+    dynamic: Any, exact: Any, given: Any, tokens: Any, keys: Any, t: Any, *, static: Any,
+    static_exact: Any,
+) -> Any:
+    def one_seed(dynamic: Any, exact: Any, given: Any, tokens: Any, key: Any) -> Any:
+        network, truth = eqx.combine(dynamic, static), eqx.combine(exact, static_exact)
+        points = network.points(given)
+        clean = points[tokens]
+
+        def at(pair: Any) -> Any:
+            now, key = pair
+            alpha, sigma = noise_level(now)
+            x = alpha * clean + sigma * jax.random.normal(key, clean.shape)
+            log_q = jax.nn.log_softmax(network(x, now[None]))
+            log_p = truth(x, now[None])
+            p, q = jnp.exp(log_p), jnp.exp(log_q)
+            excess = (p * (log_p - log_q)).sum(axis=(1, 2))
+            squared = (((q - p) @ points) ** 2).sum(axis=(1, 2))
+            return jnp.stack([excess.mean(), squared.mean()])
+
+        return jax.lax.map(at, (t, jax.random.split(key, t.size)))
+
+    return jax.vmap(one_seed)(dynamic, exact, given, tokens, keys)
+
+
+def denoiser_gaps(
+    network: Any,
+    exact: ExactDenoiser,
+    points: Float[Any, "seeds K m"],
+    chains: list[Chain],
+    t: Float[np.ndarray, " times"],
+    *,
+    batch: int,
+    seed: int,
+) -> tuple[Float[np.ndarray, "seeds times"], Float[np.ndarray, "seeds times"]]:
+    """Excess cross-entropy (summed over positions) and E|e_theta - e|^2 at every time."""
+    dynamic, static = eqx.partition(network, eqx.is_array)
+    dynamic_exact, static_exact = eqx.partition(exact, eqx.is_array)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 2), len(chains))
+    tokens = np.stack([chain.sample(batch, seed + 17 * i) for i, chain in enumerate(chains)])
+    found = np.asarray(
+        _gaps(
+            dynamic,
+            dynamic_exact,
+            jnp.asarray(points, dtype=jnp.float32),
+            tokens,
+            keys,
+            jnp.asarray(t, dtype=jnp.float32),
+            static=static,
+            static_exact=static_exact,
+        ),
+        dtype=float,
+    )
+    return found[..., 0], found[..., 1]
+
+
+def exact_denoiser(chains: list[Chain], points: Float[Any, "seeds K m"]) -> ExactDenoiser:
+    """The exact denoisers of all seeds, stacked."""
+    rows = np.stack([chain.transition for chain in chains])
+    start = np.log(np.stack([chain.start for chain in chains]))
+    return ExactDenoiser(*(jnp.asarray(a, dtype=jnp.float32) for a in (start, rows, points)))
