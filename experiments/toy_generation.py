@@ -51,21 +51,23 @@ class Config:
     #: Levels and dimension of the FSQ grids.
     bases: tuple[tuple[int, int], ...] = ((2, 3), (3, 2))
     tokenizations: tuple[str, ...] = data.TOKENIZATIONS
-    length: int = 3
+    length: int = 2
     coupling: float = 1.0
     free: float = 0.5
     width: int = 64
     depth: int = 2
     batch: int = 128
     rate: float = 3e-3
-    budgets: tuple[int, ...] = (500, 1500, 4000)
+    budgets: tuple[int, ...] = (400, 1200, 3600)
     steps: tuple[int, ...] = (2, 3, 5, 8, 12, 25, 50)
     ancestral_steps: tuple[int, ...] = (5, 25)
     early_steps: tuple[int, ...] = (5, 25)
-    exact_steps: tuple[int, ...] = (2, 3, 5, 8, 12)
-    samples: int = 2**14
-    #: Where many steps are taken, for early budgets and for the exact denoiser.
+    exact_steps: tuple[int, ...] = (2, 3, 5)
+    samples: int = 6 * 2**11
+    #: For 50 steps, for the ancestral sampler and for early budgets.
     fewer_samples: int = 2**13
+    #: Least probability of a sequence, or of a group of rare ones, whose frequency is looked at.
+    pool: float = 1e-3
     second_rate: float = 1e-3
     gap_batch: int = 2**11
     bound_samples: int = 2**13
@@ -77,14 +79,13 @@ SMOKE = Config(
     seeds=3,
     bases=((3, 1),),
     tokenizations=(data.FSQ, data.PERTURBED, data.PERTURBED_MORE),
-    length=2,
     width=16,
     budgets=(30, 60),
     batch=32,
     steps=(2, 5, 25),
     samples=2**11,
     fewer_samples=2**11,
-    exact_steps=(2, 5),
+    exact_steps=(2, 3),
     gap_batch=64,
     bound_samples=2**9,
     predictor_samples=2**8,
@@ -131,9 +132,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     return table, facts
 
 
-def _advance(
-    progress: Progress, done: float, weight: float, total: float, share: float
-) -> None:
+def _advance(progress: Progress, done: float, weight: float, total: float, share: float) -> None:
     progress(done + weight * share, total)
 
 
@@ -198,12 +197,14 @@ def _unit(
     report(0.5)
     for sampler, counts in (("ddim", config.steps), ("ancestral", config.ancestral_steps)):
         for steps in counts:
-            samples = config.samples if steps <= 25 else config.fewer_samples
+            samples = config.samples
+            if steps > 25 or sampler == "ancestral":
+                samples = config.fewer_samples
             out.add_kl(final, config.budgets[-1], sampler, steps, samples)
     report(0.8)
     exact = evaluate.exact_denoiser(laws, points)
     for steps in config.exact_steps:
-        out.add_kl(exact, EXACT, "ddim", steps, config.fewer_samples)
+        out.add_kl(exact, EXACT, "ddim", steps, config.samples)
     t = 1 - np.arange(25) / 25
     excess, _ = evaluate.denoiser_gaps(
         final, exact, points, laws, t, batch=config.gap_batch, seed=config.seed
@@ -257,8 +258,14 @@ class _Rows:
             length=self.config.length,
             seed=self.config.seed,
         )
-        law = np.stack([chain.joint() for chain in self.laws])
-        value, error = evaluate.kl_from_counts(law, counts)
+        found = []
+        for chain, own in zip(self.laws, counts, strict=True):
+            law = chain.joint()
+            groups = evaluate.pool(law, self.config.pool)
+            found.append(
+                evaluate.kl_from_counts(np.bincount(groups, law), np.bincount(groups, own))
+            )
+        value, error = np.transpose(found)
         self.add("KL", value, error, budget=budget, sampler=sampler, steps=steps)
 
     def add_bound(self, network: Any) -> None:
@@ -365,6 +372,13 @@ def _facts(table: pd.DataFrame, config: Config) -> dict[str, Any]:
     main = table[table.rate == config.rate]
     facts: dict[str, Any] = {
         "states": {str(base): (base**n) ** config.length for base, n in config.bases},
+        "groups": {
+            str(base): [
+                int(evaluate.pool(chain.joint(), config.pool).max()) + 1
+                for chain in chains(config, base)
+            ]
+            for base, _ in config.bases
+        },
         "entropy_of_the_law": {
             str(base): [round(chain.entropy(), 4) for chain in chains(config, base)]
             for base, _ in config.bases
@@ -462,8 +476,8 @@ def _rank_correlations(table: pd.DataFrame, config: Config) -> list[dict[str, An
             label: (sign, _values(rows, f"predictor: {label}", names))
             for label, sign in predictors.PREDICTORS.items()
         }
-        exact = _kl_of(rows, budget=EXACT, sampler="ddim", steps=5)
-        candidates["exact denoiser, 5 steps"] = (-1, np.stack([exact[name] for name in names]))
+        exact = _kl_of(rows, budget=EXACT, sampler="ddim", steps=config.exact_steps[-2])
+        candidates[f"exact denoiser, {config.exact_steps[-2]} steps"] = (-1, np.stack([exact[name] for name in names]))
         excess = _values(rows, "excess cross-entropy", names)
         candidates["excess cross-entropy"] = (-1, excess)
         outcomes["excess cross-entropy"] = excess
@@ -513,9 +527,7 @@ def kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a = a.round(9)
     sign_a, sign_b = (np.sign(x[..., :, None] - x[..., None, :]) for x in (a, b))
     norm = np.sqrt((sign_a**2).sum(axis=(-1, -2)) * (sign_b**2).sum(axis=(-1, -2)))
-    return np.where(
-        norm > 0, (sign_a * sign_b).sum(axis=(-1, -2)) / np.maximum(norm, 1e-300), 0.0
-    )
+    return np.where(norm > 0, (sign_a * sign_b).sum(axis=(-1, -2)) / np.maximum(norm, 1e-300), 0.0)
 
 
 # ---- Plot -----------------------------------------------------------------------------------

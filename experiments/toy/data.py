@@ -78,9 +78,7 @@ def draw_chain(
     energy = energy + free * rng.standard_normal(energy.shape)
     transition = np.exp(energy - energy.max(axis=1, keepdims=True))
     start = np.exp(free * rng.standard_normal(len(u)))
-    return Chain(
-        length, start / start.sum(), transition / transition.sum(axis=1, keepdims=True)
-    )
+    return Chain(length, start / start.sum(), transition / transition.sum(axis=1, keepdims=True))
 
 
 #: The tokenizations, in the order of figures and tables.

@@ -5,6 +5,8 @@ All are functions of the token's points and of the schedule; none has seen a net
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from jaxtyping import Float
 
@@ -32,9 +34,7 @@ def sampler_snrs(steps: int) -> Float[np.ndarray, " steps"]:
     return SCHEDULE.snr(1 - np.arange(steps) / steps)
 
 
-def predict(
-    points: Float[np.ndarray, "K m"], *, samples: int, key: int
-) -> dict[str, float]:
+def predict(points: Float[np.ndarray, "K m"], *, samples: int, key: int) -> dict[str, float]:
     """All predictors of one codebook."""
     grid = _as_grid(points)
     t = np.linspace(0.02, 1.0, 50)
@@ -46,9 +46,7 @@ def predict(
     accuracy, entropy = found["accuracy"].value, found["conditional_entropy"].value
     mmse, nats = found["mmse"].value, found["mutual_information"].value
     ends = np.cumsum([0, t.size, 1, five.size, many.size])
-    area, middle, coarse, fine = (
-        slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)
-    )
+    area, middle, coarse, fine = (slice(a, b) for a, b in itertools.pairwise(ends))
     return {
         "mean NN distance D": tk.mean_nn_distance(grid),
         "smallest distance": tk.min_distance(grid),

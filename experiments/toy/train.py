@@ -36,9 +36,7 @@ def draw_tokens(
     return jnp.stack(ids, axis=1)
 
 
-def loss(
-    network: Network, given: Float[Array, "K m"], tokens: Array, key: Any
-) -> Float[Array, ""]:
+def loss(network: Network, given: Float[Array, "K m"], tokens: Array, key: Any) -> Float[Array, ""]:
     """Mean cross-entropy of a token, at times that fill [0, 1] evenly from a random offset."""
     batch = tokens.shape[0]
     offset, noise = jax.random.split(key)
@@ -70,8 +68,9 @@ def _advance(
     """`steps` training steps of every seed (leading axis of all arrays)."""
     optimiser = _optimiser(rate)
 
-    def one_seed(dynamic: Any, average: Any, state: Any, given: Any, start: Any, rows: Any, key: Any
-                 ) -> Any:
+    def one_seed(
+        dynamic: Any, average: Any, state: Any, given: Any, start: Any, rows: Any, key: Any
+    ) -> Any:
         def step(carry: Any, number: Any) -> Any:
             dynamic, average, state = carry
             data, noise = jax.random.split(jax.random.fold_in(key, number))
@@ -136,8 +135,18 @@ def train(
         while done < budget:
             steps = min(CHUNK, budget - done)
             (dynamic, average, state), _ = _advance(
-                dynamic, average, state, given, start, rows, keys, done,
-                batch=batch, rate=rate, static=static, steps=steps,
+                dynamic,
+                average,
+                state,
+                given,
+                start,
+                rows,
+                keys,
+                done,
+                batch=batch,
+                rate=rate,
+                static=static,
+                steps=steps,
             )
             done += steps
             jax.block_until_ready(average)

@@ -37,8 +37,8 @@ from tokenkl._validation import (
     check_snr,
     reject,
 )
-from tokenkl.channel import log_posterior, sample
 from tokenkl.channel import denoiser as posterior_mean
+from tokenkl.channel import log_posterior, sample
 from tokenkl.codebooks import Codebook, ProductCodebook, average_power
 from tokenkl.codebooks.transforms import diameter
 from tokenkl.estimate import Estimate
@@ -252,13 +252,16 @@ def excess_cross_entropy(
         for row in range(flat.size)
     ]
 
-    def stack(name: str) -> np.ndarray:
+    def stack(name: str) -> Any:
         return np.reshape([getattr(one, name) for one in each], levels.shape)[()]
 
-    fields = ("value", "standard_error", "numerical_error", "interval_supported", "skewness")
-    notes = {one.note for one in each if one.note}
+    notes = sorted({one.note for one in each if one.note})
     return Estimate(
-        **{name: stack(name) for name in fields},
+        value=stack("value"),
+        standard_error=stack("standard_error"),
+        numerical_error=stack("numerical_error"),
+        interval_supported=stack("interval_supported"),
+        skewness=stack("skewness"),
         n_samples=n_samples,
         method="Monte-Carlo",
         seed=seed_of(key),
@@ -389,14 +392,13 @@ def _subkey(key: Any, *stream: int) -> int:
 # ---- Parts ----------------------------------------------------------------------------------
 
 
-def _initial(
-    codebook: Codebook, snr: float, variance: float, n_samples: int, key: Any
-) -> Estimate:
+def _initial(codebook: Codebook, snr: float, variance: float, n_samples: int, key: Any) -> Estimate:
     """KL between the law of Y at the first SNR and N(0, variance I).
 
     It is E log r under the law of Y, r the ratio of the densities. At low SNR the draws are
-    log r - 1 + 1/r instead: 1/r has mean 1, and these are never negative. Elsewhere log r is taken
-    against N(0, I), and what another variance adds, (n log v + (1/v - 1) E|Y|^2) / 2, is known.
+    log r - 1 + 1/r instead: 1/r has mean 1, and these are never negative. Where that would have a
+    large variance, r is taken against N(0, I), and what the true variance v adds,
+    (n log v + (1/v - 1) E|Y|^2) / 2, is known.
     """
     quantity, n = "initial part", codebook.n
     points, prior = codebook.points, codebook.prior
@@ -405,23 +407,18 @@ def _initial(
     rounding = ROUNDING * n * (abs(math.log(variance)) + abs(1 / variance - 1))
     if snr == 0:
         return Estimate(known, 0.0, rounding, quantity=quantity, unit="nats")
-    # 1/r has a small variance only where tokens are near 0 and the start is not too wide.
-    near = snr * float(squares.max()) <= 1 and variance <= 1.5
+    near = snr * float(squares.max()) <= 1
+    against = variance if near and variance <= 1.5 else 1.0
+    shift = 0.0 if against == variance else known
     h, levels, draws = math.sqrt(snr), np.full(n_samples, snr), np.zeros(n_samples)
     for part, y, _ in _observations(codebook, levels, _subkey(key, 2)):
-        log_r = special.logsumexp(
-            h * (y @ points.T) + codebook.log_prior - snr * squares / 2, axis=-1
-        )
-        if near:
-            log_r += n * math.log(variance) / 2 - (1 - 1 / variance) * (y**2).sum(axis=1) / 2
-            log_r += np.expm1(-log_r)
-        draws[part] = log_r
+        along = h * (y @ points.T) + codebook.log_prior - snr * squares / 2
+        wider = n * math.log(against) - (1 - 1 / against) * (y**2).sum(axis=1)
+        log_r = special.logsumexp(along, axis=-1) + wider / 2
+        draws[part] = shift + (log_r + np.expm1(-log_r) if near else log_r)
     strata = _Strata(levels[None], np.ones((1, n_samples)))
     found = _estimate(draws[None], strata, np.inf, ROUNDING, quantity, seed_of(key))
-    shift = 0.0 if near else known
-    return dataclasses.replace(
-        found, value=found.value + shift, numerical_error=found.numerical_error + rounding
-    )
+    return dataclasses.replace(found, numerical_error=found.numerical_error + rounding)
 
 
 def _discretisation(codebook: Codebook, grid: np.ndarray, strata: _Strata, key: Any) -> Estimate:
@@ -480,16 +477,17 @@ def _factor(codebook: Codebook, direction: Direction | None) -> float | None:
 def _check_product(codebook: Codebook, log_q: np.ndarray) -> None:
     """Refuse a p_theta that is no product over the coordinates of the grid."""
     assert isinstance(codebook, ProductCodebook)
-    order = "C" if codebook.order == "C" else "F"
-    q = np.exp(log_q).reshape((log_q.shape[0], *codebook.shape), order="C")
-    if order == "F":
-        q = np.exp(log_q).reshape((log_q.shape[0], *codebook.shape[::-1]))
+    rows = log_q.shape[0]
+    if codebook.order == "C":
+        q = np.exp(log_q).reshape(rows, *codebook.shape)
+    else:
+        q = np.exp(log_q).reshape(rows, *codebook.shape[::-1])
         q = q.transpose(0, *range(codebook.n, 0, -1))
-    product = np.ones((log_q.shape[0],) + (1,) * codebook.n)
+    product = np.ones((rows,) + (1,) * codebook.n)
     for axis in range(1, codebook.n + 1):
         others = tuple(other for other in range(1, codebook.n + 1) if other != axis)
         product = product * q.sum(axis=others, keepdims=True)
-    away = np.abs(q - product).reshape(log_q.shape[0], -1).sum(axis=1).max() / 2
+    away = np.abs(q - product).reshape(rows, -1).sum(axis=1).max() / 2
     if away > PRODUCT_TOLERANCE:
         reject(
             "denoiser",
@@ -514,19 +512,21 @@ def _estimate(
 
     `rounding` is that of one posterior mean (of which |.|^2 / 2 is taken) or of one divergence.
     """
+    if np.isposinf(values).any():
+        note = "p_theta gives probability 0 to a token that the exact posterior allows"
+        return Estimate(math.inf, method="Monte-Carlo", quantity=quantity, unit="nats", note=note)
     parts = strata.weight * values
     draws = parts.shape[1]
     value = float(parts.mean(axis=1).sum())
     deviation = parts - parts.mean(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        variance = float((deviation**2).sum() / (draws - 1) / draws)
-        cubes = float((deviation**3).sum() / draws**3)
+    variance = float((deviation**2).sum() / (draws - 1) / draws)
+    cubes = float((deviation**3).sum() / draws**3)
     error = strata.weight * rounding * (np.sqrt(np.maximum(values, 0)) + rounding)
     numerical = float(error.mean(axis=1).sum())
     second = float((parts**2).sum())
     effective = float(parts.sum()) ** 2 / second if second > 0 else 0.0
     nothing = bool(value <= numerical)
-    supported = nothing or (bool(np.isfinite(value)) and effective >= MIN_EFFECTIVE)
+    supported = nothing or effective >= MIN_EFFECTIVE
     if not supported:
         # The empirical Bernstein bound is about the spread of all draws together.
         variance = float((parts.shape[0] * parts).var(ddof=1) / parts.size)
