@@ -1,6 +1,6 @@
 """Which tokenization does a small CDCD model learn and sample best, and what predicts it?
 
-Sequences of tokens with a known law, eleven tokenizations, ten seeds trained at once. KL(data ||
+Sequences of tokens with a known law, ten tokenizations, ten seeds trained at once. KL(data ||
 generated) is found from counts without bias, by number of steps and by training budget; beside it
 stand the quantities of the codebook that might predict it, and their rank correlations.
 
@@ -18,7 +18,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import matplotlib as mpl
@@ -38,8 +38,10 @@ from tokenkl.plotting import COLOURS, PAGE, STYLE, label_panels, line_style, new
 ROOT = Path(__file__).resolve().parent.parent
 #: What the paper reports: log KL of FSQ and of a perturbed codebook.
 PAPER = {2: (-9.55, -8.68), 3: (-7.16, -6.72)}
-#: Training steps of the column that holds results of the exact denoiser.
+#: Training steps of the rows that hold results of the exact denoiser.
 EXACT = -1
+#: Kinds of law: with a coupling of FSQ coordinates, or with free energies alone.
+ALIGNED, NEUTRAL = "aligned", "neutral"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Config:
     #: Least probability of a sequence, or of a group of rare ones, whose frequency is looked at.
     pool: float = 1e-3
     second_rate: float = 1e-3
+    #: Trained on laws without any coupling of coordinates as well, as a control.
+    neutral: tuple[str, ...] = (data.FSQ, data.PERTURBED_MORE, data.PERMUTED, data.LATTICE)
+    neutral_free: float = 1.0
     gap_batch: int = 2**11
     bound_samples: int = 2**13
     predictor_samples: int = 2**13
@@ -79,6 +84,7 @@ SMOKE = Config(
     seeds=3,
     bases=((3, 1),),
     tokenizations=(data.FSQ, data.PERTURBED, data.PERTURBED_MORE),
+    neutral=(data.FSQ, data.PERMUTED),
     width=16,
     budgets=(30, 60),
     batch=32,
@@ -92,7 +98,25 @@ SMOKE = Config(
     resamples=50,
 )
 #: Trained at a second learning rate, to see whether the comparison depends on it.
-AT_SECOND_RATE = (data.FSQ, data.PERTURBED, data.PERTURBED_MORE)
+AT_SECOND_RATE = (data.FSQ, data.PERTURBED_MORE)
+
+
+class Unit(NamedTuple):
+    """What is trained in one go, all seeds together."""
+
+    base: int
+    name: str
+    rate: float
+    law: str
+
+    def is_full(self, config: Config) -> bool:
+        """Whether everything is measured, and not only the KL of the final network."""
+        return self.rate == config.rate and self.law == ALIGNED
+
+    @property
+    def file_name(self) -> str:
+        """Of the stored rows, without suffix."""
+        return f"{self.base}-{self.name.replace(' ', '')}-{self.rate:g}-{self.law}"
 
 
 # ---- Compute --------------------------------------------------------------------------------
@@ -101,25 +125,26 @@ AT_SECOND_RATE = (data.FSQ, data.PERTURBED, data.PERTURBED_MORE)
 def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str, Any]]:
     """One row for every measured number: base, tokenization, budget, sampler, steps, seed."""
     units = [
-        (base, name, rate)
+        Unit(base, name, rate, law)
         for base, _ in config.bases
-        for rate, names in (
-            (config.rate, config.tokenizations),
-            (config.second_rate, AT_SECOND_RATE),
+        for names, rate, law in (
+            (config.tokenizations, config.rate, ALIGNED),
+            (AT_SECOND_RATE, config.second_rate, ALIGNED),
+            (config.neutral, config.rate, NEUTRAL),
         )
         for name in names
     ]
-    weights = [1.0 if rate == config.rate else 0.5 for _, _, rate in units]
+    weights = [1.0 if unit.is_full(config) else 0.5 for unit in units]
     done, total = 0.0, sum(weights)
     folder = _work_folder(config)
     parts = []
-    for (base, name, rate), weight in zip(units, weights, strict=True):
-        stored = folder / f"{base}-{name.replace(' ', '')}-{rate:g}.csv"
+    for unit, weight in zip(units, weights, strict=True):
+        stored = folder / f"{unit.file_name}.csv"
         if stored.exists():
             rows = pd.read_csv(stored)
         else:
             report = functools.partial(_advance, progress, done, weight, total)
-            rows = _unit(config, base, name, rate, report)
+            rows = _unit(config, unit, report)
             with atomic_path(stored) as path:
                 rows.to_csv(path, index=False)
             rows = pd.read_csv(stored)  # the same digits whether or not it was interrupted
@@ -146,27 +171,27 @@ def _work_folder(config: Config) -> Path:
     return folder
 
 
-def chains(config: Config, base: int) -> list[data.Chain]:
+def chains(config: Config, base: int, law: str = ALIGNED) -> list[data.Chain]:
     """The laws, one for every seed."""
+    neutral = law == NEUTRAL
     return [
         data.draw_chain(
             base,
             dict(config.bases)[base],
             config.length,
             config.seed + seed,
-            coupling=config.coupling,
-            free=config.free,
+            coupling=0.0 if neutral else config.coupling,
+            free=config.neutral_free if neutral else config.free,
         )
         for seed in range(config.seeds)
     ]
 
 
-def _unit(
-    config: Config, base: int, name: str, rate: float, report: Callable[[float], None]
-) -> pd.DataFrame:
-    """Everything about one tokenization at one learning rate."""
+def _unit(config: Config, unit: Unit, report: Callable[[float], None]) -> pd.DataFrame:
+    """Everything about one tokenization, at one learning rate and one kind of law."""
     started = time.process_time()
-    n, laws = dict(config.bases)[base], chains(config, base)
+    base, name, rate, _ = unit
+    n, laws = dict(config.bases)[base], chains(config, base, unit.law)
     keys = [config.seed + 1000 * (seed + 1) for seed in range(config.seeds)]
     points = np.stack([data.codebook_points(name, base, n, key) for key in keys])
     power = tk.average_power(tk.FSQ((base,) * n))
@@ -186,8 +211,8 @@ def _unit(
     final = networks[-1]
     if name == data.LEARNED:
         points = np.asarray(jax.vmap(lambda net: net.points(None))(final), dtype=float)
-    out = _Rows(base, name, rate, laws, points, config)
-    if rate != config.rate:
+    out = _Rows(unit, laws, points, config)
+    if not unit.is_full(config):
         for steps in config.early_steps:
             out.add_kl(final, config.budgets[-1], "ddim", steps, config.fewer_samples)
         return out.frame(time.process_time() - started)
@@ -228,15 +253,14 @@ class _Rows:
     """Rows of the table, all of one tokenization at one learning rate."""
 
     def __init__(
-        self,
-        base: int,
-        name: str,
-        rate: float,
-        laws: list[data.Chain],
-        points: np.ndarray,
-        config: Config,
+        self, unit: Unit, laws: list[data.Chain], points: np.ndarray, config: Config
     ) -> None:
-        self.common = {"base": base, "tokenization": name, "rate": rate}
+        self.common = {
+            "law": unit.law,
+            "base": unit.base,
+            "tokenization": unit.name,
+            "rate": unit.rate,
+        }
         self.laws, self.points, self.config = laws, points, config
         self.predicted: dict[str, list[float]] = {}
         self.parts: list[pd.DataFrame] = []
@@ -289,7 +313,7 @@ class _Rows:
         for label, values in self.predicted.items():
             self.add(f"predictor: {label}", values)
         self.add("seconds", [seconds])
-        columns = ["base", "tokenization", "rate", "quantity", "budget", "sampler", "steps"]
+        columns = ["law", "base", "tokenization", "rate", "quantity", "budget", "sampler", "steps"]
         table = pd.concat(self.parts, ignore_index=True).assign(**self.common)
         table["budget"] = table["budget"].fillna(self.config.budgets[-1]).astype(int)
         table["steps"] = table["steps"].fillna(0).astype(int)
@@ -314,7 +338,7 @@ def sequence_denoiser(
     network: Any, points: np.ndarray, length: int
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The network as a law of sequences: the product of its laws at every position."""
-    K, m = points.shape
+    m = points.shape[1]
 
     def log_probabilities(y: np.ndarray, snr: np.ndarray) -> np.ndarray:
         t = predictors.SCHEDULE.t_from_snr(snr)
@@ -369,7 +393,8 @@ def _kl_of(table: pd.DataFrame, **where: Any) -> dict[str, np.ndarray]:
 
 def _facts(table: pd.DataFrame, config: Config) -> dict[str, Any]:
     last = config.budgets[-1]
-    main = table[table.rate == config.rate]
+    aligned = table[table.law == ALIGNED]
+    main = aligned[aligned.rate == config.rate]
     facts: dict[str, Any] = {
         "states": {str(base): (base**n) ** config.length for base, n in config.bases},
         "groups": {
@@ -380,8 +405,9 @@ def _facts(table: pd.DataFrame, config: Config) -> dict[str, Any]:
             for base, _ in config.bases
         },
         "entropy_of_the_law": {
-            str(base): [round(chain.entropy(), 4) for chain in chains(config, base)]
+            f"{base}, {law}": [round(chain.entropy(), 4) for chain in chains(config, base, law)]
             for base, _ in config.bases
+            for law in (ALIGNED, NEUTRAL)
         },
         "paper_log_kl": {str(base): list(pair) for base, pair in PAPER.items()},
         "process_seconds": float(table[table.quantity == "seconds"].value.sum()),
@@ -409,14 +435,19 @@ def _facts(table: pd.DataFrame, config: Config) -> dict[str, Any]:
         for count in config.exact_steps:
             each = _kl_of(rows, budget=EXACT, sampler="ddim", steps=count)
             found["log_kl"][f"exact, ddim {count}"] = {k: _log_mean(v) for k, v in each.items()}
-        second = table[(table.rate == config.second_rate) & (table.base == base)]
-        for count in config.early_steps:
-            each = _kl_of(second, budget=last, sampler="ddim", steps=count)
-            label = f"rate {config.second_rate:g}, ddim {count}"
-            found["log_kl"][label] = {k: _log_mean(v) for k, v in each.items()}
-            found["minus_fsq"][label] = {
-                k: _log_ratio(v, each[data.FSQ]) for k, v in each.items() if k != data.FSQ
-            }
+        own = table[table.base == base]
+        for label, rows_of in (
+            (f"rate {config.second_rate:g}", own[own.rate == config.second_rate]),
+            ("neutral law", own[own.law == NEUTRAL]),
+        ):
+            for count in config.early_steps:
+                each = _kl_of(rows_of, budget=last, sampler="ddim", steps=count)
+                found["log_kl"][f"{label}, ddim {count}"] = {
+                    k: _log_mean(v) for k, v in each.items()
+                }
+                found["minus_fsq"][f"{label}, ddim {count}"] = {
+                    k: _log_ratio(v, each[data.FSQ]) for k, v in each.items() if k != data.FSQ
+                }
         found["excess_cross_entropy"] = {
             name: float(part.value.mean())
             for name, part in rows[rows.quantity == "excess cross-entropy"].groupby("tokenization")
@@ -477,7 +508,10 @@ def _rank_correlations(table: pd.DataFrame, config: Config) -> list[dict[str, An
             for label, sign in predictors.PREDICTORS.items()
         }
         exact = _kl_of(rows, budget=EXACT, sampler="ddim", steps=config.exact_steps[-2])
-        candidates[f"exact denoiser, {config.exact_steps[-2]} steps"] = (-1, np.stack([exact[name] for name in names]))
+        candidates[f"exact denoiser, {config.exact_steps[-2]} steps"] = (
+            -1,
+            np.stack([exact[name] for name in names]),
+        )
         excess = _values(rows, "excess cross-entropy", names)
         candidates["excess cross-entropy"] = (-1, excess)
         outcomes["excess cross-entropy"] = excess
@@ -515,7 +549,7 @@ def _values(rows: pd.DataFrame, quantity: str, names: list[str]) -> np.ndarray:
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman correlation along the last axis, ties at their mean rank; 0 where one is constant."""
+    """Spearman correlation along the last axis, with mean ranks for ties; 0 for a constant."""
     a, b = stats.rankdata(a.round(9), axis=-1), stats.rankdata(b, axis=-1)
     a, b = (x - x.mean(axis=-1, keepdims=True) for x in (a, b))
     norm = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
@@ -532,28 +566,151 @@ def kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 # ---- Plot -----------------------------------------------------------------------------------
 
+#: What panels (a) and (b) show.
 SHOWN = (
     data.FSQ,
     data.PERTURBED_MORE,
-    data.PERMUTED,
     data.LATTICE,
     data.VQ,
     data.ONE_HOT,
     data.LEARNED,
+    data.PERMUTED,
 )
+#: What panel (c) shows, and its colours there and elsewhere.
+PERTURBATIONS = (data.PERTURBED, data.PERTURBED_MORE, data.BOXED)
+NUMBER = {name: index for index, name in enumerate((*SHOWN[:2], data.PERTURBED, *SHOWN[2:]))}
+NUMBER[data.BOXED] = NUMBER[data.VQ]
+#: What panel (d) shows: outcome, colour, marker.
+OUTCOMES = (("DDIM, 5 steps", 0, "o"), ("DDIM, 25 steps", 1, "s"))
 
 
 @mpl.rc_context(cast(Any, STYLE))
 def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     """KL against steps, what perturbing costs, and what predicts it."""
-    figure, axes = new_figure(2, 2, width=PAGE, panel_height=2.9)
+    figure, axes = new_figure(2, 2, width=PAGE, panel_height=3.0)
+    bases = [int(key) for key in facts["states"]]
+    for panel, base in zip(axes[0], bases, strict=False):
+        _draw_steps(panel, facts[f"base_{base}"]["log_kl"], base)
+    _draw_gaps(axes[1, 0], facts, bases)
+    _draw_ranks(axes[1, 1], facts, bases)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    axes[0, -1].legend(handles, labels, loc="upper right", ncol=2, fontsize=6.5)
+    label_panels(
+        axes,
+        (
+            "base 2: where the ids sit matters most",
+            "base 3: the same",
+            "perturbing costs at few steps only",
+            "which quantity predicts the rank?",
+        ),
+    )
     return figure
+
+
+def _curve(facts: dict[str, Any], sampler: str, name: str) -> np.ndarray:
+    """Rows (steps, value, low, high) of one tokenization, where there is a value."""
+    rows = []
+    for label, values in facts.items():
+        if label.startswith(f"{sampler} ") and values.get(name, [None])[0] is not None:
+            rows.append((int(label.split()[-1]), *values[name]))
+    return np.array(sorted(rows), dtype=float).reshape(-1, 4)
+
+
+def _draw_steps(panel: Any, facts: dict[str, Any], base: int) -> None:
+    for name in SHOWN:
+        rows = _curve(facts, "ddim", name)
+        if not len(rows):
+            continue
+        style = line_style(NUMBER[name])
+        panel.plot(rows[:, 0], rows[:, 1], **style, label=name)
+        panel.vlines(rows[:, 0], rows[:, 2], rows[:, 3], color=style["color"], linewidth=0.8)
+    exact = _curve(facts, "exact, ddim", data.FSQ)
+    panel.plot(exact[:, 0], exact[:, 1], color="#000000", linewidth=0.8, linestyle=":")
+    if len(exact):
+        panel.annotate(
+            "exact denoiser, FSQ",
+            exact[-1, :2],
+            xytext=(4, 0),
+            fontsize=6.5,
+            textcoords="offset points",
+            va="bottom",
+        )
+    _step_axis(panel)
+    panel.set_ylabel("log KL(data || generated), KL in nats")
+
+
+def _step_axis(panel: Any) -> None:
+    panel.set_xscale("log")
+    ticks = (2, 3, 5, 8, 12, 25, 50)
+    panel.set_xticks(ticks, [str(tick) for tick in ticks])
+    panel.minorticks_off()
+    panel.set_xlabel("DDIM steps")
+
+
+def _draw_gaps(panel: Any, facts: dict[str, Any], bases: list[int]) -> None:
+    """log KL minus that of FSQ, paired over seeds."""
+    total = len(PERTURBATIONS) * len(bases)
+    for row, base in enumerate(bases):
+        for number, name in enumerate(PERTURBATIONS):
+            rows = _curve(facts[f"base_{base}"]["minus_fsq"], "ddim", name)
+            if not len(rows):
+                continue
+            shift = 1.035 ** (row * len(PERTURBATIONS) + number - (total - 1) / 2)
+            panel.errorbar(
+                rows[:, 0] * shift,
+                rows[:, 1],
+                yerr=[rows[:, 1] - rows[:, 2], rows[:, 3] - rows[:, 1]],
+                color=COLOURS[NUMBER[name]],
+                marker="os"[row],
+                markerfacecolor="white" if row else COLOURS[NUMBER[name]],
+                linestyle="-" if row == 0 else "--",
+                linewidth=0.8,
+                elinewidth=0.8,
+                markersize=3.5,
+                label=f"{name}; base {base}",
+            )
+    panel.axhline(0, color="#000000", linewidth=0.8)
+    _step_axis(panel)
+    panel.set_ylabel("log KL minus that of FSQ")
+    panel.legend(loc="upper right", fontsize=6.5)
+
+
+def _draw_ranks(panel: Any, facts: dict[str, Any], bases: list[int]) -> None:
+    """Spearman correlations with intervals over seeds."""
+    rows = facts["rank_correlation"]
+    labels = list(dict.fromkeys(row["predictor"] for row in rows))
+    for outcome, colour, marker in OUTCOMES:
+        for number, base in enumerate(bases):
+            own = {
+                row["predictor"]: row
+                for row in rows
+                if row["outcome"] == outcome and row["base"] == base
+            }
+            for place, label in enumerate(labels):
+                y = -place + 0.27 - 0.18 * (2 * colour + number)
+                low, high = own[label]["spearman_interval"]
+                panel.plot([low, high], [y, y], color=COLOURS[colour], linewidth=0.9)
+                panel.plot(
+                    own[label]["spearman"],
+                    y,
+                    marker=marker,
+                    markersize=3.2,
+                    color=COLOURS[colour],
+                    markerfacecolor="white" if number else COLOURS[colour],
+                    linestyle="none",
+                    label=f"{outcome}; base {base}" if place == 0 else None,
+                )
+    panel.axvline(0, color="#000000", linewidth=0.8)
+    panel.set_yticks([-i for i in range(len(labels))], labels)
+    panel.set(xlim=(-1.05, 1.05), ylim=(-len(labels) - 1.6, 0.6))
+    panel.set_xlabel("Spearman correlation with low KL")
+    panel.legend(loc="lower center", ncol=2, fontsize=6, handlelength=1.0, columnspacing=0.8)
 
 
 EXPERIMENT = Experiment(
     name="toy_generation",
-    claim="C5, C6: a small CDCD model generates FSQ tokens with a smaller KL than perturbed ones at "
-    "few steps; which quantity of a codebook predicts the KL of eleven tokenizations?",
+    claim="C5, C6: with few steps a small CDCD model generates FSQ tokens with a smaller KL than "
+    "perturbed ones; which quantity of a codebook predicts the KL of ten tokenizations?",
     config=Config(),
     smoke=SMOKE,
     compute=compute,

@@ -83,7 +83,7 @@ def draw_chain(
 
 #: The tokenizations, in the order of figures and tables.
 FSQ, PERTURBED, PERTURBED_MORE = "FSQ", "perturbed 0.1", "perturbed 0.3"
-BOXED, BOXED_MORE = "perturbed 0.1, box", "perturbed 0.3, box"
+BOXED = "perturbed 0.3, box"
 PERMUTED, LATTICE, VQ, RANDOM = "permuted", "lattice", "VQ", "random"
 ONE_HOT, LEARNED = "one-hot", "learned"
 TOKENIZATIONS = (
@@ -97,16 +97,15 @@ TOKENIZATIONS = (
     ONE_HOT,
     LEARNED,
     BOXED,
-    BOXED_MORE,
 )
-#: Those that keep FSQ's average power; the others are clipped to FSQ's box and left as they are.
-SAME_POWER = TOKENIZATIONS[:-2]
+#: Those that keep FSQ's average power; the last is clipped to FSQ's box and left as it is.
+SAME_POWER = TOKENIZATIONS[:-1]
 
 
 def codebook_points(name: str, base: int, n: int, key: int) -> Float[np.ndarray, "K m"]:
     """Token coordinates of a tokenization, drawn anew for every key where it is random.
 
-    All but the two clipped ones are centred and scaled to the average power of FSQ in [-1, 1]^n,
+    All but the clipped one are centred and scaled to the average power of FSQ in [-1, 1]^n,
     under equal priors. Points of lattice, VQ and random codebooks go to the token ids whose FSQ
     points they are nearest to in total (optimal assignment), so that they share what the geometry
     of FSQ knows about the law; the permuted FSQ loses it. The learned embedding starts as the
@@ -116,9 +115,8 @@ def codebook_points(name: str, base: int, n: int, key: int) -> Float[np.ndarray,
     K = grid.K
     if name == FSQ:
         return grid.points
-    if name in (BOXED, BOXED_MORE):
-        sd = 0.1 if name == BOXED else 0.3
-        return tk.perturb(grid, sd, key, box=1.0).points
+    if name == BOXED:
+        return tk.perturb(grid, 0.3, key, box=1.0).points
     if name in (PERTURBED, PERTURBED_MORE):
         points = tk.perturb(grid, 0.1 if name == PERTURBED else 0.3, key).points
     elif name == PERMUTED:

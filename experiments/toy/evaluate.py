@@ -30,8 +30,8 @@ def kl_from_counts(
     For a count c ~ Binomial(M, q), E[psi(M + 1) - psi(c + 1)] = sum_{j=1}^M (1 - q)^j / j, which is
     -log q up to a term below (1 - q)^M / (M q). Weighted by the law, this leaves no bias where M q
     is above about 5 for every state (see `pool`), while the plug-in estimate has one of about
-    (states - 1) / (2 M). The standard error is first order, with the noise of the counts left in
-    it: near KL = 0 it is above the true one by a factor of up to sqrt(2).
+    (states - 1) / (2 M). The standard error is that of the first order; the half that is added to
+    the counts makes it right at KL = 0 too, where the variance is states / (2 M^2).
     """
     total = int(counts.sum())
     terms = np.log(law) + special.digamma(total + 1) - special.digamma(counts + 1)
