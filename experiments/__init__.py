@@ -19,6 +19,7 @@ NAMES = (
     "score_lipschitz",
     "bounds",
     "capacity",
+    "toy_generation",
 )
 
 
