@@ -598,7 +598,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
         _draw_steps(panel, facts[f"base_{base}"]["log_kl"], base)
     _draw_gaps(axes[1, 0], facts, bases)
     _draw_ranks(axes[1, 1], facts, bases)
-    axes[0, 0].legend(loc="upper right", ncol=2, fontsize=6.5)
+    axes[0, 0].legend(loc="upper right", ncol=2, fontsize=6.5, handlelength=1.8, columnspacing=1)
     label_panels(
         axes,
         (
@@ -674,6 +674,7 @@ def _draw_gaps(panel: Any, facts: dict[str, Any], bases: list[int]) -> None:
     panel.axhline(0, color="#000000", linewidth=0.8)
     _step_axis(panel)
     panel.set_ylabel("log KL minus that of FSQ")
+    panel.set_ylim(top=1.2 * panel.get_ylim()[1])
     panel.legend(loc="upper left", fontsize=6, handlelength=1.6, labelspacing=0.25)
 
 
