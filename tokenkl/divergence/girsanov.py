@@ -41,8 +41,9 @@ from tokenkl.channel import denoiser as posterior_mean
 from tokenkl.channel import log_posterior, sample
 from tokenkl.codebooks import Codebook, ProductCodebook, average_power
 from tokenkl.codebooks.transforms import diameter
+from tokenkl.divergence.sampler import ancestral_kl
 from tokenkl.estimate import Estimate
-from tokenkl.information import exact_quantities, profile
+from tokenkl.information import exact_quantities
 
 #: A learned p_theta: (batch, n) observations Y and (batch,) SNRs to (batch, K) logits.
 Denoiser = Callable[[Any, Any], Any]
@@ -423,15 +424,9 @@ def _initial(codebook: Codebook, snr: float, variance: float, n_samples: int, ke
 
 def _discretisation(codebook: Codebook, grid: np.ndarray, strata: _Strata, key: Any) -> Estimate:
     """What keeping the exact denoiser fixed on every step costs."""
-    quantity, lengths = "discretisation part", np.diff(grid)
+    quantity = "discretisation part"
     if {"mmse", "mutual_information"} <= set(exact_quantities(codebook)):
-        found = profile(codebook, grid, ("mmse", "mutual_information"))
-        mmse, nats = found["mmse"], found["mutual_information"]
-        value = float(mmse.value[:-1] @ lengths) / 2 - float(nats.value[-1] - nats.value[0])
-        error = float(mmse.numerical_error[:-1] @ lengths) / 2
-        error += float(nats.numerical_error[-1] + nats.numerical_error[0])
-        error += ROUNDING * float(mmse.value[:-1] @ lengths)
-        return Estimate(value, 0.0, error, quantity=quantity, unit="nats")
+        return dataclasses.replace(ancestral_kl(codebook, grid), quantity=quantity)
     # (1/2) int E|e(Y_snr) - e(Y_k)|^2 over the step, at one uniform SNR for every draw.
     begin = strata.snr.ravel()
     length = strata.weight.ravel()
