@@ -106,8 +106,8 @@ def _speech(
 ) -> Speech:
     """Audio at our rate, and phonemes with their words; names that begin with "_" are pauses."""
     audio = resample(samples.astype(np.float32) / 32768, rate)
-    edges = np.append(starts, samples.shape[0])
-    edges = np.minimum(np.round(edges * (SAMPLE_RATE / rate)), audio.shape[0]).astype(np.int64)
+    moved = np.minimum(np.round(starts * (SAMPLE_RATE / rate)), audio.shape[0])
+    edges = np.append(moved, audio.shape[0]).astype(np.int64)
     phonemes = [PAUSE if name.startswith("_") else str(name) for name in names]
     words = _word_indices(text, positions)
     words[np.array(phonemes) == PAUSE] = -1

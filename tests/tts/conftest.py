@@ -1,0 +1,12 @@
+"""A small corpus, spoken once for all tests of this folder."""
+
+import pytest
+
+from tokenkl.tts.corpus import Corpus, CorpusConfig, load_corpus
+
+TINY = CorpusConfig(train=20, valid=4, test=8, combinations=6)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return load_corpus(TINY, folder=tmp_path_factory.mktemp("corpora"))
