@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tokenkl.tts.audio import SAMPLE_RATE, Alignment, read_wav, resample, write_wav
+from tokenkl.tts.audio import SAMPLE_RATE, Alignment, Utterance, read_wav, resample, write_wav
 from tokenkl.tts.frontend import (
     CHARACTERS,
     Lexicon,
@@ -212,12 +212,25 @@ def test_lexicon_reads_as_the_corpus_speaks(corpus, tmp_path):
         assert lexicon.pronounce(u.text) == [*said, "_"]
 
 
-def test_the_follows_the_next_word(corpus):
-    every = [u for split in corpus for u in corpus.split(split)]
-    lexicon = Lexicon.from_utterances(every)
-    before_vowel = [after for after in lexicon.before["the"] if after[0] in "aeio"]
-    assert before_vowel
-    assert len(before_vowel) == len(lexicon.before["the"])
+def test_lexicon_by_hand():
+    """The commonest phonemes of a word, and others where the next word asks for them."""
+
+    def said(text, *words):
+        phonemes = tuple(p for word in words for p in word)
+        index = np.array([i for i, word in enumerate(words) for _ in word])
+        edges = np.arange(len(phonemes) + 1)
+        return Utterance(text, text, np.zeros(9), "", Alignment(phonemes, edges, index))
+
+    lexicon = Lexicon.from_utterances(
+        [
+            said("the box", ["D", "@"], ["b"]),
+            said("the boat", ["D", "@"], ["o"]),
+            said("the ox", ["D", "i"], ["a"]),
+        ]
+    )
+    assert lexicon.entries["the"] == ("D", "@")
+    assert lexicon.before == {"the": {"ox": ("D", "i")}}
+    assert lexicon.pronounce("the ox the box") == ["D", "i", "a", "D", "@", "b", "_"]
 
 
 def test_words_outside_the_lexicon():

@@ -185,7 +185,7 @@ def test_noise_and_silence_have_no_pitch():
 
 
 def test_pitch_errors():
-    with pytest.raises(ValueError, match="low, high must be 0 < low < high <= 4000.0 Hz"):
+    with pytest.raises(ValueError, match=r"low, high must be 0 < low < high <= 4000\.0 Hz"):
         f0_contour(TIMES, low=300, high=200)
     with pytest.raises(ValueError, match="threshold must be above 0"):
         f0_contour(TIMES, threshold=0)

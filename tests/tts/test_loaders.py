@@ -74,7 +74,7 @@ def test_ljspeech(ljspeech):
     assert utterances[1].text == 'he said "number 2'
     assert utterances[1].audio.shape == (8000,)
     assert recordings.bad == []
-    assert reported[-1] == 5  # the empty last line counts
+    assert reported == [1, 2, 3, 4]
 
 
 def test_ljspeech_with_every_kind_of_damage(ljspeech):
@@ -170,7 +170,7 @@ def test_libritts_bad_files(libritts):
     reasons = " ".join(one.reason for one in recordings.bad)
     for part in ("has no transcript", "cannot be read as UTF-8", "repeats the name of"):
         assert part in reasons
-    with pytest.raises(ValueError, match="has no transcript 84_121123_000007_000000.normalized"):
+    with pytest.raises(ValueError, match="has no transcript 84_121123_000007_000000"):
         load_libritts(libritts)
 
 
@@ -246,7 +246,7 @@ GOOD = [_speech(i, s) for i, s in enumerate(SECONDS)]
         (
             lambda f: _rewrite_speech(f, [GOOD[0], GOOD[1] + np.int16(6561), GOOD[2]]),
             5,
-            "809 (arr_1) has the id",
+            "809 (arr_1) has the speech id",
         ),
         (lambda f: _rewrite_speech(f, [GOOD[0], GOOD[1], GOOD[2][:99]]), 5, "has 99 tokens in"),
         (lambda f: _rewrite_speech(f, [GOOD[0] - 9999, *GOOD[1:]]), 5, "no row of whole numbers"),
@@ -276,10 +276,10 @@ def test_cdcd_never_opens_a_pickle(cdcd):
     objects = np.empty(3, object)
     objects[:] = GOOD
     np.savez(cdcd / "data_1_speech.npz", arr_0=objects, arr_1=objects, arr_2=objects)
-    with pytest.raises(ValueError, match="cannot be read as .npz without pickle"):
+    with pytest.raises(ValueError, match=r"cannot be read as [.]npz without pickle"):
         load_cdcd(cdcd)
 
 
 def test_cdcd_folder_errors(tmp_path):
-    with pytest.raises(ValueError, match="folder must be a folder with files NAME_info.txt"):
+    with pytest.raises(ValueError, match=r"folder must be a folder with files NAME_info[.]txt"):
         load_cdcd(tmp_path)

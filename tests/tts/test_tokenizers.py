@@ -57,13 +57,13 @@ def test_published_sizes():
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
 def test_e8_search_against_all_distances(spread):
     """Exact, inside the cube and outside of it."""
-    x = spread * generator(1).standard_normal((3000, 8))
+    x = spread * generator(1).standard_normal((200, 8))
     points = e8_codebook().points
     found = E8Quantizer().nearest(torch.from_numpy(x)).numpy()
     distances = ((x[:, None] - points[None]) ** 2).sum(axis=-1)
-    chosen = distances[np.arange(3000), found]
+    chosen = distances[np.arange(200), found]
     np.testing.assert_allclose(chosen, distances.min(axis=1), rtol=1e-12)
-    assert (found == distances.argmin(axis=1)).mean() > 0.999  # ties have probability 0
+    assert (found == distances.argmin(axis=1)).all()  # ties have probability 0
 
 
 def test_e8_tokens_are_their_own_nearest():

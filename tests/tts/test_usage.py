@@ -1,4 +1,4 @@
-"""Entropy from counts: bias against exact expectations, and the jackknife against its definition."""
+"""Entropy from counts: bias against exact expectations, and the jackknife by recounting."""
 
 import math
 

@@ -69,9 +69,7 @@ class MelConfig:
         if self.hop > self.n_fft or (self.n_fft - self.hop) % 2:
             reject("hop", self.hop, f"at most n_fft = {self.n_fft}, with an even n_fft - hop")
         if not 0 <= self.low < self.high <= self.sample_rate / 2:
-            reject(
-                "low and high", f"{self.low} and {self.high}", "0 <= low < high <= half the rate"
-            )
+            reject("low, high", f"{self.low}, {self.high}", "0 <= low < high <= half the rate")
         check_positive(self.floor, "floor")
 
     @property

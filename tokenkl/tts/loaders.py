@@ -146,12 +146,10 @@ def load_ljspeech(
     if not index.is_file():
         reject("folder", folder, "an LJSpeech-style folder, with metadata.csv in it")
     complaints = _Complaints(on_bad)
-    lines = _read_lines(index)
+    lines = [line for line in _read_lines(index).items() if line[1].strip()]
     entries: dict[str, Entry] = {}
-    for number, line in enumerate(lines, start=1):
+    for done, (number, line) in enumerate(lines, start=1):
         fields = [field.strip() for field in line.split("|")]
-        if not line.strip():
-            continue
         if len(fields) not in (2, 3) or not fields[0]:
             complaints.add(index, f"line {number} has {len(fields)} fields, not id|text|normalised")
         elif Path(fields[0]).name != fields[0]:
@@ -162,7 +160,7 @@ def load_ljspeech(
             path = root / "wavs" / f"{fields[0]}.wav"
             _add_entry(entries, complaints, fields[0], fields[-1], path, "")
         if progress is not None:
-            progress(number, len(lines))
+            progress(done, len(lines))
     return _recordings(entries, complaints, root)
 
 
@@ -207,9 +205,10 @@ def load_libritts(
     return _recordings(entries, complaints, root)
 
 
-def _read_lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> dict[int, str]:
+    """The lines of a text file by their numbers, from 1; only "\\n" ends a line."""
     try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
+        return dict(enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: must be UTF-8 text ({error.reason}).") from error
 
@@ -321,7 +320,7 @@ def load_cdcd(
             info.with_name(f"{stem}_text.npz"),
         )
         try:
-            lines = [line for line in _read_lines(info) if line.strip()]
+            lines = [line for line in _read_lines(info).values() if line.strip()]
         except ValueError as error:
             complaints.add(info, str(error))
             continue
@@ -360,7 +359,7 @@ def _arrays(path: Path, count: int, complaints: _Complaints) -> Callable[[int], 
         return None
     try:
         # Read at once: an open archive for every triplet would run out of file handles.
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
         complaints.add(path, f"cannot be read as .npz without pickle ({error})")
