@@ -113,7 +113,7 @@ def main(requests_path: str, result_path: str) -> None:
     with open(requests_path, encoding="utf-8") as file:
         requests = json.load(file)
     speaker = Speaker()
-    arrays: dict[str, np.ndarray] = {"rate": np.array(speaker.rate)}
+    arrays: dict[str, Any] = {"rate": np.array(speaker.rate)}
     for index, request in enumerate(requests):
         spoken = speaker.say(**request)
         arrays[f"{index}.samples"] = spoken["samples"]

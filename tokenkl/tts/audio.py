@@ -87,6 +87,7 @@ def read_wav(path: PathLike, target: int = SAMPLE_RATE) -> Float[np.ndarray, " s
     rate, samples = _read_samples(path)
     if samples.shape[0] == 0:
         reject("path", path, "a WAV file with samples")
+    audio: np.ndarray
     if samples.dtype == np.uint8:
         audio = (samples.astype(np.float32) - 128) / 128
     elif samples.dtype.kind == "i":

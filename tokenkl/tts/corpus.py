@@ -157,7 +157,7 @@ def make_sentences(config: CorpusConfig) -> dict[str, list[Sentence]]:
             drawn += _draw(domain, count, held[domain], wants_held, seen, rng)
         order = rng.permutation(len(drawn))
         prosody = generator(config.seed, 2, index)
-        splits[split] = [_with_prosody(config, *drawn[i], prosody) for i in order]
+        splits[split] = [_with_prosody(config, drawn[i], prosody) for i in order]
     return splits
 
 
@@ -197,8 +197,9 @@ def _draw(
 
 
 def _with_prosody(
-    config: CorpusConfig, domain: str, words: Words, rng: np.random.Generator
+    config: CorpusConfig, drawn: tuple[str, Words], rng: np.random.Generator
 ) -> Sentence:
+    domain, words = drawn
     voice = config.voices[int(rng.integers(len(config.voices)))]
     factor = rng.uniform(1 - config.rate_jitter, 1 + config.rate_jitter)
     shift = rng.uniform(-config.pitch_jitter, config.pitch_jitter)
@@ -310,7 +311,7 @@ def _make_shard(shard: _Shard, sentences: list[Sentence], path: Path) -> None:
     requests = [espeak.Request(s.text, s.voice, s.rate, s.pitch) for s in chosen]
     spoken = espeak.speak(requests)
     alignments = [speech.alignment for speech in spoken]
-    arrays = {
+    arrays: dict[str, Any] = {
         "names": np.array([f"{shard.split}-{shard.start + i:05d}" for i in range(len(chosen))]),
         "texts": np.array([s.text for s in chosen]),
         "voices": np.array([s.voice for s in chosen]),
