@@ -680,5 +680,7 @@ def evaluate_tokenizer(
                 audio.append(tokenizer.frontend.griffin_lim(rebuilt[0], key=index).numpy())
             report(index + 1, len(utterances))
     texts = [utterance.text for utterance in utterances]
-    heard: dict[str, WordErrors] = {grammar: Judge(grammar).word_errors(audio, texts) for grammar in grammars}
+    heard: dict[str, WordErrors] = {
+        grammar: Judge(grammar).word_errors(audio, texts) for grammar in grammars
+    }
     return TokenizerReport(total / count, token_usage(sequences, tokenizer.K), heard)
