@@ -62,6 +62,12 @@ def test_jitter_changes_prosody_and_not_sentences(sentences):
     assert (pitches.min(), pitches.max()) == (30, 70)
 
 
+def test_every_voice_speaks():
+    voices = ("en-us+klatt4", "en-gb+klatt2")
+    drawn = make_sentences(dataclasses.replace(DEFAULT, voices=voices))["train"]
+    assert 450 < sum(s.voice == voices[1] for s in drawn) < 750
+
+
 def test_seed_changes_everything():
     small = CorpusConfig(train=10, valid=0, test=0, combinations=0)
     other = dataclasses.replace(small, seed=1)

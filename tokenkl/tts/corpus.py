@@ -220,6 +220,7 @@ class Corpus:
     def __init__(self, config: CorpusConfig, folder: Path) -> None:
         self.config = config
         self.folder = folder
+        self._splits: dict[str, list[Utterance]] = {}
 
     def split(self, name: str) -> list[Utterance]:
         """All utterances of "train", "valid", "test" or "combinations".
@@ -227,7 +228,10 @@ class Corpus:
         Raises:
             ValueError: an unknown split.
         """
-        return self._read(check_choice(name, SPLITS, "split"))
+        if check_choice(name, SPLITS, "split") not in self._splits:
+            shards = _shards(self.config, name)
+            self._splits[name] = [u for one in shards for u in _load_shard(one.path(self.folder))]
+        return self._splits[name]
 
     @functools.cached_property
     def sentences(self) -> dict[str, list[Sentence]]:
@@ -236,13 +240,6 @@ class Corpus:
 
     def __iter__(self) -> Iterator[str]:
         return iter(SPLITS)
-
-    @functools.lru_cache(maxsize=len(SPLITS))  # noqa: B019 - the cache dies with few corpora
-    def _read(self, name: str) -> list[Utterance]:
-        utterances = []
-        for shard in _shards(self.config, name):
-            utterances += _load_shard(shard.path(self.folder))
-        return utterances
 
 
 def load_corpus(
