@@ -10,9 +10,9 @@ from tokenkl import FSQ, e8_codebook
 from tokenkl._random import generator
 from tokenkl.tts.corpus import CorpusConfig, load_corpus
 from tokenkl.tts.judge import word_errors
+from tokenkl.tts.quantizers import E8Quantizer
 from tokenkl.tts.tokenizers import (
     TOKENIZERS,
-    E8Quantizer,
     Tokenizer,
     TokenizerConfig,
     TrainingConfig,
