@@ -13,6 +13,7 @@ PACKAGE = Path(tokenkl.__file__).parent
 ROOMS = (
     "_validation",
     "_files",
+    "_progress",
     "_random",
     "_neighbours",
     "estimate",
@@ -28,10 +29,10 @@ ROOMS = (
     "symbolic",
     "plotting",
     "testing",
+    "tts",
     "_specs",
     "_report",
     "cli",
-    "tts",
 )
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from typer.core import TyperGroup
+
+from tokenkl._progress import make_display as make_display
+from tokenkl._progress import progress_bar as progress_bar
 
 if TYPE_CHECKING:
     from tokenkl.information import MonteCarlo
@@ -188,32 +188,6 @@ def monte_carlo(method: str, samples: int | None, rtol: float, atol: float) -> M
 
 def stdout() -> Console:
     return Console(highlight=False, markup=False)
-
-
-def make_display(console: Console) -> Progress:
-    """Bars on stderr, shown only where that is a terminal."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-        redirect_stdout=False,  # what is printed there may be on its way to a file
-        speed_estimate_period=600,
-    )
-
-
-@contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[float, float], None]]:
-    """A bar for one piece of work; pulsing until the first report."""
-    display = make_display(Console(stderr=True, highlight=False))
-    with display:
-        task = display.add_task(title, total=None)
-        yield lambda done, total: display.update(task, completed=done, total=total)
 
 
 def check_outputs(csv: str | None, json_file: str | None, plot: str | None) -> None:

@@ -1,0 +1,206 @@
+"""The synthetic corpus: splits, determinism, alignment, and the cache under interruption."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tokenkl.tts import espeak
+from tokenkl.tts.audio import PAUSE
+from tokenkl.tts.corpus import (
+    SPLITS,
+    CorpusConfig,
+    cache_folder,
+    held_out_combinations,
+    load_corpus,
+    make_sentences,
+)
+from tokenkl.tts.grammar import VOCABULARY, parse
+
+DEFAULT = CorpusConfig()
+
+
+@pytest.fixture(scope="module")
+def sentences():
+    return make_sentences(DEFAULT)
+
+
+def test_sizes_and_shares(sentences):
+    for split in SPLITS:
+        assert len(sentences[split]) == DEFAULT.size(split)
+        about_objects = sum(s.domain == "objects" for s in sentences[split])
+        assert about_objects == DEFAULT.size(split) // 2
+
+
+def test_no_sentence_occurs_twice(sentences):
+    every = [s.text for split in SPLITS for s in sentences[split]]
+    assert len(set(every)) == len(every)
+
+
+def test_held_out_combinations_are_in_their_split_only(sentences):
+    held = held_out_combinations(DEFAULT)
+    for split in SPLITS:
+        for sentence in sentences[split]:
+            template, words = parse(sentence.text)
+            unseen = template.combinations(words) & held[sentence.domain]
+            assert bool(unseen) == (split == "combinations"), sentence
+
+
+def test_every_word_is_in_training(sentences):
+    assert {word for s in sentences["train"] for word in s.words} == set(VOCABULARY)
+
+
+def test_jitter_changes_prosody_and_not_sentences(sentences):
+    jittered = make_sentences(CorpusConfig.jittered())
+    for split in SPLITS:
+        assert [s.text for s in jittered[split]] == [s.text for s in sentences[split]]
+    rates = np.array([s.rate for s in jittered["train"]])
+    pitches = np.array([s.pitch for s in jittered["train"]])
+    assert {s.rate for s in sentences["train"]} == {150}
+    assert (rates.min(), rates.max()) == (113, 187)  # 150 -+ 25 %, nearly reached by 1200 draws
+    assert (pitches.min(), pitches.max()) == (30, 70)
+
+
+def test_every_voice_speaks():
+    voices = ("en-us+klatt4", "en-gb+klatt2")
+    drawn = make_sentences(dataclasses.replace(DEFAULT, voices=voices))["train"]
+    assert 450 < sum(s.voice == voices[1] for s in drawn) < 750
+
+
+def test_seed_changes_everything():
+    small = CorpusConfig(train=10, valid=0, test=0, combinations=0)
+    other = dataclasses.replace(small, seed=1)
+    assert make_sentences(small)["train"] != make_sentences(other)["train"]
+    assert small.digest() != other.digest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"shares": (0.5, 0.5, 0.5)}, "shares must be three shares"),
+        ({"held_out": 0}, "held_out must be above 0 and below 1; got 0"),
+        ({"rate": 90, "rate_jitter": 0.25}, "rate must be in 80 to 450"),
+        ({"pitch": 90, "pitch_jitter": 20}, "pitch must be in 0 to 100"),
+        ({"train": -1}, "train must be a whole number, at least 0"),
+        ({"voices": "en-us"}, "voices must be a tuple"),
+    ],
+)
+def test_configuration_errors(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        CorpusConfig(**changes)
+
+
+def test_a_domain_too_small():
+    config = CorpusConfig(train=50, shares=(0, 0, 1), held_out=0.99)
+    with pytest.raises(ValueError, match="small enough for the domain"):
+        make_sentences(config)
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "tokenkl"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder() == Path.home() / ".cache" / "tokenkl"
+
+
+# ---- Speech --------------------------------------------------------------------------------------
+
+
+def test_splits_hold_what_was_planned(corpus):
+    for split in corpus:
+        utterances = corpus.split(split)
+        assert [u.text for u in utterances] == [s.text for s in corpus.sentences[split]]
+        for u in utterances:
+            assert 0.8 < u.seconds < 6
+            assert u.audio.dtype == np.float32
+            assert 0.05 < np.abs(u.audio).max() <= 1
+
+
+def test_alignments_cover_the_audio_and_every_word(corpus):
+    for split in corpus:
+        for u in corpus.split(split):
+            a = u.alignment
+            assert a.edges[0] == 0
+            assert a.edges[-1] == u.audio.shape[0]
+            assert (np.diff(a.edges) >= 0).all()
+            assert len(a.phonemes) == a.words.size == a.edges.size - 1
+            assert set(a.words) - {-1} == set(range(len(u.text.split())))
+            assert [w == -1 for w in a.words] == [p == PAUSE for p in a.phonemes]
+
+
+def test_boundaries_are_where_the_sound_changes(corpus):
+    """Fricatives cross zero far more often than vowels, and the last pause is nearly silent."""
+    crossings = {"s": [], "'eI": []}
+    for u in corpus.split("train"):
+        a = u.alignment
+        for phoneme, start, stop in zip(a.phonemes, a.edges[:-1], a.edges[1:], strict=True):
+            if phoneme in crossings and stop - start > 400:
+                signs = np.sign(u.audio[start:stop])
+                crossings[phoneme].append((np.diff(signs) != 0).mean())
+        last = u.audio[a.edges[-2] :]
+        assert a.phonemes[-1] == PAUSE
+        assert np.sqrt(np.mean(last**2)) < 0.05 * np.sqrt(np.mean(u.audio**2))
+    assert min(len(values) for values in crossings.values()) >= 5
+    assert np.mean(crossings["s"]) > 3 * np.mean(crossings["'eI"])
+
+
+def test_interrupted_and_damaged_files_are_made_anew_with_the_same_bytes(corpus, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop_after_two(done, total):
+        if done >= 24:
+            raise Stop
+
+    with pytest.raises(Stop):
+        load_corpus(corpus.config, folder=tmp_path, progress=stop_after_two)
+    folder = tmp_path / corpus.folder.name
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["config.json", "train-00000.npz", "valid-00000.npz"]
+    whole = (folder / "train-00000.npz").read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 1
+    (folder / "train-00000.npz").write_bytes(damaged)
+    before = (folder / "valid-00000.npz").stat().st_mtime_ns
+    reported = []
+    load_corpus(
+        corpus.config, folder=tmp_path, progress=lambda done, total: reported.append((done, total))
+    )
+    assert reported[0] == (4, 38)  # the damaged file counts as missing
+    assert reported[-1] == (38, 38)
+    assert (folder / "valid-00000.npz").stat().st_mtime_ns == before
+    for path in sorted(corpus.folder.iterdir()):
+        assert (folder / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_second_look_makes_nothing(corpus):
+    load_corpus(corpus.config, folder=corpus.folder.parent, progress=pytest.fail)
+
+
+def test_unknown_split(corpus):
+    with pytest.raises(ValueError, match="split must be one of 'train', 'valid', 'test'"):
+        corpus.split("dev")
+
+
+def test_unknown_voice():
+    with pytest.raises(ValueError, match="voice must be one that espeak-ng has; got nobody"):
+        espeak.speak([espeak.Request("one", voice="nobody")])
+
+
+def test_rate_and_pitch_do_what_they_say():
+    from tokenkl.tts.judge import f0_statistics
+
+    text = "one nine zero nine one"
+    slow, fast, high = (
+        speech.audio
+        for speech in espeak.speak(
+            [
+                espeak.Request(text, rate=113),
+                espeak.Request(text, rate=187),
+                espeak.Request(text, pitch=70),
+            ]
+        )
+    )
+    assert slow.size > 1.3 * fast.size
+    assert f0_statistics(high).mean > 1.1 * f0_statistics(slow).mean

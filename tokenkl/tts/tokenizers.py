@@ -1,0 +1,508 @@
+"""Speech tokenizers: a one-dimensional ConvNeXt autoencoder of log-mel frames.
+
+    audio -> log-mel (50 frames/s) -> encoder -> z (25/s) -> quantizer -> points, ids
+    ids -> points -> decoder -> log-mel -> Griffin-Lim -> audio
+
+`train_tokenizer` makes one, `evaluate_tokenizer` judges it; `TOKENIZERS` are those compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tokenkl._files import PathLike, atomic_path
+from tokenkl._progress import Report, reporting
+from tokenkl._random import generator
+from tokenkl._validation import check_choice, check_count, check_ids, check_positive, reject
+from tokenkl.codebooks import Codebook
+from tokenkl.tts.audio import Utterance
+from tokenkl.tts.frontend import FRAMES_PER_TOKEN, MelConfig, MelFrontend
+from tokenkl.tts.judge import Grammar, Judge, WordErrors
+from tokenkl.tts.quantizers import (
+    E8Quantizer,
+    FSQQuantizer,
+    Quantized,
+    Quantizer,
+    RVQQuantizer,
+    VQQuantizer,
+)
+from tokenkl.tts.usage import Usage, token_usage
+
+Kind = Literal["fsq", "vq", "rvq", "e8"]
+
+
+# ---- Autoencoder ---------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """What determines a tokenizer up to its weights.
+
+    Args:
+        kind: "fsq", "vq", "rvq" or "e8".
+        levels: levels of each coordinate (fsq), the number of tokens (vq: one entry) or of vectors
+            of each stage (rvq); empty for e8.
+        dim: dimension of the points of vq and rvq; that of fsq and e8 follows.
+        channels: width of the networks.
+        blocks: ConvNeXt blocks at the frame rate and at the token rate, in each network.
+        batch_tokens: see `VQQuantizer`.
+        mel: the front end.
+
+    Raises:
+        ValueError: an unknown kind, or levels that do not fit it.
+    """
+
+    kind: Kind = "fsq"
+    levels: tuple[int, ...] = (3,) * 8
+    dim: int = 8
+    channels: int = 128
+    blocks: tuple[int, int] = (2, 3)
+    batch_tokens: int = 1024
+    mel: MelConfig = dataclasses.field(default_factory=MelConfig)
+
+    def __post_init__(self) -> None:
+        check_choice(self.kind, ("fsq", "vq", "rvq", "e8"), "kind")
+        for level in self.levels:
+            check_count(level, "every entry of levels", 3 if self.kind == "fsq" else 1)
+        fits = {
+            "fsq": len(self.levels) >= 1,
+            "vq": len(self.levels) == 1,
+            "rvq": len(self.levels) >= 1,
+            "e8": len(self.levels) == 0,
+        }
+        if not fits[self.kind]:
+            reject("levels", self.levels, f"as many entries as {self.kind} takes")
+        for name in ("dim", "channels", "batch_tokens"):
+            check_count(getattr(self, name), name)
+        object.__setattr__(self, "levels", tuple(self.levels))
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+
+    def quantizer(self) -> Quantizer:
+        """A fresh quantizer."""
+        if self.kind == "fsq":
+            return FSQQuantizer(self.levels)
+        if self.kind == "e8":
+            return E8Quantizer()
+        if self.kind == "vq":
+            return VQQuantizer(self.levels[0], self.dim, self.batch_tokens)
+        return RVQQuantizer(self.levels, self.dim, self.batch_tokens)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> TokenizerConfig:
+        """The inverse of `to_json`."""
+        return cls(**{**record, "mel": MelConfig(**record["mel"])})
+
+
+#: The tokenizers that are compared.
+TOKENIZERS: dict[str, TokenizerConfig] = {
+    "fsq-3^8": TokenizerConfig("fsq", (3,) * 8),
+    "fsq-3^5": TokenizerConfig("fsq", (3,) * 5),
+    "fsq-8x5x5x5": TokenizerConfig("fsq", (8, 5, 5, 5)),
+    "vq-6561": TokenizerConfig("vq", (6561,)),
+    "rvq-81x81": TokenizerConfig("rvq", (81, 81)),
+    "e8-6561": TokenizerConfig("e8", ()),
+}
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over 7 positions, then a perceptron at each; residual.
+
+    Liu et al. 2022, arXiv 2201.03545, in one dimension. Arrays are (batch, time, channels).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.LayerNorm(channels)
+        self.up = nn.Linear(channels, 4 * channels)
+        self.down = nn.Linear(4 * channels, channels)
+        self.scale = nn.Parameter(torch.full((channels,), 0.1))
+
+    def forward(self, x: Float[Tensor, "batch time channels"]) -> Tensor:
+        y = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        return x + self.scale * self.down(F.gelu(self.up(self.norm(y))))
+
+
+class Tokenizer(nn.Module):
+    """Log-mel features to token ids and back. See the module for the picture.
+
+    Args:
+        config: what it is made of.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        mels, width = config.mel.n_mels, config.channels
+        per_frame, per_token = config.blocks
+        self.quantizer = config.quantizer()
+
+        def blocks(count: int) -> nn.Sequential:
+            return nn.Sequential(*(ConvNeXtBlock(width) for _ in range(count)))
+
+        self.enter = nn.Linear(mels, width)
+        self.encode_frames = blocks(per_frame)
+        self.merge = nn.Linear(FRAMES_PER_TOKEN * width, width)
+        self.encode_tokens = blocks(per_token)
+        self.to_point = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, self.quantizer.dim))
+        self.from_point = nn.Linear(self.quantizer.dim, width)
+        self.decode_tokens = blocks(per_token)
+        self.split = nn.Linear(width, FRAMES_PER_TOKEN * width)
+        self.decode_frames = blocks(per_frame)
+        self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, mels))
+        self.frontend = MelFrontend(config.mel)
+        self.register_buffer("mean", torch.zeros(mels))
+        self.register_buffer("std", torch.ones(mels))
+
+    @property
+    def K(self) -> int:
+        """Number of tokens."""
+        return self.quantizer.K
+
+    def codebook(self, prior: Float[Any, " K"] | None = None) -> Codebook:
+        """The tokens as a `tokenkl` codebook, in the order of the ids."""
+        return self.quantizer.codebook(prior)
+
+    def latent(self, log_mel: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch t dim"]:
+        """What is quantized: one vector for two frames; the number of frames must be even."""
+        x = self.encode_frames(self.enter((log_mel - self.mean) / self.std))
+        batch, frames, width = x.shape
+        x = self.merge(x.reshape(batch, frames // FRAMES_PER_TOKEN, FRAMES_PER_TOKEN * width))
+        return self.to_point(self.encode_tokens(x))
+
+    def decode(self, points: Float[Tensor, "batch t dim"]) -> Float[Tensor, "batch frames mels"]:
+        """Log-mel features of points, which need not be tokens."""
+        x = self.split(self.decode_tokens(self.from_point(points)))
+        x = x.reshape(x.shape[0], -1, x.shape[2] // FRAMES_PER_TOKEN)
+        return self.leave(self.decode_frames(x)) * self.std + self.mean
+
+    def forward(self, log_mel: Float[Tensor, "batch frames mels"]) -> tuple[Tensor, Quantized]:
+        """The reconstruction, and what the quantizer gave."""
+        quantized = self.quantizer(self.latent(log_mel))
+        return self.decode(quantized.points), quantized
+
+    def points_at(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
+        """The points of token ids, as `codebook().points_at` gives them, in float32."""
+        return self.quantizer.points_at(ids)
+
+    @torch.no_grad()
+    def encode(self, log_mel: Float[Tensor, "batch frames mels"]) -> Int[Tensor, "batch t"]:
+        """Token ids; the tokenizer must be in evaluation mode, as `load` leaves it.
+
+        Raises:
+            ValueError: an odd number of frames, or another number of mels.
+        """
+        shape = tuple(log_mel.shape)
+        if len(shape) != 3 or shape[1] % FRAMES_PER_TOKEN or shape[2] != self.config.mel.n_mels:
+            reject("log_mel", f"shape {shape}", f"(batch, even, {self.config.mel.n_mels})")
+        return self.quantizer(self.latent(log_mel)).ids
+
+    # NumPy to NumPy, one utterance at a time.
+
+    def tokenize(self, audio: Float[np.ndarray, " samples"]) -> Int[np.ndarray, " tokens"]:
+        """Token ids of one recording at 16 kHz."""
+        with torch.no_grad():
+            mel = self.frontend(torch.from_numpy(np.asarray(audio, np.float32)))
+        return self.encode(mel[None])[0].numpy()
+
+    def synthesise(
+        self,
+        ids: Int[Any, " tokens"] | None = None,
+        points: Float[Any, "tokens dim"] | None = None,
+        *,
+        key: Any = 0,
+    ) -> Float[np.ndarray, " samples"]:
+        """Audio at 16 kHz of token ids or of points, by Griffin-Lim from the phases of `key`.
+
+        Raises:
+            ValueError: neither or both given, or an id outside 0 .. K - 1.
+        """
+        if (ids is None) == (points is None):
+            reject("ids, points", "both" if ids is not None else "neither", "one of the two")
+        with torch.no_grad():
+            if ids is not None:
+                where = self.points_at(torch.from_numpy(check_ids(ids, self.K)))
+            else:
+                where = torch.as_tensor(np.asarray(points, np.float32))
+            mel = self.decode(where[None])[0]
+        return self.frontend.griffin_lim(mel, key=key).numpy()
+
+    def save(
+        self, path: PathLike, *, half: bool = False, record: dict[str, Any] | None = None
+    ) -> None:
+        """Write weights as safetensors, the configuration as JSON in its header.
+
+        Args:
+            path: ends in .safetensors.
+            half: networks in float16, half the size; the codebook stays in float32.
+            record: anything to be kept along, such as how it was trained; plain JSON values.
+        """
+        from safetensors.torch import save
+
+        state = {
+            name: value.half() if half and _is_network(name, value) else value.contiguous()
+            for name, value in self.state_dict().items()
+        }
+        header = {"format": 1, "config": self.config.to_json(), "record": record or {}}
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(save(state, {"tokenkl": json.dumps(header)}))
+
+    @classmethod
+    def load(cls, path: PathLike) -> Tokenizer:
+        """Read what `save` wrote, in evaluation mode.
+
+        Raises:
+            ValueError: no such file, or not one that `save` wrote.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        expected = "a tokenizer that tokenkl wrote"
+        if not Path(path).is_file():
+            reject("path", str(path), f"{expected}; there is no such file")
+        try:
+            with safe_open(path, "pt") as file:
+                header = json.loads((file.metadata() or {})["tokenkl"])
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tokenizer = cls(TokenizerConfig.from_json(header["config"]))
+            state = {
+                name: value.float() if value.is_floating_point() else value
+                for name, value in state.items()
+            }
+            tokenizer.load_state_dict(state)
+        except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+            raise ValueError(f"path must be {expected}; {path} is not ({error}).") from error
+        return tokenizer.eval()
+
+
+def _is_network(name: str, value: Tensor) -> bool:
+    return value.is_floating_point() and not name.startswith("quantizer.")
+
+
+# ---- Training ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How a tokenizer is trained.
+
+    Args:
+        steps: optimiser steps.
+        batch: crops in one step.
+        frames: frames of one crop; even.
+        learning_rate: highest rate of AdamW; linear warm-up over a twentieth, then cosine to 0.
+        clip: largest norm of the gradient.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    steps: int = 1500
+    batch: int = 16
+    frames: int = 128
+    learning_rate: float = 2e-3
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch"):
+            check_count(getattr(self, name), name)
+        if check_count(self.frames, "frames") % FRAMES_PER_TOKEN:
+            reject("frames", self.frames, "even")
+        check_positive(self.learning_rate, "learning_rate")
+        check_positive(self.clip, "clip")
+
+
+def features_of(
+    utterances: Sequence[Utterance],
+    config: MelConfig | None = None,
+    *,
+    progress: Report | None = None,
+) -> list[Float[np.ndarray, "frames mels"]]:
+    """Log-mel features of every utterance, float32."""
+    frontend = MelFrontend(config)
+    features = []
+    with reporting("features", progress) as report, torch.no_grad():
+        for index, utterance in enumerate(utterances):
+            features.append(frontend(torch.from_numpy(utterance.audio)).numpy())
+            report(index + 1, len(utterances))
+    return features
+
+
+def train_tokenizer(
+    features: Sequence[Float[np.ndarray, "frames mels"]],
+    config: TokenizerConfig | None = None,
+    training: TrainingConfig | None = None,
+    *,
+    key: Any,
+    progress: Report | None = None,
+    log: Callable[[dict[str, float]], None] | None = None,
+) -> Tokenizer:
+    """Train from scratch by the mean absolute error of normalised log-mel features.
+
+    The same key gives the same weights on one machine with one number of threads. The state of
+    PyTorch's global generator is left as it was.
+
+    Args:
+        features: see `features_of`.
+        config: the tokenizer, FSQ 3^8 when None.
+        training: how to train it.
+        key: whole number or JAX random key, of the weights and of the batches.
+        progress: called with the numbers of steps done and in all; a bar on stderr when None.
+        log: called now and then with step, loss, and mel_l1 of the last batch.
+
+    Raises:
+        ValueError: no features, or features with another number of mels.
+    """
+    config, training = config or TokenizerConfig(), training or TrainingConfig()
+    mels = config.mel.n_mels
+    if not features or any(one.ndim != 2 or one.shape[1] != mels for one in features):
+        reject("features", f"{len(features)} arrays", f"a list of arrays of shape (frames, {mels})")
+    rng = generator(key, 0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(key, 1).integers(2**63)))
+        tokenizer = Tokenizer(config)
+        every = np.concatenate(features)
+        tokenizer.mean.copy_(torch.from_numpy(every.mean(axis=0)))
+        tokenizer.std.copy_(torch.from_numpy(every.std(axis=0)).clamp_min(1e-3))
+        _optimise(tokenizer, features, training, rng, progress, log)
+    return tokenizer.eval()
+
+
+def _optimise(
+    tokenizer: Tokenizer,
+    features: Sequence[np.ndarray],
+    training: TrainingConfig,
+    rng: np.random.Generator,
+    progress: Report | None,
+    log: Callable[[dict[str, float]], None] | None,
+) -> None:
+    tokenizer.train()
+    optimiser = torch.optim.AdamW(
+        tokenizer.parameters(), training.learning_rate, betas=(0.9, 0.99), weight_decay=0.01
+    )
+    warm_up = max(1, training.steps // 20)
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, training.steps - warm_up)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    silence = math.log(tokenizer.config.mel.floor)
+    with reporting("training the tokenizer", progress) as report:
+        for step in range(training.steps):
+            batch = torch.from_numpy(_crops(features, training, rng, silence))
+            rebuilt, quantized = tokenizer(batch)
+            error = (rebuilt - batch).abs()
+            loss = (error / tokenizer.std).mean() + quantized.loss
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(tokenizer.parameters(), training.clip)
+            optimiser.step()
+            schedule.step()
+            if log is not None and (step % 50 == 0 or step == training.steps - 1):
+                mel_l1 = float(error.detach().mean())
+                log({"step": step, "loss": float(loss.detach()), "mel_l1": mel_l1})
+            report(step + 1, training.steps)
+
+
+def _crops(
+    features: Sequence[np.ndarray],
+    training: TrainingConfig,
+    rng: np.random.Generator,
+    silence: float,
+) -> Float[np.ndarray, "batch frames mels"]:
+    """Random stretches of random utterances, silence after the short ones."""
+    shape = (training.batch, training.frames, features[0].shape[1])
+    crops = np.full(shape, silence, np.float32)
+    for row, index in enumerate(rng.integers(len(features), size=training.batch)):
+        one = features[index]
+        start = int(rng.integers(max(1, one.shape[0] - training.frames + 1)))
+        part = one[start : start + training.frames]
+        crops[row, : part.shape[0]] = part
+    return crops
+
+
+# ---- Evaluation ----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenizerReport:
+    """How good a tokenizer is on a set of utterances.
+
+    - `mel_l1`: mean absolute error of the log-mel features after the round trip, in nats.
+    - `usage`: tokens used, entropy and perplexity.
+    - `word_errors`: by grammar, of the judge on resynthesised audio.
+    """
+
+    mel_l1: float
+    usage: Usage
+    word_errors: dict[str, WordErrors]
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers, as plain values."""
+        return {
+            "mel_l1": self.mel_l1,
+            "K": self.usage.K,
+            "used": self.usage.used,
+            "tokens": self.usage.tokens,
+            "entropy_nats": float(self.usage.entropy.value),
+            "entropy_standard_error": float(self.usage.entropy.standard_error),
+            "perplexity": self.usage.perplexity,
+            "wer": {name: errors.rate for name, errors in self.word_errors.items()},
+        }
+
+
+def evaluate_tokenizer(
+    tokenizer: Tokenizer,
+    utterances: Sequence[Utterance],
+    *,
+    grammars: Sequence[Grammar] = ("unigram", "bigram"),
+    progress: Report | None = None,
+) -> TokenizerReport:
+    """Encode, decode and resynthesise every utterance, and let the judge hear the result.
+
+    Args:
+        tokenizer: in evaluation mode.
+        utterances: at least two, of the closed domain if `grammars` is not empty.
+        grammars: judges to ask; none needs pocketsphinx.
+        progress: called with the numbers of utterances done and in all; a bar when None.
+
+    Raises:
+        ValueError: fewer than two utterances.
+    """
+    total, count = 0.0, 0
+    sequences, audio = [], []
+    with reporting("evaluating the tokenizer", progress) as report, torch.no_grad():
+        for index, utterance in enumerate(utterances):
+            mel = tokenizer.frontend(torch.from_numpy(utterance.audio))[None]
+            ids = tokenizer.encode(mel)
+            rebuilt = tokenizer.decode(tokenizer.points_at(ids))
+            total += float((rebuilt - mel).abs().sum())
+            count += mel.numel()
+            sequences.append(ids[0].numpy())
+            if grammars:
+                audio.append(tokenizer.frontend.griffin_lim(rebuilt[0], key=index).numpy())
+            report(index + 1, len(utterances))
+    texts = [utterance.text for utterance in utterances]
+    heard: dict[str, WordErrors] = {
+        grammar: Judge(grammar).word_errors(audio, texts) for grammar in grammars
+    }
+    return TokenizerReport(total / count, token_usage(sequences, tokenizer.K), heard)
