@@ -671,10 +671,21 @@ def _draw_gaps(panel: Any, facts: dict[str, Any], bases: list[int]) -> None:
                 markersize=3.5,
                 label=f"{name}; base {base}",
             )
+        fsq, perturbed = facts["paper_log_kl"][str(base)]
+        panel.plot(
+            75,  # beside the axis of steps: theirs are not known
+            perturbed - fsq,
+            marker="*",
+            markersize=8,
+            color="#000000",
+            markerfacecolor="white" if row else "#000000",
+            linestyle="none",
+            label=f"published; base {base}",
+        )
     panel.axhline(0, color="#000000", linewidth=0.8)
     _step_axis(panel)
     panel.set_ylabel("log KL minus that of FSQ")
-    panel.set_ylim(top=1.2 * panel.get_ylim()[1])
+    panel.set_ylim(top=1.5 * panel.get_ylim()[1])
     panel.legend(loc="upper left", fontsize=6, handlelength=1.6, labelspacing=0.25)
 
 
