@@ -128,7 +128,7 @@ def test_intervals_cover():
     hits = 0
     for key in range(400):
         fields = decoded_profile(codebook, snr, ("error_probability",), method, key)[0]
-        one = tk.Estimate(**fields["error_probability"], n_samples=1000)
+        one = tk.Estimate(**fields["error_probability"])
         low, high, _ = one.confidence_interval()
         hits += int(low[0] <= exact <= high[0])
     # Binomial with 400 draws of 0.95 lies in these bounds with probability 1 - 2e-5.

@@ -327,11 +327,13 @@ def test_one_percent_from_two_thousand_samples(kind: str) -> None:
         snr, step = (snr * step, step) if bound > 1e-9 else (snr, step**0.5)
     found = rare_error_probability(codebook, np.array([snr]), n_samples=2000, key=0)
     value = found["value"]
-    assert 9e-10 < value < 1.1e-9
+    assert 5e-10 < value < 2e-9  # the SNR is found to half a percent
     assert found["standard_error"] + found["numerical_error"] < 0.01 * value
     error = SIGMAS * found["standard_error"] + found["numerical_error"]
     assert found["lower_bound"] - error <= value <= found["union_bound"] + error
-    assert found["lower_bound"] > 0.99 * value
+    # The lower bound knows the 48 nearest rivals of each token. E8 has up to 240 at one distance,
+    # and in 64 dimensions many are about as near: there it holds, but is not tight.
+    assert found["lower_bound"] > {"E8": 0.5, "Gaussian": 0.5}.get(kind, 0.99) * value
 
 
 def test_default_method_hands_over_where_errors_are_rare() -> None:
