@@ -71,6 +71,7 @@ def test_import_is_light() -> None:
         "numba",
         "sklearn",
         "pandas",
+        "scipy.stats",
         "matplotlib",
         "seaborn",
         "sympy",

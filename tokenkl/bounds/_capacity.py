@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy import optimize
 
 from tokenkl._validation import check_count, check_positive, check_snr, reject
 from tokenkl.bounds._moments import half_widths
@@ -260,6 +259,8 @@ def _stage(size: int) -> tuple[float, _Law]:
 @functools.cache
 def _threshold_above(size: int) -> tuple[float, _Law]:
     """Where `size` points stop being enough, and the law there."""
+    from scipy import optimize  # slow to import, and seldom needed
+
     _, law = _stage(size)
     a = float(law.x[-1])
     while _excess(law) < 0:

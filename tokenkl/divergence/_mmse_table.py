@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import BSpline, make_interp_spline
 from scipy.sparse import csr_matrix
 
 from tokenkl._random import generator
@@ -76,6 +75,8 @@ class Nodes:
 
         With `every` = 2 the spline goes through every second node, and the others get weight 0.
         """
+        from scipy.interpolate import BSpline, make_interp_spline  # slow to import
+
         x, identity = self.x[::every], np.eye(self.x[::every].size)
         spline = make_interp_spline(x, identity, k=DEGREE)
         where = [self.x_of(grid) for grid in grids]
@@ -147,6 +148,8 @@ class MmseTable:
 
 
 def make_table(nodes: Nodes, value: np.ndarray, error: np.ndarray, exact: bool) -> MmseTable:
+    from scipy.interpolate import make_interp_spline  # slow to import
+
     spline = make_interp_spline(nodes.x, value * nodes.slope, k=DEGREE)
     return MmseTable(nodes, value, error, exact, spline)
 

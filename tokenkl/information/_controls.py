@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.interpolate import CubicSpline
 from scipy.spatial import cKDTree
 
 from tokenkl._neighbours import TREE_DIMENSIONS
@@ -230,8 +229,10 @@ def _rival(logit: Any) -> tuple[Any, Any, Any]:
 
 
 @functools.cache
-def _rival_means() -> CubicSpline:
+def _rival_means() -> Any:
     """Means of `_rival` over d z - d^2 / 2, z ~ N(0, 1), as a function of d in [0, FAR]."""
+    from scipy.interpolate import CubicSpline  # slow to import
+
     d = np.linspace(0, FAR, 2801)
     z = np.arange(-9, 9, 0.02)
     weight = np.exp(-(z**2) / 2) * 0.02 / math.sqrt(2 * math.pi)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
-from scipy.stats import qmc
 
 from tokenkl._random import generator
 from tokenkl.codebooks.base import Codebook
@@ -40,6 +39,8 @@ class Nets:
         self, points: int, *number: int
     ) -> tuple[Int[np.ndarray, " points"], Float[np.ndarray, "points n"]]:
         """Token ids and noise of one replicate; `points` is a power of two."""
+        from scipy.stats import qmc  # slow to import, and only needed here
+
         rng = generator(self.key, *number)
         net = qmc.Sobol(self.n + 1, scramble=True, bits=BITS, seed=rng)
         cube = net.random(points) + rng.random((points, self.n + 1)) * 2.0**-BITS

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import PchipInterpolator
 
 from tokenkl._random import generator
 from tokenkl._validation import (
@@ -130,6 +129,8 @@ class NoiseSchedule:
         return np.where(finite, self.density(inside) * np.where(finite, rate, 0.0), 0.0)
 
     def _curve(self, x: Any, derivative: int = 0) -> np.ndarray:
+        from scipy.interpolate import PchipInterpolator  # slow to import
+
         return np.asarray(PchipInterpolator(self.log_snr, self.share)(x, derivative))
 
 
@@ -370,6 +371,8 @@ def _shortlist(
     tuples: list[tuple[int, ...]], snr: float, scales: np.ndarray, by: str, size: int
 ) -> list[int]:
     """Indices of the grids that come first, by profiles interpolated between a few SNRs."""
+    from scipy.interpolate import PchipInterpolator  # slow to import
+
     if len(tuples) <= size:
         return list(range(len(tuples)))
     places = np.unique(
