@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.distance import cdist
 
 from tokenkl._validation import check_snr, reject
 from tokenkl.bounds._inputs import LEVEL, check_tokens, high_end, how_sure, low_end
-from tokenkl.codebooks import Codebook, OneHot, ProductCodebook, average_power
+from tokenkl.codebooks import Codebook, OneHot, ProductCodebook, average_power, transforms
 from tokenkl.codebooks.transforms import smallest_distance
 from tokenkl.estimate import Bound
 
@@ -20,8 +19,6 @@ SQUARED = "squared distance"
 SMALL_ONE_HOT = 64
 #: Points up to which the largest distance is looked for among all pairs.
 MAX_ALL_PAIRS = 2**13
-#: Rows of one block of distances.
-BLOCK_ROWS = 256
 
 I_MMSE = "Guo, Shamai and Verdu 2005, IEEE Trans. Inf. Theory 51"
 
@@ -45,17 +42,10 @@ def diameter(codebook: Codebook) -> float:
     That bound is the smaller of the diagonal of the bounding box and twice the largest distance
     from its centre.
     """
-    if codebook.K < 2:
-        return 0.0
-    if isinstance(codebook, OneHot):
-        return float(codebook.scale) * math.sqrt(2)
-    half = half_widths(codebook)
-    if isinstance(codebook, ProductCodebook):
-        return float(2 * np.linalg.norm(half))
-    points = np.asarray(codebook.points)
-    if codebook.K <= MAX_ALL_PAIRS:
-        rows = range(0, codebook.K, BLOCK_ROWS)
-        return max(float(cdist(points[i : i + BLOCK_ROWS], points[i:]).max()) for i in rows)
+    structured = isinstance(codebook, (OneHot, ProductCodebook))
+    if structured or codebook.K <= MAX_ALL_PAIRS:
+        return transforms.diameter(codebook)
+    half, points = half_widths(codebook), np.asarray(codebook.points)
     centre = (points.max(axis=0) + points.min(axis=0)) / 2
     radius = float(np.linalg.norm(points - centre, axis=1).max())
     return min(2 * radius, float(2 * np.linalg.norm(half)))
