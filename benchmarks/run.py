@@ -402,10 +402,10 @@ def draw(rows: list[Row], path: Path) -> None:
         )
     panel.set_yticks(where, [f"{r['job']}  |  {r['beside']}" for r in shown])
     panel.set_xscale("log")
-    panel.margins(x=0.12)
+    panel.margins(x=0.16)
     panel.grid(axis="y", visible=False)
     panel.set_xlabel("how many times faster (same process, one core)")
-    panel.legend(loc="lower right")
+    panel.legend(loc="center right", fontsize=7, frameon=False)
     save_figure(figure, path)
 
 

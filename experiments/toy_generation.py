@@ -602,7 +602,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     label_panels(
         axes,
         (
-            "base 2: none beats FSQ from 5 steps on",
+            "base 2: none surely beats FSQ from 5 steps on",
             "base 3: one-hot wins up to 5 steps",
             "what perturbing costs; base 2 recovers",
             "no quantity predicts both bases well",

@@ -135,7 +135,7 @@ def test_figures(words: tuple[str, ...], tmp_path: Path) -> None:
         (("sampler-kl", "fsq:3", "--grid", "ddpm"), "--grid must be one of"),
         (("sampler-kl", "fsq:3", "--token", "--temperature", "0"), "temperature must be"),
         (("noise-schedule", "nothing"), "CODEBOOK must be"),
-        (("recommend-levels",), "must be given as exactly one"),
+        (("recommend-levels",), "must be given, and only one of them"),
     ],
 )
 def test_mistakes(words: tuple[str, ...], message: str) -> None:

@@ -111,8 +111,8 @@ def test_budget_in_bits() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "must be given as exactly one"),
-        ({"budget_tokens": 9, "budget_bits": 3.0}, "must be given as exactly one"),
+        ({}, "must be given, and only one of them"),
+        ({"budget_tokens": 9, "budget_bits": 3.0}, "must be given, and only one of them"),
         ({"budget_bits": 0.5}, "budget_bits must be from 1"),
         ({"budget_tokens": 9, "n_range": (3, 2)}, "n_range must be a pair"),
         ({"budget_tokens": 9, "n_range": 2}, "n_range must be a pair"),
