@@ -328,7 +328,9 @@ def _snr_at_share(codebook: Codebook, share: float, key: Any) -> float:
 
 def _budget(tokens: int | None, bits: float | None) -> int:
     if (tokens is None) == (bits is None):
-        reject("budget_tokens or budget_bits", f"{tokens} and {bits}", "given, and only one of them")
+        reject(
+            "budget_tokens or budget_bits", f"{tokens} and {bits}", "given, and only one of them"
+        )
     if tokens is not None:
         return check_count(tokens, "budget_tokens", 2)
     bits = check_positive(bits, "budget_bits")
