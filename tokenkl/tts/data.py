@@ -1,0 +1,220 @@
+"""Examples of text and tokens, and batches of them.
+
+An `Example` is what a speech model learns from: the token ids of an utterance and its symbols
+(characters or phonemes). A `Batch` also places the symbols on the time axis of the tokens, since
+diffusion over tokens needs to know what is said where, or at least in which order:
+
+- "aligned": every symbol for as long as it lasts (needs durations; phonemes).
+- "stretch": symbols spread evenly over the tokens, as in ZipVoice (Zhu et al. 2025,
+  arXiv 2506.13053). No alignment is known; the network has to find it near the diagonal.
+- "pad": symbols one after another from the first token on, then filler, as in E2 TTS (Eskimez et
+  al. 2024, arXiv 2406.18009) and in the CDCD-TTS repository.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from tokenkl._random import generator
+from tokenkl._validation import check_choice, check_count, reject
+from tokenkl.tts.audio import Utterance
+from tokenkl.tts.frontend import Lexicon, PhonemeTable, durations, encode_characters, expand
+from tokenkl.tts.tokenizers import Tokenizer
+
+Layout = Literal["aligned", "stretch", "pad"]
+LAYOUTS = ("aligned", "stretch", "pad")
+
+#: In front of the symbols: what stands where there is none, or where the text was dropped.
+FILLER = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Example:
+    """One utterance as a model sees it.
+
+    - `name`, `text`: of the utterance.
+    - `tokens`: L token ids.
+    - `symbols`: P ids from 1 on (`FILLER` is 0), of characters or phonemes.
+    - `lengths`: tokens that each symbol lasts, with sum L; None where that is not known.
+    """
+
+    name: str
+    text: str
+    tokens: Int[np.ndarray, " L"]
+    symbols: Int[np.ndarray, " P"]
+    lengths: Int[np.ndarray, " P"] | None = None
+
+
+class Batch(NamedTuple):
+    """Examples side by side; what is beyond an end is 0 and its mask False.
+
+    - `tokens`, `token_mask`: token ids.
+    - `symbols`, `symbol_mask`: the text as a row of its own.
+    - `frames`: the symbol at every token, `FILLER` where there is none.
+    """
+
+    tokens: Int[Tensor, "B L"]
+    token_mask: Bool[Tensor, "B L"]
+    symbols: Int[Tensor, "B P"]
+    symbol_mask: Bool[Tensor, "B P"]
+    frames: Int[Tensor, "B L"]
+
+    def to(self, device: Any) -> Batch:
+        """The same on a device."""
+        return Batch(*(part.to(device) for part in self))
+
+
+def place_symbols(
+    symbols: Int[np.ndarray, " P"],
+    count: int,
+    layout: Layout,
+    lengths: Int[np.ndarray, " P"] | None = None,
+) -> Int[np.ndarray, " count"]:
+    """The symbol at every one of `count` tokens; see the module for the layouts.
+
+    >>> place_symbols(np.array([5, 7]), 5, "stretch").tolist()
+    [5, 5, 5, 7, 7]
+    >>> place_symbols(np.array([5, 7]), 5, "pad").tolist()
+    [5, 7, 0, 0, 0]
+
+    Raises:
+        ValueError: an unknown layout, or "aligned" without lengths that sum to `count`.
+    """
+    check_choice(layout, LAYOUTS, "layout")
+    check_count(count, "count")
+    symbols = np.asarray(symbols, np.int64)
+    if layout == "aligned":
+        if lengths is None or int(np.sum(lengths)) != count:
+            total = "None" if lengths is None else f"a sum of {int(np.sum(lengths))}"
+            reject("lengths", total, f"durations that sum to count = {count}")
+        return expand(symbols, lengths)
+    if layout == "stretch":
+        return symbols[(2 * np.arange(count) + 1) * symbols.size // (2 * count)]
+    placed = np.full(count, FILLER, np.int64)
+    placed[: min(count, symbols.size)] = symbols[:count]
+    return placed
+
+
+def make_batch(examples: Sequence[Example], layout: Layout) -> Batch:
+    """Examples of different lengths side by side, on the CPU.
+
+    Raises:
+        ValueError: no examples, or what `place_symbols` refuses.
+    """
+    if not examples:
+        reject("examples", "none", "at least one")
+
+    def side_by_side(rows: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+        longest = max(row.size for row in rows)
+        values = np.zeros((len(rows), longest), np.int64)
+        mask = np.zeros((len(rows), longest), bool)
+        for index, row in enumerate(rows):
+            values[index, : row.size] = row
+            mask[index, : row.size] = True
+        return torch.from_numpy(values), torch.from_numpy(mask)
+
+    tokens, token_mask = side_by_side([e.tokens for e in examples])
+    symbols, symbol_mask = side_by_side([e.symbols for e in examples])
+    frames, _ = side_by_side(
+        [place_symbols(e.symbols, e.tokens.size, layout, e.lengths) for e in examples]
+    )
+    return Batch(tokens, token_mask, symbols, symbol_mask, frames)
+
+
+def batches(
+    examples: Sequence[Example], layout: Layout, size: int, *, key: Any, start: int = 0
+) -> Iterator[Batch]:
+    """Batches without end, passing over all examples in a new order every time.
+
+    Examples of a batch have similar lengths, so that little is wasted on padding: every pass sorts
+    within random groups of eight batches. What batch number i holds depends on `key` and i alone,
+    so that training can go on at any `start`.
+
+    Raises:
+        ValueError: fewer examples than `size`.
+    """
+    if len(examples) < check_count(size, "size"):
+        reject("size", size, f"at most the number of examples, {len(examples)}")
+    each = len(examples) // size  # batches in one pass; what is left over changes every time
+    step = check_count(start, "start", 0)
+    while True:
+        order = generator(key, 0, step // each).permutation(len(examples))[: each * size]
+        groups = np.split(order, range(8 * size, order.size, 8 * size))
+        rows = [
+            part
+            for group in groups
+            for part in np.split(
+                np.array(sorted(group, key=lambda i: examples[i].tokens.size)), group.size // size
+            )
+        ]
+        shuffled = generator(key, 1, step // each).permutation(each)
+        for index in range(step % each, each):
+            yield make_batch([examples[i] for i in rows[shuffled[index]]], layout)
+            step += 1
+
+
+# ---- From utterances ---------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextEncoder:
+    """Text to symbols, as characters or, with a lexicon, as phonemes.
+
+    Args:
+        table: names of the phonemes; None for characters.
+        lexicon: how words are said; None for characters.
+    """
+
+    table: PhonemeTable | None = None
+    lexicon: Lexicon | None = None
+
+    @classmethod
+    def phonemes(cls, utterances: Sequence[Utterance]) -> TextEncoder:
+        """Phonemes and words of aligned utterances."""
+        return cls(PhonemeTable.from_utterances(utterances), Lexicon.from_utterances(utterances))
+
+    @property
+    def is_phonetic(self) -> bool:
+        return self.table is not None
+
+    @property
+    def size(self) -> int:
+        """Number of symbols, `FILLER` included."""
+        from tokenkl.tts.frontend import CHARACTERS
+
+        return 1 + (len(CHARACTERS) if self.table is None else len(self.table))
+
+    def encode(self, text: str) -> Int[np.ndarray, " P"]:
+        """Symbols of a text.
+
+        Raises:
+            ValueError: a character or word outside the domain, by name.
+        """
+        if self.table is None or self.lexicon is None:
+            return 1 + encode_characters(text)
+        return 1 + self.table.encode(self.lexicon.pronounce(text))
+
+    def example(self, utterance: Utterance, tokens: Int[np.ndarray, " L"]) -> Example:
+        """An utterance and its tokens; phonemes come with their true durations."""
+        if self.table is None:
+            symbols, lengths = self.encode(utterance.text), None
+        else:
+            if utterance.alignment is None:
+                reject("utterance", utterance.name, "one with an alignment of phonemes")
+            symbols = 1 + self.table.encode(utterance.alignment.phonemes)
+            lengths = durations(utterance.alignment, tokens.size)
+        return Example(utterance.name, utterance.text, tokens, symbols, lengths)
+
+
+def tokenize_all(
+    tokenizer: Tokenizer, utterances: Sequence[Utterance]
+) -> list[Int[np.ndarray, " L"]]:
+    """Token ids of every utterance."""
+    return [tokenizer.tokenize(utterance.audio) for utterance in utterances]
