@@ -1,0 +1,603 @@
+"""Continuous diffusion for categorical data, for speech tokens.
+
+    tokens k -> points e_k -> x = alpha e_k + sigma eps -> network -> p(k | x, text) for every token
+                                  ^                                     |
+                                  +--- a step with less noise --- e_hat = sum_k p(k | x, text) e_k
+
+The network is trained by cross-entropy over random noise levels; sampling starts from noise and
+moves towards e_hat (Dieleman et al. 2022, arXiv 2211.15089). All tokens of an utterance are diffused
+together, with the text beside them. The network sees a state only through its SNR and direction, so
+that a noise schedule is no more than a law of SNRs: alpha^2 = snr / (1 + snr), sigma^2 = 1 - alpha^2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tokenkl._random import generator
+from tokenkl._validation import check_choice, check_count, check_positive, reject
+from tokenkl.codebooks.product import digits_of
+from tokenkl.tts.data import FILLER, Batch, Layout
+from tokenkl.tts.tokenizers import ConvNeXtBlock
+
+Head = Literal["joint", "factorised"]
+Sampler = Literal["ddim", "ddpm"]
+Decide = Literal["argmax", "nearest", "sample"]
+
+#: Entries of the table of noise levels of a model, see `CDCD`.
+LEVELS = 257
+#: ln(snr) beyond which there is nothing left to learn, or to see.
+RANGE = (-30.0, 20.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class CDCDConfig:
+    """What determines a model up to its weights.
+
+    Args:
+        K: number of tokens.
+        symbols: number of symbols of the text, filler included.
+        dim: dimension of the points; K for one-hot tokens.
+        one_hot: the points are one-hot times the first entry of `points`, and not stored.
+        learned: the points are parameters, kept on the sphere on which they start.
+        head: "joint" gives one logit to each token; "factorised" one to every level of every digit,
+            so that p is a product over digits.
+        shape: number of levels of every digit of a token id, for the factorised head.
+        order: "F" where the first digit counts fastest (FSQ), "C" where the last does (RVQ).
+        width, heads, depth, expansion: of the transformer.
+        time_width: width of what tells the blocks the noise level.
+        text_width, text_blocks: of the ConvNeXt that reads the text.
+        drop_text: share of training examples without text, for guidance.
+        prompt: share of training examples of which a prefix of 5 to 30 % is given.
+        self_conditioning: share of training examples that are shown a first guess of e_hat.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    K: int
+    symbols: int
+    dim: int
+    one_hot: bool = False
+    learned: bool = False
+    head: Head = "joint"
+    shape: tuple[int, ...] = ()
+    order: Literal["F", "C"] = "F"
+    width: int = 192
+    heads: int = 4
+    depth: int = 5
+    expansion: int = 4
+    time_width: int = 64
+    text_width: int = 128
+    text_blocks: int = 2
+    drop_text: float = 0.15
+    prompt: float = 0.0
+    self_conditioning: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("K", "symbols", "dim", "width", "heads", "depth", "expansion", "text_width"):
+            check_count(getattr(self, name), name)
+        if self.width % (2 * self.heads) or self.time_width % 2:
+            reject("width, heads, time_width", (self.width, self.heads, self.time_width), "even")
+        for name in ("drop_text", "prompt", "self_conditioning"):
+            if not 0 <= getattr(self, name) <= 1:
+                reject(name, getattr(self, name), "in [0, 1]")
+        check_choice(self.head, ("joint", "factorised"), "head")
+        check_choice(self.order, ("F", "C"), "order")
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if self.head == "factorised" and math.prod(self.shape) != self.K:
+            reject("shape", self.shape, f"the levels of digits that make K = {self.K} tokens")
+        if self.one_hot and (self.learned or self.dim != self.K):
+            reject("one_hot", True, "with dim = K, and not with learned")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> CDCDConfig:
+        """The inverse of `to_json`."""
+        return cls(**record)
+
+
+# ---- Network -----------------------------------------------------------------------------------
+
+
+class Block(nn.Module):
+    """Attention, then a perceptron, each scaled, shifted and gated by the noise level.
+
+    adaLN-zero of DiT (Peebles and Xie 2023, arXiv 2212.09748) with rotary positions (Su et al.
+    2021, arXiv 2104.09864). At the start of training a block does nothing.
+    """
+
+    def __init__(self, config: CDCDConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.modulation = nn.Linear(config.time_width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.up = nn.Linear(width, config.expansion * width)
+        self.down = nn.Linear(config.expansion * width, width)
+
+    def forward(self, x: Tensor, level: Tensor, rotation: Rotation, mask: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(level)[:, None].chunk(6, -1)
+        y = _normalised(x) * (1 + scale1) + shift1
+        batch, length, width = x.shape
+        q, k, v = self.qkv(y).reshape(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(rotation(q), rotation(k), v, attn_mask=mask)
+        x = x + gate1 * self.out(y.transpose(1, 2).reshape(batch, length, width))
+        y = _normalised(x) * (1 + scale2) + shift2
+        return x + gate2 * self.down(F.gelu(self.up(y)))
+
+
+class Rotation:
+    """Rotary positions 0 .. length - 1 for heads of a given width."""
+
+    def __init__(self, length: int, width: int, device: torch.device) -> None:
+        frequencies = 10000.0 ** (-torch.arange(0, width, 2, device=device) / width)
+        angles = torch.arange(length, device=device)[:, None] * frequencies
+        self.cos, self.sin = angles.cos(), angles.sin()
+
+    def __call__(self, x: Float[Tensor, "B heads L w"]) -> Tensor:
+        first, second = x.chunk(2, -1)
+        cos, sin = self.cos, self.sin
+        return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+
+
+def _normalised(x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:])
+
+
+class CDCD(nn.Module):
+    """A diffusion model of token sequences given text.
+
+    Args:
+        config: what it is made of.
+        points: (K, dim) points of the tokens; for one-hot tokens the (1, 1) length of every one.
+            None where they will be loaded.
+        noise: `LEVELS` values of ln(snr), for equal steps of diffusion time from 0 (clean) to 1
+            (noise), as `noise_levels` gives them; between them the time interpolates. None where they
+            will be loaded.
+
+    Raises:
+        ValueError: points or noise of another shape.
+    """
+
+    kind = "cdcd"
+    points: Tensor
+    noise: Tensor
+
+    def __init__(
+        self,
+        config: CDCDConfig,
+        points: Float[np.ndarray, "K dim"] | None = None,
+        noise: Float[np.ndarray, " levels"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        c = config
+        shape = (1, 1) if c.one_hot else (c.K, c.dim)
+        table = torch.zeros(shape)
+        if points is not None:
+            if np.shape(points) != shape:
+                reject("points", f"shape {np.shape(points)}", f"shape {shape}")
+            table = torch.from_numpy(np.array(points, np.float32))
+        if c.learned:
+            self.points = nn.Parameter(table)
+        else:
+            self.register_buffer("points", table)
+        if noise is not None and np.shape(noise) != (LEVELS,):
+            reject("noise", f"shape {np.shape(noise)}", f"shape ({LEVELS},)")
+        levels = np.zeros(LEVELS) if noise is None else np.array(noise)
+        self.register_buffer("noise", torch.from_numpy(levels.astype(np.float64)))
+        self.symbol = nn.Embedding(c.symbols, c.text_width)
+        self.read = nn.ModuleList(ConvNeXtBlock(c.text_width) for _ in range(c.text_blocks))
+        self.enter_text = nn.Linear(c.text_width, c.width)
+        self.enter = nn.Linear(c.dim, c.width)
+        self.enter_known = nn.Linear(c.dim + 1, c.width, bias=False) if c.prompt else None
+        self.enter_guess = nn.Linear(c.dim, c.width, bias=False) if c.self_conditioning else None
+        self.place = ConvNeXtBlock(c.width)
+        self.level = nn.Sequential(nn.Linear(c.time_width, c.time_width), nn.SiLU())
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
+        self.last = nn.Linear(c.time_width, 2 * c.width)
+        self.logits = nn.Linear(c.width, c.K if c.head == "joint" else sum(c.shape))
+        for layer in (self.last, self.logits):  # at the start every token is as likely
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        if c.head == "factorised":
+            digits = torch.from_numpy(np.array(digits_of(np.arange(c.K), c.shape, c.order)))
+            self.register_buffer("digits", digits, persistent=False)
+
+    # Points.
+
+    def table(self) -> Float[Tensor, "K dim"]:
+        """The points of all tokens; those that are learned brought back to their sphere."""
+        if not self.config.learned:
+            return self.points
+        radius = self.points.detach().square().sum(-1).mean().sqrt()
+        return F.normalize(self.points, dim=-1) * radius
+
+    def points_of(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
+        """The points of token ids."""
+        if self.config.one_hot:
+            return F.one_hot(ids, self.config.K) * self.points[0, 0]
+        return F.embedding(ids, self.table())
+
+    def power(self) -> Tensor:
+        """Mean square of a coordinate, over equally likely tokens."""
+        square = self.points.detach().square()
+        return square[0, 0] / self.config.K if self.config.one_hot else square.mean()
+
+    # Noise.
+
+    def log_snr(self, t: Float[np.ndarray, " *shape"]) -> Float[np.ndarray, "*shape"]:
+        """ln(snr) at diffusion times in [0, 1]."""
+        return np.interp(t, np.linspace(0, 1, LEVELS), self.noise.cpu().numpy())
+
+    # Network.
+
+    def encode_text(
+        self, frames: Int[Tensor, "B L"], mask: Bool[Tensor, "B L"]
+    ) -> Float[Tensor, "B L width"]:
+        """What the network sees of the text at every token."""
+        x = self.symbol(frames) * mask[..., None]
+        for block in self.read:
+            x = block(x) * mask[..., None]
+        return self.enter_text(x)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B L dim"],
+        log_snr: Float[Tensor, " B"],
+        text: Float[Tensor, "B L width"],
+        mask: Bool[Tensor, "B L"],
+        known: Float[Tensor, "B L dim+1"] | None = None,
+        guess: Float[Tensor, "B L dim"] | None = None,
+    ) -> Float[Tensor, "B L outputs"]:
+        """Logits, of tokens or of levels of digits, from states x = alpha e + sigma eps.
+
+        Args:
+            x: states.
+            log_snr: ln(alpha^2 / sigma^2) of every sequence.
+            text: from `encode_text`.
+            mask: False beyond the end.
+            known: points that are given, 0 where none is, and whether one is.
+            guess: an earlier e_hat.
+        """
+        variance = torch.sigmoid(log_snr) * self.power() + torch.sigmoid(-log_snr)
+        h = self.enter(x * variance.rsqrt()[:, None, None]) + text
+        if self.enter_known is not None and known is not None:
+            h = h + self.enter_known(known)
+        if self.enter_guess is not None and guess is not None:
+            h = h + self.enter_guess(guess)
+        h = self.place(h * mask[..., None])
+        half = self.config.time_width // 2
+        angles = log_snr[:, None] * torch.logspace(-1.5, 0.7, half, device=x.device)
+        level = self.level(torch.cat([angles.cos(), angles.sin()], -1))
+        rotation = Rotation(x.shape[1], self.config.width // self.config.heads, x.device)
+        for block in self.blocks:
+            h = block(h, level, rotation, mask[:, None, None])
+        shift, scale = self.last(level)[:, None].chunk(2, -1)
+        return self.logits(_normalised(h) * (1 + scale) + shift)
+
+    # From logits.
+
+    def cross_entropy(
+        self, logits: Float[Tensor, "*batch outputs"], ids: Int[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch"]:
+        """-ln p(id), in nats."""
+        if self.config.head == "joint":
+            flat = F.cross_entropy(logits.flatten(0, -2), ids.flatten(), reduction="none")
+            return flat.reshape(ids.shape)
+        parts = logits.split(self.config.shape, -1)
+        digits = self.digits[ids]
+        losses = [
+            F.cross_entropy(part.flatten(0, -2), digits[..., i].flatten(), reduction="none")
+            for i, part in enumerate(parts)
+        ]
+        return torch.stack(losses).sum(0).reshape(ids.shape)
+
+    def log_probabilities(
+        self, logits: Float[Tensor, "*batch outputs"]
+    ) -> Float[Tensor, "*batch K"]:
+        """ln p of every token."""
+        if self.config.head == "joint":
+            return logits.log_softmax(-1)
+        parts = [part.log_softmax(-1) for part in logits.split(self.config.shape, -1)]
+        return sum(part[..., self.digits[:, i]] for i, part in enumerate(parts))  # type: ignore
+
+    def mean_point(self, logits: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch dim"]:
+        """e_hat = sum_k p(k) e_k.
+
+        On a grid this is a matter of each coordinate alone: its mean needs only the marginal law of
+        its own digit, so that a factorised head can be exact here where its p cannot.
+        """
+        if self.config.head == "factorised" and (levels := self._grid_levels()) is not None:
+            parts = logits.split(self.config.shape, -1)
+            means = [part.softmax(-1) @ row for part, row in zip(parts, levels, strict=True)]
+            return torch.stack(means, -1)
+        p = self.log_probabilities(logits).exp()
+        return p * self.points[0, 0] if self.config.one_hot else p @ self.table()
+
+    def _grid_levels(self) -> list[Tensor] | None:
+        """The levels of every coordinate if coordinate i depends on digit i alone, else None."""
+        shape = self.config.shape
+        if self.config.one_hot or self.config.learned or len(shape) != self.config.dim:
+            return None
+        firsts = [
+            torch.stack([self.points[self.digits[:, i] == d, i][0] for d in range(size)])
+            for i, size in enumerate(shape)
+        ]
+        grid = torch.stack([row[self.digits[:, i]] for i, row in enumerate(firsts)], -1)
+        return firsts if torch.equal(grid, self.points) else None
+
+    # Training.
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Mean cross-entropy per token, in nats, at noise levels uniform in diffusion time.
+
+        The times of a batch are stratified, which leaves their law and lowers the variance (Kingma
+        et al. 2021, arXiv 2107.00630, appendix I.1).
+        """
+        size = batch.tokens.shape[0]
+        u = (torch.randperm(size, generator=rng) + torch.rand((), generator=rng)) / size
+        return self._loss_at(batch, self.log_snr(u.numpy()), rng)
+
+    def _loss_at(
+        self, batch: Batch, log_snr: np.ndarray, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        c = self.config
+        size, length = batch.tokens.shape
+        device = batch.tokens.device
+        dropped = (torch.rand(size, generator=rng) < c.drop_text).to(device)
+        frames = batch.frames.masked_fill(dropped[:, None], FILLER)
+        text = self.encode_text(frames, batch.token_mask)
+        e = self.points_of(batch.tokens)
+        levels = torch.from_numpy(log_snr).float().to(device)
+        x = self._noisy(e, levels, rng)
+        counted, known = batch.token_mask, None
+        if self.enter_known is not None:
+            share = 0.05 + 0.25 * torch.rand(size, generator=rng)
+            share = share * (torch.rand(size, generator=rng) < c.prompt)
+            ends = (share.to(device) * batch.token_mask.sum(1)).floor()
+            given = torch.arange(length, device=device) < ends[:, None]
+            known = torch.cat([e, torch.ones_like(e[..., :1])], -1) * given[..., None]
+            counted = counted & ~given
+        guess = None
+        if self.enter_guess is not None:
+            with torch.no_grad():
+                first = self(x, levels, text, batch.token_mask, known)
+                guess = self.mean_point(first)
+            shown = torch.rand(size, generator=rng) < c.self_conditioning
+            guess = guess * shown.to(device)[:, None, None]
+        # The head is the larger part of the work: it sees no padding.
+        logits = self(x, levels, text, batch.token_mask, known, guess)[counted]
+        loss = self.cross_entropy(logits, batch.tokens[counted]).mean()
+        return loss, {}
+
+    def _noisy(self, e: Tensor, log_snr: Tensor, rng: torch.Generator) -> Tensor:
+        """alpha e + sigma eps."""
+        eps = torch.randn(e.shape, generator=rng).to(e)
+        alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+        return alpha[:, None, None] * e + sigma[:, None, None] * eps
+
+    @torch.no_grad()
+    def cross_entropy_at(
+        self, batch: Batch, log_snr: float, rng: torch.Generator
+    ) -> Float[Tensor, " B"]:
+        """Sum of -ln p(k | x, text) over the tokens of every sequence at one noise level, in nats."""
+        levels = torch.full((batch.tokens.shape[0],), log_snr, device=batch.tokens.device)
+        text = self.encode_text(batch.frames, batch.token_mask)
+        x = self._noisy(self.points_of(batch.tokens), levels, rng)
+        losses = self.cross_entropy(self(x, levels, text, batch.token_mask), batch.tokens)
+        return (losses * batch.token_mask).sum(1)
+
+    @torch.no_grad()
+    def bound(
+        self, batch: Batch, rng: torch.Generator, draws: int = 16
+    ) -> Float[Tensor, "draws B"]:
+        """Draws whose mean bounds -ln p(tokens | text, length) from above, in nats a sequence.
+
+        The generative process is the reverse diffusion with this model's e_hat from N(0, I) at the
+        lowest SNR, and a token drawn from p(k | x) at the highest. Then
+
+            -ln p <= snr_min sum |e|^2 / 2 + 1/2 int sum E|e - e_hat(x)|^2 d snr + sum E[-ln p(k | x)]
+
+        (Kingma et al. 2021, arXiv 2107.00630, in terms of e_hat; with the exact posterior the right
+        side tends to -ln p as snr_max grows.) The integral is sampled, stratified in ln(snr).
+        """
+        low, high = self.snr_range()
+        size = batch.tokens.shape[0]
+        mask = batch.token_mask
+        text = self.encode_text(batch.frames, mask)
+        e = self.points_of(batch.tokens)
+        start = low / 2 * (e.square().sum(-1) * mask).sum(1)
+        width = math.log(high / low)
+        top = math.log(high)
+        rows = []
+        for draw in range(draws):
+            u = (draw + torch.rand(size, generator=rng)) / draws
+            levels = (math.log(low) + width * u).to(e)
+            x = self._noisy(e, levels, rng)
+            wrong = (e - self.mean_point(self(x, levels, text, mask))).square().sum(-1)
+            path = levels.exp() * width / 2 * (wrong * mask).sum(1)
+            rows.append(start + path + self.cross_entropy_at(batch, top, rng))
+        return torch.stack(rows)
+
+    def snr_range(self) -> tuple[float, float]:
+        """SNRs between which tokens go from hidden to plain: generous, since the bound holds anyway.
+
+        At the upper one a token is mistaken for one at the mean nearest-neighbour distance with a
+        probability far below 1e-6, even with K of them.
+        """
+        total = float(self.power()) * self.config.dim
+        if self.config.one_hot:
+            near = 2 * float(self.points[0, 0]) ** 2
+        else:
+            table = self.table().detach()
+            distances = torch.cdist(table, table[:: max(1, self.config.K // 512)])
+            near = float(torch.where(distances > 1e-4, distances, math.inf).amin(0).square().mean())
+        return 0.01 / total, 2 * (2 * math.log(self.config.K) + 60) / near
+
+    # Sampling.
+
+    @torch.no_grad()
+    def generate(
+        self,
+        frames: Int[Tensor, "B L"],
+        mask: Bool[Tensor, "B L"],
+        *,
+        steps: int = 10,
+        grid: Float[Any, " steps"] | None = None,
+        sampler: Sampler = "ddim",
+        guidance: float = 0.5,
+        start: float = 1.0,
+        decide: Decide = "argmax",
+        prompt: Int[Tensor, "B P"] | None = None,
+        key: Any = 0,
+    ) -> Generated:
+        """Token ids for symbols placed over time. One call of the network a step, two with guidance.
+
+        The noise of a sequence depends on `key` and on its place in the batch only, not on the
+        other sequences.
+
+        Args:
+            frames, mask: as `Batch` has them.
+            steps: calls of the network.
+            grid: ln(snr) at these calls, ascending; equal steps of diffusion time when None.
+            sampler: "ddim" is deterministic given the first noise, "ddpm" draws from the posterior
+                of every step.
+            guidance: w in (1 + w) logits(text) - w logits(no text), Ho and Salimans 2022.
+            start: standard deviation of the first noise.
+            decide: how tokens follow from the last p: the most likely, the token nearest to e_hat, or
+                a draw.
+            prompt: token ids that the sequences begin with; the model must be trained with prompts.
+            key: whole number or JAX random key.
+
+        Raises:
+            ValueError: an argument out of its range.
+        """
+        self._check_sampling(steps, sampler, decide, guidance, start, prompt)
+        if grid is None:
+            grid = self.log_snr(1 - np.arange(steps) / steps)
+        levels = np.clip(np.asarray(grid, np.float64), *RANGE)
+        if levels.shape != (steps,) or (np.diff(levels) <= 0).any():
+            reject("grid", f"shape {levels.shape}", f"{steps} ascending values of ln(snr)")
+        size, length = frames.shape
+        sources = [generator(key, row) for row in range(size)]
+
+        def noise() -> Tensor:
+            rows = [s.standard_normal((length, self.config.dim), np.float32) for s in sources]
+            return torch.from_numpy(np.stack(rows)).to(frames.device)
+
+        text = self.encode_text(frames, mask)
+        if guidance:
+            text = torch.cat([text, self.encode_text(torch.full_like(frames, FILLER), mask)])
+        known = self._known(prompt, length) if prompt is not None else None
+        x, guess = start * noise(), None
+        logits = torch.empty(0)
+        for index, level in enumerate(levels):
+            logits = self._guided(x, level, text, mask, known, guess, guidance)
+            e_hat = self.mean_point(logits)
+            guess = e_hat
+            if index + 1 < steps:
+                fresh = noise() if sampler == "ddpm" else None
+                x = _step(x, e_hat, float(level), float(levels[index + 1]), fresh)
+        ids = self._decided(logits, e_hat, decide, sources)
+        if prompt is not None:
+            ids[:, : prompt.shape[1]] = prompt
+        return Generated(ids * mask, e_hat)
+
+    def _guided(
+        self,
+        x: Tensor,
+        level: float,
+        text: Tensor,
+        mask: Tensor,
+        known: Tensor | None,
+        guess: Tensor | None,
+        guidance: float,
+    ) -> Tensor:
+        twice = 2 if guidance else 1
+
+        def again(part: Tensor | None) -> Tensor | None:
+            return None if part is None else torch.cat([part] * twice)
+
+        levels = torch.full((twice * x.shape[0],), level, dtype=x.dtype, device=x.device)
+        both = torch.cat([x] * twice), levels, text, torch.cat([mask] * twice)
+        logits = self(*both, again(known), again(guess))
+        if not guidance:
+            return logits
+        given, free = logits.chunk(2)
+        return (1 + guidance) * given - guidance * free
+
+    def _known(self, prompt: Tensor, length: int) -> Tensor:
+        known = torch.zeros(prompt.shape[0], length, self.config.dim + 1, device=prompt.device)
+        known[:, : prompt.shape[1], :-1] = self.points_of(prompt)
+        known[:, : prompt.shape[1], -1] = 1
+        return known
+
+    def _decided(
+        self, logits: Tensor, e_hat: Tensor, decide: Decide, sources: list[np.random.Generator]
+    ) -> Tensor:
+        if decide == "nearest" and not self.config.one_hot:
+            return torch.cdist(e_hat, self.table()).argmin(-1)
+        log_p = self.log_probabilities(logits)
+        if decide == "sample":  # Gumbel's trick, so that each sequence has its own source
+            shape = tuple(log_p.shape[1:])
+            drawn = np.stack([source.gumbel(size=shape) for source in sources])
+            log_p = log_p + torch.from_numpy(drawn).to(log_p)
+        return log_p.argmax(-1)
+
+    def _check_sampling(
+        self,
+        steps: int,
+        sampler: str,
+        decide: str,
+        guidance: float,
+        start: float,
+        prompt: Tensor | None,
+    ) -> None:
+        check_count(steps, "steps")
+        check_choice(sampler, ("ddim", "ddpm"), "sampler")
+        check_choice(decide, ("argmax", "nearest", "sample"), "decide")
+        check_positive(start, "start")
+        if not 0 <= guidance < math.inf:
+            reject("guidance", guidance, "a finite number, at least 0")
+        if prompt is not None and self.enter_known is None:
+            reject("prompt", "token ids", "None for a model that was trained without prompts")
+
+
+class Generated(NamedTuple):
+    """Token ids, 0 beyond the end, and the last e_hat."""
+
+    ids: Int[Tensor, "B L"]
+    points: Float[Tensor, "B L dim"]
+
+
+def _step(x: Tensor, e_hat: Tensor, now: float, then: float, fresh: Tensor | None) -> Tensor:
+    """From ln(snr) = now to a higher one: along the line through e_hat, or drawn (with `fresh`)."""
+    alpha, sigma = math.sqrt(_sigmoid(now)), math.sqrt(_sigmoid(-now))
+    alpha2, sigma2 = math.sqrt(_sigmoid(then)), math.sqrt(_sigmoid(-then))
+    if fresh is None:
+        return alpha2 * e_hat + sigma2 / sigma * (x - alpha * e_hat)
+    # q(x' | x, e) with e = e_hat. Y = snr x / alpha is Brownian in snr with drift e: Y' given Y and e is
+    # Y + (snr' - snr) e + N(0, snr' - snr), written here for x.
+    ratio = math.exp(now - then)
+    kept = alpha2 / alpha * ratio if alpha > 0 else 0.0
+    return kept * x + alpha2 * (1 - ratio) * e_hat + sigma2 * math.sqrt(1 - ratio) * fresh
+
+
+def _sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))

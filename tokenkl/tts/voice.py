@@ -1,0 +1,306 @@
+"""A voice: everything that turns text into speech, and its files.
+
+    text -> symbols -> durations -> model -> token ids -> tokenizer -> audio
+
+A voice is one safetensors file (weights, and a JSON header with everything that is not a weight) that
+names the file of its tokenizer, since several voices share one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from tokenkl._files import PathLike, atomic_path
+from tokenkl._validation import check_choice, reject
+from tokenkl.codebooks import Codebook, OneHot, PointCodebook
+from tokenkl.tts.ar import AR, ARConfig
+from tokenkl.tts.audio import Utterance
+from tokenkl.tts.cdcd import CDCD, CDCDConfig
+from tokenkl.tts.data import (
+    FILLER,
+    Example,
+    Layout,
+    TextEncoder,
+    make_batch,
+    tokenize_all,
+)
+from tokenkl.tts.frontend import Lexicon, PhonemeTable
+from tokenkl.tts.geometry import place_tokens
+from tokenkl.tts.lengths import Lengths
+from tokenkl.tts.levels import noise_levels, sampling_levels
+from tokenkl.tts.tokenizers import Tokenizer
+
+FORMAT = 1
+#: The voices that come with the package, in `WEIGHTS`.
+INCLUDED = ("phonemes", "characters")
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+@dataclasses.dataclass(eq=False)
+class Voice:
+    """A tokenizer, a reading of text, statistics of durations, and a model.
+
+    Args:
+        tokenizer: in evaluation mode.
+        encoder: text to symbols.
+        lengths: durations of the symbols.
+        layout: how symbols are placed over time.
+        model: a `CDCD` or its autoregressive twin `AR`.
+        record: how it was made; plain JSON values.
+    """
+
+    tokenizer: Tokenizer
+    encoder: TextEncoder
+    lengths: Lengths
+    layout: Layout
+    model: CDCD | AR
+    record: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def codebook(self) -> Codebook:
+        """The points in which the model diffuses its tokens.
+
+        Raises:
+            ValueError: a model that has no points.
+        """
+        if not isinstance(self.model, CDCD):
+            reject("voice", self.model.kind, "one whose model is a diffusion model")
+        if self.model.config.one_hot:
+            return OneHot(self.model.config.K, scale=float(self.model.points[0, 0]))
+        points = self.model.table().detach().double().numpy()
+        own = self.tokenizer.codebook()
+        if points.shape == (own.K, own.n) and np.array_equal(points, np.asarray(own.points)):
+            return own
+        return PointCodebook(points, name="voice", allow_duplicates=True)
+
+    # Speech.
+
+    def tokens(
+        self,
+        texts: Sequence[str],
+        *,
+        steps: int = 10,
+        grid: str = "uniform",
+        counts: Sequence[int] | None = None,
+        key: Any = 0,
+        **options: Any,
+    ) -> list[Int[np.ndarray, " tokens"]]:
+        """Token ids for each text.
+
+        Args:
+            texts: of the voice's domain.
+            steps, grid: noise levels of diffusion, see `sampling_levels`.
+            counts: tokens of each text, at the usual rate of the training examples when None.
+            key: whole number or JAX random key.
+            options: passed to `CDCD.generate` or `AR.generate`.
+
+        Raises:
+            ValueError: a text outside the domain, or an argument out of its range.
+        """
+        symbols = [self.encoder.encode(text) for text in texts]
+        if isinstance(self.model, AR):
+            batch = make_batch([_unspoken(s, np.ones_like(s)) for s in symbols], "pad")
+            ids = self.model.generate(batch.symbols, batch.symbol_mask, key=key, **options)
+            return [row.numpy() for row in ids]
+        rates: Sequence[float] = [1.0] * len(symbols)
+        if counts is not None:
+            usual = [float(self.lengths.expected(s).sum()) for s in symbols]
+            rates = [one / max(count, 1) for one, count in zip(usual, counts, strict=True)]
+        examples = [
+            _unspoken(s, self.lengths.durations(s, rate))
+            for s, rate in zip(symbols, rates, strict=True)
+        ]
+        return self.tokens_of(examples, steps=steps, grid=grid, key=key, **options)
+
+    def tokens_of(
+        self,
+        examples: Sequence[Example],
+        *,
+        steps: int = 10,
+        grid: str = "uniform",
+        key: Any = 0,
+        **options: Any,
+    ) -> list[Int[np.ndarray, " tokens"]]:
+        """As `tokens`, for symbols and durations that are given; their own tokens are not looked at.
+
+        Raises:
+            ValueError: a model that is not a `CDCD`, or an argument out of its range.
+        """
+        if not isinstance(self.model, CDCD):
+            reject("voice", self.model.kind, "a diffusion model, which takes durations")
+        levels = None
+        if grid != "uniform":
+            table = self.model.noise.numpy()
+            levels = sampling_levels(grid, steps, self.codebook(), table, key=0)
+        batch = make_batch(examples, self.layout)
+        made = self.model.generate(
+            batch.frames, batch.token_mask, steps=steps, grid=levels, key=key, **options
+        )
+        return [ids[: e.tokens.size].numpy() for ids, e in zip(made.ids, examples, strict=True)]
+
+    def say(
+        self, text: str, *, steps: int = 10, key: Any = 0, **options: Any
+    ) -> Float[np.ndarray, " samples"]:
+        """Audio at 16 kHz. Arguments as `tokens`.
+
+        Raises:
+            ValueError: as `tokens`.
+        """
+        [ids] = self.tokens([text], steps=steps, key=key, **options)
+        return self.tokenizer.synthesise(ids, key=key)
+
+    def examples(self, utterances: Sequence[Utterance]) -> list[Example]:
+        """Utterances with their symbols and true tokens."""
+        ids = tokenize_all(self.tokenizer, utterances)
+        return [self.encoder.example(u, i) for u, i in zip(utterances, ids, strict=True)]
+
+    # Files.
+
+    def save(self, path: PathLike, tokenizer: str, *, half: bool = False) -> None:
+        """Write weights as safetensors, everything else as JSON in its header.
+
+        Args:
+            path: ends in .safetensors.
+            tokenizer: name of the tokenizer's file, which lies in the same folder.
+            half: networks in float16, half the size; points and noise levels keep their precision.
+
+        Raises:
+            ValueError: a name that is not one of a file in the same folder.
+        """
+        from safetensors.torch import save
+
+        folder = Path(path).parent
+        if Path(tokenizer).name != tokenizer or not (folder / tokenizer).is_file():
+            reject("tokenizer", tokenizer, f"the name of a file in {folder}")
+        state = {
+            name: value.half() if half and name not in ("points", "noise") else value.contiguous()
+            for name, value in self.model.state_dict().items()
+        }
+        header = {
+            "format": FORMAT,
+            "tokenizer": tokenizer,
+            "tokenizer_sha256": _digest(folder / tokenizer),
+            "kind": self.model.kind,
+            "config": self.model.config.to_json(),
+            "layout": self.layout,
+            "text": _text_to_json(self.encoder),
+            "lengths": self.lengths.to_json(),
+            "record": self.record,
+        }
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(save(state, {"tokenkl": json.dumps(header)}))
+
+    @classmethod
+    def load(cls, path: PathLike = "phonemes") -> Voice:
+        """Read a voice, in evaluation mode.
+
+        Args:
+            path: a file that `save` wrote, with its tokenizer beside it, or one of `INCLUDED`.
+
+        Raises:
+            ValueError: no such file, or not one that `save` wrote, or another tokenizer beside it.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        expected = f"a voice that tokenkl wrote, or {' or '.join(INCLUDED)}"
+        file_path = WEIGHTS / f"{path}.safetensors" if path in INCLUDED else Path(path)
+        if not file_path.is_file():
+            reject("path", str(path), f"{expected}; there is no such file")
+        try:
+            with safe_open(file_path, "pt") as file:
+                header = json.loads((file.metadata() or {})["tokenkl"])
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            name = header["tokenizer"]
+            if Path(name).name != name:
+                reject("path", str(path), f"{expected}; it names a tokenizer outside its folder")
+            beside = file_path.parent / name
+            tokenizer = Tokenizer.load(beside)
+            if _digest(beside) != header["tokenizer_sha256"]:
+                reject("path", str(path), f"beside the tokenizer it was trained on; {name} is another")
+            model = _empty(header["kind"], header["config"])
+            kept = ("points", "noise")
+            state = {k: v if k in kept else v.float() for k, v in state.items()}
+            model.load_state_dict(state)
+            encoder, lengths = _text_from_json(header["text"]), Lengths.from_json(header["lengths"])
+        except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+            raise ValueError(f"path must be {expected}; {path} is not ({error}).") from error
+        return cls(tokenizer, encoder, lengths, header["layout"], model.eval(), header["record"])
+
+
+def new_cdcd(
+    tokenizer: Tokenizer,
+    encoder: TextEncoder,
+    *,
+    geometry: str = "tokenizer",
+    schedule: str = "linear-vp",
+    key: Any = 0,
+    **changes: Any,
+) -> CDCD:
+    """A fresh `CDCD` for the ids of a tokenizer, with other points if so wished.
+
+    Args:
+        tokenizer: whose tokens are diffused.
+        encoder: of the text.
+        geometry: see `place_tokens`.
+        schedule: see `noise_levels`.
+        key: of the points, and of the weights.
+        changes: of `CDCDConfig`.
+
+    Raises:
+        ValueError: an unknown geometry or schedule, or a value out of its range.
+    """
+    from tokenkl._random import generator
+
+    codebook = place_tokens(geometry, tokenizer.codebook(), key=key)
+    one_hot = isinstance(codebook, OneHot)
+    quantizer = tokenizer.quantizer
+    digits = {"fsq": ("levels", "F"), "rvq": ("sizes", "C")}.get(tokenizer.config.kind)
+    shape = {} if digits is None else {"shape": getattr(quantizer, digits[0]), "order": digits[1]}
+    config = CDCDConfig(
+        K=codebook.K, symbols=encoder.size, dim=codebook.n,
+        one_hot=one_hot, learned=geometry == "learned", **{**shape, **changes},
+    )  # fmt: skip
+    points = np.array([[codebook.scale]]) if one_hot else np.asarray(codebook.points)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(key, 1).integers(2**63)))
+        return CDCD(config, points, noise_levels(schedule, codebook, key=key))
+
+
+def _unspoken(symbols: np.ndarray, lengths: np.ndarray) -> Example:
+    return Example("", "", np.full(int(lengths.sum()), FILLER), symbols, lengths)
+
+
+def _empty(kind: str, config: dict[str, Any]) -> CDCD | AR:
+    check_choice(kind, ("cdcd", "ar"), "kind")
+    if kind == "cdcd":
+        return CDCD(CDCDConfig.from_json(config))
+    return AR(ARConfig.from_json(config))
+
+
+def _text_to_json(encoder: TextEncoder) -> dict[str, Any]:
+    if encoder.table is None or encoder.lexicon is None:
+        return {"symbols": "characters"}
+    return {
+        "symbols": "phonemes",
+        "names": encoder.table.names,
+        "entries": encoder.lexicon.entries,
+        "before": encoder.lexicon.before,
+    }
+
+
+def _text_from_json(record: dict[str, Any]) -> TextEncoder:
+    if record["symbols"] == "characters":
+        return TextEncoder()
+    return TextEncoder(PhonemeTable(record["names"]), Lexicon(record["entries"], record["before"]))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
