@@ -1,0 +1,308 @@
+"""The diffusion model: heads, noise, sampler and bound against exact posteriors, and its invariances."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import tokenkl as tk
+from tokenkl.tts.cdcd import CDCD, CDCDConfig
+from tokenkl.tts.data import Batch, Example, make_batch
+from tokenkl.tts.levels import GRIDS, noise_levels, sampling_levels
+
+GRID = tk.FSQ((3, 3), grid="rounding", order="F")
+SMALL = {"width": 16, "heads": 2, "depth": 2, "time_width": 8, "text_width": 8, "text_blocks": 1}
+
+
+def small_model(**changes: object) -> CDCD:
+    options = {"K": 9, "symbols": 5, "dim": 2, "shape": (3, 3), **SMALL, **changes}
+    torch.manual_seed(0)
+    model = CDCD(CDCDConfig(**options), np.asarray(GRID.points), noise_levels("linear-vp", GRID))
+    for parameter in model.parameters():  # zeros at the start hide mistakes
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def small_batch(sizes: tuple[int, ...] = (5, 9, 7), seed: int = 0) -> Batch:
+    rng = np.random.default_rng(seed)
+    examples = [
+        Example("", "", rng.integers(9, size=n), 1 + rng.integers(4, size=3)) for n in sizes
+    ]
+    return make_batch(examples, "stretch")
+
+
+class Exact(CDCD):
+    """Knows the law of the tokens: independent, with a prior of its own; the text says nothing."""
+
+    prior: torch.Tensor
+
+    def forward(self, x, log_snr, text, mask, known=None, guess=None):  # type: ignore[no-untyped-def]
+        alpha = torch.sigmoid(log_snr.double()).sqrt()[:, None, None]
+        variance = torch.sigmoid(-log_snr.double())[:, None, None]
+        squares = torch.cdist(x.double(), alpha * self.points.double().expand(len(x), -1, -1)) ** 2
+        return self.prior.log() - squares / (2 * variance)
+
+
+def exact_model(prior: np.ndarray) -> Exact:
+    config = CDCDConfig(K=9, symbols=5, dim=2, **SMALL)
+    model = Exact(config, np.asarray(GRID.points), noise_levels("linear-vp", GRID))
+    model.prior = torch.from_numpy(prior)
+    return model.double().eval()
+
+
+UNEQUAL = np.array([0.3, 0.05, 0.1, 0.02, 0.2, 0.03, 0.1, 0.15, 0.05])
+
+
+@pytest.mark.parametrize("prior", [np.full(9, 1 / 9), UNEQUAL])
+def test_bound_of_the_exact_posterior_is_the_entropy(prior: np.ndarray) -> None:
+    # I-MMSE: the path integral of the exact denoiser, the start and the last guess make up H.
+    rng = np.random.default_rng(1)
+    tokens = rng.choice(9, size=(64, 40), p=prior)
+    batch = make_batch([Example("", "", row, np.array([1])) for row in tokens], "stretch")
+    model = exact_model(prior)
+    rows = model.bound(batch, torch.Generator().manual_seed(0), draws=32)
+    entropy = -np.log(prior)[tokens].sum(axis=1)  # of these very tokens: less noise
+    differences = (rows.mean(0).numpy() - entropy) / 40
+    error = differences.std(ddof=1) / math.sqrt(len(differences))
+    # The mean over noise of the bound is not -ln p token by token, but is on average over tokens.
+    assert abs(differences.mean()) < 5 * error + 0.02
+    assert error < 0.03
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_samples_of_the_exact_denoiser_follow_the_prior(sampler: str) -> None:
+    model = exact_model(UNEQUAL)
+    frames = torch.ones(20, 100, dtype=torch.long)
+    made = model.generate(
+        frames, frames > 0, steps=150, sampler=sampler, guidance=0.0, decide="nearest", key=3,
+        grid=np.linspace(-9, 6, 150),
+    )  # fmt: skip
+    counts = np.bincount(made.ids.numpy().ravel(), minlength=9)
+    assert stats.chisquare(counts, UNEQUAL * 2000).pvalue > 2e-5
+
+
+def test_few_steps_do_not_follow_the_prior() -> None:
+    # So that the test above can fail.
+    model = exact_model(UNEQUAL)
+    frames = torch.ones(20, 100, dtype=torch.long)
+    made = model.generate(frames, frames > 0, steps=2, guidance=0.0, key=3)
+    counts = np.bincount(made.ids.numpy().ravel(), minlength=9)
+    assert stats.chisquare(counts, UNEQUAL * 2000).pvalue < 1e-10
+
+
+@pytest.mark.parametrize("head", ["joint", "factorised"])
+def test_cross_entropy_is_that_of_the_probabilities(head: str) -> None:
+    model = small_model(head=head)
+    outputs = 9 if head == "joint" else 6
+    logits = torch.randn(4, 5, outputs, generator=torch.Generator().manual_seed(0))
+    ids = torch.arange(20).reshape(4, 5) % 9
+    log_p = model.log_probabilities(logits)
+    torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(4, 5))
+    picked = log_p.gather(-1, ids[..., None])[..., 0]
+    torch.testing.assert_close(model.cross_entropy(logits, ids), -picked)
+
+
+@pytest.mark.parametrize("head", ["joint", "factorised"])
+def test_mean_point_is_the_sum_over_tokens(head: str) -> None:
+    model = small_model(head=head)
+    outputs = 9 if head == "joint" else 6
+    logits = torch.randn(4, 5, outputs, generator=torch.Generator().manual_seed(0))
+    expected = model.log_probabilities(logits).exp() @ model.points
+    torch.testing.assert_close(model.mean_point(logits), expected)
+
+
+def test_a_factorised_head_off_the_grid_sums_over_tokens() -> None:
+    model = small_model(head="factorised")
+    model.points.add_(torch.randn(9, 2, generator=torch.Generator().manual_seed(1)))
+    logits = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    expected = model.log_probabilities(logits).exp() @ model.points
+    torch.testing.assert_close(model.mean_point(logits), expected)
+
+
+def test_digits_are_those_of_the_grid() -> None:
+    model = small_model(head="factorised")
+    levels = model._grid_levels()
+    assert levels is not None
+    assert [row.tolist() for row in levels] == [[-1, 0, 1], [-1, 0, 1]]
+
+
+@pytest.mark.parametrize("head", ["joint", "factorised"])
+def test_a_sequence_does_not_see_its_companions_nor_padding(head: str) -> None:
+    model = small_model(head=head)
+    batch = small_batch()
+    text = model.encode_text(batch.frames, batch.token_mask)
+    x = torch.randn(3, 9, 2, generator=torch.Generator().manual_seed(0))
+    levels = torch.tensor([-1.0, 0.5, 2.0])
+    together = model(x, levels, text, batch.token_mask)
+    for i, size in enumerate((5, 9, 7)):
+        alone = model(
+            x[i : i + 1, :size],
+            levels[i : i + 1],
+            model.encode_text(batch.frames[i : i + 1, :size], batch.token_mask[i : i + 1, :size]),
+            batch.token_mask[i : i + 1, :size],
+        )
+        torch.testing.assert_close(together[i, :size], alone[0], rtol=1e-4, atol=1e-4)
+
+
+def test_every_token_sees_text_and_neighbours() -> None:
+    model = small_model()
+    batch = small_batch((9,))
+    x = torch.zeros(1, 9, 2, requires_grad=True)
+    text = torch.zeros(1, 9, 16, requires_grad=True)
+    model(x, torch.zeros(1), text, batch.token_mask)[0, 0, 0].backward()
+    assert x.grad is not None and text.grad is not None
+    assert (x.grad[0].abs().sum(-1) > 0).all()
+    assert (text.grad[0].abs().sum(-1) > 0).all()
+
+
+def test_one_hot_points_need_no_table() -> None:
+    model = CDCD(
+        CDCDConfig(K=9, symbols=5, dim=9, one_hot=True, **SMALL),
+        np.array([[2.0]]),
+        noise_levels("linear-vp", tk.OneHot(9)),
+    )
+    ids = torch.tensor([[0, 4]])
+    expected = torch.zeros(1, 2, 9)
+    expected[0, 0, 0] = expected[0, 1, 4] = 2
+    torch.testing.assert_close(model.points_of(ids), expected)
+    logits = torch.randn(1, 2, 9, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model.mean_point(logits), 2 * logits.softmax(-1))
+
+
+def test_learned_points_move_on_their_sphere() -> None:
+    model = small_model(learned=True, drop_text=0.0)
+    radius = model.table().norm(dim=-1)
+    torch.testing.assert_close(radius, radius[:1].expand(9))
+    loss, _ = model.loss(small_batch(), torch.Generator().manual_seed(0))
+    loss.backward()
+    assert model.points.grad is not None and model.points.grad.abs().sum() > 0
+    before = model.table().detach().clone()
+    with torch.no_grad():
+        model.points -= 0.1 * model.points.grad
+    assert not torch.allclose(before, model.table())
+
+
+@pytest.mark.parametrize("options", [{}, {"prompt": 1.0}, {"self_conditioning": 0.5}])
+@pytest.mark.parametrize("head", ["joint", "factorised"])
+def test_it_learns_two_sentences(head: str, options: dict[str, float]) -> None:
+    model = CDCD(
+        CDCDConfig(K=9, symbols=5, dim=2, shape=(3, 3), head=head, **SMALL, **options),  # type: ignore
+        np.asarray(GRID.points),
+        noise_levels("linear-vp", GRID),
+    )
+    batch = small_batch((6, 8))
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-2)
+    rng = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(150):
+        loss, _ = model.loss(batch, rng)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(math.log(9), rel=1e-4)  # all tokens equally likely
+    prompt = batch.tokens[:, :2] if options.get("prompt") else None
+    made = model.eval().generate(batch.frames, batch.token_mask, steps=8, key=0, prompt=prompt)
+    right = (made.ids == batch.tokens)[batch.token_mask].float().mean()
+    assert right > 0.9
+
+
+def test_the_noise_of_a_sequence_is_its_own() -> None:
+    model = small_model()
+    batch = small_batch((7, 7))
+    both = model.generate(batch.frames, batch.token_mask, steps=3, sampler="ddpm", key=5)
+    again = model.generate(batch.frames[:1], batch.token_mask[:1], steps=3, sampler="ddpm", key=5)
+    torch.testing.assert_close(both.points[:1], again.points, rtol=1e-4, atol=1e-4)
+    other = model.generate(batch.frames[:1], batch.token_mask[:1], steps=3, key=6)
+    assert not torch.allclose(other.points, again.points)
+
+
+def test_guidance_without_text_changes_nothing() -> None:
+    model = small_model()
+    frames = torch.zeros(2, 6, dtype=torch.long)
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    plain = model.generate(frames, mask, steps=4, guidance=0.0, key=1)
+    guided = model.generate(frames, mask, steps=4, guidance=2.0, key=1)
+    torch.testing.assert_close(plain.points, guided.points, rtol=1e-3, atol=1e-4)
+
+
+def test_draws_decide_by_their_probabilities() -> None:
+    model = small_model()
+    logits = torch.log(torch.tensor([0.5, 0.2, 0.1, 0.05, 0.05, 0.04, 0.03, 0.02, 0.01]))
+    sources = [np.random.default_rng(0)]
+    logits = logits.expand(1, 20000, 9)
+    ids = model._decided(logits, torch.zeros(1, 20000, 2), "sample", sources)
+    counts = np.bincount(ids.numpy().ravel(), minlength=9)
+    expected = logits[0, 0].exp().double().numpy()
+    assert stats.chisquare(counts, expected / expected.sum() * 20000).pvalue > 2e-5
+
+
+def test_times_of_a_batch_are_stratified() -> None:
+    model = small_model()
+    seen: list[np.ndarray] = []
+    model._loss_at = lambda batch, log_snr, rng: seen.append(log_snr)  # type: ignore
+    model.loss(small_batch((5,) * 8), torch.Generator().manual_seed(0))
+    alpha = np.sqrt(1 / (1 + np.exp(-np.sort(seen[0]))))
+    # Linear-VP has alpha = 1 - t: one time in every eighth. The table bends alpha a little.
+    assert (np.abs(np.floor(np.sort(alpha) * 8 + 1e-9) - np.arange(8)) <= 1).all()
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_every_grid_ascends(grid: str) -> None:
+    table = noise_levels("linear-vp", GRID)
+    for steps in (1, 2, 10):
+        levels = sampling_levels(grid, steps, GRID, table)
+        assert levels.shape == (steps,)
+        assert (np.diff(levels) > 0).all()
+
+
+def test_information_levels_share_information_evenly() -> None:
+    levels = noise_levels("information", GRID)
+    information = tk.mutual_information(GRID, np.exp(levels[::32])).value
+    gains = np.diff(information)
+    np.testing.assert_allclose(gains, gains.mean(), rtol=1e-3)
+
+
+def test_steps_keep_the_law_of_a_state() -> None:
+    # Given the token, the state after an ancestral step has mean alpha' e and variance sigma'^2.
+    from tokenkl.tts.cdcd import _step
+
+    generator = torch.Generator().manual_seed(0)
+    now, then, e = -1.0, 0.7, 1.5
+    alpha, sigma = (1 / (1 + math.exp(-now))) ** 0.5, (1 / (1 + math.exp(now))) ** 0.5
+    x = alpha * e + sigma * torch.randn(10**6, generator=generator, dtype=torch.float64)
+    e_hat = torch.full_like(x, e)
+    alpha2, sigma2 = (1 / (1 + math.exp(-then))) ** 0.5, (1 / (1 + math.exp(then))) ** 0.5
+    fresh = torch.randn(10**6, generator=generator, dtype=torch.float64)
+    for moved in (_step(x, e_hat, now, then, None), _step(x, e_hat, now, then, fresh)):
+        assert float(moved.mean()) == pytest.approx(alpha2 * e, abs=5e-3)
+        assert float(moved.var()) == pytest.approx(sigma2**2, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"sampler": "euler"}, "sampler"),
+        ({"decide": "vote"}, "decide"),
+        ({"guidance": -1.0}, "guidance"),
+        ({"start": 0.0}, "start"),
+        ({"steps": 2, "grid": np.array([1.0, 0.0])}, "grid"),
+        ({"prompt": torch.zeros(1, 1, dtype=torch.long)}, "prompt"),
+    ],
+)
+def test_wrong_arguments_are_named(changes: dict[str, object], name: str) -> None:
+    frames = torch.ones(1, 4, dtype=torch.long)
+    with pytest.raises(ValueError, match=name):
+        small_model().generate(frames, frames > 0, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"head": "factorised", "shape": (3,)}, {"width": 10}, {"one_hot": True}, {"drop_text": 2}],
+)
+def test_wrong_configurations_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        CDCDConfig(**{"K": 9, "symbols": 5, "dim": 2, **changes})  # type: ignore[arg-type]
