@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
 #: What long work calls with what is done and what there is to do.
 Report = Callable[[float, float], None]
+
+
+class NotedReport(Protocol):
+    """A report that may carry a few words, such as the loss; a bar shows them behind its title."""
+
+    def __call__(self, done: float, total: float, note: str = "") -> None: ...
 
 
 def make_display(console: Console) -> Progress:
@@ -40,21 +46,26 @@ def make_display(console: Console) -> Progress:
 
 
 @contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[Report]:
+def progress_bar(title: str) -> Iterator[NotedReport]:
     """A bar for one piece of work; pulsing until the first report."""
     from rich.console import Console
 
     display = make_display(Console(stderr=True, highlight=False))
     with display:
         task = display.add_task(title, total=None)
-        yield lambda done, total: display.update(task, completed=done, total=total)
+
+        def report(done: float, total: float, note: str = "") -> None:
+            shown = f"{title}, {note}" if note else title
+            display.update(task, completed=done, total=total, description=shown)
+
+        yield report
 
 
 @contextlib.contextmanager
-def reporting(title: str, progress: Report | None) -> Iterator[Report]:
+def reporting(title: str, progress: Report | None) -> Iterator[NotedReport]:
     """The caller's own report of progress, or a bar where there is none."""
     if progress is not None:
-        yield progress
+        yield lambda done, total, note="": progress(done, total)
     else:
         with progress_bar(title) as report:
             yield report

@@ -129,7 +129,13 @@ def make_batch(examples: Sequence[Example], layout: Layout) -> Batch:
 
 
 def batches(
-    examples: Sequence[Example], layout: Layout, size: int, *, key: Any, start: int = 0
+    examples: Sequence[Example],
+    layout: Layout,
+    size: int,
+    *,
+    key: Any,
+    start: int = 0,
+    unit: Literal["examples", "tokens"] = "examples",
 ) -> Iterator[Batch]:
     """Batches without end, passing over all examples in a new order every time.
 
@@ -137,27 +143,69 @@ def batches(
     within random groups of eight batches. What batch number i holds depends on `key` and i alone,
     so that training can go on at any `start`.
 
+    Args:
+        examples: what to draw from.
+        layout: see `make_batch`.
+        size: how much there is in one batch.
+        key: whole number or JAX random key.
+        start: number of the first batch.
+        unit: what `size` counts. With "tokens", every batch of a pass has the same number of tokens
+            up to one example's, at most `size` and at least half of it if there are so many.
+
     Raises:
-        ValueError: fewer examples than `size`.
+        ValueError: fewer examples than `size`, or room for less than two of the longest.
     """
-    if len(examples) < check_count(size, "size"):
-        reject("size", size, f"at most the number of examples, {len(examples)}")
-    each = len(examples) // size  # batches in one pass; what is left over changes every time
+    check_choice(unit, ("examples", "tokens"), "unit")
+    check_count(size, "size")
+    lengths = np.array([example.tokens.size for example in examples])
+    if unit == "examples":
+        if len(examples) < size:
+            reject("size", size, f"at most the number of examples, {len(examples)}")
+        each = len(examples) // size  # batches in one pass; what is left over changes every time
+    else:
+        if not examples or size < 2 * lengths.max():
+            longest = int(lengths.max()) if examples else 1
+            reject("size", size, f"at least two of the longest example's {longest} tokens")
+        each = -(-int(lengths.sum()) // size)
     step = check_count(start, "start", 0)
     while True:
-        order = generator(key, 0, step // each).permutation(len(examples))[: each * size]
-        groups = np.split(order, range(8 * size, order.size, 8 * size))
-        rows = [
-            part
-            for group in groups
-            for part in np.split(
-                np.array(sorted(group, key=lambda i: examples[i].tokens.size)), group.size // size
-            )
-        ]
+        order = generator(key, 0, step // each).permutation(len(examples))
+        if unit == "examples":
+            rows = _cut_by_examples(order[: each * size], lengths, size)
+        else:
+            rows = _cut_by_tokens(order, lengths, each)
         shuffled = generator(key, 1, step // each).permutation(each)
         for index in range(step % each, each):
             yield make_batch([examples[i] for i in rows[shuffled[index]]], layout)
             step += 1
+
+
+def _cut_by_examples(order: np.ndarray, lengths: np.ndarray, size: int) -> list[np.ndarray]:
+    """Batches of `size` examples, of similar length within groups of eight batches."""
+    groups = np.split(order, range(8 * size, order.size, 8 * size))
+    return [
+        part
+        for group in groups
+        for part in np.split(group[np.argsort(lengths[group], kind="stable")], group.size // size)
+    ]
+
+
+def _cut_by_tokens(order: np.ndarray, lengths: np.ndarray, each: int) -> list[np.ndarray]:
+    """`each` batches with equal shares of the tokens, as above.
+
+    An example belongs to the share that its middle lies in. Neighbouring middles are at most the
+    longest example apart, which is less than a share: no batch is empty.
+    """
+    share = lengths.sum() / each
+
+    def numbers(ids: np.ndarray) -> np.ndarray:
+        ends = np.cumsum(lengths[ids])
+        return np.minimum((ends - lengths[ids] / 2) / share, each - 0.5).astype(int)
+
+    group = numbers(order) // 8
+    order = order[np.lexsort((lengths[order], group))]
+    number = numbers(order)
+    return np.split(order, np.searchsorted(number, np.arange(1, each)))
 
 
 # ---- From utterances ---------------------------------------------------------------------------

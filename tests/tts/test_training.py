@@ -1,0 +1,409 @@
+"""Training: bits do not depend on interruptions; what is written is what was promised."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from tokenkl._random import generator
+from tokenkl.tts import training
+from tokenkl.tts.data import batches
+from tokenkl.tts.training import (
+    PRESETS,
+    TrainConfig,
+    learning_rate,
+    plot_losses,
+    read_log,
+    read_weights,
+    train,
+)
+from tokenkl.tts.training_log import LOG, loss_band
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from training_case import CONFIG, Small, SmallConfig, make_examples, run
+
+TIMES = ["seconds"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run without interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert run(folder).finished
+    return folder
+
+
+def same_runs(one, other):
+    for name in (training.FINAL, "ema-0000030.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    first, second = (read_log(folder).drop(columns=TIMES) for folder in (one, other))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+# ---- Bits ----------------------------------------------------------------------------------------
+
+
+def test_same_key_same_bits(whole, tmp_path):
+    run(tmp_path)
+    same_runs(whole, tmp_path)
+
+
+@pytest.mark.parametrize("stops", [(1,), (7, 8), (29, 31, 59)])
+def test_stopped_and_resumed(whole, tmp_path, stops):
+    """Exceptions out of the middle of a run, as a killed process would end."""
+    for stop in stops:
+
+        def break_off(done, total, stop=stop):
+            if done == stop:
+                raise RuntimeError("stopped here")
+
+        with pytest.raises(RuntimeError, match="stopped here"):
+            run(tmp_path, progress=break_off)
+    assert run(tmp_path).finished
+    same_runs(whole, tmp_path)
+
+
+def kill_when(folder, condition, steps, *, seconds=50):
+    """Start a run in a process of its own and kill it as soon as the condition holds."""
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    program = [sys.executable, str(Path(__file__).with_name("training_case.py")), str(folder)]
+    changes = json.dumps({"steps": steps})
+    with subprocess.Popen([*program, changes], env=environment) as process:
+        until = time.monotonic() + seconds
+        while not condition() and process.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL  # it was still at work
+
+
+@pytest.mark.slow
+def test_killed_and_resumed(tmp_path):
+    """SIGKILL at three moments: early, in the middle, and while a checkpoint is being written."""
+    config = dataclasses.replace(CONFIG, steps=600)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(whole, config)
+    log = killed / LOG
+    size = [0]
+
+    def grown():
+        return log.is_file() and log.stat().st_size > size[0] + 1500
+
+    for condition in (
+        lambda: (killed / training.CHECKPOINT).is_file(),
+        grown,
+        lambda: grown() and any(killed.glob(".checkpoint.*")),
+    ):
+        kill_when(killed, condition, 600)
+        size[0] = log.stat().st_size if log.is_file() else 0
+    assert not (killed / training.FINAL).exists()
+    run(killed, config)
+    same_runs(whole, killed)
+    assert not list(killed.glob(".*"))
+
+
+def test_killed_once_and_resumed(whole, tmp_path):
+    """SIGKILL after the first checkpoint."""
+    kill_when(tmp_path, lambda: (tmp_path / training.CHECKPOINT).is_file(), CONFIG.steps)
+    header, _ = training._read_file(tmp_path / training.CHECKPOINT, "a checkpoint")
+    assert 0 < header["step"] < CONFIG.steps
+    run(tmp_path)
+    same_runs(whole, tmp_path)
+
+
+def test_interrupt_leaves_a_checkpoint(whole, tmp_path):
+    def interrupt(done, total):
+        if done == 11:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, progress=interrupt)
+    assert signal.getsignal(signal.SIGINT) is before
+    header, _ = training._read_file(tmp_path / training.CHECKPOINT, "a checkpoint")
+    assert header["step"] == 11
+    run(tmp_path)
+    same_runs(whole, tmp_path)
+
+
+def test_time_limit(whole, tmp_path):
+    """A limit below one step stops after every step, and the end is the same."""
+    config = dataclasses.replace(CONFIG, max_seconds=1e-9, checkpoint_every=1000)
+    steps = [run(tmp_path, config).step for _ in range(3)]
+    assert steps == [1, 2, 3]
+    assert run(tmp_path).finished  # what does not decide the weights may change
+    same_runs(whole, tmp_path)
+
+
+# ---- Against a loop written by hand --------------------------------------------------------------
+
+
+def test_against_a_plain_loop(whole):
+    """AdamW, clipping, learning rate and moving average, written once more in float32."""
+    model, config = Small().train(), CONFIG
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        foreach=False,
+    )
+    average = {name: p.detach().double() for name, p in model.named_parameters()}
+    losses = []
+    stream = batches(make_examples(), config.layout, config.batch, key=3)
+    for step, batch in zip(range(config.steps), stream, strict=False):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(config, step)
+        rng = torch.Generator().manual_seed(int(generator(3, 2, step, 0).integers(2**63)))
+        loss, _ = model.loss(batch, rng)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimiser.step()
+        decay = min(config.ema, (1 + step) / (10 + step))
+        for name, p in model.named_parameters():
+            average[name] = decay * average[name] + (1 - decay) * p.detach().double()
+        losses.append(float(loss.detach()))
+    _, state = read_weights(whole)
+    for name, value in average.items():
+        assert torch.allclose(state[name].double(), value, rtol=1e-3, atol=1e-4), name
+    log = read_log(whole)
+    np.testing.assert_allclose(log["loss"], np.reshape(losses, (-1, 5)).mean(1), rtol=1e-4)
+
+
+def test_learns(whole):
+    log = read_log(whole)
+    assert log["loss"].iloc[-1] < 0.6 * log["loss"].iloc[0]
+    assert log["valid_loss"].dropna().is_monotonic_decreasing
+    assert log["valid_loss"].notna().tolist() == (log["step"] % 20 == 0).tolist()
+    assert log["step"].tolist() == list(range(5, 61, 5))
+    assert (log["constant"] == 2).all()
+    assert log["accuracy"].between(0, 1).all()
+    assert log["tokens"].is_monotonic_increasing
+    assert log["learning_rate"].iloc[0] == CONFIG.learning_rate
+
+
+def test_validation_uses_the_average(whole):
+    """The last validation loss is that of the final file, with the noise of the key."""
+    model = Small(seed=1)
+    model.load_state_dict(read_weights(whole)[1])
+    model.eval()
+    total = count = 0
+    for index, batch in enumerate(training._valid_batches(make_examples(9, key=6), CONFIG)):
+        size = int(batch.token_mask.sum())
+        with torch.no_grad():
+            total += size * float(model.loss(batch, training._torch_rng(3, 4, index))[0])
+        count += size
+    assert read_log(whole)["valid_loss"].iloc[-1] == pytest.approx(total / count, rel=1e-6)
+
+
+def test_buffers_and_tied_weights(whole):
+    header, state = read_weights(whole)
+    assert header["kind"] == "small"
+    assert header["config"] == SmallConfig().to_json()
+    assert TrainConfig.from_json(header["train"]) == CONFIG
+    assert state["seen"] == 60
+    assert torch.equal(state["head.weight"], state["tokens.weight"])
+    snapshot, early = read_weights(whole / "ema-0000030.safetensors")
+    assert snapshot["step"] == 30
+    assert early["seen"] == 30
+    assert not torch.equal(early["head.weight"], state["head.weight"])
+
+
+def test_model_carries_the_average(whole, tmp_path):
+    model = Small()
+    options = {"key": 3, "cpu": True, "progress": lambda done, total: None}
+    train(model, make_examples(), dataclasses.replace(CONFIG, steps=30), tmp_path, **options)
+    assert not model.training
+    for name, value in read_weights(tmp_path)[1].items():
+        assert torch.equal(model.state_dict()[name], value)
+
+
+# ---- Refusals ------------------------------------------------------------------------------------
+
+
+def test_finished_folder_returns_at_once(whole):
+    before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+    result = run(whole, record={"not": "used"})
+    assert result.finished
+    assert result.header["record"] == {}
+    assert before == {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_other_configuration_is_refused(whole, tmp_path, state):
+    folder = whole
+    if state == "stopped":
+        folder = tmp_path
+        run(folder, dataclasses.replace(CONFIG, max_seconds=1e-9))
+    faster = dataclasses.replace(CONFIG, learning_rate=0.5)
+    with pytest.raises(ValueError, match=r"^folder must be .* train\.learning_rate = 0\.01\.$"):
+        run(folder, faster)
+    with pytest.raises(ValueError, match=r"with key = "):
+        run(folder, key=4)
+    with pytest.raises(ValueError, match=r"with data = "):
+        train(Small(), make_examples(41), CONFIG, folder, key=3)
+    with pytest.raises(ValueError, match=r"config\.width = 24"):
+        train(Small(SmallConfig(width=8)), make_examples(), CONFIG, folder, key=3)
+    other = Small()
+    other.seen += 1
+    with pytest.raises(ValueError, match=r"with buffers = "):
+        train(other, make_examples(), CONFIG, folder, key=3)
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="there is no such file"):
+        read_weights(tmp_path)
+    (tmp_path / training.FINAL).write_bytes(b"not safetensors")
+    with pytest.raises(ValueError, match="weights that tokenkl wrote"):
+        run(tmp_path)
+    with pytest.raises(ValueError, match="folder with the log"):
+        read_log(tmp_path)
+    with pytest.raises(ValueError, match=r"^model must be a model with `loss`"):
+        train(nn.Linear(1, 1), make_examples(), CONFIG, tmp_path, key=0)
+
+
+def test_infinite_loss_stops_and_spares_the_checkpoint(tmp_path):
+    class Bursting(Small):
+        def loss(self, batch, rng):
+            loss, scalars = super().loss(batch, rng)
+            return loss / (0.0 if self.seen == 18 else 1.0), scalars
+
+    with pytest.raises(FloatingPointError, match="at step 20"):
+        train(Bursting(), make_examples(), CONFIG, tmp_path, key=3, cpu=True,
+              progress=lambda done, total: None)  # fmt: skip
+    header, tensors = training._read_file(tmp_path / training.CHECKPOINT, "a checkpoint")
+    assert header["step"] == 14
+    assert all(value.isfinite().all() for value in tensors.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("steps", 0), ("batch", 1.5), ("layout", "diagonal"), ("learning_rate", 0), ("betas", (1, 0)),
+     ("weight_decay", -1), ("weight_decay", float("nan")), ("warm_up", -1), ("decay", "step"),
+     ("clip", -1), ("ema", 1), ("mixed_precision", "fp8"), ("checkpoint_every", 0),
+     ("snapshots", (5, 5)), ("snapshots", (2001,)), ("snapshots", (0,)), ("max_seconds", 0),
+     ("batch_tokens", 0), ("log_every", 0), ("valid_every", 0)],
+)  # fmt: skip
+def test_config_refuses(name, value):
+    with pytest.raises(ValueError, match=rf"{name} must be"):
+        TrainConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets(name):
+    config = PRESETS[name]
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_learning_rate():
+    config = TrainConfig(steps=100, warm_up=10, learning_rate=1.0)
+    for decay, middle, last in (
+        ("constant", 1.0, 1.0),
+        ("linear", 0.5, 1 / 90),
+        ("cosine", 0.5, 0.5 * (1 + np.cos(np.pi * 89 / 90))),
+    ):
+        rates = [learning_rate(dataclasses.replace(config, decay=decay), s) for s in range(100)]
+        assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
+        assert rates[55] == pytest.approx(middle)
+        assert rates[99] == pytest.approx(last)
+
+
+def test_bf16_and_token_batches(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=30, mixed_precision="bf16", batch_tokens=150)
+    run(tmp_path, config)
+    log = read_log(tmp_path)
+    assert log["loss"].iloc[-1] < log["loss"].iloc[0]
+    assert all(v.dtype == torch.float32 for v in read_weights(tmp_path)[1].values())
+    assert (log["tokens"].diff().dropna() <= 5 * (150 + 24)).all()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_fp16_needs_a_gpu(tmp_path):
+    with pytest.raises(ValueError, match=r"^mixed_precision must be .* on the CPU"):
+        run(tmp_path, dataclasses.replace(CONFIG, mixed_precision="fp16"))
+
+
+# ---- Batches by tokens ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [48, 100, 333, 10_000])
+def test_token_batches(size):
+    examples = make_examples(60)
+    total = sum(e.tokens.size for e in examples)
+    each = -(-total // size)
+    stream = batches(examples, "stretch", size, key=1, unit="tokens")
+    drawn = [next(stream) for _ in range(2 * each)]
+    counts = [int(batch.token_mask.sum()) for batch in drawn]
+    assert sum(counts[:each]) == sum(counts[each:]) == total
+    assert min(counts) > 0
+    assert max(abs(count - total / each) for count in counts) <= 24  # the longest
+    late = next(batches(examples, "stretch", size, key=1, unit="tokens", start=each + each // 2))
+    assert torch.equal(late.tokens, drawn[each + each // 2].tokens)
+
+
+def test_token_batches_need_room():
+    with pytest.raises(ValueError, match="two of the longest example's 24 tokens"):
+        next(batches(make_examples(60), "stretch", 47, key=1, unit="tokens"))
+
+
+# ---- Several processes ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_processes(whole, tmp_path):
+    """Two processes with half a batch each, by the noise of the model not quite the same run."""
+    program = str(Path(__file__).with_name("training_case.py"))
+    subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+         "--num_cpu_threads_per_process", "1", program, str(tmp_path)],
+        check=True, timeout=120, capture_output=True,
+    )  # fmt: skip
+    one, two = read_log(whole), read_log(tmp_path)
+    assert one["tokens"].tolist() == two["tokens"].tolist()
+    assert two["loss"].to_numpy() == pytest.approx(one["loss"].to_numpy(), rel=0.1)
+    assert two["valid_loss"].iloc[-1] == pytest.approx(one["valid_loss"].iloc[-1], rel=0.1)
+
+
+def test_shares_make_the_batch():
+    batch = next(batches(make_examples(), "stretch", 5, key=0))
+    parts = [training._share(batch, rank, 3) for rank in range(3)]
+    assert sum(len(part.tokens) for part in parts) == 5
+    assert sum(int(part.token_mask.sum()) for part in parts) == int(batch.token_mask.sum())
+    assert len(training._share(batch, 7, 8).tokens) == 1
+
+
+# ---- Log and picture -----------------------------------------------------------------------------
+
+
+def test_log_ignores_half_a_line(whole, tmp_path):
+    text = (whole / LOG).read_text()
+    (tmp_path / LOG).write_text(text[:-20])
+    assert len(read_log(tmp_path)) == len(read_log(whole)) - 1
+
+
+def test_picture(whole, tmp_path):
+    band = loss_band([whole, read_log(whole)])
+    log = read_log(whole)
+    assert (band["low"] < band["high"]).all()
+    assert band["step"].tolist() == log["step"].tolist()
+    for name in ("losses.png", "losses.svg"):
+        plot_losses([whole], tmp_path / name, band)
+        first = (tmp_path / name).read_bytes()
+        plot_losses({whole.name: log}, tmp_path / name, band)
+        assert (tmp_path / name).read_bytes() == first
+    with pytest.raises(ValueError, match="logs must be"):
+        plot_losses({}, tmp_path / "none.png")

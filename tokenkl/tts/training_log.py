@@ -1,0 +1,153 @@
+"""The log of a training run: one JSON object on a line, a table, and a picture of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tokenkl._files import PathLike, atomic_path
+from tokenkl._validation import reject
+
+LOG = "log.jsonl"
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines; what a killed process left of a last one is ignored."""
+    if not path.is_file():
+        return []
+    whole = path.read_text().split("\n")[:-1]  # a whole line ends in a newline
+    return [json.loads(line) for line in whole]
+
+
+def append_line(path: Path, line: dict[str, Any]) -> None:
+    """Add one line."""
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Keep the lines up to a step."""
+    if path.is_file():
+        kept = [line for line in _lines(path) if line["step"] <= step]
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+
+def read_log(folder: PathLike) -> pd.DataFrame:
+    """The log of a run, finished or not, as a table.
+
+    Columns: `step`, `loss` (mean since the line before), `valid_loss` where it was measured,
+    `learning_rate`, `gradient_norm` (before clipping), the model's own scalars, `tokens` and
+    `seconds` since the beginning.
+
+    Args:
+        folder: of the run, or its log file.
+
+    Raises:
+        ValueError: no log there.
+    """
+    path = Path(folder)
+    path = path / LOG if path.is_dir() else path
+    if not path.is_file():
+        reject("folder", str(folder), "a folder with the log of a training run")
+    return pd.DataFrame(_lines(path))
+
+
+def _table(log: PathLike | pd.DataFrame) -> pd.DataFrame:
+    return log if isinstance(log, pd.DataFrame) else read_log(log)
+
+
+def _smooth(values: np.ndarray, width: int) -> np.ndarray:
+    """Moving average over `width` entries, over fewer at the ends."""
+    return pd.Series(values).rolling(width, center=True, min_periods=1).mean().to_numpy()
+
+
+def _width(log: pd.DataFrame) -> int:
+    return max(3, len(log) // 25)
+
+
+def loss_band(logs: Sequence[PathLike | pd.DataFrame]) -> pd.DataFrame:
+    """What loss is normal: the range of runs with other keys, with room for their noise.
+
+    For every run, the smoothed training loss plus and minus two standard deviations of the raw
+    loss around it; the band is from the lowest to the highest of these.
+
+    Args:
+        logs: folders or tables of at least one run.
+
+    Returns:
+        Columns step, low, high, at the steps of the first run.
+
+    Raises:
+        ValueError: no logs.
+    """
+    tables = [_table(log) for log in logs]
+    if not tables:
+        reject("logs", "none", "at least one")
+    steps = tables[0]["step"].to_numpy(float)
+    low, high = np.full(steps.size, np.inf), np.full(steps.size, -np.inf)
+    for table in tables:
+        loss, width = table["loss"].to_numpy(float), _width(table)
+        smooth = _smooth(loss, width)
+        spread = 2 * np.sqrt(_smooth((loss - smooth) ** 2, 3 * width))
+        at = table["step"].to_numpy(float)
+        low = np.minimum(low, np.interp(steps, at, smooth - spread))
+        high = np.maximum(high, np.interp(steps, at, smooth + spread))
+    return pd.DataFrame({"step": steps.astype(int), "low": low, "high": high})
+
+
+def plot_losses(
+    logs: dict[str, Any] | Sequence[PathLike],
+    path: PathLike,
+    reference: pd.DataFrame | None = None,
+) -> Path:
+    """Draw the loss curves of runs: training (smoothed over a faint raw line) and validation.
+
+    Args:
+        logs: folders, named after themselves, or a dictionary of names to folders or tables.
+        path: .png, .pdf or .svg.
+        reference: a band from `loss_band`, drawn in grey as what is normal.
+
+    Raises:
+        ValueError: no logs, one of them empty, or another suffix.
+    """
+    from tokenkl.plotting import line_style, new_figure, save_figure
+
+    named = logs if isinstance(logs, dict) else {Path(log).resolve().name: log for log in logs}
+    tables = {name: _table(log) for name, log in named.items()}
+    if not tables or any(table.empty for table in tables.values()):
+        reject("logs", "none" if not tables else "an empty one", "logs of at least one line each")
+    figure, axes = new_figure(width=4.5, panel_height=2.8)
+    panel = axes[0, 0]
+    if reference is not None:
+        panel.fill_between(
+            reference["step"], reference["low"], reference["high"], color="#BBBBBB", alpha=0.6,
+            linewidth=0, label="normal range",
+        )  # fmt: skip
+    lowest, highest = np.inf, -np.inf
+    for index, (name, table) in enumerate(tables.items()):
+        style = line_style(index)
+        steps, loss = table["step"].to_numpy(), table["loss"].to_numpy(float)
+        panel.plot(steps, loss, color=style["color"], linewidth=0.5, alpha=0.35)
+        smooth = _smooth(loss, _width(table))
+        panel.plot(steps, smooth, label=f"{name}: training", **style)
+        if "valid_loss" in table:
+            checked = table.dropna(subset=["valid_loss"])
+            panel.plot(
+                checked["step"], checked["valid_loss"], color=style["color"], linestyle="none",
+                marker="o", markerfacecolor="white", label=f"{name}: validation",
+            )  # fmt: skip
+            smooth = np.concatenate([smooth, checked["valid_loss"]])
+        lowest, highest = min(lowest, smooth.min()), max(highest, smooth.max())
+    panel.set_xscale("log")
+    if lowest > 0 and highest > 5 * lowest:
+        panel.set_yscale("log")
+    panel.set_xlabel("step")
+    panel.set_ylabel("loss (nats per token)")
+    panel.legend()
+    return save_figure(figure, Path(path))
