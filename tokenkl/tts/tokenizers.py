@@ -143,6 +143,8 @@ class Tokenizer(nn.Module):
 
     Args:
         config: what it is made of.
+
+    `record` holds what `save` was told to keep along.
     """
 
     mean: Tensor
@@ -151,6 +153,7 @@ class Tokenizer(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
+        self.record: dict[str, Any] = {}
         mels, width = config.mel.n_mels, config.channels
         per_frame, per_token = config.blocks
         self.quantizer = config.quantizer()
@@ -287,6 +290,7 @@ class Tokenizer(nn.Module):
                 for name, value in state.items()
             }
             tokenizer.load_state_dict(state)
+            tokenizer.record = header["record"]
         except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
             raise ValueError(f"path must be {expected}; {path} is not ({error}).") from error
         return tokenizer.eval()
