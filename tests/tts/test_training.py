@@ -15,9 +15,13 @@ import pytest
 import torch
 from torch import nn
 
+from tokenkl import FSQ
 from tokenkl._random import generator
 from tokenkl.tts import training
+from tokenkl.tts.ar import AR, ARConfig
+from tokenkl.tts.cdcd import CDCD, CDCDConfig
 from tokenkl.tts.data import batches
+from tokenkl.tts.levels import noise_levels
 from tokenkl.tts.training import (
     PRESETS,
     TrainConfig,
@@ -34,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from training_case import CONFIG, Small, SmallConfig, make_examples, run
 
 TIMES = ["seconds"]
+QUIET = {"progress": lambda done, total: None}
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +149,45 @@ def test_time_limit(whole, tmp_path):
     assert steps == [1, 2, 3]
     assert run(tmp_path).finished  # what does not decide the weights may change
     same_runs(whole, tmp_path)
+
+
+def real_model(kind):
+    """A narrow model of the library for the examples of this file."""
+    torch.manual_seed(0)
+    if kind == "ar":
+        return AR(ARConfig(K=32, symbols=40, width=16, heads=2, depth=1))
+    config = CDCDConfig(
+        K=32, symbols=40, dim=5, width=16, heads=2, depth=1, time_width=8, text_width=8,
+        text_blocks=1,
+    )  # fmt: skip
+    codebook = FSQ((2,) * 5)
+    return CDCD(config, np.asarray(codebook.points), noise_levels("linear-vp", codebook))
+
+
+@pytest.mark.parametrize("kind", ["cdcd", "ar"])
+def test_real_models_resume(tmp_path, kind):
+    config = TrainConfig(steps=9, batch=8, warm_up=2, log_every=2, valid_every=4)
+    limited = dataclasses.replace(config, max_seconds=1e-9)
+    options = {"key": 1, "valid": make_examples(6, key=6), "cpu": True} | QUIET
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(real_model(kind), make_examples(), config, whole, **options)
+    while not train(real_model(kind), make_examples(), limited, parts, **options).finished:
+        pass
+    states = [read_weights(folder)[1] for folder in (whole, parts)]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+    logs = [read_log(folder).drop(columns=TIMES) for folder in (whole, parts)]
+    pd.testing.assert_frame_equal(*logs, check_exact=True)
+
+
+@pytest.mark.parametrize("kind", ["cdcd", "ar"])
+def test_every_parameter_takes_part(kind):
+    """Several processes wait for the gradient of every parameter."""
+    model = real_model(kind).train()
+    batch = next(batches(make_examples(), "stretch", 8, key=0))
+    model.loss(batch, torch.Generator().manual_seed(0))[0].backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
 # ---- Against a loop written by hand --------------------------------------------------------------

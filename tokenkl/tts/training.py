@@ -439,17 +439,16 @@ class _Run:
         """Whether to stop here. Several processes agree on it, at lines of the log only."""
         limit = self.config.max_seconds
         late = limit is not None and time.monotonic() - self.started > limit
-        stop = interrupted.is_set() or late
         if self.world == 1:
-            return stop
+            return interrupted.is_set() or late
         if not self._at(self.config.log_every):
             return False
-        flag = torch.tensor(float(stop), device=self.accelerator.device)
-        if float(self.accelerator.reduce(flag, "sum")) > 0:
-            if interrupted.is_set() or not late:
-                interrupted.set()
-            return True
-        return False
+        flags = [float(interrupted.is_set()), float(late)]
+        votes = torch.tensor(flags, device=self.accelerator.device)
+        anyone, anyone_late = self.accelerator.reduce(votes, "sum").tolist()
+        if anyone:
+            interrupted.set()
+        return bool(anyone or anyone_late)
 
     # ---- Files
 

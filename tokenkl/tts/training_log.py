@@ -62,13 +62,18 @@ def _table(log: PathLike | pd.DataFrame) -> pd.DataFrame:
     return log if isinstance(log, pd.DataFrame) else read_log(log)
 
 
-def _smooth(values: np.ndarray, width: int) -> np.ndarray:
-    """Moving average over `width` entries, over fewer at the ends."""
-    return pd.Series(values).rolling(width, center=True, min_periods=1).mean().to_numpy()
+def _smooth(values: np.ndarray, width: float = 0.08) -> np.ndarray:
+    """Moving average over entries i (1 - width) to i (1 + width), fewer at the end.
 
-
-def _width(log: pd.DataFrame) -> int:
-    return max(3, len(log) // 25)
+    Losses fall fast at first and slowly later: the window is constant in log(step).
+    """
+    index = np.arange(values.size)
+    reach = np.maximum(1, width * index).astype(int)
+    reach = np.minimum(reach, np.maximum(1, values.size - 1 - index))
+    low = np.maximum(index - reach, 0)
+    high = np.minimum(index + reach + 1, values.size)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    return (sums[high] - sums[low]) / (high - low)
 
 
 def loss_band(logs: Sequence[PathLike | pd.DataFrame]) -> pd.DataFrame:
@@ -92,9 +97,9 @@ def loss_band(logs: Sequence[PathLike | pd.DataFrame]) -> pd.DataFrame:
     steps = tables[0]["step"].to_numpy(float)
     low, high = np.full(steps.size, np.inf), np.full(steps.size, -np.inf)
     for table in tables:
-        loss, width = table["loss"].to_numpy(float), _width(table)
-        smooth = _smooth(loss, width)
-        spread = 2 * np.sqrt(_smooth((loss - smooth) ** 2, 3 * width))
+        loss = table["loss"].to_numpy(float)
+        smooth = _smooth(loss)
+        spread = 2 * np.sqrt(np.maximum(0, _smooth((loss - smooth) ** 2, 0.24)))
         at = table["step"].to_numpy(float)
         low = np.minimum(low, np.interp(steps, at, smooth - spread))
         high = np.maximum(high, np.interp(steps, at, smooth + spread))
@@ -134,7 +139,7 @@ def plot_losses(
         style = line_style(index)
         steps, loss = table["step"].to_numpy(), table["loss"].to_numpy(float)
         panel.plot(steps, loss, color=style["color"], linewidth=0.5, alpha=0.35)
-        smooth = _smooth(loss, _width(table))
+        smooth = _smooth(loss)
         panel.plot(steps, smooth, label=f"{name}: training", **style)
         if "valid_loss" in table:
             checked = table.dropna(subset=["valid_loss"])
@@ -149,5 +154,5 @@ def plot_losses(
         panel.set_yscale("log")
     panel.set_xlabel("step")
     panel.set_ylabel("loss (nats per token)")
-    panel.legend()
+    panel.legend(fontsize=7, frameon=False)
     return save_figure(figure, Path(path))
