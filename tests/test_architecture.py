@@ -29,8 +29,8 @@ ROOMS = (
     "symbolic",
     "plotting",
     "testing",
-    "tts",
     "_specs",
+    "tts",
     "_report",
     "cli",
 )

@@ -1,4 +1,4 @@
-"""The diffusion model: heads, noise, sampler and bound against exact posteriors, and its invariances."""
+"""The diffusion model: heads, noise, sampler and bound against exact posteriors."""
 
 import math
 
@@ -152,7 +152,8 @@ def test_every_token_sees_text_and_neighbours() -> None:
     x = torch.zeros(1, 9, 2, requires_grad=True)
     text = torch.zeros(1, 9, 16, requires_grad=True)
     model(x, torch.zeros(1), text, batch.token_mask)[0, 0, 0].backward()
-    assert x.grad is not None and text.grad is not None
+    assert x.grad is not None
+    assert text.grad is not None
     assert (x.grad[0].abs().sum(-1) > 0).all()
     assert (text.grad[0].abs().sum(-1) > 0).all()
 
@@ -177,7 +178,8 @@ def test_learned_points_move_on_their_sphere() -> None:
     torch.testing.assert_close(radius, radius[:1].expand(9))
     loss, _ = model.loss(small_batch(), torch.Generator().manual_seed(0))
     loss.backward()
-    assert model.points.grad is not None and model.points.grad.abs().sum() > 0
+    assert model.points.grad is not None
+    assert model.points.grad.abs().sum() > 0
     before = model.table().detach().clone()
     with torch.no_grad():
         model.points -= 0.1 * model.points.grad

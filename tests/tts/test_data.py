@@ -85,11 +85,14 @@ def test_readings_of_text(corpus: Corpus) -> None:
     characters, phonemes = TextEncoder(), TextEncoder.phonemes(utterances)
     assert characters.size == 35
     assert characters.encode("ab").tolist() == [1, 2]
-    assert not characters.is_phonetic and phonemes.is_phonetic
+    assert not characters.is_phonetic
+    assert phonemes.is_phonetic
     tokens = np.arange(70)
     example = phonemes.example(utterances[0], tokens)
-    assert example.lengths is not None and example.lengths.sum() == 70
-    assert example.symbols.min() >= 1 and example.symbols.max() < phonemes.size
+    assert example.lengths is not None
+    assert example.lengths.sum() == 70
+    assert example.symbols.min() >= 1
+    assert example.symbols.max() < phonemes.size
     assert characters.example(utterances[0], tokens).lengths is None
     with pytest.raises(ValueError, match="xylophone"):
         phonemes.encode("give xylophone")

@@ -73,9 +73,11 @@ def test_power_is_that_of_the_grid(geometry: str) -> None:
 def test_a_voice_speaks(voice: Voice) -> None:
     [one, two] = voice.tokens([LONG, "nine"], steps=2, key=1)
     assert one.size > two.size > 1
-    assert 0 <= min(one.min(), two.min()) and max(one.max(), two.max()) < 6561
+    assert min(one.min(), two.min()) >= 0
+    assert max(one.max(), two.max()) < 6561
     audio = voice.say("nine", steps=2, key=1)
-    assert audio.size == two.size * 640 and np.isfinite(audio).all()
+    assert audio.size == two.size * 640
+    assert np.isfinite(audio).all()
     [longer] = voice.tokens(["nine"], counts=[40], steps=2)
     assert abs(longer.size - 40) <= 1
     for grid in ("optimal", "log-snr"):
@@ -108,7 +110,7 @@ def test_another_tokenizer_is_noticed(voice: Voice, tmp_path: Path) -> None:
     voice.tokenizer.save(tmp_path / "tokenizer.safetensors", record={"another": 1})
     with pytest.raises(ValueError, match="tokenizer"):
         Voice.load(tmp_path / "voice.safetensors")
-    with pytest.raises(ValueError, match="same|file in"):
+    with pytest.raises(ValueError, match="name of a file in"):
         voice.save(tmp_path / "voice.safetensors", "../tokenizer.safetensors")
 
 

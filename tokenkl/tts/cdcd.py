@@ -5,9 +5,9 @@
                                   +--- a step with less noise --- e_hat = sum_k p(k | x, text) e_k
 
 The network is trained by cross-entropy over random noise levels; sampling starts from noise and
-moves towards e_hat (Dieleman et al. 2022, arXiv 2211.15089). All tokens of an utterance are diffused
-together, with the text beside them. The network sees a state only through its SNR and direction, so
-that a noise schedule is no more than a law of SNRs: alpha^2 = snr / (1 + snr), sigma^2 = 1 - alpha^2.
+moves towards e_hat (Dieleman et al. 2022, arXiv 2211.15089). All tokens of an utterance are
+diffused together, with the text beside them. Only the SNR of a state matters, not its scale, so
+that a noise schedule is no more than a law of SNRs, here with alpha^2 + sigma^2 = 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject
 from tokenkl.codebooks.product import digits_of
-from tokenkl.tts.data import FILLER, Batch, Layout
+from tokenkl.tts.data import FILLER, Batch
 from tokenkl.tts.tokenizers import ConvNeXtBlock
 
 Head = Literal["joint", "factorised"]
@@ -167,8 +167,8 @@ class CDCD(nn.Module):
         points: (K, dim) points of the tokens; for one-hot tokens the (1, 1) length of every one.
             None where they will be loaded.
         noise: `LEVELS` values of ln(snr), for equal steps of diffusion time from 0 (clean) to 1
-            (noise), as `noise_levels` gives them; between them the time interpolates. None where they
-            will be loaded.
+            (noise), as `noise_levels` gives them; between them the time interpolates. None where
+            they will be loaded.
 
     Raises:
         ValueError: points or noise of another shape.
@@ -177,6 +177,7 @@ class CDCD(nn.Module):
     kind = "cdcd"
     points: Tensor
     noise: Tensor
+    digits: Tensor
 
     def __init__(
         self,
@@ -315,7 +316,7 @@ class CDCD(nn.Module):
         if self.config.head == "joint":
             return logits.log_softmax(-1)
         parts = [part.log_softmax(-1) for part in logits.split(self.config.shape, -1)]
-        return sum(part[..., self.digits[:, i]] for i, part in enumerate(parts))  # type: ignore
+        return sum(part[..., self.digits[:, i]] for i, part in enumerate(parts))
 
     def mean_point(self, logits: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch dim"]:
         """e_hat = sum_k p(k) e_k.
@@ -396,7 +397,7 @@ class CDCD(nn.Module):
     def cross_entropy_at(
         self, batch: Batch, log_snr: float, rng: torch.Generator
     ) -> Float[Tensor, " B"]:
-        """Sum of -ln p(k | x, text) over the tokens of every sequence at one noise level, in nats."""
+        """Sum of -ln p(k | x, text) over the tokens of every sequence at one SNR, in nats."""
         levels = torch.full((batch.tokens.shape[0],), log_snr, device=batch.tokens.device)
         text = self.encode_text(batch.frames, batch.token_mask)
         x = self._noisy(self.points_of(batch.tokens), levels, rng)
@@ -412,7 +413,8 @@ class CDCD(nn.Module):
         The generative process is the reverse diffusion with this model's e_hat from N(0, I) at the
         lowest SNR, and a token drawn from p(k | x) at the highest. Then
 
-            -ln p <= snr_min sum |e|^2 / 2 + 1/2 int sum E|e - e_hat(x)|^2 d snr + sum E[-ln p(k | x)]
+            -ln p <= snr_min sum |e|^2 / 2 + 1/2 int sum E|e - e_hat(x)|^2 d snr
+                     + sum E[-ln p(k | x)]
 
         (Kingma et al. 2021, arXiv 2107.00630, in terms of e_hat; with the exact posterior the right
         side tends to -ln p as snr_max grows.) The integral is sampled, stratified in ln(snr).
@@ -436,7 +438,7 @@ class CDCD(nn.Module):
         return torch.stack(rows)
 
     def snr_range(self) -> tuple[float, float]:
-        """SNRs between which tokens go from hidden to plain: generous, since the bound holds anyway.
+        """SNRs between which tokens go from hidden to plain; `bound` holds for any two.
 
         At the upper one a token is mistaken for one at the mean nearest-neighbour distance with a
         probability far below 1e-6, even with K of them.
@@ -467,7 +469,7 @@ class CDCD(nn.Module):
         prompt: Int[Tensor, "B P"] | None = None,
         key: Any = 0,
     ) -> Generated:
-        """Token ids for symbols placed over time. One call of the network a step, two with guidance.
+        """Token ids for symbols placed over time: a call of the network a step, or two (guidance).
 
         The noise of a sequence depends on `key` and on its place in the batch only, not on the
         other sequences.
@@ -480,8 +482,8 @@ class CDCD(nn.Module):
                 of every step.
             guidance: w in (1 + w) logits(text) - w logits(no text), Ho and Salimans 2022.
             start: standard deviation of the first noise.
-            decide: how tokens follow from the last p: the most likely, the token nearest to e_hat, or
-                a draw.
+            decide: how tokens follow from the last p: the most likely, the one nearest to e_hat,
+                or a draw.
             prompt: token ids that the sequences begin with; the model must be trained with prompts.
             key: whole number or JAX random key.
 
@@ -592,8 +594,8 @@ def _step(x: Tensor, e_hat: Tensor, now: float, then: float, fresh: Tensor | Non
     alpha2, sigma2 = math.sqrt(_sigmoid(then)), math.sqrt(_sigmoid(-then))
     if fresh is None:
         return alpha2 * e_hat + sigma2 / sigma * (x - alpha * e_hat)
-    # q(x' | x, e) with e = e_hat. Y = snr x / alpha is Brownian in snr with drift e: Y' given Y and e is
-    # Y + (snr' - snr) e + N(0, snr' - snr), written here for x.
+    # q(x' | x, e) with e = e_hat. Y = snr x / alpha is Brownian in snr with drift e: given Y and
+    # e, Y' is Y + (snr' - snr) e + N(0, snr' - snr), written here for x.
     ratio = math.exp(now - then)
     kept = alpha2 / alpha * ratio if alpha > 0 else 0.0
     return kept * x + alpha2 * (1 - ratio) * e_hat + sigma2 * math.sqrt(1 - ratio) * fresh

@@ -23,12 +23,10 @@ from tokenkl.codebooks import (
     spherical_codebook,
 )
 
-Geometry = Literal[
-    "tokenizer", "perturbed", "permuted", "e8", "one-hot", "spherical", "learned"
-]
+Geometry = Literal["tokenizer", "perturbed", "permuted", "e8", "one-hot", "spherical", "learned"]
 GEOMETRIES: tuple[str, ...] = get_args(Geometry)
 
-#: Standard deviation of "perturbed", in units in which the box is [-1, 1]: as in the toy experiment.
+#: Standard deviation of "perturbed" where the box is [-1, 1]; as in the toy experiment.
 PERTURBATION = 0.3
 
 

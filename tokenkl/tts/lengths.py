@@ -41,8 +41,8 @@ class Lengths:
         """Count.
 
         Durations of symbols are averaged in context where the examples have them. Otherwise every
-        symbol has one mean, found by least squares from the lengths of the examples with a small ridge
-        towards the mean of all.
+        symbol has one mean, by least squares from the lengths of the examples with a small
+        ridge towards the mean of all.
 
         Raises:
             ValueError: no examples, or some with durations and some without.
@@ -68,10 +68,8 @@ class Lengths:
                     break
         return np.array(found)
 
-    def durations(
-        self, symbols: Int[np.ndarray, " P"], rate: float = 1.0
-    ) -> Int[np.ndarray, " P"]:
-        """Whole durations whose edges are the rounded edges of the expected ones; at least 1 in all.
+    def durations(self, symbols: Int[np.ndarray, " P"], rate: float = 1.0) -> Int[np.ndarray, " P"]:
+        """Whole durations, their edges the rounded edges of the expected ones; at least 1 in all.
 
         Args:
             symbols: of a text.

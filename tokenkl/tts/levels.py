@@ -50,8 +50,8 @@ def sampling_levels(
     """ln(snr) at the calls of a sampler with that many steps, ascending.
 
     Args:
-        grid: "uniform" for equal steps of the time of `table`; "optimal" for the smallest path KL of
-            the ancestral sampler (`optimal_steps`) on the same range; or one of `STEP_GRIDS`.
+        grid: "uniform" for equal steps of the time of `table`; "optimal" for the smallest path KL
+            of the ancestral sampler (`optimal_steps`) on the same range; or one of `STEP_GRIDS`.
         steps: calls of the network.
         codebook: the points and prior, for "optimal".
         table: `noise_levels` of the schedule.

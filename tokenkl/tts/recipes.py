@@ -1,6 +1,6 @@
 """From nothing to a voice: which corpus, tokenizer, model and training, and the run itself.
 
-`RECIPES` are the presets of `tokenkl tts train`. A workspace is a folder with the tokenizers and the
+`RECIPES` are the presets of `tokenkl tts train`. A workspace is a folder with the tokenizers and
 runs made in it; whatever is there already is used again, and what was interrupted goes on.
 """
 
@@ -22,6 +22,7 @@ from tokenkl.tts.ar import AR, AR_SIZES
 from tokenkl.tts.cdcd import CDCD
 from tokenkl.tts.corpus import Corpus, CorpusConfig, load_corpus
 from tokenkl.tts.data import Layout, TextEncoder
+from tokenkl.tts.geometry import Geometry
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.tokenizers import (
     TOKENIZERS,
@@ -65,7 +66,7 @@ class Recipe:
     text: Literal["phonemes", "characters"] = "phonemes"
     layout: Layout | None = None
     model: str = "cdcd"
-    geometry: str = "tokenizer"
+    geometry: Geometry = "tokenizer"
     schedule: str = "linear-vp"
     changes: tuple[tuple[str, Any], ...] = (("head", "factorised"),)
     training: TrainConfig = PRESETS["small"]
@@ -95,7 +96,9 @@ _PAPER = {
 _TINY = {"head": "factorised", "width": 96, "depth": 3, "text_width": 64, "text_blocks": 1}
 
 RECIPES: dict[str, Recipe] = {
-    "tiny": Recipe("few", tokenizer_steps=150, changes=tuple(_TINY.items()), training=PRESETS["tiny"]),
+    "tiny": Recipe(
+        "few", tokenizer_steps=150, changes=tuple(_TINY.items()), training=PRESETS["tiny"]
+    ),
     "small": Recipe(),
     "paper": Recipe(
         text="characters", layout="pad", changes=tuple(_PAPER.items()), training=PRESETS["paper"]
@@ -109,8 +112,8 @@ class Workspace:
     Args:
         folder: made if it is not there.
         corpora: where spoken corpora are cached; the user's cache when None.
-        progress: called with what is done and what there is to do, of one thing after the other; bars
-            on stderr when None.
+        progress: called with what is done and what there is to do, of one thing after the other;
+            bars on stderr when None.
     """
 
     def __init__(
@@ -208,14 +211,17 @@ class Workspace:
         return self.folder / f"voice-{name}.safetensors"
 
 
-def new_model(
-    recipe: Recipe, tokenizer: Tokenizer, encoder: TextEncoder, *, key: Any
-) -> CDCD | AR:
+def new_model(recipe: Recipe, tokenizer: Tokenizer, encoder: TextEncoder, *, key: Any) -> CDCD | AR:
     """The fresh model of a recipe; the same key gives the same weights."""
     changes = dict(recipe.changes)
     if recipe.model == "cdcd":
         return new_cdcd(
-            tokenizer, encoder, geometry=recipe.geometry, schedule=recipe.schedule, key=key, **changes
+            tokenizer,
+            encoder,
+            geometry=recipe.geometry,
+            schedule=recipe.schedule,
+            key=key,
+            **changes,
         )
     size = AR_SIZES["10x" if recipe.model == "ar-10x" else "1x"]
     with torch.random.fork_rng(devices=[]):

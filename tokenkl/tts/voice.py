@@ -2,7 +2,7 @@
 
     text -> symbols -> durations -> model -> token ids -> tokenizer -> audio
 
-A voice is one safetensors file (weights, and a JSON header with everything that is not a weight) that
+A voice is one safetensors file: weights, and a JSON header with everything that is not a weight. It
 names the file of its tokenizer, since several voices share one.
 """
 
@@ -34,7 +34,7 @@ from tokenkl.tts.data import (
     tokenize_all,
 )
 from tokenkl.tts.frontend import Lexicon, PhonemeTable
-from tokenkl.tts.geometry import place_tokens
+from tokenkl.tts.geometry import Geometry, place_tokens
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.levels import noise_levels, sampling_levels
 from tokenkl.tts.tokenizers import Tokenizer
@@ -129,7 +129,7 @@ class Voice:
         key: Any = 0,
         **options: Any,
     ) -> list[Int[np.ndarray, " tokens"]]:
-        """As `tokens`, for symbols and durations that are given; their own tokens are not looked at.
+        """As `tokens`, for given symbols and durations; tokens of the examples are not looked at.
 
         Raises:
             ValueError: a model that is not a `CDCD`, or an argument out of its range.
@@ -224,7 +224,7 @@ class Voice:
             beside = file_path.parent / name
             tokenizer = Tokenizer.load(beside)
             if _digest(beside) != header["tokenizer_sha256"]:
-                reject("path", str(path), f"beside the tokenizer it was trained on; {name} is another")
+                reject("path", str(path), f"beside its own tokenizer, not another {name}")
             model = _empty(header["kind"], header["config"])
             kept = ("points", "noise")
             state = {k: v if k in kept else v.float() for k, v in state.items()}
@@ -239,7 +239,7 @@ def new_cdcd(
     tokenizer: Tokenizer,
     encoder: TextEncoder,
     *,
-    geometry: str = "tokenizer",
+    geometry: Geometry = "tokenizer",
     schedule: str = "linear-vp",
     key: Any = 0,
     **changes: Any,
@@ -268,7 +268,10 @@ def new_cdcd(
         K=codebook.K, symbols=encoder.size, dim=codebook.n,
         one_hot=one_hot, learned=geometry == "learned", **{**shape, **changes},
     )  # fmt: skip
-    points = np.array([[codebook.scale]]) if one_hot else np.asarray(codebook.points)
+    if isinstance(codebook, OneHot):
+        points = np.array([[codebook.scale]])
+    else:
+        points = np.asarray(codebook.points)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(key, 1).integers(2**63)))
         return CDCD(config, points, noise_levels(schedule, codebook, key=key))
