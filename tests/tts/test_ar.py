@@ -92,7 +92,7 @@ def test_text_is_seen_both_ways_and_by_all_speech(model, batch):
         other = symbols.clone()
         other[row, at] = 1 + other[row, at] % (TOY.symbols - 1)
         after, _ = model.read(other, mask)
-        keys = (before[1][0][row] - after[1][0][row]).abs().amax(dim=(0, 2))  # of the second block
+        keys = (before[1][row] - after[1][row]).abs().amax(dim=(0, 2))  # of the second block
         assert (keys > 1e-4).all()
         speech = model(batch.tokens, symbols, mask) - model(batch.tokens, other, mask)
         speech = speech[..., : TOY.K]  # EOS is impossible at first: infinity less infinity
@@ -232,7 +232,7 @@ def test_cached_states_equal_recomputed_ones(model, batch):
     memory, text_mask = model.read(symbols, mask)
     full = model.speak(tokens, memory, text_mask)
     length, start = tokens.shape[1], text_mask.shape[1]
-    cache = [tuple(torch.nn.functional.pad(x, (0, 0, 0, length + 1)) for x in kv) for kv in memory]
+    cache = [torch.nn.functional.pad(kv, (0, 0, 0, length + 1)) for kv in memory]
     seen = torch.nn.functional.pad(text_mask, (0, length + 1), value=True)[:, None, None]
     turns = model._turns(length + 1)
     inputs = torch.nn.functional.pad(tokens, (1, 0), value=TOY.K)
