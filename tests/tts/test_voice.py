@@ -99,8 +99,8 @@ def test_a_voice_survives_its_file(voice: Voice, tmp_path: Path) -> None:
     for ours, theirs in zip(voice.tokens(texts), again.tokens(texts), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     voice.save(tmp_path / "half.safetensors", "tokenizer.safetensors", half=True)
-    half = (tmp_path / "half.safetensors").stat().st_size
-    assert half < 0.9 * (tmp_path / "voice.safetensors").stat().st_size
+    smaller = (tmp_path / "half.safetensors").stat().st_size
+    assert smaller < (tmp_path / "voice.safetensors").stat().st_size - 30_000
     assert Voice.load(tmp_path / "half.safetensors").codebook() is not None
 
 
