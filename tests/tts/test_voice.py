@@ -100,7 +100,7 @@ def test_a_voice_survives_its_file(voice: Voice, tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours, theirs)
     voice.save(tmp_path / "half.safetensors", "tokenizer.safetensors", half=True)
     smaller = (tmp_path / "half.safetensors").stat().st_size
-    assert smaller < (tmp_path / "voice.safetensors").stat().st_size - 30_000
+    assert smaller < (tmp_path / "voice.safetensors").stat().st_size - 10_000
     assert Voice.load(tmp_path / "half.safetensors").codebook() is not None
 
 
