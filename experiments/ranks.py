@@ -37,6 +37,9 @@ def kendall(
     return np.where(norm > 0, (sign_a * sign_b).sum(axis=(-1, -2)) / np.maximum(norm, 1e-300), 0.0)
 
 
+KINDS = {"spearman": spearman, "kendall": kendall}
+
+
 @dataclasses.dataclass(frozen=True)
 class RankCorrelation:
     """A rank correlation over geometries, and what it hangs on.
@@ -45,14 +48,12 @@ class RankCorrelation:
     - `interval`: geometries and replicates resampled: about other geometries of the same kind.
     - `replicates`: replicates alone resampled: about these geometries.
     - `leave_one_out`: smallest and largest value without one geometry.
-    - `p`: two-sided permutation test of no association among these geometries (SciPy).
     """
 
     value: float
     interval: ConfidenceInterval
     replicates: ConfidenceInterval
     leave_one_out: tuple[float, float]
-    p: float
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -90,9 +91,7 @@ def rank_correlation(
     n, seeds = y.shape
     if x.shape != (n,) or n < 4:
         reject("x, y", f"shapes {x.shape} and {y.shape}", "of shapes (G,) and (G, R) with G >= 4")
-    function = {"spearman": spearman, "kendall": kendall}[
-        check_choice(kind, ("spearman", "kendall"), "kind")
-    ]
+    function = KINDS[check_choice(kind, tuple(KINDS), "kind")]
     rng = generator(key)
     same = np.broadcast_to(np.arange(n), (resamples, n))
 
@@ -107,16 +106,24 @@ def rank_correlation(
     rest = ~np.eye(n, dtype=bool)
     without = function(np.stack([x[row] for row in rest]), np.stack([mean[row] for row in rest]))
     value = float(function(x, mean))
-    return RankCorrelation(
-        value, both, replicates, (float(without.min()), float(without.max())), _p(x, mean, function)
-    )
+    return RankCorrelation(value, both, replicates, (float(without.min()), float(without.max())))
 
 
-def _p(x: np.ndarray, mean: np.ndarray, function: Any) -> float:
-    """All permutations up to 8 geometries, 100,000 random ones (with a fixed key) beyond."""
+def permutation_p(
+    x: Float[Any, " n"], y: Float[Any, " n"], kind: Literal["spearman", "kendall"] = "spearman"
+) -> float:
+    """Two-sided test of no association: all permutations up to n = 8, 100,000 random ones beyond.
+
+    Raises:
+        ValueError: shapes that do not fit, or an unknown kind.
+    """
+    x, y = as_float_array("x", x, ndim=1), as_float_array("y", y, ndim=1)
+    if x.shape != y.shape:
+        reject("x, y", f"shapes {x.shape} and {y.shape}", "of one length")
+    function = KINDS[check_choice(kind, tuple(KINDS), "kind")]
     found = stats.permutation_test(
         (x,),
-        lambda values, axis: function(values, np.broadcast_to(mean, values.shape)),
+        lambda values, axis: function(values, np.broadcast_to(y, values.shape)),
         permutation_type="pairings",
         vectorized=True,
         n_resamples=40_320 if x.size <= 8 else 100_000,

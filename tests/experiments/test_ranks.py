@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.ranks import kendall, rank_correlation, spearman
+from experiments.ranks import kendall, permutation_p, rank_correlation, spearman
 from tokenkl._random import generator
 
 BUDGET = 2e-5
@@ -25,7 +25,7 @@ def test_rank_correlations_are_scipys():
 
 @pytest.mark.parametrize("noise", [0.2, 1.0])
 def test_intervals_cover(noise):
-    """Eight geometries, three replicates; the truth from two million."""
+    """Eight geometries, three replicates, and the exact value of the law."""
     rng, rho, runs = generator(2), 0.6, 150
 
     def draw(*shape):
@@ -50,7 +50,8 @@ def test_a_perfect_ranking(kind):
     assert found.value == pytest.approx(1)
     assert found.replicates[:2] == pytest.approx((1, 1))
     assert found.leave_one_out == pytest.approx((1, 1))
-    assert found.p == pytest.approx(2 / 720)  # of 6! orders, two are as extreme
+    p = permutation_p(x, x**3, kind)
+    assert p == pytest.approx(2 / 720)  # of 6! orders, two are as extreme
 
 
 def test_noise_in_the_outcome_widens_the_interval_for_these_geometries():
@@ -67,3 +68,5 @@ def test_errors():
         rank_correlation([1.0, 2, 3], np.ones((3, 2)), 0)
     with pytest.raises(ValueError, match="kind must be one of 'spearman', 'kendall'"):
         rank_correlation(np.arange(4.0), np.ones((4, 2)), 0, kind="pearson")
+    with pytest.raises(ValueError, match="x, y must be of one length"):
+        permutation_p(np.arange(4.0), np.arange(3.0))
