@@ -29,6 +29,7 @@ from scipy import stats
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
+from experiments.ranks import kendall, spearman
 from experiments.toy import data, evaluate, predictors
 from experiments.toy.train import train
 from tokenkl._files import atomic_path
@@ -551,22 +552,6 @@ def _values(rows: pd.DataFrame, quantity: str, names: list[str]) -> np.ndarray:
         np.ndarray,
         part.pivot(index="tokenization", columns="seed", values="value").loc[names].to_numpy(),
     )
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman correlation along the last axis, with mean ranks for ties; 0 for a constant."""
-    a, b = stats.rankdata(a.round(9), axis=-1), stats.rankdata(b, axis=-1)
-    a, b = (x - x.mean(axis=-1, keepdims=True) for x in (a, b))
-    norm = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
-    return np.where(norm > 0, (a * b).sum(axis=-1) / np.maximum(norm, 1e-300), 0.0)
-
-
-def kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b along the last axis; 0 where one is constant."""
-    a = a.round(9)
-    sign_a, sign_b = (np.sign(x[..., :, None] - x[..., None, :]) for x in (a, b))
-    norm = np.sqrt((sign_a**2).sum(axis=(-1, -2)) * (sign_b**2).sum(axis=(-1, -2)))
-    return np.where(norm > 0, (sign_a * sign_b).sum(axis=(-1, -2)) / np.maximum(norm, 1e-300), 0.0)
 
 
 # ---- Plot -----------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -264,17 +262,6 @@ def test_predictors_of_a_grid_are_those_of_the_library():
     assert predictors.predict(onehot, samples=64, key=0)["accuracy A at t = 1/2"] == pytest.approx(
         float(tk.accuracy(exact, 1 / 3)), rel=1e-9
     )
-
-
-def test_rank_correlations_are_scipys():
-    rng = np.random.default_rng(1)
-    a, b = rng.integers(5, size=(20, 7)).astype(float), rng.standard_normal((20, 7))
-    for i, j in itertools.product(range(3), range(3)):
-        spearman, kendall = stats.spearmanr(a[i], b[j])[0], stats.kendalltau(a[i], b[j])[0]
-        assert toy_generation.spearman(a[i], b[j]) == pytest.approx(spearman, abs=1e-12)
-        assert toy_generation.kendall(a[i], b[j]) == pytest.approx(kendall, abs=1e-12)
-    assert toy_generation.spearman(a, b).shape == (20,)
-    assert toy_generation.kendall(np.ones((2, 7)), b[:2]).tolist() == [0, 0]
 
 
 def test_intervals_over_seeds_cover():

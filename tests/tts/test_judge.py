@@ -97,6 +97,17 @@ def test_nothing_is_carried_over_from_one_utterance_to_the_next(heard):
             assert judge.transcribe(audio[index]) == errors[name].hypotheses[index]
 
 
+def test_nothing_is_carried_over_from_bad_speech(heard):
+    """True audio with noise as loud as itself: what is heard then hangs on every detail."""
+    _, judges, audio = heard
+    rng = generator(3)
+    noisy = [a + a.std() * rng.standard_normal(a.size) for a in audio[:5]]
+    judge = judges["unigram"]
+    forward = [judge.transcribe(a) for a in noisy]
+    backward = [judge.transcribe(a) for a in noisy[::-1]][::-1]
+    assert forward == backward == [Judge("unigram").transcribe(a) for a in noisy]
+
+
 def test_word_errors_by_hand():
     result = word_errors(
         ["one two three", "four five", "six"], ["one three", "four nine five", "seven"]

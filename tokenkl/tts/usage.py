@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from scipy.special import digamma
 
 from tokenkl._validation import check_choice, check_count, check_ids, reject
@@ -62,19 +62,22 @@ def _from_sum(total_terms: float, total: int, used: int, correction: Correction)
     return entropy + (used - 1) / (2 * total) if correction == "miller-madow" else entropy
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Usage:
     """What a set of token sequences uses of a codebook.
 
     - `K`, `used`: tokens that there are, and that occur; `tokens`: how many were counted.
     - `entropy`: of one token, in nats, with the standard error of a jackknife over utterances,
       which, unlike the correction of the bias, does not take tokens for independent.
+    - `by_utterance`: the jackknife's value of every utterance; their mean is the entropy, and the
+      variance of their mean is its squared standard error, so that utterances can be resampled.
     """
 
     K: int
     used: int
     tokens: int
     entropy: Estimate
+    by_utterance: Float[np.ndarray, " utterances"]
 
     @property
     def perplexity(self) -> float:
@@ -123,4 +126,5 @@ def token_usage(
         quantity="entropy of one token",
         unit="nats",
     )
-    return Usage(K, used, total, estimate)
+    by_utterance = value + (len(rows) - 1) * (without.mean() - without)
+    return Usage(K, used, total, estimate, by_utterance)

@@ -1,0 +1,481 @@
+"""What was measured of generated speech, sentence by sentence, and intervals made from it.
+
+A `SpeechReport` holds arrays (sentences, seeds), one for every quantity, so that any later analysis
+can resample them. Two populations can be asked about:
+
+- "sentences": other sentences of the domain, said by these very runs. Percentiles over resampled
+  sentences, all seeds of a sentence together.
+- "both": other sentences and other seeds. To the resampled sentences a draw of Student's law with
+  S - 1 degrees of freedom is added, scaled by the standard deviation between the S seeds beyond
+  what the choice of sentences explains. To resample a handful of seeds instead is not honest:
+  with three, nominal 95 % intervals cover 75 % where seeds differ most (tests/tts).
+
+A seed that merely drives independent noise in every sentence adds no variance between seeds, and
+both intervals are then alike. With one seed only "sentences" can be asked for, with two neither
+would be useful.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from tokenkl._files import PathLike, atomic_path
+from tokenkl._random import generator
+from tokenkl._validation import check_choice, reject
+from tokenkl.estimate import ConfidenceInterval
+
+Population = Literal["sentences", "both"]
+Moments = Float[np.ndarray, "sentences seeds k"]
+Arrays = Mapping[str, Float[np.ndarray, "sentences seeds"]]
+
+#: Raised whenever the meaning of a written report changes.
+FORMAT = 1
+#: Resampled sets of sentences behind an interval.
+RESAMPLES = 5000
+#: Seeds that an interval over "both" needs.
+LEAST_SEEDS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A number, its interval, and the population that the interval is about."""
+
+    value: float
+    interval: ConfidenceInterval
+    over: Population
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"value": self.value, "interval": list(self.interval), "over": self.over}
+
+
+# ---- Metrics -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A quantity that follows from sums over sentences.
+
+    - `needs`: the measurements that it is made of.
+    - `moments`: what is to be summed over sentences, for every seed; (sentences, 1, k) where seeds
+      are already taken together. A sentence that was not measured has zeros.
+    - `finish`: from sums (..., seeds, k) to the quantity (...).
+    - `unit`, `meaning`: for tables.
+    """
+
+    needs: tuple[str, ...]
+    moments: Callable[[Arrays], Moments]
+    finish: Callable[[Float[np.ndarray, "*batch seeds k"]], Float[np.ndarray, "*batch"]]
+    unit: str
+    meaning: str
+    counts: bool = False  # numerators are counts of rare events: an interval of no width is wrong
+
+
+def _quotient(sums: np.ndarray) -> np.ndarray:
+    total = sums.sum(axis=-2)
+    return np.divide(
+        total[..., 0],
+        total[..., 1],
+        out=np.full(total.shape[:-1], np.nan),
+        where=total[..., 1] != 0,
+    )
+
+
+def _ratio(top: str, bottom: str, unit: str, meaning: str, *, counts: bool = False) -> Metric:
+    """Sum of one measurement over the sum of another."""
+
+    def moments(arrays: Arrays) -> Moments:
+        a, b = arrays[top], arrays[bottom]
+        known = np.isfinite(a) & np.isfinite(b)
+        return np.stack([np.where(known, a, 0), np.where(known, b, 0)], axis=-1)
+
+    return Metric((top, bottom), moments, _quotient, unit, meaning, counts)
+
+
+def _mean(
+    needs: tuple[str, ...], value: Callable[[Arrays], np.ndarray], unit: str, meaning: str
+) -> Metric:
+    """Mean over utterances, each counting the same."""
+
+    def moments(arrays: Arrays) -> Moments:
+        values = value(arrays)
+        known = np.isfinite(values)
+        return np.stack([np.where(known, values, 0), known.astype(float)], axis=-1)
+
+    return Metric(needs, moments, _quotient, unit, meaning)
+
+
+def _relative_length(arrays: Arrays) -> np.ndarray:
+    return arrays["duration"] / arrays["true_duration"] - 1
+
+
+def _spread_over_seeds(name: str) -> Callable[[Arrays], Moments]:
+    def moments(arrays: Arrays) -> Moments:
+        values = arrays[name]
+        known = np.isfinite(values)
+        count = known.sum(axis=1, keepdims=True)
+        mean = np.where(known, values, 0).sum(axis=1, keepdims=True) / np.maximum(count, 1)
+        squares = np.where(known, values - mean, 0) ** 2
+        freedom = np.maximum(count[:, 0] - 1, 0)
+        return np.stack([squares.sum(axis=1), freedom], axis=-1)[:, None]
+
+    return moments
+
+
+def _spread_over_utterances(name: str) -> Callable[[Arrays], Moments]:
+    def moments(arrays: Arrays) -> Moments:
+        values = arrays[name]
+        known = np.isfinite(values)
+        # Near zero, so that the difference of squares below loses no digits.
+        centred = np.where(known, values - np.mean(values[known]), 0) if known.any() else 0 * values
+        return np.stack([centred, centred**2, known.astype(float)], axis=-1)
+
+    return moments
+
+
+def _root_of_quotient(sums: np.ndarray) -> np.ndarray:
+    return np.sqrt(_quotient(sums))
+
+
+def _root_of_variance(sums: np.ndarray) -> np.ndarray:
+    first, second, count = np.moveaxis(sums, -1, 0)
+    squares = np.maximum(second - first**2 / np.maximum(count, 1), 0)
+    return _root_of_quotient(np.stack([squares, np.maximum(count - 1, 0)], axis=-1))
+
+
+#: Everything that a report can be asked for.
+METRICS: dict[str, Metric] = {
+    "wer_unigram": _ratio(
+        "errors_unigram", "words", "", "word error rate, judge without word order", counts=True
+    ),
+    "wer_bigram": _ratio(
+        "errors_bigram", "words", "", "word error rate, judge with the grammar", counts=True
+    ),
+    "mos": _mean(("mos",), lambda a: a["mos"], "", "DNSMOS overall opinion, 1 to 5"),
+    "length_error": _mean(
+        ("duration", "true_duration"),
+        lambda a: np.abs(_relative_length(a)),
+        "",
+        "mean absolute relative difference of durations to the true utterance",
+    ),
+    "length_bias": _mean(
+        ("duration", "true_duration"),
+        _relative_length,
+        "",
+        "mean relative difference of durations to the true utterance",
+    ),
+    "f0_mean": _mean(("f0_mean",), lambda a: a["f0_mean"], "Hz", "mean F0 of an utterance"),
+    "f0_spread": Metric(
+        ("f0_mean",),
+        _spread_over_seeds("f0_mean"),
+        _root_of_quotient,
+        "Hz",
+        "standard deviation of an utterance's mean F0 over seeds, within a sentence",
+    ),
+    "f0_spread_semitones": Metric(
+        ("f0_semitones",),
+        _spread_over_seeds("f0_semitones"),
+        _root_of_quotient,
+        "semitones",
+        "standard deviation of an utterance's mean log F0 over seeds, within a sentence",
+    ),
+    "f0_spread_total": Metric(
+        ("f0_mean",),
+        _spread_over_utterances("f0_mean"),
+        _root_of_variance,
+        "Hz",
+        "standard deviation of an utterance's mean F0 over sentences, within a seed",
+    ),
+    "f0_within": _mean(
+        ("f0_within",), lambda a: a["f0_within"], "Hz", "standard deviation of F0 in an utterance"
+    ),
+    "voiced": _mean(("voiced",), lambda a: a["voiced"], "", "share of voiced frames"),
+    "entropy": _mean(("entropy",), lambda a: a["entropy"], "nats", "entropy of one token"),
+    "rtf": _ratio("seconds", "duration", "", "seconds of computing for a second of speech"),
+    "latency": _mean(
+        ("seconds",), lambda a: a["seconds"], "s", "seconds of computing for an utterance"
+    ),
+}
+
+
+# ---- Reports -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpeechReport:
+    """What was measured of one system.
+
+    - `label`: of the system.
+    - `names`, `texts`: of the n sentences.
+    - `seeds`: of the S runs.
+    - `measurements`: arrays (n, S), NaN where something was not measured: "words",
+      "errors_unigram", "errors_bigram", "mos", "duration" and "true_duration" (seconds, in whole
+      tokens), "f0_mean" and "f0_within" (mean and standard deviation in the utterance, Hz),
+      "f0_semitones" (12 log2 of Hz, mean in the utterance), "voiced", "seconds" (of computing),
+      and "entropy" (nats; jackknife values whose mean over sentences is the estimate of a seed).
+    - `heard`: by grammar, n rows of S transcripts.
+    - `K`, `used`: tokens that there are, and how many different ones each seed uses; 0 and empty
+      where no tokens were given.
+
+    Raises:
+        ValueError: an array of another shape.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    texts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    measurements: dict[str, Float[np.ndarray, "sentences seeds"]]
+    heard: dict[str, tuple[tuple[str, ...], ...]] = dataclasses.field(default_factory=dict)
+    K: int = 0
+    used: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape = (len(self.names), len(self.seeds))
+        for name, array in self.measurements.items():
+            if array.shape != shape:
+                reject(f"measurements[{name!r}]", f"shape {array.shape}", f"of shape {shape}")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What can be asked for, in the order of `METRICS`."""
+        found = []
+        for name, metric in METRICS.items():
+            if set(metric.needs) <= set(self.measurements):
+                moments = metric.moments(self.measurements)
+                if np.isfinite(metric.finish(moments.sum(axis=0))):
+                    found.append(name)
+        return tuple(found)
+
+    def value(self, metric: str) -> float:
+        """One of `metrics`, over all sentences and seeds.
+
+        Raises:
+            ValueError: a metric that is unknown or was not measured.
+        """
+        chosen = METRICS[check_choice(metric, self.metrics, "metric")]
+        return float(chosen.finish(chosen.moments(self.measurements).sum(axis=0)))
+
+    def by_seed(self, metric: str) -> Float[np.ndarray, " seeds"]:
+        """The metric for every seed by itself; one number where it is about all seeds together."""
+        chosen = METRICS[check_choice(metric, self.metrics, "metric")]
+        return _one_by_one(chosen, chosen.moments(self.measurements).sum(axis=0))
+
+    def measured(
+        self,
+        metric: str,
+        key: Any,
+        *,
+        over: Population | None = None,
+        level: float = 0.95,
+        resamples: int = RESAMPLES,
+    ) -> Measured:
+        """A metric with its interval.
+
+        Without a single word error the upper end is that of Clopper and Pearson for the share of
+        sentences with an error, each of which is taken to have one.
+
+        Args:
+            metric: one of `metrics`.
+            key: whole number or JAX random key, of the resampling.
+            over: the population, see the module; "both" from three seeds on when None.
+            level: of the interval.
+            resamples: sets of sentences.
+
+        Raises:
+            ValueError: a metric that is unknown or was not measured, or "both" with fewer than
+                three seeds.
+        """
+        sample = _Sample(self, metric, over)
+        draws = sample.draws(sample.kept, key, 0, resamples)
+        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+        high = max(high, sample.most_without_errors(level))
+        return Measured(
+            self.value(metric), ConfidenceInterval(float(low), float(high), level), sample.over
+        )
+
+    def summary(self, key: Any = 0, *, over: Population | None = None) -> dict[str, Measured]:
+        """All metrics with their intervals."""
+        return {name: self.measured(name, key, over=over) for name in self.metrics}
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain values; numbers that were not measured are None."""
+        return {
+            "format": FORMAT,
+            "label": self.label,
+            "names": list(self.names),
+            "texts": list(self.texts),
+            "seeds": list(self.seeds),
+            "measurements": {
+                name: [[None if math.isnan(x) else float(x) for x in row] for row in array]
+                for name, array in self.measurements.items()
+            },
+            "heard": {name: [list(row) for row in rows] for name, rows in self.heard.items()},
+            "K": self.K,
+            "used": list(self.used),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> SpeechReport:
+        """What `to_json` gave.
+
+        Raises:
+            ValueError: something else.
+        """
+        try:
+            if record["format"] != FORMAT:
+                reject("format", record["format"], f"{FORMAT}")
+            shape = (len(record["names"]), len(record["seeds"]))
+            return cls(
+                label=record["label"],
+                names=tuple(record["names"]),
+                texts=tuple(record["texts"]),
+                seeds=tuple(record["seeds"]),
+                measurements={
+                    name: np.array(rows, dtype=float).reshape(shape)
+                    for name, rows in record["measurements"].items()
+                },
+                heard={
+                    name: tuple(tuple(row) for row in rows)
+                    for name, rows in record["heard"].items()
+                },
+                K=record["K"],
+                used=tuple(record["used"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"record must be a report by to_json ({error!r}).") from error
+
+    def save(self, path: PathLike) -> None:
+        """Write `to_json` to a file."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(self.to_json()) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: PathLike) -> SpeechReport:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: no such file, or another kind of file.
+        """
+        try:
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, json.JSONDecodeError) as error:
+            raise ValueError(f"path must be a report that tokenkl wrote ({error}).") from error
+
+
+def paired_difference(
+    a: SpeechReport,
+    b: SpeechReport,
+    metric: str,
+    key: Any,
+    *,
+    over: Population | None = None,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Measured:
+    """The metric of `a` minus that of `b`, on the same sentences.
+
+    The same resampled sentences are used for both. Seeds are not paired: those of `a` and of `b`
+    are taken for independent draws, also where they have the same numbers. Under "both", a report
+    with one seed (true audio) counts as free of randomness.
+
+    Args:
+        a, b: reports on the same sentences, in the same order.
+        metric: one of the `metrics` of both.
+        key: whole number or JAX random key, of the resampling.
+        over: the population; "both" when None, if one of them has three seeds or more.
+        level: of the interval.
+        resamples: sets of sentences.
+
+    Raises:
+        ValueError: other sentences, or what `SpeechReport.measured` refuses.
+    """
+    if a.texts != b.texts:
+        reject("a, b", f"reports on {len(a.texts)} and {len(b.texts)} texts", "on the same texts")
+    many = [len(report.seeds) > 1 for report in (a, b)]
+    if over is None:
+        enough = [len(report.seeds) >= LEAST_SEEDS for report in (a, b)]
+        over = "both" if any(enough) and enough == many else "sentences"
+    left, right = (
+        _Sample(report, metric, over if several else "sentences")
+        for report, several in zip((a, b), many, strict=True)
+    )
+    if over == "both" and not any(many):
+        reject("over", over, "'sentences' where both reports have one seed")
+    kept = left.kept & right.kept
+    if not kept.any():
+        reject("a, b", "no sentence where both were measured", "measured on the same sentences")
+    values = left.value(kept) - right.value(kept)
+    draws = left.draws(kept, key, 0, resamples) - right.draws(kept, key, 1, resamples)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    low = min(low, -right.most_without_errors(level) + left.value(kept))
+    high = max(high, left.most_without_errors(level) - right.value(kept))
+    interval = ConfidenceInterval(float(low), float(high), level)
+    return Measured(values, interval, over if "both" in (left.over, right.over) else "sentences")
+
+
+class _Sample:
+    """One metric of one report, ready to be resampled."""
+
+    def __init__(self, report: SpeechReport, metric: str, over: Population | None) -> None:
+        self.metric = METRICS[check_choice(metric, report.metrics, "metric")]
+        self.moments = self.metric.moments(report.measurements)
+        self.kept: Bool[np.ndarray, " sentences"] = (self.moments != 0).any(axis=(1, 2))
+        seeds = len(report.seeds)
+        if over is None:
+            over = "both" if seeds >= LEAST_SEEDS else "sentences"
+        if check_choice(over, ("sentences", "both"), "over") == "both" and seeds < LEAST_SEEDS:
+            reject("over", "both", f"'sentences' with fewer than {LEAST_SEEDS} seeds, here {seeds}")
+        # A metric about all seeds together is one number for a sentence, and sentences carry it.
+        self.over: Population = over if self.moments.shape[1] > 1 else "sentences"
+
+    def value(self, kept: Bool[np.ndarray, " sentences"]) -> float:
+        return float(self.metric.finish(self.moments[kept].sum(axis=0)))
+
+    def draws(
+        self, kept: Bool[np.ndarray, " sentences"], key: Any, stream: int, resamples: int
+    ) -> Float[np.ndarray, " resamples"]:
+        """The metric over resampled sentences, plus what seeds add; the sentences depend on `key`
+        alone, the seeds on `stream` too."""
+        moments = self.moments[kept]
+        n = moments.shape[0]
+        weights = generator(key, 0).multinomial(n, np.full(n, 1 / n), size=resamples)
+        sums = np.tensordot(weights.astype(float), moments, axes=1)
+        draws = self.metric.finish(sums)
+        if self.over == "sentences":
+            return draws
+        return draws + self._of_seeds(sums, moments) * generator(key, 1, stream).standard_t(
+            moments.shape[1] - 1, size=resamples
+        )
+
+    def _of_seeds(self, sums: np.ndarray, moments: np.ndarray) -> float:
+        """Standard error of the metric from the choice of seeds alone."""
+        seeds = moments.shape[1]
+        resampled = _one_by_one(self.metric, sums)
+        covariance = np.cov(resampled, rowvar=False)
+        # What the variance between seeds would be if only sentences made them differ.
+        explained = (np.trace(covariance) - covariance.mean() * seeds) / (seeds - 1)
+        total = _one_by_one(self.metric, moments.sum(axis=0)).var(ddof=1)
+        return math.sqrt(max(float(total - explained), 0.0) / seeds)
+
+    def most_without_errors(self, level: float) -> float:
+        """An upper end for counts where nothing was counted, -inf elsewhere."""
+        moments = self.moments[self.kept]
+        if not self.metric.counts or moments[..., 0].any():
+            return -math.inf
+        n = moments.shape[0]
+        share = 1 - ((1 - level) / 2) ** (1 / n)
+        return share / float(moments[..., 1].sum() / moments.shape[1] / n)
+
+
+def _one_by_one(metric: Metric, sums: np.ndarray) -> np.ndarray:
+    """The metric for every seed; `sums` is (..., seeds, k)."""
+    return np.stack([metric.finish(sums[..., s : s + 1, :]) for s in range(sums.shape[-2])], -1)
