@@ -18,7 +18,7 @@ from tokenkl.tts.cdcd import LEVELS, RANGE
 INFORMATION = "information"
 
 #: Ways to choose the noise levels of a sampler.
-GRIDS = ("uniform", "optimal", *STEP_GRIDS)
+GRIDS = ("uniform", "optimal", *(name for name in STEP_GRIDS if name != "uniform"))
 
 
 def noise_levels(

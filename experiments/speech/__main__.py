@@ -1,0 +1,69 @@
+"""Train and measure the models of the speech experiments; hours. Stop at any time and go on later.
+
+python -m experiments.speech geometry
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from pathlib import Path
+
+import torch
+
+from experiments.speech.plans import PLANS
+from experiments.speech.units import RESULTS, Material, run_unit
+from tokenkl._progress import progress_bar
+from tokenkl.tts.recipes import Recipe, Workspace
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.speech", description=__doc__)
+    parser.add_argument("plan", choices=sorted(PLANS), help="what to train and to measure")
+    parser.add_argument("--folder", type=Path, default=Path("build/speech"), help="of the runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="of the results")
+    parser.add_argument("--only", default="", help="units whose name begins with this")
+    parser.add_argument("--share", default="0/1", help="i/n: every n-th unit from the i-th on")
+    given = parser.parse_args()
+    torch.set_num_threads(1)  # with more, the bits depend on how many; use --share for more cores
+    plan = PLANS[given.plan]
+    first, every = (int(part) for part in given.share.split("/"))
+    units = [unit for unit in plan.units if unit.label.startswith(given.only)][first::every]
+    workspace = Workspace(given.folder)
+    folder = given.results / plan.folder
+
+    @functools.lru_cache(maxsize=2)
+    def material(tokenizer: str, text: str, recipe: Recipe) -> Material:
+        return Material(workspace, recipe)
+
+    def shared(recipe: Recipe) -> Material:
+        settings = plan.settings
+        return material(
+            recipe.tokenizer,
+            recipe.text,
+            Recipe(
+                corpus=settings.corpus,
+                tokenizer=recipe.tokenizer,
+                tokenizer_steps=settings.tokenizer_steps,
+                text=recipe.text,
+            ),
+        )
+
+    with progress_bar(given.plan) as report:
+        for index, unit in enumerate(units):
+            report(index, len(units))
+            run_unit(
+                unit, plan.settings, plan.cells, workspace, folder, shared,
+                lambda line: print(line, flush=True),
+            )  # fmt: skip
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    except ValueError as error:
+        sys.exit(f"Error: {error}")

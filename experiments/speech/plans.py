@@ -1,0 +1,71 @@
+"""Which models are trained, and how each is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from experiments.speech.units import Cell, Settings, Unit
+
+SEEDS = (0, 1, 2)
+
+#: Numbers of sampling steps at which every geometry is heard.
+STEPS = (2, 3, 5, 8, 12, 25)
+
+#: Points of the tokens, and the recipe that gives them. All but the last two have the same tokens.
+GEOMETRIES: dict[str, tuple[tuple[str, str], ...]] = {
+    "fsq": (),
+    "perturbed": (("geometry", "perturbed"),),
+    "permuted": (("geometry", "permuted"),),
+    "e8": (("geometry", "e8"),),
+    "one-hot": (("geometry", "one-hot"),),
+    "spherical": (("geometry", "spherical"),),
+    "learned": (("geometry", "learned"),),
+    "vq": (("tokenizer", "vq-6561"),),
+    "rvq": (("tokenizer", "rvq-81x81"),),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Units, what is measured of each, and the folder of their results."""
+
+    units: tuple[Unit, ...]
+    cells: tuple[Cell, ...]
+    settings: Settings = Settings()
+    folder: str = "units"
+
+
+def _seeds(name: str, *changes: tuple[str, object]) -> tuple[Unit, ...]:
+    return tuple(Unit(name, seed, changes) for seed in SEEDS)
+
+
+_FULL = Settings().training.steps
+_EARLY = Settings().training.snapshots[1]
+
+PLANS: dict[str, Plan] = {
+    # Seeds first, so that an unfinished run has all geometries.
+    "geometry": Plan(
+        tuple(Unit(name, seed, changes) for seed in SEEDS for name, changes in GEOMETRIES.items()),
+        (
+            *(Cell(_FULL, steps) for steps in STEPS),
+            *(Cell(_EARLY, steps) for steps in (5, 25)),
+            Cell(Settings().training.snapshots[0], 25),
+        ),
+    ),
+    "heads": Plan(
+        _seeds("factorised", ("changes", (("head", "factorised"),))),
+        tuple(Cell(_FULL, steps) for steps in STEPS),
+    ),
+    "schedules": Plan(
+        (
+            *_seeds("fsq-information", ("schedule", "information")),
+            *_seeds("fsq-cosine", ("schedule", "cosine-vp")),
+            *_seeds("one-hot-information", ("geometry", "one-hot"), ("schedule", "information")),
+        ),
+        tuple(Cell(_FULL, steps) for steps in (3, 5, 25)),
+    ),
+    "grids": Plan(
+        _seeds("fsq"),
+        tuple(Cell(_FULL, n, grid) for grid in ("optimal", "log-snr") for n in (3, 5, 8)),
+    ),
+}

@@ -1,0 +1,220 @@
+"""One unit is one trained model with everything that was measured of it, in one JSON file.
+
+A finished unit is never trained again, and an interrupted one goes on where it was: at its last
+checkpoint, or at the first evaluation that is missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tokenkl._files import atomic_path
+from tokenkl._random import generator
+from tokenkl.tts.cdcd import CDCD
+from tokenkl.tts.data import Example, TextEncoder, make_batch
+from tokenkl.tts.evaluation import Spoken, evaluate
+from tokenkl.tts.lengths import Lengths
+from tokenkl.tts.recipes import Recipe, Workspace, new_model
+from tokenkl.tts.tokenizers import Tokenizer
+from tokenkl.tts.training import TrainConfig, read_weights, train
+from tokenkl.tts.voice import Voice
+
+#: Where finished units are kept.
+RESULTS = Path(__file__).resolve().parent.parent / "data" / "speech"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One evaluation by listening.
+
+    - `budget`: training steps of the snapshot.
+    - `steps`, `grid`: of the sampler.
+    """
+
+    budget: int
+    steps: int
+    grid: str = "uniform"
+
+    @property
+    def label(self) -> str:
+        return f"{self.budget}-{self.steps}-{self.grid}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What all units of an experiment share.
+
+    - `changes`, `training`: of the models; the snapshots are the budgets.
+    - `sentences`: of the test split that are spoken in every cell.
+    - `bound_sentences`, `bound_draws`: for the variational bound of every budget.
+    - `snr_points`: noise levels at which the cross-entropy is measured, over the range of the bound.
+    """
+
+    corpus: str = "jittered"
+    tokenizer_steps: int = 1200
+    changes: tuple[tuple[str, Any], ...] = (
+        ("width", 128),
+        ("depth", 4),
+        ("text_width", 64),
+        ("text_blocks", 1),
+    )
+    training: TrainConfig = TrainConfig(
+        steps=400, batch=16, learning_rate=2e-3, warm_up=40, decay="constant", ema=0.99,
+        checkpoint_every=100, log_every=20, valid_every=10**9, snapshots=(100, 200, 400),
+    )  # fmt: skip
+    sentences: int = 30
+    bound_sentences: int = 30
+    bound_draws: int = 24
+    snr_points: int = 12
+    guidance: float = 0.5
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One model.
+
+    - `name`: of its file, without the seed.
+    - `recipe_changes`: fields of `Recipe` that differ from the settings of the experiment.
+    """
+
+    name: str
+    seed: int
+    recipe_changes: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}-{self.seed}"
+
+    def recipe(self, settings: Settings) -> Recipe:
+        """What to train."""
+        given = dict(self.recipe_changes)
+        changes = tuple({**dict(settings.changes), **dict(given.pop("changes", ()))}.items())
+        return Recipe(
+            corpus=settings.corpus,
+            tokenizer_steps=settings.tokenizer_steps,
+            changes=changes,
+            training=settings.training,
+            **given,
+        )
+
+
+class Material:
+    """Examples and references of a tokenizer, made once."""
+
+    def __init__(self, workspace: Workspace, recipe: Recipe) -> None:
+        self.tokenizer: Tokenizer = workspace.tokenizer(recipe)
+        corpus = workspace.corpus(recipe.corpus)
+        utterances = corpus.split("train")
+        phonetic = recipe.text == "phonemes"
+        self.encoder = TextEncoder.phonemes(utterances) if phonetic else TextEncoder()
+        self.references = corpus.split("test")
+        empty = Voice(self.tokenizer, self.encoder, Lengths({}, (1.0,)), "aligned", None)  # type: ignore[arg-type]
+        self.train = empty.examples(utterances)
+        self.test = empty.examples(self.references)
+
+
+def run_unit(
+    unit: Unit,
+    settings: Settings,
+    cells: Sequence[Cell],
+    workspace: Workspace,
+    folder: Path,
+    material: Callable[[Recipe], Material],
+    say: Callable[[str], None],
+) -> None:
+    """Train one model and measure it; results appear file by file in `folder`."""
+    recipe = unit.recipe(settings)
+    path = folder / f"{unit.label}.json"
+    wanted = {"recipe": recipe.to_json(), "settings": settings.to_json(), "seed": unit.seed}
+    found = json.loads(path.read_text()) if path.is_file() else {"made_from": wanted, "cells": {}}
+    if found["made_from"] != wanted:
+        raise ValueError(f"{path} holds another experiment; move it away to make this one.")
+    missing = [cell for cell in cells if cell.label not in found["cells"]]
+    if not missing:
+        return
+    at = material(recipe)
+    model = new_model(recipe, at.tokenizer, at.encoder, key=unit.seed)
+    run = workspace.folder / unit.label
+    started = time.process_time()
+    train(
+        model, at.train, recipe.training, run,
+        key=unit.seed, record=wanted, progress=workspace.progress, cpu=True,
+    )  # fmt: skip
+    if "training_cpu_seconds" not in found:
+        found["training_cpu_seconds"] = time.process_time() - started
+        found["parameters"] = sum(p.numel() for p in model.parameters())
+    layout = recipe.training.layout
+    voice = Voice(at.tokenizer, at.encoder, Lengths({}, (1.0,)), layout, model.eval())
+    for budget in sorted({cell.budget for cell in missing}):
+        _, state = read_weights(run / f"ema-{budget:07d}.safetensors")
+        model.load_state_dict(state)
+        if isinstance(model, CDCD) and f"{budget}" not in found.setdefault("likelihood", {}):
+            found["likelihood"][f"{budget}"] = likelihood(model, at.test, voice, settings)
+        for cell in (cell for cell in missing if cell.budget == budget):
+            found["cells"][cell.label] = listen(voice, at, cell, unit.seed, settings)
+            _write(path, found)
+            heard = np.array(found["cells"][cell.label]["measurements"]["errors_unigram"]).sum()
+            words = np.array(found["cells"][cell.label]["measurements"]["words"]).sum()
+            say(f"{unit.label} {cell.label}: unigram WER {heard / words:.3f}")
+
+
+def listen(voice: Voice, at: Material, cell: Cell, seed: int, settings: Settings) -> dict[str, Any]:
+    """A `SpeechReport` on the first sentences of the test split, as JSON."""
+    chosen = at.test[: settings.sentences]
+    started = time.process_time()
+    ids = voice.tokens_of(
+        chosen, steps=cell.steps, grid=cell.grid, guidance=settings.guidance, key=seed
+    )
+    seconds = (time.process_time() - started) / len(chosen)
+    spoken = [Spoken(e.text, i, seconds=seconds) for e, i in zip(chosen, ids, strict=True)]
+    report = evaluate(
+        {seed: spoken}, voice.tokenizer, at.references[: settings.sentences],
+        label=cell.label, grammars=("unigram",), progress=lambda done, total: None,
+    )  # fmt: skip
+    rounded = {
+        name: [[None if math.isnan(x) else round(float(x), 5) for x in row] for row in array]
+        for name, array in report.measurements.items()
+    }
+    return {**report.to_json(), "measurements": rounded, "heard": {}}
+
+
+def likelihood(
+    model: CDCD, examples: Sequence[Example], voice: Voice, settings: Settings
+) -> dict[str, Any]:
+    """The variational bound and the cross-entropy over noise levels, in nats per token.
+
+    Rows are sentences, so that intervals can be made from them; the same noise for all models of one
+    dimension.
+    """
+    batch = make_batch(examples[: settings.bound_sentences], voice.layout)
+    rng = torch.Generator().manual_seed(int(generator(0, 7).integers(2**62)))
+    sizes = batch.token_mask.sum(1).numpy()
+    bound = model.bound(batch, rng, settings.bound_draws).mean(0).numpy() / sizes
+    low, high = (math.log(x) for x in model.snr_range())
+    levels = np.linspace(low, high, settings.snr_points)
+    profile = [model.cross_entropy_at(batch, float(x), rng).sum() / sizes.sum() for x in levels]
+    return {
+        "bound": [round(float(x), 5) for x in bound],
+        "tokens": sizes.tolist(),
+        "log_snr": [round(float(x), 4) for x in levels],
+        "cross_entropy": [round(float(x), 5) for x in profile],
+    }
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record) + "\n")
