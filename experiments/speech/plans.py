@@ -25,13 +25,16 @@ GEOMETRIES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
+SETTINGS = Settings()
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """Units, what is measured of each, and the folder of their results."""
 
     units: tuple[Unit, ...]
     cells: tuple[Cell, ...]
-    settings: Settings = Settings()
+    settings: Settings = SETTINGS
     folder: str = "units"
 
 
@@ -39,8 +42,8 @@ def _seeds(name: str, *changes: tuple[str, object]) -> tuple[Unit, ...]:
     return tuple(Unit(name, seed, changes) for seed in SEEDS)
 
 
-_FULL = Settings().training.steps
-_EARLY = Settings().training.snapshots[1]
+_FULL = SETTINGS.training.steps
+_EARLY = SETTINGS.training.snapshots[1]
 
 PLANS: dict[str, Plan] = {
     # Seeds first, so that an unfinished run has all geometries.
@@ -49,7 +52,7 @@ PLANS: dict[str, Plan] = {
         (
             *(Cell(_FULL, steps) for steps in STEPS),
             *(Cell(_EARLY, steps) for steps in (5, 25)),
-            Cell(Settings().training.snapshots[0], 25),
+            Cell(SETTINGS.training.snapshots[0], 25),
         ),
     ),
     "heads": Plan(

@@ -49,6 +49,12 @@ class Cell:
         return f"{self.budget}-{self.steps}-{self.grid}"
 
 
+TRAINING = TrainConfig(
+    steps=400, batch=16, learning_rate=2e-3, warm_up=40, decay="constant", ema=0.99,
+    checkpoint_every=100, log_every=20, valid_every=10**9, snapshots=(100, 200, 400),
+)  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What all units of an experiment share.
@@ -56,7 +62,7 @@ class Settings:
     - `changes`, `training`: of the models; the snapshots are the budgets.
     - `sentences`: of the test split that are spoken in every cell.
     - `bound_sentences`, `bound_draws`: for the variational bound of every budget.
-    - `snr_points`: noise levels at which the cross-entropy is measured, over the range of the bound.
+    - `snr_points`: noise levels, over the range of the bound, for the cross-entropy.
     """
 
     corpus: str = "jittered"
@@ -67,10 +73,7 @@ class Settings:
         ("text_width", 64),
         ("text_blocks", 1),
     )
-    training: TrainConfig = TrainConfig(
-        steps=400, batch=16, learning_rate=2e-3, warm_up=40, decay="constant", ema=0.99,
-        checkpoint_every=100, log_every=20, valid_every=10**9, snapshots=(100, 200, 400),
-    )  # fmt: skip
+    training: TrainConfig = TRAINING
     sentences: int = 30
     bound_sentences: int = 30
     bound_draws: int = 24
@@ -139,7 +142,9 @@ def run_unit(
     recipe = unit.recipe(settings)
     path = folder / f"{unit.label}.json"
     wanted = {"recipe": recipe.to_json(), "settings": settings.to_json(), "seed": unit.seed}
-    found = json.loads(path.read_text()) if path.is_file() else {"made_from": wanted, "cells": {}}
+    found: dict[str, Any] = {"made_from": wanted, "cells": {}}
+    if path.is_file():
+        found = json.loads(path.read_text())
     if found["made_from"] != wanted:
         raise ValueError(f"{path} holds another experiment; move it away to make this one.")
     missing = [cell for cell in cells if cell.label not in found["cells"]]
@@ -164,11 +169,10 @@ def run_unit(
         if isinstance(model, CDCD) and f"{budget}" not in found.setdefault("likelihood", {}):
             found["likelihood"][f"{budget}"] = likelihood(model, at.test, voice, settings)
         for cell in (cell for cell in missing if cell.budget == budget):
-            found["cells"][cell.label] = listen(voice, at, cell, unit.seed, settings)
+            measured = listen(voice, at, cell, unit.seed, settings)
+            found["cells"][cell.label] = measured
             _write(path, found)
-            heard = np.array(found["cells"][cell.label]["measurements"]["errors_unigram"]).sum()
-            words = np.array(found["cells"][cell.label]["measurements"]["words"]).sum()
-            say(f"{unit.label} {cell.label}: unigram WER {heard / words:.3f}")
+            say(f"{unit.label} {cell.label}: unigram WER {_error_rate(measured):.3f}")
 
 
 def listen(voice: Voice, at: Material, cell: Cell, seed: int, settings: Settings) -> dict[str, Any]:
@@ -196,8 +200,8 @@ def likelihood(
 ) -> dict[str, Any]:
     """The variational bound and the cross-entropy over noise levels, in nats per token.
 
-    Rows are sentences, so that intervals can be made from them; the same noise for all models of one
-    dimension.
+    Rows are sentences, so that intervals can be made from them; the same noise for all
+    models of one dimension.
     """
     batch = make_batch(examples[: settings.bound_sentences], voice.layout)
     rng = torch.Generator().manual_seed(int(generator(0, 7).integers(2**62)))
@@ -212,6 +216,11 @@ def likelihood(
         "log_snr": [round(float(x), 4) for x in levels],
         "cross_entropy": [round(float(x), 5) for x in profile],
     }
+
+
+def _error_rate(measured: dict[str, Any]) -> float:
+    arrays = measured["measurements"]
+    return float(np.sum(arrays["errors_unigram"]) / np.sum(arrays["words"]))
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
