@@ -53,14 +53,14 @@ def predict(points: Float[np.ndarray, "K m"], *, samples: int, key: int) -> dict
         "accuracy A at t = 1/2": float(accuracy[middle][0]),
         "area under A(t)": float(np.trapezoid(accuracy[area], t)),
         "area under H(t)": float(np.trapezoid(entropy[area], t)),
-        "5-step path KL": _path_kl(snr[coarse], mmse[coarse], nats[coarse]),
-        "25-step path KL": _path_kl(snr[fine], mmse[fine], nats[fine]),
+        "5-step path KL": path_kl(snr[coarse], mmse[coarse], nats[coarse]),
+        "25-step path KL": path_kl(snr[fine], mmse[fine], nats[fine]),
         "Lipschitz constant": lipschitz_constant(points, key=key),
         "dimension": float(points.shape[1]),
     }
 
 
-def _path_kl(snr: np.ndarray, mmse: np.ndarray, nats: np.ndarray) -> float:
+def path_kl(snr: np.ndarray, mmse: np.ndarray, nats: np.ndarray) -> float:
     """Of the ancestral sampler from the first to the last SNR (THEORY, statement 10)."""
     return float(mmse[:-1] @ np.diff(snr)) / 2 - float(nats[-1] - nats[0])
 
