@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -167,7 +167,7 @@ def _facts(
 def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     names = facts["geometries"]
     figure, axes = new_figure(2, 2, width=PAGE, panel_height=2.7)
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(cast(Any, STYLE)):
         _draw_errors(axes[0, 0], table, names)
         _draw_gaps(axes[0, 1], table)
         _draw_bounds(axes[1, 0], table, names)

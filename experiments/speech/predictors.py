@@ -42,8 +42,10 @@ def codebook_with_prior(geometry: Any, at: Material, *, key: Any) -> Codebook:
     return PointCodebook(np.asarray(placed.points), prior, name=geometry, allow_duplicates=True)
 
 
-def predict(codebook: Codebook, at: Material, *, samples: int, key: int) -> dict[str, float]:
-    """All of `PREDICTORS`, with standard errors where they are sampled (names end in " error")."""
+def predict(
+    codebook: Codebook, at: Material, *, key: int, samples: int = 2**12
+) -> dict[str, float]:
+    """All of `PREDICTORS`."""
     t = np.linspace(0.02, 0.98, 25)
     five, many = sampler_snrs(5), sampler_snrs(25)
     snr = np.concatenate([SCHEDULE.snr(t), five, many])

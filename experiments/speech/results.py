@@ -36,7 +36,8 @@ class Results:
             units.setdefault(path.stem.rsplit("-", 1)[0], []).append(json.loads(path.read_text()))
         if not units:
             raise ValueError(
-                f"{folder} holds no results; make them with `python -m experiments.speech geometry`."
+                f"{folder} holds no results; make them with "
+                "`python -m experiments.speech geometry`."
             )
         return cls(units)
 
