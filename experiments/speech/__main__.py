@@ -1,7 +1,8 @@
 """Train and measure the models of the speech experiments; hours. Stop at any time and go on later.
 
 - `python -m experiments.speech geometry`: train, listen, measure;
-- `python -m experiments.speech predictors`: what is known of the geometries without training.
+- `python -m experiments.speech predictors`: what is known of the geometries without training;
+- `python -m experiments.speech voices`, then `... twin`: the voices, and diffusion against AR.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS
 from experiments.speech.predictors import codebook_with_prior, predict
+from experiments.speech.twin import listen_to_all, make_voices
 from experiments.speech.units import RESULTS, Material, Unit, run_unit
 from tokenkl._files import atomic_path
 from tokenkl._progress import progress_bar
@@ -25,7 +27,9 @@ from tokenkl.tts.recipes import Recipe, Workspace
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.speech", description=__doc__)
     parser.add_argument(
-        "plan", choices=[*sorted(PLANS), "predictors"], help="what to train and to measure"
+        "plan",
+        choices=[*sorted(PLANS), "predictors", "voices", "twin"],
+        help="what to train and to measure",
     )
     parser.add_argument("--folder", type=Path, default=Path("build/speech"), help="of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS, help="of the results")
@@ -36,6 +40,13 @@ def main() -> None:
     workspace = Workspace(given.folder)
     if given.plan == "predictors":
         predict_all(workspace, given.results / "predictors.json")
+        return
+    if given.plan == "voices":
+        make_voices(workspace, given.only)
+        return
+    if given.plan == "twin":
+        folder = given.results / "twin"
+        listen_to_all(workspace, folder, given.only, lambda line: print(line, flush=True))
         return
     plan = PLANS[given.plan]
     first, every = (int(part) for part in given.share.split("/"))

@@ -1,0 +1,163 @@
+"""The diffusion model and its autoregressive twin, heard and timed in one process.
+
+Voices are trained by `make_voices`, one after the other, and then say the same sentences one by one
+on one thread, so that their times can be compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tokenkl._files import atomic_path
+from tokenkl._random import generator
+from tokenkl.tts.ar import AR
+from tokenkl.tts.data import Example, make_batch
+from tokenkl.tts.evaluation import Spoken, ceilings_and_floors, evaluate
+from tokenkl.tts.recipes import Recipe, Workspace
+from tokenkl.tts.training import PRESETS
+from tokenkl.tts.voice import Voice
+
+#: Tokens for one character in the training examples, where the AR models' text positions lie.
+PACE = 1.65
+
+_SMALL = dataclasses.replace(PRESETS["small"], learning_rate=1.5e-3)
+
+
+def _ar(steps: int, rate: float) -> dict[str, Any]:
+    changes = (("pace", PACE), ("dropout", 0.1), ("token_dropout", 0.1))
+    training = dataclasses.replace(_SMALL, steps=steps, learning_rate=rate)
+    return {"text": "characters", "changes": changes, "training": training}
+
+
+_FACTORISED = ("head", "factorised")
+
+#: The voices that are compared. The first two come with the package.
+VOICES: dict[str, Recipe] = {
+    "phonemes": Recipe(changes=(_FACTORISED, ("depth", 4), ("text_blocks", 1)), training=_SMALL),
+    "characters": Recipe(
+        text="characters", changes=(_FACTORISED,), training=dataclasses.replace(_SMALL, steps=4000)
+    ),
+    "ar": Recipe(model="ar", **_ar(2000, 1.5e-3)),
+    "ar-10x": Recipe(model="ar-10x", **_ar(700, 7e-4)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A voice, the options it speaks with, and the seeds of sampling."""
+
+    name: str
+    voice: str
+    options: tuple[tuple[str, Any], ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+def _diffusion(voice: str, steps: int, seeds: int, **options: Any) -> Cell:
+    name = "-".join([voice, str(steps), *(str(value) for value in options.values())])
+    return Cell(name, voice, (("steps", steps), *options.items()), tuple(range(seeds)))
+
+
+CELLS: tuple[Cell, ...] = (
+    _diffusion("phonemes", 10, 3),
+    _diffusion("characters", 10, 3),
+    Cell("ar-0.8", "ar", (("temperature", 0.8),)),
+    Cell("ar-10x-0.8", "ar-10x", (("temperature", 0.8),)),
+    _diffusion("characters", 25, 3),
+    _diffusion("characters", 5, 3),
+    _diffusion("characters", 3, 1),
+    _diffusion("characters", 2, 1),
+    Cell("ar-0.5", "ar", (("temperature", 0.5),), (0,)),
+    Cell("ar-1.0", "ar", (("temperature", 1.0),), (0,)),
+    Cell("ar-10x-0.5", "ar-10x", (("temperature", 0.5),), (0,)),
+    _diffusion("phonemes", 25, 1),
+    _diffusion("phonemes", 5, 1),
+    _diffusion("phonemes", 3, 1),
+    _diffusion("phonemes", 2, 1),
+    _diffusion("characters", 10, 1, guidance=0.0),
+    _diffusion("characters", 5, 1, grid="optimal"),
+)
+
+#: Sentences of the test split, and those of them that get a DNSMOS opinion.
+SENTENCES, OPINIONS = 100, 20
+
+
+def make_voices(workspace: Workspace, only: str) -> None:
+    """Train what is not there yet."""
+    for name, recipe in VOICES.items():
+        if not only or name == only:
+            workspace.voice(recipe, name, half=True, cpu=True)
+
+
+def listen_to_all(
+    workspace: Workspace, folder: Path, only: str, say: Callable[[str], None]
+) -> None:
+    """Hear every cell, and what the judges say of true and of wrong speech; one file each."""
+    references = workspace.corpus("plain").split("test")[:SENTENCES]
+    tokenizer = workspace.tokenizer(VOICES["phonemes"])
+    folder.mkdir(parents=True, exist_ok=True)
+    if not only and not (folder / "baseline-white-noise.json").is_file():
+        for name, report in ceilings_and_floors(references, tokenizer, mos=OPINIONS).items():
+            report.save(folder / f"baseline-{name.replace(' ', '-')}.json")
+            say(f"{name}: bigram WER {report.value('wer_bigram'):.4f}")
+    for cell in CELLS:
+        path = folder / f"{cell.name}.json"
+        voice_path = workspace.voice_path(cell.voice)
+        if path.is_file() or not cell.name.startswith(only) or not voice_path.is_file():
+            continue
+        voice = Voice.load(voice_path)
+        spoken = {seed: _speak(voice, references, cell, seed) for seed in cell.seeds}
+        report = evaluate(spoken, tokenizer, references, label=cell.name, mos=OPINIONS)
+        report.save(path)
+        rates = " ".join(f"{g} {report.value(f'wer_{g}'):.4f}" for g in ("unigram", "bigram"))
+        say(f"{cell.name}: {rates} rtf {report.value('rtf'):.3f}")
+    for name in VOICES:
+        path = folder / f"likelihood-{name}.json"
+        if not path.is_file() and not only and workspace.voice_path(name).is_file():
+            record = likelihood(Voice.load(workspace.voice_path(name)), references)
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(record) + "\n")
+            say(f"{name}: {np.mean(record['nats_per_token']):.3f} nats per token")
+
+
+def _speak(voice: Voice, references: Sequence[Any], cell: Cell, seed: int) -> list[Spoken]:
+    options = dict(cell.options)
+    voice.tokens([references[0].text], key=seed, **options)  # the first call pays for set-up
+    spoken = []
+    for index, reference in enumerate(references):
+        started = time.perf_counter()
+        key = 1000 * seed + index
+        [ids] = voice.tokens([reference.text], key=key, **options)
+        spoken.append(Spoken(reference.text, ids, seconds=time.perf_counter() - started))
+    return spoken
+
+
+def likelihood(voice: Voice, references: Sequence[Any], draws: int = 48) -> dict[str, Any]:
+    """Nats per token of every sentence: exact for AR, a variational bound for diffusion.
+
+    Diffusion is told the length (and, with phonemes, all durations); AR pays for EOS.
+    """
+    examples: list[Example] = voice.examples(references)
+    rows: list[float] = []
+    for start in range(0, len(examples), 20):
+        batch = make_batch(examples[start : start + 20], voice.layout)
+        if isinstance(voice.model, AR):
+            with torch.no_grad():
+                nats = voice.model.nll(batch).numpy()
+        else:
+            rng = torch.Generator().manual_seed(int(generator(start).integers(2**62)))
+            nats = voice.model.bound(batch, rng, draws).mean(0).numpy()
+        rows += (nats / batch.token_mask.sum(1).numpy()).tolist()
+    return {
+        "kind": "exact" if isinstance(voice.model, AR) else "bound",
+        "nats_per_token": [round(float(x), 5) for x in rows],
+        "tokens": [int(e.tokens.size) for e in examples],
+        "parameters": sum(p.numel() for p in voice.model.parameters()),
+    }
