@@ -20,14 +20,14 @@ from scipy import stats
 
 from experiments.harness import Experiment, Progress
 from experiments.ranks import permutation_p, rank_correlation
-from experiments.speech.plans import GEOMETRIES, SETTINGS, STEPS
+from experiments.speech.plans import FULL, GEOMETRIES, LITTLE, MIDDLE, SETTINGS, STEPS
 from experiments.speech.predictors import PREDICTORS
 from experiments.speech.results import Results
 from experiments.speech.units import RESULTS, Cell
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure
 from tokenkl.tts.reports import paired_difference
 
-BUDGET = SETTINGS.training.steps
+BUDGET = MIDDLE
 #: Those with the same token sequences, which alone can be compared without a word on the tokenizer.
 SAME_TOKENS = tuple(name for name in GEOMETRIES if name not in ("vq", "rvq"))
 LABELS = {
@@ -64,7 +64,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
 
     budgets = SETTINGS.training.snapshots
     cells = [Cell(BUDGET, steps) for steps in STEPS]
-    cells += [Cell(budgets[1], 5), Cell(budgets[1], 25), Cell(budgets[0], 25)]
+    cells += [*(Cell(FULL, steps) for steps in (2, 5, 25)), Cell(LITTLE, 25)]
     for index, cell in enumerate(cells):
         progress(index, len(cells) + len(names))
         for name in results.names(names, cell):

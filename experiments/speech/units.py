@@ -50,8 +50,8 @@ class Cell:
 
 
 TRAINING = TrainConfig(
-    steps=400, batch=16, learning_rate=2e-3, warm_up=40, decay="constant", ema=0.99,
-    checkpoint_every=100, log_every=20, valid_every=10**9, snapshots=(100, 200, 400),
+    steps=200, batch=16, learning_rate=2e-3, warm_up=20, decay="constant", ema=0.97,
+    checkpoint_every=50, log_every=20, valid_every=10**9, snapshots=(50, 100, 200),
 )  # fmt: skip
 
 
