@@ -1,0 +1,188 @@
+"""The diffusion model against its autoregressive twin: what is heard, how fast, how large.
+
+Voices were trained and heard by `python -m experiments.speech voices` and `... twin`, in about two
+hours; this experiment analyses and draws what these stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.harness import Experiment, Progress
+from experiments.speech.twin import CELLS, VOICES
+from experiments.speech.units import RESULTS
+from tokenkl._random import generator
+from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure
+from tokenkl.tts.reports import SpeechReport, paired_difference
+
+FOLDER = RESULTS / "twin"
+BASELINES = ("true-audio", "resynthesis", "true-tokens", "shuffled-text", "white-noise")
+METRICS = (
+    "wer_unigram", "wer_bigram", "mos", "length_error", "length_bias", "f0_mean", "f0_spread",
+    "f0_spread_total", "f0_within", "rtf", "latency",
+)  # fmt: skip
+LABELS = {
+    "phonemes": "diffusion, phonemes",
+    "characters": "diffusion, characters",
+    "ar": "AR, characters",
+    "ar-10x": "AR of ten times the size",
+}
+#: The comparison of the two at equal size, and with the larger one.
+PAIRS = (("characters-10", "ar-0.8"), ("characters-10", "ar-10x-0.8"), ("characters-5", "ar-0.8"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Of the analysis; what was trained is in `experiments/speech/twin.py`."""
+
+    seed: int = 20261123
+    resamples: int = 4000
+
+
+SMOKE = Config(resamples=200)
+
+
+def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str, Any]]:
+    reports = {name: SpeechReport.load(FOLDER / f"baseline-{name}.json") for name in BASELINES}
+    reports |= {
+        cell.name: SpeechReport.load(path)
+        for cell in CELLS
+        if (path := FOLDER / f"{cell.name}.json").is_file()
+    }
+    voices = {cell.name: cell.voice for cell in CELLS}
+    rows = []
+    for index, (name, report) in enumerate(reports.items()):
+        progress(index, len(reports))
+        for metric in METRICS:
+            if metric not in report.metrics:
+                continue
+            found = report.measured(metric, config.seed, resamples=config.resamples)
+            rows.append(
+                {
+                    "name": name,
+                    "voice": voices.get(name, "baseline"),
+                    "metric": metric,
+                    "value": found.value,
+                    "low": found.interval.low,
+                    "high": found.interval.high,
+                    "over": found.over,
+                    "seeds": len(report.seeds),
+                }
+            )
+    differences = []
+    for a, b in PAIRS:
+        if a not in reports or b not in reports:
+            continue
+        for metric in ("wer_unigram", "wer_bigram", "mos", "length_error", "rtf"):
+            gap = paired_difference(
+                reports[a], reports[b], metric, config.seed, resamples=config.resamples
+            )
+            differences.append(
+                {
+                    "pair": f"{a} minus {b}",
+                    "metric": metric,
+                    "value": gap.value,
+                    "low": gap.interval.low,
+                    "high": gap.interval.high,
+                }
+            )
+    facts = {
+        "sentences": len(next(iter(reports.values())).texts),
+        "differences": differences,
+        "speed": _speed(reports),
+        "likelihood": {
+            name: _nats(FOLDER / f"likelihood-{name}.json", config)
+            for name in VOICES
+            if (FOLDER / f"likelihood-{name}.json").is_file()
+        },
+    }
+    return pd.DataFrame(rows), facts
+
+
+def _speed(reports: dict[str, SpeechReport]) -> dict[str, float]:
+    """Time of AR over that of diffusion, medians over sentences of one process."""
+    found = {}
+    for a, b in PAIRS:
+        if a in reports and b in reports:
+            times = [np.median(reports[name].measurements["seconds"]) for name in (b, a)]
+            found[f"{b} / {a}"] = round(float(times[0] / times[1]), 3)
+    return found
+
+
+def _nats(path: Path, config: Config) -> dict[str, Any]:
+    """Mean over tokens with a bootstrap interval over sentences."""
+    record = json.loads(path.read_text())
+    nats, tokens = np.array(record["nats_per_token"]), np.array(record["tokens"], float)
+    chosen = generator(config.seed).integers(nats.size, size=(config.resamples, nats.size))
+    means = (nats * tokens)[chosen].sum(axis=1) / tokens[chosen].sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {
+        "kind": record["kind"],
+        "parameters": record["parameters"],
+        "nats_per_token": float((nats * tokens).sum() / tokens.sum()),
+        "low": float(low),
+        "high": float(high),
+    }
+
+
+def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
+    figure, axes = new_figure(1, 2, width=PAGE, panel_height=2.9)
+    with mpl.rc_context(cast(Any, STYLE)):
+        for panel, metric, word in (
+            (axes[0, 0], "wer_unigram", "without grammar"),
+            (axes[0, 1], "wer_bigram", "with the grammar"),
+        ):
+            _draw_trade(panel, table, facts, metric)
+            panel.set_ylabel(f"word error rate, judge {word} (%)")
+        axes[0, 0].legend(fontsize=6)
+    label_panels(axes, ("the sensitive judge", "the lenient judge"))
+    return figure
+
+
+def _draw_trade(panel: Any, table: pd.DataFrame, facts: dict[str, Any], metric: str) -> None:
+    wide = table.pivot(index="name", columns="metric", values="value")
+    errors = table[table.metric == metric].set_index("name")
+    for index, (voice, label) in enumerate(LABELS.items()):
+        names = [n for n in errors.index if errors.loc[n, "voice"] == voice]
+        names.sort(key=lambda n: wide.loc[n, "rtf"])
+        if not names:
+            continue
+        part = errors.loc[names]
+        ends = np.abs(np.stack([part.value - part.low, part.high - part.value]))
+        size = facts["likelihood"].get(voice, {}).get("parameters", math.nan) / 1e6
+        panel.errorbar(
+            wide.loc[names, "rtf"], 100 * part.value, yerr=100 * ends, fmt=MARKERS[index],
+            color=COLOURS[index], capsize=2, elinewidth=0.8, label=f"{label} ({size:.1f} M)",
+        )  # fmt: skip
+        for name in names:
+            panel.annotate(
+                name.removeprefix(voice + "-"), (wide.loc[name, "rtf"], 100 * errors.value[name]),
+                xytext=(3, 3), textcoords="offset points", fontsize=5,
+            )  # fmt: skip
+    for name, text in (("true-tokens", "true tokens"), ("true-audio", "true audio")):
+        panel.axhline(100 * errors.value[name], color="black", linewidth=0.7, linestyle=":")
+        panel.annotate(
+            text, (1, 100 * errors.value[name]), xycoords=("axes fraction", "data"), ha="right",
+            va="bottom", fontsize=6,
+        )  # fmt: skip
+    panel.set(xscale="log", yscale="log")
+    panel.set_xlabel("computing time / duration of speech, one thread, tokens only")
+
+
+EXPERIMENT = Experiment(
+    name="speech_twin",
+    claim="C7: diffusion over speech tokens is smaller and faster than AR at equal quality.",
+    config=Config(),
+    smoke=SMOKE,
+    compute=compute,
+    plot=plot,
+)
