@@ -19,6 +19,7 @@ import torch
 from tokenkl._files import atomic_path
 from tokenkl._random import generator
 from tokenkl.tts.ar import AR
+from tokenkl.tts.cdcd import best_bound
 from tokenkl.tts.data import Example, make_batch
 from tokenkl.tts.evaluation import Spoken, ceilings_and_floors, evaluate
 from tokenkl.tts.recipes import Recipe, Workspace
@@ -146,14 +147,14 @@ def likelihood(voice: Voice, references: Sequence[Any], draws: int = 48) -> dict
     """
     examples: list[Example] = voice.examples(references)
     rows: list[float] = []
-    for start in range(0, len(examples), 20):
-        batch = make_batch(examples[start : start + 20], voice.layout)
+    for start in range(0, len(examples), 50):
+        batch = make_batch(examples[start : start + 50], voice.layout)
         if isinstance(voice.model, AR):
             with torch.no_grad():
                 nats = voice.model.nll(batch).numpy()
         else:
             rng = torch.Generator().manual_seed(int(generator(start).integers(2**62)))
-            nats = voice.model.bound(batch, rng, draws).mean(0).numpy()
+            nats = best_bound(voice.model.bound(batch, rng, draws).numpy())
         rows += (nats / batch.token_mask.sum(1).numpy()).tolist()
     return {
         "kind": "exact" if isinstance(voice.model, AR) else "bound",

@@ -19,7 +19,7 @@ import torch
 
 from tokenkl._files import atomic_path
 from tokenkl._random import generator
-from tokenkl.tts.cdcd import CDCD
+from tokenkl.tts.cdcd import CDCD, best_bound
 from tokenkl.tts.data import Example, TextEncoder, make_batch
 from tokenkl.tts.evaluation import Spoken, evaluate
 from tokenkl.tts.lengths import Lengths
@@ -51,7 +51,7 @@ class Cell:
 
 TRAINING = TrainConfig(
     steps=200, batch=16, learning_rate=2e-3, warm_up=20, decay="constant", ema=0.97,
-    checkpoint_every=50, log_every=20, valid_every=10**9, snapshots=(50, 100, 200),
+    checkpoint_every=25, log_every=20, valid_every=10**9, snapshots=(75, 100, 200),
 )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ class Settings:
     training: TrainConfig = TRAINING
     sentences: int = 30
     bound_sentences: int = 30
-    bound_draws: int = 24
+    bound_draws: int = 32
     snr_points: int = 12
     guidance: float = 0.5
 
@@ -206,7 +206,7 @@ def likelihood(
     batch = make_batch(examples[: settings.bound_sentences], voice.layout)
     rng = torch.Generator().manual_seed(int(generator(0, 7).integers(2**62)))
     sizes = batch.token_mask.sum(1).numpy()
-    bound = model.bound(batch, rng, settings.bound_draws).mean(0).numpy() / sizes
+    bound = best_bound(model.bound(batch, rng, settings.bound_draws).numpy()) / sizes
     low, high = (math.log(x) for x in model.snr_range())
     levels = np.linspace(low, high, settings.snr_points)
     profile = [model.cross_entropy_at(batch, float(x), rng).sum() / sizes.sum() for x in levels]

@@ -1,0 +1,102 @@
+"""The speech experiments end to end in small: trained, stopped, gone on with, put together."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.speech import predictors
+from experiments.speech.results import Results
+from experiments.speech.units import Cell, Material, Settings, Unit, run_unit
+from tokenkl import FSQ, OneHot
+from tokenkl.tts.recipes import Recipe, Workspace
+from tokenkl.tts.training import PRESETS
+
+SETTINGS = Settings(
+    corpus="few",
+    tokenizer_steps=3,
+    changes=(("width", 16), ("heads", 2), ("depth", 1), ("text_width", 8), ("text_blocks", 1)),
+    training=dataclasses.replace(
+        PRESETS["tiny"], steps=6, batch=4, warm_up=2, checkpoint_every=2, snapshots=(3, 6)
+    ),
+    sentences=3,
+    bound_sentences=3,
+    bound_draws=2,
+    snr_points=3,
+)
+CELLS = (Cell(3, 2), Cell(6, 2), Cell(6, 3, "log-snr"))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    folder = tmp_path_factory.mktemp("speech")
+    return Workspace(folder, corpora=folder / "corpora", progress=lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def material(workspace: Workspace) -> Material:
+    return Material(workspace, Recipe(corpus="few", tokenizer_steps=3))
+
+
+@pytest.mark.slow
+def test_units_are_measured_once_and_put_together(
+    workspace: Workspace, material: Material, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    units = [Unit(name, seed, changes) for seed in (0, 1) for name, changes in (
+        ("fsq", ()), ("one-hot", (("geometry", "one-hot"), ("schedule", "information"))),
+    )]  # fmt: skip
+
+    def run(cells: tuple[Cell, ...]) -> None:
+        for unit in units:
+            run_unit(unit, SETTINGS, cells, workspace, tmp_path, lambda _: material, lines.append)
+
+    run(CELLS[:1])
+    assert len(lines) == 4
+    stored = {path.name: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    run(CELLS)
+    assert len(lines) == 12
+    for path in tmp_path.iterdir():  # what was there stays
+        again = json.loads(path.read_text())
+        first = stored[path.name]["cells"][CELLS[0].label]
+        assert again["cells"][CELLS[0].label] == first
+    run(CELLS)
+    assert len(lines) == 12
+    with pytest.raises(ValueError, match="holds another experiment"):
+        run_unit(
+            units[0], dataclasses.replace(SETTINGS, guidance=0.0), CELLS, workspace, tmp_path,
+            lambda _: material, lines.append,
+        )  # fmt: skip
+    results = Results.load(tmp_path)
+    assert results.names(("fsq", "one-hot", "vq"), CELLS[1]) == ["fsq", "one-hot"]
+    report = results.report("fsq", CELLS[1])
+    assert report.seeds == (0, 1)
+    assert report.measurements["errors_unigram"].shape == (3, 2)
+    bound = results.bound("one-hot", 6)
+    assert bound.shape == (3, 2)
+    # Hardly trained: above the entropy of equally likely tokens, and not far.
+    assert (bound > 0.9 * np.log(6561)).all()
+    assert (bound < 2 * np.log(6561)).all()
+
+
+@pytest.mark.slow
+def test_neighbours_on_the_grid_sound_more_alike_than_any(material: Material) -> None:
+    grid = predictors.unlike_neighbours(material.tokenizer.codebook(), material, key=0, swaps=60)
+    any_token = predictors.unlike_neighbours(OneHot(6561), material, key=0, swaps=60)
+    assert grid < 0.8 * any_token
+
+
+def test_neighbours() -> None:
+    rng = np.random.default_rng(0)
+    points = np.asarray(FSQ((3, 3)).points)
+    found = {predictors._neighbour(points, 9, 4, rng) for _ in range(50)}
+    distances = ((points - points[4]) ** 2).sum(axis=1)
+    assert found == set(np.flatnonzero(np.isclose(distances, distances[distances > 0].min())))
+    assert 4 not in {predictors._neighbour(None, 9, 4, rng) for _ in range(50)}
+
+
+def test_no_results(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"python -m experiments\.speech geometry"):
+        Results.load(tmp_path)
