@@ -261,12 +261,15 @@ def test_true_audio_is_above_white_noise(tokenizer, corpus):
         corpus.split("test")[:3],
         tokenizer,
         which=("true audio", "white noise"),
+        seeds=(2, 5),
         grammars=("bigram",),
         progress=quiet,
     )
     wer = {name: report.value("wer_bigram") for name, report in found.items()}
     assert wer["true audio"] < 0.1
     assert wer["white noise"] > 0.7
+    assert found["true audio"].seeds == (0,)
+    assert found["white noise"].seeds == (2, 5)
 
 
 @pytest.mark.slow

@@ -121,6 +121,7 @@ def ceilings_and_floors(
     tokenizer: Tokenizer,
     *,
     which: Sequence[str] = BASELINES,
+    seeds: Sequence[int] = (0,),
     key: Any = 0,
     **options: Any,
 ) -> dict[str, SpeechReport]:
@@ -136,6 +137,8 @@ def ceilings_and_floors(
         utterances: at least two.
         tokenizer: as for `evaluate`.
         which: of the above.
+        seeds: of the first phases of Griffin-Lim and of the noise. Those of the systems that are
+            compared make for the same phases. True audio has none, and is judged once.
         key: whole number or JAX random key, of the noise.
         **options: of `evaluate`.
 
@@ -146,31 +149,35 @@ def ceilings_and_floors(
     texts = [utterance.text for utterance in utterances]
     for name in which:
         check_choice(name, BASELINES, "which")
+        said: dict[int, list[Spoken]] = {}
         if name in ("true tokens", "shuffled text"):
             with _one_thread():
                 tokens = [tokenizer.tokenize(utterance.audio) for utterance in utterances]
             moved = tokens if name == "true tokens" else tokens[1:] + tokens[:1]
-            said = [Spoken(text, ids) for text, ids in zip(texts, moved, strict=True)]
+            row = [Spoken(text, ids) for text, ids in zip(texts, moved, strict=True)]
+            said = dict.fromkeys(seeds, row)
         else:
-            said = [
-                Spoken(one.text, audio=_baseline_audio(name, one, index, tokenizer, key))
-                for index, one in enumerate(utterances)
-            ]
-        reports[name] = evaluate({0: said}, tokenizer, utterances, label=name, **options)
+            for seed in seeds if name != "true audio" else (0,):
+                said[seed] = [
+                    Spoken(one.text, audio=_baseline_audio(name, one, seed, tokenizer, key))
+                    for one in utterances
+                ]
+        reports[name] = evaluate(said, tokenizer, utterances, label=name, **options)
     return reports
 
 
 def _baseline_audio(
-    name: str, utterance: Utterance, index: int, tokenizer: Tokenizer, key: Any
+    name: str, utterance: Utterance, seed: int, tokenizer: Tokenizer, key: Any
 ) -> np.ndarray:
     if name == "true audio":
         return utterance.audio
     if name == "white noise":
+        rng = generator(key, seed, zlib.crc32(utterance.text.encode()))
         loudness = float(np.sqrt(np.mean(utterance.audio**2)))
-        return loudness * generator(key, index).standard_normal(utterance.audio.size)
+        return loudness * rng.standard_normal(utterance.audio.size)
     with _one_thread():
         mel = tokenizer.frontend(torch.from_numpy(utterance.audio))
-        return tokenizer.frontend.griffin_lim(mel, key=_phases(0, utterance.text)).numpy()
+        return tokenizer.frontend.griffin_lim(mel, key=_phases(seed, utterance.text)).numpy()
 
 
 def _checked(
