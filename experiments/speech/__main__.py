@@ -2,7 +2,8 @@
 
 - `python -m experiments.speech geometry`: train, listen, measure;
 - `python -m experiments.speech predictors`: what is known of the geometries without training;
-- `python -m experiments.speech voices`, then `... twin`: the voices, and diffusion against AR.
+- `python -m experiments.speech voices`, then `... twin`: the voices, and diffusion against AR;
+- `python -m experiments.speech include`: put the voices into the package.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS
 from experiments.speech.predictors import codebook_with_prior, predict
-from experiments.speech.twin import listen_to_all, make_voices
+from experiments.speech.twin import include_voices, listen_to_all, make_voices
 from experiments.speech.units import RESULTS, Material, Unit, run_unit
 from tokenkl._files import atomic_path
 from tokenkl._progress import progress_bar
@@ -28,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.speech", description=__doc__)
     parser.add_argument(
         "plan",
-        choices=[*sorted(PLANS), "predictors", "voices", "twin"],
+        choices=[*sorted(PLANS), "predictors", "voices", "twin", "include"],
         help="what to train and to measure",
     )
     parser.add_argument("--folder", type=Path, default=Path("build/speech"), help="of the runs")
@@ -43,6 +44,9 @@ def main() -> None:
         return
     if given.plan == "voices":
         make_voices(workspace, given.only)
+        return
+    if given.plan == "include":
+        include_voices(workspace)
         return
     if given.plan == "twin":
         folder = given.results / "twin"

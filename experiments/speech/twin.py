@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from tokenkl.tts.data import Example, make_batch
 from tokenkl.tts.evaluation import Spoken, ceilings_and_floors, evaluate
 from tokenkl.tts.recipes import Recipe, Workspace
 from tokenkl.tts.training import PRESETS
-from tokenkl.tts.voice import Voice
+from tokenkl.tts.voice import INCLUDED, WEIGHTS, Voice
 
 #: Tokens for one character in the training examples, where the AR models' text positions lie.
 PACE = 1.65
@@ -95,6 +96,17 @@ def make_voices(workspace: Workspace, only: str) -> None:
     for name, recipe in VOICES.items():
         if not only or name == only:
             workspace.voice(recipe, name, half=True, cpu=True)
+
+
+def include_voices(workspace: Workspace) -> None:
+    """Copy the voices that come with the package, and their tokenizer, to where they belong."""
+    WEIGHTS.mkdir(exist_ok=True)
+    shutil.copyfile(
+        workspace.tokenizer_path(VOICES[INCLUDED[0]]), WEIGHTS / "tokenizer.safetensors"
+    )
+    for name in INCLUDED:
+        voice = Voice.load(workspace.voice_path(name))
+        voice.save(WEIGHTS / f"{name}.safetensors", "tokenizer.safetensors", half=True)
 
 
 def listen_to_all(
