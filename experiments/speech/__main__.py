@@ -3,6 +3,7 @@
 - `python -m experiments.speech geometry`: train, listen, measure;
 - `python -m experiments.speech predictors`: what is known of the geometries without training;
 - `python -m experiments.speech voices`, then `... twin`: the voices, and diffusion against AR;
+- `python -m experiments.speech prosody`: F0 over seeds by sampler, with the models of `geometry`;
 - `python -m experiments.speech include`: put the voices into the package.
 """
 
@@ -18,6 +19,7 @@ import torch
 
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS
 from experiments.speech.predictors import codebook_with_prior, predict
+from experiments.speech.prosody import measure
 from experiments.speech.twin import include_voices, listen_to_all, make_voices
 from experiments.speech.units import RESULTS, Material, Unit, run_unit
 from tokenkl._files import atomic_path
@@ -29,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.speech", description=__doc__)
     parser.add_argument(
         "plan",
-        choices=[*sorted(PLANS), "predictors", "voices", "twin", "include"],
+        choices=[*sorted(PLANS), "predictors", "voices", "twin", "prosody", "include"],
         help="what to train and to measure",
     )
     parser.add_argument("--folder", type=Path, default=Path("build/speech"), help="of the runs")
@@ -44,6 +46,12 @@ def main() -> None:
         return
     if given.plan == "voices":
         make_voices(workspace, given.only)
+        return
+    if given.plan == "prosody":
+        for seed in SEEDS:
+            measure(
+                workspace, given.results / "prosody", seed, lambda line: print(line, flush=True)
+            )
         return
     if given.plan == "include":
         include_voices(workspace)
