@@ -80,7 +80,7 @@ def place_symbols(
     """The symbol at every one of `count` tokens; see the module for the layouts.
 
     >>> place_symbols(np.array([5, 7]), 5, "stretch").tolist()
-    [5, 5, 5, 7, 7]
+    [5, 5, 7, 7, 7]
     >>> place_symbols(np.array([5, 7]), 5, "pad").tolist()
     [5, 7, 0, 0, 0]
 
