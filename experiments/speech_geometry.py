@@ -64,7 +64,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
 
     budgets = SETTINGS.training.snapshots
     cells = [Cell(BUDGET, steps) for steps in STEPS]
-    cells += [*(Cell(FULL, steps) for steps in (2, 5, 25)), Cell(LITTLE, 25)]
+    cells += [Cell(FULL, 2), Cell(FULL, 5), Cell(LITTLE, 5)]
     for index, cell in enumerate(cells):
         progress(index, len(cells) + len(names))
         for name in results.names(names, cell):

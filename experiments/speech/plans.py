@@ -45,19 +45,21 @@ def _seeds(name: str, *changes: tuple[str, object]) -> tuple[Unit, ...]:
 #: Training steps: hardly intelligible, in between (where most is heard), and all that helps.
 LITTLE, MIDDLE, FULL = SETTINGS.training.snapshots
 
+CELLS = (
+    *(Cell(MIDDLE, steps) for steps in STEPS),
+    *(Cell(FULL, steps) for steps in (2, 5)),
+    Cell(LITTLE, 5),
+)
+
 PLANS: dict[str, Plan] = {
-    # Seeds first, so that an unfinished run has all geometries.
+    # Seeds first, so that an unfinished run has all geometries; of the third those of C6 first.
     "geometry": Plan(
         tuple(Unit(name, seed, changes) for seed in SEEDS for name, changes in GEOMETRIES.items()),
-        (
-            *(Cell(MIDDLE, steps) for steps in STEPS),
-            *(Cell(FULL, steps) for steps in (2, 5, 25)),
-            Cell(LITTLE, 25),
-        ),
+        CELLS,
     ),
     "heads": Plan(
         _seeds("factorised", ("changes", (("head", "factorised"),))),
-        (*(Cell(MIDDLE, steps) for steps in STEPS), *(Cell(FULL, steps) for steps in (2, 5, 25))),
+        CELLS,
     ),
     "schedules": Plan(
         (

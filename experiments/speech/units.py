@@ -74,9 +74,9 @@ class Settings:
         ("text_blocks", 1),
     )
     training: TrainConfig = TRAINING
-    sentences: int = 30
-    bound_sentences: int = 30
-    bound_draws: int = 32
+    sentences: int = 24
+    bound_sentences: int = 16
+    bound_draws: int = 16
     snr_points: int = 12
     guidance: float = 0.5
 
@@ -186,7 +186,7 @@ def listen(voice: Voice, at: Material, cell: Cell, seed: int, settings: Settings
     spoken = [Spoken(e.text, i, seconds=seconds) for e, i in zip(chosen, ids, strict=True)]
     report = evaluate(
         {seed: spoken}, voice.tokenizer, at.references[: settings.sentences],
-        label=cell.label, grammars=("unigram",), progress=lambda done, total: None,
+        label=cell.label, grammars=("unigram",), pitch=False, progress=lambda done, total: None,
     )  # fmt: skip
     rounded = {
         name: [[None if math.isnan(x) else round(float(x), 5) for x in row] for row in array]
