@@ -125,13 +125,14 @@ def _facts(
         "bound": (BUDGET, 0, "bound")
     }
     same = [name for name in names if name in SAME_TOKENS]
+    fewest = min(len(results.units[name]) for name in same)
     correlations = []
     for outcome, (budget, steps, kind) in outcomes.items():
         if kind == "bound":
-            y = np.stack([_mean_bound(results, name, budget) for name in same])
+            y = np.stack([_mean_bound(results, name, budget)[:fewest] for name in same])
         else:
             chosen = table[(table.kind == kind) & (table.budget == budget) & (table.steps == steps)]
-            y = np.stack([chosen[chosen.name == name].value.to_numpy() for name in same])
+            y = np.stack([chosen[chosen.name == name].value.to_numpy()[:fewest] for name in same])
         for label, sign in PREDICTORS.items():
             x = np.array(
                 [
