@@ -233,8 +233,8 @@ class Workspace:
                 if part not in _UNIMPORTANT and found.get(part) != wanted.get(part):
                     reject(
                         "folder",
-                        f"{path.parent}, begun with {part} = {found.get(part)!r}",
-                        f"a new one, or that of a run with {part} = {wanted.get(part)!r}",
+                        f"one begun with {part} = {found.get(part)!r} ({path.parent})",
+                        f"new, or of a run with {part} = {wanted.get(part)!r}",
                     )
             return
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import importlib.util
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,6 +190,17 @@ def load_voice(name: str) -> Voice:
     """A voice by the name of an included one or by its file."""
     # The first import of PyTorch takes a second or two, which a bar would not make shorter.
     return importlib.import_module("tokenkl.tts.voice").Voice.load(name)
+
+
+def require(*modules: str) -> None:
+    """Ask for modules that are needed late, before the work.
+
+    Raises:
+        ImportError: one of them is not installed.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(name=module)
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

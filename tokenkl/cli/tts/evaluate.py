@@ -27,6 +27,7 @@ from tokenkl.cli.tts._group import (
     Temperature,
     TopP,
     load_voice,
+    require,
     tts_app,
     voice_label,
     whole_numbers,
@@ -45,11 +46,11 @@ SENTENCES = 100
 
 #: Columns of the printed table: metric -> head, factor, digits.
 COLUMNS = {
-    "wer_unigram": ("WER unigram\n(%)", 100.0, 1),
-    "wer_bigram": ("WER bigram\n(%)", 100.0, 1),
-    "length_error": ("length error\n(%)", 100.0, 1),
+    "wer_unigram": ("WER (%)\nunigram", 100.0, 1),
+    "wer_bigram": ("WER (%)\nbigram", 100.0, 1),
+    "length_error": ("length\nerror (%)", 100.0, 1),
     "mos": ("DNSMOS", 1.0, 2),
-    "f0_spread": ("F0 over seeds\n(Hz)", 1.0, 1),
+    "f0_spread": ("F0 over\nseeds (Hz)", 1.0, 1),
     "rtf": ("real-time\nfactor", 1.0, 3),
     "latency": ("latency\n(s)", 1.0, 3),
 }
@@ -112,6 +113,7 @@ def evaluate(
     """
     from tokenkl._validation import check_choice, reject
 
+    require("pocketsphinx", "jiwer", "espeakng_loader", *(("onnxruntime",) if mos else ()))
     counts = whole_numbers(steps, "--steps")
     check_choice(split, ("valid", "test", "combinations"), "--split")
     if corpus is not None:
@@ -292,7 +294,7 @@ def _print(rows: list[dict[str, Any]], record: dict[str, Any], sentences: int, s
     for row in rows:
         by_system.setdefault(row["system"], {})[row["metric"]] = row
     shown = [metric for metric in COLUMNS if any(metric in own for own in by_system.values())]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("system", overflow="fold")
     for metric in shown:
         table.add_column(COLUMNS[metric][0], justify="right", no_wrap=True)
@@ -319,4 +321,4 @@ def _cell(row: dict[str, Any] | None, metric: str) -> str:
     if row is None or not math.isfinite(row["value"]):
         return ""
     value, low, high = (factor * row[part] for part in ("value", "low", "high"))
-    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+    return f"{value:.{digits}f}\n{low:.{digits}f}-{high:.{digits}f}"

@@ -67,7 +67,7 @@ def report(
     sampling = Sampling(grid, guidance, sampler, temperature, top_p)
     sampling.check()
     _check_labels(voices)
-    check_folder(output)
+    check_folder(output, "--output")
     speakers = {name: load_voice(name) for name in voices}
     texts = {name: text or _texts(speakers[name], name, sentences) for name in voices}
     options = {name: sampling.options(speakers[name], name) for name in voices}

@@ -63,7 +63,7 @@ def tokenize(
         check_output(option, target)
     paths = _paths(wavs, reconstruct)
     if reconstruct is not None:
-        check_folder(reconstruct)
+        check_folder(reconstruct, "--reconstruct")
     machine = _load(tokenizer)
     found = _tokenize(machine, paths, on_bad, reconstruct)
     if not found:

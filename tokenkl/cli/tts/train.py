@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -267,17 +268,17 @@ def _say(message: str) -> None:
 
 def _again() -> str:
     """The command that was given, to be typed again."""
-    return shlex.join(["tokenkl", *sys.argv[1:]])
+    launched = "WORLD_SIZE" in os.environ
+    start = ["accelerate", "launch", "-m", "tokenkl"] if launched else ["tokenkl"]
+    return shlex.join([*start, *sys.argv[1:]])
 
 
 def _say_stopped(workspace: Workspace, recipe: Recipe, name: str) -> None:
     from tokenkl.tts.training import steps_done
 
     done = steps_done(workspace.folder / name)
-    _say(
-        f"Stopped after {done} of {recipe.training.steps} steps of training; "
-        f"`{_again()}` goes on from there."
-    )
+    when = f"after {done} of {recipe.training.steps} steps" if done else "before the first step"
+    _say(f"Stopped {when} of training; `{_again()}` goes on from there.")
 
 
 def _finish(workspace: Workspace, recipe: Recipe, name: str) -> None:
