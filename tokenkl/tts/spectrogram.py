@@ -52,7 +52,7 @@ def plot_spectrogram(
     panel.set_yticks(np.interp(1000 * np.array(named), centres, np.arange(config.n_mels)))
     panel.set_yticklabels([f"{tick:g}" for tick in named])
     panel.set_xlabel("time (s)")
-    panel.set_ylabel("frequency (kHz, mel scale)")
+    panel.set_ylabel("frequency (kHz)")
     if title:
         panel.set_title(title, loc="left", fontsize=STYLE["axes.titlesize"], wrap=True)
     bar = figure.colorbar(image, ax=panel, pad=0.01)
