@@ -20,6 +20,7 @@ for _module in (
     "sampling",
     "verify",
     "reproduce",
+    "tts",
 ):
     importlib.import_module(f"tokenkl.cli.{_module}")
 

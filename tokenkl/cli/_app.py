@@ -227,7 +227,7 @@ def check_output(option: str, target: str | None) -> None:
         reject(option, target, f"a file that can be written ({error.strerror})")
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, option: str = "--folder") -> None:
     from tokenkl._validation import reject
 
     try:
@@ -235,7 +235,7 @@ def check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        reject("--folder", str(folder), f"a folder that can be written to ({error.strerror})")
+        reject(option, str(folder), f"a folder that can be written to ({error.strerror})")
 
 
 def write_text(target: str, text: str) -> None:

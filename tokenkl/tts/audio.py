@@ -86,7 +86,7 @@ def read_wav(path: PathLike, target: int = SAMPLE_RATE) -> Float[np.ndarray, " s
     """
     rate, samples = _read_samples(path)
     if samples.shape[0] == 0:
-        reject("path", path, "a WAV file with samples")
+        reject("path", str(path), "a WAV file with samples")
     audio: np.ndarray
     if samples.dtype == np.uint8:
         audio = (samples.astype(np.float32) - 128) / 128
@@ -95,7 +95,7 @@ def read_wav(path: PathLike, target: int = SAMPLE_RATE) -> Float[np.ndarray, " s
     else:
         audio = samples.astype(np.float32)
     if not np.isfinite(audio).all():
-        reject("path", path, "a WAV file of finite samples")
+        reject("path", str(path), "a WAV file of finite samples")
     if audio.ndim == 2:
         audio = audio.mean(axis=1)
     return resample(audio, rate, target)
@@ -109,7 +109,7 @@ def probe_wav(path: PathLike) -> float:
     """
     rate, samples = _read_samples(path, mmap=True)
     if samples.shape[0] == 0:
-        reject("path", path, "a WAV file with samples")
+        reject("path", str(path), "a WAV file with samples")
     return samples.shape[0] / rate
 
 
@@ -138,7 +138,7 @@ def _read_samples(path: PathLike, mmap: bool = False) -> tuple[int, np.ndarray]:
 
     expected = "a readable WAV file"
     if not Path(path).is_file():
-        reject("path", path, f"{expected}; there is no such file")
+        reject("path", str(path), f"{expected}; there is no such file")
     try:
         with warnings.catch_warnings():
             # SciPy only warns of a file that ends early; unknown chunks are harmless.

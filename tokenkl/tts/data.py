@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, reject
 from tokenkl.tts.audio import Utterance
@@ -261,8 +262,24 @@ class TextEncoder:
         return Example(utterance.name, utterance.text, tokens, symbols, lengths)
 
 
-def tokenize_all(
-    tokenizer: Tokenizer, utterances: Sequence[Utterance]
-) -> list[Int[np.ndarray, " L"]]:
-    """Token ids of every utterance."""
-    return [tokenizer.tokenize(utterance.audio) for utterance in utterances]
+def examples_of(
+    tokenizer: Tokenizer,
+    encoder: TextEncoder,
+    utterances: Sequence[Utterance],
+    *,
+    progress: Report | None = None,
+) -> list[Example]:
+    """Utterances with their symbols and true tokens.
+
+    Args:
+        tokenizer: in evaluation mode.
+        encoder: of the text.
+        utterances: what is said.
+        progress: called with the numbers of utterances done and in all; a bar when None.
+    """
+    found = []
+    with reporting("tokenizing", progress) as report:
+        for utterance in utterances:
+            found.append(encoder.example(utterance, tokenizer.tokenize(utterance.audio)))
+            report(len(found), len(utterances))
+    return found

@@ -6,24 +6,27 @@ runs made in it; whatever is there already is used again, and what was interrupt
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from tokenkl._files import PathLike
+from tokenkl._files import PathLike, atomic_path
 from tokenkl._progress import Report
 from tokenkl._random import generator
-from tokenkl._validation import check_choice, check_count
+from tokenkl._validation import check_choice, check_count, reject
 from tokenkl.tts.ar import AR, AR_SIZES
 from tokenkl.tts.cdcd import CDCD
 from tokenkl.tts.corpus import Corpus, CorpusConfig, load_corpus
-from tokenkl.tts.data import Layout, TextEncoder
+from tokenkl.tts.data import Example, Layout, TextEncoder, examples_of
 from tokenkl.tts.geometry import Geometry
 from tokenkl.tts.lengths import Lengths
+from tokenkl.tts.recordings import Source, some_utterances, split_examples, tokenized
 from tokenkl.tts.tokenizers import (
     TOKENIZERS,
     Tokenizer,
@@ -31,11 +34,14 @@ from tokenkl.tts.tokenizers import (
     features_of,
     train_tokenizer,
 )
-from tokenkl.tts.training import PRESETS, TrainConfig, train
+from tokenkl.tts.training import FREE, PRESETS, TrainConfig, train
 from tokenkl.tts.voice import Voice, new_cdcd
 
 CORPORA = ("plain", "jittered", "few")
 MODELS = ("cdcd", "ar", "ar-10x")
+
+#: In the folder of a run: what it was begun with.
+RECIPE = "recipe.json"
 
 #: Layout of the text for every kind of symbols: phonemes come with durations.
 _LAYOUTS: dict[str, Layout] = {"phonemes": "aligned", "characters": "stretch"}
@@ -55,9 +61,10 @@ class Recipe:
         geometry, schedule: of a cdcd; see `place_tokens` and `noise_levels`.
         changes: to the configuration of the model, as pairs of name and value.
         training: of the model.
+        data: a corpus on disk, in place of `corpus`; its text is read as characters.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or phonemes of a corpus on disk.
     """
 
     corpus: str = "plain"
@@ -70,6 +77,7 @@ class Recipe:
     schedule: str = "linear-vp"
     changes: tuple[tuple[str, Any], ...] = (("head", "factorised"),)
     training: TrainConfig = PRESETS["small"]
+    data: Source | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.corpus, CORPORA, "corpus")
@@ -77,15 +85,32 @@ class Recipe:
         check_choice(self.text, tuple(_LAYOUTS), "text")
         check_choice(self.model, MODELS, "model")
         check_count(self.tokenizer_steps, "tokenizer_steps")
+        if self.data is not None and self.text == "phonemes":
+            reject("text", self.text, "'characters' for recordings, whose phonemes are not aligned")
         layout = self.layout or _LAYOUTS[self.text]
         object.__setattr__(self, "layout", layout)
         object.__setattr__(self, "changes", tuple(self.changes))
         training = dataclasses.replace(self.training, layout=layout)
         object.__setattr__(self, "training", training)
 
+    @property
+    def material(self) -> str:
+        """Name of what is learned from, for the names of files."""
+        return self.corpus if self.data is None else self.data.label
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Material:
+    """What a model is trained on: a tokenizer, a reading of text, and examples."""
+
+    tokenizer: Tokenizer
+    encoder: TextEncoder
+    train: list[Example]
+    valid: list[Example]
 
 
 #: Of one model: widths, depth and reading of the text as in the CDCD-TTS repository.
@@ -104,6 +129,18 @@ RECIPES: dict[str, Recipe] = {
         text="characters", layout="pad", changes=tuple(_PAPER.items()), training=PRESETS["paper"]
     ),
 }
+
+
+def load_named_corpus(
+    name: str, *, folder: PathLike | None = None, progress: Report | None = None
+) -> Corpus:
+    """One of `CORPORA`; arguments as `load_corpus`."""
+    config = {
+        "plain": CorpusConfig(),
+        "jittered": CorpusConfig.jittered(),
+        "few": CorpusConfig(train=200, valid=20, test=20, combinations=20),
+    }[check_choice(name, CORPORA, "corpus")]
+    return load_corpus(config, folder=folder, progress=progress)
 
 
 class Workspace:
@@ -126,12 +163,7 @@ class Workspace:
 
     def corpus(self, name: str) -> Corpus:
         """One of `CORPORA`."""
-        config = {
-            "plain": CorpusConfig(),
-            "jittered": CorpusConfig.jittered(),
-            "few": CorpusConfig(train=200, valid=20, test=20, combinations=20),
-        }[check_choice(name, CORPORA, "corpus")]
-        return load_corpus(config, folder=self.corpora, progress=self.progress)
+        return load_named_corpus(name, folder=self.corpora, progress=self.progress)
 
     def tokenizer(self, recipe: Recipe, *, key: Any = 0) -> Tokenizer:
         """The tokenizer of a recipe, from its file or trained now.
@@ -139,14 +171,19 @@ class Workspace:
         Tokens come from the stored weights, which are rounded to half precision.
         """
         made_from = {
-            "corpus": recipe.corpus, "steps": recipe.tokenizer_steps, "key": _plain_key(key),
+            "corpus": recipe.material, "steps": recipe.tokenizer_steps, "key": _plain_key(key),
         }  # fmt: skip
+        if recipe.data is not None and not recipe.data.has_audio:
+            return _bare_tokenizer(recipe)
         path = self.tokenizer_path(recipe)
         if path.is_file():
             found = Tokenizer.load(path)
             if found.record.get("made_from") == made_from:
                 return found
-        utterances = self.corpus(recipe.corpus).split("train")
+        if recipe.data is None:
+            utterances = self.corpus(recipe.corpus).split("train")
+        else:
+            utterances = some_utterances(recipe.data.recordings())
         tokenizer = train_tokenizer(
             features_of(utterances, progress=self.progress),
             TOKENIZERS[recipe.tokenizer],
@@ -159,12 +196,57 @@ class Workspace:
 
     def tokenizer_path(self, recipe: Recipe) -> Path:
         """Where the tokenizer of a recipe lies."""
-        return self.folder / f"tokenizer-{recipe.tokenizer}-{recipe.corpus}.safetensors"
+        return self.folder / f"tokenizer-{recipe.tokenizer}-{recipe.material}.safetensors"
+
+    def material(self, recipe: Recipe) -> Material:
+        """Tokenizer, text and examples of a recipe, from their files or made now."""
+        tokenizer = self.tokenizer(recipe)
+        if recipe.data is not None:
+            if recipe.data.has_audio:
+                cache = self.folder / f"tokens-{recipe.tokenizer}-{recipe.material}.npz"
+                recordings = recipe.data.recordings()
+                examples = tokenized(recordings, tokenizer, cache, progress=self.progress)
+            else:
+                examples = recipe.data.token_examples(tokenizer.K)
+            return Material(tokenizer, TextEncoder(), *split_examples(examples))
+        corpus = self.corpus(recipe.corpus)
+        utterances = corpus.split("train")
+        phonetic = recipe.text == "phonemes"
+        encoder = TextEncoder.phonemes(utterances) if phonetic else TextEncoder()
+        train, valid = (
+            examples_of(tokenizer, encoder, corpus.split(split), progress=self.progress)
+            for split in ("train", "valid")
+        )
+        return Material(tokenizer, encoder, train, valid)
+
+    def claim(self, recipe: Recipe, name: str, *, key: Any = 0) -> None:
+        """Begin the folder of a run, or find it begun with the same recipe and key.
+
+        Raises:
+            ValueError: it was begun with others; the first difference is named.
+        """
+        path = self.folder / name / RECIPE
+        wanted = {**_flat(recipe.to_json()), "key": _plain_key(key)}
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            for part in dict.fromkeys([*found, *wanted]):
+                if part not in _UNIMPORTANT and found.get(part) != wanted.get(part):
+                    reject(
+                        "folder",
+                        f"one begun with {part} = {found.get(part)!r} ({path.parent})",
+                        f"new, or of a run with {part} = {wanted.get(part)!r}",
+                    )
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
 
     def voice(
         self, recipe: Recipe, name: str, *, key: Any = 0, half: bool = False, cpu: bool = False
     ) -> Voice:
         """Make the voice of a recipe: everything that it needs, in the order in which it needs it.
+
+        A voice of token files has no tokenizer with weights: it is not written.
 
         Args:
             recipe: what to make.
@@ -176,23 +258,20 @@ class Workspace:
         Raises:
             ValueError: a run of that name that was made by another recipe.
         """
-        tokenizer = self.tokenizer(recipe)
-        corpus = self.corpus(recipe.corpus)
-        utterances = corpus.split("train")
-        phonetic = recipe.text == "phonemes"
-        encoder = TextEncoder.phonemes(utterances) if phonetic else TextEncoder()
-        model = new_model(recipe, tokenizer, encoder, key=key)
+        self.claim(recipe, name, key=key)
+        with _main_process_first(cpu):
+            made = self.material(recipe)
+        model = new_model(recipe, made.tokenizer, made.encoder, key=key)
+        lengths = Lengths.fit(made.train)
         layout = recipe.training.layout
-        voice = Voice(tokenizer, encoder, Lengths({}, (1.0,)), layout, model, {})
-        examples = voice.examples(utterances)
-        voice.lengths = Lengths.fit(examples)
+        voice = Voice(made.tokenizer, made.encoder, lengths, layout, model, {})
         trained = train(
             model,
-            examples,
+            made.train,
             recipe.training,
             self.folder / name,
             key=key,
-            valid=voice.examples(corpus.split("valid")),
+            valid=made.valid,
             record={"recipe": recipe.to_json()},
             progress=self.progress,
             cpu=cpu,
@@ -201,9 +280,10 @@ class Workspace:
             return voice
         model.cpu()
         voice.record = {"recipe": recipe.to_json(), "key": _plain_key(key)}
+        if not is_main_process() or (recipe.data is not None and not recipe.data.has_audio):
+            return voice  # of several processes one writes
         path = self.voice_path(name)
-        if int(os.environ.get("RANK", "0")) == 0:  # of several processes one writes
-            voice.save(path, self.tokenizer_path(recipe).name, half=half)
+        voice.save(path, self.tokenizer_path(recipe).name, half=half)
         return Voice.load(path) if half else voice
 
     def voice_path(self, name: str) -> Path:
@@ -227,6 +307,44 @@ def new_model(recipe: Recipe, tokenizer: Tokenizer, encoder: TextEncoder, *, key
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(key, 1).integers(2**63)))
         return AR(size(K=tokenizer.K, symbols=encoder.size, **changes))
+
+
+def is_main_process() -> bool:
+    """Whether this process, of those that `accelerate launch` started, writes and prints."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextlib.contextmanager
+def _main_process_first(cpu: bool) -> Iterator[None]:
+    """Files are made by one process; the others wait, and read them."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    from accelerate import PartialState
+
+    with PartialState(cpu=cpu).main_process_first():
+        yield
+
+
+def _bare_tokenizer(recipe: Recipe) -> Tokenizer:
+    """For token ids that came from elsewhere: only the points of its codebook mean anything."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Tokenizer(TOKENIZERS[recipe.tokenizer]).eval()
+
+
+def _flat(record: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dots in the names."""
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        flat |= (
+            _flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
+        )
+    return flat
+
+
+#: Parts of a recipe that do not change what comes out.
+_UNIMPORTANT = tuple(f"training.{name}" for name in FREE)
 
 
 def _plain_key(key: Any) -> Any:

@@ -44,7 +44,7 @@ from tokenkl.tts.training_log import read_log as read_log
 CHECKPOINT, FINAL = "checkpoint.safetensors", "ema.safetensors"
 
 #: What may differ between the two halves of a run, since the weights do not depend on it.
-_FREE = ("checkpoint_every", "max_seconds")
+FREE = ("checkpoint_every", "max_seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +183,20 @@ class Trained:
     header: dict[str, Any]
 
 
+def steps_done(folder: PathLike) -> int:
+    """Steps up to the last checkpoint of a run; 0 where there is none.
+
+    Raises:
+        ValueError: a file that is not a checkpoint.
+    """
+    path = Path(folder)
+    if (path / FINAL).is_file():
+        return int(read_weights(path)[0]["step"])
+    if not (path / CHECKPOINT).is_file():
+        return 0
+    return int(_read_file(path / CHECKPOINT, "a checkpoint")[0]["step"])
+
+
 def read_weights(path: PathLike) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and weights of `ema.safetensors`, of the folder that holds it, or of a snapshot.
 
@@ -299,7 +313,7 @@ def _check_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> 
         old, new = found.get(part), wanted[part]
         if isinstance(old, dict) and isinstance(new, dict):
             for name in dict.fromkeys([*old, *new]):
-                if old.get(name) != new.get(name) and not (part == "train" and name in _FREE):
+                if old.get(name) != new.get(name) and not (part == "train" and name in FREE):
                     was = f"one with {part}.{name} = {old.get(name)!r}"
                     reject("folder", was, f"a run with {new.get(name)!r} or empty ({folder})")
         elif old != new:

@@ -30,11 +30,12 @@ from tokenkl.tts.data import (
     Example,
     Layout,
     TextEncoder,
+    examples_of,
     make_batch,
-    tokenize_all,
 )
 from tokenkl.tts.frontend import Lexicon, PhonemeTable
 from tokenkl.tts.geometry import Geometry, place_tokens
+from tokenkl.tts.grammar import VOCABULARY
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.levels import noise_levels, sampling_levels
 from tokenkl.tts.tokenizers import Tokenizer
@@ -64,6 +65,17 @@ class Voice:
     layout: Layout
     model: CDCD | AR
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
+    _levels: dict[tuple[str, int], np.ndarray] = dataclasses.field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    @property
+    def vocabulary(self) -> tuple[str, ...] | None:
+        """The words that it has learned; None for a voice that was trained on a corpus on disk."""
+        if self.encoder.lexicon is not None:
+            return tuple(self.encoder.lexicon.entries)
+        of_the_domain = self.record.get("recipe", {}).get("data") is None
+        return VOCABULARY if of_the_domain else None
 
     def codebook(self) -> Codebook:
         """The points in which the model diffuses its tokens.
@@ -136,10 +148,11 @@ class Voice:
         """
         if not isinstance(self.model, CDCD):
             reject("voice", self.model.kind, "a diffusion model, which takes durations")
-        levels = None
-        if grid != "uniform":
+        levels = None if grid == "uniform" else self._levels.get((grid, steps))
+        if grid != "uniform" and levels is None:
             table = self.model.noise.numpy()
             levels = sampling_levels(grid, steps, self.codebook(), table, key=0)
+            self._levels[grid, steps] = levels  # finding them may take longer than speaking
         batch = make_batch(examples, self.layout)
         made = self.model.generate(
             batch.frames, batch.token_mask, steps=steps, grid=levels, key=key, **options
@@ -159,8 +172,7 @@ class Voice:
 
     def examples(self, utterances: Sequence[Utterance]) -> list[Example]:
         """Utterances with their symbols and true tokens."""
-        ids = tokenize_all(self.tokenizer, utterances)
-        return [self.encoder.example(u, i) for u, i in zip(utterances, ids, strict=True)]
+        return examples_of(self.tokenizer, self.encoder, utterances)
 
     # Files.
 

@@ -1,0 +1,72 @@
+"""Recorded corpora: characters, cached token ids, and what is held out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tokenkl.tts.audio import write_wav
+from tokenkl.tts.data import Example
+from tokenkl.tts.frontend import CHARACTERS
+from tokenkl.tts.recordings import VALID, Source, plain_text, split_examples, tokenized
+from tokenkl.tts.tokenizers import TOKENIZERS, Tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    torch.manual_seed(0)
+    return Tokenizer(TOKENIZERS["fsq-3^5"]).eval()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "wavs").mkdir()
+    for index in range(3):
+        audio = 0.1 * np.sin(np.arange(3200 + 640 * index) / 5)
+        write_wav(tmp_path / "wavs" / f"{index}.wav", audio)
+    (tmp_path / "metadata.csv").write_text("0|Any.|Any (thing).\n1|É|Élan, really!\n2|1|1984\n")
+    return tmp_path
+
+
+def test_texts_are_written_in_the_alphabet() -> None:
+    assert plain_text("Élan—“vital”, 1984!") == "elan vital, !"
+    assert set(plain_text("".join(map(chr, range(32, 2000))))) <= set(CHARACTERS)
+
+
+@pytest.mark.filterwarnings("ignore:1 of 3 recordings")
+def test_tokens_are_kept(folder: Path, tokenizer: Tokenizer) -> None:
+    cache = folder / "tokens.npz"
+    recordings = Source("ljspeech", str(folder)).recordings()
+    first = tokenized(recordings, tokenizer, cache)
+    assert [one.text for one in first] == ["any thing .", "elan, really!"]  # 1984 has no character
+    assert [one.tokens.size for one in first] == [5, 6]
+    written = cache.stat().st_mtime_ns
+    again = tokenized(recordings, tokenizer, cache)
+    assert cache.stat().st_mtime_ns == written
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.tokens, two.tokens)
+    torch.manual_seed(1)
+    tokenized(recordings, Tokenizer(TOKENIZERS["fsq-3^5"]).eval(), cache)
+    assert cache.stat().st_mtime_ns != written  # another tokenizer, other tokens
+    cache.write_bytes(b"damaged")
+    assert len(tokenized(recordings, tokenizer, cache)) == 2
+
+
+def test_a_fixed_part_is_held_out() -> None:
+    def examples(count: int) -> list[Example]:
+        return [Example(str(i), "a", np.zeros(1, int), np.ones(1, int)) for i in range(count)]
+
+    for count, expected in ((10, 0), (100, 5), (5000, VALID)):
+        train, valid = split_examples(examples(count))
+        assert len(valid) == expected
+        names = [one.name for one in [*train, *valid]]
+        assert sorted(names) == sorted(str(i) for i in range(count))
+        assert [e.name for e in split_examples(examples(count))[1]] == [e.name for e in valid]
+
+
+def test_sources_are_checked() -> None:
+    with pytest.raises(ValueError, match="kind"):
+        Source("flac", ".")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="folder of recordings"):
+        Source("cdcd", ".").recordings()

@@ -1,0 +1,324 @@
+"""`tokenkl tts eval`: what independent judges say of voices."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import io
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tokenkl.cli._app import (
+    Csv,
+    Json,
+    check_outputs,
+    json_text,
+    say_written,
+    stdout,
+    write_text,
+)
+from tokenkl.cli.tts._group import (
+    Grid,
+    Guidance,
+    SamplerName,
+    Sampling,
+    Steps,
+    Temperature,
+    TopP,
+    load_voice,
+    require,
+    tts_app,
+    voice_label,
+    whole_numbers,
+)
+
+if TYPE_CHECKING:
+    from tokenkl.tts.audio import Utterance
+    from tokenkl.tts.reports import SpeechReport
+    from tokenkl.tts.voice import Voice
+
+#: What a JSON file of this command says that it is.
+KIND = "tokenkl tts eval"
+
+#: Sentences where no number is asked for.
+SENTENCES = 100
+
+#: Columns of the printed table: metric -> head, factor, digits.
+COLUMNS = {
+    "wer_unigram": ("WER (%)\nunigram", 100.0, 1),
+    "wer_bigram": ("WER (%)\nbigram", 100.0, 1),
+    "length_error": ("length\nerror (%)", 100.0, 1),
+    "mos": ("DNSMOS", 1.0, 2),
+    "f0_spread": ("F0 over\nseeds (Hz)", 1.0, 1),
+    "rtf": ("real-time\nfactor", 1.0, 3),
+    "latency": ("latency\n(s)", 1.0, 3),
+}
+
+
+@tts_app.command("eval", short_help="Word errors, lengths, pitch and speed of voices.")
+def evaluate(
+    voices: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="VOICES", help="Names or files; phonemes without any."),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="test (unseen sentences) or combinations (unseen pairs of words)."
+        ),
+    ] = "test",
+    sentences: Annotated[
+        int | None,
+        typer.Option(
+            min=2, metavar="N", help="The first N sentences of the split; 100 if it has so many."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Times that every sentence is said.")
+    ] = 3,
+    steps: Steps = "10",
+    grid: Grid = None,
+    sampler: SamplerName = None,
+    guidance: Guidance = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    grammar: Annotated[
+        str, typer.Option(metavar="LIST", help="Judges: unigram, bigram or both.")
+    ] = "unigram,bigram",
+    mos: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Sentences that get a DNSMOS opinion (extra `tts-mos`)."
+        ),
+    ] = 0,
+    baselines: Annotated[
+        bool, typer.Option(help="Also the best and the worst that a voice could do.")
+    ] = True,
+    corpus: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="plain, jittered or few; the voice's own without it."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that judge.")] = 1,
+    json_file: Json = None,
+    csv: Csv = None,
+) -> None:
+    """Let independent judges hear what voices say, beside ceilings and floors.
+
+    Intervals are 95 %: over sentences and seeds from three seeds on, over sentences otherwise.
+    Real-time factor and latency are from text to tokens, one sentence at a time, one thread.
+
+    \b
+    Example: tokenkl tts eval phonemes characters --steps 2,5,10 --json eval.json
+    """
+    from tokenkl._validation import check_choice, reject
+
+    require("pocketsphinx", "jiwer", "espeakng_loader", *(("onnxruntime",) if mos else ()))
+    counts = whole_numbers(steps, "--steps")
+    check_choice(split, ("valid", "test", "combinations"), "--split")
+    if corpus is not None:
+        check_choice(corpus, ("plain", "jittered", "few"), "--corpus")
+    grammars = [part.strip() for part in grammar.split(",")]
+    for one in grammars:
+        check_choice(one, ("unigram", "bigram"), "--grammar")
+    check_outputs(csv, json_file, None)
+    sampling = Sampling(grid, guidance, sampler, temperature, top_p)
+    sampling.check()
+    names = list(dict.fromkeys(voices or ["phonemes"]))
+    speakers = {name: load_voice(name) for name in names}
+    options = {name: sampling.options(speakers[name], name) for name in names}
+    judging = {"grammars": grammars, "mos": mos, "workers": workers}
+    corpora = {corpus or _corpus_of(speakers[name], name) for name in names}
+    if len(corpora) > 1:
+        reject("--corpus", "nothing", f"given for voices of different ones: {sorted(corpora)}")
+    [material] = corpora
+    references = _references(material, split, sentences)
+    reports: dict[str, SpeechReport] = {}
+    for name in names:
+        speaker, kind = speakers[name], speakers[name].model.kind
+        for count in counts if kind == "cdcd" else [0]:
+            label = voice_label(name) + (f", {count} steps" if count else "")
+            extra = {**options[name], **({"steps": count} if count else {})}
+            reports[label] = _judge(speaker, references, range(seeds), label, extra, judging)
+    if baselines:
+        reports |= _baselines(speakers, references, judging)
+    rows = _rows(reports)
+    record = {
+        "kind": KIND,
+        "corpus": material,
+        "split": split,
+        "voices": {
+            voice_label(name): {
+                "parameters": _parameters(speakers[name]),
+                "options": options[name],
+                "seconds_from_tokens_to_audio": _resynthesis(speakers[name], references),
+                **speakers[name].record,
+            }
+            for name in names
+        },
+        "summary": rows,
+        "reports": {label: report.to_json() for label, report in reports.items()},
+    }
+    _write(csv, json_file, rows, record)
+    if "-" not in (csv, json_file):
+        _print(rows, record, len(references), seeds)
+    say_written(csv, json_file)
+
+
+def _corpus_of(voice: Voice, name: str) -> str:
+    """The synthetic corpus that a voice was trained on."""
+    from tokenkl._validation import reject
+
+    recipe = voice.record.get("recipe", {})
+    if recipe.get("data") is not None:
+        reject("VOICES", name, "trained on a synthetic corpus, whose words the judges know")
+    return recipe.get("corpus", "plain")
+
+
+def _references(corpus: str, split: str, sentences: int | None) -> list[Utterance]:
+    from tokenkl._validation import reject
+    from tokenkl.tts.recipes import load_named_corpus
+
+    utterances = load_named_corpus(corpus).split(split)
+    if sentences is None:
+        return utterances[:SENTENCES]
+    if sentences > len(utterances):
+        reject("--sentences", sentences, f"at most the {len(utterances)} of {corpus}, {split}")
+    return utterances[:sentences]
+
+
+def _judge(
+    voice: Voice,
+    references: list[Utterance],
+    seeds: range,
+    label: str,
+    options: dict[str, Any],
+    judging: dict[str, Any],
+) -> SpeechReport:
+    from tokenkl.tts.evaluation import evaluate as judge
+    from tokenkl.tts.speaking import say_all
+
+    texts = [one.text for one in references]
+    for text in texts:
+        voice.encoder.encode(text)  # a word that the voice has not learned, before the work
+    said = say_all(voice, texts, seeds, label=label, **options)
+    return judge(said, voice.tokenizer, references, label=label, **judging)
+
+
+def _baselines(
+    speakers: dict[str, Voice], references: list[Utterance], judging: dict[str, Any]
+) -> dict[str, SpeechReport]:
+    """Ceilings and floors; those of tokens for every different tokenizer."""
+    from tokenkl.tts.evaluation import BASELINES, ceilings_and_floors
+
+    found: dict[str, SpeechReport] = {}
+    different = {_fingerprint(voice): (name, voice) for name, voice in speakers.items()}
+    of_tokens = ("true tokens", "shuffled text")
+    for index, (name, voice) in enumerate(different.values()):
+        which = BASELINES if index == 0 else of_tokens
+        made = ceilings_and_floors(references, voice.tokenizer, which=which, **judging)
+        many = len(different) > 1
+        for label, report in made.items():
+            ours = f"{label} of {voice_label(name)}" if many and label in of_tokens else label
+            found[ours] = report
+    return found
+
+
+def _fingerprint(voice: Voice) -> float:
+    """Equal for equal tokenizers."""
+    return sum(float(value.double().sum()) for value in voice.tokenizer.state_dict().values())
+
+
+def _parameters(voice: Voice) -> dict[str, int]:
+    return {
+        "model": sum(p.numel() for p in voice.model.parameters()),
+        "tokenizer": sum(p.numel() for p in voice.tokenizer.parameters()),
+    }
+
+
+def _resynthesis(voice: Voice, references: list[Utterance], count: int = 5) -> float:
+    """Seconds for one second of audio, from tokens, on one thread; over a few sentences."""
+    import time
+
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ids = [voice.tokenizer.tokenize(one.audio) for one in references[:count]]
+        voice.tokenizer.synthesise(ids[0])
+        started = time.perf_counter()
+        samples = sum(voice.tokenizer.synthesise(row).size for row in ids)
+        seconds = time.perf_counter() - started
+    finally:
+        torch.set_num_threads(threads)
+    return seconds / (samples / voice.tokenizer.config.mel.sample_rate)
+
+
+# ---- Out -----------------------------------------------------------------------------------------
+
+
+def _rows(reports: dict[str, SpeechReport]) -> list[dict[str, Any]]:
+    rows = []
+    for label, report in reports.items():
+        for metric, found in report.summary().items():
+            low, high = found.interval.low, found.interval.high
+            rows.append(
+                {
+                    "system": label, "metric": metric, "value": found.value, "low": low,
+                    "high": high, "over": found.over, "sentences": len(report.names),
+                    "seeds": len(report.seeds),
+                }
+            )  # fmt: skip
+    return rows
+
+
+def _write(
+    csv: str | None, json_file: str | None, rows: list[dict[str, Any]], record: dict[str, Any]
+) -> None:
+    if csv is not None:
+        stream = io.StringIO()
+        writer = csv_module.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(csv, stream.getvalue())
+    if json_file is not None:
+        write_text(json_file, json_text(record))
+
+
+def _print(rows: list[dict[str, Any]], record: dict[str, Any], sentences: int, seeds: int) -> None:
+    from rich import box
+    from rich.table import Table
+
+    by_system: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        by_system.setdefault(row["system"], {})[row["metric"]] = row
+    shown = [metric for metric in COLUMNS if any(metric in own for own in by_system.values())]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("system", overflow="fold")
+    for metric in shown:
+        table.add_column(COLUMNS[metric][0], justify="right", no_wrap=True)
+    for system, own in by_system.items():
+        table.add_row(system, *(_cell(own.get(metric), metric) for metric in shown))
+    console = stdout()
+    console.print(table)
+    console.print()
+    console.print(
+        f"{sentences} sentences ({record['corpus']} corpus, split {record['split']}), "
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}; 95 % intervals."
+    )
+    for label, voice in record["voices"].items():
+        millions = {part: f"{count / 1e6:.2f}" for part, count in voice["parameters"].items()}
+        console.print(
+            f"{label}: {millions['model']} million parameters, and {millions['tokenizer']} of the "
+            f"tokenizer, which adds {voice['seconds_from_tokens_to_audio']:.3f} to the real-time "
+            "factor."
+        )
+
+
+def _cell(row: dict[str, Any] | None, metric: str) -> str:
+    _, factor, digits = COLUMNS[metric]
+    if row is None or not math.isfinite(row["value"]):
+        return ""
+    value, low, high = (factor * row[part] for part in ("value", "low", "high"))
+    return f"{value:.{digits}f}\n{low:.{digits}f}-{high:.{digits}f}"

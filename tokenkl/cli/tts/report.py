@@ -1,0 +1,152 @@
+"""`tokenkl tts report`: a page to listen to voices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tokenkl.cli._app import Seed, check_folder, progress_bar
+from tokenkl.cli.tts._group import (
+    Grid,
+    Guidance,
+    SamplerName,
+    Sampling,
+    Steps,
+    Temperature,
+    TopP,
+    load_voice,
+    run_folder,
+    tts_app,
+    voice_label,
+    whole_numbers,
+)
+from tokenkl.cli.tts.evaluate import KIND
+
+if TYPE_CHECKING:
+    from tokenkl.tts.listening import About, Sample
+    from tokenkl.tts.voice import Voice
+
+
+@tts_app.command(short_help="A page with players, spectrograms and numbers.")
+def report(
+    voices: Annotated[
+        list[str], typer.Argument(metavar="VOICE...", help="Names of included ones, or files.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the page goes.")
+    ] = Path("tts-report"),
+    steps: Steps = "2,5,10",
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT", help="What to say, may be repeated; unseen test sentences without it."
+        ),
+    ] = None,
+    sentences: Annotated[
+        int, typer.Option(min=1, max=100, metavar="N", help="Sentences where no --text is given.")
+    ] = 3,
+    grid: Grid = None,
+    sampler: SamplerName = None,
+    guidance: Guidance = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = 0,
+) -> None:
+    """Write index.html with players and spectrograms: sentences by numbers of steps, every voice.
+
+    Loss curves and the JSON files of `tokenkl tts eval` are shown too where they lie in the
+    folder of a voice's training run. The page works without a network; about 90 kB and a picture
+    for every sample.
+
+    \b
+    Example: tokenkl tts report phonemes characters --steps 2,10 -o page
+    """
+    counts = whole_numbers(steps, "--steps")
+    sampling = Sampling(grid, guidance, sampler, temperature, top_p)
+    sampling.check()
+    _check_labels(voices)
+    check_folder(output, "--output")
+    speakers = {name: load_voice(name) for name in voices}
+    texts = {name: text or _texts(speakers[name], name, sentences) for name in voices}
+    options = {name: sampling.options(speakers[name], name) for name in voices}
+    for name in voices:
+        for one in texts[name]:
+            speakers[name].encoder.encode(one)  # a word that it does not know, before the work
+    from tokenkl.tts.listening import write_page
+
+    samples: list[Sample] = []
+    with progress_bar("speaking") as progress:
+        for index, name in enumerate(voices):
+            samples += _samples(speakers[name], name, texts[name], counts, seed, options[name])
+            progress(index + 1, len(voices))
+    about = {voice_label(name): _about(speakers[name], name) for name in voices}
+    title = "Voices: " + ", ".join(about)
+    page, size = write_page(output, samples, about, title=title)
+    typer.echo(f"Wrote {page}: {len(samples)} samples, {size / 1e6:.1f} MB in all.")
+
+
+def _check_labels(voices: list[str]) -> None:
+    from tokenkl._validation import reject
+
+    labels = [voice_label(name) for name in voices]
+    for label in labels:
+        if labels.count(label) > 1:
+            reject("VOICE", f"{label} twice", "voices with different names")
+
+
+def _texts(voice: Voice, name: str, count: int) -> list[str]:
+    """Sentences that were not trained on, of each domain in turn."""
+    from tokenkl._validation import reject
+    from tokenkl.tts.corpus import CorpusConfig, make_sentences
+    from tokenkl.tts.grammar import DOMAINS
+
+    if voice.vocabulary is None:
+        reject("--text", "nothing", f"given for {name}, which has learned no closed domain")
+    unseen = [
+        sentence
+        for sentence in make_sentences(CorpusConfig())["test"]
+        if set(sentence.words) <= set(voice.vocabulary)
+    ]
+    by_domain = [[s.text for s in unseen if s.domain == domain] for domain in DOMAINS]
+    return [row[i] for i in range(len(unseen)) for row in by_domain if i < len(row)][:count]
+
+
+def _samples(
+    voice: Voice, name: str, texts: list[str], counts: list[int], seed: int, options: dict[str, Any]
+) -> list[Sample]:
+    from tokenkl.tts.listening import Sample
+
+    diffusion = voice.model.kind == "cdcd"
+    made = []
+    for text in texts:
+        for count in counts if diffusion else [0]:
+            how = f"{count} steps" if diffusion else "token by token"
+            steps = {"steps": count} if diffusion else {}
+            audio = voice.say(text, key=seed, **steps, **options)
+            made.append(Sample(voice_label(name), text, how, audio))
+    return made
+
+
+def _about(voice: Voice, name: str) -> About:
+    from tokenkl.tts.listening import About, find_evaluations
+    from tokenkl.tts.training_log import LOG
+
+    parameters = sum(p.numel() for p in voice.model.parameters())
+    recipe = voice.record.get("recipe", {})
+    facts = {
+        "model": f"{voice.model.kind}, {parameters / 1e6:.2f} million parameters",
+        "text": "phonemes" if voice.encoder.is_phonetic else "characters",
+        "tokens": f"{voice.tokenizer.K} ({voice.tokenizer.config.kind})",
+    }
+    for part in ("geometry", "schedule", "corpus"):
+        if part in recipe:
+            facts[part] = str(recipe[part])
+    if "training" in recipe:
+        facts["training"] = f"{recipe['training']['steps']} steps"
+    run = run_folder(name)
+    if run is None:
+        return About(facts)
+    losses = run if (run / LOG).is_file() else None
+    return About(facts, losses, find_evaluations(run, voice_label(name), KIND))

@@ -1,0 +1,207 @@
+"""`tokenkl tts say`: text to a .wav file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokenkl.cli._app import Plot, Seed, check_output, check_outputs, progress_bar, say_written
+from tokenkl.cli.tts._group import (
+    Grid,
+    Guidance,
+    SamplerName,
+    Sampling,
+    Temperature,
+    TopP,
+    load_voice,
+    tts_app,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tokenkl.tts.voice import Voice
+
+#: Silence between two sentences of a file, in seconds.
+PAUSE = 0.3
+_SEE = "`tokenkl tts say --words` lists the words and the patterns of sentences."
+
+
+@tts_app.command(short_help="Speak a sentence into a .wav file.")
+def say(
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What to say.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE.wav", help="Where to write it.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="Say every line of a text file instead."),
+    ] = None,
+    voice: Annotated[
+        str,
+        typer.Option("--voice", metavar="NAME", help="phonemes, characters, or the file of one."),
+    ] = "phonemes",
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, max=1000, metavar="N", help="Sampling steps.")
+    ] = 10,
+    grid: Grid = None,
+    sampler: SamplerName = None,
+    guidance: Guidance = None,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", metavar="X", help="Speed; 2 is twice as fast, 1 without it."),
+    ] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = 0,
+    any_text: Annotated[
+        bool,
+        typer.Option("--any-text", help="Let a voice of characters try words it has not learned."),
+    ] = False,
+    plot: Plot = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="List what can be said, and do nothing else.")
+    ] = False,
+) -> None:
+    """Speak a sentence of the domain: object commands, dates and times, digits.
+
+    --plot draws the spectrogram. The same seed says the same.
+
+    \b
+    Example: tokenkl tts say "give eight silver flowers behind the village" -o out.wav
+    """
+    from tokenkl._validation import reject
+
+    if words:
+        _print_words()
+        return
+    if output is None:
+        reject("--output", "nothing", "given: the .wav file to write, such as -o out.wav")
+    if not output.lower().endswith(".wav"):
+        reject("--output", output, "a file name that ends in .wav")
+    check_output("--output", output)
+    check_outputs(None, None, plot)
+    sentences = _sentences(text, file)
+    sampling = Sampling(grid, guidance, sampler, temperature, top_p, rate)
+    sampling.check()
+    started = time.perf_counter()
+    speaker = load_voice(voice)
+    loading = time.perf_counter() - started
+    options = sampling.options(speaker, voice)
+    sentences = [_check(sentence, speaker, any_text) for sentence in sentences]
+    audio, seconds = _speak(speaker, sentences, steps, seed, rate, options)
+    _write(output, audio, plot, sentences)
+    duration = audio.size / speaker.tokenizer.config.mel.sample_rate
+    typer.echo(
+        f"{duration:.2f} s of speech in {seconds:.2f} s: real-time factor {seconds / duration:.3f} "
+        f"on {_threads()}, after {loading:.1f} s to load the voice."
+    )
+    say_written(output, plot)
+
+
+def _sentences(text: str | None, file: Path | None) -> list[str]:
+    from tokenkl._validation import reject
+
+    if (text is None) == (file is None):
+        reject("TEXT", "none" if text is None else "one beside --file", "given, or --file instead")
+    if file is None:
+        return [text or ""]
+    if not file.is_file():
+        reject("--file", str(file), "a text file; there is no such file")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--file must be UTF-8 text; {file} is not ({error.reason}).") from error
+    sentences = [line for line in lines if line.strip()]
+    if not sentences:
+        reject("--file", str(file), "a text file with at least one sentence")
+    return sentences
+
+
+def _check(text: str, voice: Voice, any_text: bool) -> str:
+    """The text as the voice takes it; words that it has not learned are refused by name."""
+    from tokenkl._validation import reject
+    from tokenkl.tts.grammar import TEMPLATES, check_words
+
+    known = voice.vocabulary
+    if any_text and voice.encoder.is_phonetic:
+        reject("--any-text", "given", "for a voice of characters: phonemes are only known of words")
+    if known is None or any_text:
+        voice.encoder.encode(text)  # names a character that it does not have
+        return text
+    bare = " ".join(word.strip(".,?!:;") for word in text.split())
+    try:
+        said = check_words(bare, known)
+    except ValueError as error:
+        raise ValueError(f"{error} {_SEE}") from error
+    if not any(template.matches(said) for template in TEMPLATES):
+        typer.echo(
+            f"Note: {' '.join(said)!r} is no sentence of the patterns that the voice has learned "
+            "and may be unclear; --words lists them.",
+            err=True,
+        )
+    return " ".join(said)
+
+
+def _speak(
+    voice: Voice,
+    sentences: list[str],
+    steps: int,
+    seed: int,
+    rate: float | None,
+    options: dict[str, object],
+) -> tuple[np.ndarray, float]:
+    """Everything one after another with pauses, and the seconds that it took."""
+    import numpy as np
+
+    pause = np.zeros(round(PAUSE * voice.tokenizer.config.mel.sample_rate), np.float32)
+    parts: list[np.ndarray] = []
+    started = time.perf_counter()
+    with progress_bar("speaking") as report:
+        for index, sentence in enumerate(sentences):
+            if rate is not None:
+                usual = float(voice.lengths.expected(voice.encoder.encode(sentence)).sum())
+                options = {**options, "counts": [max(1, round(usual / rate))]}
+            parts += [pause] if parts else []
+            parts.append(voice.say(sentence, steps=steps, key=seed, **options))
+            report(index + 1, len(sentences))
+    return np.concatenate(parts), time.perf_counter() - started
+
+
+def _write(output: str, audio: np.ndarray, plot: str | None, sentences: list[str]) -> None:
+    from tokenkl.tts.audio import write_wav
+
+    write_wav(output, audio)
+    if plot is not None:
+        from tokenkl.tts.spectrogram import plot_spectrogram
+
+        more = f" and {len(sentences) - 1} more" if len(sentences) > 1 else ""
+        plot_spectrogram(audio, plot, title=sentences[0] + more)
+
+
+def _threads() -> str:
+    import torch
+
+    count = torch.get_num_threads()
+    return "one thread" if count == 1 else f"{count} threads"
+
+
+def _print_words() -> None:
+    from tokenkl.tts.grammar import DOMAINS, VOCABULARY, templates_of
+
+    typer.echo(f"Sentences that can be said, from {len(VOCABULARY)} words:\n")
+    for domain in DOMAINS:
+        templates = templates_of(domain)
+        if domain == "digits":
+            counts = [len(template.slots) for template in templates]
+            typer.echo(f"{domain}: {min(counts)} to {max(counts)} of")
+            typer.echo(f"    {' '.join(templates[0].slots[0])}\n")
+            continue
+        typer.echo(f"{domain}: one of each line")
+        for slot in templates[0].slots:
+            typer.echo(f"    {' '.join(slot)}")
+        typer.echo("")
+    typer.echo('Example: tokenkl tts say "on monday the first of may at nine thirty" -o out.wav')

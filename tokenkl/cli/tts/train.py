@@ -1,0 +1,307 @@
+"""`tokenkl tts train`: from a corpus to a voice."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tokenkl.cli._app import Seed, check_folder, short_path
+from tokenkl.cli.tts._group import tts_app
+
+if TYPE_CHECKING:
+    from tokenkl.tts.recipes import Recipe, Workspace
+
+
+@tts_app.command(short_help="Train a voice, or go on with a run.")
+def train(
+    preset: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="tiny (2 minutes), small (about 15), or paper (GPUs)."),
+    ] = "small",
+    folder: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where tokenizers, runs and voices are kept.")
+    ] = Path("runs/tts"),
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the run; made from the options without it."),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="KIND", help="phonemes or characters.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="cdcd, ar or ar-10x; cdcd without it.")
+    ] = None,
+    geometry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Points of the tokens: tokenizer (without it), perturbed, permuted, e8, one-hot, "
+            "spherical or learned.",
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Noise levels in training: linear-vp (without it), information, or as in "
+            "`tokenkl steps --schedule`.",
+        ),
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a cdcd: joint or factorised.")
+    ] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="plain, jittered, or few (200 sentences, for trials)."),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="fsq-3^8, fsq-3^5, fsq-8x5x5x5, vq-6561, rvq-81x81 or e8-6561."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A corpus on disk in place of the synthetic one."),
+    ] = None,
+    data_kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Of --data: ljspeech, libritts or cdcd.")
+    ] = None,
+    on_bad: Annotated[
+        str, typer.Option(metavar="WHAT", help="refuse or skip bad files of --data.")
+    ] = "refuse",
+    steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Steps of the model's training.")
+    ] = None,
+    tokenizer_steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Steps of the tokenizer's.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Utterances in one step.")
+    ] = None,
+    batch_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Tokens in one step; 15000 (600 s) in paper."),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="no, bf16 (slow on most CPUs) or fp16 (GPUs only)."),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Stop training with a checkpoint after so long."),
+    ] = None,
+    seed: Seed = 0,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store the voice in half precision.")
+    ] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Leave a GPU alone.")] = False,
+    prepare: Annotated[
+        bool,
+        typer.Option("--prepare", help="Make corpus, tokenizer and tokens, and do not train."),
+    ] = False,
+) -> None:
+    """Train a voice: corpus, tokenizer and model, whatever is missing of them.
+
+    The same command goes on with a run that was stopped, and ends with the same weights. On
+    several GPUs: accelerate launch -m tokenkl tts train --preset paper ...
+
+    \b
+    Example: tokenkl tts train --preset tiny
+    """
+    given = {
+        "corpus": corpus, "text": text, "model": model, "geometry": geometry, "head": head,
+        "schedule": schedule, "tokenizer": tokenizer,
+    }  # fmt: skip
+    training = {
+        "steps": steps, "batch": batch, "batch_tokens": batch_tokens, "mixed_precision": precision,
+        "max_seconds": None if minutes is None else 60 * minutes,
+    }  # fmt: skip
+    source = _source(data, data_kind, on_bad)
+    recipe = _recipe(preset, given, training, tokenizer_steps, source)
+    called = name or _name(preset, given, source, seed)
+    _check_name(called)
+    check_folder(folder)
+    from tokenkl.tts.recipes import Workspace, is_main_process
+
+    _say(f"Run {called} in {short_path(folder)}: {_described(recipe)}.")
+    workspace = Workspace(folder)
+    try:
+        workspace.claim(recipe, called, key=seed)
+        if prepare:
+            made = workspace.material(recipe)
+            _say(f"Ready: {len(made.train)} examples. The same command without --prepare trains.")
+            return
+        workspace.voice(recipe, called, key=seed, half=half, cpu=cpu)
+    except KeyboardInterrupt:
+        if is_main_process():
+            _say_stopped(workspace, recipe, called)
+        raise typer.Exit(130) from None
+    if is_main_process():
+        _finish(workspace, recipe, called)
+
+
+# ---- From options to a recipe --------------------------------------------------------------------
+
+
+def _source(data: Path | None, kind: str | None, on_bad: str) -> Any:
+    from tokenkl._validation import check_choice, reject
+
+    check_choice(on_bad, ("refuse", "skip"), "--on-bad")
+    if data is None:
+        if kind is not None:
+            reject("--data-kind", kind, "given with --data, the folder of the corpus")
+        return None
+    if kind is None:
+        reject("--data-kind", "nothing", "given with --data: ljspeech, libritts or cdcd")
+    check_choice(kind, ("ljspeech", "libritts", "cdcd"), "--data-kind")
+    if not data.is_dir():
+        reject("--data", str(data), "a folder that exists")
+    from tokenkl.tts.recordings import Source
+
+    return Source(kind, str(data), on_bad)  # type: ignore[arg-type]
+
+
+def _recipe(
+    preset: str,
+    given: dict[str, str | None],
+    training: dict[str, Any],
+    tokenizer_steps: int | None,
+    source: Any,
+) -> Recipe:
+    from tokenkl._validation import check_choice, check_positive, reject
+    from tokenkl.tts.geometry import GEOMETRIES
+    from tokenkl.tts.recipes import CORPORA, MODELS, RECIPES
+    from tokenkl.tts.tokenizers import TOKENIZERS
+
+    choices = {
+        "corpus": CORPORA, "text": ("phonemes", "characters"), "model": MODELS,
+        "geometry": GEOMETRIES, "head": ("joint", "factorised"), "tokenizer": tuple(TOKENIZERS),
+    }  # fmt: skip
+    check_choice(preset, tuple(RECIPES), "--preset")
+    for option, allowed in choices.items():
+        if given[option] is not None:
+            check_choice(given[option], allowed, f"--{option}")
+    if training["max_seconds"] is not None:
+        check_positive(training["max_seconds"] / 60, "--minutes")
+    if given["schedule"] not in (None, "information"):
+        from tokenkl._specs import parse_schedule
+
+        parse_schedule(given["schedule"] or "")
+    if source is not None and given["corpus"] is not None:
+        reject("--corpus", given["corpus"], "left out where --data is given")
+    start = RECIPES[preset]
+    changes: dict[str, Any] = {
+        option: value
+        for option, value in given.items()
+        if value is not None and option not in ("head", "model")
+    }
+    if source is not None:
+        changes |= {"data": source, "text": given["text"] or "characters"}
+    model = given["model"] or start.model
+    changes["changes"] = _model_changes(start, model, given)
+    if changes.get("text", start.text) != start.text:
+        changes["layout"] = None  # that of the new kind of text
+    if tokenizer_steps is not None:
+        changes["tokenizer_steps"] = tokenizer_steps
+    new = {option: value for option, value in training.items() if value is not None}
+    if "batch" in new and "batch_tokens" not in new:
+        new["batch_tokens"] = None
+    changes["training"] = dataclasses.replace(start.training, **new)
+    return dataclasses.replace(start, model=model, **changes)
+
+
+def _model_changes(
+    start: Recipe, model: str, given: dict[str, str | None]
+) -> tuple[tuple[str, Any], ...]:
+    """Of the configuration of the model: those of the preset, and the head."""
+    from tokenkl._validation import reject
+
+    if model == "cdcd":
+        head = {} if given["head"] is None else {"head": given["head"]}
+        return tuple({**dict(start.changes), **head}.items())
+    for option in ("head", "geometry", "schedule"):
+        if given[option] is not None:
+            reject(f"--{option}", given[option], f"left out for --model {model}, which has none")
+    shared = ("width", "heads", "depth")
+    return tuple((part, value) for part, value in start.changes if part in shared)
+
+
+def _name(preset: str, given: dict[str, str | None], source: Any, seed: int) -> str:
+    """From what differs from the preset, so that different runs have different names."""
+    parts = [preset, *([] if source is None else [source.label])]
+    parts += [value.replace(":", "_").replace(",", "_") for value in given.values() if value]
+    return "-".join(parts + ([f"seed{seed}"] if seed else []))
+
+
+def _check_name(name: str) -> None:
+    from tokenkl._validation import reject
+
+    if Path(name).name != name or name.startswith("."):
+        reject("--name", name, "a plain name, of a folder to be made in --folder")
+
+
+def _described(recipe: Recipe) -> str:
+    corpus = recipe.corpus if recipe.data is None else f"{recipe.data.kind} {recipe.data.folder}"
+    points = f", {recipe.geometry} points" if recipe.model == "cdcd" else ""
+    return (
+        f"{recipe.model} on {recipe.text}{points}, tokenizer {recipe.tokenizer}, corpus {corpus}, "
+        f"{recipe.training.steps} steps"
+    )
+
+
+# ---- What is said at the end ---------------------------------------------------------------------
+
+
+def _say(message: str) -> None:
+    from tokenkl.tts.recipes import is_main_process
+
+    if is_main_process():
+        typer.echo(message, err=True)
+
+
+def _again() -> str:
+    """The command that was given, to be typed again."""
+    launched = "WORLD_SIZE" in os.environ
+    start = ["accelerate", "launch", "-m", "tokenkl"] if launched else ["tokenkl"]
+    return shlex.join([*start, *sys.argv[1:]])
+
+
+def _say_stopped(workspace: Workspace, recipe: Recipe, name: str) -> None:
+    from tokenkl.tts.training import steps_done
+
+    done = steps_done(workspace.folder / name)
+    when = f"after {done} of {recipe.training.steps} steps" if done else "before the first step"
+    _say(f"Stopped {when} of training; `{_again()}` goes on from there.")
+
+
+def _finish(workspace: Workspace, recipe: Recipe, name: str) -> None:
+    from tokenkl.tts.training import plot_losses, steps_done
+
+    run = workspace.folder / name
+    picture = plot_losses({name: run}, run / "loss.png")
+    done = steps_done(run)
+    if done < recipe.training.steps:
+        _say(f"Stopped by --minutes after {done} of {recipe.training.steps} steps.")
+        typer.echo(f"Loss: {picture}")
+        typer.echo(f"Next: {_again()}")
+        return
+    typer.echo(f"Loss: {picture}")
+    path = workspace.voice_path(name)
+    if not path.is_file():
+        typer.echo(f"Weights: {run / 'ema.safetensors'} (token files have no audio to learn from)")
+        return
+    typer.echo(f"Voice: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    example = "give eight silver flowers behind the village"
+    if recipe.data is not None:
+        example = "a sentence like those of the corpus"
+    where = shlex.quote(str(path))
+    typer.echo(f'Next: tokenkl tts say "{example}" --voice {where} -o out.wav')
+    if recipe.data is None:
+        typer.echo(f"      tokenkl tts eval {where}")

@@ -1,0 +1,188 @@
+"""A page to listen to: what voices say, at several numbers of steps, with pictures and numbers.
+
+The page is one HTML file beside its sounds and pictures; it loads nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tokenkl._files import PathLike, atomic_path
+from tokenkl.tts.audio import SAMPLE_RATE, write_wav
+from tokenkl.tts.spectrogram import plot_spectrogram
+
+_STYLE = """
+body { font: 15px/1.5 sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em; color: #222 }
+table { border-collapse: collapse; margin: 1em 0 }
+th, td { border-bottom: 1px solid #ddd; padding: .4em .8em; text-align: left; vertical-align: top }
+td.number { text-align: right; white-space: nowrap }
+img { max-width: 100%; display: block } td img { width: 19em }
+audio { width: 19em; display: block }
+"""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sample:
+    """One thing to listen to: who says what, how ("10 steps"), and the audio at 16 kHz."""
+
+    voice: str
+    text: str
+    how: str
+    audio: Float[np.ndarray, " samples"]
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What a page says of a voice.
+
+    - `facts`: names and values, as plain text.
+    - `losses`: the folder of its training run, if it is there.
+    - `evaluations`: records of `tokenkl tts eval` in which it occurs.
+    """
+
+    facts: Mapping[str, str]
+    losses: Path | None = None
+    evaluations: Sequence[Mapping[str, Any]] = ()
+
+
+def write_page(
+    folder: PathLike, samples: Sequence[Sample], about: Mapping[str, About], *, title: str
+) -> tuple[Path, int]:
+    """Write index.html with its .wav and .png files.
+
+    Args:
+        folder: made if it is not there; files of the same names are replaced.
+        samples: in the order in which they are to be heard.
+        about: of every voice that occurs.
+        title: of the page, plain text.
+
+    Returns:
+        The page, and the bytes of all files that were written.
+
+    Raises:
+        ValueError: a folder that cannot be made.
+    """
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    parts = [f"<h1>{html.escape(title)}</h1>"]
+    for number, (voice, known) in enumerate(about.items(), start=1):
+        parts.append(f"<h2>{html.escape(voice)}</h2>")
+        parts.append(_pairs(known.facts))
+        ours = [sample for sample in samples if sample.voice == voice]
+        parts.append(_players(root, f"voice{number}", ours, written))
+        for record in known.evaluations:
+            parts.append(_evaluation(record, voice))
+        if known.losses is not None:
+            parts.append(_losses(root, f"voice{number}", voice, known.losses, written))
+    page = root / "index.html"
+    with atomic_path(page) as temporary:
+        temporary.write_text(
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+            f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>\n"
+            + "\n".join(parts)
+            + "\n</body></html>\n",
+            encoding="utf-8",
+        )
+    return page, sum(path.stat().st_size for path in [*written, page])
+
+
+def find_evaluations(folder: Path, voice: str, kind: str) -> list[dict[str, Any]]:
+    """The records of `tokenkl tts eval` in a folder in which a voice occurs; others are ignored."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and record.get("kind") == kind and voice in record["voices"]:
+            found.append({**record, "file": path.name})
+    return found
+
+
+def _pairs(facts: Mapping[str, str]) -> str:
+    rows = (
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+        for name, value in facts.items()
+    )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _players(root: Path, stem: str, samples: Sequence[Sample], written: list[Path]) -> str:
+    """A row for every sentence, a column for every way of saying it."""
+    ways = list(dict.fromkeys(sample.how for sample in samples))
+    texts = list(dict.fromkeys(sample.text for sample in samples))
+    cells: dict[tuple[str, str], str] = {}
+    for sample in samples:
+        row, column = texts.index(sample.text) + 1, ways.index(sample.how) + 1
+        sound = root / f"{stem}-sentence{row}-{column}.wav"
+        picture = sound.with_suffix(".png")
+        write_wav(sound, sample.audio)
+        plot_spectrogram(sample.audio, picture)
+        written += [sound, picture]
+        seconds = sample.audio.shape[0] / SAMPLE_RATE
+        cells[sample.text, sample.how] = (
+            f'<td><audio controls preload="none" src="{sound.name}"></audio>'
+            f'<img src="{picture.name}" alt="spectrogram">{seconds:.1f} s, '
+            f"{sound.stat().st_size / 1000:.0f} kB</td>"
+        )
+    head = "".join(f"<th>{html.escape(way)}</th>" for way in ways)
+    rows = "".join(
+        f"<tr><td>{html.escape(text)}</td>"
+        + "".join(cells.get((text, way), "<td></td>") for way in ways)
+        + "</tr>"
+        for text in texts
+    )
+    return f"<table><tr><th>sentence</th>{head}</tr>{rows}</table>"
+
+
+def _evaluation(record: Mapping[str, Any], voice: str) -> str:
+    """The numbers of this voice, and of the ceilings and floors."""
+    others = {name for name in record["voices"] if name != voice}
+    rows = [
+        row
+        for row in record["summary"]
+        if not any(
+            row["system"] == name or row["system"].startswith(f"{name}, ") for name in others
+        )
+    ]
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    found = {(row["system"], row["metric"]): row for row in rows}
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in metrics)
+    lines = "".join(
+        f"<tr><td>{html.escape(system)}</td>"
+        + "".join(_number(found.get((system, metric))) for metric in metrics)
+        + "</tr>"
+        for system in systems
+    )
+    where = f"{record['corpus']} corpus, split {record['split']}"
+    return (
+        f"<h3>Evaluation: {html.escape(str(record.get('file', '')))}</h3>"
+        f"<p>{html.escape(where)}; values with 95 % intervals; WER and length errors are shares."
+        f"</p><table><tr><th>system</th>{head}</tr>{lines}</table>"
+    )
+
+
+def _number(row: Mapping[str, Any] | None) -> str:
+    if row is None or row["value"] is None:
+        return "<td></td>"
+    low, high = (row[part] if row[part] is not None else float("nan") for part in ("low", "high"))
+    return f'<td class="number">{row["value"]:.3g}<br>({low:.3g} to {high:.3g})</td>'
+
+
+def _losses(root: Path, stem: str, voice: str, run: Path, written: list[Path]) -> str:
+    from tokenkl.tts.training_log import plot_losses
+
+    picture = root / f"{stem}-loss.png"
+    plot_losses({voice: run}, picture)
+    written.append(picture)
+    return f'<h3>Training</h3><img src="{picture.name}" alt="loss curve" style="max-width: 40em">'

@@ -1,0 +1,196 @@
+"""Recorded corpora as training material: what a recipe learns from a folder on disk.
+
+The folders are read by `tokenkl.tts.loaders`. Samples are never held all at once: an utterance is
+read, turned into token ids, and forgotten; the ids are kept in a file of the workspace.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tokenkl._files import atomic_path
+from tokenkl._progress import Report, reporting
+from tokenkl._random import generator
+from tokenkl._validation import check_choice, reject
+from tokenkl.tts.audio import Utterance
+from tokenkl.tts.data import Example, TextEncoder
+from tokenkl.tts.frontend import CHARACTERS, decode_characters
+from tokenkl.tts.loaders import OnBad, Recordings, load_cdcd, load_libritts, load_ljspeech
+from tokenkl.tts.tokenizers import Tokenizer
+
+SourceKind = Literal["ljspeech", "libritts", "cdcd"]
+SOURCES = ("ljspeech", "libritts", "cdcd")
+
+#: Speech that a tokenizer is trained on, in seconds: it sees far fewer crops than that in training.
+TOKENIZER_SECONDS = 5 * 3600.0
+
+#: At most so many recordings are kept for validation, and at most every twentieth.
+VALID = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A corpus on disk.
+
+    Args:
+        kind: "ljspeech" or "libritts" (folders of recordings), or "cdcd" (the token files of the
+            CDCD-TTS repository, which come with token ids and without audio).
+        folder: where it is.
+        on_bad: whether bad files are skipped or refused.
+
+    Raises:
+        ValueError: an unknown kind or choice.
+    """
+
+    kind: SourceKind
+    folder: str
+    on_bad: OnBad = "refuse"
+
+    def __post_init__(self) -> None:
+        check_choice(self.kind, SOURCES, "kind")
+        check_choice(self.on_bad, ("skip", "refuse"), "on_bad")
+
+    @property
+    def label(self) -> str:
+        """For the names of files: the kind, and a digest of the place."""
+        place = hashlib.sha256(str(Path(self.folder).resolve()).encode()).hexdigest()
+        return f"{self.kind}-{place[:8]}"
+
+    @property
+    def has_audio(self) -> bool:
+        return self.kind != "cdcd"
+
+    def recordings(self) -> Recordings:
+        """The index of a folder of recordings.
+
+        Raises:
+            ValueError: as the loaders, or a source without audio.
+        """
+        if not self.has_audio:
+            reject("kind", self.kind, "a folder of recordings")
+        load = load_ljspeech if self.kind == "ljspeech" else load_libritts
+        with reporting("reading the index", None) as report:
+            return load(self.folder, on_bad=self.on_bad, progress=report)
+
+    def token_examples(self, K: int) -> list[Example]:
+        """The sequences of a "cdcd" folder."""
+        with reporting("reading the tokens", None) as report:
+            corpus = load_cdcd(self.folder, K=K, on_bad=self.on_bad, progress=report)
+        return [
+            Example(one.name, decode_characters(one.text), one.speech, 1 + one.text)
+            for one in corpus.sequences
+        ]
+
+
+def plain_text(text: str) -> str:
+    """A text in the 34 characters of `CHARACTERS`: others lose their accents, or are dropped.
+
+    >>> plain_text("Café – “Noël”, 3 p.m.")
+    'cafe noel, p.m.'
+    """
+    bare = unicodedata.normalize("NFKD", text.lower().replace("’", "'"))
+    spaced = ("" if unicodedata.combining(c) else c if c in CHARACTERS else " " for c in bare)
+    return " ".join("".join(spaced).split()).replace(" ,", ",")
+
+
+def some_utterances(recordings: Recordings, seconds: float = TOKENIZER_SECONDS) -> list[Utterance]:
+    """Recordings in random order until there are so many seconds; unreadable ones are left out."""
+    chosen: list[Utterance] = []
+    total = 0.0
+    for index in generator(0, 0).permutation(len(recordings)):
+        if total >= seconds:
+            break
+        try:
+            chosen.append(recordings.read(recordings.entries[index]))
+        except ValueError:  # named when everything is read in order, see `tokenized`
+            continue
+        total += chosen[-1].seconds
+    return chosen
+
+
+def tokenized(
+    recordings: Recordings, tokenizer: Tokenizer, cache: Path, *, progress: Report | None = None
+) -> list[Example]:
+    """Characters and token ids of all recordings, from the cache or made now.
+
+    Recordings without a single known character are left out.
+
+    Args:
+        recordings: read one after the other.
+        tokenizer: in evaluation mode.
+        cache: a .npz file; made anew where it is of other recordings or of another tokenizer.
+        progress: called with the numbers of recordings done and in all; a bar on stderr when None.
+
+    Raises:
+        ValueError: a damaged recording, if these are refused, or no usable one.
+    """
+    digest = _digest(recordings, tokenizer)
+    ids = _cached(cache, digest)
+    if ids is None:
+        ids = {}
+        with reporting("tokenizing", progress) as report:
+            for done, utterance in enumerate(recordings, start=1):
+                ids[utterance.name] = tokenizer.tokenize(utterance.audio)
+                report(done, len(recordings))
+        with atomic_path(cache) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                digest=np.array(digest),
+                names=np.array(list(ids)),
+                tokens=np.concatenate([*ids.values(), np.zeros(0, np.int64)]),
+                ends=np.cumsum([row.size for row in ids.values()], dtype=np.int64),
+            )
+    encoder = TextEncoder()
+    examples = []
+    for entry in recordings.entries:
+        text = plain_text(entry.text)
+        if entry.name in ids and text:
+            examples.append(Example(entry.name, text, ids[entry.name], encoder.encode(text)))
+    if not examples:
+        reject("recordings", "none", "at least one that can be read and has a text")
+    if len(examples) < len(recordings):
+        warnings.warn(
+            f"{len(recordings) - len(examples)} of {len(recordings)} recordings were left out.",
+            stacklevel=2,
+        )
+    return examples
+
+
+def split_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """For training, and every twentieth but at most `VALID` for validation; always the same."""
+    count = min(VALID, len(examples) // 20)
+    held = set(generator(0, 1).permutation(len(examples))[:count].tolist())
+    train = [one for index, one in enumerate(examples) if index not in held]
+    return train, [examples[index] for index in sorted(held)]
+
+
+def _digest(recordings: Recordings, tokenizer: Tokenizer) -> str:
+    found = hashlib.sha256()
+    rows: list[Any] = [[entry.name, entry.seconds] for entry in recordings.entries]
+    found.update(json.dumps(rows).encode())
+    for name, value in sorted(tokenizer.state_dict().items()):
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _cached(path: Path, digest: str) -> dict[str, np.ndarray] | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["digest"]) != digest:
+                return None
+            rows = np.split(file["tokens"], file["ends"][:-1])
+            return {str(name): row for name, row in zip(file["names"], rows, strict=True)}
+    except Exception:  # zip, zlib, header and key errors: whatever the damage, it is made anew
+        return None

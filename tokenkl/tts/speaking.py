@@ -1,0 +1,66 @@
+"""What a voice says for many sentences and seeds, with the time that it takes."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tokenkl._progress import Report, reporting
+from tokenkl._validation import check_count, reject
+from tokenkl.tts.evaluation import Spoken
+from tokenkl.tts.voice import Voice
+
+
+def say_all(
+    voice: Voice,
+    texts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    label: str = "",
+    progress: Report | None = None,
+    **options: Any,
+) -> dict[int, list[Spoken]]:
+    """Every sentence by itself, for every seed, as `evaluate` takes it.
+
+    The noise of a sentence follows from the seed and its text. PyTorch works with one thread, so
+    that the seconds can be compared; one sentence is said before that counts.
+
+    Args:
+        voice: any.
+        texts: of its domain.
+        seeds: whole numbers, each once.
+        label: of the voice, for the bar.
+        progress: called with the numbers of sentences done and in all; a bar when None.
+        **options: of `Voice.tokens`.
+
+    Raises:
+        ValueError: no text, no seed or one twice, or what `Voice.tokens` refuses.
+    """
+    for seed in seeds:
+        check_count(seed, "every entry of seeds", 0)
+    if not texts or not seeds or len(set(seeds)) < len(seeds):
+        reject("texts, seeds", (len(texts), list(seeds)), "at least one text, and different seeds")
+    said: dict[int, list[Spoken]] = {seed: [] for seed in seeds}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        voice.tokens(texts[:1], key=0, **options)
+        with reporting(f"speaking {label}".strip(), progress) as report:
+            for number, seed in enumerate(seeds):
+                for index, text in enumerate(texts):
+                    started = time.perf_counter()
+                    [ids] = voice.tokens([text], key=_key(seed, text), **options)
+                    seconds = time.perf_counter() - started
+                    said[seed].append(Spoken(text, ids, seconds=seconds))
+                    report(number * len(texts) + index + 1, len(seeds) * len(texts))
+    finally:
+        torch.set_num_threads(threads)
+    return said
+
+
+def _key(seed: int, text: str) -> int:
+    return (seed << 32) + zlib.crc32(text.encode())
