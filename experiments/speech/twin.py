@@ -25,6 +25,7 @@ from tokenkl.tts.data import Example, make_batch
 from tokenkl.tts.evaluation import Spoken, ceilings_and_floors, evaluate
 from tokenkl.tts.recipes import Recipe, Workspace
 from tokenkl.tts.training import PRESETS
+from tokenkl.tts.training_log import loss_band
 from tokenkl.tts.voice import INCLUDED, WEIGHTS, Voice
 
 #: Tokens for one character in the training examples, where the AR models' text positions lie.
@@ -107,6 +108,9 @@ def include_voices(workspace: Workspace) -> None:
     for name in INCLUDED:
         voice = Voice.load(workspace.voice_path(name))
         voice.save(WEIGHTS / f"{name}.safetensors", "tokenizer.safetensors", half=True)
+        with atomic_path(WEIGHTS / f"loss-{name}.csv") as temporary:
+            band = loss_band([workspace.folder / name])
+            band.to_csv(temporary, index=False, float_format="%.4f")
 
 
 def listen_to_all(

@@ -31,7 +31,7 @@ from tokenkl.tts.training import (
     read_weights,
     train,
 )
-from tokenkl.tts.training_log import LOG, loss_band
+from tokenkl.tts.training_log import LOG, loss_band, reference_band
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -451,3 +451,12 @@ def test_picture(whole, tmp_path):
         assert (tmp_path / name).read_bytes() == first
     with pytest.raises(ValueError, match="logs must be"):
         plot_losses({}, tmp_path / "none.png")
+
+
+def test_references_are_bands() -> None:
+    for text in ("phonemes", "characters"):
+        band = reference_band(text)
+        assert (band.low < band.high).all()
+        assert band.low.iloc[0] > band.high.iloc[-1]  # something was learned
+    with pytest.raises(ValueError, match="text"):
+        reference_band("words")

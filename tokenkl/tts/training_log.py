@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from tokenkl._files import PathLike, atomic_path
-from tokenkl._validation import reject
+from tokenkl._validation import check_choice, reject
 
 LOG = "log.jsonl"
+#: Where the bands of the included voices are.
+REFERENCES = Path(__file__).parent / "weights"
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -104,6 +106,19 @@ def loss_band(logs: Sequence[PathLike | pd.DataFrame]) -> pd.DataFrame:
         low = np.minimum(low, np.interp(steps, at, smooth - spread))
         high = np.maximum(high, np.interp(steps, at, smooth + spread))
     return pd.DataFrame({"step": steps.astype(int), "low": low, "high": high})
+
+
+def reference_band(text: str) -> pd.DataFrame:
+    """`loss_band` of the run that made the included voice "phonemes" or "characters".
+
+    It is about that recipe (corpus, model, batch, learning rate): with another one, look at the
+    shape and not at the values.
+
+    Raises:
+        ValueError: another name.
+    """
+    check_choice(text, ("phonemes", "characters"), "text")
+    return pd.read_csv(REFERENCES / f"loss-{text}.csv")
 
 
 def plot_losses(

@@ -15,6 +15,8 @@ from tokenkl.cli._app import Seed, check_folder, short_path
 from tokenkl.cli.tts._group import tts_app
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tokenkl.tts.recipes import Recipe, Workspace
 
 
@@ -281,11 +283,21 @@ def _say_stopped(workspace: Workspace, recipe: Recipe, name: str) -> None:
     _say(f"Stopped {when} of training; `{_again()}` goes on from there.")
 
 
+def _normal(recipe: Recipe) -> pd.DataFrame | None:
+    """The band of losses to be expected, for recipes near enough to those of the included voices."""
+    from tokenkl.tts.training_log import reference_band
+
+    comparable = recipe.corpus == "plain" and recipe.model == "cdcd" and recipe.data is None
+    if comparable and dict(recipe.changes).get("head") == "factorised":
+        return reference_band(recipe.text)
+    return None
+
+
 def _finish(workspace: Workspace, recipe: Recipe, name: str) -> None:
     from tokenkl.tts.training import plot_losses, steps_done
 
     run = workspace.folder / name
-    picture = plot_losses({name: run}, run / "loss.png")
+    picture = plot_losses({name: run}, run / "loss.png", _normal(recipe))
     done = steps_done(run)
     if done < recipe.training.steps:
         _say(f"Stopped by --minutes after {done} of {recipe.training.steps} steps.")
