@@ -7,6 +7,7 @@ of the token ids, so that everything the library computes is about the tokens th
 from __future__ import annotations
 
 import abc
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -52,20 +53,28 @@ class FSQQuantizer(Quantizer):
     Ids count the first coordinate fastest, as in CosyVoice 2.
     """
 
+    table: Tensor
+
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
-        from vector_quantize_pytorch import FSQ as Layer
-
         self.levels = tuple(levels)
         self.dim, self.K = len(self.levels), math.prod(self.levels)
-        self.layer = Layer(list(self.levels))
+        table = torch.from_numpy(np.array(self.codebook().points)).float()
+        self.register_buffer("table", table, persistent=False)
+
+    @functools.cached_property
+    def layer(self) -> nn.Module:
+        """Made when something is to be rounded: its import takes longer than saying a sentence."""
+        from vector_quantize_pytorch import FSQ as Layer
+
+        return Layer(list(self.levels))
 
     def forward(self, z: Tensor) -> Quantized:
-        points, ids = self.layer(z)
+        points, ids = self.layer.to(z.device)(z)
         return Quantized(points, ids.long(), z.new_zeros(()))
 
     def points_at(self, ids: Tensor) -> Tensor:
-        return self.layer.implicit_codebook[ids]
+        return self.table[ids]
 
     def codebook(self, prior: Float[Any, " K"] | None = None) -> FSQ:
         return FSQ(self.levels, prior, grid="rounding", order="F")

@@ -89,6 +89,7 @@ def say(
     sampling.check()
     started = time.perf_counter()
     speaker = load_voice(voice)
+    _one_thread()
     loading = time.perf_counter() - started
     options = sampling.options(speaker, voice)
     sentences = [_check(sentence, speaker, any_text) for sentence in sentences]
@@ -97,7 +98,7 @@ def say(
     duration = audio.size / speaker.tokenizer.config.mel.sample_rate
     typer.echo(
         f"{duration:.2f} s of speech in {seconds:.2f} s: real-time factor {seconds / duration:.3f} "
-        f"on {_threads()}, after {loading:.1f} s to load the voice."
+        f"on one thread, after {loading:.1f} s to load the voice."
     )
     say_written(output, plot)
 
@@ -182,11 +183,14 @@ def _write(output: str, audio: np.ndarray, plot: str | None, sentences: list[str
         plot_spectrogram(audio, plot, title=sentences[0] + more)
 
 
-def _threads() -> str:
+def _one_thread() -> None:
+    """So small a network gains nothing from more, and loses much where other work goes on.
+
+    The bits of the audio depend on the number, too.
+    """
     import torch
 
-    count = torch.get_num_threads()
-    return "one thread" if count == 1 else f"{count} threads"
+    torch.set_num_threads(1)
 
 
 def _print_words() -> None:

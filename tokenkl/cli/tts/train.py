@@ -284,7 +284,7 @@ def _say_stopped(workspace: Workspace, recipe: Recipe, name: str) -> None:
 
 
 def _normal(recipe: Recipe) -> pd.DataFrame | None:
-    """The band of losses to be expected, for recipes near enough to those of the included voices."""
+    """The losses to be expected, for recipes near enough to those of the included voices."""
     from tokenkl.tts.training_log import reference_band
 
     comparable = recipe.corpus == "plain" and recipe.model == "cdcd" and recipe.data is None
