@@ -4,6 +4,7 @@
 - `python -m experiments.speech predictors`: what is known of the geometries without training;
 - `python -m experiments.speech voices`, then `... twin`: the voices, and diffusion against AR;
 - `python -m experiments.speech prosody`: F0 over seeds by sampler, with the models of `geometry`;
+- `python -m experiments.speech samples`: something to listen to, with the models of `geometry`;
 - `python -m experiments.speech include`: put the voices into the package.
 """
 
@@ -17,9 +18,11 @@ from pathlib import Path
 
 import torch
 
+from experiments.harness import FIGURES
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS
 from experiments.speech.predictors import codebook_with_prior, predict
 from experiments.speech.prosody import measure
+from experiments.speech.samples import make_samples
 from experiments.speech.twin import include_voices, listen_to_all, make_voices
 from experiments.speech.units import RESULTS, Material, Unit, run_unit
 from tokenkl._files import atomic_path
@@ -31,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.speech", description=__doc__)
     parser.add_argument(
         "plan",
-        choices=[*sorted(PLANS), "predictors", "voices", "twin", "prosody", "include"],
+        choices=[*sorted(PLANS), "predictors", "voices", "twin", "prosody", "samples", "include"],
         help="what to train and to measure",
     )
     parser.add_argument("--folder", type=Path, default=Path("build/speech"), help="of the runs")
@@ -52,6 +55,9 @@ def main() -> None:
             measure(
                 workspace, given.results / "prosody", seed, lambda line: print(line, flush=True)
             )
+        return
+    if given.plan == "samples":
+        make_samples(workspace, FIGURES / "speech_samples", FIGURES / "speech_samples.png")
         return
     if given.plan == "include":
         include_voices(workspace)

@@ -1,0 +1,77 @@
+"""Something to listen to: one sentence by every geometry and number of steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from experiments.speech.plans import GEOMETRIES, MIDDLE, SETTINGS
+from experiments.speech.units import Material, Unit
+from tokenkl.plotting import PAGE, new_figure, save_figure
+from tokenkl.tts.audio import write_wav
+from tokenkl.tts.frontend import MelFrontend
+from tokenkl.tts.lengths import Lengths
+from tokenkl.tts.recipes import Workspace, new_model
+from tokenkl.tts.training import read_weights
+from tokenkl.tts.voice import Voice
+
+STEPS = (2, 5, 25)
+#: The shortest command among the first sentences of the test split: sound takes room.
+AMONG = 24
+
+
+def make_samples(workspace: Workspace, folder: Path, picture: Path) -> None:
+    """Audio of the first seed of every geometry, trained for the middle budget; 16 kHz, mono."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, dict[int, np.ndarray]] = {}
+    text = ""
+    for name, changes in GEOMETRIES.items():
+        unit = Unit(name, 0, changes)
+        weights = workspace.folder / unit.label / f"ema-{MIDDLE:07d}.safetensors"
+        if not weights.is_file():
+            continue
+        recipe = unit.recipe(SETTINGS)
+        at = Material(workspace, recipe)
+        commands = [e for e in at.test[:AMONG] if len(e.text.split()) == 7]
+        example = min(commands, key=lambda e: e.tokens.size)
+        text = example.text
+        model = new_model(recipe, at.tokenizer, at.encoder, key=0)
+        _, state = read_weights(weights)
+        model.load_state_dict(state)
+        voice = Voice(at.tokenizer, at.encoder, Lengths({}, (1.0,)), "aligned", model.eval())
+        found[name] = {}
+        for steps in STEPS:
+            [ids] = voice.tokens_of([example], steps=steps, key=0)
+            found[name][steps] = at.tokenizer.synthesise(ids, key=0)
+            write_wav(folder / f"{name}-{steps}.wav", found[name][steps])
+        if name == "fsq":
+            truth = at.tokenizer.synthesise(example.tokens, key=0)
+            write_wav(folder / "true-tokens.wav", truth)
+    _draw(found, text, picture)
+
+
+def _draw(found: dict[str, dict[int, np.ndarray]], text: str, picture: Path) -> None:
+    figure, axes = new_figure(len(found), len(STEPS), width=PAGE, panel_height=0.8, sharex=True)
+    frontend = MelFrontend()
+    for row, (name, sounds) in enumerate(found.items()):
+        for column, (steps, audio) in enumerate(sounds.items()):
+            panel = axes[row, column]
+            with torch.no_grad():
+                mel = frontend(torch.from_numpy(audio.astype(np.float32))).numpy()
+            duration = audio.size / 16000
+            panel.imshow(
+                mel.T, origin="lower", aspect="auto", cmap="magma", extent=(0, duration, 0, 80),
+                vmin=mel.max() - 8, vmax=mel.max(),
+            )  # fmt: skip
+            panel.grid(visible=False)
+            panel.set_yticks([])
+            if row == 0:
+                panel.set_title(f"{steps} steps")
+            if column == 0:
+                panel.set_ylabel(name, fontsize=7)
+    for panel in axes[-1]:
+        panel.set_xlabel("time (s)")
+    figure.suptitle(f"mel spectrograms, {MIDDLE} training steps: {text}", fontsize=8)
+    save_figure(figure, picture)
