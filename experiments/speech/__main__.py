@@ -5,6 +5,7 @@
 - `python -m experiments.speech voices`, then `... twin`: the voices, and diffusion against AR;
 - `python -m experiments.speech prosody`: F0 over seeds by sampler, with the models of `geometry`;
 - `python -m experiments.speech samples`: something to listen to, with the models of `geometry`;
+- `python -m experiments.speech tokenizers`: what the tokens of `geometry` are worth to the judge;
 - `python -m experiments.speech include`: put the voices into the package.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 import torch
 
 from experiments.harness import FIGURES
+from experiments.speech.ceilings import measure_tokenizers
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS
 from experiments.speech.predictors import codebook_with_prior, predict
 from experiments.speech.prosody import measure
@@ -34,7 +36,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.speech", description=__doc__)
     parser.add_argument(
         "plan",
-        choices=[*sorted(PLANS), "predictors", "voices", "twin", "prosody", "samples", "include"],
+        choices=[
+            *sorted(PLANS),
+            "predictors",
+            "voices",
+            "twin",
+            "prosody",
+            "samples",
+            "tokenizers",
+            "include",
+        ],
         help="what to train and to measure",
     )
     parser.add_argument("--folder", type=Path, default=Path("build/speech"), help="of the runs")
@@ -58,6 +69,10 @@ def main() -> None:
         return
     if given.plan == "samples":
         make_samples(workspace, FIGURES / "speech_samples", FIGURES / "speech_samples.png")
+        return
+    if given.plan == "tokenizers":
+        path = given.results / "tokenizers.json"
+        measure_tokenizers(workspace, path, lambda line: print(line, flush=True))
         return
     if given.plan == "include":
         include_voices(workspace)
