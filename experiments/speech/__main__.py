@@ -15,13 +15,14 @@ import argparse
 import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from experiments.harness import FIGURES
 from experiments.speech.ceilings import measure_tokenizers
-from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS
+from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
 from experiments.speech.predictors import codebook_with_prior, predict
 from experiments.speech.prosody import measure
 from experiments.speech.samples import make_samples
@@ -35,81 +36,51 @@ from tokenkl.tts.recipes import Recipe, Workspace
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.speech", description=__doc__)
     parser.add_argument(
-        "plan",
-        choices=[
-            *sorted(PLANS),
-            "predictors",
-            "voices",
-            "twin",
-            "prosody",
-            "samples",
-            "tokenizers",
-            "include",
-        ],
-        help="what to train and to measure",
-    )
+        "what", choices=[*PLANS, *ACTIONS], metavar="WHAT",
+        help=f"what to train and to measure: {', '.join([*PLANS, *ACTIONS])}",
+    )  # fmt: skip
     parser.add_argument("--folder", type=Path, default=Path("build/speech"), help="of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS, help="of the results")
-    parser.add_argument("--only", default="", help="units whose name begins with this")
+    parser.add_argument("--only", default="", help="units, or voices, whose name begins with this")
     parser.add_argument("--share", default="0/1", help="i/n: every n-th unit from the i-th on")
     given = parser.parse_args()
     torch.set_num_threads(1)  # with more, the bits depend on how many; use --share for more cores
     workspace = Workspace(given.folder)
-    if given.plan == "predictors":
-        predict_all(workspace, given.results / "predictors.json")
-        return
-    if given.plan == "voices":
-        make_voices(workspace, given.only)
-        return
-    if given.plan == "prosody":
-        for seed in SEEDS:
-            measure(
-                workspace, given.results / "prosody", seed, lambda line: print(line, flush=True)
-            )
-        return
-    if given.plan == "samples":
-        make_samples(workspace, FIGURES / "speech_samples", FIGURES / "speech_samples.png")
-        return
-    if given.plan == "tokenizers":
-        path = given.results / "tokenizers.json"
-        measure_tokenizers(workspace, path, lambda line: print(line, flush=True))
-        return
-    if given.plan == "include":
-        include_voices(workspace)
-        return
-    if given.plan == "twin":
-        folder = given.results / "twin"
-        listen_to_all(workspace, folder, given.only, lambda line: print(line, flush=True))
-        return
-    plan = PLANS[given.plan]
+    if given.what in ACTIONS:
+        ACTIONS[given.what](workspace, given)
+    else:
+        run_plan(PLANS[given.what], workspace, given)
+
+
+def run_plan(plan: Plan, workspace: Workspace, given: argparse.Namespace) -> None:
+    """Every unit that is asked for, one after the other."""
     first, every = (int(part) for part in given.share.split("/"))
     units = [unit for unit in plan.units if unit.label.startswith(given.only)][first::every]
-    folder = given.results / plan.folder
 
     @functools.lru_cache(maxsize=2)
-    def material(tokenizer: str, text: str, recipe: Recipe) -> Material:
+    def material(recipe: Recipe) -> Material:
         return Material(workspace, recipe)
 
     def shared(recipe: Recipe) -> Material:
-        settings = plan.settings
+        """Units with the same tokens and the same reading of text have it in common."""
         return material(
-            recipe.tokenizer,
-            recipe.text,
             Recipe(
-                corpus=settings.corpus,
+                corpus=recipe.corpus,
                 tokenizer=recipe.tokenizer,
-                tokenizer_steps=settings.tokenizer_steps,
+                tokenizer_steps=recipe.tokenizer_steps,
                 text=recipe.text,
-            ),
+            )
         )
 
-    with progress_bar(given.plan) as report:
+    with progress_bar(given.what) as report:
         for index, unit in enumerate(units):
             report(index, len(units))
-            run_unit(
-                unit, plan.settings, plan.cells, workspace, folder, shared,
-                lambda line: print(line, flush=True),
-            )  # fmt: skip
+            folder = given.results / plan.folder
+            run_unit(unit, plan.settings, plan.cells, workspace, folder, shared, _say)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def predict_all(workspace: Workspace, path: Path) -> None:
@@ -132,6 +103,24 @@ def predict_all(workspace: Workspace, path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _prosody(workspace: Workspace, given: argparse.Namespace) -> None:
+    for seed in SEEDS:
+        measure(workspace, given.results / "prosody", seed, _say)
+
+
+ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
+    "predictors": lambda at, given: predict_all(at, given.results / "predictors.json"),
+    "voices": lambda at, given: make_voices(at, given.only),
+    "twin": lambda at, given: listen_to_all(at, given.results / "twin", given.only, _say),
+    "prosody": _prosody,
+    "samples": lambda at, given: make_samples(
+        at, FIGURES / "speech_samples", FIGURES / "speech_samples.png"
+    ),
+    "tokenizers": lambda at, given: measure_tokenizers(at, given.results / "tokenizers.json", _say),
+    "include": lambda at, given: include_voices(at),
+}
 
 
 if __name__ == "__main__":

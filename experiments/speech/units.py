@@ -20,11 +20,10 @@ import torch
 from tokenkl._files import atomic_path
 from tokenkl._random import generator
 from tokenkl.tts.cdcd import CDCD, best_bound
-from tokenkl.tts.data import Example, TextEncoder, make_batch
+from tokenkl.tts.data import Example, examples_of, make_batch
 from tokenkl.tts.evaluation import Spoken, evaluate
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import Recipe, Workspace, new_model
-from tokenkl.tts.tokenizers import Tokenizer
 from tokenkl.tts.training import TrainConfig, read_weights, train
 from tokenkl.tts.voice import Voice
 
@@ -115,18 +114,15 @@ class Unit:
 
 
 class Material:
-    """Examples and references of a tokenizer, made once."""
+    """What models are trained on and heard on: a tokenizer, a reading of text, and examples."""
 
     def __init__(self, workspace: Workspace, recipe: Recipe) -> None:
-        self.tokenizer: Tokenizer = workspace.tokenizer(recipe)
-        corpus = workspace.corpus(recipe.corpus)
-        utterances = corpus.split("train")
-        phonetic = recipe.text == "phonemes"
-        self.encoder = TextEncoder.phonemes(utterances) if phonetic else TextEncoder()
-        self.references = corpus.split("test")
-        empty = Voice(self.tokenizer, self.encoder, Lengths({}, (1.0,)), "aligned", None)  # type: ignore[arg-type]
-        self.train = empty.examples(utterances)
-        self.test = empty.examples(self.references)
+        learned = workspace.material(recipe)
+        self.tokenizer, self.encoder, self.train = learned.tokenizer, learned.encoder, learned.train
+        self.references = workspace.corpus(recipe.corpus).split("test")
+        self.test = examples_of(
+            self.tokenizer, self.encoder, self.references, progress=workspace.progress
+        )
 
 
 def run_unit(
@@ -141,7 +137,8 @@ def run_unit(
     """Train one model and measure it; results appear file by file in `folder`."""
     recipe = unit.recipe(settings)
     path = folder / f"{unit.label}.json"
-    wanted = {"recipe": recipe.to_json(), "settings": settings.to_json(), "seed": unit.seed}
+    made_by = {name: value for name, value in recipe.to_json().items() if value is not None}
+    wanted = {"recipe": made_by, "settings": settings.to_json(), "seed": unit.seed}
     found: dict[str, Any] = {"made_from": wanted, "cells": {}}
     if path.is_file():
         found = json.loads(path.read_text())
