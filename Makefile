@@ -34,7 +34,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Could not make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
 
 $(VENV)/ready: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP_INSTALL) -e '.[experiments]'
+	$(PIP_INSTALL) -e '.[experiments,tts]'
 	@touch $@
 
 $(VENV)/ready-test: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -20,6 +20,8 @@ NAMES = (
     "bounds",
     "capacity",
     "toy_generation",
+    "speech_geometry",
+    "speech_twin",
 )
 
 
