@@ -79,7 +79,7 @@ def _one_hot_profile(
     """Accuracy, H(k|Y), I(k;Y) and MMSE of one-hot tokens with unequal priors.
 
     The library's own estimators are exact for equal priors, and for others treat the codebook as
-    6561 points in 6561 dimensions, which takes minutes. Here the posterior is pi_k exp(h |e| Y_k) up
+    6561 points in 6561 dimensions, which takes minutes. Here p(k|Y) is pi_k exp(h |e| Y_k) up
     to a factor.
     """
     rng = generator(key, 13)
