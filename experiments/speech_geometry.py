@@ -151,6 +151,7 @@ def _facts(
                     "p": permutation_p(-sign * x, y.mean(axis=1)),
                 }
             )
+    tokenizers = json.loads((RESULTS / "tokenizers.json").read_text())
     parameters = {name: results.units[name][0]["parameters"] for name in names}
     return {
         "geometries": names,
@@ -161,15 +162,17 @@ def _facts(
             for name in names
         },
         "sentences": SETTINGS.sentences,
+        "true_tokens": tokenizers["fsq-3^8"]["wer_unigram_of_cells"],
+        "tokenizers": tokenizers,
         "correlations": correlations,
     }
 
 
 def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     names = facts["geometries"]
-    figure, axes = new_figure(2, 2, width=PAGE, panel_height=2.7)
+    figure, axes = new_figure(2, 2, width=PAGE, panel_height=3.0)
     with mpl.rc_context(cast(Any, STYLE)):
-        _draw_errors(axes[0, 0], table, names)
+        _draw_errors(axes[0, 0], table, names, facts["true_tokens"])
         _draw_gaps(axes[0, 1], table)
         _draw_bounds(axes[1, 0], table, names)
         _draw_correlations(axes[1, 1], facts)
@@ -177,8 +180,8 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
         axes,
         (
             "word errors against sampling steps",
-            "difference to FSQ, same tokens and sentences",
-            "variational bound against training budget",
+            "word errors minus FSQ's, same tokens",
+            "likelihood against training, same tokens",
             "what predicts the order of the geometries",
         ),
     )
@@ -196,15 +199,19 @@ def _style(name: str) -> dict[str, Any]:
     }
 
 
-def _draw_errors(panel: Any, table: pd.DataFrame, names: list[str]) -> None:
+def _draw_errors(panel: Any, table: pd.DataFrame, names: list[str], true_tokens: float) -> None:
     rows = table[(table.kind == "WER") & (table.budget == BUDGET)]
     for name in names:
         one = rows[rows.name == name].sort_values("steps")
         panel.plot(one.steps, 100 * one.value, **_style(name))
+    panel.axhline(100 * true_tokens, color="black", linewidth=0.7, linestyle=":")
+    panel.text(STEPS[0], 100 * true_tokens, "true FSQ tokens", fontsize=6, va="bottom")
     panel.set(xscale="log", yscale="log", xlabel="sampling steps", ylabel="word error rate (%)")
     panel.set_xticks(STEPS, [str(step) for step in STEPS])
+    panel.set_yticks([10, 20, 30, 40, 60, 80], ["10", "20", "30", "40", "60", "80"])
     panel.minorticks_off()
-    panel.legend(ncols=2, fontsize=6)
+    panel.set_ylim(top=190)
+    panel.legend(ncols=2, fontsize=6, loc="upper right")
 
 
 def _draw_gaps(panel: Any, table: pd.DataFrame) -> None:
@@ -218,15 +225,16 @@ def _draw_gaps(panel: Any, table: pd.DataFrame) -> None:
             capsize=2, elinewidth=0.8, **_style(name),
         )  # fmt: skip
     panel.axhline(0, color="black", linewidth=0.8)
-    panel.set(xscale="log", xlabel="sampling steps", ylabel="word error rate minus FSQ's (points)")
+    panel.set(xscale="log", xlabel="sampling steps", ylabel="difference (points of WER)")
     panel.set_xticks(STEPS, [str(step) for step in STEPS])
     panel.minorticks_off()
-    panel.legend(fontsize=6)
+    panel.set_ylim(top=36)
+    panel.legend(fontsize=6, ncols=2, loc="upper left")
 
 
 def _draw_bounds(panel: Any, table: pd.DataFrame, names: list[str]) -> None:
     rows = table[table.kind == "bound"]
-    for name in names:
+    for name in (name for name in names if name in SAME_TOKENS):
         one = rows[rows.name == name].sort_values("budget")
         panel.plot(one.budget, one.value, **_style(name))
     budgets = sorted(rows.budget.unique())
@@ -250,8 +258,8 @@ def _draw_correlations(panel: Any, facts: dict[str, Any]) -> None:
     panel.axvline(0, color="black", linewidth=0.8)
     panel.set_yticks(range(len(labels)), labels, fontsize=6)
     panel.set(xlim=(-1.05, 1.05), xlabel="rank correlation (1: as the theory has it)")
-    panel.invert_yaxis()
-    panel.legend(fontsize=5.5, loc="lower left")
+    panel.set_ylim(len(labels) + 1.4, -0.6)
+    panel.legend(fontsize=6, loc="lower center", ncols=2)
 
 
 EXPERIMENT = Experiment(

@@ -28,7 +28,7 @@ FOLDER = RESULTS / "twin"
 BASELINES = ("true-audio", "resynthesis", "true-tokens", "shuffled-text", "white-noise")
 METRICS = (
     "wer_unigram", "wer_bigram", "mos", "length_error", "length_bias", "f0_mean", "f0_spread",
-    "f0_spread_total", "f0_within", "rtf", "latency",
+    "f0_spread_total", "f0_within",
 )  # fmt: skip
 LABELS = {
     "phonemes": "diffusion, phonemes",
@@ -82,7 +82,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     for a, b in PAIRS:
         if a not in reports or b not in reports:
             continue
-        for metric in ("wer_unigram", "wer_bigram", "mos", "length_error", "rtf"):
+        for metric in ("wer_unigram", "wer_bigram", "mos", "length_error"):
             gap = paired_difference(
                 reports[a], reports[b], metric, config.seed, resamples=config.resamples
             )
@@ -95,10 +95,12 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
                     "high": gap.interval.high,
                 }
             )
+    speed = json.loads((RESULTS / "speed.json").read_text())
     facts = {
         "sentences": len(next(iter(reports.values())).texts),
         "differences": differences,
-        "speed": _speed(reports),
+        "speed": speed,
+        "ratios": _ratios(speed["real_time_factor"]),
         "likelihood": {
             name: _nats(FOLDER / f"likelihood-{name}.json", config)
             for name in VOICES
@@ -108,14 +110,14 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     return pd.DataFrame(rows), facts
 
 
-def _speed(reports: dict[str, SpeechReport]) -> dict[str, float]:
-    """Time of AR over that of diffusion, medians over sentences of one process."""
-    found = {}
-    for a, b in PAIRS:
-        if a in reports and b in reports:
-            times = [np.median(reports[name].measurements["seconds"]) for name in (b, a)]
-            found[f"{b} / {a}"] = round(float(times[0] / times[1]), 3)
-    return found
+def _ratios(factors: dict[str, float]) -> dict[str, float]:
+    """Time of AR over that of diffusion, for a second of speech."""
+    return {
+        f"{ar} / {name}": round(factors[ar] / factors[name], 3)
+        for ar in ("ar", "ar-10x")
+        for name in factors
+        if ar in factors and name.startswith("characters")
+    }
 
 
 def _nats(path: Path, config: Config) -> dict[str, Any]:
@@ -148,25 +150,34 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     return figure
 
 
+def _time(name: str, voice: str, facts: dict[str, Any]) -> float:
+    """Of a cell, from the run in which all took turns; NaN where it was not timed."""
+    factors = facts["speed"]["real_time_factor"]
+    return float(factors.get(voice if voice.startswith("ar") else name, math.nan))
+
+
 def _draw_trade(panel: Any, table: pd.DataFrame, facts: dict[str, Any], metric: str) -> None:
-    wide = table.pivot(index="name", columns="metric", values="value")
     errors = table[table.metric == metric].set_index("name")
     for index, (voice, label) in enumerate(LABELS.items()):
-        names = [n for n in errors.index if errors.loc[n, "voice"] == voice]
-        names.sort(key=lambda n: wide.loc[n, "rtf"])
+        names = [
+            name
+            for name in errors.index
+            if errors.loc[name, "voice"] == voice and math.isfinite(_time(name, voice, facts))
+        ]
         if not names:
             continue
         part = errors.loc[names]
+        x = np.array([_time(name, voice, facts) for name in names])
         ends = np.abs(np.stack([part.value - part.low, part.high - part.value]))
         size = facts["likelihood"].get(voice, {}).get("parameters", math.nan) / 1e6
         panel.errorbar(
-            wide.loc[names, "rtf"], 100 * part.value, yerr=100 * ends, fmt=MARKERS[index],
-            color=COLOURS[index], capsize=2, elinewidth=0.8, label=f"{label} ({size:.1f} M)",
+            x, 100 * part.value, yerr=100 * ends, fmt=MARKERS[index], color=COLOURS[index],
+            capsize=2, elinewidth=0.8, label=f"{label} ({size:.1f} M)",
         )  # fmt: skip
-        for name in names:
+        for name, place, value in zip(names, x, part.value, strict=True):
             panel.annotate(
-                name.removeprefix(voice + "-"), (wide.loc[name, "rtf"], 100 * errors.value[name]),
-                xytext=(3, 3), textcoords="offset points", fontsize=5,
+                name.removeprefix(voice + "-"), (place, 100 * value), xytext=(4, 3),
+                textcoords="offset points", fontsize=5,
             )  # fmt: skip
     for name, text in (("true-tokens", "true tokens"), ("true-audio", "true audio")):
         panel.axhline(100 * errors.value[name], color="black", linewidth=0.7, linestyle=":")
@@ -175,7 +186,7 @@ def _draw_trade(panel: Any, table: pd.DataFrame, facts: dict[str, Any], metric: 
             va="bottom", fontsize=6,
         )  # fmt: skip
     panel.set(xscale="log", yscale="log")
-    panel.set_xlabel("computing time / duration of speech, one thread, tokens only")
+    panel.set_xlabel("time for tokens / duration of speech, one thread")
 
 
 EXPERIMENT = Experiment(

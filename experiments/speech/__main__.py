@@ -3,6 +3,7 @@
 - `python -m experiments.speech geometry`: train, listen, measure;
 - `python -m experiments.speech predictors`: what is known of the geometries without training;
 - `python -m experiments.speech voices`, then `... twin`: the voices, and diffusion against AR;
+- `python -m experiments.speech speed`: times of all voices, side by side, on a quiet machine;
 - `python -m experiments.speech prosody`: F0 over seeds by sampler, with the models of `geometry`;
 - `python -m experiments.speech samples`: something to listen to, with the models of `geometry`;
 - `python -m experiments.speech tokenizers`: what the tokens of `geometry` are worth to the judge;
@@ -26,7 +27,7 @@ from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
 from experiments.speech.predictors import codebook_with_prior, predict
 from experiments.speech.prosody import measure
 from experiments.speech.samples import make_samples
-from experiments.speech.twin import include_voices, listen_to_all, make_voices
+from experiments.speech.twin import include_voices, listen_to_all, make_voices, time_all
 from experiments.speech.units import RESULTS, Material, Unit, run_unit
 from tokenkl._files import atomic_path
 from tokenkl._progress import progress_bar
@@ -114,6 +115,7 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "predictors": lambda at, given: predict_all(at, given.results / "predictors.json"),
     "voices": lambda at, given: make_voices(at, given.only),
     "twin": lambda at, given: listen_to_all(at, given.results / "twin", given.only, _say),
+    "speed": lambda at, given: _say(str(time_all(at, given.results / "speed.json"))),
     "prosody": _prosody,
     "samples": lambda at, given: make_samples(
         at, FIGURES / "speech_samples", FIGURES / "speech_samples.png"

@@ -154,6 +154,54 @@ def _speak(voice: Voice, references: Sequence[Any], cell: Cell, seed: int) -> li
     return spoken
 
 
+#: What is timed: the voice and its options.
+TIMED: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"characters-{n}": ("characters", {"steps": n}) for n in (2, 5, 10, 25)},
+    **{f"phonemes-{n}": ("phonemes", {"steps": n}) for n in (2, 5, 10)},
+    "characters-10-0.0": ("characters", {"steps": 10, "guidance": 0.0}),
+    "ar": ("ar", {"temperature": 0.8}),
+    "ar-10x": ("ar-10x", {"temperature": 0.8}),
+}
+
+
+def time_all(workspace: Workspace, path: Path, sentences: int = 20) -> dict[str, Any]:
+    """Computing time for a second of speech, all systems taking turns on every sentence.
+
+    One process, one thread, one sentence at a time. Medians over sentences; "vocoder" is from
+    tokens to audio, and comes on top of every other.
+    """
+    references = workspace.corpus("plain").split("test")[:sentences]
+    voices = {
+        name: Voice.load(workspace.voice_path(name))
+        for name in {voice for voice, _ in TIMED.values()}
+        if workspace.voice_path(name).is_file()
+    }
+    factors: dict[str, list[float]] = {}
+    latencies: dict[str, list[float]] = {}
+    for index, reference in enumerate([references[0], *references]):
+        for name, (voice, options) in TIMED.items():
+            if voice not in voices:
+                continue
+            started = time.perf_counter()
+            [ids] = voices[voice].tokens([reference.text], key=index, **options)
+            seconds = time.perf_counter() - started
+            if index and ids.size:  # the first round pays for set-up
+                factors.setdefault(name, []).append(seconds * 25 / ids.size)
+                latencies.setdefault(name, []).append(seconds)
+        ids = np.asarray(ids)
+        started = time.perf_counter()
+        voices["characters"].tokenizer.synthesise(ids)
+        factors.setdefault("vocoder", []).append((time.perf_counter() - started) * 25 / ids.size)
+    record = {
+        "sentences": sentences,
+        "real_time_factor": {n: round(float(np.median(v)), 5) for n, v in factors.items()},
+        "latency_seconds": {n: round(float(np.median(v)), 4) for n, v in latencies.items()},
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+    return record
+
+
 def likelihood(voice: Voice, references: Sequence[Any], draws: int = 48) -> dict[str, Any]:
     """Nats per token of every sentence: exact for AR, a variational bound for diffusion.
 
