@@ -74,7 +74,7 @@ CELLS: tuple[Cell, ...] = (
     _diffusion("phonemes", 10, 3),
     _diffusion("characters", 10, 3),
     Cell("ar-0.8", "ar", (("temperature", 0.8),)),
-    Cell("ar-10x-0.8", "ar-10x", (("temperature", 0.8),)),
+    Cell("ar-10x-0.8", "ar-10x", (("temperature", 0.8),), (0,)),
     _diffusion("characters", 25, 1),
     _diffusion("characters", 5, 1),
     _diffusion("characters", 2, 1),
