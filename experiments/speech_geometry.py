@@ -258,6 +258,7 @@ def _draw_correlations(panel: Any, facts: dict[str, Any]) -> None:
     panel.axvline(0, color="black", linewidth=0.8)
     panel.set_yticks(range(len(labels)), labels, fontsize=6)
     panel.set(xlim=(-1.05, 1.05), xlabel="rank correlation (1: as the theory has it)")
+    panel.set_xticks([-1, -0.5, 0, 0.5, 1])
     panel.set_ylim(len(labels) + 1.4, -0.6)
     panel.legend(fontsize=6, loc="lower center", ncols=2)
 

@@ -146,7 +146,9 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
             _draw_trade(panel, table, facts, metric)
             panel.set_ylabel(f"word error rate, judge {word} (%)")
         axes[0, 0].legend(fontsize=6)
-    label_panels(axes, ("the sensitive judge", "the lenient judge"))
+    label_panels(
+        axes, ("sensitive judge; dotted: true tokens", "lenient judge; dashed: true audio")
+    )
     return figure
 
 
@@ -179,13 +181,17 @@ def _draw_trade(panel: Any, table: pd.DataFrame, facts: dict[str, Any], metric: 
                 name.removeprefix(voice + "-"), (place, 100 * value), xytext=(4, 3),
                 textcoords="offset points", fontsize=5,
             )  # fmt: skip
-    for name, text in (("true-tokens", "true tokens"), ("true-audio", "true audio")):
-        panel.axhline(100 * errors.value[name], color="black", linewidth=0.7, linestyle=":")
-        panel.annotate(
-            text, (1, 100 * errors.value[name]), xycoords=("axes fraction", "data"), ha="right",
-            va="bottom", fontsize=6,
-        )  # fmt: skip
+    for name, dashes in (("true-tokens", ":"), ("true-audio", "--")):
+        panel.axhline(100 * errors.value[name], color="black", linewidth=0.7, linestyle=dashes)
     panel.set(xscale="log", yscale="log")
+    for axis, ticks in (
+        (panel.xaxis, (0.02, 0.05, 0.1, 0.2, 0.4)),
+        (panel.yaxis, (0.2, 0.5, 1, 2, 5, 10, 20, 50)),
+    ):
+        low, high = axis.get_view_interval()
+        shown = [tick for tick in ticks if low <= tick <= high]
+        axis.set_ticks(shown, [f"{tick:g}" for tick in shown])
+    panel.minorticks_off()
     panel.set_xlabel("time for tokens / duration of speech, one thread")
 
 

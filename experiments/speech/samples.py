@@ -26,6 +26,7 @@ def make_samples(workspace: Workspace, folder: Path, picture: Path) -> None:
     """Audio of the first seed of every geometry, trained for the middle budget; 16 kHz, mono."""
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[int, np.ndarray]] = {}
+    known: dict[str, Material] = {}
     text = ""
     for name, changes in GEOMETRIES.items():
         unit = Unit(name, 0, changes)
@@ -33,7 +34,9 @@ def make_samples(workspace: Workspace, folder: Path, picture: Path) -> None:
         if not weights.is_file():
             continue
         recipe = unit.recipe(SETTINGS)
-        at = Material(workspace, recipe)
+        if recipe.tokenizer not in known:
+            known[recipe.tokenizer] = Material(workspace, recipe)
+        at = known[recipe.tokenizer]
         commands = [e for e in at.test[:AMONG] if len(e.text.split()) == 7]
         example = min(commands, key=lambda e: e.tokens.size)
         text = example.text
@@ -68,10 +71,10 @@ def _draw(found: dict[str, dict[int, np.ndarray]], text: str, picture: Path) -> 
             panel.grid(visible=False)
             panel.set_yticks([])
             if row == 0:
-                panel.set_title(f"{steps} steps")
+                panel.set_title(f"{steps} steps", fontsize=8)
             if column == 0:
                 panel.set_ylabel(name, fontsize=7)
     for panel in axes[-1]:
-        panel.set_xlabel("time (s)")
+        panel.set_xlabel("time (s)", fontsize=8)
     figure.suptitle(f"mel spectrograms, {MIDDLE} training steps: {text}", fontsize=8)
     save_figure(figure, picture)
