@@ -30,6 +30,8 @@ from tokenkl.tts.reports import paired_difference
 BUDGET = MIDDLE
 #: Those with the same token sequences, which alone can be compared without a word on the tokenizer.
 SAME_TOKENS = tuple(name for name in GEOMETRIES if name not in ("vq", "rvq"))
+#: Other heads and schedules on the same tokens: in the table and not in the figure.
+OTHERS = ("factorised", "fsq-information", "one-hot-information")
 LABELS = {
     "fsq": "FSQ",
     "perturbed": "FSQ-perturb",
@@ -57,6 +59,8 @@ SMOKE = Config(resamples=100)
 def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str, Any]]:
     results = Results.load()
     names = results.names(tuple(GEOMETRIES), Cell(BUDGET, STEPS[0]))
+    more = [name for name in OTHERS if name in results.units]
+    comparable = (*SAME_TOKENS, *more)
     rows: list[dict[str, Any]] = []
 
     def add(kind: str, name: str, value: float, low: float, high: float, **where: Any) -> None:
@@ -67,29 +71,30 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     cells += [Cell(FULL, 2), Cell(FULL, 5), Cell(LITTLE, 5)]
     for index, cell in enumerate(cells):
         progress(index, len(cells) + len(names))
-        for name in results.names(names, cell):
+        for name in results.names([*names, *more], cell):
             report = results.report(name, cell)
             found = report.measured("wer_unigram", config.seed, resamples=config.resamples)
             where = {"budget": cell.budget, "steps": cell.steps}
             add("WER", name, found.value, *_ends(found), **where)
             for seed, value in zip(report.seeds, report.by_seed("wer_unigram"), strict=True):
                 add("WER by seed", name, float(value), math.nan, math.nan, seed=seed, **where)
-            if name != "fsq" and name in SAME_TOKENS:
+            if name != "fsq" and name in comparable:
                 gap = paired_difference(
                     report, results.report("fsq", cell), "wer_unigram", config.seed,
                     resamples=config.resamples,
                 )  # fmt: skip
                 add("WER minus FSQ", name, gap.value, *_ends(gap), **where)
-    for index, name in enumerate(names):
-        progress(len(cells) + index, len(cells) + len(names))
+    for index, name in enumerate([*names, *more]):
+        progress(min(len(cells) + index, len(cells) + len(names)), len(cells) + len(names))
         for budget in budgets:
             if f"{budget}" not in results.units[name][0]["likelihood"]:
                 continue
             by_seed = _mean_bound(results, name, budget)
             value, half = _with_seeds(by_seed)
             add("bound", name, value, value - half, value + half, budget=budget)
-            if name != "fsq" and name in SAME_TOKENS:
-                value, half = _with_seeds(by_seed - _mean_bound(results, "fsq", budget))
+            if name != "fsq" and name in comparable:
+                paired = by_seed - _mean_bound(results, "fsq", budget)[: by_seed.size]
+                value, half = _with_seeds(paired)
                 add("bound minus FSQ", name, value, value - half, value + half, budget=budget)
     predictions = json.loads((RESULTS / "predictors.json").read_text())
     for name in names:
@@ -153,13 +158,14 @@ def _facts(
             )
     tokenizers = json.loads((RESULTS / "tokenizers.json").read_text())
     parameters = {name: results.units[name][0]["parameters"] for name in names}
+    names_of_all = [*names, *(name for name in OTHERS if name in results.units)]
     return {
         "geometries": names,
         "seeds": {name: len(results.units[name]) for name in names},
         "parameters": parameters,
         "training_cpu_seconds": {
             name: round(float(np.mean([r["training_cpu_seconds"] for r in results.units[name]])))
-            for name in names
+            for name in names_of_all
         },
         "sentences": SETTINGS.sentences,
         "true_tokens": tokenizers["fsq-3^8"]["wer_unigram_of_cells"],
