@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from experiments.speech.plans import GEOMETRIES, MIDDLE, SETTINGS
 from experiments.speech.units import Material, Unit
+from tokenkl._files import atomic_path
 from tokenkl.plotting import PAGE, new_figure, save_figure
 from tokenkl.tts.audio import write_wav
 from tokenkl.tts.frontend import MelFrontend
@@ -78,3 +80,5 @@ def _draw(found: dict[str, dict[int, np.ndarray]], text: str, picture: Path) -> 
         panel.set_xlabel("time (s)", fontsize=8)
     figure.suptitle(f"mel spectrograms, {MIDDLE} training steps: {text}", fontsize=8)
     save_figure(figure, picture)
+    with atomic_path(picture) as smaller:  # spectrograms are a third of the size with 128 colours
+        Image.open(picture).quantize(128).save(smaller, format="png", optimize=True)
