@@ -103,6 +103,8 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_ctrl_c_ends_without_a_traceback() -> None:
     # The work says when it has begun: a signal before that would hit the imports.
     code = (
+        # A job in the background of a script begins with the signal ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, time; from tokenkl import cli\n"
         "cli.profiles._find = lambda *_: ("
         "print('begun', file=sys.stderr, flush=True), time.sleep(60))\n"
