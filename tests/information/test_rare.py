@@ -232,6 +232,7 @@ def test_three_scales() -> None:
             assert (found[name]["standard_error"] < 1e-5 * exact[name].value).all()
 
 
+@pytest.mark.slow
 def test_near_duplicates() -> None:
     """Two tokens 1e-3 apart among far ones: half their mass is lost until the SNR is huge."""
     rng = np.random.default_rng(5)
