@@ -11,6 +11,7 @@ from experiments import harness
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+@pytest.mark.slow  # a minute in all
 @pytest.mark.parametrize("name", experiments.NAMES)
 def test_smoke(name: str, tmp_path: Path) -> None:
     experiment = experiments.load(name)
