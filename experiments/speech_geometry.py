@@ -31,7 +31,7 @@ BUDGET = MIDDLE
 #: Those with the same token sequences, which alone can be compared without a word on the tokenizer.
 SAME_TOKENS = tuple(name for name in GEOMETRIES if name not in ("vq", "rvq"))
 #: Other heads and schedules on the same tokens: in the table and not in the figure.
-OTHERS = ("factorised", "fsq-information", "one-hot-information")
+OTHERS = ("factorised", "fsq-information")
 LABELS = {
     "fsq": "FSQ",
     "perturbed": "FSQ-perturb",

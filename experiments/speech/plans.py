@@ -75,14 +75,7 @@ PLANS: dict[str, Plan] = {
         CELLS,
     ),
     "schedules": Plan(
-        (
-            *_seeds("fsq-information", ("schedule", "information")),
-            *_seeds("one-hot-information", ("geometry", "one-hot"), ("schedule", "information")),
-        ),
+        _seeds("fsq-information", ("schedule", "information")),
         tuple(Cell(MIDDLE, steps) for steps in (2, 5, 25)),
-    ),
-    "grids": Plan(
-        _seeds("fsq"),
-        tuple(Cell(MIDDLE, n, grid) for grid in ("optimal", "log-snr") for n in (2, 3, 5)),
     ),
 }
