@@ -438,3 +438,9 @@ def test_paper_takes_steps_on_token_files(home: Path, tmp_path: Path) -> None:
         "--batch-tokens", "120", "--precision", "no", "--folder", tmp_path / "runs",
     )  # fmt: skip
     assert "ema.safetensors" in done.stdout
+
+
+def test_a_refused_report_leaves_no_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "page"
+    assert "there is no such file" in fail("report", tmp_path / "missing.safetensors", "-o", folder)
+    assert not folder.exists()

@@ -67,10 +67,10 @@ def report(
     sampling = Sampling(grid, guidance, sampler, temperature, top_p)
     sampling.check()
     _check_labels(voices)
-    check_folder(output, "--output")
     speakers = {name: load_voice(name) for name in voices}
     texts = {name: text or _texts(speakers[name], name, sentences) for name in voices}
     options = {name: sampling.options(speakers[name], name) for name in voices}
+    check_folder(output, "--output")  # makes it: after all else that may be refused
     for name in voices:
         for one in texts[name]:
             speakers[name].encoder.encode(one)  # a word that it does not know, before the work
