@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -85,10 +86,41 @@ def test_the_exact_denoiser_costs_nothing(codebook, sampler):
     for name in ("denoiser", "cross_entropy", "pinsker", "decoding"):
         part = getattr(found, name)
         assert 0 <= part.value <= part.numerical_error < 1e-12, name
-        assert part.interval_supported
+        # That no mistake was seen does not show that there is none.
+        assert not part.interval_supported, name
+        assert part.confidence_interval().high > 1e-3, name
     if sampler == "continuous":
         assert found.discretisation.value == 0
         assert found.total.value == pytest.approx(found.initial.value, abs=1e-12)
+
+
+@pytest.mark.parametrize(("beyond", "draws"), [(4.2, 4000), (3.0, 4000), (2.0, 20_000)])
+def test_rare_mistakes_are_inside_the_intervals(beyond, draws):
+    # The denoiser swaps two tokens where the noise is beyond a threshold: seen never, a few times,
+    # and often enough for a central-limit interval.
+    codebook, snr = tk.FSQ((2,)), np.array([4.0, 9.0, 16.0])
+
+    def swapped(y, level):
+        right = log_posterior(codebook, y, level)
+        return np.where(y > np.sqrt(level)[:, None] + beyond, right[:, ::-1], right)
+
+    def gap(level):
+        h = math.sqrt(level)
+        density = lambda y: (math.exp(-((y - h) ** 2) / 2) + math.exp(-((y + h) ** 2) / 2)) / 2  # noqa: E731
+        scale = 2 / math.sqrt(2 * math.pi)
+        return integrate.quad(
+            lambda y: scale * density(y) * math.tanh(h * y) ** 2, h + beyond, h + 16
+        )[0]
+
+    truth = sum((b - a) * gap(a) for a, b in itertools.pairwise(snr))
+    covered = supported = 0
+    for key in range(60):
+        part = learned_path_kl(codebook, swapped, snr, key=key, n_samples=draws).denoiser
+        low, high, _ = part.confidence_interval(0.95)
+        covered += low <= truth <= high
+        supported += bool(part.interval_supported)
+    assert covered >= 48  # of 60; P(fewer) < 2e-6 at a coverage of 0.95
+    assert supported == (60 if beyond == 2.0 else 0)
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "continuous"])

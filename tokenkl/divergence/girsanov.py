@@ -396,30 +396,30 @@ def _subkey(key: Any, *stream: int) -> int:
 def _initial(codebook: Codebook, snr: float, variance: float, n_samples: int, key: Any) -> Estimate:
     """KL between the law of Y at the first SNR and N(0, variance I).
 
-    It is E log r under the law of Y, r the ratio of the densities. At low SNR the draws are
-    log r - 1 + 1/r instead: 1/r has mean 1, and these are never negative. Where that would have a
-    large variance, r is taken against N(0, I), and what the true variance v adds,
-    (n log v + (1/v - 1) E|Y|^2) / 2, is known.
+    It is E log r under the law of Y, r the ratio of its density to that of N(0, I), and what the
+    true variance v adds to it, (n log v + (1/v - 1) E|Y|^2) / 2, which is known. At low SNR the
+    draws are log r - 1 + 1/r instead: 1/r has mean 1, and these are never negative. (With the ratio
+    to N(0, v I), 1/r would have heavy tails.)
     """
     quantity, n = "initial part", codebook.n
     points, prior = codebook.points, codebook.prior
     squares = (points**2).sum(axis=1)
-    known = (n * math.log(variance) + (1 / variance - 1) * (n + snr * float(prior @ squares))) / 2
+    power = snr * float(prior @ squares)
+    known = (n * math.log(variance) + (1 / variance - 1) * (n + power)) / 2
     rounding = ROUNDING * n * (abs(math.log(variance)) + abs(1 / variance - 1))
-    if snr == 0:
-        return Estimate(known, 0.0, rounding, quantity=quantity, unit="nats")
+    if power <= ROUNDING:  # E log r is at most power / 2, by convexity
+        return Estimate(known, 0.0, rounding + power / 2, quantity=quantity, unit="nats")
     near = snr * float(squares.max()) <= 1
-    against = variance if near and variance <= 1.5 else 1.0
-    shift = 0.0 if against == variance else known
     h, levels, draws = math.sqrt(snr), np.full(n_samples, snr), np.zeros(n_samples)
     for part, y, _ in _observations(codebook, levels, _subkey(key, 2)):
         along = h * (y @ points.T) + codebook.log_prior - snr * squares / 2
-        wider = n * math.log(against) - (1 - 1 / against) * (y**2).sum(axis=1)
-        log_r = special.logsumexp(along, axis=-1) + wider / 2
-        draws[part] = shift + (log_r + np.expm1(-log_r) if near else log_r)
+        log_r = special.logsumexp(along, axis=-1)
+        draws[part] = log_r + np.expm1(-log_r) if near else log_r
     strata = _Strata(levels[None], np.ones((1, n_samples)))
     found = _estimate(draws[None], strata, np.inf, ROUNDING, quantity, seed_of(key))
-    return dataclasses.replace(found, numerical_error=found.numerical_error + rounding)
+    return dataclasses.replace(
+        found, value=known + found.value, numerical_error=found.numerical_error + rounding
+    )
 
 
 def _discretisation(codebook: Codebook, grid: np.ndarray, strata: _Strata, key: Any) -> Estimate:
@@ -518,10 +518,10 @@ def _estimate(
     cubes = float((deviation**3).sum() / draws**3)
     error = strata.weight * rounding * (np.sqrt(np.maximum(values, 0)) + rounding)
     numerical = float(error.mean(axis=1).sum())
-    second = float((parts**2).sum())
-    effective = float(parts.sum()) ** 2 / second if second > 0 else 0.0
-    nothing = bool(value <= numerical)
-    supported = nothing or effective >= MIN_EFFECTIVE
+    # A sample that saw no mistake, or few, says little about rare ones: both what carries the mean
+    # and what carries its variance has to be spread over many draws, and be more than rounding.
+    carriers = min(_carriers(parts), _carriers(deviation**2))
+    supported = value > numerical and carriers >= MIN_EFFECTIVE
     if not supported:
         # The empirical Bernstein bound is about the spread of all draws together.
         variance = float((parts.shape[0] * parts).var(ddof=1) / parts.size)
@@ -539,6 +539,13 @@ def _estimate(
         skewness=cubes / variance**1.5 if variance > 1e-200 and supported else 0.0,
         note="" if supported else "too few informative draws for a central-limit interval",
     )
+
+
+def _carriers(parts: np.ndarray) -> float:
+    """(sum f)^2 / sum f^2: how many draws carry the sum of numbers that are not negative."""
+    scaled = parts / max(float(np.abs(parts).max()), np.finfo(float).tiny)
+    second = float((scaled**2).sum())
+    return float(scaled.sum()) ** 2 / second if second > 0 else 0.0
 
 
 def _scaled(estimate: Estimate, factor: float | None, quantity: str) -> Estimate:

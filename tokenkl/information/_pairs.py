@@ -48,6 +48,8 @@ REGULAR = 2.0
 QUADRATURE = 2e-11
 #: Tiles whose box is farther than the radius by this factor (in squares) are not looked into.
 FAR = 1.5
+#: exp(-a^2/8) of a larger h d is below 1e-310; the number of nodes grows with a.
+FARTHEST = 76.0
 
 _v = STEP * np.arange(NODES + 1)
 _w = np.exp(-_v)
@@ -94,6 +96,8 @@ def pair_integrals(a, odds):  # type: ignore[no-untyped-def]
 
     The integrand is log-concave with a curvature of at least 1, analytic in |Im x| < pi / a.
     """
+    if a > FARTHEST:
+        return 0.0, 0.0
     if a == 0.0:
         middle, step, count = 0.0, 1.0, 0
         scale = 1.0
