@@ -6,7 +6,7 @@ to at snr = alpha^2 / sigma^2. `profile` finds several quantities at many SNRs a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,16 @@ from jaxtyping import Float
 from tokenkl._random import seed_of
 from tokenkl._validation import check_choice, check_snr, is_traced, reject
 from tokenkl.codebooks import Codebook, LatticeCodebook, OneHot, PointCodebook, ProductCodebook
-from tokenkl.estimate import Estimate
+from tokenkl.estimate import PER_VALUE, Estimate
+from tokenkl.information._clusters import by_clusters
 from tokenkl.information._lattice import decoded_profile, is_decoded
-from tokenkl.information._montecarlo import Progress, sample_profile, traced_profile
+from tokenkl.information._montecarlo import (
+    DEFAULT_SAMPLES,
+    Progress,
+    Split,
+    sample_profile,
+    traced_profile,
+)
 from tokenkl.information._onehot import onehot_profile
 from tokenkl.information._planar import (
     PLANAR_QUANTITIES,
@@ -28,6 +35,7 @@ from tokenkl.information._planar import (
 )
 from tokenkl.information._product import product_profile
 from tokenkl.information._profile import Profile
+from tokenkl.information._rare import STATISTICS as RARE_STATISTICS
 from tokenkl.information._rare import rare_is_better, rare_profile
 from tokenkl.information._residual import residual_profile, too_large_to_enumerate
 from tokenkl.information.methods import Exact, Method, MonteCarlo
@@ -55,6 +63,10 @@ UNITS = {
     "mmse": "squared distance",
 }
 QUANTITIES = tuple(UNITS)
+#: What an estimator gives for every level.
+PER_LEVEL = ("value", "n_samples", *PER_VALUE)
+#: Part of a target that the error of what clusters add may take.
+BETWEEN = 0.4
 
 
 def accuracy(
@@ -234,7 +246,7 @@ def _evaluate(
         fields: dict[str, Any] = {
             k: np.reshape(v, shape)
             for k, v in sampled[name].items()
-            if k not in ("sample_range", "note")
+            if k not in ("sample_range", "note", "fixed")
         }
         if fields["n_samples"].size and np.ptp(fields["n_samples"]) == 0:
             fields["n_samples"] = int(fields["n_samples"].flat[0])
@@ -269,37 +281,56 @@ def _sample(
     if too_large_to_enumerate(codebook):
         settings = method or MonteCarlo()
         return residual_profile(codebook, snr, quantities, settings, key, progress)
-    rare = np.zeros(snr.shape, dtype=bool) if method else rare_is_better(codebook, snr)
     chosen = method or MonteCarlo()
-    if not rare.any():
-        return sample_profile(codebook, snr, quantities, chosen, key, progress)
-    found = rare_profile(codebook, snr[rare], quantities, key=key)
-    how = "rare-event sampling"
-    plain: dict[str, dict[str, Any]] = {}
+    rare = np.zeros(snr.shape, dtype=bool) if method else rare_is_better(codebook, snr)
+    parts: list[tuple[np.ndarray, dict[str, dict[str, Any]]]] = []
+    names = {}
     if not rare.all():
-        plain, how = sample_profile(codebook, snr[~rare], quantities, chosen, key, progress)
-        how += ", rare-event sampling"
-    merged: dict[str, dict[str, Any]] = {}
-    for name, fields in found.items():
-        # The empirical Bernstein bound is for plain samples, where there are any.
-        bernstein = plain.get(name, {"sample_range": float(fields["sample_range"].max())})
-        merged[name] = {"sample_range": bernstein["sample_range"]}
-        fields = fields | {"degrees_of_freedom": np.full(fields["value"].shape, np.inf)}
-        for field in (
-            "value",
-            "standard_error",
-            "numerical_error",
-            "skewness",
-            "interval_supported",
-            "n_samples",
-            "degrees_of_freedom",
-        ):
-            values = np.zeros(rare.shape, dtype=fields[field].dtype)
-            values[rare] = fields[field]
-            if plain:
-                values[~rare] = plain[name][field]
-            merged[name][field] = values
-    return merged, how
+        for levels, split in _splits(codebook, snr, np.flatnonzero(~rare), chosen, key):
+            found, how = sample_profile(
+                codebook, snr[levels], quantities, chosen, key, progress, split
+            )
+            parts.append((levels, found))
+            names[how] = None
+    if rare.any():
+        found = rare_profile(codebook, snr[rare], quantities, key=key)
+        parts.append((np.flatnonzero(rare), found))
+        names["rare-event sampling"] = None
+    return {name: _joined(snr.size, name, parts) for name in quantities}, ", ".join(names)
+
+
+def _splits(
+    codebook: Codebook, snr: np.ndarray, levels: np.ndarray, method: MonteCarlo, key: Any
+) -> Iterator[tuple[np.ndarray, Split | None]]:
+    """Levels that are sampled alike, and the clusters there, if a sample would miss any."""
+    expected = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
+    for group, labels in by_clusters(codebook, snr[levels], expected):
+        if group.size and labels is None:
+            yield levels[group], None
+        elif group.size:
+            between = rare_profile(
+                *(codebook, snr[levels[group]], RARE_STATISTICS),
+                rtol=BETWEEN * method.rtol or None,
+                atol=BETWEEN * method.atol,
+                key=key,
+                labels=labels,
+            )
+            yield levels[group], Split(labels, between)
+
+
+def _joined(
+    size: int, name: str, parts: Sequence[tuple[np.ndarray, dict[str, dict[str, Any]]]]
+) -> dict[str, Any]:
+    """The fields of one quantity from those of some levels at a time."""
+    # The empirical Bernstein bound is for plain samples, where there are any: they come first.
+    joined: dict[str, Any] = {"sample_range": float(np.max(parts[0][1][name]["sample_range"]))}
+    for field in PER_LEVEL:
+        for levels, found in parts:
+            values = np.asarray(found[name].get(field, np.inf))
+            if field not in joined:
+                joined[field] = np.zeros(size, dtype=values.dtype)
+            joined[field][levels] = values
+    return joined
 
 
 def exact_quantities(codebook: Codebook) -> tuple[str, ...]:

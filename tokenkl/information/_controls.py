@@ -50,7 +50,12 @@ Block = Callable[..., Float[np.ndarray, "controls samples"]]
 
 
 class Controls:
-    """The controls of one codebook at levels h; each has mean 0."""
+    """The controls of one codebook at levels h; each has mean 0.
+
+    With `labels` they are for what happens inside clusters: neighbours of other clusters take no
+    part and there is no grid, since rare mistakes between clusters would only make these controls
+    as rarely right.
+    """
 
     def __init__(
         self,
@@ -59,12 +64,13 @@ class Controls:
         h: Float[np.ndarray, " levels"],
         control: Codebook | None,
         memory: int,
+        labels: Int[np.ndarray, " K"] | None = None,
     ) -> None:
         prior = np.asarray(codebook.prior)
         centred = points - prior @ points
         #: Length that makes moments numbers of order 1, at any scale of the codebook.
         self.scale = math.sqrt(float(prior @ np.einsum("kn,kn->k", centred, centred))) or 1.0
-        self.points, self.h = centred, h
+        self.points, self.h, self.labels = centred, h, labels
         self.log_prior = None if codebook.has_equal_priors else np.asarray(codebook.log_prior)
         #: Number of controls and cost of every kind at hand, in the order of `KINDS`.
         self.sizes: dict[str, int] = {}
@@ -72,8 +78,10 @@ class Controls:
         self._learn_moments(prior)
         if codebook.K >= 2 and memory // 8 >= 16 * codebook.K * NEIGHBOURS:
             self._learn_neighbours(prior)
-        grid = _checked(control, codebook) if control is not None else _nearby_grid(codebook)
-        if grid is not None:
+        grid = _checked(control, codebook) if control is not None else None
+        if grid is None and labels is None:
+            grid = _nearby_grid(codebook)
+        if grid is not None and labels is None:
             self._learn_grid(*grid)
 
     def rows(self, kinds: tuple[str, ...]) -> Int[np.ndarray, " rows"]:
@@ -156,6 +164,13 @@ class Controls:
         if found is None:
             return
         self.neighbours, self.distances = found
+        #: Which of them are of the same cluster.
+        self.near = np.ones(self.distances.shape, dtype=bool)
+        if self.labels is not None:
+            self.near = self.labels[self.neighbours] == self.labels[:, None]
+            self.distances = np.where(self.near, self.distances, 0.0)
+            if not self.near.any():
+                return
         self.sizes["neighbours"] = 3
         self.costs["neighbours"] = RIVAL_COST * self.neighbours.shape[1]
         self.neighbour_means = np.zeros((self.h.size, 3))
@@ -164,11 +179,12 @@ class Controls:
             distance = self.distances[part] / self.scale
             for level, h in enumerate(self.h):
                 means = _rival_means()(np.minimum(h * self.distances[part], FAR))
+                means *= self.near[part, :, None]
                 means[..., 2] *= distance**2
                 self.neighbour_means[level] += prior[part] @ means.sum(axis=1)
 
     def _neighbour_posteriors(self, ids: np.ndarray, noise: np.ndarray) -> OneKind:
-        rivals, distance = self.neighbours[ids], self.distances[ids]
+        rivals, distance, near = self.neighbours[ids], self.distances[ids], self.near[ids]
         along = np.empty(rivals.shape)
         for start in range(0, ids.size, 128):  # differences of a few samples fit into the cache
             part = slice(start, start + 128)
@@ -178,7 +194,8 @@ class Controls:
 
         def at(level: int) -> np.ndarray:
             h = self.h[level]
-            posterior, entropy, variance = _rival(h * along - (h * distance) ** 2 / 2)
+            logit = np.where(near, h * along - (h * distance) ** 2 / 2, -np.inf)
+            posterior, entropy, variance = _rival(logit)
             rows = [posterior.sum(1), entropy.sum(1), (variance * squares).sum(1)]
             return np.stack(rows) - self.neighbour_means[level][:, None]
 
@@ -221,10 +238,11 @@ class Controls:
 
 def _rival(logit: Any) -> tuple[Any, Any, Any]:
     """Posterior of the second of two tokens at these log-odds, its entropy, and its variance."""
-    small = np.exp(-np.abs(logit))
+    size = np.abs(logit)
+    small = np.exp(-size)
     posterior = np.where(logit > 0, 1, small) / (1 + small)
     variance = small / (1 + small) ** 2
-    entropy = np.log1p(small) + np.abs(logit) * small / (1 + small)
+    entropy = np.log1p(small) + np.where(small > 0, size, 0) * small / (1 + small)
     return posterior, entropy, variance
 
 

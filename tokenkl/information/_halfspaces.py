@@ -31,7 +31,8 @@ NEGLECTED = 30.0
 class Tokens(NamedTuple):
     """A codebook in k-d order, scaled by a power of two so that its largest coordinate is near 1.
 
-    Distances are taken from `points`, by differences; products from `centred`.
+    Distances are taken from `points`, by differences; products from `centred`. Tokens of one label
+    are no rivals of each other; by default every token has its own.
     """
 
     points: Float[np.ndarray, "K n"]
@@ -40,6 +41,12 @@ class Tokens(NamedTuple):
     ids: Int[np.ndarray, " K"]
     equal: bool
     exponent: int
+    labels: Int[np.ndarray, " K"]
+
+    @property
+    def clustered(self) -> bool:
+        """Whether some tokens share a label."""
+        return bool(np.unique(self.labels).size < self.labels.size)
 
 
 class Level(NamedTuple):
@@ -107,7 +114,7 @@ class Draws(NamedTuple):
         return mean, error, skewness, effective
 
 
-def make_tokens(codebook: Codebook) -> Tokens:
+def make_tokens(codebook: Codebook, labels: Int[np.ndarray, " K"] | None = None) -> Tokens:
     from tokenkl.information._kernel import _neighbourly  # brings in Numba
 
     points = np.asarray(codebook.points, dtype=float)
@@ -123,6 +130,7 @@ def make_tokens(codebook: Codebook) -> Tokens:
         ids,
         codebook.has_equal_priors,
         exponent,
+        np.arange(ids.size) if labels is None else np.asarray(labels)[ids],
     )
 
 
@@ -164,15 +172,12 @@ def nearest_terms(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarra
     for start in range(0, K, CELL):
         cell = slice(start, start + CELL)
         block = cdist(tokens.points[cell], tokens.points[cell], "sqeuclidean")
-        if block.shape[0] == 1:  # a cell of its own, whose token stands for no pair
-            block = cdist(tokens.points[cell], tokens.points[:1], "sqeuclidean")
-            near[cell], squared[cell] = 0, block[:, 0]
-            continue
-        np.fill_diagonal(block, np.inf)
+        block[tokens.labels[cell, None] == tokens.labels[cell]] = np.inf
         near[cell] = start + block.argmin(axis=1)
         squared[cell] = block.min(axis=1)
-    every = np.arange(K)
-    return np.array([pair_terms(tokens, root, every, near, squared).sum() for root in h])
+    with_rival = np.flatnonzero(squared < np.inf)
+    pairs = (with_rival, near[with_rival], squared[with_rival])
+    return np.array([pair_terms(tokens, root, *pairs).sum() for root in h])
 
 
 def _differences(points: Any, i: Any, j: Any) -> Float[np.ndarray, " p"]:
@@ -217,7 +222,6 @@ def _singles(
     points, centred, size = tokens.points, tokens.centred, k.size
     each = np.arange(size)
     squared = cdist(points[k], points, "sqeuclidean")
-    squared[each, k] = np.inf
     row, column, within, starts = _partners(tokens, h, level.edge, squared, k)
     j = column[_pick(within, starts, row.size, uniform[0])]
 
@@ -231,7 +235,6 @@ def _singles(
     # Logarithms of the posterior weights, relative to token k.
     logits = noise @ centred.T
     logits -= np.einsum("pn,pn->p", noise, centred[k])[:, None]
-    squared[each, k] = 0.0
     logits *= h
     logits -= h**2 / 2 * squared
     if not tokens.equal:
@@ -243,14 +246,16 @@ def _singles(
     alone = np.ones((size, 3))
     alone[:, 1] = (1 + less) * _log1p_over(less) + odds
     alone[:, 2] = squares / (1 + less)
-    return _ratios(tokens, logits, mmse), alone
+    return (_cluster_ratios if tokens.clustered else _ratios)(tokens, logits, mmse), alone
 
 
 def _partners(
     tokens: Tokens, h: float, cut: float, squared: Float[np.ndarray, "p K"], k: Any
 ) -> tuple[Any, Any, Any, Any]:
     """The pairs of each k within the radius: row, partner, probability in the row, row starts."""
-    row, column = np.nonzero(squared <= cut * (1 + 1e-12))  # no pair of the pass is missed
+    rivals = tokens.labels[k, None] != tokens.labels
+    rivals &= squared <= cut * (1 + 1e-12)  # no pair of the pass is missed
+    row, column = np.nonzero(rivals)
     terms = pair_terms(tokens, h, k[row], column, squared[row, column])
     starts = np.searchsorted(row, np.arange(k.size))
     return row, column, terms / np.add.reduceat(terms, starts)[row], starts
@@ -312,3 +317,44 @@ def _ratios(
         length = np.einsum("pn,pn->p", mean, mean)
         variance = np.add.reduceat(s * squared, starts) - w / (1 + W) * length
     return np.stack([sums, entropy, variance], axis=1) / ranks[:, None]
+
+
+def _cluster_ratios(
+    tokens: Tokens, logits: Float[np.ndarray, "p K"], mmse: bool
+) -> Float[np.ndarray, "p 3"]:
+    """What not knowing the cluster adds to the posterior's statistics, over the mean rank.
+
+    With q_c the probability of a cluster and m_c its mean, that is for the error
+    sum_c max_{k in c} p_k - max_k p_k, for the entropy H(q) and for the variance
+    sum_c q_c |m_c - m|^2. Ranks count tokens of other clusters only. The best token is ahead of all
+    those, so that the mean rank is at least the probability that its cluster, `home`, is wrong.
+    """
+    size, K = logits.shape
+    order = np.argsort(tokens.labels, kind="stable")
+    starts = np.flatnonzero(np.diff(tokens.labels[order], prepend=-1))
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))[:, order]
+    p /= p.sum(axis=1, keepdims=True)
+    q, tops = np.add.reduceat(p, starts, axis=1), np.maximum.reduceat(p, starts, axis=1)
+    each, home = np.arange(size), tops.argmax(axis=1)
+    own = q[each, home]
+    q[each, home] = tops[each, home] = 0.0
+    others = q.sum(axis=1)
+    entropy = own * np.log1p(others / own) - special.xlogy(q, q).sum(axis=1)
+    variance = np.zeros(size)
+    if mmse:
+        squares, shift = np.zeros(q.shape), np.zeros(size)
+        for coordinate in tokens.centred[order].T:
+            sums = np.add.reduceat(p * coordinate, starts, axis=1)
+            away = sums - q * (sums[each, home] / own)[:, None]
+            away[each, home] = 0.0
+            squares += away**2
+            shift += away.sum(axis=1) ** 2
+        variance = np.divide(squares, q, out=np.zeros(q.shape), where=q > 0).sum(axis=1) - shift
+    # Ranks among all tokens, less those within each cluster.
+    places = np.arange(K)
+    rank = np.sort(p, axis=1)[:, ::-1] @ places
+    for start, stop in zip(starts, np.append(starts[1:], K), strict=True):
+        if stop - start > 1:
+            rank -= np.sort(p[:, start:stop], axis=1)[:, ::-1] @ places[: stop - start]
+    rank = np.maximum(rank, others)
+    return np.stack([tops.sum(axis=1), entropy, variance], axis=1) / rank[:, None]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 
 class Moments:
-    """Mean and sums of squared and cubed deviations of a stream of blocks (Pebay 2008).
+    """Mean and sums of deviations to the powers 2, 3 and 4 of a stream of blocks (Pebay 2008).
 
     The first axis may have a sample count of its own in every row: `add` takes the rows that a
     block is for.
@@ -21,6 +21,7 @@ class Moments:
         self.mean = np.zeros(shape)
         self.squares = np.zeros(shape)
         self.cubes = np.zeros(shape)
+        self.fourths = np.zeros(shape)
         #: What arithmetic, not sampling, may add to the error of the mean.
         self.rounding = np.zeros(shape)
 
@@ -30,11 +31,19 @@ class Moments:
         deviation = block - mean[..., None]
         power = deviation**2
         squares = power.sum(axis=-1)
+        fourths = np.einsum("...s,...s->...", power, power)
         power *= deviation
         cubes = power.sum(axis=-1)
         before = self.n[rows]
         total = before + size
         delta = mean - self.mean[rows]
+        ours, theirs = before / total, size / total  # parts of all samples
+        self.fourths[rows] += (
+            fourths
+            + delta**4 * before * theirs * (ours**2 - ours * theirs + theirs**2)
+            + 6 * delta**2 * (ours**2 * squares + theirs**2 * self.squares[rows])
+            + 4 * delta * (ours * cubes - theirs * self.cubes[rows])
+        )
         cubes += delta**3 * before * size * (before - size) / total**2
         self.cubes[rows] += (
             cubes + 3 * delta * (before * squares - size * self.squares[rows]) / total
@@ -63,3 +72,8 @@ class Moments:
         """(sum f)^2 / sum f^2 for each statistic f: how many samples carry the sum."""
         second = self.mean**2 + self.squares / np.maximum(self.n, 1)
         return self.n * self.mean**2 / np.maximum(second, np.finfo(float).tiny)
+
+    def carriers(self) -> np.ndarray:
+        """(sum d^2)^2 / sum d^4 of the deviations d: how many samples carry the variance."""
+        fourths = np.maximum(self.fourths, np.finfo(float).tiny)
+        return np.asarray(self.squares**2 / fourths)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,9 @@ from tokenkl.information._controls import Controls
 from tokenkl.information._moments import Moments
 from tokenkl.information.methods import MonteCarlo
 
+if TYPE_CHECKING:
+    from tokenkl.information._clusters import Within
+
 #: What one sample gives, in the order of the kernel's output.
 STATISTICS = ("error_probability", "conditional_entropy", "mmse", "divergence")
 #: Samples when neither a count nor a target is given.
@@ -41,6 +44,8 @@ DEFAULT_SAMPLES = 2**14
 PILOT = 2**11
 #: Effective number of informative samples below which no central-limit interval is offered.
 MIN_EFFECTIVE = 60
+#: Part of a standard error that a sample may miss by seeing no mistakes between clusters.
+NEGLIGIBLE = 0.1
 #: Samples that must carry the variance, (sum d^2)^2 / sum d^4, for controls to be kept.
 MIN_CARRIERS = 40
 #: Most samples in one block, and most tokens times samples.
@@ -67,9 +72,14 @@ def sample_profile(
     method: MonteCarlo,
     key: Any,
     progress: Progress | None = None,
+    split: Split | None = None,
 ) -> tuple[dict[str, dict[str, Any]], str]:
-    """For every quantity its mean, errors, support, range and sample count; and how."""
-    run = _Run(codebook, snr, quantities, method, key, progress)
+    """For every quantity its mean, errors, support, range and sample count; and how.
+
+    With a `split`, what mistakes between clusters add is known, and the sample is for the rest; a
+    method that is to reduce no variance uses it only to say what the sample will not have seen.
+    """
+    run = _Run(codebook, snr, quantities, method, key, progress, split)
     plan = run.plan
     if not method.has_target:
         run.advance(np.full(snr.size, min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)))
@@ -92,7 +102,16 @@ def sample_profile(
                 break
     summary = run.summarise()
     how = "Monte-Carlo" if plan is None else f"Monte-Carlo{plan.description}"
+    if run.within is not None:
+        how += ", rare-event sampling between clusters"
     return {name: summary[name] for name in quantities}, how
+
+
+class Split(NamedTuple):
+    """Clusters, and what not knowing the cluster adds to each of `RARE` (`_clusters`)."""
+
+    labels: Int[np.ndarray, " K"]
+    between: dict[str, dict[str, Any]]
 
 
 class _Run:
@@ -106,26 +125,37 @@ class _Run:
         method: MonteCarlo,
         key: Any,
         progress: Progress | None,
+        split: Split | None = None,
     ) -> None:
         from tokenkl.information import _kernel  # brings in Numba, which most uses do without
+        from tokenkl.information._clusters import Within
 
         self.codebook, self.snr, self.quantities, self.method = codebook, snr, quantities, method
-        self.key, self.progress, self.kernel = key, progress, _kernel
+        self.key, self.progress, self.kernel, self.split = key, progress, _kernel, split
         points = np.asarray(codebook.points)
+        # A power of two keeps every bit, and squares from overflow and underflow.
+        _, self.exponent = math.frexp(float(np.abs(points).max()) or 1.0)
+        points = np.ldexp(points, -self.exponent)
         points = points - points.mean(axis=0)  # large offsets would cost digits
-        self.table = _kernel.lay_out(points, codebook.log_prior)
-        self.radius = float(np.max(np.sum(points**2, axis=1)))
-        self.precision = _precision(method, quantities, self.radius)
         self.centred = points
+        self.within: Within | None = None
+        if split is not None and method.reduces_variance:
+            log_prior = np.asarray(codebook.log_prior)
+            self.within = Within(_kernel.lay_out, points, log_prior, split.labels)
+            self.radius = self.within.radius
+        else:
+            self.table = _kernel.lay_out(points, codebook.log_prior)
+            self.radius = float(np.max(np.sum(points**2, axis=1)))
+        self.precision = _precision(method, quantities, math.ldexp(self.radius, 2 * self.exponent))
+        if self.within is not None and self.precision.gpu:
+            self.precision = _Precision()
         self.draw = _drawer(codebook)
         # Every logit stays finite.
-        self.h = np.sqrt(np.minimum(snr, 1e300 / max(4 * self.radius, 1.0)))
+        self.h = np.minimum(np.ldexp(np.sqrt(snr), self.exponent), 1e150)
         self.size = _block_size(codebook, self.h.size, method.memory)
         shape = (self.h.size, len(STATISTICS))
-        #: The statistics themselves; what controls leave of them, and its squared distance from the
-        #: pilot's mean; means of Sobol replicates.
-        self.plain, self.rest = Moments(shape), Moments(shape)
-        self.spread, self.nets = Moments(shape), Moments(shape)
+        #: The statistics themselves; what controls leave of them; means of Sobol replicates.
+        self.plain, self.rest, self.nets = Moments(shape), Moments(shape), Moments(shape)
         #: Points in a Sobol replicate of each level; 0 for independent samples.
         self.points = np.zeros(self.h.size, dtype=np.int64)
         self.plan: _pilot.Plan | None = None
@@ -135,7 +165,10 @@ class _Run:
 
     def _decide(self, points: np.ndarray) -> None:
         codebook, method = self.codebook, self.method
-        self.controls = Controls(codebook, points, self.h, method.control, method.memory // 2)
+        labels = None if self.within is None else self.within.labels
+        self.controls = Controls(
+            codebook, points, self.h, method.control, method.memory // 2, labels
+        )
         is_net = codebook.n <= _sobol.MAX_DIMENSION
         if is_net:
             order = self.kernel._neighbourly(points, max(codebook.K // 1024, 8))
@@ -163,8 +196,10 @@ class _Run:
         if self.precision.gpu:
             log_prior = np.asarray(self.codebook.log_prior)
             return _xla.block_statistics(self.centred, log_prior, ids, noise, h, mmse)
-        single = self.precision.error > 0
-        return self.kernel.block_statistics(self.table, ids, noise, h, mmse, single)
+        block_statistics, single = self.kernel.block_statistics, self.precision.error > 0
+        if self.within is not None:
+            return self.within.statistics(block_statistics, ids, noise, h, mmse, single)
+        return block_statistics(self.table, ids, noise, h, mmse, single)
 
     def advance(self, counts: Int[np.ndarray, " levels"]) -> None:
         """Sample on until every level has at least `counts` samples, in whole blocks or nets."""
@@ -194,8 +229,6 @@ class _Run:
             rest = self._take_off(ids, noise, values, active)
             if rest is not None:
                 self.rest.add(rest, active)
-                centre = self.plan.mean[active, :, None]  # type: ignore[union-attr]
-                self.spread.add((rest - centre) ** 2, active)
             self._report(start + size, int(stops.max()))
 
     def _advance_nets(self, levels: np.ndarray, counts: np.ndarray, points: int) -> None:
@@ -212,6 +245,7 @@ class _Run:
                 values = self._statistics(ids[piece], noise[piece], active)
                 self.plain.add(values, active)
                 rest = self._take_off(ids[piece], noise[piece], values, active)
+                self.rest.add(values if rest is None else rest, active)
                 total += (values if rest is None else rest).sum(axis=-1)
             self.nets.add((total / points)[..., None], active)
             self._report((number + 1) * points, int(stops.max()) * points)
@@ -237,10 +271,19 @@ class _Run:
 
     def summarise(self, pilot: Moments | None = None) -> dict[str, dict[str, Any]]:
         """All quantities from the sample so far (or as the pilot has them)."""
-        best = pilot or self._merged()
+        best, carriers = (pilot, None) if pilot else self._merged()
         source = pilot or self.plain
         summary = _summary(
-            self.codebook, best, source, self.snr, self.radius, self.plan, self.precision
+            self.codebook,
+            best,
+            source,
+            self.snr,
+            (self.radius, self.exponent),
+            self.plan,
+            self.precision,
+            carriers,
+            self.split,
+            self.within,
         )
         for fields in summary.values():
             fields["n_samples"] = source.n[:, 0]
@@ -248,15 +291,18 @@ class _Run:
             fields["degrees_of_freedom"] = np.where(nets > 0, nets - 1, np.inf)
         return {name: summary[name] for name in self.quantities}
 
-    def _merged(self) -> Moments:
-        """The moments that the estimate rests on, of every level and statistic."""
+    def _merged(self) -> tuple[Moments, np.ndarray]:
+        """The moments that the estimate rests on, of every level and statistic; what carries them.
+
+        That is the number of samples that carry the variance, infinite where there is none.
+        """
         plan = self.plan
         if plan is None:
-            return self.plain
+            return self.plain, self.plain.carriers()
         out = Moments(self.plain.mean.shape)
         # A variance that few samples carry is not to be trusted: then the plain one is taken, of
         # the same samples. Where nothing but rounding is left, there is nothing to trust.
-        trusted = self.spread.effective() >= MIN_CARRIERS
+        trusted = self.rest.carriers() >= MIN_CARRIERS
         trusted |= self.rest.squares <= 1e-20 * self.plain.squares
         used = plan.used & trusted & (self.rest.n > 0)
         is_net = np.broadcast_to(plan.sobol[:, None], used.shape)
@@ -270,7 +316,8 @@ class _Run:
             for level, (beta, kinds) in enumerate(zip(plan.coefficients, plan.kinds, strict=True))
         ]
         out.rounding = np.where(used | (is_net & plan.used), rounding, 0.0)
-        return out
+        carriers = np.where(used | is_net, self.rest.carriers(), self.plain.carriers())
+        return out, carriers
 
 
 class _Precision(NamedTuple):
@@ -329,7 +376,11 @@ def _needed(
     ratio = np.zeros(done.shape)
     for summary in summaries.values():
         target = method.atol + method.rtol * np.abs(summary["value"])
-        excess = summary["standard_error"] / np.maximum(target, np.finfo(float).tiny)
+        # What clusters add keeps its error, about half of the target's at most.
+        fixed = summary.get("fixed", 0.0)
+        target = np.sqrt(np.maximum(target**2 - fixed**2, target**2 / 4))
+        error = np.sqrt(np.maximum(summary["standard_error"] ** 2 - fixed**2, 0.0))
+        excess = error / np.maximum(target, np.finfo(float).tiny)
         ratio = np.maximum(ratio, np.minimum(excess, 1e6))
     # A tenth more than the estimate asks for, and not too many times more on a rough variance.
     more = np.ceil(np.minimum(1.1 * ratio**2, growth) * done).astype(np.int64)
@@ -341,17 +392,23 @@ def _summary(
     moments: Moments,
     plain: Moments,
     snr: Float[np.ndarray, " s"],
-    radius: float,
+    size: tuple[float, int],
     plan: _pilot.Plan | None,
     precision: _Precision,
+    carriers: np.ndarray | None,
+    split: Split | None,
+    within: Within | None,
 ) -> dict[str, dict[str, Any]]:
-    """Means and errors; `radius` is the largest squared distance from the centre.
+    """Means and errors; `size` is the largest squared distance from the centre, and the exponent
+    of the power of two that distances are divided by.
 
-    The `plain` moments say how many samples are informative, with or without controls.
+    The `plain` moments say how many samples are informative, with or without controls; `carriers`
+    how many are behind the variance (None: that does not matter yet).
     """
+    radius, exponent = size
     eps = np.finfo(float).eps
     log_K = math.log(max(codebook.K, 2))
-    error, mmse = moments.mean[:, 0], moments.mean[:, 2]
+    mmse = moments.mean[:, 2]
     informative = plain.effective()
     # For every statistic the range of one sample, and rounding beyond that of the value itself.
     scales: dict[str, tuple[float, Any]] = {
@@ -376,14 +433,29 @@ def _summary(
             "interval_supported": (informative[:, index] >= MIN_EFFECTIVE) | certain,
             "sample_range": length,
         }
-    correct = 1 - error
+    if carriers is not None:
+        # Nor is a variance to be trusted that few samples carry, unless it is nothing but rounding.
+        carried = (carriers >= MIN_EFFECTIVE) | (moments.variance <= (1e-13 * moments.mean) ** 2)
+        for index, name in enumerate(scales):
+            out[name]["interval_supported"] &= carried[:, index] | certain
+    for field in ("value", "standard_error", "numerical_error", "sample_range"):
+        out["mmse"][field] = np.ldexp(out["mmse"][field], 2 * exponent)
+    if within is not None and split is not None:
+        _add_between(out, split.between, within.entropy(np.asarray(codebook.prior)))
+    elif split is not None:
+        for name, found in split.between.items():
+            unseen = np.abs(found["value"]) + 3 * found["standard_error"]
+            negligible = unseen <= NEGLIGIBLE * out[name]["standard_error"]
+            for other in {name, "divergence"} if name == "conditional_entropy" else {name}:
+                out[other]["interval_supported"] &= negligible
+    correct = 1 - out["error_probability"]["value"]
     count = plain.n[:, 0]
     effective = count * correct**2 / (correct**2 + plain.squares[:, 0] / np.maximum(count, 1))
     out["error_probability"]["interval_supported"] &= (effective >= MIN_EFFECTIVE) | certain
     out["accuracy"] = out["error_probability"] | {
         "value": correct,
-        "skewness": -moments.skewness[:, 0],
-        "numerical_error": ((1e-12 + precision.error) * error + eps + moments.rounding[:, 0]),
+        "skewness": -out["error_probability"]["skewness"],
+        "numerical_error": out["error_probability"]["numerical_error"] + eps,
     }
     # Two unbiased routes to the mutual information: the one with the smaller variance, in the pilot
     # where there was one. Both need support: an entropy near 0 and a divergence near 0 are carried
@@ -395,7 +467,8 @@ def _summary(
         use_direct = plan.direct
     out["mutual_information"] = {
         name: np.where(use_direct, direct[name], entropy[name])
-        for name in ("standard_error", "numerical_error")
+        for name in ("standard_error", "numerical_error", "fixed")
+        if name in direct
     } | {
         "value": np.where(
             use_direct, direct["value"], float(codebook.prior_entropy()) - entropy["value"]
@@ -405,6 +478,28 @@ def _summary(
         "sample_range": max(direct["sample_range"], entropy["sample_range"]),
     }
     return out
+
+
+def _add_between(
+    out: dict[str, dict[str, Any]], between: dict[str, dict[str, Any]], entropy: float
+) -> None:
+    """Add what clusters add; `entropy` is that of the cluster."""
+    entropies = between["conditional_entropy"]
+    divergence = {"value": entropy - entropies["value"], "skewness": -entropies["skewness"]}
+    for name, found in (between | {"divergence": entropies | divergence}).items():
+        fields, fixed = out[name], found["standard_error"]
+        error = np.hypot(fields["standard_error"], fixed)
+        cubes = fields["skewness"] * fields["standard_error"] ** 3 + found["skewness"] * fixed**3
+        tiny = np.finfo(float).tiny
+        out[name] = {
+            "value": fields["value"] + found["value"],
+            "standard_error": error,
+            "skewness": np.where(error > 1e-100, cubes / np.maximum(error**3, tiny), 0.0),
+            "numerical_error": fields["numerical_error"] + found["numerical_error"],
+            "interval_supported": fields["interval_supported"] & found["interval_supported"],
+            "sample_range": fields["sample_range"] + float(np.max(found["sample_range"])),
+            "fixed": fixed,
+        }
 
 
 @jax.jit

@@ -228,7 +228,9 @@ def _flush(k, near, index, count, sums, most, totals, codebook, h, edges, moment
 
 
 @_compiled(fastmath={"contract"})
-def _block(tiles, boxes, codebook, h, edges, start, stop, moments, sums, most, totals, classes):  # type: ignore[no-untyped-def]
+def _block(
+    tiles, boxes, codebook, labels, h, edges, start, stop, moments, sums, most, totals, classes
+):  # type: ignore[no-untyped-def]
     """All pairs of rows start .. stop - 1 with later tokens; h ascends and `edges` descend."""
     low, high, root_sums = boxes
     points, _, root_prior, _, _ = codebook
@@ -266,9 +268,9 @@ def _block(tiles, boxes, codebook, h, edges, start, stop, moments, sums, most, t
             for j in range(first, size):
                 near[count] = squared[j]
                 index[count] = begin + j
-                count += squared[j] < widest
+                count += (squared[j] < widest) & (labels[begin + j] != labels[k])
             for j in range(first, size):
-                if squared[j] >= least:
+                if squared[j] >= least and labels[begin + j] != labels[k]:
                     c = (_bits(squared[j]) >> CLASS_BITS) - LOWEST
                     c = min(max(c, 0), classes.size - 1)
                     classes[c] += root_prior[k] * root_prior[begin + j]
@@ -312,6 +314,7 @@ def pair_sums(
     log_prior: Float[np.ndarray, " K"],
     ids: Int[np.ndarray, " K"],
     equal: bool,
+    labels: Int[np.ndarray, " K"],
     h: Float[np.ndarray, " levels"],
     edges: Float[np.ndarray, " levels"],
     moments: bool,
@@ -319,7 +322,8 @@ def pair_sums(
     """One pass over all pairs of tokens: those nearer than `edges` (squared) summed at each level.
 
     `points` in an order in which neighbours are near each other, `ids` their original numbers,
-    which break ties; `edges` must come from `class_edges` or exceed every squared distance.
+    which break ties; pairs with equal `labels` do not count, other than in a bound on what lies
+    beyond the radius. `edges` must come from `class_edges` or exceed every squared distance.
     Tasks are added up in one order, so that the bits do not depend on the number of threads.
     """
     K = len(points)
@@ -334,7 +338,8 @@ def pair_sums(
     root_sums = np.add.reduceat(root_prior, starts_of_tiles)
     known = class_edges()
     codebook = (np.ascontiguousarray(points), np.asarray(log_prior), root_prior, np.asarray(ids))
-    shared = (tiles, (low, high, root_sums), (*codebook, equal), h[order], reach)
+    boxes = (low, high, root_sums)
+    shared = (tiles, boxes, (*codebook, equal), np.asarray(labels), h[order], reach)
 
     def work(start: int) -> tuple[Any, ...]:
         stop = min(start + ROWS, K)

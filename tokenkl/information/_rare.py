@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import special
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
@@ -133,15 +133,19 @@ def rare_profile(
     *,
     n_samples: int = 2000,
     rtol: float | None = None,
+    atol: float = 0.0,
     key: Any,
     truncation: float | None = None,
     lower_bound: bool = False,
+    labels: Int[np.ndarray, " K"] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What `rare_error_probability` returns, for any of the five information quantities.
 
     Arguments and errors as there; `rtol` holds for each of error probability, conditional entropy
-    and MMSE that is asked for (an accuracy or a mutual information asks for its complement).
-    `lower_bound` adds the field of that name.
+    and MMSE that is asked for (an accuracy or a mutual information asks for its complement), and
+    `atol` is added to what it allows. `lower_bound` adds the field of that name. With `labels`, the
+    cluster of every token, only what mistakes between clusters add is found (see `_clusters`); for
+    an accuracy or a mutual information again its complement.
     """
     needed = {"accuracy": "error_probability", "mutual_information": "conditional_entropy"}
     for name in quantities:
@@ -157,17 +161,18 @@ def rare_profile(
     snr = np.asarray(snr, dtype=float)
     watched = [STATISTICS.index(needed.get(name, name)) for name in quantities]
     with threadpool_limits(1, "blas"):  # products whose bits do not depend on the threads
-        tokens = make_tokens(codebook)
+        tokens = make_tokens(codebook, labels)
         h = np.ldexp(np.sqrt(snr), tokens.exponent)
         edges = _edges(tokens, h, truncation)
         sums = _pairs.pair_sums(
-            tokens.points, tokens.log_prior, tokens.ids, tokens.equal, h, edges, max(watched) > 0
+            *(tokens.points, tokens.log_prior, tokens.ids, tokens.equal, tokens.labels),
+            *(h, edges, max(watched) > 0),
         )
         levels, lower = [], []
         for index, root in enumerate(h):
             rows, most, totals = sums.rows[index], sums.most[index], sums.totals[index]
             level = Level(tokens, rows, most, totals, root, edges[index])
-            levels.append(_level(level, sums.dropped[index], watched, n_samples, rtol, key))
+            levels.append(_level(level, sums.dropped[index], watched, n_samples, (rtol, atol), key))
             lower.append(lower_bound_of(level, codebook.K <= LARGE) if lower_bound else np.nan)
     out: dict[str, dict[str, Any]] = {}
     for name in quantities:
@@ -197,16 +202,21 @@ def rare_is_better(codebook: Codebook, snr: Float[np.ndarray, " s"]) -> Bool[np.
         return np.zeros(np.shape(snr), dtype=bool)
     tokens = make_tokens(codebook)
     h = np.ldexp(np.sqrt(np.asarray(snr, dtype=float)), tokens.exponent)
+    most = HAND_OVER if codebook.K <= LARGE else HAND_OVER_LARGE
+    return np.asarray(union_guess(tokens, h) < most)
+
+
+def union_guess(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
+    """About the union bound, from the pairs of a few rows and the nearest pairs inside cells."""
     K = tokens.ids.size
     rows = np.unique(np.linspace(0, K - 1, PROBES).astype(int))
     squared = cdist(tokens.points[rows], tokens.points, "sqeuclidean")
-    row, column = np.nonzero(np.arange(K) != rows[:, None])
+    row, column = np.nonzero(tokens.labels[rows, None] != tokens.labels)
     guess = np.zeros(h.size)
     for index, root in enumerate(h):
         terms = pair_terms(tokens, root, rows[row], column, squared[row, column])
         guess[index] = terms.sum() * K / rows.size
-    most = HAND_OVER if K <= LARGE else HAND_OVER_LARGE
-    return np.asarray(np.maximum(guess, nearest_terms(tokens, h)) < most)
+    return np.maximum(guess, nearest_terms(tokens, h))
 
 
 def _edges(
@@ -223,7 +233,7 @@ def _edges(
     rows = np.unique(np.linspace(0, K - 1, PROBES).astype(int))
     squared = cdist(tokens.points[rows], tokens.points, "sqeuclidean")
     root = np.exp(tokens.log_prior / 2)
-    squared[np.arange(rows.size), rows] = np.inf  # no pairs
+    squared[tokens.labels[rows, None] == tokens.labels] = np.inf  # no rivals
     here = class_of(squared).ravel()
     weight = np.bincount(here, np.outer(root[rows], root).ravel(), known.size) * K / rows.size / 2
     count = np.bincount(here, minlength=known.size) * K / rows.size / 2
@@ -253,7 +263,7 @@ def _level(
     dropped: Float[np.ndarray, " 3"],
     watched: Sequence[int],
     n_samples: int,
-    rtol: float | None,
+    target: tuple[float | None, float],
     key: Any,
 ) -> dict[str, Any]:
     """Sample at one level until the target is met, and summarise."""
@@ -275,12 +285,14 @@ def _level(
             "sample_range": least,
             "n_samples": 0,
         }
-    proposal = prepare(level)
-    overlaps_are_common = proposal.overlap > COMMON * total
+    proposal = None if tokens.clustered else prepare(level)
+    if proposal is not None and proposal.overlap > COMMON * total:
+        proposal = None  # overlaps are common: single half-spaces see enough of them
+    rtol, atol = target
 
     def sample(size: int, block: int) -> Draws:
         rng = generator(key, block)
-        if overlaps_are_common:
+        if proposal is None:
             return singles(level, size, rng, moments)
         return doubles(proposal, size, rng, moments)
 
@@ -289,9 +301,10 @@ def _level(
     while True:
         mean, error, skewness, effective = draws.summary()
         value = level.totals - mean
-        if rtol is None or draws.size >= MAX_SAMPLES:
+        if not (rtol or atol) or draws.size >= MAX_SAMPLES:
             break
-        excess = max(error[i] / max(rtol * value[i], TINY) for i in watched)
+        allowed = (rtol or 0.0) * value + atol / units
+        excess = max(error[i] / max(allowed[i], TINY) for i in watched)
         if excess <= 1:
             break
         more = math.ceil(min(1.1 * excess**2, 4.0) * draws.size) - draws.size
@@ -306,7 +319,7 @@ def _level(
     rounding = EPS * (2**10 + 4 * (tokens.points.shape[1] + 8) * (1 - math.log(min(total, 1.0))))
     relative = rounding + np.array([0.0, QUADRATURE, QUADRATURE])
     numerical = 2 * dropped + unseen + draws.faint * level.totals + relative * level.totals
-    if overlaps_are_common:
+    if proposal is None:
         # Dropped pairs carry at most the part p of the draws. There g / M is at most 1; for the
         # entropy on average 1 + 2 log K + log(K / (p B)), since E[1/p(k|Y)] <= K / B; for the
         # variance at most the squared diameter.
@@ -314,6 +327,8 @@ def _level(
         log_term = 1 + 2 * math.log(K)
         log_term += max(math.log(K) - math.log(total) - math.log(part), 0.0)
         numerical = np.maximum(numerical, dropped[0] * np.array([1.0, log_term, widest]))
+    if tokens.clustered:  # means of clusters are rounded, and their distances with them
+        numerical[2] += 32 * EPS * math.sqrt(tokens.points.shape[1] * total * max(value[2], 0.0))
     carried = (effective >= MIN_EFFECTIVE) | (error <= 0.01 * np.abs(value))
     return {
         "value": units * value,
