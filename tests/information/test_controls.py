@@ -33,13 +33,18 @@ def perturbed(codebook, sd, seed=0, shuffled=False):
 
 
 def factors(codebook, snr, key=1):
-    """How many times fewer samples the controls need, for every quantity and SNR."""
+    """How many times fewer samples the controls need, for every quantity and SNR.
+
+    NaN where the plain sample says itself that it saw too little.
+    """
     plain = tk.profile(codebook, snr, method=PLAIN, key=key)
     reduced = tk.profile(codebook, snr, method=REDUCED, key=key)
-    with np.errstate(all="ignore"):  # 0 / 0 where an error never occurred
-        return np.array(
-            [(plain[q].standard_error / reduced[q].standard_error) ** 2 for q in tk.QUANTITIES]
-        )
+    found = []
+    for name in tk.QUANTITIES:
+        seen = np.where(plain[name].interval_supported, plain[name].standard_error, np.nan)
+        with np.errstate(all="ignore"):  # 0 / 0 where an error never occurred
+            found.append((seen / reduced[name].standard_error) ** 2)
+    return np.array(found)
 
 
 # --- what is known exactly
@@ -146,7 +151,7 @@ def test_never_worse_than_plain(codebook) -> None:
     """Where nothing helps the samples are the plain ones; 16 replicates know a variance roughly."""
     values = factors(codebook, np.geomspace(1e-4, 1e3, 15))
     assert np.nanmin(values) >= 0.3
-    assert (values[np.isfinite(values)] < 1).mean() < 0.05
+    assert (values[np.isfinite(values)] < 0.99).mean() < 0.05
     assert np.nanmax(values) > 2
 
 

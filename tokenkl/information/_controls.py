@@ -52,6 +52,7 @@ Block = Callable[..., Float[np.ndarray, "controls samples"]]
 class Controls:
     """The controls of one codebook at levels h; each has mean 0.
 
+    `points` are the codebook's, divided by 2 to the power `exponent`, and `h` belongs to them.
     With `labels` they are for what happens inside clusters: neighbours of other clusters take no
     part and there is no grid, since rare mistakes between clusters would only make these controls
     as rarely right.
@@ -64,6 +65,7 @@ class Controls:
         h: Float[np.ndarray, " levels"],
         control: Codebook | None,
         memory: int,
+        exponent: int = 0,
         labels: Int[np.ndarray, " K"] | None = None,
     ) -> None:
         prior = np.asarray(codebook.prior)
@@ -82,7 +84,7 @@ class Controls:
         if grid is None and labels is None:
             grid = _nearby_grid(codebook)
         if grid is not None and labels is None:
-            self._learn_grid(*grid)
+            self._learn_grid(*grid, exponent)
 
     def rows(self, kinds: tuple[str, ...]) -> Int[np.ndarray, " rows"]:
         """Where the controls of these kinds stand among those of all kinds."""
@@ -203,16 +205,17 @@ class Controls:
 
     # ---- a grid nearby
 
-    def _learn_grid(self, grid: ProductCodebook, ids: Int[np.ndarray, " K"]) -> None:
+    def _learn_grid(self, grid: ProductCodebook, ids: Int[np.ndarray, " K"], exponent: int) -> None:
         self.sizes["grid"], self.costs["grid"] = 3, GRID_COST * sum(grid.shape)
         self.grid, self.grid_ids = grid, ids
         self.grid_axes = [
-            (np.asarray(column), np.asarray(grid.coordinate_log_prior(axis)))
+            (np.ldexp(column, -exponent), np.asarray(grid.coordinate_log_prior(axis)))
             for axis, column in enumerate(grid.levels)
         ]
-        exact = product_profile(grid, self.h**2)
+        exact = product_profile(grid, np.ldexp(self.h, -exponent) ** 2)
         names = ("error_probability", "conditional_entropy", "mmse")
         self.grid_means = np.stack([exact[name][0] for name in names], axis=1)
+        self.grid_means[:, 2] = np.ldexp(self.grid_means[:, 2], -2 * exponent)
 
     def _grid_posteriors(self, ids: np.ndarray, noise: np.ndarray) -> OneKind:
         digits = self.grid.to_digits(self.grid_ids[ids])

@@ -46,7 +46,7 @@ PILOT = 2**11
 MIN_EFFECTIVE = 60
 #: Part of a standard error that a sample may miss by seeing no mistakes between clusters.
 NEGLIGIBLE = 0.1
-#: Samples that must carry the variance, (sum d^2)^2 / sum d^4, for controls to be kept.
+#: Samples that must carry the variance, (sum d^2)^2 / sum d^4, for it to be trusted.
 MIN_CARRIERS = 40
 #: Most samples in one block, and most tokens times samples.
 MAX_BLOCK = 2**9
@@ -166,9 +166,8 @@ class _Run:
     def _decide(self, points: np.ndarray) -> None:
         codebook, method = self.codebook, self.method
         labels = None if self.within is None else self.within.labels
-        self.controls = Controls(
-            codebook, points, self.h, method.control, method.memory // 2, labels
-        )
+        known = (method.control, method.memory // 2, self.exponent, labels)
+        self.controls = Controls(codebook, points, self.h, *known)
         is_net = codebook.n <= _sobol.MAX_DIMENSION
         if is_net:
             order = self.kernel._neighbourly(points, max(codebook.K // 1024, 8))
@@ -435,7 +434,7 @@ def _summary(
         }
     if carriers is not None:
         # Nor is a variance to be trusted that few samples carry, unless it is nothing but rounding.
-        carried = (carriers >= MIN_EFFECTIVE) | (moments.variance <= (1e-13 * moments.mean) ** 2)
+        carried = (carriers >= MIN_CARRIERS) | (moments.variance <= (1e-13 * moments.mean) ** 2)
         for index, name in enumerate(scales):
             out[name]["interval_supported"] &= carried[:, index] | certain
     for field in ("value", "standard_error", "numerical_error", "sample_range"):

@@ -314,16 +314,16 @@ def pair_sums(
     log_prior: Float[np.ndarray, " K"],
     ids: Int[np.ndarray, " K"],
     equal: bool,
-    labels: Int[np.ndarray, " K"],
     h: Float[np.ndarray, " levels"],
     edges: Float[np.ndarray, " levels"],
     moments: bool,
+    labels: Int[np.ndarray, " K"] | None = None,
 ) -> PairSums:
     """One pass over all pairs of tokens: those nearer than `edges` (squared) summed at each level.
 
     `points` in an order in which neighbours are near each other, `ids` their original numbers,
-    which break ties; pairs with equal `labels` do not count, other than in a bound on what lies
-    beyond the radius. `edges` must come from `class_edges` or exceed every squared distance.
+    which break ties; pairs with equal `labels` do not count, but in a bound on what lies beyond the
+    radius. `edges` must come from `class_edges` or exceed every squared distance.
     Tasks are added up in one order, so that the bits do not depend on the number of threads.
     """
     K = len(points)
@@ -339,7 +339,8 @@ def pair_sums(
     known = class_edges()
     codebook = (np.ascontiguousarray(points), np.asarray(log_prior), root_prior, np.asarray(ids))
     boxes = (low, high, root_sums)
-    shared = (tiles, boxes, (*codebook, equal), np.asarray(labels), h[order], reach)
+    labels = np.arange(K) if labels is None else np.asarray(labels)
+    shared = (tiles, boxes, (*codebook, equal), labels, h[order], reach)
 
     def work(start: int) -> tuple[Any, ...]:
         stop = min(start + ROWS, K)

@@ -165,8 +165,8 @@ def rare_profile(
         h = np.ldexp(np.sqrt(snr), tokens.exponent)
         edges = _edges(tokens, h, truncation)
         sums = _pairs.pair_sums(
-            *(tokens.points, tokens.log_prior, tokens.ids, tokens.equal, tokens.labels),
-            *(h, edges, max(watched) > 0),
+            *(tokens.points, tokens.log_prior, tokens.ids, tokens.equal),
+            *(h, edges, max(watched) > 0, tokens.labels),
         )
         levels, lower = [], []
         for index, root in enumerate(h):
