@@ -3,8 +3,10 @@
 Run as `python -m benchmarks.coverage`. Grids and one-hot codebooks are given as plain points, as
 they are or rotated, so that nothing about them is exact and everything is sampled, by
 `tokenkl.profile` as users call it, with the key as the number of the run. The exact answers come
-from the structured codebooks. Results are written after every batch of runs, and a study that was
-interrupted goes on where it stopped. Writes benchmarks/results/coverage.json.
+from the structured codebooks. Half of the cases are clustered: two to four scales of distances, at
+noise levels where mistakes between clusters go from common to never seen. Results are written after
+every batch of runs, and a study that was interrupted goes on where it stopped. Writes
+benchmarks/results/coverage.json.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
 METHODS = {
     "4096 samples": tk.MonteCarlo(n_samples=4096),
     "target": tk.MonteCarlo(rtol=0.02, atol=1e-3),
+    "default": None,
 }
 #: Cases that are run with a target too, which takes longest.
 TARGETED = (
@@ -39,15 +42,21 @@ TARGETED = (
     "uneven grid 3^2, unequal priors, rotated",
     "one-hot 16, Zipf",
 )
+#: Runs of the clustered cases for every run of the others.
+CLUSTERED_SHARE = 0.4
 BATCH = 50
 
 
 class Case(NamedTuple):
-    """A codebook with exact answers, the same as plain points, and a grid to be used as control."""
+    """A codebook with exact answers, the same as plain points, and a grid to be used as control.
+
+    `roots` are square roots of SNRs to look at; without them these come from `ERRORS`.
+    """
 
     exact: tk.Codebook
     points: tk.PointCodebook
     control: tk.Codebook | None = None
+    roots: tuple[float, ...] = ()
 
 
 def as_points(codebook: tk.Codebook) -> tk.PointCodebook:
@@ -93,20 +102,72 @@ def cases() -> dict[str, Case]:
     }
 
 
+def clustered_cases() -> dict[str, Case]:
+    """Clusters of near tokens at two to four scales, equal and unequal priors, rotated."""
+
+    def zipf(K: int) -> np.ndarray:
+        weight = 1 / np.arange(1, K + 1)
+        return weight / weight.sum()
+
+    near, few = np.arange(20.0), np.arange(3.0)
+    found = {
+        "2 clusters of 20, 1e-4 apart": (
+            tk.ProductCodebook([[-0.5, 0.5], 1e-4 * near, [0.0]]),
+            (4.0, 6.0, 7.5, 8.6, 12.0),
+        ),
+        "2 clusters of 20, 0.03 apart": (
+            tk.ProductCodebook([[-0.5, 0.5], 0.03 * near, [0.0]]),
+            (4.0, 6.0, 7.5, 8.6, 12.0),
+        ),
+        "three scales": (
+            tk.ProductCodebook([[-0.5, 0.5], 0.08 * few, 1e-3 * np.arange(5.0)]),
+            (5.0, 8.6, 40.0, 80.0, 130.0),
+        ),
+        "four scales, Zipf": (
+            tk.ProductCodebook(
+                [[-2.0, 2.0], [-0.3, 0.3], 0.02 * few, 1e-4 * few],
+                [[0.3, 0.7], zipf(2), zipf(3), zipf(3)],
+            ),
+            (1.5, 8.0, 14.0, 200.0, 400.0),
+        ),
+        "uneven scales, unequal priors": (
+            tk.ProductCodebook(
+                [[0.0, 1e-3, 1.0, 1.3, 3.0], [0.0, 0.02, 0.7], [0.0, 2.0]],
+                [zipf(5), [0.2, 0.5, 0.3], [0.4, 0.6]],
+            ),
+            (5.0, 10.0, 20.0, 30.0, 60.0),
+        ),
+        "a prior of 1e-4": (
+            tk.ProductCodebook(
+                [[0.0, 1.0], 1e-3 * few, [0.0, 0.3]], [[1e-4, 1 - 1e-4], zipf(3), [0.5, 0.5]]
+            ),
+            (1.0, 4.0, 10.0, 20.0, 40.0),
+        ),
+        "2 chains of 16": (
+            tk.ProductCodebook([[-3.0, 3.0], 0.3 * np.arange(16.0), [0.0]]),
+            (0.7, 1.0, 1.3, 1.6, 3.0),
+        ),
+    }
+    return {
+        name: Case(exact, rotated(exact), roots=roots) for name, (exact, roots) in found.items()
+    }
+
+
 class Tally:
     """What the runs of one case and method have shown, cell by cell (quantity, error)."""
 
     def __init__(self, case: Case, errors: Sequence[float] = ERRORS) -> None:
-        self.case, self.snr = case, at_errors(case.exact, errors)
+        self.case = case
+        self.snr = np.array(case.roots) ** 2 if case.roots else at_errors(case.exact, errors)
         self.exact = tk.profile(case.exact, self.snr)
         shape = (len(QUANTITIES), self.snr.size)
         self.runs = 0
         self.covered, self.conservative = np.zeros(shape), np.zeros(shape)
         self.squared_error, self.variance = np.zeros(shape), np.zeros(shape)
 
-    def run(self, method: tk.MonteCarlo, keys: Sequence[int]) -> None:
+    def run(self, method: tk.MonteCarlo | None, keys: Sequence[int]) -> None:
         """Add the runs with these keys."""
-        if self.case.control is not None:
+        if self.case.control is not None and method is not None:
             method = tk.MonteCarlo(
                 method.n_samples, method.rtol, method.atol, control=self.case.control
             )
@@ -127,6 +188,7 @@ class Tally:
         """Plain numbers, from which `restore` goes on."""
         return {
             "runs": self.runs,
+            "snr": self.snr.tolist(),
             "error_probability": self.exact["error_probability"].value.tolist(),
             "quantities": list(QUANTITIES),
             "coverage": (self.covered / self.runs).tolist(),
@@ -161,22 +223,33 @@ def studies() -> list[tuple[str, str]]:
     return [
         (name, method)
         for method in METHODS
-        for name in cases()
-        if method != "target" or name in TARGETED
+        for name in (*cases(), *clustered_cases())
+        if name in clustered_cases()
+        or method == "4096 samples"
+        or (method == "target" and name in TARGETED)
     ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--runs", type=int, default=1000, help="runs of every case and method")
-    runs = parser.parse_args(arguments).runs
-    record = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    found = cases()
-    pairs = studies()
+    parser.add_argument("--clustered", action="store_true", help="the clustered cases only")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, help="file that results are kept in"
+    )
+    given = parser.parse_args(arguments)
+    output = given.output
+    record = json.loads(output.read_text()) if output.exists() else {}
+    clustered = clustered_cases()
+    found = cases() | clustered
+    pairs = [pair for pair in studies() if pair[0] in clustered or not given.clustered]
+    counts = [
+        round(given.runs * (CLUSTERED_SHARE if name in clustered else 1)) for name, _ in pairs
+    ]
     console = Console()
     with Progress(console=console) as progress:
-        bar = progress.add_task("coverage", total=runs * len(pairs))
-        for name, method_name in pairs:
+        bar = progress.add_task("coverage", total=sum(counts))
+        for (name, method_name), runs in zip(pairs, counts, strict=True):
             method, label = METHODS[method_name], f"{name}; {method_name}"
             tally = Tally(found[name])
             if label in record:
@@ -186,8 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 size = min(BATCH, runs - tally.runs)
                 tally.run(method, range(tally.runs, tally.runs + size))
                 record[label] = tally.state()
-                RESULTS.parent.mkdir(exist_ok=True)
-                with atomic_path(RESULTS) as path:
+                output.parent.mkdir(exist_ok=True)
+                with atomic_path(output) as path:
                     path.write_text(json.dumps(record, indent=1) + "\n")
                 progress.advance(bar, size)
     for label, entry in record.items():
