@@ -6,19 +6,19 @@ to at snr = alpha^2 / sigma^2. `profile` finds several quantities at many SNRs a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from tokenkl._random import seed_of
 from tokenkl._validation import check_choice, check_snr, is_traced, reject
 from tokenkl.codebooks import Codebook, LatticeCodebook, OneHot, PointCodebook, ProductCodebook
 from tokenkl.estimate import PER_VALUE, Estimate
-from tokenkl.information._clusters import by_clusters
+from tokenkl.information._clusters import SKEWNESS, Clusters, clusters_of
 from tokenkl.information._lattice import decoded_profile, is_decoded
 from tokenkl.information._montecarlo import (
     DEFAULT_SAMPLES,
@@ -35,8 +35,8 @@ from tokenkl.information._planar import (
 )
 from tokenkl.information._product import product_profile
 from tokenkl.information._profile import Profile
+from tokenkl.information._rare import COMPLEMENTS, rare_is_better, rare_profile
 from tokenkl.information._rare import STATISTICS as RARE_STATISTICS
-from tokenkl.information._rare import rare_is_better, rare_profile
 from tokenkl.information._residual import residual_profile, too_large_to_enumerate
 from tokenkl.information.methods import Exact, Method, MonteCarlo
 
@@ -284,44 +284,60 @@ def _sample(
     chosen = method or MonteCarlo()
     rare = np.zeros(snr.shape, dtype=bool) if method else rare_is_better(codebook, snr)
     parts: list[tuple[np.ndarray, dict[str, dict[str, Any]]]] = []
-    names = {}
-    if not rare.all():
-        for levels, split in _splits(codebook, snr, np.flatnonzero(~rare), chosen, key):
-            found, how = sample_profile(
-                codebook, snr[levels], quantities, chosen, key, progress, split
+    names: list[str] = []
+    plain = np.flatnonzero(~rare)
+    if plain.size:
+        found, how = sample_profile(codebook, snr[plain], quantities, chosen, key, progress)
+        parts.append((plain, found))
+        names.append(how)
+        expected = min(chosen.n_samples or DEFAULT_SAMPLES, chosen.max_samples)
+        for clusters in clusters_of(codebook, snr[plain], expected):
+            blind = clusters.levels[_is_skew(found, clusters)]
+            if blind.size == 0:
+                continue
+            if not chosen.reduces_variance:
+                for fields in found.values():
+                    fields["interval_supported"][blind] = False
+                continue
+            split = _split(codebook, snr[plain[blind]], clusters.labels, chosen, key)
+            again, how = sample_profile(
+                codebook, snr[plain[blind]], quantities, chosen, key, progress, split
             )
-            parts.append((levels, found))
-            names[how] = None
+            parts.append((plain[blind], again))
+            names.append(how)
     if rare.any():
         found = rare_profile(codebook, snr[rare], quantities, key=key)
         parts.append((np.flatnonzero(rare), found))
-        names["rare-event sampling"] = None
-    return {name: _joined(snr.size, name, parts) for name in quantities}, ", ".join(names)
+        names.append("rare-event sampling")
+    how = ", ".join(dict.fromkeys(names))
+    return {name: _joined(snr.size, name, parts) for name in quantities}, how
 
 
-def _splits(
-    codebook: Codebook, snr: np.ndarray, levels: np.ndarray, method: MonteCarlo, key: Any
-) -> Iterator[tuple[np.ndarray, Split | None]]:
-    """Levels that are sampled alike, and the clusters there, if a sample would miss any."""
-    expected = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
-    for group, labels in by_clusters(codebook, snr[levels], expected):
-        if group.size and labels is None:
-            yield levels[group], None
-        elif group.size:
-            between = rare_profile(
-                *(codebook, snr[levels[group]], RARE_STATISTICS),
-                rtol=BETWEEN * method.rtol or None,
-                atol=BETWEEN * method.atol,
-                key=key,
-                labels=labels,
-            )
-            yield levels[group], Split(labels, between)
+def _is_skew(found: dict[str, dict[str, Any]], clusters: Clusters) -> Bool[np.ndarray, " levels"]:
+    """Whether mistakes between clusters may make some mean's error skew, by the spread it shows."""
+    out = np.zeros(clusters.levels.size, dtype=bool)
+    for name, fields in found.items():
+        cubes = clusters.cubes[:, RARE_STATISTICS.index(COMPLEMENTS.get(name, name))]
+        error, n = fields["standard_error"][clusters.levels], fields["n_samples"][clusters.levels]
+        # The skewness of a mean of n is n cubes / (n standard errors)^3.
+        out |= cubes > SKEWNESS * n**2 * error**3
+    return out
+
+
+def _split(
+    codebook: Codebook, snr: np.ndarray, labels: np.ndarray, method: MonteCarlo, key: Any
+) -> Split:
+    """Clusters, and what they add, to a part of the error that a target allows."""
+    rtol, atol = BETWEEN * method.rtol or None, BETWEEN * method.atol
+    names = RARE_STATISTICS
+    between = rare_profile(codebook, snr, names, rtol=rtol, atol=atol, key=key, labels=labels)
+    return Split(labels, between)
 
 
 def _joined(
     size: int, name: str, parts: Sequence[tuple[np.ndarray, dict[str, dict[str, Any]]]]
 ) -> dict[str, Any]:
-    """The fields of one quantity from those of some levels at a time."""
+    """The fields of one quantity from those of some levels at a time; later ones replace others."""
     # The empirical Bernstein bound is for plain samples, where there are any: they come first.
     joined: dict[str, Any] = {"sample_range": float(np.max(parts[0][1][name]["sample_range"]))}
     for field in PER_LEVEL:

@@ -164,8 +164,13 @@ def pair_terms(
     return np.asarray(prior * tails)
 
 
-def nearest_terms(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
-    """A lower bound on the union bound: of every token the nearest pair within its cell."""
+def nearest_terms(
+    tokens: Tokens, h: Float[np.ndarray, " s"], power: int = 0
+) -> Float[np.ndarray, " s"]:
+    """A lower bound on the union bound: of every token the nearest pair within its cell.
+
+    Each pair's term is multiplied by its squared distance to this `power`.
+    """
     K = tokens.ids.size
     near = np.zeros(K, dtype=int)
     squared = np.zeros(K)
@@ -177,7 +182,8 @@ def nearest_terms(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarra
         squared[cell] = block.min(axis=1)
     with_rival = np.flatnonzero(squared < np.inf)
     pairs = (with_rival, near[with_rival], squared[with_rival])
-    return np.array([pair_terms(tokens, root, *pairs).sum() for root in h])
+    size = squared[with_rival] ** power
+    return np.array([(pair_terms(tokens, root, *pairs) * size).sum() for root in h])
 
 
 def _differences(points: Any, i: Any, j: Any) -> Float[np.ndarray, " p"]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from tokenkl._random import generator
 from tokenkl._validation import is_traced
@@ -44,8 +44,6 @@ DEFAULT_SAMPLES = 2**14
 PILOT = 2**11
 #: Effective number of informative samples below which no central-limit interval is offered.
 MIN_EFFECTIVE = 60
-#: Part of a standard error that a sample may miss by seeing no mistakes between clusters.
-NEGLIGIBLE = 0.1
 #: Samples that must carry the variance, (sum d^2)^2 / sum d^4, for it to be trusted.
 MIN_CARRIERS = 40
 #: Most samples in one block, and most tokens times samples.
@@ -76,8 +74,7 @@ def sample_profile(
 ) -> tuple[dict[str, dict[str, Any]], str]:
     """For every quantity its mean, errors, support, range and sample count; and how.
 
-    With a `split`, what mistakes between clusters add is known, and the sample is for the rest; a
-    method that is to reduce no variance uses it only to say what the sample will not have seen.
+    With a `split`, what mistakes between clusters add is known, and the sample is for the rest.
     """
     run = _Run(codebook, snr, quantities, method, key, progress, split)
     plan = run.plan
@@ -97,7 +94,11 @@ def sample_profile(
         for _ in range(ROUNDS):
             run.advance(wanted)
             done = run.plain.n[:, 0]
-            wanted = np.minimum(_needed(run.summarise(), done, 4.0, method), method.max_samples)
+            needed = _needed(run.summarise(), done, 4.0, method)
+            # A variance that few samples carry may have met its target by chance.
+            thin = run.is_thin() & (done < DEFAULT_SAMPLES)
+            needed = np.maximum(needed, np.where(thin, 2 * done, 0))
+            wanted = np.minimum(needed, method.max_samples)
             if (wanted <= done).all():
                 break
     summary = run.summarise()
@@ -139,7 +140,7 @@ class _Run:
         points = points - points.mean(axis=0)  # large offsets would cost digits
         self.centred = points
         self.within: Within | None = None
-        if split is not None and method.reduces_variance:
+        if split is not None:
             log_prior = np.asarray(codebook.log_prior)
             self.within = Within(_kernel.lay_out, points, log_prior, split.labels)
             self.radius = self.within.radius
@@ -289,6 +290,13 @@ class _Run:
             nets = self.nets.n[:, 0]
             fields["degrees_of_freedom"] = np.where(nets > 0, nets - 1, np.inf)
         return {name: summary[name] for name in self.quantities}
+
+    def is_thin(self) -> Bool[np.ndarray, " levels"]:
+        """Whether few samples carry some variance that matters, of a mean that many carry."""
+        columns = sorted({column for name in self.quantities for column in _pilot.COLUMNS[name]})
+        few = self._merged()[1] < MIN_CARRIERS
+        thin = few & (self.plain.effective() >= MIN_EFFECTIVE)
+        return thin[:, columns].any(axis=1) & (self.snr > 0)
 
     def _merged(self) -> tuple[Moments, np.ndarray]:
         """The moments that the estimate rests on, of every level and statistic; what carries them.
@@ -441,12 +449,6 @@ def _summary(
         out["mmse"][field] = np.ldexp(out["mmse"][field], 2 * exponent)
     if within is not None and split is not None:
         _add_between(out, split.between, within.entropy(np.asarray(codebook.prior)))
-    elif split is not None:
-        for name, found in split.between.items():
-            unseen = np.abs(found["value"]) + 3 * found["standard_error"]
-            negligible = unseen <= NEGLIGIBLE * out[name]["standard_error"]
-            for other in {name, "divergence"} if name == "conditional_entropy" else {name}:
-                out[other]["interval_supported"] &= negligible
     correct = 1 - out["error_probability"]["value"]
     count = plain.n[:, 0]
     effective = count * correct**2 / (correct**2 + plain.squares[:, 0] / np.maximum(count, 1))

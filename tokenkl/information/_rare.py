@@ -44,6 +44,8 @@ from tokenkl.information._montecarlo import MIN_EFFECTIVE
 
 #: What the samples give, in this order.
 STATISTICS = ("error_probability", "conditional_entropy", "mmse")
+#: Quantities that are found by their complement.
+COMPLEMENTS = {"accuracy": "error_probability", "mutual_information": "conditional_entropy"}
 #: What is found for each of them, beside the sample count and the union bound.
 FIELDS = (
     "value",
@@ -147,9 +149,8 @@ def rare_profile(
     cluster of every token, only what mistakes between clusters add is found (see `_clusters`); for
     an accuracy or a mutual information again its complement.
     """
-    needed = {"accuracy": "error_probability", "mutual_information": "conditional_entropy"}
     for name in quantities:
-        check_choice(name, (*STATISTICS, *needed), "quantities")
+        check_choice(name, (*STATISTICS, *COMPLEMENTS), "quantities")
     check_count(n_samples, "n_samples", 64)
     if rtol is not None:
         check_positive(rtol, "rtol")
@@ -159,7 +160,7 @@ def rare_profile(
     from tokenkl.information._wedges import lower_bound_of
 
     snr = np.asarray(snr, dtype=float)
-    watched = [STATISTICS.index(needed.get(name, name)) for name in quantities]
+    watched = [STATISTICS.index(COMPLEMENTS.get(name, name)) for name in quantities]
     with threadpool_limits(1, "blas"):  # products whose bits do not depend on the threads
         tokens = make_tokens(codebook, labels)
         h = np.ldexp(np.sqrt(snr), tokens.exponent)
@@ -176,9 +177,9 @@ def rare_profile(
             lower.append(lower_bound_of(level, codebook.K <= LARGE) if lower_bound else np.nan)
     out: dict[str, dict[str, Any]] = {}
     for name in quantities:
-        index = STATISTICS.index(needed.get(name, name))
+        index = STATISTICS.index(COMPLEMENTS.get(name, name))
         fields = {field: np.array([level[field][index] for level in levels]) for field in FIELDS}
-        if name in needed:
+        if name in COMPLEMENTS:
             whole = 1.0 if name == "accuracy" else float(codebook.prior_entropy())
             fields["value"] = whole - fields["value"]
             fields["skewness"] = -fields["skewness"]
@@ -206,8 +207,13 @@ def rare_is_better(codebook: Codebook, snr: Float[np.ndarray, " s"]) -> Bool[np.
     return np.asarray(union_guess(tokens, h) < most)
 
 
-def union_guess(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
-    """About the union bound, from the pairs of a few rows and the nearest pairs inside cells."""
+def union_guess(
+    tokens: Tokens, h: Float[np.ndarray, " s"], power: int = 0
+) -> Float[np.ndarray, " s"]:
+    """About the union bound, from the pairs of a few rows and the nearest pairs inside cells.
+
+    Each pair's term is multiplied by its squared distance to this `power`.
+    """
     K = tokens.ids.size
     rows = np.unique(np.linspace(0, K - 1, PROBES).astype(int))
     squared = cdist(tokens.points[rows], tokens.points, "sqeuclidean")
@@ -215,8 +221,8 @@ def union_guess(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray,
     guess = np.zeros(h.size)
     for index, root in enumerate(h):
         terms = pair_terms(tokens, root, rows[row], column, squared[row, column])
-        guess[index] = terms.sum() * K / rows.size
-    return np.maximum(guess, nearest_terms(tokens, h))
+        guess[index] = terms @ squared[row, column] ** power * K / rows.size
+    return np.maximum(guess, nearest_terms(tokens, h, power))
 
 
 def _edges(
