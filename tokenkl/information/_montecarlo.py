@@ -294,8 +294,10 @@ class _Run:
     def is_thin(self) -> Bool[np.ndarray, " levels"]:
         """Whether few samples carry some variance that matters, of a mean that many carry."""
         columns = sorted({column for name in self.quantities for column in _pilot.COLUMNS[name]})
-        few = self._merged()[1] < MIN_CARRIERS
-        thin = few & (self.plain.effective() >= MIN_EFFECTIVE)
+        informative = self.plain.effective()
+        # Where the entropy is rare, so is what moves the divergence from its limit, and conversely.
+        informative[:, [1, 3]] = informative[:, [1, 3]].min(axis=1, keepdims=True)
+        thin = (self._merged()[1] < MIN_CARRIERS) & (informative >= MIN_EFFECTIVE)
         return thin[:, columns].any(axis=1) & (self.snr > 0)
 
     def _merged(self) -> tuple[Moments, np.ndarray]:
