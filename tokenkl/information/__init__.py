@@ -292,7 +292,7 @@ def _sample(
         names.append(how)
         expected = min(chosen.n_samples or DEFAULT_SAMPLES, chosen.max_samples)
         for clusters in clusters_of(codebook, snr[plain], expected):
-            blind = clusters.levels[_is_skew(found, clusters)]
+            blind = clusters.levels[_is_blind(found, clusters)]
             if blind.size == 0:
                 continue
             if not chosen.reduces_variance:
@@ -313,14 +313,18 @@ def _sample(
     return {name: _joined(snr.size, name, parts) for name in quantities}, how
 
 
-def _is_skew(found: dict[str, dict[str, Any]], clusters: Clusters) -> Bool[np.ndarray, " levels"]:
-    """Whether mistakes between clusters may make some mean's error skew, by the spread it shows."""
+def _is_blind(found: dict[str, dict[str, Any]], clusters: Clusters) -> Bool[np.ndarray, " levels"]:
+    """Whether mistakes between clusters may make some mean's error skew, by the spread it shows.
+
+    Or do so, where few of them were seen.
+    """
     out = np.zeros(clusters.levels.size, dtype=bool)
     for name, fields in found.items():
-        cubes = clusters.cubes[:, RARE_STATISTICS.index(COMPLEMENTS.get(name, name))]
+        size = clusters.size[:, RARE_STATISTICS.index(COMPLEMENTS.get(name, name))]
         error, n = fields["standard_error"][clusters.levels], fields["n_samples"][clusters.levels]
-        # The skewness of a mean of n is n cubes / (n standard errors)^3.
-        out |= cubes > SKEWNESS * n**2 * error**3
+        # The skewness of a mean of n is that of one draw over sqrt(n): size^3 / n^2 error^3.
+        out |= size > np.cbrt(SKEWNESS * n.astype(float) ** 2) * error
+        out |= ~fields["interval_supported"][clusters.levels]
     return out
 
 

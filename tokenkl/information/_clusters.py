@@ -43,11 +43,14 @@ CUBES = (0.0983, 0.488, 0.0241)
 
 
 class Clusters(NamedTuple):
-    """The cluster of every token at some levels, and about the mean cubes of what clusters add."""
+    """The cluster of every token at some levels, and how large what clusters add is.
+
+    The sizes are roots of third moments, as of the error, the entropy and the variance.
+    """
 
     levels: Int[np.ndarray, " levels"]
     labels: Int[np.ndarray, " K"]
-    cubes: Float[np.ndarray, "levels 3"]
+    size: Float[np.ndarray, "levels 3"]
 
 
 def clusters_of(
@@ -68,16 +71,18 @@ def clusters_of(
         known = union_guess(apart, h[open_]) < min(SEEN / n_samples, HAND_OVER)
         if known.any():
             levels = open_[known]
-            yield Clusters(levels, labels[np.argsort(tokens.ids)], _cubes(apart, h[levels]))
+            yield Clusters(levels, labels[np.argsort(tokens.ids)], _sizes(apart, h[levels]))
         open_ = open_[~known]
         if open_.size == 0:
             return
 
 
-def _cubes(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 3"]:
-    """About the mean cubes of what clusters add, from the pairs of a few rows."""
+def _sizes(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 3"]:
+    """Roots of about the third moments of what clusters add, from the pairs of a few rows."""
     mistakes, sixth = union_guess(tokens, h), union_guess(tokens, h, 3)
-    return np.stack([mistakes, mistakes, np.ldexp(sixth, 6 * tokens.exponent)], axis=1) * CUBES
+    size = np.cbrt(np.stack([mistakes, mistakes, sixth], axis=1) * CUBES)
+    size[:, 2] = np.ldexp(size[:, 2], 2 * tokens.exponent)
+    return size
 
 
 def _partitions(tokens: Tokens) -> Iterator[Int[np.ndarray, " K"]]:

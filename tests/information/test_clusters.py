@@ -1,0 +1,210 @@
+"""Clusters of tokens: what mistakes between them add, and intervals that know of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+import tokenkl as tk
+from benchmarks.coverage import clustered_cases, rotated
+from tokenkl.information import _kernel
+from tokenkl.information._clusters import Within, clusters_of
+from tokenkl.information._controls import Controls
+from tokenkl.information._moments import Moments
+from tokenkl.information._rare import STATISTICS, rare_profile
+
+BUDGET = 2e-5
+RNG = np.random.default_rng(7)
+
+
+def product(far: list[float], near: list[float], far_prior=None, near_prior=None):
+    """Clusters are the levels of the first coordinate, and tokens of one those of the others."""
+    exact = tk.ProductCodebook([far, near, [0.0]], [far_prior, near_prior, None])
+    labels = exact.to_digits(np.arange(exact.K))[:, 0]
+    return exact, rotated(exact, seed=3), labels
+
+
+UNEQUAL = product([-1.0, 0.1, 1.3], [0.0, 1e-3, 0.2], [0.2, 0.3, 0.5], [0.6, 0.1, 0.3])
+EQUAL = product([-0.5, 0.5], list(1e-4 * np.arange(20)))
+
+
+@pytest.mark.parametrize("case", [EQUAL, UNEQUAL], ids=["equal", "unequal"])
+@pytest.mark.parametrize("root", [5.0, 8.0, 20.0])
+def test_what_clusters_add_by_coordinate(case, root) -> None:
+    """With independent coordinates the first one alone says what not knowing it costs."""
+    exact, points, labels = case
+    snr = np.array([root**2])
+    first, rest = (
+        tk.ProductCodebook([exact.levels[i]], [np.exp(exact.coordinate_log_prior(i))])
+        for i in (0, 1)
+    )
+    answers = {
+        "error_probability": tk.error_probability(first, snr).value * tk.accuracy(rest, snr).value,
+        "conditional_entropy": tk.conditional_entropy(first, snr).value,
+        "mmse": tk.mmse(first, snr).value,
+    }
+    found = rare_profile(points, snr, STATISTICS, n_samples=8000, key=1, labels=labels)
+    z = stats.norm.isf(BUDGET / 6)
+    for name, answer in answers.items():
+        error = z * found[name]["standard_error"] + found[name]["numerical_error"]
+        assert abs(found[name]["value"] - answer) <= error, name
+        assert found[name]["standard_error"] < 0.03 * answer, name
+        assert found[name]["interval_supported"].all()
+
+
+def test_posteriors_that_know_the_cluster() -> None:
+    points = RNG.standard_normal((30, 3))
+    log_prior = np.log(RNG.dirichlet(np.ones(30)))
+    labels = RNG.integers(0, 4, 30) * 5
+    within = Within(_kernel.lay_out, points, log_prior, labels)
+    ids, noise, h = RNG.integers(0, 30, 40), RNG.standard_normal((40, 3)), np.array([0.3, 2.0])
+    found = within.statistics(_kernel.block_statistics, ids, noise, h, True, False)
+    for level, root in enumerate(h):
+        for sample, (k, eps) in enumerate(zip(ids, noise, strict=True)):
+            own = np.flatnonzero(labels == labels[k])
+            prior = special.softmax(log_prior[own])
+            y = root * points[k] + eps
+            p = special.softmax(log_prior[own] - ((y - root * points[own]) ** 2).sum(axis=1) / 2)
+            mean = p @ points[own]
+            answers = (
+                1 - p.max(),
+                -special.xlogy(p, p).sum(),
+                p @ ((points[own] - mean) ** 2).sum(axis=1),
+                special.xlogy(p, p / prior).sum(),
+            )
+            np.testing.assert_allclose(found[level, :, sample], answers, rtol=1e-9, atol=1e-13)
+    weights = np.bincount(labels, np.exp(log_prior))
+    entropy = -special.xlogy(weights, weights).sum()
+    assert within.entropy(np.exp(log_prior)) == pytest.approx(entropy, rel=1e-12)
+
+
+@pytest.mark.parametrize("case", [EQUAL, UNEQUAL], ids=["equal", "unequal"])
+@pytest.mark.parametrize(
+    "method", [None, tk.MonteCarlo(n_samples=4000), tk.MonteCarlo(rtol=0.01, atol=1e-4)]
+)
+def test_intervals_cover_where_mistakes_are_never_seen(case, method) -> None:
+    exact, points, _ = case
+    snr = np.array([8.6**2])
+    answers = tk.profile(exact, snr)
+    quantities = ("conditional_entropy", "mutual_information", "mmse")
+    covered = dict.fromkeys(quantities, 0)
+    for key in range(25):
+        found = tk.profile(points, snr, quantities, method=method, key=key)
+        for name in quantities:
+            low, high, _ = found[name].confidence_interval(0.95)
+            covered[name] += bool(low[0] <= answers[name].value[0] <= high[0])
+            assert found[name].interval_supported.all()
+    # P(17 or fewer of 25) < 1e-5 at a coverage of 0.95.
+    assert min(covered.values()) >= 18, covered
+
+
+def test_plain_averages_say_that_they_are_blind() -> None:
+    exact, points, _ = EQUAL
+    snr = np.array([1.0, 8.6**2])
+    method = tk.MonteCarlo(n_samples=4000, variance_reduction=False)
+    found = tk.profile(points, snr, ("conditional_entropy", "mmse"), method=method, key=0)
+    for name in ("conditional_entropy", "mmse"):
+        assert found[name].interval_supported.tolist() == [True, False], name
+        low, high, _ = found[name].confidence_interval(0.95)
+        answer = tk.profile(exact, snr, (name,))[name].value
+        assert (low <= answer).all(), name
+        assert (answer <= high).all(), name
+
+
+def test_where_there_are_clusters() -> None:
+    """By brute force: pairs of different clusters are farther apart than those linked within."""
+    centres = RNG.standard_normal((700, 4))
+    points = np.concatenate([centres, centres + 1e-3 * RNG.standard_normal((700, 4))])
+    order = RNG.permutation(1400)
+    codebook = tk.PointCodebook(points[order])
+    for root in (2.0, 40.0):  # mistakes between clusters are common, and rare
+        found = list(clusters_of(codebook, np.array([root**2]), 2**14))
+        if root == 2.0:
+            assert not found
+            continue
+        (clusters,) = found
+        partners = np.argsort(order)
+        assert (clusters.labels[partners[:700]] == clusters.labels[partners[700:]]).mean() > 0.95
+        assert np.unique(clusters.labels).size > 600
+    smooth = tk.perturb(tk.FSQ((3,) * 4), 0.1, key=0)
+    assert not list(clusters_of(smooth, np.geomspace(0.1, 100, 7), 2**14))
+
+
+def test_one_remote_token_is_a_cluster() -> None:
+    """A prior of 1e-5 at a distance of 300: most of the variance, and never drawn."""
+    levels, prior = [0.0, 1e-3, 300.0], [0.5, 0.5 - 1e-5, 1e-5]
+    exact = tk.ProductCodebook([levels, [0.0, 1e-3]], [prior, None])
+    points = rotated(tk.ProductCodebook([levels, [0.0, 1e-3], [0.0]], [prior, None, None]))
+    snr = np.array([1e-4, 4e-4, 1e-3])
+    found = tk.profile(points, snr, ("mmse", "conditional_entropy"), key=4)
+    z = stats.norm.isf(BUDGET / 12)
+    for name, estimate in found.estimates.items():
+        answer = tk.profile(exact, snr, (name,))[name].value
+        error = z * estimate.standard_error + estimate.numerical_error
+        assert (np.abs(estimate.value - answer) <= error).all(), name
+
+
+def test_controls_inside_clusters_have_mean_zero() -> None:
+    """At an extreme scale too: points are divided by a power of two, and distances with them."""
+    _, points, labels = UNEQUAL
+    exponent = 7
+    scaled = np.ldexp(points.points, -exponent)
+    h = np.ldexp(np.array([1.0, 8.0]), exponent)
+    controls = Controls(points, scaled - scaled.mean(axis=0), h, None, 2**26, exponent, labels)
+    assert "neighbours" in controls.sizes
+    assert "grid" not in controls.sizes
+    rng = np.random.default_rng(0)
+    ids = rng.choice(points.K, size=100_000, p=np.asarray(points.prior))
+    block = controls.block(ids, rng.standard_normal((ids.size, 3)))
+    for level in range(2):
+        rows = block(level)
+        spread = rows.std(axis=1) / np.sqrt(ids.size)
+        bound = stats.norm.isf(BUDGET / 2 / rows.size * ids.size) * spread
+        assert (np.abs(rows.mean(axis=1)) <= bound + controls.rounding(level)).all()
+
+
+def test_fourth_moments_of_a_stream() -> None:
+    x = RNG.exponential(size=(3, 2000)) ** 2 + 5
+    moments = Moments((3,))
+    for start, stop in ((0, 3), (3, 700), (700, 2000)):
+        moments.add(x[:, start:stop])
+    d = x - x.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(moments.cubes, (d**3).sum(axis=1), rtol=1e-10)
+    np.testing.assert_allclose(moments.fourths, (d**4).sum(axis=1), rtol=1e-10)
+    carriers = (d**2).sum(axis=1) ** 2 / (d**4).sum(axis=1)
+    np.testing.assert_allclose(moments.carriers(), carriers, rtol=1e-10)
+
+
+@pytest.mark.parametrize("power", [-498, 498])
+def test_extreme_scales(power) -> None:
+    """Everything depends on sqrt(snr) times the points alone, bit for bit."""
+    base, snr = RNG.standard_normal((7, 3)), np.array([0.3, 3.0])
+    known = tk.profile(tk.PointCodebook(base), snr, key=2)
+    moved = tk.PointCodebook(np.ldexp(base, power))
+    found = tk.profile(moved, np.ldexp(snr, -2 * power), key=2)
+    for name, estimate in found.estimates.items():
+        unit = 2 * power if name == "mmse" else 0
+        for field in ("value", "standard_error", "numerical_error"):
+            ours = np.ldexp(getattr(estimate, field), -unit)
+            rtol = 1e-9 if field == "numerical_error" else 0
+            np.testing.assert_allclose(ours, getattr(known[name], field), rtol=rtol, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(clustered_cases()))
+def test_clustered_cases_are_within_their_intervals(name) -> None:
+    case = clustered_cases()[name]
+    snr = np.array(case.roots) ** 2
+    answers = tk.profile(case.exact, snr)
+    misses = np.zeros((4, snr.size), dtype=int)
+    for key in range(1000, 1020):
+        found = tk.profile(case.points, snr, key=key)
+        for row, quantity in enumerate(
+            ("accuracy", "conditional_entropy", "mutual_information", "mmse")
+        ):
+            low, high, _ = found[quantity].confidence_interval(0.95)
+            answer = answers[quantity].value
+            misses[row] += (answer < low) | (answer > high)
+    # P(more than 8 of 20) < 1e-6 at a coverage of 0.95, for each of 20 cells.
+    assert misses.max() <= 8, misses
