@@ -9,10 +9,11 @@ from scipy import special, stats
 import tokenkl as tk
 from benchmarks.coverage import clustered_cases, rotated
 from tokenkl.information import _kernel
-from tokenkl.information._clusters import Within, clusters_of
+from tokenkl.information._clusters import clusters_of
 from tokenkl.information._controls import Controls
 from tokenkl.information._moments import Moments
 from tokenkl.information._rare import STATISTICS, rare_profile
+from tokenkl.information._within import Within
 
 BUDGET = 2e-5
 RNG = np.random.default_rng(7)

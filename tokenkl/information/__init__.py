@@ -18,12 +18,11 @@ from tokenkl._random import seed_of
 from tokenkl._validation import check_choice, check_snr, is_traced, reject
 from tokenkl.codebooks import Codebook, LatticeCodebook, OneHot, PointCodebook, ProductCodebook
 from tokenkl.estimate import PER_VALUE, Estimate
-from tokenkl.information._clusters import SKEWNESS, Clusters, clusters_of
+from tokenkl.information._clusters import SKEWNESS, Clusters, clustered_profile, clusters_of
 from tokenkl.information._lattice import decoded_profile, is_decoded
 from tokenkl.information._montecarlo import (
     DEFAULT_SAMPLES,
     Progress,
-    Split,
     sample_profile,
     traced_profile,
 )
@@ -65,8 +64,6 @@ UNITS = {
 QUANTITIES = tuple(UNITS)
 #: What an estimator gives for every level.
 PER_LEVEL = ("value", "n_samples", *PER_VALUE)
-#: Part of a target that the error of what clusters add may take.
-BETWEEN = 0.4
 
 
 def accuracy(
@@ -246,7 +243,7 @@ def _evaluate(
         fields: dict[str, Any] = {
             k: np.reshape(v, shape)
             for k, v in sampled[name].items()
-            if k not in ("sample_range", "note", "fixed")
+            if k not in ("sample_range", "note")
         }
         if fields["n_samples"].size and np.ptp(fields["n_samples"]) == 0:
             fields["n_samples"] = int(fields["n_samples"].flat[0])
@@ -299,9 +296,8 @@ def _sample(
                 for fields in found.values():
                     fields["interval_supported"][blind] = False
                 continue
-            split = _split(codebook, snr[plain[blind]], clusters.labels, chosen, key)
-            again, how = sample_profile(
-                codebook, snr[plain[blind]], quantities, chosen, key, progress, split
+            again, how = clustered_profile(
+                codebook, snr[plain[blind]], quantities, chosen, key, progress, clusters.labels
             )
             parts.append((plain[blind], again))
             names.append(how)
@@ -314,28 +310,24 @@ def _sample(
 
 
 def _is_blind(found: dict[str, dict[str, Any]], clusters: Clusters) -> Bool[np.ndarray, " levels"]:
-    """Whether mistakes between clusters may make some mean's error skew, by the spread it shows.
+    """Whether what was hardly seen may make some mean's error skew, by the spread that it shows.
 
-    Or do so, where few of them were seen.
+    That is mistakes between clusters, and clusters that are unlikely themselves. Or whether few
+    samples carry that spread.
     """
     out = np.zeros(clusters.levels.size, dtype=bool)
     for name, fields in found.items():
-        size = clusters.size[:, RARE_STATISTICS.index(COMPLEMENTS.get(name, name))]
-        error, n = fields["standard_error"][clusters.levels], fields["n_samples"][clusters.levels]
+        column = RARE_STATISTICS.index(COMPLEMENTS.get(name, name))
+        value, error, n, supported = (
+            fields[field][clusters.levels]
+            for field in ("value", "standard_error", "n_samples", "interval_supported")
+        )
         # The skewness of a mean of n is that of one draw over sqrt(n): size^3 / n^2 error^3.
-        out |= size > np.cbrt(SKEWNESS * n.astype(float) ** 2) * error
-        out |= ~fields["interval_supported"][clusters.levels]
+        most = np.cbrt(SKEWNESS * n.astype(float) ** 2) * error
+        rare = np.maximum(clusters.unlikely[column], np.abs(value) * (name == "mmse"))
+        out |= (clusters.mistakes[:, column] > most) | (np.cbrt(clusters.share) * rare > most)
+        out |= ~supported
     return out
-
-
-def _split(
-    codebook: Codebook, snr: np.ndarray, labels: np.ndarray, method: MonteCarlo, key: Any
-) -> Split:
-    """Clusters, and what they add, to a part of the error that a target allows."""
-    rtol, atol = BETWEEN * method.rtol or None, BETWEEN * method.atol
-    names = RARE_STATISTICS
-    between = rare_profile(codebook, snr, names, rtol=rtol, atol=atol, key=key, labels=labels)
-    return Split(labels, between)
 
 
 def _joined(

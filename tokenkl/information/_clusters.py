@@ -15,18 +15,29 @@ that the sample shows: there its interval is not to be trusted, whatever else it
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import special
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import cdist, pdist
 
-from tokenkl.codebooks.base import Codebook
+from tokenkl._random import generator
+from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.information._halfspaces import CELL, Tokens, make_tokens
-from tokenkl.information._rare import HAND_OVER, union_guess
+from tokenkl.information._montecarlo import DEFAULT_SAMPLES, Part, Progress, sample_profile
+from tokenkl.information._rare import (
+    COMPLEMENTS,
+    HAND_OVER,
+    STATISTICS,
+    rare_profile,
+    union_guess,
+)
+from tokenkl.information.methods import MonteCarlo
 
 #: A gap between clusters is at least this many times the longest step within one. Points without
 #: clusters show such gaps too, but among the few nearest or most remote of them only.
@@ -36,6 +47,14 @@ GAP = 1.5
 SEEN = 200
 #: Largest skewness of a mean that mistakes between clusters may add.
 SKEWNESS = 0.1
+#: Part of a target that the error of what clusters add may take.
+BETWEEN = 0.4
+#: Draws for what clusters add, and for no more tokens than the last number.
+DRAWS, MANY_DRAWS, MANY_DRAWS_TOKENS = 2000, 8000, 1024
+#: Clusters less likely than others by this factor are sampled by themselves, with fewer samples.
+UNLIKELY, FEWER = 100.0, 8
+#: Stream of random numbers below the key.
+PARTS = 4
 #: Mean cube of what a mistake adds, to the error, to the entropy and, over the sixth power of the
 #: distance, to the variance, for each mistake: with p = 1/(1 + exp(v)) the integrals over v > 0 of
 #: min(p, 1-p)^3, of the binary entropy cubed and of (p(1-p))^3, over that of min(p, 1-p), log 2.
@@ -43,14 +62,18 @@ CUBES = (0.0983, 0.488, 0.0241)
 
 
 class Clusters(NamedTuple):
-    """The cluster of every token at some levels, and how large what clusters add is.
+    """The cluster of every token at some levels, and how large what a sample may miss is.
 
-    The sizes are roots of third moments, as of the error, the entropy and the variance.
+    The sizes are cube roots of about third moments, as of the error, the entropy and the variance:
+    of what mistakes between clusters add, and of what unlikely clusters do (`share`, their
+    probability, times the cube of what they differ by, at most).
     """
 
     levels: Int[np.ndarray, " levels"]
     labels: Int[np.ndarray, " K"]
-    size: Float[np.ndarray, "levels 3"]
+    mistakes: Float[np.ndarray, "levels 3"]
+    share: float
+    unlikely: Float[np.ndarray, " 3"]
 
 
 def clusters_of(
@@ -71,7 +94,8 @@ def clusters_of(
         known = union_guess(apart, h[open_]) < min(SEEN / n_samples, HAND_OVER)
         if known.any():
             levels = open_[known]
-            yield Clusters(levels, labels[np.argsort(tokens.ids)], _sizes(apart, h[levels]))
+            back = labels[np.argsort(tokens.ids)]
+            yield Clusters(levels, back, _sizes(apart, h[levels]), *_unlikely(codebook, back))
         open_ = open_[~known]
         if open_.size == 0:
             return
@@ -83,6 +107,27 @@ def _sizes(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 3
     size = np.cbrt(np.stack([mistakes, mistakes, sixth], axis=1) * CUBES)
     size[:, 2] = np.ldexp(size[:, 2], 2 * tokens.exponent)
     return size
+
+
+def _ranks(weight: Float[np.ndarray, " clusters"]) -> Float[np.ndarray, " clusters"]:
+    """0 for the likely clusters, 1 for those `UNLIKELY` times less likely, and so on."""
+    return np.floor(np.log(weight.max() / weight) / math.log(UNLIKELY))
+
+
+def _unlikely(
+    codebook: Codebook, labels: Int[np.ndarray, " K"]
+) -> tuple[float, Float[np.ndarray, " 3"]]:
+    """Probability of the unlikely clusters; how far their statistics may be from the others'."""
+    _, cluster = np.unique(labels, return_inverse=True)
+    prior = np.asarray(codebook.prior)
+    weight = np.bincount(cluster, prior)
+    rare = _ranks(weight) > 0
+    if not rare.any():
+        return 0.0, np.zeros(3)
+    ids = np.flatnonzero(rare[cluster])
+    extent = max(float(np.ptp(codebook.points[cluster == c], axis=0).max()) for c in cluster[ids])
+    surprise = 1 - math.log(prior[ids].min())
+    return float(weight[rare].sum()), np.array([1.0, surprise, codebook.n * extent**2])
 
 
 def _partitions(tokens: Tokens) -> Iterator[Int[np.ndarray, " K"]]:
@@ -123,48 +168,88 @@ def _partitions(tokens: Tokens) -> Iterator[Int[np.ndarray, " K"]]:
             yield labels
 
 
-class Within:
-    """What the kernel needs of every cluster, for posteriors that know the cluster."""
+def clustered_profile(
+    codebook: Codebook,
+    snr: Float[np.ndarray, " s"],
+    quantities: Sequence[str],
+    method: MonteCarlo,
+    key: Any,
+    progress: Progress | None,
+    labels: Int[np.ndarray, " K"],
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """What `sample_profile` returns, with mistakes between clusters taken apart.
 
-    def __init__(
-        self,
-        lay_out: Any,
-        points: Float[np.ndarray, "K n"],
-        log_prior: Float[np.ndarray, " K"],
-        labels: Int[np.ndarray, " K"],
-    ) -> None:
-        _, self.labels = np.unique(labels, return_inverse=True)
-        members = np.split(
-            np.argsort(self.labels, kind="stable"), np.cumsum(np.bincount(self.labels))[:-1]
+    Tokens are sampled in parts, from the likely clusters to the unlikely: a sample of all of them
+    would hardly see the latter.
+    """
+    draws = MANY_DRAWS if codebook.K <= MANY_DRAWS_TOKENS else DRAWS
+    between = rare_profile(
+        *(codebook, snr, STATISTICS),
+        n_samples=draws,
+        rtol=BETWEEN * method.rtol or None,
+        atol=BETWEEN * method.atol,
+        key=key,
+        labels=labels,
+    )
+    prior = np.asarray(codebook.prior)
+    _, cluster = np.unique(labels, return_inverse=True)
+    weight = np.bincount(cluster, prior)
+    entropy = -float(special.xlogy(weight, weight).sum())
+    total = {name: _between(name, between, entropy) for name in quantities}
+    rank = _ranks(weight)
+    many = (np.bincount(cluster) > 1)[cluster]
+    hows = ["rare-event sampling between clusters"]
+    for number in np.unique(rank):
+        ids = np.flatnonzero(rank[cluster] == number)
+        share = float(prior[ids].sum())
+        if not many[ids].any():  # nothing is in doubt
+            for name, fields in total.items():
+                fields["value"] = fields["value"] + share * (name == "accuracy")
+            continue
+        known = {name: fields["value"] for name, fields in total.items()}
+        settings = method
+        if number > 0 and not method.has_target:
+            count = max((method.n_samples or DEFAULT_SAMPLES) // FEWER, 2**10)
+            settings = dataclasses.replace(method, n_samples=count)
+        tokens = PointCodebook(
+            codebook.points[ids],
+            None if np.ptp(prior[ids]) == 0 else prior[ids] / share,
+            allow_duplicates=True,
         )
-        self.place = np.empty(self.labels.size, dtype=np.int64)
-        #: Logarithm of the probability of every token's cluster.
-        self.log_cluster = np.empty(self.labels.size)
-        self.tables = []
-        #: Largest squared distance of a token from the middle of its cluster.
-        self.radius = 0.0
-        for ids in members:
-            self.place[ids] = np.arange(ids.size)
-            largest = log_prior[ids].max()
-            weight = largest + np.log(np.exp(log_prior[ids] - largest).sum())
-            self.log_cluster[ids] = weight
-            centred = points[ids] - points[ids].mean(axis=0)
-            self.radius = max(self.radius, float((centred**2).sum(axis=1).max()))
-            self.tables.append(lay_out(centred, log_prior[ids] - weight))
+        subkey = int(generator(key, PARTS, int(number)).integers(2**63))
+        part = Part(labels[ids], share, known)
+        found, how = sample_profile(tokens, snr, quantities, settings, subkey, progress, part)
+        hows.insert(-1, how)
+        for name, fields in found.items():
+            total[name] = _sum(total[name], fields, share)
+    return total, ", ".join(dict.fromkeys(hows))
 
-    def statistics(
-        self, block_statistics: Any, ids: np.ndarray, noise: np.ndarray, h: np.ndarray, *how: Any
-    ) -> Float[np.ndarray, "levels statistics samples"]:
-        """`block_statistics` of every sample in the cluster of its token."""
-        clusters = self.labels[ids]
-        order = np.argsort(clusters, kind="stable")
-        ends = np.flatnonzero(np.diff(clusters[order])) + 1
-        out = np.empty((h.size, 4, ids.size))
-        for part in np.split(order, ends):
-            table = self.tables[clusters[part[0]]]
-            out[:, :, part] = block_statistics(table, self.place[ids[part]], noise[part], h, *how)
-        return out
 
-    def entropy(self, prior: Float[np.ndarray, " K"]) -> float:
-        """Entropy of the cluster, in nats."""
-        return float(-(prior @ self.log_cluster))
+def _between(name: str, between: dict[str, dict[str, Any]], entropy: float) -> dict[str, Any]:
+    """What clusters add to a quantity; `entropy` is that of the cluster."""
+    fields = dict(between[COMPLEMENTS.get(name, name)])
+    if name in COMPLEMENTS:
+        fields["value"] = (entropy if name == "mutual_information" else 0.0) - fields["value"]
+        fields["skewness"] = -fields["skewness"]
+    fields["degrees_of_freedom"] = np.full(fields["value"].shape, np.inf)
+    return fields
+
+
+def _sum(total: dict[str, Any], part: dict[str, Any], weight: float) -> dict[str, Any]:
+    """One more independent part of a sum."""
+    tiny = np.finfo(float).tiny
+    errors = total["standard_error"], weight * part["standard_error"]
+    error = np.maximum(np.hypot(*errors), tiny)
+    # Parts of the variance: their powers weigh skewness and (Welch and Satterthwaite) freedom.
+    ours, theirs = (e / error for e in errors)
+    inverse = ours**4 / total["degrees_of_freedom"] + theirs**4 / part["degrees_of_freedom"]
+    return {
+        "value": total["value"] + weight * part["value"],
+        "standard_error": np.hypot(*errors),
+        "numerical_error": total["numerical_error"] + weight * part["numerical_error"],
+        "skewness": ours**3 * total["skewness"] + theirs**3 * part["skewness"],
+        "degrees_of_freedom": np.where(inverse > 0, 1 / np.maximum(inverse, tiny), np.inf),
+        "interval_supported": total["interval_supported"] & part["interval_supported"],
+        "sample_range": np.max(total["sample_range"]) + weight * part["sample_range"],
+        "n_samples": total["n_samples"] + part["n_samples"],
+    }

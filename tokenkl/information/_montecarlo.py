@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +31,8 @@ from tokenkl.codebooks.base import Codebook
 from tokenkl.information import _pilot, _sobol, _xla
 from tokenkl.information._controls import Controls
 from tokenkl.information._moments import Moments
+from tokenkl.information._within import Within
 from tokenkl.information.methods import MonteCarlo
-
-if TYPE_CHECKING:
-    from tokenkl.information._clusters import Within
 
 #: What one sample gives, in the order of the kernel's output.
 STATISTICS = ("error_probability", "conditional_entropy", "mmse", "divergence")
@@ -55,6 +53,8 @@ TRACED_WORK = 2**16
 UNNOTICED = 20.0
 #: What one token costs at one level, in nanoseconds, for the choice of controls.
 TOKEN_COST, TOKEN_COST_SINGLE = 0.9, 0.4
+#: Part of a target that the error of one part of the tokens may take.
+SHARE = 0.6
 #: Most times that samples are added because a target was missed.
 ROUNDS = 12
 #: Streams of random numbers below the key.
@@ -70,13 +70,13 @@ def sample_profile(
     method: MonteCarlo,
     key: Any,
     progress: Progress | None = None,
-    split: Split | None = None,
+    part: Part | None = None,
 ) -> tuple[dict[str, dict[str, Any]], str]:
     """For every quantity its mean, errors, support, range and sample count; and how.
 
-    With a `split`, what mistakes between clusters add is known, and the sample is for the rest.
+    As a `part` of something larger they are of posteriors that know the token's cluster.
     """
-    run = _Run(codebook, snr, quantities, method, key, progress, split)
+    run = _Run(codebook, snr, quantities, method, key, progress, part)
     plan = run.plan
     if not method.has_target:
         run.advance(np.full(snr.size, min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)))
@@ -86,7 +86,7 @@ def sample_profile(
             pilot = Moments(plan.mean.shape)
             pilot.n[:] = run.pilot
             pilot.mean, pilot.squares = plan.mean, plan.variance * (run.pilot - 1)
-            needed = _needed(run.summarise(pilot), pilot.n[:, 0], 1e3, method)
+            needed = _needed(run.summarise(pilot), pilot.n[:, 0], 1e3, method, part)
             known = plan.used.any(axis=1) | plan.sobol
             needed = np.ceil(plan.margin * needed).astype(np.int64)
             first = np.maximum(np.where(known, PILOT // 2, PILOT), needed)
@@ -94,7 +94,7 @@ def sample_profile(
         for _ in range(ROUNDS):
             run.advance(wanted)
             done = run.plain.n[:, 0]
-            needed = _needed(run.summarise(), done, 4.0, method)
+            needed = _needed(run.summarise(), done, 4.0, method, part)
             # A variance that few samples carry may have met its target by chance.
             thin = run.is_thin() & (done < DEFAULT_SAMPLES)
             needed = np.maximum(needed, np.where(thin, 2 * done, 0))
@@ -103,16 +103,18 @@ def sample_profile(
                 break
     summary = run.summarise()
     how = "Monte-Carlo" if plan is None else f"Monte-Carlo{plan.description}"
-    if run.within is not None:
-        how += ", rare-event sampling between clusters"
     return {name: summary[name] for name in quantities}, how
 
 
-class Split(NamedTuple):
-    """Clusters, and what not knowing the cluster adds to each of `RARE` (`_clusters`)."""
+class Part(NamedTuple):
+    """A part of the tokens, in clusters: what is found of it counts with `weight`.
+
+    `known` is about what the other parts add to each quantity: targets are for the sum.
+    """
 
     labels: Int[np.ndarray, " K"]
-    between: dict[str, dict[str, Any]]
+    weight: float
+    known: dict[str, Float[np.ndarray, " s"]]
 
 
 class _Run:
@@ -126,13 +128,12 @@ class _Run:
         method: MonteCarlo,
         key: Any,
         progress: Progress | None,
-        split: Split | None = None,
+        part: Part | None = None,
     ) -> None:
         from tokenkl.information import _kernel  # brings in Numba, which most uses do without
-        from tokenkl.information._clusters import Within
 
         self.codebook, self.snr, self.quantities, self.method = codebook, snr, quantities, method
-        self.key, self.progress, self.kernel, self.split = key, progress, _kernel, split
+        self.key, self.progress, self.kernel, self.part = key, progress, _kernel, part
         points = np.asarray(codebook.points)
         # A power of two keeps every bit, and squares from overflow and underflow.
         _, self.exponent = math.frexp(float(np.abs(points).max()) or 1.0)
@@ -140,9 +141,9 @@ class _Run:
         points = points - points.mean(axis=0)  # large offsets would cost digits
         self.centred = points
         self.within: Within | None = None
-        if split is not None:
+        if part is not None:
             log_prior = np.asarray(codebook.log_prior)
-            self.within = Within(_kernel.lay_out, points, log_prior, split.labels)
+            self.within = Within(_kernel.lay_out, points, log_prior, part.labels)
             self.radius = self.within.radius
         else:
             self.table = _kernel.lay_out(points, codebook.log_prior)
@@ -282,7 +283,6 @@ class _Run:
             self.plan,
             self.precision,
             carriers,
-            self.split,
             self.within,
         )
         for fields in summary.values():
@@ -380,15 +380,15 @@ def _needed(
     done: Int[np.ndarray, " levels"],
     growth: float,
     method: MonteCarlo,
+    part: Part | None,
 ) -> Int[np.ndarray, " levels"]:
     """Samples that bring the standard errors to their targets, from the variances so far."""
     ratio = np.zeros(done.shape)
-    for summary in summaries.values():
-        target = method.atol + method.rtol * np.abs(summary["value"])
-        # What clusters add keeps its error, about half of the target's at most.
-        fixed = summary.get("fixed", 0.0)
-        target = np.sqrt(np.maximum(target**2 - fixed**2, target**2 / 4))
-        error = np.sqrt(np.maximum(summary["standard_error"] ** 2 - fixed**2, 0.0))
+    for name, summary in summaries.items():
+        value, error = summary["value"], summary["standard_error"]
+        if part is not None:
+            value, error = part.weight * value + part.known[name], part.weight * error / SHARE
+        target = method.atol + method.rtol * np.abs(value)
         excess = error / np.maximum(target, np.finfo(float).tiny)
         ratio = np.maximum(ratio, np.minimum(excess, 1e6))
     # A tenth more than the estimate asks for, and not too many times more on a rough variance.
@@ -405,14 +405,14 @@ def _summary(
     plan: _pilot.Plan | None,
     precision: _Precision,
     carriers: np.ndarray | None,
-    split: Split | None,
     within: Within | None,
 ) -> dict[str, dict[str, Any]]:
     """Means and errors; `size` is the largest squared distance from the centre, and the exponent
     of the power of two that distances are divided by.
 
     The `plain` moments say how many samples are informative, with or without controls; `carriers`
-    how many are behind the variance (None: that does not matter yet).
+    how many are behind the variance (None: that does not matter yet). `within` clusters the prior
+    entropy, too, is that of the token given its cluster.
     """
     radius, exponent = size
     eps = np.finfo(float).eps
@@ -434,6 +434,8 @@ def _summary(
         single = precision.error * mean
         if name in ("conditional_entropy", "divergence"):
             single = precision.error * np.minimum(mean, 1.0) + precision.floor
+        elif name == "mmse" and precision.error > 0:  # rounded weights move the posterior mean
+            single = single + 2.0**-22 * np.sqrt(radius * mean) + 2.0**-44 * radius
         out[name] = {
             "value": moments.mean[:, index],
             "standard_error": moments.standard_error[:, index],
@@ -449,8 +451,6 @@ def _summary(
             out[name]["interval_supported"] &= carried[:, index] | certain
     for field in ("value", "standard_error", "numerical_error", "sample_range"):
         out["mmse"][field] = np.ldexp(out["mmse"][field], 2 * exponent)
-    if within is not None and split is not None:
-        _add_between(out, split.between, within.entropy(np.asarray(codebook.prior)))
     correct = 1 - out["error_probability"]["value"]
     count = plain.n[:, 0]
     effective = count * correct**2 / (correct**2 + plain.squares[:, 0] / np.maximum(count, 1))
@@ -463,6 +463,9 @@ def _summary(
     # Two unbiased routes to the mutual information: the one with the smaller variance, in the pilot
     # where there was one. Both need support: an entropy near 0 and a divergence near 0 are carried
     # by few samples each.
+    whole = float(codebook.prior_entropy())
+    if within is not None:
+        whole -= within.entropy(np.asarray(codebook.prior))
     direct = out.pop("divergence")
     entropy = out["conditional_entropy"]
     use_direct = direct["standard_error"] < entropy["standard_error"]
@@ -470,39 +473,14 @@ def _summary(
         use_direct = plan.direct
     out["mutual_information"] = {
         name: np.where(use_direct, direct[name], entropy[name])
-        for name in ("standard_error", "numerical_error", "fixed")
-        if name in direct
+        for name in ("standard_error", "numerical_error")
     } | {
-        "value": np.where(
-            use_direct, direct["value"], float(codebook.prior_entropy()) - entropy["value"]
-        ),
+        "value": np.where(use_direct, direct["value"], whole - entropy["value"]),
         "skewness": np.where(use_direct, direct["skewness"], -entropy["skewness"]),
         "interval_supported": direct["interval_supported"] & entropy["interval_supported"],
         "sample_range": max(direct["sample_range"], entropy["sample_range"]),
     }
     return out
-
-
-def _add_between(
-    out: dict[str, dict[str, Any]], between: dict[str, dict[str, Any]], entropy: float
-) -> None:
-    """Add what clusters add; `entropy` is that of the cluster."""
-    entropies = between["conditional_entropy"]
-    divergence = {"value": entropy - entropies["value"], "skewness": -entropies["skewness"]}
-    for name, found in (between | {"divergence": entropies | divergence}).items():
-        fields, fixed = out[name], found["standard_error"]
-        error = np.hypot(fields["standard_error"], fixed)
-        cubes = fields["skewness"] * fields["standard_error"] ** 3 + found["skewness"] * fixed**3
-        tiny = np.finfo(float).tiny
-        out[name] = {
-            "value": fields["value"] + found["value"],
-            "standard_error": error,
-            "skewness": np.where(error > 1e-100, cubes / np.maximum(error**3, tiny), 0.0),
-            "numerical_error": fields["numerical_error"] + found["numerical_error"],
-            "interval_supported": fields["interval_supported"] & found["interval_supported"],
-            "sample_range": fields["sample_range"] + float(np.max(found["sample_range"])),
-            "fixed": fixed,
-        }
 
 
 @jax.jit
