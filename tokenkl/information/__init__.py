@@ -312,7 +312,7 @@ def _sample(
 def _is_blind(found: dict[str, dict[str, Any]], clusters: Clusters) -> Bool[np.ndarray, " levels"]:
     """Whether what was hardly seen may make some mean's error skew, by the spread that it shows.
 
-    That is mistakes between clusters, and clusters that are unlikely themselves. Or whether few
+    That is mistakes between clusters, and tokens that are unlikely themselves. Or whether few
     samples carry that spread.
     """
     out = np.zeros(clusters.levels.size, dtype=bool)

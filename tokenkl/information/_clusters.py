@@ -28,7 +28,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from tokenkl._random import generator
 from tokenkl.codebooks.base import Codebook, PointCodebook
-from tokenkl.information._halfspaces import CELL, Tokens, make_tokens
+from tokenkl.information._halfspaces import CELL, EPS, Tokens, make_tokens
 from tokenkl.information._montecarlo import DEFAULT_SAMPLES, Part, Progress, sample_profile
 from tokenkl.information._rare import (
     COMPLEMENTS,
@@ -51,7 +51,7 @@ SKEWNESS = 0.1
 BETWEEN = 0.4
 #: Draws for what clusters add, and for no more tokens than the last number.
 DRAWS, MANY_DRAWS, MANY_DRAWS_TOKENS = 2000, 8000, 1024
-#: Clusters less likely than others by this factor are sampled by themselves, with fewer samples.
+#: Tokens less likely than others by this factor are sampled by themselves, with fewer samples.
 UNLIKELY, FEWER = 100.0, 8
 #: Stream of random numbers below the key.
 PARTS = 4
@@ -65,7 +65,7 @@ class Clusters(NamedTuple):
     """The cluster of every token at some levels, and how large what a sample may miss is.
 
     The sizes are cube roots of about third moments, as of the error, the entropy and the variance:
-    of what mistakes between clusters add, and of what unlikely clusters do (`share`, their
+    of what mistakes between clusters add, and of what unlikely tokens do (`share`, their
     probability, times the cube of what they differ by, at most).
     """
 
@@ -109,25 +109,24 @@ def _sizes(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 3
     return size
 
 
-def _ranks(weight: Float[np.ndarray, " clusters"]) -> Float[np.ndarray, " clusters"]:
-    """0 for the likely clusters, 1 for those `UNLIKELY` times less likely, and so on."""
-    return np.floor(np.log(weight.max() / weight) / math.log(UNLIKELY))
+def _ranks(prior: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+    """0 for the likely tokens, 1 for those `UNLIKELY` times less likely, and so on."""
+    return np.floor(np.log(prior.max() / prior) / math.log(UNLIKELY))
 
 
 def _unlikely(
     codebook: Codebook, labels: Int[np.ndarray, " K"]
 ) -> tuple[float, Float[np.ndarray, " 3"]]:
-    """Probability of the unlikely clusters; how far their statistics may be from the others'."""
-    _, cluster = np.unique(labels, return_inverse=True)
+    """Probability of the unlikely tokens; how far their statistics may be from the others'."""
     prior = np.asarray(codebook.prior)
-    weight = np.bincount(cluster, prior)
-    rare = _ranks(weight) > 0
-    if not rare.any():
+    rare = np.flatnonzero(_ranks(prior) > 0)
+    if rare.size == 0:
         return 0.0, np.zeros(3)
-    ids = np.flatnonzero(rare[cluster])
-    extent = max(float(np.ptp(codebook.points[cluster == c], axis=0).max()) for c in cluster[ids])
-    surprise = 1 - math.log(prior[ids].min())
-    return float(weight[rare].sum()), np.array([1.0, surprise, codebook.n * extent**2])
+    points = np.asarray(codebook.points)
+    own = (points[labels == label] for label in np.unique(labels[rare]))
+    extent = max(float(np.ptp(cluster, axis=0).max()) for cluster in own)
+    surprise = 1 - math.log(prior[rare].min())
+    return float(prior[rare].sum()), np.array([1.0, surprise, codebook.n * extent**2])
 
 
 def _partitions(tokens: Tokens) -> Iterator[Int[np.ndarray, " K"]]:
@@ -179,8 +178,8 @@ def clustered_profile(
 ) -> tuple[dict[str, dict[str, Any]], str]:
     """What `sample_profile` returns, with mistakes between clusters taken apart.
 
-    Tokens are sampled in parts, from the likely clusters to the unlikely: a sample of all of them
-    would hardly see the latter.
+    Tokens are sampled in parts, from the likely to the unlikely: a sample of all of them would
+    hardly see the latter.
     """
     draws = MANY_DRAWS if codebook.K <= MANY_DRAWS_TOKENS else DRAWS
     between = rare_profile(
@@ -193,31 +192,29 @@ def clustered_profile(
     )
     prior = np.asarray(codebook.prior)
     _, cluster = np.unique(labels, return_inverse=True)
-    weight = np.bincount(cluster, prior)
-    entropy = -float(special.xlogy(weight, weight).sum())
+    entropy = float(special.entr(np.bincount(cluster, prior)).sum())
     total = {name: _between(name, between, entropy) for name in quantities}
-    rank = _ranks(weight)
-    many = (np.bincount(cluster) > 1)[cluster]
+    ranks, alone = _ranks(prior), (np.bincount(cluster) == 1)[cluster]
     hows = ["rare-event sampling between clusters"]
-    for number in np.unique(rank):
-        ids = np.flatnonzero(rank[cluster] == number)
+    for rank in np.unique(ranks):
+        ids = np.flatnonzero(ranks == rank)
         share = float(prior[ids].sum())
-        if not many[ids].any():  # nothing is in doubt
+        if alone[ids].all():  # nothing is in doubt
             for name, fields in total.items():
                 fields["value"] = fields["value"] + share * (name == "accuracy")
             continue
         known = {name: fields["value"] for name, fields in total.items()}
         settings = method
-        if number > 0 and not method.has_target:
+        if rank > 0 and not method.has_target:
             count = max((method.n_samples or DEFAULT_SAMPLES) // FEWER, 2**10)
             settings = dataclasses.replace(method, n_samples=count)
         tokens = PointCodebook(
-            codebook.points[ids],
+            np.asarray(codebook.points)[ids],
             None if np.ptp(prior[ids]) == 0 else prior[ids] / share,
             allow_duplicates=True,
         )
-        subkey = int(generator(key, PARTS, int(number)).integers(2**63))
-        part = Part(labels[ids], share, known)
+        subkey = int(generator(key, PARTS, int(rank)).integers(2**63))
+        part = Part(codebook, labels, ids, share, known)
         found, how = sample_profile(tokens, snr, quantities, settings, subkey, progress, part)
         hows.insert(-1, how)
         for name, fields in found.items():
@@ -229,8 +226,10 @@ def _between(name: str, between: dict[str, dict[str, Any]], entropy: float) -> d
     """What clusters add to a quantity; `entropy` is that of the cluster."""
     fields = dict(between[COMPLEMENTS.get(name, name)])
     if name in COMPLEMENTS:
-        fields["value"] = (entropy if name == "mutual_information" else 0.0) - fields["value"]
+        whole = entropy if name == "mutual_information" else 0.0
+        fields["value"] = whole - fields["value"]
         fields["skewness"] = -fields["skewness"]
+        fields["numerical_error"] = fields["numerical_error"] + 4 * EPS * whole
     fields["degrees_of_freedom"] = np.full(fields["value"].shape, np.inf)
     return fields
 

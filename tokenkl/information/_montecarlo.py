@@ -74,7 +74,8 @@ def sample_profile(
 ) -> tuple[dict[str, dict[str, Any]], str]:
     """For every quantity its mean, errors, support, range and sample count; and how.
 
-    As a `part` of something larger they are of posteriors that know the token's cluster.
+    As a `part` of a codebook, `codebook` has its tokens, and posteriors are of all that are in the
+    token's cluster.
     """
     run = _Run(codebook, snr, quantities, method, key, progress, part)
     plan = run.plan
@@ -107,12 +108,14 @@ def sample_profile(
 
 
 class Part(NamedTuple):
-    """A part of the tokens, in clusters: what is found of it counts with `weight`.
+    """Some of the tokens (`ids`) of a codebook in clusters: what they give counts with `weight`.
 
     `known` is about what the other parts add to each quantity: targets are for the sum.
     """
 
+    whole: Codebook
     labels: Int[np.ndarray, " K"]
+    ids: Int[np.ndarray, " k"]
     weight: float
     known: dict[str, Float[np.ndarray, " s"]]
 
@@ -136,14 +139,16 @@ class _Run:
         self.key, self.progress, self.kernel, self.part = key, progress, _kernel, part
         points = np.asarray(codebook.points)
         # A power of two keeps every bit, and squares from overflow and underflow.
-        _, self.exponent = math.frexp(float(np.abs(points).max()) or 1.0)
+        whole = points if part is None else np.asarray(part.whole.points)
+        _, self.exponent = math.frexp(float(np.abs(whole).max()) or 1.0)
         points = np.ldexp(points, -self.exponent)
         points = points - points.mean(axis=0)  # large offsets would cost digits
         self.centred = points
         self.within: Within | None = None
         if part is not None:
-            log_prior = np.asarray(codebook.log_prior)
-            self.within = Within(_kernel.lay_out, points, log_prior, part.labels)
+            log_prior = np.asarray(part.whole.log_prior)
+            scaled = np.ldexp(whole, -self.exponent)
+            self.within = Within(_kernel.lay_out, scaled, log_prior, part.labels)
             self.radius = self.within.radius
         else:
             self.table = _kernel.lay_out(points, codebook.log_prior)
@@ -167,7 +172,7 @@ class _Run:
 
     def _decide(self, points: np.ndarray) -> None:
         codebook, method = self.codebook, self.method
-        labels = None if self.within is None else self.within.labels
+        labels = None if self.part is None else self.part.labels[self.part.ids]
         known = (method.control, method.memory // 2, self.exponent, labels)
         self.controls = Controls(codebook, points, self.h, *known)
         is_net = codebook.n <= _sobol.MAX_DIMENSION
@@ -198,8 +203,9 @@ class _Run:
             log_prior = np.asarray(self.codebook.log_prior)
             return _xla.block_statistics(self.centred, log_prior, ids, noise, h, mmse)
         block_statistics, single = self.kernel.block_statistics, self.precision.error > 0
-        if self.within is not None:
-            return self.within.statistics(block_statistics, ids, noise, h, mmse, single)
+        if self.within is not None and self.part is not None:
+            tokens = self.part.ids[ids]
+            return self.within.statistics(block_statistics, tokens, noise, h, mmse, single)
         return block_statistics(self.table, ids, noise, h, mmse, single)
 
     def advance(self, counts: Int[np.ndarray, " levels"]) -> None:
@@ -283,7 +289,7 @@ class _Run:
             self.plan,
             self.precision,
             carriers,
-            self.within,
+            self.part is not None,
         )
         for fields in summary.values():
             fields["n_samples"] = source.n[:, 0]
@@ -405,14 +411,14 @@ def _summary(
     plan: _pilot.Plan | None,
     precision: _Precision,
     carriers: np.ndarray | None,
-    within: Within | None,
+    is_part: bool,
 ) -> dict[str, dict[str, Any]]:
     """Means and errors; `size` is the largest squared distance from the centre, and the exponent
     of the power of two that distances are divided by.
 
     The `plain` moments say how many samples are informative, with or without controls; `carriers`
-    how many are behind the variance (None: that does not matter yet). `within` clusters the prior
-    entropy, too, is that of the token given its cluster.
+    how many are behind the variance (None: that does not matter yet). Of a part of the
+    tokens the mutual information is their share in the mean divergence from the prior.
     """
     radius, exponent = size
     eps = np.finfo(float).eps
@@ -463,19 +469,20 @@ def _summary(
     # Two unbiased routes to the mutual information: the one with the smaller variance, in the pilot
     # where there was one. Both need support: an entropy near 0 and a divergence near 0 are carried
     # by few samples each.
-    whole = float(codebook.prior_entropy())
-    if within is not None:
-        whole -= within.entropy(np.asarray(codebook.prior))
     direct = out.pop("divergence")
     entropy = out["conditional_entropy"]
     use_direct = direct["standard_error"] < entropy["standard_error"]
-    if plan is not None:
+    if is_part:
+        use_direct = np.ones_like(use_direct)
+    elif plan is not None:
         use_direct = plan.direct
     out["mutual_information"] = {
         name: np.where(use_direct, direct[name], entropy[name])
         for name in ("standard_error", "numerical_error")
     } | {
-        "value": np.where(use_direct, direct["value"], whole - entropy["value"]),
+        "value": np.where(
+            use_direct, direct["value"], float(codebook.prior_entropy()) - entropy["value"]
+        ),
         "skewness": np.where(use_direct, direct["skewness"], -entropy["skewness"]),
         "interval_supported": direct["interval_supported"] & entropy["interval_supported"],
         "sample_range": max(direct["sample_range"], entropy["sample_range"]),

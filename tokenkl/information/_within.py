@@ -23,8 +23,6 @@ class Within:
             np.argsort(self.labels, kind="stable"), np.cumsum(np.bincount(self.labels))[:-1]
         )
         self.place = np.empty(self.labels.size, dtype=np.int64)
-        #: Logarithm of the probability of every token's cluster.
-        self.log_cluster = np.empty(self.labels.size)
         self.tables = []
         #: Largest squared distance of a token from the middle of its cluster.
         self.radius = 0.0
@@ -32,7 +30,6 @@ class Within:
             self.place[ids] = np.arange(ids.size)
             largest = log_prior[ids].max()
             weight = largest + np.log(np.exp(log_prior[ids] - largest).sum())
-            self.log_cluster[ids] = weight
             centred = points[ids] - points[ids].mean(axis=0)
             self.radius = max(self.radius, float((centred**2).sum(axis=1).max()))
             self.tables.append(lay_out(centred, log_prior[ids] - weight))
@@ -49,7 +46,3 @@ class Within:
             table = self.tables[clusters[part[0]]]
             out[:, :, part] = block_statistics(table, self.place[ids[part]], noise[part], h, *how)
         return out
-
-    def entropy(self, prior: Float[np.ndarray, " K"]) -> float:
-        """Entropy of the cluster, in nats."""
-        return float(-(prior @ self.log_cluster))
