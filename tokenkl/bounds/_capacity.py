@@ -38,6 +38,8 @@ STEP, REACH = 0.1, 10.0
 TOLERANCE = 1e-9
 #: Largest step in h between two solutions.
 STRIDE = 0.1
+#: Smallest such step, where points are born: the law is followed no nearer to a threshold.
+SHORTEST = 1e-9
 #: Largest change of the logarithm of a weight or gap in one step.
 LARGEST_CHANGE = 0.3
 LOG_ROOT = 0.5 * math.log(2 * math.pi)
@@ -141,7 +143,8 @@ def _solve(law: _Law, a: float) -> _Law | None:
     y = _grid(a)
     first = 1 if law.has_centre else 0
     m = law.x.size
-    x, p = law.x * a / law.x[-1], law.p.copy()
+    x, p = law.x * (a / law.x[-1]), law.p.copy()
+    x[-1] = a  # exactly: whoever asked for a waits for it
     level = _information(_Law(x, p))
     inner = np.arange(first, m - 1)
     previous = math.inf
@@ -196,19 +199,20 @@ def _solve(law: _Law, a: float) -> _Law | None:
 
 
 def _follow(law: _Law, a: float) -> _Law:
-    """The stationary law at a, from one of as many points at a smaller half-width.
+    """The stationary law at a, from one of as many points at another half-width.
 
     Steps are halved where a weight or a gap changes much: just above a threshold the new points
-    move as the square root of the distance from it, and Newton's method may fall back.
+    move as the square root of the distance from it, and Newton's method may fall back. Every turn
+    moves by at least half of SHORTEST, to a itself at the end, or halves the step.
     """
     step = STRIDE
-    while (here := float(law.x[-1])) < a:
-        found = _solve(law, min(here + step, a))
+    while (here := float(law.x[-1])) != a:
+        found = _solve(law, here + math.copysign(step, a - here) if abs(a - here) > step else a)
         if found is not None and _change(law, found) < LARGEST_CHANGE:
             law, step = found, min(2 * step, STRIDE)
         else:
             step /= 2
-            if step < 1e-7:
+            if step < SHORTEST:
                 raise RuntimeError(f"the law of {law.size} points was lost at h = {here:.6g}")
     return law
 
@@ -274,11 +278,13 @@ def _threshold_above(size: int) -> tuple[float, _Law]:
 
 
 def _law_at(h: float) -> _Law:
-    """The best law on [-h, h]."""
+    """The best law on [-h, h]; within SHORTEST of a threshold, that of one point less."""
     size = 2
     while _threshold_above(size)[0] < h:
         size += 1
-    _, law = _stage(size)
+    threshold, law = _stage(size)
+    if h - threshold < 4 * SHORTEST and size > 2:
+        law = _threshold_above(size - 1)[1]
     return _follow(law, h)
 
 

@@ -24,7 +24,7 @@ from scipy.sparse import csr_matrix
 
 from tokenkl._random import generator
 from tokenkl._validation import reject
-from tokenkl.codebooks import Codebook, ProductCodebook
+from tokenkl.codebooks import Codebook
 from tokenkl.codebooks.transforms import average_power
 from tokenkl.information import MonteCarlo, exact_quantities, mmse
 from tokenkl.information._moments import Moments
@@ -35,7 +35,6 @@ from tokenkl.information._montecarlo import (
     Progress,
     _drawer,
 )
-from tokenkl.information._product import product_mmse
 from tokenkl.information.methods import Exact, Method
 
 #: Distance of the nodes in x: exact MMSEs are cheap, sampled ones need not be as fine.
@@ -169,8 +168,6 @@ def is_exact(codebook: Codebook, method: Method | None) -> bool:
 
 def exact_mmse(codebook: Codebook, snr: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     """The MMSE where it is exact, its numerical error, and how it was found."""
-    if isinstance(codebook, ProductCodebook) and codebook.factorises:
-        return *product_mmse(codebook, snr), "exact, by coordinate"
     found = mmse(codebook, snr)
     return np.asarray(found.value), np.asarray(found.numerical_error), found.method
 

@@ -6,6 +6,7 @@ to at snr = alpha^2 / sigma^2. `profile` finds several quantities at many SNRs a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -27,16 +28,13 @@ from tokenkl.information._montecarlo import (
     traced_profile,
 )
 from tokenkl.information._onehot import onehot_profile
-from tokenkl.information._planar import (
-    PLANAR_QUANTITIES,
-    has_planar_accuracy,
-    planar_profile,
-)
+from tokenkl.information._planar import PLANAR_QUANTITIES, planar_profile, planar_rivals
 from tokenkl.information._product import product_profile
 from tokenkl.information._profile import Profile
 from tokenkl.information._rare import COMPLEMENTS, rare_is_better, rare_profile
 from tokenkl.information._rare import STATISTICS as RARE_STATISTICS
 from tokenkl.information._residual import residual_profile, too_large_to_enumerate
+from tokenkl.information._scale import power_of_two
 from tokenkl.information.methods import Exact, Method, MonteCarlo
 
 __all__ = [
@@ -52,6 +50,10 @@ __all__ = [
     "mutual_information",
     "profile",
 ]
+
+EPS = np.finfo(float).eps
+#: How far from a line points may lie, over their extent, to count as on it: some roundings.
+ON_A_LINE = 2e-15
 
 #: Quantity -> unit.
 UNITS = {
@@ -354,14 +356,16 @@ def _exact(
     codebook: Codebook, traced: bool
 ) -> tuple[tuple[str, ...], str, Callable[[Any, Sequence[str]], Any]]:
     """Quantities with an exact method, its name, and a function of SNRs and those wanted."""
-    structured = codebook if traced else _on_a_line(codebook)
+    structured, misplaced = (codebook, 0.0) if traced else _on_a_line(codebook)
     if isinstance(structured, ProductCodebook) and structured.factorises:
-        return QUANTITIES, "exact, by coordinate", lambda snr, _: product_profile(structured, snr)
+        compute = partial(product_profile, structured, misplaced=misplaced)
+        return QUANTITIES, "exact, by coordinate", compute
     if isinstance(structured, OneHot) and not traced:
         return QUANTITIES, "exact, one-hot", partial(onehot_profile, structured)
-    if not traced and has_planar_accuracy(codebook):
+    rivals = None if traced else planar_rivals(codebook)
+    if rivals is not None:
         how = "exact, Owen's T over Voronoi edges"
-        return PLANAR_QUANTITIES, how, lambda snr, _: planar_profile(codebook, snr)
+        return PLANAR_QUANTITIES, how, lambda snr, _: planar_profile(codebook, rivals, snr)
     return (), "", lambda snr, _: {}
 
 
@@ -388,24 +392,30 @@ def _has_tracers(codebook: Codebook) -> bool:
     return is_traced(*jax.tree_util.tree_leaves(codebook))
 
 
-def _on_a_line(codebook: Codebook) -> Codebook:
-    """A codebook whose points lie on one line, as a one-dimensional grid; others unchanged."""
+def _on_a_line(codebook: Codebook) -> tuple[Codebook, float]:
+    """A codebook whose points lie on one line, as a one-dimensional grid; others unchanged.
+
+    With it comes how far a point may lie from its level: off the line, and by rounding.
+    """
     if not isinstance(codebook, PointCodebook):
-        return codebook
-    if codebook.K == 1:
-        return ProductCodebook([codebook.points[0, :1]], name=codebook.label)
-    points = codebook.points - codebook.points[0]
-    reach = np.abs(points).max()
-    if reach == 0:
-        return codebook
-    if codebook.n > 1:
-        direction = points[np.argmax((points**2).sum(axis=1))]
-        direction = direction / np.linalg.norm(direction)
-        along = points @ direction
-        if np.abs(points - along[:, None] * direction).max() > 1e-15 * reach:
-            return codebook
-    else:
-        along = points[:, 0]
+        return codebook, 0.0
+    points, misplaced = codebook.points, 0.0
+    along = points[:, 0]
+    if codebook.n > 1 and codebook.K > 1:
+        exponent = power_of_two(points, 0.0)
+        offset = np.ldexp(points, -exponent)
+        offset = offset - offset[0]
+        squares = (offset**2).sum(axis=1)
+        reach = math.sqrt(squares.max())
+        if reach == 0:
+            return codebook, 0.0
+        direction = offset[np.argmax(squares)] / reach
+        along = offset @ direction
+        away = math.sqrt(((offset - along[:, None] * direction) ** 2).sum(axis=1).max())
+        if not 0 <= away <= ON_A_LINE * reach:
+            return codebook, 0.0
+        along = np.ldexp(along, exponent)
+        misplaced = math.ldexp(away + 2 * codebook.n * EPS * reach, exponent)
     if np.unique(along).size < codebook.K:  # equal points have no thresholds between them
-        return codebook
-    return ProductCodebook([along], [codebook.given_prior], name=codebook.label)
+        return codebook, 0.0
+    return ProductCodebook([along], [codebook.given_prior], name=codebook.label), misplaced

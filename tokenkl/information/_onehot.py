@@ -37,10 +37,13 @@ RULE_SIZE = 14
 STEP = 1 / 16
 #: Points of the local polynomial interpolation of log N, log L and log M.
 STENCIL = 16
+#: Every quantity has its limit below the first h, and is smaller than any double beyond the second.
+SEEN = 1e-145, 1e3
 #: Beyond this h^2 / 4 - 2 log K everything but the accuracy is below the smallest double.
 UNDERFLOW = 750.0
 
 
+@np.errstate(under="ignore", over="ignore")
 def onehot_profile(
     codebook: OneHot, snr: Float[np.ndarray, " s"], quantities: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -53,8 +56,9 @@ def onehot_profile(
     count = np.array([float(codebook.K)])
     if not codebook.has_equal_priors:
         log_prior, count = _distinct(np.sort(codebook.log_prior))
-    gamma = snr * float(codebook.scale) ** 2
-    roots = np.sqrt(np.maximum(gamma, 1e-290))
+    # In units of the scale, within what is told from 0 and from no noise.
+    scaled = np.sqrt(snr) * float(codebook.scale)
+    roots = np.clip(scaled, *SEEN)
     out: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if {"accuracy", "error_probability"} & set(quantities):
         if codebook.has_equal_priors:
@@ -73,15 +77,17 @@ def onehot_profile(
         return np.array([_entropy_and_mmse(rule, h) for h in roots]).reshape(-1, 4).T
 
     def mmse_at(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        _, mmse, _, error = entropy_and_mmse(np.sqrt(np.maximum(values, 1e-290)))
+        _, mmse, _, error = entropy_and_mmse(np.maximum(np.sqrt(values), SEEN[0]))
         return mmse, error
 
     entropy, mmse, entropy_error, mmse_error = entropy_and_mmse(roots)
     out["conditional_entropy"] = entropy, entropy_error
-    out["mmse"] = mmse * float(codebook.scale) ** 2, mmse_error * float(codebook.scale) ** 2
+    out["mmse"] = tuple((np.sqrt(part) * codebook.scale) ** 2 for part in (mmse, mmse_error))
     if "mutual_information" in quantities:
+        prior_entropy = float(codebook.prior_entropy())
+        rounding = EPS * (16 - log_prior[0]) * prior_entropy
         out["mutual_information"] = mutual_information(
-            gamma, float(codebook.prior_entropy()), entropy, entropy_error, mmse_at, math.sqrt(2)
+            scaled**2, (prior_entropy, rounding), (entropy, entropy_error), mmse_at, math.sqrt(2)
         )
     return out
 

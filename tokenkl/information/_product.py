@@ -8,16 +8,21 @@ statement 2), so all the work is on one coordinate with levels u and prior p, at
 - Entropy and MMSE are integrals over z = h y of functions that are analytic in a strip around the
   real line, which the trapezoid rule integrates with an error that decays exponentially in the
   number of nodes. The strip narrows like pi / (h gap), and the step follows it.
+- Where the levels reach over many noise units, windows of them are integrated one by one, each
+  with the levels in reach of it: the others only interact through tails, which are bounded.
 - Where all levels are resolved (h gap >= 9), only the two neighbours of a threshold matter, and
   the integral is written in their log-odds. This keeps full relative precision in quantities as
   small as float64 can hold.
 
-Nothing is ever computed as one minus something close to one.
+Levels enter by differences, which float64 rounds relative to themselves, and by their place in
+their own window, whose rounding is counted. Nothing is ever computed as one minus something close
+to one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -30,6 +35,8 @@ from tokenkl._validation import is_traced
 from tokenkl.codebooks.base import entropy as entropy_of
 from tokenkl.codebooks.product import ProductCodebook
 from tokenkl.information._immse import mutual_information
+from tokenkl.information._scale import power_of_two
+from tokenkl.information._slopes import with_slope
 
 EPS = np.finfo(float).eps
 TINY = np.finfo(float).tiny
@@ -39,67 +46,67 @@ MARGIN = 12.0
 #: Step of the trapezoid rule: at most MAX_STEP, and STEP_TIMES_GAP over the scaled gap.
 MAX_STEP = 0.25
 STEP_TIMES_GAP = 0.45
+#: Width in noise units up to which one grid serves all levels, and that of a window beyond it.
+ONE_GRID, WINDOW = 256.0, 128.0
+#: What two levels may add to each other is dropped below exp(-DROPPED) of the whole.
+DROPPED = 45.0
 #: A third level changes a two-level integral by less than exp(-RESOLVED), relatively.
 RESOLVED = 40.0
 #: Half-width in log-odds of the two-level integral; its tails fall like exp(-|v|/4) or faster.
 ODDS_WIDTH = 170.0
-#: Largest number of array elements in one block of work (16 MiB of float64).
-BLOCK = 2**21
+#: Largest number of array elements in one block of work (1 MiB of float64: it stays in the cache).
+BLOCK = 2**17
 #: Nodes of the fixed grid that is used while JAX traces.
 TRACED_NODES = 4096
 
+DECISION = ("accuracy", "error_probability")
+ALL = (*DECISION, "conditional_entropy", "mutual_information", "mmse")
 
+Values = dict[str, tuple[Float[Any, " s"], Float[Any, " s"]]]
+
+
+@np.errstate(under="ignore", over="ignore")
 def product_profile(
-    codebook: ProductCodebook, snr: Float[Any, " s"]
-) -> dict[str, tuple[Float[Any, " s"], Float[Any, " s"]]]:
-    """Value and numerical error of every quantity at each SNR (one axis); the prior factorises."""
-    log_accuracy = entropy = mmse = information = 0.0
-    log_accuracy_error = entropy_error = mmse_error = information_error = 0.0
+    codebook: ProductCodebook,
+    snr: Float[Any, " s"],
+    quantities: Sequence[str] = ALL,
+    misplaced: float = 0.0,
+) -> Values:
+    """Value and numerical error of these quantities at each SNR (one axis); the prior factorises.
+
+    `misplaced` is how far every level may lie from where it stands; the errors then hold that too.
+    """
+    totals: Values = dict.fromkeys(quantities, (0.0, 0.0))
+    log_accuracy = log_accuracy_error = 0.0
+    decision = set(quantities) & set(DECISION)
     for levels, log_prior, count in _distinct_coordinates(codebook):
-        scalar = scalar_profile(levels, log_prior, snr)
-        xp = jnp if is_traced(scalar["error_probability"][0]) else np
-        error, error_error = scalar["error_probability"]
-        accuracy, accuracy_error = scalar["accuracy"]
-        # log of an accuracy near one comes from the error probability, of a small one from itself.
-        log_one = xp.where(error < 0.5, xp.log1p(-xp.minimum(error, 0.5)), xp.log(accuracy))
-        log_accuracy = log_accuracy + count * log_one
-        log_accuracy_error = log_accuracy_error + count * xp.minimum(
-            error_error / accuracy, accuracy_error / accuracy
-        )
-        entropy, entropy_error = _add(entropy, entropy_error, scalar["conditional_entropy"], count)
-        mmse, mmse_error = _add(mmse, mmse_error, scalar["mmse"], count)
-        information, information_error = _add(
-            information, information_error, scalar["mutual_information"], count
-        )
-    xp = jnp if is_traced(log_accuracy) else np
-    accuracy, error = xp.exp(log_accuracy), -xp.expm1(log_accuracy)
-    return {
-        "accuracy": (accuracy, accuracy * (log_accuracy_error + 4 * EPS) + TINY),
-        "error_probability": (error, accuracy * log_accuracy_error + 4 * EPS * error),
-        "conditional_entropy": (entropy, entropy_error),
-        "mutual_information": (information, information_error),
-        "mmse": (mmse, mmse_error),
-    }
-
-
-def product_mmse(
-    codebook: ProductCodebook, snr: Float[np.ndarray, " s"]
-) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
-    """MMSE and its numerical error alone: many times faster than the profile at low SNR."""
-    h = np.sqrt(np.maximum(snr, 1e-290))
-    value, error = np.zeros_like(h), np.zeros_like(h)
-    for levels, log_prior, count in _distinct_coordinates(codebook):
-        if levels.size > 1:
-            order = np.argsort(levels)
-            # The diameter serves as the widest gap between MAP intervals, whatever they are.
-            gap = np.full_like(h, np.ptp(levels))
-            _, one, _, slack = _entropy_and_mmse(levels[order], log_prior[order], h, gap)
-            value, error = _add(value, error, (one, slack), count)
-    return value, error
-
-
-def _add(total: Any, error: Any, term: tuple[Any, Any], count: int) -> tuple[Any, Any]:
-    return total + count * term[0], error + count * (term[1] + EPS * term[0])
+        scalar = scalar_profile(levels, log_prior, snr, quantities, misplaced)
+        for name in totals.keys() - decision:
+            value, error = scalar[name]
+            total, total_error = totals[name]
+            totals[name] = total + count * value, total_error + count * (error + EPS * value)
+        if decision:
+            accuracy, accuracy_error = scalar["accuracy"]
+            error, error_error = scalar["error_probability"]
+            xp = jnp if is_traced(error) else np
+            # log of an accuracy near one comes from the error probability, of a small one from
+            # itself.
+            near = error < 0.5
+            log_one = xp.where(near, xp.log1p(-xp.minimum(error, 0.5)), xp.log(accuracy))
+            log_accuracy = log_accuracy + count * log_one
+            log_accuracy_error = log_accuracy_error + count * (
+                xp.where(near, error_error, accuracy_error) / accuracy - 2 * EPS * log_one
+            )
+    if decision:
+        xp = jnp if is_traced(log_accuracy) else np
+        accuracy, error = xp.exp(log_accuracy), -xp.expm1(log_accuracy)
+        moved = accuracy * log_accuracy_error
+        found = {
+            "accuracy": (accuracy, moved + 4 * EPS * accuracy + TINY),
+            "error_probability": (error, moved + 4 * EPS * error),
+        }
+        totals |= {name: found[name] for name in decision}
+    return totals
 
 
 def _distinct_coordinates(codebook: ProductCodebook) -> list[tuple[Any, Any, int]]:
@@ -116,47 +123,64 @@ def _distinct_coordinates(codebook: ProductCodebook) -> list[tuple[Any, Any, int
 
 
 def scalar_profile(
-    levels: Float[Any, " L"], log_prior: Float[Any, " L"], snr: Float[Any, " s"]
-) -> dict[str, tuple[Float[Any, " s"], Float[Any, " s"]]]:
-    """The profile of one coordinate."""
+    levels: Float[Any, " L"],
+    log_prior: Float[Any, " L"],
+    snr: Float[Any, " s"],
+    quantities: Sequence[str],
+    misplaced: float,
+) -> Values:
+    """What `product_profile` needs of one coordinate; accuracy and its complement together."""
     if is_traced(levels, log_prior, snr):
-        return _traced_scalar_profile(levels, log_prior, snr)
+        return _traced_scalar_profile(levels, log_prior, snr, quantities)
     order = np.argsort(levels)
     levels, log_prior = levels[order], log_prior[order]
+    wanted = set(quantities)
     zero = np.zeros_like(snr)
     if levels.size == 1:
-        names = ("error_probability", "conditional_entropy", "mutual_information", "mmse")
-        return dict.fromkeys(names, (zero, zero)) | {"accuracy": (zero + 1, zero)}
-    # At snr = 0 everything has its limit; the smallest positive number gives it to rounding.
-    h = np.sqrt(np.maximum(snr, 1e-290))
-    error, accuracy, widest_gap = _error_probability(levels, log_prior, h)
-    entropy, mmse, entropy_error, mmse_error = _entropy_and_mmse(levels, log_prior, h, widest_gap)
+        return dict.fromkeys(ALL, (zero, zero)) | {"accuracy": (zero + 1, zero)}
+    h = np.sqrt(snr)
+    exponent = power_of_two(levels, h)
+    levels, h = np.ldexp(levels, -exponent), np.ldexp(h, exponent)
+    misplaced = math.ldexp(misplaced, -exponent)
+    out: Values = {}
+    is_equal = np.ptp(log_prior) == 0
+    widest = np.full_like(h, np.diff(levels).max() if is_equal else levels[-1] - levels[0])
+    if wanted & set(DECISION):
+        error, accuracy, accuracy_error, widest = _error_probability(levels, log_prior, h)
+        error_error = error * _relative_rounding(error, 0.0, h * misplaced) + TINY
+        out["error_probability"] = error, error_error
+        small = np.minimum(error_error + EPS, accuracy_error)
+        out["accuracy"] = accuracy, np.where(error < 0.5, small, accuracy_error) + h * misplaced
+    if not wanted - set(DECISION):
+        return out
+    found = _entropy_and_mmse(levels, log_prior, h, widest, misplaced, exponent)
+    out["conditional_entropy"], out["mmse"] = found[0::2], found[1::2]
+    if "mutual_information" in wanted:
+        diameter = levels[-1] - levels[0]
 
-    diameter = levels[-1] - levels[0]
+        def mmse_at(gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            root = np.sqrt(gamma)
+            any_gap = np.full_like(root, diameter)
+            found = _entropy_and_mmse(levels, log_prior, root, any_gap, misplaced, 0)
+            return found[1], found[3]
 
-    def mmse_at(gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        root = np.sqrt(np.maximum(gamma, 1e-290))
-        _, value, _, error = _entropy_and_mmse(
-            levels, log_prior, root, np.full_like(root, diameter)
+        prior_entropy = entropy_of(log_prior)
+        rounding = EPS * (16 - log_prior.min()) * prior_entropy
+        out["mutual_information"] = mutual_information(
+            h**2, (prior_entropy, rounding), found[0::2], mmse_at, diameter
         )
-        return value, error
-
-    information = mutual_information(
-        snr, entropy_of(log_prior), entropy, entropy_error, mmse_at, diameter
-    )
-    return {
-        "error_probability": (error, _tail_rounding(error)),
-        "accuracy": (accuracy, np.minimum(16 * EPS, 64 * EPS * accuracy)),
-        "conditional_entropy": (entropy, entropy_error),
-        "mutual_information": information,
-        "mmse": (mmse, mmse_error),
-    }
+    return out
 
 
-def _tail_rounding(value: np.ndarray) -> np.ndarray:
-    """Rounding error of a sum of Gaussian tails: a relative error that grows with the exponent."""
-    exponent = -np.log(np.maximum(value, TINY))
-    return value * EPS * (64 + 8 * np.abs(exponent)) + TINY
+def _relative_rounding(value: Any, half_width: Any, moved: Any) -> Any:
+    """Relative error of a sum of Gaussian tails that is this small.
+
+    The mass lies within R of some level. An exponent there, x^2 / 2 with x up to R, is off by
+    x |dx|: dx from rounding of places up to half_width + R, and `moved` in noise units.
+    """
+    exponent = np.abs(np.log(np.maximum(value, TINY)))
+    R = 3 + np.sqrt(2 * exponent)
+    return EPS * (64 + 8 * exponent + 4 * R * (half_width + R)) + 4 * R * moved
 
 
 # ---- MAP decision ---------------------------------------------------------------------------
@@ -164,41 +188,62 @@ def _tail_rounding(value: np.ndarray) -> np.ndarray:
 
 def _error_probability(
     levels: np.ndarray, log_prior: np.ndarray, h: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Error probability, accuracy, and the widest gap between neighbouring MAP intervals."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Error probability, accuracy and its error, and the widest gap between MAP intervals."""
     gaps = np.diff(levels)
     L = levels.size
     if np.ptp(log_prior) == 0:
         half = h[:, None] * gaps / 2
         error = (2 / L) * special.ndtr(-half).sum(axis=1)
         accuracy = (1 + special.erf(half / math.sqrt(2)).sum(axis=1)) / L
-        return error, accuracy, np.full_like(h, gaps.max())
-    error, widest = np.empty_like(h), np.empty_like(h)
+        return error, accuracy, 64 * EPS * accuracy, np.full_like(h, gaps.max())
+    error, accuracy, rounding, widest = np.empty((4, h.size))
     prior = np.exp(log_prior)
+    spread = math.sqrt(2 * np.ptp(log_prior))
     block = max(1, BLOCK // L**2)
+    step = max(1, BLOCK // L)
     for start in range(0, h.size, block):
         rows = slice(start, start + block)
-        right, left, owns = _map_intervals(np, levels, log_prior, h[rows])
-        missed = np.where(owns, special.ndtr(-right) + special.ndtr(-left), 1.0)
-        error[rows] = missed @ prior
+        parts = [
+            _map_intervals(np, levels, log_prior, h[rows], slice(k, k + step))
+            for k in range(0, L, step)
+        ]
+        right, left, owns = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+        error[rows] = np.where(owns, special.ndtr(-right) + special.ndtr(-left), 1.0) @ prior
+        # Where a level lies outside of its own interval a difference of tails is left.
+        near, far = np.minimum(right, left), np.maximum(right, left)
+        inside = (special.erf(near / math.sqrt(2)) + special.erf(far / math.sqrt(2))) / 2
+        hit, miss = special.ndtr(near), special.ndtr(-far)
+        correct = np.where(near >= 0, inside, hit - miss)
+        accuracy[rows] = np.where(owns, correct, 0.0) @ prior
+        # Rounding of the terms, and of both ends, sums of terms up to `spread` above themselves.
+        terms = np.where(near >= 0, inside, hit + miss)
+        for end in (right, left):
+            size = np.minimum(np.abs(end), 40.0)
+            terms = terms + np.exp(-(size**2) / 2) * (size + spread)
+        rounding[rows] = EPS * (np.where(owns, terms, 0.0) @ (prior * (8 - log_prior)))
         last_owner = np.maximum.accumulate(np.where(owns, levels, -np.inf), axis=1)[:, :-1]
         gap = np.where(owns[:, 1:] & np.isfinite(last_owner), levels[1:] - last_owner, 0.0)
         # With one owner left, the log-density still turns between it and its neighbours.
         widest[rows] = np.maximum(gap.max(axis=1), gaps.max())
-    return error, 1 - error, widest
+    accuracy = np.where(error < 0.5, 1 - error, accuracy)
+    return error, accuracy, rounding, widest
 
 
-def _map_intervals(xp: Any, levels: Any, log_prior: Any, h: Any) -> tuple[Any, Any, Any]:
-    """How far each level's MAP interval reaches right and left of it, in noise units.
+def _map_intervals(
+    xp: Any, levels: Any, log_prior: Any, h: Any, own: slice = slice(None)
+) -> tuple[Any, Any, Any]:
+    """How far the MAP interval of each level in `own` reaches right and left of it, in noise units.
 
     Level k beats level j on k's side of the point at h d / 2 + log(p_k / p_j) / (h d) from k,
     d = |u_k - u_j|; a level whose two reaches do not leave an interval owns nothing.
     """
     index = xp.arange(levels.shape[0])
-    offset = index[None, :] - index[:, None]
-    distance = xp.where(offset == 0, 1.0, xp.abs(levels[None, :] - levels[:, None]))
-    odds = log_prior[:, None] - log_prior[None, :]
-    reach = h[:, None, None] * distance / 2 + odds / (h[:, None, None] * distance)
+    offset = index[None, :] - index[own, None]
+    distance = xp.where(offset == 0, 1.0, xp.abs(levels[None, :] - levels[own, None]))
+    odds = log_prior[own, None] - log_prior[None, :]
+    apart = xp.maximum(h[:, None, None] * distance, TINY)
+    reach = apart / 2 + odds / apart
     far = 1e30  # beyond every float64 tail; finite, so that gradients stay finite
     right = xp.where(offset > 0, reach, far).min(axis=2)
     left = xp.where(offset < 0, reach, far).min(axis=2)
@@ -209,68 +254,146 @@ def _map_intervals(xp: Any, levels: Any, log_prior: Any, h: Any) -> tuple[Any, A
 
 
 def _entropy_and_mmse(
-    levels: np.ndarray, log_prior: np.ndarray, h: np.ndarray, widest_gap: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Entropy, MMSE and their numerical errors at each h."""
-    out = np.empty((4, h.size))
-    spread = np.ptp(log_prior)
-    narrowest = np.diff(levels).min()
-    resolved = (h * narrowest) ** 2 / 2 >= RESOLVED + 2 * spread
+    levels: np.ndarray,
+    log_prior: np.ndarray,
+    h: np.ndarray,
+    widest_gap: np.ndarray,
+    misplaced: float,
+    exponent: int,
+) -> np.ndarray:
+    """Entropy, MMSE (times 4^exponent) and their numerical errors at each h."""
+    out = np.zeros((4, h.size))
+    spread, size = np.ptp(log_prior), levels[-1] - levels[0]
+    narrowest = h * np.diff(levels).min()
+    resolved = narrowest**2 / 2 >= RESOLVED + 2 * spread
     if resolved.any():
-        out[:, resolved] = _resolved(levels, log_prior, h[resolved])
-    rest = np.flatnonzero(~resolved)
-    if rest.size:
-        # Gaps so wide that they contribute below rounding need not be resolved by the grid.
-        relevant = np.sqrt((h[rest] * narrowest) ** 2 + 8 * (45 + spread))
-        scaled_gap = np.minimum(h[rest] * widest_gap[rest], relevant)
-        step = np.minimum(MAX_STEP, STEP_TIMES_GAP / scaled_gap)
-        width = h[rest] * (levels[-1] - levels[0]) + 2 * MARGIN
-        # Node counts are rounded up to powers of 2^(1/4), so that a few array shapes serve all;
-        # they are even, so that two interleaved grids tell the error.
-        exponent = np.ceil(4 * np.log2(width / step))
-        nodes = 2 * np.ceil(2 ** (exponent / 4) / 2).astype(int)
-        for count in np.unique(nodes):
-            rows = rest[nodes == count]
-            block = max(1, BLOCK // (count * levels.size))
-            for start in range(0, rows.size, block):
-                part = rows[start : start + block]
-                out[:, part] = _trapezoid(np, levels, log_prior, h[part], int(count))
-    return out[0], out[1], out[2], out[3]
+        out[:, resolved] = _resolved(levels, log_prior, h[resolved], misplaced, exponent)
+    is_narrow = h * size <= ONE_GRID
+    # Beyond `reach` two levels contribute nothing that the narrowest gap would notice, neither to
+    # the entropy nor, by the square of their distance, to the MMSE.
+    ratio = np.minimum(h * size, 2 * ONE_GRID) / np.maximum(narrowest, TINY)
+    share = DROPPED + spread + math.log(levels.size) + 2 * np.log(np.maximum(ratio, 1.0))
+    reach = np.sqrt(narrowest**2 + 8 * share)
+    gap = np.minimum(h * widest_gap, reach)
+    one = np.flatnonzero(~resolved & is_narrow)
+    if one.size:
+        out[:, one] = _grids(levels, log_prior, h[one], gap[one], misplaced, exponent)
+    for row in np.flatnonzero(~resolved & ~is_narrow):
+        # Steps beyond the reach need no length.
+        steps = np.minimum(h[row] * np.diff(levels), 2 * ONE_GRID)
+        place = np.concatenate([[0.0], np.cumsum(steps)])
+        starts = np.flatnonzero(np.diff(place // WINDOW, prepend=-1))
+        stops = np.append(starts[1:], place.size)
+        lows = np.searchsorted(place, place[starts] - reach[row])
+        highs = np.searchsorted(place, place[stops - 1] + reach[row], side="right")
+        for start, stop, low, high in zip(starts, stops, lows, highs, strict=True):
+            if steps[low : high - 1].min(initial=np.inf) > reach[row]:
+                continue
+            part = slice(low, high)
+            own = np.zeros(high - low)
+            own[start - low : stop - low] = 1.0
+            out[:, row] += _grids(
+                levels[part], log_prior[part], h[[row]], gap[[row]], misplaced, exponent, own
+            )[:, 0]
+    # What the levels beyond the reach of each other would add (docs/theory, 2c).
+    rest = ~resolved
+    dropped = levels.size * np.exp(-(reach[rest] ** 2) / 8)
+    longest = np.minimum(h[rest] * size, WINDOW + 2 * reach[rest])
+    out[2, rest] += 1.4 * dropped
+    out[3, rest] += np.ldexp(np.sqrt(dropped) * longest / np.maximum(h[rest], TINY), exponent) ** 2
+    return out
 
 
-def _trapezoid(xp: Any, levels: Any, log_prior: Any, h: Any, count: int) -> Any:
-    """Entropy, MMSE and their errors from `count` equispaced nodes over the whole line."""
-    lower = h * levels[0] - MARGIN
-    step = (h * (levels[-1] - levels[0]) + 2 * MARGIN) / count
-    z = lower[:, None] + step[:, None] * (xp.arange(count) + 0.5)
+def _grids(
+    levels: np.ndarray,
+    log_prior: np.ndarray,
+    h: np.ndarray,
+    gap: np.ndarray,
+    misplaced: float,
+    exponent: int,
+    own: np.ndarray | None = None,
+) -> np.ndarray:
+    """Entropy, MMSE and errors, each from one grid over all levels, for gaps in noise units."""
+    scale = power_of_two(levels, h)
+    levels, h, exponent = np.ldexp(levels, -scale), np.ldexp(h, scale), exponent + scale
+    misplaced = math.ldexp(misplaced, -scale)
+    length = h * (levels[-1] - levels[0])
+    step = np.minimum(MAX_STEP, STEP_TIMES_GAP / np.maximum(gap, 1.0))
+    # Node counts are rounded up to powers of 2^(1/4), so that a few array shapes serve all; they
+    # are even, so that two interleaved grids tell the error.
+    nodes = 2 * np.ceil(2 ** (np.ceil(4 * np.log2((length + 2 * MARGIN) / step)) / 4) / 2)
+    halves = np.empty((2, h.size, 2))
+    for count in np.unique(nodes).astype(int):
+        rows = np.flatnonzero(nodes == count)
+        block = max(1, BLOCK // (count * levels.size))
+        for start in range(0, rows.size, block):
+            part = rows[start : start + block]
+            halves[:, part] = _trapezoid(np, levels, log_prior, h[part], count, own)
+    value = halves.sum(axis=2)
+    # Doubling the nodes squares a geometrically small relative error.
+    doubt = 2 * np.abs(halves[..., 0] - halves[..., 1]) / np.maximum(value, TINY)
+    relative = _relative_rounding(value, length / 2, h * misplaced)
+    error = value * (np.minimum(doubt, 16 * doubt**2) + relative) + TINY
+    error[1] += 4 * misplaced * (np.sqrt(value[1]) + misplaced)
+    out = np.concatenate([value, error])
+    out[1::2] = np.ldexp(out[1::2], 2 * exponent)
+    return out
+
+
+def _trapezoid(
+    xp: Any,
+    levels: Any,
+    log_prior: Any,
+    h: Any,
+    count: int,
+    own: Any = None,
+    integrands: Any = None,
+) -> Float[Any, "q s 2"]:
+    """Entropy and MMSE from `count` equispaced nodes over the whole line: even and odd nodes.
+
+    Of the levels marked by `own` only, if given; the others then only add to the posterior.
+    """
+    places = levels - (levels[0] + levels[-1]) / 2
+    lower = h * places[0] - MARGIN
+    step = (h * (places[-1] - places[0]) + 2 * MARGIN) / count
+    chunk = count if xp is jnp else 2 * max(1, BLOCK // (2 * h.size * levels.size))
+    total = 0.0
+    for start in range(0, count, chunk):
+        z = lower[:, None] + step[:, None] * (xp.arange(start, min(start + chunk, count)) + 0.5)
+        parts = (integrands or _integrands)(xp, levels, places, log_prior, h, z, own)
+        total = total + xp.stack(
+            [xp.stack([part[:, 0::2].sum(axis=1), part[:, 1::2].sum(axis=1)], -1) for part in parts]
+        )
+    return total * (step / math.sqrt(2 * math.pi))[:, None]
+
+
+def _integrands(
+    xp: Any, levels: Any, places: Any, log_prior: Any, h: Any, z: Any, own: Any
+) -> tuple[Any, Any]:
+    """Density of z times the posterior's entropy and variance, all relative to the best level."""
     # Axes: snr, level, node.
-    exponent = log_prior[:, None] - (z[:, None, :] - h[:, None, None] * levels[:, None]) ** 2 / 2
+    exponent = log_prior[:, None] - (z[:, None, :] - h[:, None, None] * places[:, None]) ** 2 / 2
     best = exponent.argmax(axis=1)
     top = xp.take_along_axis(exponent, best[:, None, :], axis=1)
     below = top - exponent
     is_best = xp.arange(levels.shape[0])[:, None] == best[:, None, :]
     weight = xp.where(is_best, 0.0, xp.exp(-below))
     away = levels[:, None] - levels[best][:, None, :]
-    s0 = weight.sum(axis=1)
-    s1 = (weight * away).sum(axis=1)
-    s2 = (weight * away**2).sum(axis=1)
-    slope = (weight * below).sum(axis=1)
-    density = xp.exp(top[:, 0, :]) * (step / math.sqrt(2 * math.pi))[:, None]
-    entropy = density * ((1 + s0) * xp.log1p(s0) + slope)
-    mmse = density * (s2 + (s2 * s0 - s1**2)) / (1 + s0)
-    results, errors = [], []
-    for integrand in (entropy, mmse):
-        halves = integrand[:, 0::2].sum(axis=1), integrand[:, 1::2].sum(axis=1)
-        value = halves[0] + halves[1]
-        results.append(value)
-        if xp is np:
-            # Doubling the nodes squares a geometrically small relative error.
-            gap = 2 * np.abs(halves[0] - halves[1]) / np.maximum(value, TINY)
-            errors.append(value * np.minimum(gap, 16 * gap**2) + _tail_rounding(value))
-    return np.stack(results + errors) if xp is np else xp.stack(results)
+    others = weight.sum(axis=1)
+    mean = (weight * away).sum(axis=1) / (1 + others)
+    if own is not None:
+        weight = weight * own[:, None]
+    first = 1.0 if own is None else own[best]
+    mass = first + (others if own is None else weight.sum(axis=1))
+    density = xp.exp(top[:, 0, :])
+    entropy = density * (mass * xp.log1p(others) + (weight * below).sum(axis=1))
+    spread = (weight * (away - mean[:, None, :]) ** 2).sum(axis=1)
+    return entropy, density * (spread + first * mean**2)
 
 
-def _resolved(levels: np.ndarray, log_prior: np.ndarray, h: np.ndarray) -> np.ndarray:
+def _resolved(
+    levels: np.ndarray, log_prior: np.ndarray, h: np.ndarray, misplaced: float, exponent: int
+) -> np.ndarray:
     """Entropy, MMSE and their errors where only the two levels around a threshold matter.
 
     With eta = h gap, r = log(p_left / p_right) and v the log-odds of the right level, the left
@@ -283,9 +406,9 @@ def _resolved(levels: np.ndarray, log_prior: np.ndarray, h: np.ndarray) -> np.nd
     e = np.exp(-np.abs(v))
     step = STEP_TIMES_GAP / math.sqrt(2 * math.pi)
     binary_entropy = np.log1p(e) + np.abs(v) * e / (1 + e)
-    out = np.zeros((4, h.size))
+    values = np.zeros((2, h.size))
     for (gap, left, right), count in zip(pairs.T, counts, strict=True):
-        eta = (h * gap)[:, None]
+        eta = np.minimum(h * gap, 1e100)[:, None]  # no float64 is left of its tail
         odds = left - right
         x = eta / 2 + odds / eta
         # exp(left - x^2/2) is the left level's weight at the threshold; the rest is relative to it.
@@ -293,35 +416,86 @@ def _resolved(levels: np.ndarray, log_prior: np.ndarray, h: np.ndarray) -> np.nd
         entropy = np.exp(tilt + np.abs(v) / 2) * (1 + e) * binary_entropy
         mmse = np.exp(tilt - np.abs(v) / 2) / (1 + e)
         weight = count * np.exp(left - x[:, 0] ** 2 / 2) * step / eta[:, 0]
-        out[0] += weight * entropy.sum(axis=1)
-        out[1] += weight * gap**2 * mmse.sum(axis=1)
-    out[2:] = _tail_rounding(out[:2])
+        values[0] += weight * entropy.sum(axis=1)
+        values[1] += weight * eta[:, 0] ** 2 * mmse.sum(axis=1)
+    errors = values * _relative_rounding(values, 0.0, h * misplaced) + TINY
+    errors[1] += 4 * h * misplaced * (np.sqrt(values[1]) + h * misplaced)
+    out = np.concatenate([values, errors])
+    out[1::2] = np.ldexp(np.sqrt(out[1::2]) / h, exponent) ** 2  # from noise units
     return out
 
 
 # ---- Inside JAX transformations -----------------------------------------------------------------
 
 
-def _traced_scalar_profile(levels: Any, log_prior: Any, snr: Any) -> dict[str, tuple[Any, Any]]:
+def _traced_scalar_profile(
+    levels: Any, log_prior: Any, snr: Any, quantities: Sequence[str]
+) -> Values:
     """The same formulas on a fixed grid, in the dtype that is being traced; errors are NaN."""
     order = jnp.argsort(levels)
     levels, log_prior = jnp.asarray(levels)[order], jnp.asarray(log_prior)[order]
     nan = jnp.full(snr.shape, jnp.nan)
-    h = jnp.sqrt(jnp.maximum(snr, 1e-30))
     if levels.shape[0] == 1:
-        error = entropy = mmse = 0.0 * h
-    else:
-        right, left, owns = _map_intervals(jnp, levels, log_prior, h)
-        tails = jax.scipy.special.ndtr(-right) + jax.scipy.special.ndtr(-left)
-        error = jnp.where(owns, tails, 1.0) @ jnp.exp(log_prior)
-        entropy, mmse = jax.vmap(
-            lambda root: _trapezoid(jnp, levels, log_prior, root[None], TRACED_NODES)[:, 0]
-        )(h).T
-    prior_entropy = entropy_of(log_prior)
-    return {
-        "error_probability": (error, nan),
-        "accuracy": (1 - error, nan),
+        zero = 0.0 * snr
+        return dict.fromkeys(ALL, (zero, nan)) | {"accuracy": (1 + zero, nan)}
+    # In units of the range, at an SNR that squares keep finite in float32.
+    size = jax.lax.stop_gradient(levels[-1] - levels[0])
+    levels = (levels - jax.lax.stop_gradient(levels[0])) / size
+    gamma = jnp.minimum(snr * size * size, 1e30)
+    error = _traced_error(gamma, (levels, log_prior))
+    out = {"error_probability": (error, nan), "accuracy": (1 - error, nan)}
+    if set(quantities) <= set(DECISION):
+        return out
+    entropy = _traced_entropy(gamma, (levels, log_prior))
+    return out | {
         "conditional_entropy": (entropy, nan),
-        "mutual_information": (prior_entropy - entropy, nan),
-        "mmse": (mmse, nan),
+        "mutual_information": (entropy_of(log_prior) - entropy, nan),
+        "mmse": (_traced_mmse(gamma, (levels, log_prior)) * size * size, nan),
     }
+
+
+def _traced_error_at(h: Any, rest: tuple[Any, Any]) -> Any:
+    levels, log_prior = rest
+    right, left, owns = _map_intervals(jnp, levels, log_prior, h)
+    tails = jax.scipy.special.ndtr(-right) + jax.scipy.special.ndtr(-left)
+    return jnp.where(owns, tails, 1.0) @ jnp.exp(log_prior)
+
+
+def _nearly_zero(gamma: Any) -> Any:
+    """The root of the SNR, above 0 by so little that everything has its limit."""
+    return jnp.maximum(jnp.sqrt(gamma), 1e-15)
+
+
+def _traced_error_slope(gamma: Any, rest: tuple[Any, Any]) -> Any:
+    """In the SNR: by that in h, which at 0 is 0, or not if several tokens are the most probable."""
+    h = _nearly_zero(gamma)
+    _, slope = jax.jvp(lambda root: _traced_error_at(root, rest), (h,), (jnp.ones_like(h),))
+    return jnp.where(slope == 0, 0.0, slope / (2 * jnp.sqrt(gamma)))
+
+
+def _traced_integrals(gamma: Any, rest: tuple[Any, Any], integrands: Any = None) -> Any:
+    halves = _trapezoid(jnp, *rest, jnp.sqrt(gamma), TRACED_NODES, None, integrands)
+    return halves.sum(axis=-1)
+
+
+def _squared_variance(
+    xp: Any, levels: Any, places: Any, log_prior: Any, h: Any, z: Any, own: Any
+) -> tuple[Any]:
+    _, variance = _integrands(xp, levels, places, log_prior, h, z, own)
+    exponent = log_prior[:, None] - (z[:, None, :] - h[:, None, None] * places[:, None]) ** 2 / 2
+    density = xp.exp(exponent).sum(axis=1)
+    return (variance**2 / xp.maximum(density, xp.finfo(density.dtype).tiny),)
+
+
+_traced_error = with_slope(
+    lambda gamma, rest: _traced_error_at(_nearly_zero(gamma), rest), _traced_error_slope
+)
+#: d mmse / d snr = -E Var^2 and dH / d snr = -mmse / 2 (THEORY, statement 4).
+_traced_mmse = with_slope(
+    lambda gamma, rest: _traced_integrals(gamma, rest)[1],
+    lambda gamma, rest: -_traced_integrals(gamma, rest, _squared_variance)[0],
+)
+_traced_entropy = with_slope(
+    lambda gamma, rest: _traced_integrals(gamma, rest)[0],
+    lambda gamma, rest: -_traced_mmse(gamma, rest) / 2,
+)
