@@ -13,7 +13,7 @@ from scipy import integrate, special, stats
 
 import tokenkl as tk
 from tokenkl.divergence import ancestral_kl, ancestral_kl_curve, prior_mismatch
-from tokenkl.divergence._mmse_table import EXACT_STEP, make_nodes
+from tokenkl.divergence._mmse_table import exact_table, sampled_nodes
 
 Z = special.ndtri(1 - 1e-5)
 GRID = np.concatenate([[0.0], np.geomspace(0.02, 40, 12)])
@@ -191,9 +191,9 @@ def test_thousand_curves_of_a_perturbed_grid_take_a_minute() -> None:
 
 
 def test_nodes_hold_any_range() -> None:
-    nodes = make_nodes(tk.FSQ((3,)), 0.0, 1e-9, EXACT_STEP)
-    assert nodes.x.size == 17
-    assert nodes.snr[-1] == pytest.approx(1e-9, rel=1e-12)
+    nodes = sampled_nodes(tk.FSQ((3,)), 0.0, 1e-9)
+    assert nodes.x.size == 11
+    assert nodes.snr[[0, -1]] == pytest.approx([0.0, 1e-9], rel=1e-12)
 
 
 @pytest.mark.parametrize(
