@@ -49,8 +49,9 @@ SAMPLED_DEGREE, SAMPLED_PIECE = 10, 1.0
 #: A piece is fine where its last coefficients are below this part of its largest value, or below
 #: the second number times the largest value of all.
 TOLERANCE, NEGLIGIBLE = 2e-14, 1e-18
-#: Most rounds of halving: nothing happens in a thousandth of a unit of x.
-MAX_HALVINGS = 12
+#: Halving a piece whose last coefficients are as small as the second number makes them fall a
+#: thousandfold and more, unless they are rounding: then it is not halved again.
+MAX_HALVINGS, SMOOTH = 12, 1e-8
 #: Coefficients left out are at most the last ones of a geometric fall; the factor allows for slow
 #: ones, and for the part of them that the values at the nodes take for something else.
 TAIL = 4.0
@@ -273,12 +274,13 @@ def squared_radius(codebook: Codebook) -> float:
 def exact_table(codebook: Codebook, low: float, high: float) -> MmseTable:
     """The exact MMSE from snr = low to snr = high, on pieces halved until they are fine."""
     nodes = make_nodes(codebook, low, high, EXACT_DEGREE, EXACT_PIECE)
-    waiting = np.stack([nodes.edges[:-1], nodes.edges[1:]])
+    # Left and right ends, and the last coefficients of the piece that was halved.
+    waiting = np.stack([nodes.edges[:-1], nodes.edges[1:], np.full(nodes.widths.size, np.inf)])
     budget = 16 * waiting.shape[1] + 64
     share = (_rules(EXACT_DEGREE)["nodes"] + 1) / 2
     found = []
     largest = 0.0
-    for _ in range(MAX_HALVINGS):
+    for left in reversed(range(MAX_HALVINGS)):
         x = waiting[0, :, None] + (waiting[1] - waiting[0])[:, None] * share
         slope = np.exp(x) / nodes.scale
         value, error = (
@@ -295,14 +297,16 @@ def exact_table(codebook: Codebook, low: float, high: float) -> MmseTable:
         slack = TAIL * tail + SPREAD * (numerical + 4 * EPS * top) + shift
         budget -= waiting.shape[1]
         fine = tail <= np.maximum(TOLERANCE * top + numerical, NEGLIGIBLE * largest)
-        fine |= budget < 2 * np.count_nonzero(~fine)
-        found += list(zip(*waiting[:, fine], value[fine], error[fine], slack[fine], strict=True))
-        middle = waiting[:, ~fine].mean(axis=0)
-        waiting = np.concatenate(
-            [[waiting[0, ~fine], middle], [middle, waiting[1, ~fine]]], axis=1
-        )
+        fine |= (tail > waiting[2] / 4) & (tail < SMOOTH * top)
+        fine |= left == 0 or budget < 2 * np.count_nonzero(~fine)
+        found += list(zip(*waiting[:2, fine], value[fine], error[fine], slack[fine], strict=True))
+        start, stop, _ = waiting[:, ~fine]
+        middle = (start + stop) / 2
+        halves = [[start, middle, tail[~fine]], [middle, stop, tail[~fine]]]
+        waiting = np.concatenate(halves, axis=1)
         if waiting.size == 0:
             break
+    # Every piece is there: those that were not fine at last have it in their slack.
     found.sort(key=lambda one: one[0])
     left, right, values, errors, slacks = zip(*found, strict=True)
     return MmseTable(
