@@ -26,12 +26,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.polynomial import chebyshev
+from scipy.spatial.distance import cdist
 
 from tokenkl._random import generator
 from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook, OneHot, ProductCodebook
 from tokenkl.codebooks.transforms import diameter
 from tokenkl.information import MonteCarlo, exact_quantities, mmse
+from tokenkl.information._halfspaces import make_tokens, pair_terms
 from tokenkl.information._moments import Moments
 from tokenkl.information._montecarlo import (
     MAX_WORK,
@@ -40,6 +42,7 @@ from tokenkl.information._montecarlo import (
     Progress,
     _drawer,
 )
+from tokenkl.information._rare import PROBES
 from tokenkl.information.methods import Exact, Method
 
 #: Degree of the polynomials, and the longest piece in x they start from: exact MMSEs are cheap,
@@ -62,6 +65,11 @@ BLOCK = 2**16
 DEFAULT_SAMPLES = 2**13
 #: Most samples in one block.
 MAX_BLOCK = 2**11
+#: Mistakes of which a sample sees enough, noise units from which on there are any, and the part of a
+#: standard deviation that those not seen may have.
+FEW, NEAR, MOST_UNSEEN = 10, 3.0, 1.0
+#: Pairs from which their probabilities are told.
+PAIRS = 2**17
 EPS = np.finfo(float).eps
 
 
@@ -373,17 +381,38 @@ def as_monte_carlo(method: Method | None) -> MonteCarlo:
 
 @dataclasses.dataclass(frozen=True)
 class Sampled:
-    """Sampled functionals and the sampled MMSE behind them."""
+    """Sampled functionals and the sampled MMSE behind them.
+
+    `unseen`: about the variance at the nodes by mistakes too rare for the sample.
+    """
 
     n_samples: int
+    weights: Float[np.ndarray, "functionals nodes"]
     moments: Moments
-    mmse: Float[np.ndarray, " nodes"]
-    mmse_error: Float[np.ndarray, " nodes"]
+    profile: Moments
+    unseen: Float[np.ndarray, " nodes"]
+
+    @property
+    def mmse(self) -> Float[np.ndarray, " nodes"]:
+        """Means at the nodes."""
+        return self.profile.mean
+
+    @property
+    def mmse_error(self) -> Float[np.ndarray, " nodes"]:
+        """Standard errors at the nodes, with what rare mistakes add that the sample did not see."""
+        return np.asarray(np.sqrt(self.profile.standard_error**2 + self.unseen / self.n_samples))
 
     @property
     def supported(self) -> np.ndarray:
-        """Whether enough samples carry each functional for a central-limit interval."""
-        return self.moments.effective() >= MIN_EFFECTIVE
+        """Whether each functional may have a central-limit interval.
+
+        Enough samples carry it and its variance, and rare mistakes that the sample did not see add
+        little to the standard deviations at the nodes.
+        """
+        enough = np.minimum(self.moments.effective(), self.moments.carriers()) >= MIN_EFFECTIVE
+        size = np.abs(self.weights)
+        seen = size @ np.sqrt(self.profile.variance)
+        return np.asarray(enough & (size @ np.sqrt(self.unseen) <= MOST_UNSEEN * seen))
 
 
 def sample_functionals(
@@ -405,10 +434,13 @@ def sample_functionals(
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} has to be sampled")
     if method.control is not None:
         reject("method", "MonteCarlo with a control", "without one: control variates are not used")
+    # A power of two keeps every bit, and squares from overflow and underflow.
     points = np.asarray(codebook.points)
+    exponent = math.frexp(float(np.abs(points).max()) or 1.0)[1]
+    points = np.ldexp(points, -exponent)
     layout = _kernel.lay_out(points - points.mean(axis=0), codebook.log_prior)
     draw = _drawer(codebook)
-    h = np.sqrt(nodes.snr)
+    h = np.minimum(np.ldexp(np.sqrt(nodes.snr), exponent), 1e150)
     # Of noise, and of the kernel's four statistics at every node.
     bytes_each = 8 * (3 * codebook.n + 16 * h.size)
     size = int(np.clip(min(method.memory // bytes_each, MAX_WORK // codebook.K), 1, MAX_BLOCK))
@@ -421,6 +453,7 @@ def sample_functionals(
         ids, noise = draw(generator(key, block), size)
         used = slice(wanted - done)
         variance = _kernel.block_statistics(layout, ids[used], noise[used], h)[:, 2]
+        variance = np.ldexp(variance, 2 * exponent)
         moments.add(weights @ variance)
         profile.add(variance)
         block += 1
@@ -429,7 +462,36 @@ def sample_functionals(
             progress(done, wanted)
         if done >= wanted and method.has_target and len(weights):
             wanted = _needed(moments, done, method)
-    return Sampled(done, moments, profile.mean, profile.standard_error)
+    return Sampled(done, weights, moments, profile, _unseen(codebook, nodes.snr, done))
+
+
+def _unseen(
+    codebook: Codebook, snr: Float[np.ndarray, " s"], n_samples: int
+) -> Float[np.ndarray, " s"]:
+    """About the variance of tr Cov(e | y) by mistakes of which a sample sees fewer than `FEW`.
+
+    These are the ones over the largest distances. At a distance d the mean square is d^4 / 10 times
+    the probability of a mistake, by a two-token integral. Tokens closer than `NEAR` noise
+    units are no matter of mistakes: every sample sees something of them. Found from the pairs of a
+    few tokens, all of them where there are few.
+    """
+    tokens = make_tokens(codebook)
+    K = tokens.ids.size
+    rows = np.unique(np.linspace(0, K - 1, max(PROBES, PAIRS // K)).astype(int))
+    squared = cdist(tokens.points[rows], tokens.points, "sqeuclidean").ravel()
+    order = np.argsort(-squared)
+    order = order[squared[order] > 0]
+    row, column = np.divmod(order, K)
+    squared = squared[order]
+    fourth = np.ldexp(squared, 2 * tokens.exponent) ** 2 / 10
+    out = np.zeros(snr.size)
+    for index, root in enumerate(np.ldexp(np.sqrt(snr), tokens.exponent)):
+        far = np.count_nonzero(root**2 * squared > NEAR**2)
+        terms = pair_terms(tokens, root, rows[row[:far]], column[:far], squared[:far])
+        terms *= K / rows.size
+        few = np.searchsorted(n_samples * np.cumsum(terms), FEW)
+        out[index] = terms[:few] @ fourth[:few]
+    return out
 
 
 def _needed(moments: Moments, done: int, method: MonteCarlo) -> int:
