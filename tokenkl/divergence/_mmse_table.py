@@ -7,7 +7,7 @@ lowest gamma, and u(x) = mmse(gamma) d gamma / dx, the cost of one sampling step
 
 so polynomials on pieces of x make the cost of any grid of steps a linear function of the MMSE at
 the nodes. Nothing singles out gamma = 0, where u is as smooth as anywhere. It is D^2 and not the
-power c = tr Cov(e) that counts: what falls, falls where D^2 gamma (or d^2 gamma, d a smaller gap) is
+power c = tr Cov(e) that counts: what falls, falls where d^2 gamma, d a distance between tokens, is
 of order 1 or of the order of the log-odds of the priors, where c gamma may still be tiny.
 
 The MMSE decreases, so nothing hides between two nodes at which it is the same: where it falls, the
@@ -65,8 +65,8 @@ BLOCK = 2**16
 DEFAULT_SAMPLES = 2**13
 #: Most samples in one block.
 MAX_BLOCK = 2**11
-#: Mistakes of which a sample sees enough, noise units from which on there are any, and the part of a
-#: standard deviation that those not seen may have.
+#: Mistakes of which a sample sees enough, distances in noise units from which on there are any, and
+#: the part of a standard deviation that those not seen may have.
 FEW, NEAR, MOST_UNSEEN = 10, 3.0, 1.0
 #: Pairs from which their probabilities are told.
 PAIRS = 2**17
@@ -288,12 +288,11 @@ def exact_table(codebook: Codebook, low: float, high: float) -> MmseTable:
     share = (_rules(EXACT_DEGREE)["nodes"] + 1) / 2
     found = []
     largest = 0.0
-    for left in reversed(range(MAX_HALVINGS)):
+    for again in reversed(range(MAX_HALVINGS)):
         x = waiting[0, :, None] + (waiting[1] - waiting[0])[:, None] * share
         slope = np.exp(x) / nodes.scale
         value, error = (
-            part.reshape(x.shape)
-            for part in exact_mmse(codebook, nodes.snr_of(x).ravel())[:2]
+            part.reshape(x.shape) for part in exact_mmse(codebook, nodes.snr_of(x).ravel())[:2]
         )
         u, numerical = value * slope, (error * slope).max(axis=1)
         tail = _tail(u)
@@ -302,12 +301,12 @@ def exact_table(codebook: Codebook, low: float, high: float) -> MmseTable:
         # Rounding of x and of gamma moves u along its slope.
         shift = np.abs(u @ _rules(EXACT_DEGREE)["slope"].T).sum(axis=1)
         shift *= 2 * EPS * (1 + waiting[1]) / (waiting[1] - waiting[0])
-        slack = TAIL * tail + SPREAD * (numerical + 4 * EPS * top) + shift
+        off = TAIL * tail + SPREAD * (numerical + 4 * EPS * top) + shift
         budget -= waiting.shape[1]
         fine = tail <= np.maximum(TOLERANCE * top + numerical, NEGLIGIBLE * largest)
         fine |= (tail > waiting[2] / 4) & (tail < SMOOTH * top)
-        fine |= left == 0 or budget < 2 * np.count_nonzero(~fine)
-        found += list(zip(*waiting[:2, fine], value[fine], error[fine], slack[fine], strict=True))
+        fine |= again == 0 or budget < 2 * np.count_nonzero(~fine)
+        found += list(zip(*waiting[:2, fine], value[fine], error[fine], off[fine], strict=True))
         start, stop, _ = waiting[:, ~fine]
         middle = (start + stop) / 2
         halves = [[start, middle, tail[~fine]], [middle, stop, tail[~fine]]]
@@ -315,17 +314,11 @@ def exact_table(codebook: Codebook, low: float, high: float) -> MmseTable:
         if waiting.size == 0:
             break
     # Every piece is there: those that were not fine at last have it in their slack.
-    found.sort(key=lambda one: one[0])
-    left, right, values, errors, slacks = zip(*found, strict=True)
-    return MmseTable(
-        dataclasses.replace(nodes, edges=np.array([*left, right[-1]])),
-        *(
-            np.append(np.array(one)[:, :-1].ravel(), one[-1][-1])
-            for one in (values, errors)
-        ),
-        np.array(slacks),
-        True,
-    )
+    found.sort(key=lambda one: float(one[0]))
+    left, right, values, errors, slack = (np.array(one) for one in zip(*found, strict=True))
+    nodes = dataclasses.replace(nodes, edges=np.append(left, right[-1]))
+    value, error = (np.append(one[:, :-1].ravel(), one[-1, -1]) for one in (values, errors))
+    return MmseTable(nodes, value, error, slack, True)
 
 
 def _tail(u: Float[np.ndarray, "pieces each"]) -> Float[np.ndarray, " pieces"]:
@@ -462,10 +455,10 @@ def sample_functionals(
             progress(done, wanted)
         if done >= wanted and method.has_target and len(weights):
             wanted = _needed(moments, done, method)
-    return Sampled(done, weights, moments, profile, _unseen(codebook, nodes.snr, done))
+    return Sampled(done, weights, moments, profile, unseen_variance(codebook, nodes.snr, done))
 
 
-def _unseen(
+def unseen_variance(
     codebook: Codebook, snr: Float[np.ndarray, " s"], n_samples: int
 ) -> Float[np.ndarray, " s"]:
     """About the variance of tr Cov(e | y) by mistakes of which a sample sees fewer than `FEW`.

@@ -37,6 +37,7 @@ from tokenkl.codebooks import Codebook
 from tokenkl.codebooks.transforms import average_power
 from tokenkl.divergence._mmse_table import (
     EPS,
+    MOST_UNSEEN,
     as_monte_carlo,
     exact_table,
     is_exact,
@@ -45,10 +46,12 @@ from tokenkl.divergence._mmse_table import (
     sampled_table,
     squared_radius,
     squared_size,
+    unseen_variance,
 )
 from tokenkl.estimate import Estimate
 from tokenkl.information import Profile, profile
-from tokenkl.information._montecarlo import Progress
+from tokenkl.information._moments import Moments
+from tokenkl.information._montecarlo import MIN_EFFECTIVE, Progress
 from tokenkl.information.methods import Method
 
 #: Most different SNRs at which MMSE and entropy are found for themselves; more take a table.
@@ -228,7 +231,8 @@ def simulate_ancestral_kl(
         codebook: any codebook whose K x paths posterior can be formed a block at a time.
         snr_grid: as in `ancestral_kl`.
         key: integer seed or JAX key.
-        n_paths: at least 2; below 100 no central-limit interval is offered.
+        n_paths: at least 2; below 100, or where few of them carry the value or rare mistakes were
+            not seen, no central-limit interval is offered.
 
     Raises:
         ValueError: as `ancestral_kl`.
@@ -236,7 +240,7 @@ def simulate_ancestral_kl(
     grid = check_snr_grid(snr_grid)
     _check_codebook(codebook)
     check_count(n_paths, "n_paths", 2)
-    totals = []
+    moments = Moments((1,))
     size = max(1, min(4096, 2**22 // min(codebook.K, 2**22)))
     for block, start in enumerate(range(0, n_paths, size)):
         rng = generator(key, block)
@@ -255,23 +259,25 @@ def simulate_ancestral_kl(
             moved = _denoise(codebook, middle[:, None] * points + state, middle)
             total += 0.5 * (high - low) * ((moved - frozen) ** 2).sum(axis=1)
             state = state + np.sqrt(rest)[:, None] * noise[1]
-        totals.append(total)
-    every = np.concatenate(totals)
-    deviation = every - every.mean()
-    spread = math.sqrt(float((deviation**2).sum()) / (n_paths - 1))
-    cubes = float((deviation**3).mean()) / max(float((deviation**2).mean()) ** 1.5, 1e-200)
+        moments.add(total[None])
+    # A mistake at the start of a step adds as much as the square of its distance.
+    unseen = np.sqrt(10 * unseen_variance(codebook, grid[:-1], n_paths)) @ np.diff(grid) / 2
+    carriers = min(moments.effective()[0], moments.carriers()[0])
+    little = unseen <= MOST_UNSEEN * math.sqrt(moments.variance[0])
+    supported = bool(n_paths >= CLT_PATHS and carriers >= MIN_EFFECTIVE and little)
     return Estimate(
-        every.mean(),
-        spread / math.sqrt(n_paths),
-        1e-13 * every.mean(),
+        moments.mean[0],
+        moments.standard_error[0],
+        1e-13 * moments.mean[0],
         n_samples=n_paths,
         method="simulated paths + girsanov",
         seed=seed_of(key),
         quantity="ancestral KL",
         unit="nats",
-        interval_supported=n_paths >= CLT_PATHS,
-        skewness=cubes / math.sqrt(n_paths),
-        note="" if n_paths >= CLT_PATHS else "too few paths for an interval",
+        interval_supported=supported,
+        sample_range=2 * squared_radius(codebook) * float(grid[-1] - grid[0]),
+        skewness=moments.skewness[0],
+        note="" if supported else "too few informative paths for a central-limit interval",
     )
 
 
@@ -312,8 +318,8 @@ def _exact_curve(
         places = np.split(where, np.cumsum([grid.size for grid in grids])[:-1])
         found = np.array([_by_definition(here, place) for place in places]).T
         how = here["mmse"].method
-    poor = np.flatnonzero(~(found[1] <= WANTED * found[0]))
-    if poor.size:
+    poor = np.flatnonzero(~(found[1] <= WANTED * found[0])).tolist()
+    if poor:
         table = exact_table(codebook, *_ends([grids[index] for index in poor]))
         for index in poor:
             other = table.path_kl(grids[index])

@@ -142,9 +142,7 @@ class NoiseSchedule:
     def _curve(self) -> Callable[..., np.ndarray]:
         from scipy.interpolate import CubicHermiteSpline  # slow to import
 
-        spline: Callable[..., np.ndarray] = CubicHermiteSpline(
-            self.log_snr, self.share, self.rate
-        )
+        spline: Callable[..., np.ndarray] = CubicHermiteSpline(self.log_snr, self.share, self.rate)
         return spline
 
 
