@@ -193,8 +193,8 @@ def test_discretisation_of_a_sampled_codebook_is_that_of_the_same_grid():
     assert exact.discretisation.value == pytest.approx(identity, rel=1e-10)
 
 
-@pytest.mark.parametrize("variance", [1.0, 1.3, 4.0])
-@pytest.mark.parametrize("snr", [0.0, 0.02, 3.0])
+@pytest.mark.parametrize("variance", [0.6, 1.0, 1.3, 1.5, 4.0])
+@pytest.mark.parametrize("snr", [0.0, 0.02, 0.3, 3.0])
 def test_initial_part_by_quadrature(snr, variance):
     def density(y, mean, var):
         return np.exp(-((y - mean) ** 2) / (2 * var)) / np.sqrt(2 * np.pi * var)
@@ -210,6 +210,10 @@ def test_initial_part_by_quadrature(snr, variance):
     ).initial
     assert found.interval_supported
     assert abs(found.value - exact) <= Z * found.standard_error + found.numerical_error + 1e-12
+    # A wrong sign of what the variance adds would be ten times as large as this.
+    assert found.standard_error <= 0.02 * max(exact, 0.1) or snr > 1
+    assert found.numerical_error < 1e-10
+    assert found.numerical_error > 0 or snr == 0
 
 
 def test_intervals_cover_at_their_level():

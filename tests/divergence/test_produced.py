@@ -14,6 +14,7 @@ from scipy import optimize, special, stats
 import tokenkl as tk
 from tokenkl.channel import denoiser, log_posterior
 from tokenkl.divergence import ancestral_kl, prior_mismatch, produced_law
+from tokenkl.divergence._coordinate_laws import Scalar, ddim_law
 from tokenkl.divergence.produced import kl_from_counts, variation_from_counts
 
 Z = special.ndtri(1 - 1e-5)
@@ -78,6 +79,64 @@ def test_one_ddpm_step_by_hand() -> None:
     mean = 2.0 * -0.25
     cuts = [2 * -0.5 + np.log(2) / 2, 2 * 0.5]
     assert law == pytest.approx(np.diff(special.ndtr([-np.inf, *(np.array(cuts) - mean), np.inf])))
+
+
+@pytest.mark.parametrize("scale", [0.03, 1.0, 1.7])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_one_step_to_a_noisy_end_by_quadrature(sampler: str, scale: float) -> None:
+    """At snr 2 a token drawn and the best guess have laws far apart; the start may be narrow."""
+    levels, prior = np.array([-1.0, 0.2, 1.0]), np.array([0.5, 0.2, 0.3])
+    codebook = tk.ProductCodebook([levels], [prior])
+
+    def posterior(y: np.ndarray, h: float) -> np.ndarray:
+        weight = prior * np.exp(-((y[..., None] - h * levels) ** 2) / 2)
+        return weight / weight.sum(axis=-1, keepdims=True)
+
+    def normal(points: int) -> tuple[np.ndarray, np.ndarray]:
+        z = np.linspace(-8, 8, points)
+        weight = np.exp(-(z**2) / 2)
+        return z, weight / weight.sum()
+
+    before, after = np.sqrt([0.5, 2.0])
+    u, mass = normal(2001)
+    y = scale * u
+    mean = posterior(y, before) @ levels
+    if sampler == "ddim":
+        end = (y + (after - before) * mean)[:, None]
+        mass = mass[:, None]
+    else:
+        z, noise = normal(601)
+        end = ((before * y + 1.5 * mean)[:, None] + np.sqrt(1.5) * z) / after
+        mass = mass[:, None] * noise
+    p = posterior(end, after)
+    laws = {
+        "map": (mass[..., None] * (p == p.max(axis=-1, keepdims=True))).sum(axis=(0, 1)),
+        "sample": (mass[..., None] * p).sum(axis=(0, 1)),
+    }
+    assert np.abs(laws["map"] - laws["sample"]).max() > 0.05
+    for decision, expected in laws.items():
+        found = produced_law(
+            codebook, [0.5, 2.0], sampler=sampler, decision=decision, start_scale=scale
+        )
+        slack = 4e-3 if decision == "map" else 1e-9  # a threshold lies between two nodes
+        assert found.probabilities == pytest.approx(expected, abs=slack)
+        assert found.total_variation.numerical_error < 1e-8
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.7, 1.7])
+@pytest.mark.parametrize("grid", [(0.5, 2.0), (0.1, 0.5, 2.0, 8.0), (0.02, 1.0, 4.0, 30.0, 90.0)])
+def test_errors_of_a_token_drawn_after_ddim(grid: tuple, scale: float) -> None:
+    """Against a very fine rule over the start; flat maps and steep ones, narrow and wide starts."""
+    levels, prior = np.array([-1.0, 0.2, 1.0]), np.array([0.5, 0.2, 0.3])
+    scalar = Scalar(levels, np.log(prior), 0.8, scale)
+    law, error = ddim_law(scalar, np.array(grid), "sample")
+    z = np.linspace(-9, 9, 300_001)
+    y, h = scale * z, np.sqrt(grid)
+    for now, then in itertools.pairwise(h):
+        y = y + (then - now) * scalar.mean(y, now)
+    mass = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (18 / 300_000)
+    assert (np.abs(mass @ scalar.posterior(y, h[-1]) - law) <= error + 1e-13).all()
+    assert (error < 1e-8).all()
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])

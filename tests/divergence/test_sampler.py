@@ -12,8 +12,17 @@ import pytest
 from scipy import integrate, special, stats
 
 import tokenkl as tk
+from tests.problems import assert_honest, zipf
 from tokenkl.divergence import ancestral_kl, ancestral_kl_curve, prior_mismatch
-from tokenkl.divergence._mmse_table import EXACT_STEP, make_nodes
+from tokenkl.divergence._mmse_table import (
+    Nodes,
+    exact_table,
+    sample_functionals,
+    sampled_nodes,
+    sampled_table,
+    tabulate,
+    unseen_variance,
+)
 
 Z = special.ndtri(1 - 1e-5)
 GRID = np.concatenate([[0.0], np.geomspace(0.02, 40, 12)])
@@ -37,6 +46,104 @@ def scalar_loss(codebook: tk.ProductCodebook, gamma: float) -> float:
     p = density / density.sum(axis=1, keepdims=True)
     variance = p @ u**2 - (p @ u) ** 2
     return float(integrate.simpson(density.sum(axis=1) * variance**2, x=y))
+
+
+def two_tokens(rare: float, snr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """MMSE and entropy of two tokens at distance 1, one of them with this prior.
+
+    By the trapezoid rule over the noise, in the log-odds of the rare token: the MMSE is its prior
+    times E[p(other | y)] under its own law.
+    """
+    z = np.linspace(-40, 40, 2**14 + 1)
+    weight = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
+    prior_odds = np.log(rare) - np.log1p(-rare)
+    moved = np.sqrt(snr)[:, None] * z
+    mine, other = (prior_odds + sign * snr[:, None] / 2 + moved for sign in (1, -1))
+    mmse = rare * special.expit(-mine) @ weight
+    lost = rare * np.logaddexp(0, -mine) + (1 - rare) * np.logaddexp(0, other)
+    return mmse, lost @ weight
+
+
+def by_definition(rare: float, grid: np.ndarray) -> float:
+    mmse, entropy = two_tokens(rare, grid)
+    return float(mmse[:-1] @ np.diff(grid) / 2 - (entropy[0] - entropy[-1]))
+
+
+PRIORS = [1e-2, 1e-4, 1e-6, 1e-9, 1e-12, 1e-100]
+
+
+@pytest.mark.parametrize("rare", PRIORS)
+@pytest.mark.parametrize("points", [4, 9, 400])
+def test_rare_tokens(rare: float, points: int) -> None:
+    """The MMSE falls where snr is twice the log-odds, wherever tr Cov snr is: no node misses it.
+
+    The few points are found one by one, the 400 from the table.
+    """
+    grid = np.array([1e-2, 20, 40, 5e4]) if points == 4 else np.geomspace(1e-2, 4e3, points)
+    expected = by_definition(rare, grid)
+    prior = np.array([rare, 1 - rare])
+    for codebook, scale in ((tk.ProductCodebook([[0, 1.0]], [prior]), 1), (tk.OneHot(2, prior), 2)):
+        if scale == 2 and (points == 400 or rare < 1e-12):
+            continue  # the same table, a second slower; one-hot integrals are less exact there
+        found = ancestral_kl_curve(codebook, [grid / scale])[0]
+        assert_honest(found, expected)
+        assert found.numerical_error < 1e-9 * expected
+
+
+CONCENTRATED = [
+    tk.ProductCodebook([[0, 1.0], [0, 1.0]], [[1e-3, 1 - 1e-3], [1e-9, 1 - 1e-9]]),
+    tk.ProductCodebook([[-1, 1.0], [-1e-3, 1e-3], [-1e3, 0, 1e3]]),
+    tk.ProductCodebook([[0, 1e-2, 1, 1.02]], [[1e-3, 0.4, 0.5, 0.099]]),
+    tk.ProductCodebook([[-1, 0, 0.3, 1]], [[1e-12, 1e-7, 1 - 1e-12 - 1e-7 - 0.2, 0.2]]),
+    tk.ProductCodebook([[-1e100, 3e100]], [[1e-40, 1 - 1e-40]]),
+]
+
+
+@pytest.mark.parametrize("codebook", CONCENTRATED, ids=repr)
+@pytest.mark.parametrize("ends", [(0.0, 3e2), (1e-5, 1e6), (40.0, 90.0)])
+def test_the_table_is_honest(codebook: tk.ProductCodebook, ends: tuple[float, float]) -> None:
+    """Interpolated costs, MMSEs and areas against values found one by one, over many decades."""
+    low, high = ends
+    if codebook.levels[0][0] == -1e100:
+        low, high = low * 1e-200, high * 1e-200
+    table = exact_table(codebook, low, high)
+    rng = np.random.default_rng(0)
+    where = table.nodes.snr_of(rng.uniform(0, table.nodes.edges[-1], 200))
+    here = tk.mmse(codebook, where)
+    off = np.abs(table.mmse(where) - here.value)
+    assert (off <= table.mmse_slack(where) + here.numerical_error).all()
+    ends_of = table.nodes.snr_of(table.nodes.edges)
+    entropy = tk.conditional_entropy(codebook, ends_of)
+    lost = 2 * (entropy.value[0] - entropy.value)
+    slack = 2 * (entropy.numerical_error[0] + entropy.numerical_error) + table.area_slack
+    assert (np.abs(table.area(ends_of) - lost) <= slack).all()
+    assert table.area_slack < 1e-10 * lost[-1]
+    grids = [np.unique([low, *rng.choice(where, size), high]) for size in (1, 6, 40)]
+    even = table.nodes.snr_of(np.linspace(0, table.nodes.edges[-1], 300))  # too many one by one
+    curve = ancestral_kl_curve(codebook, [*grids, np.concatenate([[low], even[1:-1], [high]])])
+    assert curve.method == "exact, interpolated"
+    for interpolated, grid in zip((curve[0], curve[1], curve[2]), grids, strict=True):
+        one = ancestral_kl(codebook, grid)
+        slack = one.numerical_error + interpolated.numerical_error
+        assert abs(one.value - interpolated.value) <= slack
+
+
+def test_one_hot_with_unequal_priors() -> None:
+    """Zipf and one near-certain token: the table against values found one by one."""
+    for prior in (zipf(20), np.array([1e-8, 1e-3, 1 - 1e-8 - 1e-3])):
+        codebook = tk.OneHot(prior.size, prior, scale=1.3)
+        grid = np.geomspace(1.0, 40, 6)
+        one = ancestral_kl(codebook, grid)
+        value, error = exact_table(codebook, grid[0], grid[-1]).path_kl(grid)
+        assert abs(one.value - value) <= one.numerical_error + error
+        assert max(one.numerical_error, error) < 1e-10 * value
+
+
+def test_a_plateau_and_rounding_take_few_pieces() -> None:
+    """Two scales 10^9 apart: pieces are short where the MMSE falls, and nowhere else."""
+    wide = exact_table(tk.ProductCodebook([[-1, 1.0], [-1e-9, 1e-9]]), 0.0, 1e22)
+    assert wide.slack.size < 120
+    assert wide.area(1e22) == pytest.approx(4 * np.log(2), rel=1e-12)
 
 
 @pytest.mark.parametrize("codebook", [tk.FSQ((2,)), tk.FSQ((3,) * 8), SKEWED], ids=repr)
@@ -87,7 +194,8 @@ def test_one_hot() -> None:
     entropy = tk.conditional_entropy(codebook, GRID).value
     direct = 0.5 * mmse[:-1] @ np.diff(GRID) - (entropy[0] - entropy[-1])
     estimate = ancestral_kl(codebook, GRID)
-    assert abs(estimate.value - direct) <= estimate.numerical_error + 1e-11
+    assert_honest(estimate, direct)
+    assert 0 < estimate.numerical_error < 1e-11
     assert estimate.standard_error == 0
 
 
@@ -107,6 +215,74 @@ def test_sampled_interval_covers() -> None:
     # 40 standardised errors of three correlated estimates; chi-squared bounds at 1e-5.
     spread = np.square(np.array(errors)[:, 0]).sum()
     assert stats.chi2.ppf(3e-6, 40) < spread < stats.chi2.ppf(1 - 3e-6, 40)
+
+
+def rotated(grid: tk.ProductCodebook) -> tk.PointCodebook:
+    """The same codebook without its structure."""
+    turn, _ = np.linalg.qr(np.random.default_rng(5).standard_normal((grid.n, grid.n)))
+    return tk.PointCodebook(grid.points @ turn, grid.prior)
+
+
+@pytest.mark.parametrize(
+    ("codebook", "grid"),
+    [
+        (tk.ProductCodebook([[-0.5, 0.5], 3e-2 * np.arange(8), [0.0]]), [60.0, 74.0, 80.0]),
+        (tk.ProductCodebook([[0, 1.0], [0, 0.7]], [[1e-3, 0.999], [2e-3, 0.998]]), [1, 9.0, 40.0]),
+    ],
+)
+def test_rare_mistakes_take_the_support(codebook: tk.ProductCodebook, grid: list) -> None:
+    """Clusters, and rare tokens: what carries the variance is hardly seen."""
+    points, exact = rotated(codebook), ancestral_kl(codebook, grid).value
+    for key in range(3):
+        found = ancestral_kl(points, grid, method=tk.MonteCarlo(n_samples=2048), key=key)
+        paths = tk.simulate_ancestral_kl(points, grid, key=key, n_paths=2048)
+        for one in (found, paths):
+            assert not one.interval_supported
+            assert "too few informative" in one.note
+            low, high, _ = one.confidence_interval(0.95)
+            assert low < exact < high < np.inf
+
+
+def test_unseen_variance_of_two_tokens() -> None:
+    """Against E Var(e|y)^2 by quadrature, where a sample sees few mistakes; else nothing."""
+    codebook = tk.PointCodebook([[0.0, 0.0], [0.6, 0.8]])
+    snr = np.array([36.0, 60.0])
+    expected = [scalar_loss(tk.ProductCodebook([[0.0, 1.0]]), one) for one in snr]
+    assert unseen_variance(codebook, snr, 1000) == pytest.approx(expected, rel=0.15)
+    assert (unseen_variance(codebook, snr[:1], 10**5) == 0).all()
+    assert (unseen_variance(codebook, np.array([4.0]), 10) == 0).all()
+    larger = tk.PointCodebook(8 * codebook.points)
+    assert unseen_variance(larger, snr / 64, 1000) == pytest.approx(
+        8**4 * unseen_variance(codebook, snr, 1000), rel=1e-12
+    )
+
+
+def test_sampled_polynomials_are_honest() -> None:
+    """The same samples at nodes twice as close: within what the last coefficients say."""
+    codebook = rotated(
+        tk.ProductCodebook([[-1, 0, 1.0], [0, 0.2]], [[0.01, 0.9, 0.09], [0.5, 0.5]])
+    )
+    nodes = sampled_nodes(codebook, 0.1, 60.0)
+    middle = (nodes.edges[1:] + nodes.edges[:-1]) / 2
+    finer = Nodes(nodes.low, nodes.scale, np.sort(np.concatenate([nodes.edges, middle])), 10)
+    grid = np.geomspace(0.1, 60.0, 30)
+    tables, values = [], []
+    for one in (nodes, finer):
+        weights = one.functionals([grid])
+        sampled = sample_functionals(codebook, one, weights, tk.MonteCarlo(n_samples=256), 3)
+        tables.append(sampled_table(one, sampled))
+        values.append(sampled.moments.mean[0])
+    coarse, fine = tables
+    where = np.geomspace(0.1, 60.0, 500)
+    off = np.abs(coarse.mmse(where) - fine.mmse(where))
+    assert (off <= coarse.mmse_slack(where) + fine.mmse_slack(where)).all()
+    assert off.max() > 1e-12
+    assert abs(values[0] - values[1]) <= coarse.path_kl(grid)[1] + fine.path_kl(grid)[1]
+    assert values[0] == pytest.approx(coarse.path_kl(grid)[0], rel=1e-10)
+    found = ancestral_kl(codebook, grid, method=tk.MonteCarlo(n_samples=256), key=3)
+    assert found.numerical_error == coarse.path_kl(grid)[1] > 0
+    again = tabulate(codebook, 0.1, 60.0, tk.MonteCarlo(n_samples=256), 3)
+    assert (again.value == coarse.value).all()
 
 
 def test_common_noise_makes_a_small_kl_relatively_precise() -> None:
@@ -191,9 +367,9 @@ def test_thousand_curves_of_a_perturbed_grid_take_a_minute() -> None:
 
 
 def test_nodes_hold_any_range() -> None:
-    nodes = make_nodes(tk.FSQ((3,)), 0.0, 1e-9, EXACT_STEP)
-    assert nodes.x.size == 17
-    assert nodes.snr[-1] == pytest.approx(1e-9, rel=1e-12)
+    nodes = sampled_nodes(tk.FSQ((3,)), 0.0, 1e-9)
+    assert nodes.x.size == 11
+    assert nodes.snr[[0, -1]] == pytest.approx([0.0, 1e-9], rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import integrate, special
 
 import tokenkl as tk
 from tokenkl.divergence import ancestral_kl, ancestral_kl_curve, optimal_steps
+from tokenkl.divergence._mmse_table import tabulate
 from tokenkl.divergence.steps import (
     STEP_GRIDS,
+    candidates,
     cheapest_paths,
     edm_steps,
     log_snr_steps,
@@ -103,6 +106,63 @@ def test_two_scales_need_a_global_search() -> None:
     assert best.kl.value <= values.min() * (1 + 1e-6)
 
 
+def best_of(codebook: tk.Codebook, levels: np.ndarray, N: int) -> float:
+    """Cost of the best grid of N steps among some SNRs, each step by the definition."""
+    here = tk.profile(codebook, levels, ("mmse", "conditional_entropy"))
+    mmse, entropy = here["mmse"].value, here["conditional_entropy"].value
+    cost = mmse[:, None] * (levels - levels[:, None]) / 2 - (entropy[:, None] - entropy)
+    cost[np.tril_indices(levels.size)] = np.inf
+    path = cheapest_paths(cost, N)[-1][1]
+    return float(ancestral_kl(codebook, levels[path]))
+
+
+HARD = [
+    tk.ProductCodebook([[0, 1.0]], [[1e-4, 1 - 1e-4]]),
+    tk.ProductCodebook([[0, 1.0]], [[1e-10, 1 - 1e-10]]),
+    tk.ProductCodebook([[0, 1.0], [0, 1.0]], [[1e-3, 1 - 1e-3], [1e-9, 1 - 1e-9]]),
+    tk.ProductCodebook([[-1, 1.0], [-30, 30.0], [-0.03, 0.03]]),
+    tk.ProductCodebook([[0, 0.05, 1, 1.1]], [[0.001, 0.4, 0.5, 0.099]]),
+]
+
+
+@pytest.mark.parametrize("codebook", HARD, ids=repr)
+@pytest.mark.parametrize("N", [2, 4, 7])
+def test_no_grid_is_better_where_the_mmse_falls_late(codebook: tk.Codebook, N: int) -> None:
+    """Not among SNRs even in the power, in the logarithm, or those that the search looked at."""
+    low, high = 1e-2, 3e3
+    best = optimal_steps(codebook, N, low, high)
+    power = tk.average_power(codebook)
+    even = np.expm1(np.linspace(np.log1p(power * low), np.log1p(power * high), 400)) / power
+    table = tabulate(codebook, low, high, None, None)
+    own = table.nodes.snr_of(candidates(table, N))
+    for levels in (even, np.geomspace(low, high, 400), own):
+        levels[[0, -1]] = low, high
+        least = best_of(codebook, levels, N)
+        assert best.kl.value <= least * (1 + 1e-9) + best.kl.numerical_error
+    assert best.kl.value > 0.97 * least
+
+
+@pytest.mark.parametrize("rare", [0.5, 1e-2, 1e-6, 1e-12, 1e-100])
+def test_asymptotic_kl_by_quadrature(rare: float) -> None:
+    """-d mmse / d snr = E Var(e|y)^2, for two tokens the rare prior times E p q^2 under its law."""
+    low, high = 1e-2, 4e3
+    x = np.linspace(np.log(low), np.log(high), 4001)
+    z = np.linspace(-40, 40, 2**12 + 1)
+    weight = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
+    odds = np.log(rare) - np.log1p(-rare)
+    roots = []
+    for snr in np.exp(x):
+        mine = odds + snr / 2 + np.sqrt(snr) * z
+        roots.append(np.sqrt(special.expit(mine) * special.expit(-mine) ** 2 @ weight))
+    exact = rare * integrate.simpson(np.array(roots) * np.exp(x), x=x) ** 2 / 4
+    found = optimal_steps(tk.ProductCodebook([[0, 1.0]], [[rare, 1 - rare]]), 5, low, high)
+    assert abs(5 * found.asymptotic_kl - exact) <= 5 * found.asymptotic_error
+    assert found.asymptotic_kl == pytest.approx(exact / 5, rel=1e-5)
+    assert found.asymptotic_error < 0.02 * found.asymptotic_kl
+    # What Cauchy and Schwarz leave between the nodes of the table is a bound from above.
+    assert found.asymptotic_kl + found.asymptotic_error > exact / 5
+
+
 def test_asymptotic_law() -> None:
     found = [optimal_steps(CODEBOOK, N, 0.0, 60.0) for N in (50, 200)]
     ratios = [one.kl.value / one.asymptotic_kl for one in found]
@@ -119,6 +179,8 @@ def test_sampled_codebook_is_valued_on_fresh_samples() -> None:
     # The noise of the slope moves the grid, which costs its square.
     assert exact < 1.01 * optimal_steps(CODEBOOK, 6, 0.0, 60.0).kl.value
     assert found.kl.seed == 4
+    limit = optimal_steps(CODEBOOK, 6, 0.0, 60.0).asymptotic_kl
+    assert abs(found.asymptotic_kl - limit) <= found.asymptotic_error < limit
 
 
 @pytest.mark.parametrize(

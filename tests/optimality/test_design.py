@@ -10,6 +10,13 @@ import pytest
 from scipy import integrate, stats
 
 import tokenkl as tk
+from tests.problems import zipf
+from tokenkl.divergence._mmse_table import (
+    Nodes,
+    sample_functionals,
+    sampled_nodes,
+    sampled_table,
+)
 from tokenkl.optimality import information_uniform_schedule, recommend_levels
 
 CODEBOOK = tk.FSQ((3,) * 4)
@@ -20,19 +27,92 @@ def test_cdf_is_the_share_of_information() -> None:
     x = np.linspace(LAW.log_snr[0], LAW.log_snr[-1], 40)
     nats = tk.mutual_information(CODEBOOK, np.exp(x)).value
     share = (nats - nats[0]) / (nats[-1] - nats[0])
-    assert np.abs(LAW.cdf(x) - share).max() <= LAW.numerical_error < 1e-5
+    assert np.abs(LAW.cdf(x) - share).max() <= LAW.numerical_error < 1e-8
     assert LAW.information == pytest.approx(nats[-1] - nats[0], rel=1e-9)
 
 
 def test_default_range_leaves_a_thousandth_at_each_end() -> None:
     left = tk.conditional_entropy(CODEBOOK, np.exp(LAW.log_snr[[0, -1]])).value
-    assert left / (4 * math.log(3)) == pytest.approx([0.999, 0.001], rel=0.05)
+    assert left / (4 * math.log(3)) == pytest.approx([0.999, 0.001], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "codebook",
+    [
+        *(tk.ProductCodebook([[0, 1.0]], [[p, 1 - p]]) for p in (1e-2, 1e-6, 1e-8, 1e-12, 1e-200)),
+        tk.OneHot(2, np.array([1e-8, 1 - 1e-8])),
+        tk.OneHot(12, zipf(12), scale=3.0),
+        tk.ProductCodebook([[-1, 1.0], [-1e-3, 1e-3], [-1e3, 1e3]]),
+        tk.ProductCodebook([[0, 0.03, 1, 1.03]], [[0.1, 0.2, 0.3, 0.4]]),
+        tk.ProductCodebook([[-1e120, 0, 1e120]]),
+        tk.PointCodebook([[0.0, 0.0], [1e-130, 1e-130]], [1e-5, 1 - 1e-5]),
+    ],
+    ids=repr,
+)
+def test_default_range_of_any_codebook(codebook: tk.Codebook) -> None:
+    """All but a thousandth at each end, at however rare priors and at all scales of levels."""
+    law = information_uniform_schedule(codebook)
+    low, high = np.exp(law.log_snr[[0, -1]])
+    entropy = float(codebook.prior_entropy())
+    assert tk.mutual_information(codebook, low).value / entropy == pytest.approx(0.001, rel=0.003)
+    left = tk.conditional_entropy(codebook, high).value / entropy
+    assert 0.00094 < left <= 0.001
+    x = np.linspace(law.log_snr[0], law.log_snr[-1], 60)
+    lost = tk.conditional_entropy(codebook, np.exp(x)).value
+    share = (lost[0] - lost) / (lost[0] - lost[-1])
+    assert np.abs(law.cdf(x) - share).max() <= law.numerical_error < 1e-7
+    assert law.information == pytest.approx(lost[0] - lost[-1], rel=1e-10)
+    u = np.linspace(0, 1, 21)
+    assert np.abs(law.cdf(law.quantile(u)) - u).max() < 1e-12
+
+
+def test_a_range_of_all_floats() -> None:
+    """Most of it is empty; the curve is where the information is, and increases."""
+    law = information_uniform_schedule(CODEBOOK, 1e-250, 1e250)
+    inner = information_uniform_schedule(CODEBOOK)
+    u = np.linspace(0.01, 0.99, 15)
+    assert law.quantile(u * 0.998 + 0.001) == pytest.approx(inner.quantile(u), abs=1e-3)
+    assert law.numerical_error < 1e-4
+    assert (np.diff(law.cdf(np.linspace(-20, 20, 2001))) >= 0).all()
+
+
+def test_default_range_of_a_sampled_codebook() -> None:
+    """Near that of the same grid with its structure, equal priors or a rare token."""
+    for priors in (None, [[0.01, 0.99], [0.3, 0.7]]):
+        grid = tk.ProductCodebook([[0, 1.0], [0, 0.8]], priors)
+        points = tk.PointCodebook(
+            np.column_stack([grid.points, grid.points @ [0.01, 0.02]]), grid.prior
+        )
+        found = information_uniform_schedule(
+            points, method=tk.MonteCarlo(n_samples=256), key=0
+        ).log_snr
+        exact = information_uniform_schedule(grid).log_snr
+        assert found[[0, -1]] == pytest.approx(exact[[0, -1]], abs=0.2)
+
+
+def test_errors_of_a_sampled_schedule() -> None:
+    """Interpolation against the same samples at closer nodes; sampling against the exact law."""
+    grid = tk.ProductCodebook([[-1, 0, 1.0], [0, 0.2]], [[0.01, 0.9, 0.09], [0.5, 0.5]])
+    points = tk.PointCodebook(grid.points, grid.prior)
+    method = tk.MonteCarlo(n_samples=256)
+    law = information_uniform_schedule(points, 0.1, 500.0, method=method, key=1)
+    nodes = sampled_nodes(points, 0.1, 500.0)
+    edges = np.linspace(0, nodes.edges[-1], 3 * nodes.edges.size)
+    finer = Nodes(nodes.low, nodes.scale, edges, nodes.degree)
+    none = np.zeros((0, finer.x.size))
+    table = sampled_table(finer, sample_functionals(points, finer, none, method, 1))
+    x = np.linspace(np.log(0.1), np.log(500.0), 300)
+    share = table.area(np.exp(x)) / table.area(500.0)
+    off = np.abs(law.cdf(x) - share).max()
+    assert 1e-12 < off <= law.numerical_error + table.area_slack / table.area(500.0)
+    exact = information_uniform_schedule(grid, 0.1, 500.0)
+    assert np.abs(law.cdf(x) - exact.cdf(x)).max() < 4 * law.standard_error
 
 
 def test_density_is_half_of_snr_times_mmse() -> None:
     x = np.linspace(LAW.log_snr[0] + 0.1, LAW.log_snr[-1] - 0.1, 30)
     expected = np.exp(x) * tk.mmse(CODEBOOK, np.exp(x)).value / (2 * LAW.information)
-    assert LAW.density(x) == pytest.approx(expected, rel=1e-3)
+    assert LAW.density(x) == pytest.approx(expected, rel=1e-6)
     assert (LAW.density(LAW.log_snr[[0, -1]] + [-1, 1]) == 0).all()
 
 

@@ -1,32 +1,39 @@
 """The MMSE of a codebook over a range of SNRs, and sums over sampling steps as linear functionals.
 
-With gamma = snr, c the codebook's average power, x = log(1 + c gamma) and
-u(x) = mmse(gamma) d gamma / dx, the cost of one sampling step from gamma_a to gamma_b is
+With gamma = snr, D^2 the squared size of the codebook, x = log(1 + D^2 gamma) less its value at the
+lowest gamma, and u(x) = mmse(gamma) d gamma / dx, the cost of one sampling step is
 
-    (1/2) [ u(x_a) (e^(x_b - x_a) - 1) - int_(x_a)^(x_b) u dx ],
+    (1/2) [ mmse(gamma_a) (gamma_b - gamma_a) - int_(x_a)^(x_b) u dx ],
 
-so a spline of u through nodes makes the cost of any grid of steps a linear function of the MMSE at
-the nodes. Nothing singles out gamma = 0, where u is as smooth as anywhere. Because rectangle and
-integral come from one spline, its error acts on the slope of u, to which the cost is proportional
-for small steps, and not on the difference of two large numbers.
+so polynomials on pieces of x make the cost of any grid of steps a linear function of the MMSE at
+the nodes. Nothing singles out gamma = 0, where u is as smooth as anywhere. It is D^2 and not the
+power c = tr Cov(e) that counts: what falls, falls where d^2 gamma, d a distance between tokens, is
+of order 1 or of the order of the log-odds of the priors, where c gamma may still be tiny.
+
+The MMSE decreases, so nothing hides between two nodes at which it is the same: where it falls, the
+values show it. Exact MMSEs are tabulated on pieces that are halved until their Chebyshev
+coefficients have fallen to rounding; what the last coefficients leave is the error of a piece.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from scipy.sparse import csr_matrix
+from jaxtyping import Float, Int
+from numpy.polynomial import chebyshev
+from scipy.spatial.distance import cdist
 
 from tokenkl._random import generator
 from tokenkl._validation import reject
-from tokenkl.codebooks import Codebook
-from tokenkl.codebooks.transforms import average_power
+from tokenkl.codebooks import Codebook, OneHot, ProductCodebook
+from tokenkl.codebooks.transforms import diameter
 from tokenkl.information import MonteCarlo, exact_quantities, mmse
+from tokenkl.information._halfspaces import make_tokens, pair_terms
 from tokenkl.information._moments import Moments
 from tokenkl.information._montecarlo import (
     MAX_WORK,
@@ -35,122 +42,288 @@ from tokenkl.information._montecarlo import (
     Progress,
     _drawer,
 )
+from tokenkl.information._rare import PROBES
 from tokenkl.information.methods import Exact, Method
 
-#: Distance of the nodes in x: exact MMSEs are cheap, sampled ones need not be as fine.
-EXACT_STEP, SAMPLED_STEP = 0.04, 0.12
-MIN_NODES = 17
-DEGREE = 5
+#: Degree of the polynomials, and the longest piece in x they start from: exact MMSEs are cheap,
+#: sampled ones need not be as fine.
+EXACT_DEGREE, EXACT_PIECE = 16, 1.0
+SAMPLED_DEGREE, SAMPLED_PIECE = 10, 1.0
+#: A piece is fine where its last coefficients are below this part of its largest value, or below
+#: the second number times the largest value of all.
+TOLERANCE, NEGLIGIBLE = 2e-14, 1e-18
+#: Halving a piece whose last coefficients are as small as the second number makes them fall a
+#: thousandfold and more, unless they are rounding: then it is not halved again.
+MAX_HALVINGS, SMOOTH = 12, 1e-8
+#: Coefficients left out are at most the last ones of a geometric fall; the factor allows for slow
+#: ones, and for the part of them that the values at the nodes take for something else.
+TAIL = 4.0
+#: How far errors at the nodes spread in between (the Lebesgue constant of so many Chebyshev nodes).
+SPREAD = 3.0
+#: Points evaluated at once.
+BLOCK = 2**16
 DEFAULT_SAMPLES = 2**13
 #: Most samples in one block.
 MAX_BLOCK = 2**11
+#: Mistakes of which a sample sees enough, distances in noise units from which on there are any, and
+#: the part of a standard deviation that those not seen may have.
+FEW, NEAR, MOST_UNSEEN = 10, 3.0, 1.0
+#: Pairs from which their probabilities are told.
+PAIRS = 2**17
 EPS = np.finfo(float).eps
+
+
+@functools.cache
+def _rules(degree: int) -> dict[str, np.ndarray]:
+    """Chebyshev nodes on [-1, 1], and maps from values there to Chebyshev coefficients."""
+    nodes = -np.cos(math.pi * np.arange(degree + 1) / degree)
+    fit = np.linalg.inv(chebyshev.chebvander(nodes, degree))
+    return {
+        "nodes": nodes,
+        "value": fit,
+        "area": chebyshev.chebint(fit, lbnd=-1),
+        "slope": chebyshev.chebder(fit),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
 class Nodes:
-    """Where the MMSE is tabulated: an odd number of equidistant points in x = log(1 + c snr)."""
+    """Where the MMSE is tabulated: Chebyshev nodes of pieces of x = log(1 + scale (snr - low)).
 
-    power: float
-    x: Float[np.ndarray, " nodes"]
+    Neighbouring pieces share a node. With scale = D^2 / (1 + D^2 low) this is the x of the module's
+    head; starting from `low`, a short range keeps its digits.
+    """
+
+    low: float
+    scale: float
+    edges: Float[np.ndarray, " edges"]
+    degree: int
+
+    @property
+    def widths(self) -> Float[np.ndarray, " pieces"]:
+        return np.diff(self.edges)
+
+    @property
+    def x(self) -> Float[np.ndarray, " nodes"]:
+        share = (_rules(self.degree)["nodes"] + 1) / 2
+        inside = self.edges[:-1, None] + self.widths[:, None] * share[:-1]
+        return np.append(inside.ravel(), self.edges[-1])
 
     @property
     def snr(self) -> Float[np.ndarray, " nodes"]:
-        return np.expm1(self.x) / self.power
+        return self.snr_of(self.x)
 
     @property
     def slope(self) -> Float[np.ndarray, " nodes"]:
         """d snr / dx."""
-        return np.exp(self.x) / self.power
+        return np.exp(self.x) / self.scale
 
     def x_of(self, snr: Any) -> np.ndarray:
         """Position of SNRs, clipped to the table: rounding may put the ends outside."""
-        return np.clip(np.log1p(self.power * np.asarray(snr)), self.x[0], self.x[-1])
+        x = np.log1p(np.maximum(self.scale * (np.asarray(snr) - self.low), 0.0))
+        return np.minimum(x, self.edges[-1])
+
+    def snr_of(self, x: Any) -> np.ndarray:
+        return np.asarray(self.low + np.expm1(x) / self.scale)
+
+    def by_piece(self, values: Float[np.ndarray, " nodes"]) -> Float[np.ndarray, "pieces each"]:
+        """Values at the nodes of every piece, both of its ends included."""
+        return values[self.columns(np.arange(self.widths.size))]
+
+    def columns(self, piece: Int[np.ndarray, " m"]) -> Int[np.ndarray, "m each"]:
+        """Indices of the nodes of pieces."""
+        return piece[:, None] * self.degree + np.arange(self.degree + 1)
+
+    def rows(
+        self, x: Float[np.ndarray, " m"], what: str
+    ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, "m each"]]:
+        """The piece of each position, and weights of its nodes in "value", "slope" or "area" of u.
+
+        Areas are from the left end of the piece.
+        """
+        piece = np.clip(np.searchsorted(self.edges, x, side="right") - 1, 0, self.widths.size - 1)
+        half = self.widths[piece] / 2
+        t = np.clip((x - self.edges[piece]) / half - 1, -1, 1)
+        rule = _rules(self.degree)[what]
+        weights = chebyshev.chebvander(t, len(rule) - 1) @ rule
+        unit = {"value": 0, "slope": -1, "area": 1}[what]
+        return piece, weights * half[:, None] ** unit
 
     def functionals(
-        self, grids: Sequence[Float[np.ndarray, " points"]], every: int = 1
+        self, grids: Sequence[Float[np.ndarray, " points"]]
     ) -> Float[np.ndarray, "grids nodes"]:
-        """Weights of the MMSE at the nodes in the path KL of each grid of SNRs.
-
-        With `every` = 2 the spline goes through every second node, and the others get weight 0.
-        """
-        from scipy.interpolate import BSpline, make_interp_spline  # slow to import
-
-        x, identity = self.x[::every], np.eye(self.x[::every].size)
-        spline = make_interp_spline(x, identity, k=DEGREE)
-        where = [self.x_of(grid) for grid in grids]
-        left = np.concatenate([one[:-1] for one in where])
-        growth = np.concatenate([np.expm1(np.diff(one)) for one in where])
-        counts = [one.size - 1 for one in where]
-        pointers = np.concatenate([[0], np.cumsum(counts)])
-        rows = csr_matrix((growth, np.arange(left.size), pointers), shape=(len(counts), left.size))
-        rectangles = rows @ BSpline.design_matrix(left, spline.t, DEGREE)
-        area = spline.antiderivative()
-        ends = np.array([[one[0], one[-1]] for one in where])
-        integral = area(ends[:, 1]) - area(ends[:, 0])
-        weights = 0.5 * (rectangles @ spline.c - integral)
-        out = np.zeros((len(counts), self.x.size))
-        out[:, ::every] = weights * self.slope[::every]
-        return out
-
-
-def make_nodes(codebook: Codebook, low: float, high: float, step: float) -> Nodes:
-    """Nodes from snr = low to snr = high."""
-    power = average_power(codebook)
-    if not power > 0:
-        reject("codebook", repr(codebook), "a codebook with at least two distinct tokens")
-    ends = np.log1p(power * np.array([low, high]))
-    half = max((MIN_NODES - 1) // 2, math.ceil((ends[1] - ends[0]) / (2 * step)))
-    return Nodes(power, np.linspace(ends[0], ends[1], 2 * half + 1))
+        """Weights of the MMSE at the nodes in the path KL of each grid of SNRs."""
+        out = np.zeros((len(grids), self.edges.size * self.degree + 1 - self.degree))
+        whole = np.zeros((self.widths.size + 1, out.shape[1]))
+        pieces = np.arange(self.widths.size)
+        full = self.widths[:, None] / 2 * _rules(self.degree)["area"].sum(axis=0)
+        np.put_along_axis(whole[1:], self.columns(pieces), full, axis=1)
+        whole = np.cumsum(whole, axis=0)
+        for row, grid in zip(out, grids, strict=True):
+            x = self.x_of(grid)
+            piece, weights = self.rows(x[:-1], "value")
+            rectangle = np.diff(grid) * self.scale * np.exp(-x[:-1]) / 2
+            np.add.at(row, self.columns(piece), rectangle[:, None] * weights)
+            piece, weights = self.rows(x[[0, -1]], "area")
+            row -= (whole[piece[1]] - whole[piece[0]]) / 2
+            np.add.at(row, self.columns(piece), weights * np.array([[0.5], [-0.5]]))
+        return out * self.slope
 
 
 @dataclasses.dataclass(frozen=True)
 class MmseTable:
     """MMSE at nodes, with its errors, as a smooth function of the SNR.
 
-    `error` is a numerical error where `exact`, a standard error elsewhere.
+    `error` is a numerical error where `exact`, a standard error elsewhere; `slack` is how far the
+    polynomials may be off on each piece, in units of u (all of the error, where `exact`).
     """
 
     nodes: Nodes
     value: Float[np.ndarray, " nodes"]
     error: Float[np.ndarray, " nodes"]
+    slack: Float[np.ndarray, " pieces"]
     exact: bool
-    spline: Any
+
+    @functools.cached_property
+    def _u(self) -> Float[np.ndarray, "pieces each"]:
+        return self.nodes.by_piece(self.value * self.nodes.slope)
+
+    @functools.cached_property
+    def _areas(self) -> Float[np.ndarray, "2 edges"]:
+        """Integral of u from the first node up to every edge, and its error."""
+        full = _rules(self.nodes.degree)["area"].sum(axis=0)
+        pieces = np.stack([self._u @ full / 2, self.slack]) * self.nodes.widths
+        return np.concatenate([np.zeros((2, 1)), np.cumsum(pieces, axis=1)], axis=1)
+
+    def _at(self, snr: Any, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position, piece, and value, slope or area of u at SNRs of any shape."""
+        x = self.nodes.x_of(snr)
+        flat = x.ravel()
+        piece, found = np.zeros(flat.size, dtype=int), np.zeros(flat.size)
+        for start in range(0, flat.size, BLOCK):
+            part = slice(start, start + BLOCK)
+            piece[part], weights = self.nodes.rows(flat[part], what)
+            found[part] = (weights * self._u[piece[part]]).sum(axis=1)
+        return x, piece.reshape(x.shape), found.reshape(x.shape)
 
     def mmse(self, snr: Any) -> np.ndarray:
         """The interpolated MMSE."""
-        x = self.nodes.x_of(snr)
-        return np.asarray(self.spline(x)) * self.nodes.power * np.exp(-x)
+        x, _, u = self._at(snr, "value")
+        return np.asarray(u * self.nodes.scale * np.exp(-x))
+
+    def mmse_slack(self, snr: Any) -> np.ndarray:
+        """How far the interpolated MMSE may be off."""
+        x, piece, _ = self._at(snr, "value")
+        return np.asarray(self.slack[piece] * self.nodes.scale * np.exp(-x))
 
     def area(self, snr: Any) -> np.ndarray:
         """Integral of the MMSE from the first node: twice the information gained."""
-        return np.asarray(self.spline.antiderivative()(self.nodes.x_of(snr)))
+        _, piece, inside = self._at(snr, "area")
+        return np.asarray(self._areas[0][piece] + inside)
 
-    def thinned(self) -> MmseTable:
-        """The table of every second node: how far it is off bounds how far this one is."""
-        nodes = Nodes(self.nodes.power, self.nodes.x[::2])
-        return make_table(nodes, self.value[::2], self.error[::2], self.exact)
+    @property
+    def area_slack(self) -> float:
+        """How far the integral over the whole table may be off."""
+        return float(self._areas[1][-1]) + 4 * EPS * float(self._areas[0][-1])
 
     def slope(self, snr: Any) -> np.ndarray:
         """d mmse / d snr."""
-        x = self.nodes.x_of(snr)
-        factor = self.nodes.power * np.exp(-x)
-        return (np.asarray(self.spline.derivative()(x)) - np.asarray(self.spline(x))) * factor**2
+        x, _, u = self._at(snr, "value")
+        factor = self.nodes.scale * np.exp(-x)
+        return np.asarray((self._at(snr, "slope")[2] - u) * factor**2)
 
     def cost(self, start: Any, stop: Any) -> np.ndarray:
-        """Path KL of single steps; infinite where a step does not go up."""
-        start, stop = np.broadcast_arrays(start, stop)
-        x0, x1 = self.nodes.x_of(start), self.nodes.x_of(stop)
-        area = self.spline.antiderivative()
-        cost = 0.5 * (self.spline(x0) * np.expm1(x1 - x0) - (area(x1) - area(x0)))
-        return np.where(stop > start, cost, np.inf)
+        """Path KL of the steps from every `start` to every `stop` (last axes); infinite where a
+        step does not go up."""
+        start, stop = np.asarray(start)[..., :, None], np.asarray(stop)[..., None, :]
+        spent = self.mmse(start) * (stop - start) - (self.area(stop) - self.area(start))
+        return np.where(stop > start, spent / 2, np.inf)
+
+    def path_kl(self, grid: Float[np.ndarray, " points"]) -> tuple[float, float]:
+        """Path KL of a grid of SNRs, and how far it may be off by `slack` and rounding."""
+        steps = np.diff(grid)
+        rectangles = float(self.mmse(grid[:-1]) @ steps)
+        area = self.area(grid[[0, -1]])
+        error = float(self.mmse_slack(grid[:-1]) @ steps) + self.area_slack
+        return (rectangles - float(area[1] - area[0])) / 2, error / 2 + 4 * EPS * rectangles
 
 
-def make_table(nodes: Nodes, value: np.ndarray, error: np.ndarray, exact: bool) -> MmseTable:
-    from scipy.interpolate import make_interp_spline  # slow to import
+def make_nodes(codebook: Codebook, low: float, high: float, degree: int, piece: float) -> Nodes:
+    """Nodes from snr = low to snr = high."""
+    # Any scale is right; the bounds keep it from overflow where nothing is left to resolve.
+    scale = float(np.clip(squared_size(codebook), 1e-200 / high, 1e300 / high))
+    scale /= 1 + scale * low
+    end = math.log1p(scale * (high - low))
+    return Nodes(low, scale, np.linspace(0.0, end, math.ceil(end / piece) + 1), degree)
 
-    spline = make_interp_spline(nodes.x, value * nodes.slope, k=DEGREE)
-    return MmseTable(nodes, value, error, exact, spline)
+
+def sampled_nodes(codebook: Codebook, low: float, high: float) -> Nodes:
+    """Nodes for a sampled MMSE, fixed before anything is sampled."""
+    return make_nodes(codebook, low, high, SAMPLED_DEGREE, SAMPLED_PIECE)
+
+
+def squared_size(codebook: Codebook) -> float:
+    """Squared diameter, or of a ball around all tokens, which is no more than four times that."""
+    if isinstance(codebook, (ProductCodebook, OneHot)):
+        size = diameter(codebook) ** 2
+    else:
+        size = 4 * squared_radius(codebook)
+    if not size > 0:
+        reject("codebook", repr(codebook), "a codebook with at least two distinct tokens")
+    return size
+
+
+def squared_radius(codebook: Codebook) -> float:
+    """Largest squared distance of a token from the mean point: no tr Cov(e | y) is larger."""
+    points = np.asarray(codebook.points)
+    return float(((points - points.mean(axis=0)) ** 2).sum(axis=1).max())
+
+
+def exact_table(codebook: Codebook, low: float, high: float) -> MmseTable:
+    """The exact MMSE from snr = low to snr = high, on pieces halved until they are fine."""
+    nodes = make_nodes(codebook, low, high, EXACT_DEGREE, EXACT_PIECE)
+    # Left and right ends, and the last coefficients of the piece that was halved.
+    waiting = np.stack([nodes.edges[:-1], nodes.edges[1:], np.full(nodes.widths.size, np.inf)])
+    budget = 16 * waiting.shape[1] + 64
+    share = (_rules(EXACT_DEGREE)["nodes"] + 1) / 2
+    found = []
+    largest = 0.0
+    for again in reversed(range(MAX_HALVINGS)):
+        x = waiting[0, :, None] + (waiting[1] - waiting[0])[:, None] * share
+        slope = np.exp(x) / nodes.scale
+        value, error = (
+            part.reshape(x.shape) for part in exact_mmse(codebook, nodes.snr_of(x).ravel())[:2]
+        )
+        u, numerical = value * slope, (error * slope).max(axis=1)
+        tail = _tail(u)
+        top = u.max(axis=1)
+        largest = max(largest, float(top.max()))
+        # Rounding of x and of gamma moves u along its slope.
+        shift = np.abs(u @ _rules(EXACT_DEGREE)["slope"].T).sum(axis=1)
+        shift *= 2 * EPS * (1 + waiting[1]) / (waiting[1] - waiting[0])
+        off = TAIL * tail + SPREAD * (numerical + 4 * EPS * top) + shift
+        budget -= waiting.shape[1]
+        fine = tail <= np.maximum(TOLERANCE * top + numerical, NEGLIGIBLE * largest)
+        fine |= (tail > waiting[2] / 4) & (tail < SMOOTH * top)
+        fine |= again == 0 or budget < 2 * np.count_nonzero(~fine)
+        found += list(zip(*waiting[:2, fine], value[fine], error[fine], off[fine], strict=True))
+        start, stop, _ = waiting[:, ~fine]
+        middle = (start + stop) / 2
+        halves = [[start, middle, tail[~fine]], [middle, stop, tail[~fine]]]
+        waiting = np.concatenate(halves, axis=1)
+        if waiting.size == 0:
+            break
+    # Every piece is there: those that were not fine at last have it in their slack.
+    found.sort(key=lambda one: float(one[0]))
+    left, right, values, errors, slack = (np.array(one) for one in zip(*found, strict=True))
+    nodes = dataclasses.replace(nodes, edges=np.append(left, right[-1]))
+    value, error = (np.append(one[:, :-1].ravel(), one[-1, -1]) for one in (values, errors))
+    return MmseTable(nodes, value, error, slack, True)
+
+
+def _tail(u: Float[np.ndarray, "pieces each"]) -> Float[np.ndarray, " pieces"]:
+    """The largest of the last three Chebyshev coefficients of every piece."""
+    return np.asarray(np.abs(u @ _rules(u.shape[1] - 1)["value"].T)[:, -3:].max(axis=1))
 
 
 def is_exact(codebook: Codebook, method: Method | None) -> bool:
@@ -182,13 +355,17 @@ def tabulate(
 ) -> MmseTable:
     """The MMSE from snr = low to snr = high, exact or sampled."""
     if is_exact(codebook, method):
-        nodes = make_nodes(codebook, low, high, EXACT_STEP)
-        value, error, _ = exact_mmse(codebook, nodes.snr)
-        return make_table(nodes, value, error, True)
-    nodes = make_nodes(codebook, low, high, SAMPLED_STEP)
+        return exact_table(codebook, low, high)
+    nodes = sampled_nodes(codebook, low, high)
     none = np.zeros((0, nodes.x.size))
     sampled = sample_functionals(codebook, nodes, none, as_monte_carlo(method), key, progress)
-    return make_table(nodes, sampled.mmse, sampled.mmse_error, False)
+    return sampled_table(nodes, sampled)
+
+
+def sampled_table(nodes: Nodes, sampled: Sampled) -> MmseTable:
+    """Polynomials through sampled MMSEs, which are smooth: all levels have the same noise."""
+    slack = TAIL * _tail(nodes.by_piece(sampled.mmse * nodes.slope))
+    return MmseTable(nodes, sampled.mmse, sampled.mmse_error, slack, False)
 
 
 def as_monte_carlo(method: Method | None) -> MonteCarlo:
@@ -197,17 +374,38 @@ def as_monte_carlo(method: Method | None) -> MonteCarlo:
 
 @dataclasses.dataclass(frozen=True)
 class Sampled:
-    """Sampled functionals and the sampled MMSE behind them."""
+    """Sampled functionals and the sampled MMSE behind them.
+
+    `unseen`: about the variance at the nodes by mistakes too rare for the sample.
+    """
 
     n_samples: int
+    weights: Float[np.ndarray, "functionals nodes"]
     moments: Moments
-    mmse: Float[np.ndarray, " nodes"]
-    mmse_error: Float[np.ndarray, " nodes"]
+    profile: Moments
+    unseen: Float[np.ndarray, " nodes"]
+
+    @property
+    def mmse(self) -> Float[np.ndarray, " nodes"]:
+        """Means at the nodes."""
+        return self.profile.mean
+
+    @property
+    def mmse_error(self) -> Float[np.ndarray, " nodes"]:
+        """Standard errors at the nodes, with what rare mistakes add that the sample did not see."""
+        return np.asarray(np.sqrt(self.profile.standard_error**2 + self.unseen / self.n_samples))
 
     @property
     def supported(self) -> np.ndarray:
-        """Whether enough samples carry each functional for a central-limit interval."""
-        return self.moments.effective() >= MIN_EFFECTIVE
+        """Whether each functional may have a central-limit interval.
+
+        Enough samples carry it and its variance, and rare mistakes that the sample did not see add
+        little to the standard deviations at the nodes.
+        """
+        enough = np.minimum(self.moments.effective(), self.moments.carriers()) >= MIN_EFFECTIVE
+        size = np.abs(self.weights)
+        seen = size @ np.sqrt(self.profile.variance)
+        return np.asarray(enough & (size @ np.sqrt(self.unseen) <= MOST_UNSEEN * seen))
 
 
 def sample_functionals(
@@ -229,10 +427,13 @@ def sample_functionals(
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} has to be sampled")
     if method.control is not None:
         reject("method", "MonteCarlo with a control", "without one: control variates are not used")
+    # A power of two keeps every bit, and squares from overflow and underflow.
     points = np.asarray(codebook.points)
+    exponent = math.frexp(float(np.abs(points).max()) or 1.0)[1]
+    points = np.ldexp(points, -exponent)
     layout = _kernel.lay_out(points - points.mean(axis=0), codebook.log_prior)
     draw = _drawer(codebook)
-    h = np.sqrt(nodes.snr)
+    h = np.minimum(np.ldexp(np.sqrt(nodes.snr), exponent), 1e150)
     # Of noise, and of the kernel's four statistics at every node.
     bytes_each = 8 * (3 * codebook.n + 16 * h.size)
     size = int(np.clip(min(method.memory // bytes_each, MAX_WORK // codebook.K), 1, MAX_BLOCK))
@@ -245,6 +446,7 @@ def sample_functionals(
         ids, noise = draw(generator(key, block), size)
         used = slice(wanted - done)
         variance = _kernel.block_statistics(layout, ids[used], noise[used], h)[:, 2]
+        variance = np.ldexp(variance, 2 * exponent)
         moments.add(weights @ variance)
         profile.add(variance)
         block += 1
@@ -253,7 +455,36 @@ def sample_functionals(
             progress(done, wanted)
         if done >= wanted and method.has_target and len(weights):
             wanted = _needed(moments, done, method)
-    return Sampled(done, moments, profile.mean, profile.standard_error)
+    return Sampled(done, weights, moments, profile, unseen_variance(codebook, nodes.snr, done))
+
+
+def unseen_variance(
+    codebook: Codebook, snr: Float[np.ndarray, " s"], n_samples: int
+) -> Float[np.ndarray, " s"]:
+    """About the variance of tr Cov(e | y) by mistakes of which a sample sees fewer than `FEW`.
+
+    These are the ones over the largest distances. At a distance d the mean square is d^4 / 10 times
+    the probability of a mistake, by a two-token integral. Tokens closer than `NEAR` noise
+    units are no matter of mistakes: every sample sees something of them. Found from the pairs of a
+    few tokens, all of them where there are few.
+    """
+    tokens = make_tokens(codebook)
+    K = tokens.ids.size
+    rows = np.unique(np.linspace(0, K - 1, max(PROBES, PAIRS // K)).astype(int))
+    squared = cdist(tokens.points[rows], tokens.points, "sqeuclidean").ravel()
+    order = np.argsort(-squared)
+    order = order[squared[order] > 0]
+    row, column = np.divmod(order, K)
+    squared = squared[order]
+    fourth = np.ldexp(squared, 2 * tokens.exponent) ** 2 / 10
+    out = np.zeros(snr.size)
+    for index, root in enumerate(np.ldexp(np.sqrt(snr), tokens.exponent)):
+        far = np.count_nonzero(root**2 * squared > NEAR**2)
+        terms = pair_terms(tokens, root, rows[row[:far]], column[:far], squared[:far])
+        terms *= K / rows.size
+        few = np.searchsorted(n_samples * np.cumsum(terms), FEW)
+        out[index] = terms[:few] @ fourth[:few]
+    return out
 
 
 def _needed(moments: Moments, done: int, method: MonteCarlo) -> int:

@@ -206,7 +206,10 @@ def _kl(log_prior: np.ndarray, law: np.ndarray, error: np.ndarray) -> tuple[floa
     prior = np.exp(log_prior)
     # p log(p/q) - p + q >= 0 in every term; r = q/p - 1 keeps the digits of near equality.
     r = (law - prior) / prior
-    terms = prior * np.where(np.abs(r) < 1, _r_minus_log(r), r - np.log(law) + log_prior)
+    near = np.abs(r) < 0.5
+    terms = prior * np.where(
+        near, _r_minus_log(np.where(near, r, 0.0)), r - np.log(law) + log_prior
+    )
     rest = np.where(error < law, error * np.abs(1 - prior / law) + (error / law) ** 2 * prior, 0.0)
     slack = float(np.where(error < law, rest, np.inf).sum() + 1e-14 * terms.sum())
     # A law that does not quite sum to one, and rounding of the differences q - p.
@@ -214,8 +217,7 @@ def _kl(log_prior: np.ndarray, law: np.ndarray, error: np.ndarray) -> tuple[floa
 
 
 def _r_minus_log(r: np.ndarray) -> np.ndarray:
-    """r - log(1 + r) without cancellation at small r."""
-    r = np.clip(r, -1 + 1e-300, 1e300)
+    """r - log(1 + r), r > -1, without cancellation at small r."""
     small = np.abs(r) < 1e-3
     tiny = np.where(small, r, 0.0)
     series = tiny**2 * (1 / 2 - tiny * (1 / 3 - tiny * (1 / 4 - tiny * (1 / 5 - tiny / 6))))

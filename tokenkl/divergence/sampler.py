@@ -33,28 +33,32 @@ from tokenkl._validation import (
     is_traced,
     reject,
 )
-from tokenkl.codebooks import Codebook, ProductCodebook
+from tokenkl.codebooks import Codebook
 from tokenkl.codebooks.transforms import average_power
 from tokenkl.divergence._mmse_table import (
     EPS,
-    EXACT_STEP,
-    SAMPLED_STEP,
-    Nodes,
+    MOST_UNSEEN,
     as_monte_carlo,
-    exact_mmse,
+    exact_table,
     is_exact,
-    make_nodes,
     sample_functionals,
+    sampled_nodes,
+    sampled_table,
+    squared_radius,
+    squared_size,
+    unseen_variance,
 )
 from tokenkl.estimate import Estimate
-from tokenkl.information._montecarlo import Progress
+from tokenkl.information import Profile, profile
+from tokenkl.information._moments import Moments
+from tokenkl.information._montecarlo import MIN_EFFECTIVE, Progress
 from tokenkl.information.methods import Method
 
-#: Longest panel of the quadrature inside one step, in log(1 + power * snr), and its nodes; the
-#: smaller rule tells the error.
-PANEL = 0.3
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
-CHECK_NODES, CHECK_WEIGHTS = np.polynomial.legendre.leggauss(6)
+#: Most different SNRs at which MMSE and entropy are found for themselves; more take a table.
+MOST_DIRECT = 256
+#: Relative error from which on the table is asked as well: where steps are so short that the
+#: difference of entropies loses its digits.
+WANTED = 1e-10
 #: From this number of paths on, a central-limit interval is offered.
 CLT_PATHS = 100
 
@@ -70,10 +74,12 @@ def ancestral_kl(
     """Path KL of the ancestral sampler with the exact denoiser, frozen on each step; nats.
 
     For gamma_0 < ... < gamma_N it is (1/2) sum_k mmse(gamma_k)(gamma_(k+1) - gamma_k) minus
-    H(gamma_0) - H(gamma_N), and never negative. Grids with a product prior: every step is a
-    quadrature of mmse(gamma_k) - mmse(g) >= 0, so that a small KL is no difference of large
-    numbers. One-hot tokens: from a table of exact MMSEs. Everything else: from sampled MMSEs, with
-    the same noise at all levels and the sum formed for each sample.
+    H(gamma_0) - H(gamma_N), and never negative. Where the MMSE is exact (grids with a product
+    prior, one-hot tokens) it is found at the points of the grid, and the entropy at its ends: no
+    interpolation, and an error that is their rounding. Where steps are so short that this
+    difference loses its digits, and for grids of more than 256 SNRs, see `ancestral_kl_curve`.
+    Everything else: from sampled MMSEs, with the same noise at all levels and the sum formed for
+    each sample.
 
     Args:
         codebook: any codebook with at least two distinct tokens.
@@ -98,13 +104,6 @@ def ancestral_kl(
         0.163169
     """
     grid = check_snr_grid(snr_grid)
-    _check_codebook(codebook)
-    factorises = isinstance(codebook, ProductCodebook) and codebook.factorises
-    if factorises and is_exact(codebook, method):
-        value, error = _by_quadrature(codebook, grid)
-        return Estimate(
-            value, 0.0, error, method="exact, by step", quantity="ancestral KL", unit="nats"
-        )
     return ancestral_kl_curve(codebook, [grid], method=method, key=key, progress=progress)[0]
 
 
@@ -118,10 +117,12 @@ def ancestral_kl_curve(
 ) -> Estimate:
     """`ancestral_kl` of many grids of any lengths, from one table of MMSEs; one value for each.
 
-    The MMSE is tabulated once, from the lowest to the highest SNR of all grids, and interpolated
-    by a spline of degree 5; each KL is then a weighted sum of tabulated values. The change when
-    every second node is left out enters the numerical error; for a spline of this degree it is
-    many times the error itself. Sampled codebooks: all grids share their samples.
+    The MMSE is tabulated once, from the lowest to the highest SNR of all grids, by polynomials on
+    pieces of log(1 + D^2 snr), D the size of the codebook. Exact: pieces are halved until their
+    Chebyshev coefficients have fallen to rounding. What the last coefficients leave enters the
+    numerical error. Up to 256 different SNRs are not interpolated at all (see `ancestral_kl`), but
+    where the table's error is the smaller one. Sampled codebooks: each KL is a weighted sum of the
+    MMSEs at the nodes, and all grids share their samples.
 
     Args, result and errors as in `ancestral_kl`; the result has one entry for each grid.
     """
@@ -129,26 +130,22 @@ def ancestral_kl_curve(
     if not grids:
         reject("snr_grids", "no grid at all", "at least one array of SNRs")
     _check_codebook(codebook)
-    low, high = min(grid[0] for grid in grids), max(grid[-1] for grid in grids)
-    exact = is_exact(codebook, method)
-    nodes = make_nodes(codebook, low, high, EXACT_STEP if exact else SAMPLED_STEP)
-    weights = nodes.functionals(grids)
-    coarse = nodes.functionals(grids, every=2)
+    squared_size(codebook)  # refuses a single point
     named: dict[str, Any] = {"quantity": "ancestral KL", "unit": "nats"}
-    if exact:
-        table, slack, how = exact_mmse(codebook, nodes.snr)
-        error = np.abs((weights - coarse) @ table) + np.abs(weights) @ slack
-        error = error + _rounding(nodes, weights, table)
-        return Estimate(weights @ table, 0.0, error, method=f"{how}, interpolated", **named)
+    if is_exact(codebook, method):
+        value, error, how = _exact_curve(codebook, grids)
+        return Estimate(value, 0.0, error, method=how, **named)
+    nodes = sampled_nodes(codebook, *_ends(grids))
+    weights = nodes.functionals(grids)
     chosen = as_monte_carlo(method)
     sampled = sample_functionals(codebook, nodes, weights, chosen, key, progress)
-    error = np.abs((weights - coarse) @ sampled.mmse) + _rounding(nodes, weights, sampled.mmse)
+    table = sampled_table(nodes, sampled)
     supported = sampled.supported
-    reach = 2 * _squared_radius(codebook) * float(np.abs(weights).sum(axis=1).max())
+    reach = 2 * squared_radius(codebook) * float(np.abs(weights).sum(axis=1).max())
     return Estimate(
         sampled.moments.mean,
         sampled.moments.standard_error,
-        error,
+        np.array([table.path_kl(grid)[1] for grid in grids]),
         n_samples=sampled.n_samples,
         method="Monte-Carlo, interpolated",
         seed=seed_of(key),
@@ -194,7 +191,8 @@ def prior_mismatch(
     mean, power = _mean(codebook), average_power(codebook)
     squared = float(mean @ mean)
     offset = level * squared / 2
-    rounding = 16 * EPS * offset
+    # The mean is a sum of tokens, which may cancel.
+    rounding = 16 * EPS * level * math.sqrt(squared * (squared + power))
     if scale != 1:
         second = level * (squared + power) + codebook.n
         moved = (1 - scale) * (1 + scale) / scale**2
@@ -233,7 +231,8 @@ def simulate_ancestral_kl(
         codebook: any codebook whose K x paths posterior can be formed a block at a time.
         snr_grid: as in `ancestral_kl`.
         key: integer seed or JAX key.
-        n_paths: at least 2; below 100 no central-limit interval is offered.
+        n_paths: at least 2; below 100, or where few of them carry the value or rare mistakes were
+            not seen, no central-limit interval is offered.
 
     Raises:
         ValueError: as `ancestral_kl`.
@@ -241,7 +240,7 @@ def simulate_ancestral_kl(
     grid = check_snr_grid(snr_grid)
     _check_codebook(codebook)
     check_count(n_paths, "n_paths", 2)
-    totals = []
+    moments = Moments((1,))
     size = max(1, min(4096, 2**22 // min(codebook.K, 2**22)))
     for block, start in enumerate(range(0, n_paths, size)):
         rng = generator(key, block)
@@ -260,23 +259,25 @@ def simulate_ancestral_kl(
             moved = _denoise(codebook, middle[:, None] * points + state, middle)
             total += 0.5 * (high - low) * ((moved - frozen) ** 2).sum(axis=1)
             state = state + np.sqrt(rest)[:, None] * noise[1]
-        totals.append(total)
-    every = np.concatenate(totals)
-    deviation = every - every.mean()
-    spread = math.sqrt(float((deviation**2).sum()) / (n_paths - 1))
-    cubes = float((deviation**3).mean()) / max(float((deviation**2).mean()) ** 1.5, 1e-200)
+        moments.add(total[None])
+    # A mistake at the start of a step adds as much as the square of its distance.
+    unseen = np.sqrt(10 * unseen_variance(codebook, grid[:-1], n_paths)) @ np.diff(grid) / 2
+    carriers = min(moments.effective()[0], moments.carriers()[0])
+    little = unseen <= MOST_UNSEEN * math.sqrt(moments.variance[0])
+    supported = bool(n_paths >= CLT_PATHS and carriers >= MIN_EFFECTIVE and little)
     return Estimate(
-        every.mean(),
-        spread / math.sqrt(n_paths),
-        1e-13 * every.mean(),
+        moments.mean[0],
+        moments.standard_error[0],
+        1e-13 * moments.mean[0],
         n_samples=n_paths,
         method="simulated paths + girsanov",
         seed=seed_of(key),
         quantity="ancestral KL",
         unit="nats",
-        interval_supported=n_paths >= CLT_PATHS,
-        skewness=cubes / math.sqrt(n_paths),
-        note="" if n_paths >= CLT_PATHS else "too few paths for an interval",
+        interval_supported=supported,
+        sample_range=2 * squared_radius(codebook) * float(grid[-1] - grid[0]),
+        skewness=moments.skewness[0],
+        note="" if supported else "too few informative paths for a central-limit interval",
     )
 
 
@@ -296,52 +297,55 @@ def check_snr_grid(grid: Any, name: str = "snr_grid") -> np.ndarray:
     return np.asarray(array)
 
 
-def _squared_radius(codebook: Codebook) -> float:
-    """Largest squared distance of a token from the mean point: no tr Cov(e | y) is larger."""
-    points = np.asarray(codebook.points)
-    return float(((points - points.mean(axis=0)) ** 2).sum(axis=1).max())
-
-
 def _check_codebook(codebook: Any) -> None:
     if not isinstance(codebook, Codebook):
         reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
 
 
-def _rounding(nodes: Nodes, weights: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Rounding of the weights, which are differences of splines as large as the table's area."""
-    area = float(np.sum(table * nodes.slope)) * (nodes.x[1] - nodes.x[0])
-    return 64 * EPS * (np.abs(weights) @ np.abs(table) + area)
+def _ends(grids: Sequence[np.ndarray]) -> tuple[float, float]:
+    return min(float(grid[0]) for grid in grids), max(float(grid[-1]) for grid in grids)
 
 
-def _by_quadrature(codebook: Codebook, grid: np.ndarray) -> tuple[float, float]:
-    """The sum over steps of (1/2) int (mmse(gamma_k) - mmse), and a bound on its error."""
-    power = average_power(codebook)
-    if power == 0:
-        return 0.0, 0.0
-    x = np.log1p(power * grid)
-    panels = np.maximum(np.ceil(np.diff(x) / PANEL).astype(int), 1)
-    step_of = np.repeat(np.arange(panels.size), panels)
-    place = np.arange(step_of.size) - np.repeat(np.cumsum(panels) - panels, panels)
-    width = (np.diff(x) / panels)[step_of]
-    start = x[:-1][step_of] + place * width
-    rule = np.concatenate([NODES, CHECK_NODES])
-    position = start[:, None] + width[:, None] * (rule + 1) / 2
-    snr = np.clip(
-        np.expm1(position) / power, grid[:-1][step_of][:, None], grid[1:][step_of][:, None]
+def _exact_curve(
+    codebook: Codebook, grids: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Values, numerical errors and what to call the method, where the MMSE is exact."""
+    points, where = np.unique(np.concatenate(grids), return_inverse=True)
+    found = np.array([[0.0], [np.inf]]).repeat(len(grids), axis=1)
+    how = "exact"
+    if points.size <= MOST_DIRECT:
+        here = profile(codebook, points, ("mmse", "conditional_entropy"))
+        places = np.split(where, np.cumsum([grid.size for grid in grids])[:-1])
+        found = np.array([_by_definition(here, place) for place in places]).T
+        how = here["mmse"].method
+    poor = np.flatnonzero(~(found[1] <= WANTED * found[0])).tolist()
+    if poor:
+        table = exact_table(codebook, *_ends([grids[index] for index in poor]))
+        for index in poor:
+            other = table.path_kl(grids[index])
+            if other[1] < found[1, index]:
+                found[:, index] = other
+                how = "exact, interpolated"
+    return found[0], found[1], how
+
+
+def _by_definition(here: Profile, place: np.ndarray) -> tuple[float, float]:
+    """Rectangles less the entropy lost, from the profile at the SNRs of a grid; and its error."""
+    steps = np.diff(here.snr[place])
+    mmse, mmse_error = (
+        np.asarray(part)[place[:-1]] for part in (here["mmse"].value, here["mmse"].numerical_error)
     )
-    value, error, _ = exact_mmse(codebook, np.concatenate([grid[:-1], snr.ravel()]))
-    steps = panels.size
-    drop = value[:steps][step_of][:, None] - value[steps:].reshape(snr.shape)
-    slack = error[:steps][step_of][:, None] + error[steps:].reshape(snr.shape)
-    weight = width[:, None] / 2 * np.exp(position) / power / 2
-    main, check = slice(0, NODES.size), slice(NODES.size, None)
-    total = float((weight[:, main] * drop[:, main] @ WEIGHTS).sum())
-    other = weight[:, check] * drop[:, check] @ CHECK_WEIGHTS
-    quadrature = np.abs(weight[:, main] * drop[:, main] @ WEIGHTS - other).sum()
-    numerical = (weight[:, main] * slack[:, main] @ WEIGHTS).sum()
-    # Where a step is short, rounding of its ends matters too.
-    size = (weight[:, main] * value[:steps][step_of][:, None] @ WEIGHTS).sum()
-    return total, float(quadrature + numerical + 16 * EPS * size)
+    entropy, entropy_error = (
+        np.asarray(part)[place[[0, -1]]]
+        for part in (
+            here["conditional_entropy"].value,
+            here["conditional_entropy"].numerical_error,
+        )
+    )
+    rectangles = float(mmse @ steps) / 2
+    error = float(mmse_error @ steps) / 2 + float(entropy_error.sum())
+    rounding = 4 * EPS * (rectangles + float(entropy.sum()))
+    return rectangles - float(entropy[0] - entropy[1]), error + rounding
 
 
 def _denoise(codebook: Codebook, z: np.ndarray, snr: Any) -> np.ndarray:

@@ -35,12 +35,12 @@ from tokenkl.schedule import EDM, CosineVP, LinearVP, Schedule
 #: Steps up to which the search starts from the best grid among this many SNRs.
 MOST_SEARCHED, SEARCH_LEVELS = 64, 400
 #: Places tried for every point in a round of refinement, and the smallest distance between them,
-#: in log(1 + power * snr).
+#: in x = log(1 + D^2 snr).
 CANDIDATES = 9
 FINEST = 1e-9
 MAX_ROUNDS = 200
 #: Points of the quadrature of the optimal density for each node of the table.
-DENSE = 8
+DENSE = 4
 
 
 def uniform_time_steps(
@@ -112,11 +112,15 @@ class OptimalSteps:
     - `snr`: (N + 1,) SNRs from snr_min to snr_max.
     - `kl`: `ancestral_kl` on it, in nats; where sampled, from samples that did not choose the grid.
     - `asymptotic_kl`: (1/(4N)) (int sqrt(-d mmse / d snr) d snr)^2, what N KL tends to over N.
+    - `asymptotic_error`: how far that may be off. `asymptotic_kl` plus this is an upper bound, by
+      the Cauchy-Schwarz inequality between nodes of the table; where the MMSE is sampled, up to
+      three standard errors at each of them.
     """
 
     snr: Float[np.ndarray, " points"]
     kl: Estimate
     asymptotic_kl: float
+    asymptotic_error: float
 
     @property
     def N(self) -> int:
@@ -137,11 +141,13 @@ def optimal_steps(
     """The N-step grid from snr_min to snr_max with the smallest path KL of the ancestral sampler.
 
     Up to 64 steps the search starts from the best of all grids among 400 SNRs (shortest path, a
-    global optimum on that set), beyond that from the asymptotic density sqrt(-d mmse / d snr). Then
-    every point is given nine places around it, the best choice of places for all points together is
-    a shortest path again, and so on with the places ever closer, down to 1e-9 in
-    log(1 + power * snr). The result is a local optimum, and up to 64 steps no worse than any grid
-    among those 400 SNRs.
+    global optimum on that set), beyond that from the asymptotic density sqrt(-d mmse / d snr). Half
+    of the 400 are spread by that density, half by x = log(1 + D^2 snr) with D the size of the
+    codebook, so that they are close where the MMSE falls, at however rare priors. Then every point
+    is given nine places around it, the best choice of places for all points together is a shortest
+    path again, and so on with the places ever closer, down to 1e-9 in x. The result is a local
+    optimum, and up to 64 steps no worse than any grid among those 400 SNRs, as far as
+    `numerical_error` tells; where the MMSE is sampled, that is so for the sample that chose it.
 
     Args:
         codebook: any codebook with at least two distinct tokens.
@@ -192,11 +198,11 @@ def optimal_step_grids(
     else:
         curve = ancestral_kl_curve(codebook, grids, **options)
         kls = [curve[index] for index in range(len(grids))]
-    limit = _density(table)[1][-1] ** 2 / 4
+    limit, error = _asymptotic(table)
     found = []
     for N, grid, kl in zip(Ns, grids, kls, strict=True):
         kl = dataclasses.replace(kl, seed=None if kl.seed is None else seed_of(key))
-        found.append(OptimalSteps(grid, kl, float(limit / N)))
+        found.append(OptimalSteps(grid, kl, limit / N, error / N))
     return found
 
 
@@ -246,19 +252,24 @@ def _check_range(N: Any, snr_min: Any, snr_max: Any, positive: bool = False) -> 
 
 
 def _snr_of(table: MmseTable, x: np.ndarray, low: float, high: float) -> np.ndarray:
-    inner = np.expm1(x[1:-1]) / table.nodes.power
-    return np.concatenate([[low], inner, [high]])
+    return np.concatenate([[low], table.nodes.snr_of(x[1:-1]), [high]])
 
 
 def _cost(table: MmseTable, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """Cost of steps between positions x, all pairs of the last axes."""
-    power = table.nodes.power
-    return table.cost(np.expm1(start)[..., :, None] / power, np.expm1(stop)[..., None, :] / power)
+    return table.cost(table.nodes.snr_of(start), table.nodes.snr_of(stop))
+
+
+def candidates(table: MmseTable, N: int) -> np.ndarray:
+    """Positions that the search for N steps chooses from."""
+    x, total = _density(table)
+    share = x / x[-1] + (total / total[-1] if total[-1] > 0 else 0)
+    return np.interp(np.linspace(0, share[-1], max(SEARCH_LEVELS, 4 * N)), share, x)
 
 
 def _searched(table: MmseTable, N: int) -> np.ndarray:
-    """Positions of the best grid among equidistant ones, by a shortest path."""
-    x = np.linspace(table.nodes.x[0], table.nodes.x[-1], max(SEARCH_LEVELS, 4 * N))
+    """Positions of the best grid among the candidates, by a shortest path."""
+    x = candidates(table, N)
     path = cheapest_paths(_cost(table, x, x), N)[-1][1]
     assert path is not None  # there are more levels than steps
     return np.asarray(x[path])
@@ -266,12 +277,30 @@ def _searched(table: MmseTable, N: int) -> np.ndarray:
 
 def _density(table: MmseTable) -> tuple[np.ndarray, np.ndarray]:
     """Positions x, and the integral of sqrt(-d mmse / d snr) d snr up to them."""
-    x = np.linspace(table.nodes.x[0], table.nodes.x[-1], DENSE * (table.nodes.x.size - 1) + 1)
-    snr = np.expm1(x) / table.nodes.power
-    density = np.sqrt(np.maximum(-table.slope(snr), 0)) * np.exp(x) / table.nodes.power
+    nodes = table.nodes.x
+    inside = np.diff(nodes)[:, None] * np.arange(DENSE) / DENSE
+    x = np.append((nodes[:-1, None] + inside).ravel(), nodes[-1])
+    slope = table.slope(table.nodes.snr_of(x))
+    density = np.sqrt(np.maximum(-slope, 0)) * np.exp(x) / table.nodes.scale
     # Simpson's rule over pairs of intervals, linear in between.
-    pairs = (density[:-2:2] + 4 * density[1:-1:2] + density[2::2]) * (x[1] - x[0]) / 3
+    width = x[2::2] - x[:-2:2]
+    pairs = (density[:-2:2] + 4 * density[1:-1:2] + density[2::2]) * width / 6
     return x[::2], np.concatenate([[0.0], np.cumsum(pairs)])
+
+
+def _asymptotic(table: MmseTable) -> tuple[float, float]:
+    """(1/4) (int sqrt(-d mmse / d snr) d snr)^2, and how far it may be off.
+
+    Between nodes the integral is at most sqrt(fall of the MMSE * rise of the SNR), whatever the
+    MMSE does there (Cauchy-Schwarz).
+    """
+    root = float(_density(table)[1][-1])
+    # Over short distances sampling errors would outweigh the fall.
+    nodes = slice(None, None, 1 if table.exact else table.nodes.degree // 2)
+    reach = (1.0 if table.exact else 3.0) * table.error[nodes]
+    fall = np.maximum(-np.diff(table.value[nodes]) + reach[1:] + reach[:-1], 0)
+    highest = float(np.sqrt(fall * np.diff(table.nodes.snr[nodes])).sum())
+    return root**2 / 4, abs(highest**2 - root**2) / 4
 
 
 def _by_density(table: MmseTable, N: int) -> np.ndarray:

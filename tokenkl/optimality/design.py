@@ -8,8 +8,9 @@ information. `optimal_steps` (the best grid of sampling steps) lives in `diverge
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,14 @@ from tokenkl._validation import (
     reject,
 )
 from tokenkl.codebooks import FSQ, Codebook
-from tokenkl.codebooks.transforms import average_power, smallest_distance
+from tokenkl.codebooks.transforms import average_power
 from tokenkl.divergence._mmse_table import tabulate
 from tokenkl.information import (
     QUANTITIES,
     MonteCarlo,
     conditional_entropy,
     exact_quantities,
+    mutual_information,
     profile,
 )
 from tokenkl.information._montecarlo import Progress
@@ -41,8 +43,14 @@ from tokenkl.schedule import Schedule
 
 #: Share of the prior entropy that is left out at each end where no range is given.
 LEFT_OUT = 1e-3
+#: How closely that place is found in log snr, and the samples for it where they are plain ones.
+CLOSE, RANGE_SAMPLES = 1e-3, 2**12
+#: Most tokens for which rare confusions are sampled for themselves to find the upper end.
+MOST_RARE = 2**13
 #: Bisections that find where it is: enough for full precision in log snr.
 BISECTIONS = 60
+#: Largest magnitude of log snr looked at.
+HIGHEST = 700.0
 #: Most level tuples that `recommend_levels` looks through.
 MAX_CANDIDATES = 10**6
 #: SNRs between which profiles are interpolated to find the candidates that are computed exactly.
@@ -57,12 +65,14 @@ class NoiseSchedule:
 
     - `log_snr`: (m,) ascending natural logarithms of the SNR.
     - `share`: (m,) shares of the information gained up to them, from 0 to 1.
+    - `rate`: (m,) their derivatives, small enough for a monotone cubic between them.
     - `information`: information gained over the whole range, in nats.
     - `numerical_error`, `standard_error`: of `share`, at worst; the second is 0 for exact MMSEs.
     """
 
     log_snr: Float[np.ndarray, " m"]
     share: Float[np.ndarray, " m"]
+    rate: Float[np.ndarray, " m"]
     information: float
     numerical_error: float
     standard_error: float
@@ -128,10 +138,12 @@ class NoiseSchedule:
         inside = np.where(finite, x, self.log_snr[0])
         return np.where(finite, self.density(inside) * np.where(finite, rate, 0.0), 0.0)
 
-    def _curve(self, x: Any, derivative: int = 0) -> np.ndarray:
-        from scipy.interpolate import PchipInterpolator  # slow to import
+    @functools.cached_property
+    def _curve(self) -> Callable[..., np.ndarray]:
+        from scipy.interpolate import CubicHermiteSpline  # slow to import
 
-        return np.asarray(PchipInterpolator(self.log_snr, self.share)(x, derivative))
+        spline: Callable[..., np.ndarray] = CubicHermiteSpline(self.log_snr, self.share, self.rate)
+        return spline
 
 
 def information_uniform_schedule(
@@ -152,7 +164,8 @@ def information_uniform_schedule(
 
     Args:
         codebook: any codebook with at least two distinct tokens.
-        snr_min, snr_max: the range; without them, where all but 0.1 % of H(prior) is gained.
+        snr_min, snr_max: the range; without them, where all but 0.1 % of H(prior) at each end is
+            gained: a little less where that is exact, as far as the samples tell elsewhere.
         method, key, progress: as in `ancestral_kl`.
 
     Raises:
@@ -168,29 +181,33 @@ def information_uniform_schedule(
     if high <= low:
         reject("snr_max", high, f"above snr_min = {low}")
     table = tabulate(codebook, low, high, method, key, progress)
-    x = np.linspace(math.log(low), math.log(high), 4 * table.nodes.x.size + 1)
+    # Even in log snr, and as close as the table where that is closer.
+    nodes = np.log(table.nodes.snr[1:-1])
+    even = np.linspace(math.log(low), math.log(high), 4 * nodes.size + 9)
+    x = np.unique(np.concatenate([even, nodes[(nodes > even[0]) & (nodes < even[-1])]]))
     gained = table.area(np.exp(x)) / 2
     gained = np.maximum.accumulate(gained - gained[0])
     total = float(gained[-1])
     if not total > 0:
         reject("codebook", repr(codebook), "a codebook whose information changes in this range")
-    share = gained / total
-    keep = np.concatenate([[True], np.diff(share) > 0])
-    tabulated = table.error * table.nodes.slope
-    slack = float(tabulated.sum() * (table.nodes.x[1] - table.nodes.x[0]) / (2 * total))
-    law = NoiseSchedule(x[keep], share[keep], total, 0.0, 0.0)
-    # What is between the points of the curve, and what every second node of the table changes.
-    # A cubic with wrong slopes is farthest off at (1 -+ 3^-1/2) / 2 of its piece.
+    keep = np.concatenate([[True], np.diff(gained) > 0])
+    x, share = x[keep], gained[keep] / total
+    # The cubics increase where no slope is more than three times the mean one of its pieces
+    # (Fritsch and Carlson 1980).
+    mean = np.diff(share) / np.diff(x)
+    steepest = 3 * np.minimum(np.append(mean, mean[-1]), np.append(mean[0], mean))
+    rate = np.clip(np.exp(x) * table.mmse(np.exp(x)) / (2 * total), 0, steepest)
+    law = NoiseSchedule(x, share, rate, total, 0.0, 0.0)
+    # What is between the points of the curve. A cubic with wrong slopes is farthest off at
+    # (1 -+ 3^-1/2) / 2 of its piece.
     places = np.array([0.2113, 0.5, 0.7887])
-    between = (x[:-1, None] + np.diff(x)[:, None] * places).ravel()
-    coarse = table.thinned()
-    numerical = 0.0
-    for other, at in ((table, between), (coarse, x)):
-        area = (other.area(np.exp(at)) - other.area(low)) / 2
-        numerical += float(np.abs(area / total - law.cdf(at)).max())
+    between = np.sort(np.concatenate([x, (x[:-1, None] + np.diff(x)[:, None] * places).ravel()]))
+    area = (table.area(np.exp(between)) - table.area(low)) / 2
+    numerical = float(np.abs(area / total - law.cdf(between)).max()) + table.area_slack / total
     if table.exact:
-        return dataclasses.replace(law, numerical_error=numerical + slack)
-    return dataclasses.replace(law, numerical_error=numerical, standard_error=slack)
+        return dataclasses.replace(law, numerical_error=numerical)
+    sampling = float(np.trapezoid(table.error * table.nodes.slope, table.nodes.x)) / (2 * total)
+    return dataclasses.replace(law, numerical_error=numerical, standard_error=sampling)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,34 +313,61 @@ def _information_range(
     codebook: Codebook, snr_min: Any, snr_max: Any, key: Any
 ) -> tuple[float, float]:
     """The range asked for, or that in which nearly all information is gained."""
-    ends = []
-    for name, given, share in (
-        ("snr_min", snr_min, 1 - LEFT_OUT),
-        ("snr_max", snr_max, LEFT_OUT),
-    ):
-        if given is None:
-            ends.append(_snr_at_share(codebook, share, key))
-        else:
-            ends.append(check_positive(given, name))
-    return ends[0], ends[1]
+    low = _lower_end(codebook, key) if snr_min is None else check_positive(snr_min, "snr_min")
+    high = _upper_end(codebook, key) if snr_max is None else check_positive(snr_max, "snr_max")
+    return low, high
 
 
-def _snr_at_share(codebook: Codebook, share: float, key: Any) -> float:
-    """Where H(k|Y) is this share of H(prior), by repeated tenfold division in log snr."""
-    target = share * float(codebook.prior_entropy())
-    nearest = smallest_distance(codebook) if codebook.K > 1 else 0.0
-    if nearest == 0:
-        reject("codebook", repr(codebook), "distinct tokens, or snr_min and snr_max given")
-    method = None if exact_quantities(codebook) == QUANTITIES else MonteCarlo(n_samples=2**11)
-    low = math.log(1e-6 / average_power(codebook))
-    high = math.log(400 / nearest**2)  # confusing two tokens then has probability Q(10)
-    while high - low > 0.02:
-        x = np.linspace(low, high, 11)
-        # The same noise at all levels: what is sampled decreases smoothly, too.
-        left = conditional_entropy(codebook, np.exp(x), key=key, method=method).value
-        above = int(np.clip(np.searchsorted(-np.asarray(left), -target), 1, 10))
-        low, high = float(x[above - 1]), float(x[above])
-    return math.exp((low + high) / 2)
+def _lower_end(codebook: Codebook, key: Any) -> float:
+    """Where no more than `LEFT_OUT` of H(prior) is gained."""
+    target = LEFT_OUT * float(codebook.prior_entropy())
+
+    def excess(x: float) -> float:
+        found = mutual_information(codebook, math.exp(x), method=_ranging(codebook), key=key)
+        return math.log(max(float(found.value), 1e-320) / target)
+
+    return math.exp(_crossing(codebook, excess) - CLOSE)
+
+
+def _upper_end(codebook: Codebook, key: Any) -> float:
+    """Where no more than `LEFT_OUT` of H(prior) is missing."""
+    target = LEFT_OUT * float(codebook.prior_entropy())
+    # Where confusions are rare, the method of choice samples them, and priors of any size, best.
+    method = None if codebook.K <= MOST_RARE else _ranging(codebook)
+
+    def excess(x: float) -> float:
+        found = conditional_entropy(codebook, math.exp(x), method=method, key=key)
+        return math.log(target / max(float(found.value), 1e-320))
+
+    return math.exp(_crossing(codebook, excess) + CLOSE)
+
+
+def _ranging(codebook: Codebook) -> Method | None:
+    exact = exact_quantities(codebook) == QUANTITIES
+    return None if exact else MonteCarlo(n_samples=RANGE_SAMPLES)
+
+
+def _crossing(codebook: Codebook, excess: Callable[[float], float]) -> float:
+    """The log snr at which an increasing function of it becomes positive.
+
+    Starts where tr Cov snr / 2, which no information exceeds, is as much as is left out at the
+    lower end, and goes up in steps that double, over all that floats allow.
+    """
+    from scipy.optimize import brentq  # slow to import
+
+    power, entropy = average_power(codebook), float(codebook.prior_entropy())
+    expected = "distinct tokens, or snr_min and snr_max given"
+    if not power > 0:
+        reject("codebook", repr(codebook), expected)
+    low = max(math.log(2 * LEFT_OUT * entropy) - math.log(power), -HIGHEST) - CLOSE
+    step = 2.0
+    while excess(low + step) <= 0:
+        low, step = low + step, 2 * step
+        if low + step > HIGHEST:
+            reject("codebook", repr(codebook), expected)
+    if excess(low) > 0:  # by sampling errors or rounding: this is the start
+        return low
+    return float(brentq(excess, low, low + step, xtol=CLOSE, rtol=1e-12))
 
 
 def _budget(tokens: int | None, bits: float | None) -> int:
