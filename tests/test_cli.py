@@ -544,6 +544,67 @@ def test_reproduce_some_and_keep(figures: tuple[Path, list[str]], tmp_path: Path
     assert log == ["second 2", "first 2", "first 4"]
 
 
+def test_keep_mends_what_does_not_belong_together(
+    figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an interrupted run or a hand left: afterwards all is as after a fresh run."""
+    folder, log = figures
+    succeed("reproduce", "first", "--smoke")
+    small = {path.name: path.read_bytes() for path in folder.iterdir()}
+    succeed("reproduce", "first")
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(json.loads(whole["first.json"])["files"]) == {*whole} - {"first.json"}
+
+    def state() -> dict[str, bytes]:
+        assert succeed("reproduce", "first", "--keep").exit_code == 0
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    for name in whole:
+        assert small[name] != whole[name]
+        for damage in (small[name], b"", None):
+            if damage is None:
+                (folder / name).unlink()
+            else:
+                (folder / name).write_bytes(damage)
+            log.clear()
+            found = state()
+            found["first.json"] = whole["first.json"]  # it holds the run time
+            assert found == whole, (name, damage)
+            # Only what a picture is made from has to be computed again.
+            assert log == ([] if name.endswith((".pdf", ".png")) else ["first 4"])
+
+    # Ctrl-C while drawing: what was computed is kept, and no picture of the run before is.
+    def interrupted(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
+        raise KeyboardInterrupt
+
+    succeed("reproduce", "first", "--smoke")
+    stopped = dataclasses.replace(experiments.load("first"), plot=interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments, "load", {"first": stopped}.__getitem__)
+        assert run("reproduce", "first").exit_code == 130
+    assert {path.name for path in folder.iterdir()} == {"first.csv", "first.json"}
+    log.clear()
+    assert {**state(), "first.json": b""} == {**whole, "first.json": b""}
+    assert log == []
+
+
+def test_a_record_without_digests_is_drawn_but_not_kept(figures: tuple[Path, list[str]]) -> None:
+    folder, log = figures
+    succeed("reproduce", "first")
+    path = folder / "first.json"
+    whole = path.read_text()
+    record = json.loads(whole)
+    del record["files"]
+    old = json.dumps(record, indent=1) + "\n"
+    path.write_text(old)
+    succeed("reproduce", "first", "--keep")
+    assert log == ["first 4", "first 4"]
+    path.write_text(old)
+    succeed("reproduce", "first", "--plot-only")
+    assert path.read_text() == whole
+    assert len(log) == 2
+
+
 def test_plot_only(figures: tuple[Path, list[str]]) -> None:
     folder, log = figures
     assert "first: first has no stored results" in fail("reproduce", "first", "--plot-only")
@@ -552,6 +613,8 @@ def test_plot_only(figures: tuple[Path, list[str]]) -> None:
     succeed("reproduce", "first", "--plot-only")
     assert (folder / "first.pdf").exists()
     assert log == ["first 4"]
+    (folder / "first.csv").write_text("x\n1\n")
+    assert "and belong together" in fail("reproduce", "first", "--plot-only")
 
 
 def test_ctrl_c_says_how_to_go_on(

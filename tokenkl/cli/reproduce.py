@@ -110,7 +110,7 @@ def _reproduce(
                 pictures = [folder / f"{name}.pdf", folder / f"{name}.png"]
                 try:
                     if plot_only or stored:
-                        if plot_only or not all(path.exists() for path in pictures):
+                        if plot_only or not harness.is_drawn(experiment, folder=folder):
                             harness.draw(experiment, folder=folder)
                     else:
                         harness.run(experiment, smoke=smoke, folder=folder, progress=report)
