@@ -95,10 +95,9 @@ def _reproduce(
     rows: list[tuple[str, str, str]] = []
     done: list[str] = []
     started = time.perf_counter()
-    display = make_display(console)
     name = names[0]
     try:
-        with display:
+        with make_display(console) as display:
             total = display.add_task("all", total=sum(seconds.values()))
             before = 0.0
             for name in names:
