@@ -2,12 +2,15 @@
 
 An experiment computes a table and a few facts. `run` writes them to figures/NAME.csv and
 figures/NAME.json (with config, seed, versions and run time); `draw` reads those two files and
-nothing else, and writes figures/NAME.png and .pdf.
+nothing else, and writes figures/NAME.png and .pdf. The record, which comes last, holds a digest of
+every file that belongs to it: what an interrupted run left is told from what is whole.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import json
 import platform
 import time
@@ -20,7 +23,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tokenkl._files import atomic_path
+from tokenkl._files import atomic_files, file_digest
 from tokenkl.plotting import save_figure
 
 FIGURES = Path(__file__).resolve().parent.parent / "figures"
@@ -71,53 +74,97 @@ def run(
         "facts": facts,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / f"{experiment.name}.csv") as path:
+    with atomic_files() as new:
+        path = new(folder / f"{experiment.name}.csv")
         table.to_csv(path, index=False, float_format="%.12g")
-    with atomic_path(folder / f"{experiment.name}.json") as path:
-        path.write_text(json.dumps(record, indent=1, default=_plain) + "\n")
-    draw(experiment, folder=folder)
-    return record
+        files = {f"{experiment.name}.csv": file_digest(path)}
+        _write(new(folder / f"{experiment.name}.json"), {**record, "files": files})
+    for picture in _pictures(experiment):
+        (folder / picture).unlink(missing_ok=True)  # that of the results before
+    return draw(experiment, folder=folder)
 
 
-def draw(experiment: Experiment, *, folder: Path = FIGURES) -> None:
-    """Draw the figure again from its stored table and record.
+def draw(experiment: Experiment, *, folder: Path = FIGURES) -> dict[str, Any]:
+    """Draw the figure again from its stored table and record; returns the record, as stored now.
+
+    The pictures of a record from before it held digests are drawn too, and get theirs.
 
     Raises:
-        ValueError: nothing is stored, or what is stored cannot be read.
+        ValueError: nothing is stored, or it cannot be read, or does not belong together.
     """
     stored = _stored(experiment, folder)
     if stored is None:
         raise ValueError(
-            f"{experiment.name} has no stored results in {folder} that can be read; run "
-            f"`tokenkl reproduce {experiment.name}` first."
+            f"{experiment.name} has no stored results in {folder} that can be read and belong "
+            f"together; run `tokenkl reproduce {experiment.name}` first."
         )
-    record, table = stored
+    record, table, files = stored
     figure = experiment.plot(table, record["facts"])
-    for suffix in (".pdf", ".png"):
-        save_figure(figure, folder / f"{experiment.name}{suffix}")
+    with atomic_files() as new:
+        for picture in _pictures(experiment):
+            path = save_figure(figure, new(folder / picture))
+            files[picture] = file_digest(path)
+        record = {**record, "files": files}
+        _write(new(folder / f"{experiment.name}.json"), record)
+    return record
 
 
 def is_current(experiment: Experiment, *, smoke: bool = False, folder: Path = FIGURES) -> bool:
-    """Whether stored results of this very config exist, so that an interrupted run can go on."""
+    """Whether stored results of this very config exist, so that an interrupted run can go on.
+
+    A record without digests is not enough: the table beside it may be that of another run.
+    """
+    stored = _stored(experiment, folder)
+    if stored is None or "files" not in stored[0]:
+        return False
+    record = stored[0]
+    asked = dataclasses.asdict(experiment.smoke if smoke else experiment.config)
+    same_config = record["config"] == json.loads(json.dumps(asked))
+    return bool(same_config and record["versions"].get("tokenkl") == version("tokenkl"))
+
+
+def is_drawn(experiment: Experiment, *, folder: Path = FIGURES) -> bool:
+    """Whether the stored pictures are those of the stored results."""
     stored = _stored(experiment, folder)
     if stored is None:
         return False
-    record, _ = stored
-    asked = dataclasses.asdict(experiment.smoke if smoke else experiment.config)
-    same_config = record["config"] == json.loads(json.dumps(asked))
-    return bool(same_config and record["versions"]["tokenkl"] == version("tokenkl"))
+    digests = stored[0].get("files", {})
+    try:
+        return all(
+            digests.get(name) == file_digest(folder / name) for name in _pictures(experiment)
+        )
+    except OSError:
+        return False
 
 
-def _stored(experiment: Experiment, folder: Path) -> tuple[dict[str, Any], pd.DataFrame] | None:
-    """The record and the table of an experiment; None where they are missing or damaged."""
+def _pictures(experiment: Experiment) -> tuple[str, str]:
+    return f"{experiment.name}.pdf", f"{experiment.name}.png"
+
+
+def _stored(
+    experiment: Experiment, folder: Path
+) -> tuple[dict[str, Any], pd.DataFrame, dict[str, str]] | None:
+    """The record and the table of an experiment, and the digest of the latter under its name.
+
+    None where they are missing or damaged, or where the record is that of another table.
+    """
+    name = f"{experiment.name}.csv"
     try:
         record = json.loads((folder / f"{experiment.name}.json").read_text())
-        table = pd.read_csv(folder / f"{experiment.name}.csv")
-        if {"config", "versions", "facts"} <= set(record):
-            return record, table
-    except (OSError, ValueError, TypeError):  # pandas' and json's own errors are ValueErrors
-        pass
-    return None
+        content = (folder / name).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        parts = ("config", "versions", "facts")
+        if not all(isinstance(record[part], dict) for part in parts):
+            return None
+        if record.get("files", {name: digest})[name] != digest:
+            return None
+        return record, pd.read_csv(io.BytesIO(content)), {name: digest}
+    except (OSError, ValueError, TypeError, LookupError):  # pandas' and json's are ValueErrors
+        return None
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    path.write_text(json.dumps(record, indent=1, default=_plain) + "\n")
 
 
 def versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -204,6 +205,62 @@ def test_files_hold_the_library_s_numbers(tmp_path: Path, bits: bool) -> None:
     assert information["unit"] == ("bits" if bits else "nats")
     assert np.allclose(information["value"], frame[column], rtol=1e-14)
     assert list(tmp_path.iterdir()) in ([table, record], [record, table])
+
+
+#: Every command that writes several files: as it is called first, and then.
+SEVERAL = (
+    (("profile", "fsq:3", "--snr-db=0"), ("profile", "fsq:2", "--snr-db=0")),
+    (("compare", "fsq:3", "e8", "--snr-db=0"), ("compare", "fsq:3", "fsq:2", "--snr-db=0")),
+    (("steps", "fsq:3", "--steps", "3"), ("steps", "fsq:3", "--steps", "2")),
+    (("sampler-kl", "fsq:3", "--steps", "2,4"), ("sampler-kl", "fsq:3", "--steps", "2")),
+    (("noise-schedule", "fsq:3"), ("noise-schedule", "fsq:2")),
+    (("recommend-levels", "--budget-bits", "3"), ("recommend-levels", "--budget-bits", "2")),
+    (("verify", "fsq:3", "--snr-db=0"), ("verify", "fsq:2", "--snr-db=0")),
+)
+
+
+@pytest.mark.parametrize(("first", "then"), SEVERAL, ids=[words[0][0] for words in SEVERAL])
+def test_files_of_two_runs_do_not_mix(
+    first: tuple[str, ...], then: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"--json": "c.json", "--csv": "a.csv", "--plot": "b.png"}
+    if first[0] == "verify":
+        files = {"--json": "c.json", "--csv": "a.csv", "--report": "b.md"}
+    outputs = [word for option, name in files.items() for word in (option, name)]
+    succeed(*first, *outputs)
+    old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    record = json.loads(old["c.json"])
+    assert record["files"] == {
+        name: hashlib.sha256(old[name]).hexdigest() for name in files.values() if name != "c.json"
+    }
+    # The disk is full when the last file is about to be written, and when it gets its name.
+    renamed: list[Path] = []
+
+    def full(self: Path, *_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", str(self))
+
+    def rename(source: Any, target: Any) -> None:
+        renamed.append(Path(target))
+        if len([path for path in renamed if path.name in old]) == 3:
+            raise OSError(28, "No space left on device", str(target))
+        os_replace(source, target)
+
+    os_replace = os.replace
+    for owner, name, failing in ((Path, "write_text", full), (os, "replace", rename)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, failing)
+            assert "No space left on device" in run(*then, *outputs).stderr
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
+    succeed(*then, *outputs)
+    new = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert all(new[name] != old[name] for name in files.values())
+
+
+def test_a_record_on_standard_output_has_digests_too(tmp_path: Path) -> None:
+    done = succeed("profile", "fsq:3", "--snr-db=0", "--csv", "a.csv", "--json", "-")
+    digest = hashlib.sha256((tmp_path / "a.csv").read_bytes()).hexdigest()
+    assert json.loads(done.stdout)["files"] == {"a.csv": digest}
+    assert "files" not in json.loads(succeed("profile", "fsq:3", "--json", "-").stdout)
 
 
 def test_json_on_standard_output_is_alone_there() -> None:
@@ -544,6 +601,67 @@ def test_reproduce_some_and_keep(figures: tuple[Path, list[str]], tmp_path: Path
     assert log == ["second 2", "first 2", "first 4"]
 
 
+def test_keep_mends_what_does_not_belong_together(
+    figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an interrupted run or a hand left: afterwards all is as after a fresh run."""
+    folder, log = figures
+    succeed("reproduce", "first", "--smoke")
+    small = {path.name: path.read_bytes() for path in folder.iterdir()}
+    succeed("reproduce", "first")
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(json.loads(whole["first.json"])["files"]) == {*whole} - {"first.json"}
+
+    def state() -> dict[str, bytes]:
+        assert succeed("reproduce", "first", "--keep").exit_code == 0
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    for name in whole:
+        assert small[name] != whole[name]
+        for damage in (small[name], b"", None):
+            if damage is None:
+                (folder / name).unlink()
+            else:
+                (folder / name).write_bytes(damage)
+            log.clear()
+            found = state()
+            found["first.json"] = whole["first.json"]  # it holds the run time
+            assert found == whole, (name, damage)
+            # Only what a picture is made from has to be computed again.
+            assert log == ([] if name.endswith((".pdf", ".png")) else ["first 4"])
+
+    # Ctrl-C while drawing: what was computed is kept, and no picture of the run before is.
+    def interrupted(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
+        raise KeyboardInterrupt
+
+    succeed("reproduce", "first", "--smoke")
+    stopped = dataclasses.replace(experiments.load("first"), plot=interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments, "load", {"first": stopped}.__getitem__)
+        assert run("reproduce", "first").exit_code == 130
+    assert {path.name for path in folder.iterdir()} == {"first.csv", "first.json"}
+    log.clear()
+    assert {**state(), "first.json": b""} == {**whole, "first.json": b""}
+    assert log == []
+
+
+def test_a_record_without_digests_is_drawn_but_not_kept(figures: tuple[Path, list[str]]) -> None:
+    folder, log = figures
+    succeed("reproduce", "first")
+    path = folder / "first.json"
+    whole = path.read_text()
+    record = json.loads(whole)
+    del record["files"]
+    old = json.dumps(record, indent=1) + "\n"
+    path.write_text(old)
+    succeed("reproduce", "first", "--keep")
+    assert log == ["first 4", "first 4"]
+    path.write_text(old)
+    succeed("reproduce", "first", "--plot-only")
+    assert path.read_text() == whole
+    assert len(log) == 2
+
+
 def test_plot_only(figures: tuple[Path, list[str]]) -> None:
     folder, log = figures
     assert "first: first has no stored results" in fail("reproduce", "first", "--plot-only")
@@ -552,6 +670,8 @@ def test_plot_only(figures: tuple[Path, list[str]]) -> None:
     succeed("reproduce", "first", "--plot-only")
     assert (folder / "first.pdf").exists()
     assert log == ["first 4"]
+    (folder / "first.csv").write_text("x\n1\n")
+    assert "and belong together" in fail("reproduce", "first", "--plot-only")
 
 
 def test_ctrl_c_says_how_to_go_on(

@@ -20,7 +20,8 @@ class NotedReport(Protocol):
     def __call__(self, done: float, total: float, note: str = "") -> None: ...
 
 
-def make_display(console: Console) -> Progress:
+@contextlib.contextmanager
+def make_display(console: Console) -> Iterator[Progress]:
     """Bars on stderr, shown only where that is a terminal."""
     from rich.progress import (
         BarColumn,
@@ -30,7 +31,7 @@ def make_display(console: Console) -> Progress:
         TimeRemainingColumn,
     )
 
-    return Progress(
+    display = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
@@ -43,6 +44,9 @@ def make_display(console: Console) -> Progress:
         redirect_stdout=False,  # what is printed there may be on its way to a file
         speed_estimate_period=600,
     )
+    # Older versions of rich end with an empty line even what is disabled, if it was begun.
+    with display if console.is_terminal else contextlib.nullcontext():
+        yield display
 
 
 @contextlib.contextmanager
@@ -50,8 +54,7 @@ def progress_bar(title: str) -> Iterator[NotedReport]:
     """A bar for one piece of work; pulsing until the first report."""
     from rich.console import Console
 
-    display = make_display(Console(stderr=True, highlight=False))
-    with display:
+    with make_display(Console(stderr=True, highlight=False)) as display:
         task = display.add_task(title, total=None)
 
         def report(done: float, total: float, note: str = "") -> None:

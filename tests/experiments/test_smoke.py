@@ -42,7 +42,9 @@ def test_smoke(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", experiments.NAMES)
 def test_committed_results_are_of_this_config(name: str) -> None:
     """What is shown under figures/ was computed by the code and config that stand here."""
-    assert harness.is_current(experiments.load(name)), f"run `tokenkl reproduce {name}`"
+    experiment = experiments.load(name)
+    assert harness.is_current(experiment), f"run `tokenkl reproduce {name}`"
+    assert harness.is_drawn(experiment), f"run `tokenkl reproduce {name} --plot-only`"
 
 
 @pytest.mark.parametrize("name", experiments.NAMES)
@@ -55,11 +57,24 @@ def test_draw_without_results(tmp_path: Path) -> None:
         harness.draw(experiments.load("path_kl"), folder=tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"config": {}}', "[]", "null"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "{",
+        '{"config": {}}',
+        "[]",
+        "null",
+        '{"config": {}, "versions": [], "facts": {}}',
+        '{"config": {}, "versions": {}, "facts": {}, "files": {}}',
+        '{"config": {}, "versions": {}, "facts": {}, "files": ["nn_distance.csv"]}',
+    ],
+)
 def test_damaged_record(damage: str, tmp_path: Path) -> None:
     experiment = experiments.load("nn_distance")
     (tmp_path / "nn_distance.csv").write_text("a,b\n1,2\n")
     (tmp_path / "nn_distance.json").write_text(damage)
     assert not harness.is_current(experiment, folder=tmp_path)
+    assert not harness.is_drawn(experiment, folder=tmp_path)
     with pytest.raises(ValueError, match="has no stored results"):
         harness.draw(experiment, folder=tmp_path)

@@ -46,6 +46,11 @@ def test_tokens_are_kept(folder: Path, tokenizer: Tokenizer) -> None:
     assert cache.stat().st_mtime_ns == written
     for one, two in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.tokens, two.tokens)
+    wav = folder / "wavs" / "0.wav"
+    write_wav(wav, 0.1 * np.cos(np.arange(3200)))  # of the same length
+    edited = tokenized(recordings, tokenizer, cache)
+    assert (edited[0].tokens != first[0].tokens).any()
+    written = cache.stat().st_mtime_ns
     torch.manual_seed(1)
     tokenized(recordings, Tokenizer(TOKENIZERS["fsq-3^5"]).eval(), cache)
     assert cache.stat().st_mtime_ns != written  # another tokenizer, other tokens

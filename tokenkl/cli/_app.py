@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -216,8 +217,8 @@ def check_output(option: str, target: str | None) -> None:
     try:
         if path.is_dir():
             reject(option, target, "a file to write to, not a folder")
-        if path.exists() and not path.is_file():
-            return  # a device or a pipe
+        if _is_device(target):
+            return
         folder = Path(os.path.realpath(path)).parent
         if not folder.is_dir():
             reject(option, target, "in a folder that exists")
@@ -238,18 +239,50 @@ def check_folder(folder: Path, option: str = "--folder") -> None:
         reject(option, str(folder), f"a folder that can be written to ({error.strerror})")
 
 
-def write_text(target: str, text: str) -> None:
-    """To standard output for "-", otherwise to a file that appears whole."""
-    from tokenkl._files import atomic_path
+#: What an output holds: text, a record for JSON, or a function that writes to a path (or stream).
+Content = str | dict[str, Any] | Callable[[Any], object]
 
-    if target == "-":
-        sys.stdout.write(text)
-        sys.stdout.flush()  # a reader that went away is noticed here, not at exit
-    elif Path(target).exists() and not Path(target).is_file():
-        Path(target).write_text(text, encoding="utf-8")  # a device must not be replaced
+
+def write_outputs(*outputs: tuple[str | None, Content]) -> None:
+    """Write what was asked for: all files together or none, then standard output ("-") and devices.
+
+    A record gets the digests of the files named before it, and so comes last.
+    """
+    from tokenkl._files import atomic_files, file_digest
+
+    digests: dict[str, str] = {}
+    streams: list[tuple[str, str | Callable[[Any], object]]] = []
+    with atomic_files() as new:
+        for target, content in outputs:
+            if target is None:
+                continue
+            if isinstance(content, dict):
+                content = json_text({**content, "files": digests} if digests else content)
+            if target == "-" or _is_device(target):
+                streams.append((target, content))
+                continue
+            path = new(target)
+            _write(content, path)
+            digests[Path(target).name] = file_digest(path)
+    for target, content in streams:
+        if target != "-":
+            _write(content, Path(target))  # a device must not be replaced
+        elif isinstance(content, str):
+            sys.stdout.write(content)
+        else:
+            content(sys.stdout)
+    sys.stdout.flush()  # a reader that went away is noticed here, not at exit
+
+
+def _write(content: str | Callable[[Any], object], path: Path) -> None:
+    if isinstance(content, str):
+        path.write_text(content, encoding="utf-8")
     else:
-        with atomic_path(target) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        content(path)
+
+
+def _is_device(target: str) -> bool:
+    return Path(target).exists() and not Path(target).is_file()
 
 
 def json_text(record: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tokenkl.cli._app import app, check_output, fail, progress_bar, say_written, write_text
+from tokenkl.cli._app import app, check_output, fail, progress_bar, say_written, write_outputs
 
 
 @app.command("derive", short_help="Formulas derived by SymPy, as LaTeX.")
@@ -28,5 +28,5 @@ def derive(
         fail(str(error))
     with progress_bar("Deriving") as progress:
         text = page(progress)
-    write_text(latex, text)
+    write_outputs((latex, text))
     say_written(latex)

@@ -14,11 +14,10 @@ from tokenkl.cli._app import (
     Seed,
     app,
     check_output,
-    json_text,
     progress_bar,
     say_written,
     stdout,
-    write_text,
+    write_outputs,
 )
 
 
@@ -140,8 +139,7 @@ def path_kl(
             ("", f"{text} (simulated)"),
             ("", f"{paths:,} paths of {steps:,} steps, seed {seed}; ± is a 95 % interval"),
         ]
-    if json_file is not None:
-        write_text(json_file, json_text(record))
+    write_outputs((json_file, record))
     if json_file != "-":
         print_pairs(stdout(), shown)
     say_written(json_file)

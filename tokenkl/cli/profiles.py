@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,15 +31,16 @@ from tokenkl.cli._app import (
     app,
     check_output,
     check_outputs,
-    json_text,
     monte_carlo,
     progress_bar,
     say_written,
     stdout,
-    write_text,
+    write_outputs,
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tokenkl.codebooks import Codebook
     from tokenkl.information import MonteCarlo, Profile
 
@@ -83,16 +85,11 @@ def profile(
     found = _find(made, levels, names, method, settings, seed, made.label)
     if bits:
         found = in_bits(found)
-    if csv is not None:
-        write_text(csv, frame_of(found).to_csv(index=False))
-    if json_file is not None:
-        record = {"specification": codebook, **found.to_json()}
-        write_text(json_file, json_text(record))
-    if plot is not None:
-        from tokenkl._report import profile_figure
-        from tokenkl.plotting import save_figure
-
-        save_figure(profile_figure([("", found)], describe(made)), plot)
+    write_outputs(
+        (csv, lambda file: frame_of(found).to_csv(file, index=False)),
+        (plot, _drawing([("", found)], describe(made))),
+        (json_file, {"specification": codebook, **found.to_json()}),
+    )
     if "-" not in (csv, json_file):
         _print_profile(found, describe(made), snr is not None, rtol, atol)
     say_written(csv, json_file, plot)
@@ -133,7 +130,7 @@ def compare(
     Example: tokenkl compare fsq:3^8 e8 --scale-to box --quantities accuracy
     """
     from tokenkl import QUANTITIES
-    from tokenkl._report import frame_of, in_bits
+    from tokenkl._report import in_bits
     from tokenkl._specs import parse_codebook, parse_names, parse_snr
     from tokenkl._validation import check_choice, reject
     from tokenkl.codebooks.transforms import scale_to as scaled
@@ -155,23 +152,14 @@ def compare(
         title = f"{label} ({number} of {len(made)})"
         profile_of_one = _find(one, levels, names, method, settings, seed, title)
         found.append(in_bits(profile_of_one) if bits else profile_of_one)
-    if csv is not None:
-        import pandas as pd
-
-        frames = [frame_of(one) for one in found]
-        for frame, spec in zip(frames, specs, strict=True):
-            frame.insert(0, "codebook", spec)
-        write_text(csv, pd.concat(frames, ignore_index=True).to_csv(index=False))
-    if json_file is not None:
-        records = [
-            {"specification": spec, **one.to_json()} for spec, one in zip(specs, found, strict=True)
-        ]
-        write_text(json_file, json_text({"scale_to": scale_to, "codebooks": records}))
-    if plot is not None:
-        from tokenkl._report import profile_figure
-        from tokenkl.plotting import save_figure
-
-        save_figure(profile_figure(list(zip(labels, found, strict=True))), plot)
+    records = [
+        {"specification": spec, **one.to_json()} for spec, one in zip(specs, found, strict=True)
+    ]
+    write_outputs(
+        (csv, lambda file: _table(specs, found).to_csv(file, index=False)),
+        (plot, _drawing(list(zip(labels, found, strict=True)))),
+        (json_file, {"scale_to": scale_to, "codebooks": records}),
+    )
     if "-" not in (csv, json_file):
         _print_comparison(made, labels, found, scale_to, snr is not None, rtol, atol)
     say_written(csv, json_file, plot)
@@ -198,8 +186,7 @@ def info(
     made = parse_codebook(codebook, seed=seed, prior=parse_prior(prior, tokens, smoothing))
     with progress_bar("distances"):
         record = facts_on(made)
-    if json_file is not None:
-        write_text(json_file, json_text({"specification": codebook, **record}))
+    write_outputs((json_file, {"specification": codebook, **record}))
     if json_file != "-":
         print_pairs(stdout(), shown_facts(record))
     say_written(json_file)
@@ -240,6 +227,29 @@ def _find(
             )
     merged = {name: part[name] for part in parts for name in part.estimates}
     return dataclasses.replace(parts[0], estimates={name: merged[name] for name in names})
+
+
+def _table(specs: Sequence[str], found: Sequence[Profile]) -> pd.DataFrame:
+    import pandas as pd
+
+    from tokenkl._report import frame_of
+
+    frames = [frame_of(one) for one in found]
+    for frame, spec in zip(frames, specs, strict=True):
+        frame.insert(0, "codebook", spec)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _drawing(found: Sequence[tuple[str, Profile]], title: str = "") -> Callable[[Path], object]:
+    """What writes the figure of profiles, drawn only then."""
+
+    def draw(path: Path) -> None:
+        from tokenkl._report import profile_figure
+        from tokenkl.plotting import save_figure
+
+        save_figure(profile_figure(found, title), path)
+
+    return draw
 
 
 def _print_profile(found: Profile, title: str, linear: bool, rtol: float, atol: float) -> None:

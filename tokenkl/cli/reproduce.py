@@ -95,10 +95,9 @@ def _reproduce(
     rows: list[tuple[str, str, str]] = []
     done: list[str] = []
     started = time.perf_counter()
-    display = make_display(console)
     name = names[0]
     try:
-        with display:
+        with make_display(console) as display:
             total = display.add_task("all", total=sum(seconds.values()))
             before = 0.0
             for name in names:
@@ -110,7 +109,7 @@ def _reproduce(
                 pictures = [folder / f"{name}.pdf", folder / f"{name}.png"]
                 try:
                     if plot_only or stored:
-                        if plot_only or not all(path.exists() for path in pictures):
+                        if plot_only or not harness.is_drawn(experiment, folder=folder):
                             harness.draw(experiment, folder=folder)
                     else:
                         harness.run(experiment, smoke=smoke, folder=folder, progress=report)

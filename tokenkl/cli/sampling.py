@@ -21,11 +21,10 @@ from tokenkl.cli._app import (
     TokensFile,
     app,
     check_outputs,
-    json_text,
     progress_bar,
     say_written,
     stdout,
-    write_text,
+    write_outputs,
 )
 
 if TYPE_CHECKING:
@@ -113,13 +112,13 @@ def steps(
         "asymptotic_path_kl": float(best.asymptotic_kl),
         "others": {name: _plain(others[i]) for i, name in enumerate(named)},
     }
-    _write(csv, frame, json_file, record)
-    if plot is not None:
-        _plot_lines(
-            plot,
-            [("optimal", best.snr), *named.items()],
-            f"{describe(made)}: {count} steps",
-        )
+    rows = [("optimal", best.snr), *named.items()]
+    title = f"{describe(made)}: {count} steps"
+    write_outputs(
+        (csv, lambda file: frame.to_csv(file, index=False)),
+        (plot, lambda path: _plot_lines(path, rows, title)),
+        (json_file, record),
+    )
     if "-" not in (csv, json_file):
         console = stdout()
         console.print(describe(made), style="bold")
@@ -243,9 +242,11 @@ def sampler_kl(
         "snr_grids": [one.tolist() for one in grids],
         **{name: _plain(estimate) for name, estimate in columns.items()},
     }
-    _write(csv, table, json_file, record)
-    if plot is not None:
-        _plot_costs(plot, Ns, columns, describe(made), bits)
+    write_outputs(
+        (csv, lambda file: table.to_csv(file, index=False)),
+        (plot, lambda path: _plot_costs(path, Ns, columns, describe(made), bits)),
+        (json_file, record),
+    )
     if "-" not in (csv, json_file):
         console = stdout()
         console.print(describe(made), style="bold")
@@ -327,9 +328,11 @@ def noise_schedule(
         "standard_error": law.standard_error,
         **{name: frame[name].tolist() for name in frame},
     }
-    _write(csv, frame, json_file, record)
-    if plot is not None:
-        _plot_density(plot, law, describe(made))
+    write_outputs(
+        (csv, lambda file: frame.to_csv(file, index=False)),
+        (plot, lambda path: _plot_density(path, law, describe(made))),
+        (json_file, record),
+    )
     if "-" not in (csv, json_file):
         console = stdout()
         console.print(describe(made), style="bold")
@@ -409,9 +412,11 @@ def recommend_levels(
         "by": by,
         "grids": frame.to_dict(orient="records"),
     }
-    _write(csv, frame, json_file, record)
-    if plot is not None:
-        _plot_choices(plot, found, snr_db)
+    write_outputs(
+        (csv, lambda file: frame.to_csv(file, index=False)),
+        (plot, lambda path: _plot_choices(path, found, snr_db)),
+        (json_file, record),
+    )
     if "-" not in (csv, json_file):
         console = stdout()
         where = "in the box [-1, 1]^n" if power is None else f"at average power {power:g}"
@@ -548,14 +553,7 @@ def _print(columns: Any, heads: dict[str, str]) -> None:
     print_table(console, table[:1], table[1:])
 
 
-def _write(csv: str | None, frame: pd.DataFrame, json_file: str | None, record: Any) -> None:
-    if csv is not None:
-        write_text(csv, frame.to_csv(index=False))
-    if json_file is not None:
-        write_text(json_file, json_text(record))
-
-
-def _plot_lines(target: str, rows: Sequence[tuple[str, Any]], title: str) -> None:
+def _plot_lines(target: Any, rows: Sequence[tuple[str, Any]], title: str) -> None:
     """Every grid of steps as a row of dots over the SNR."""
     import numpy as np
 
@@ -573,7 +571,7 @@ def _plot_lines(target: str, rows: Sequence[tuple[str, Any]], title: str) -> Non
 
 
 def _plot_costs(
-    target: str, Ns: list[int], columns: dict[str, Estimate], title: str, bits: bool
+    target: Any, Ns: list[int], columns: dict[str, Estimate], title: str, bits: bool
 ) -> None:
     from tokenkl import plotting
 
@@ -599,7 +597,7 @@ def _colour(index: int) -> dict[str, Any]:
     return {"color": plotting.COLOURS[index]}
 
 
-def _plot_density(target: str, law: Any, title: str) -> None:
+def _plot_density(target: Any, law: Any, title: str) -> None:
     import numpy as np
 
     from tokenkl import plotting
@@ -614,7 +612,7 @@ def _plot_density(target: str, law: Any, title: str) -> None:
     plotting.save_figure(figure, target)
 
 
-def _plot_choices(target: str, found: Sequence[Any], snr_db: float) -> None:
+def _plot_choices(target: Any, found: Sequence[Any], snr_db: float) -> None:
     from tokenkl import plotting
     from tokenkl.codebooks.product import power_notation
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,13 +23,15 @@ from tokenkl.cli._app import (
     app,
     check_output,
     check_outputs,
-    json_text,
     monte_carlo,
     progress_bar,
     say_written,
     stdout,
-    write_text,
+    write_outputs,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Noise levels where none are asked for.
 DEFAULT_DB = "-20:30:10"
@@ -76,21 +78,13 @@ def verify(
     with progress_bar(made.label) as progress:
         checks = check_all(made, levels, key=seed, method=settings, progress=progress)
     counts = count_verdicts(checks)
-    if csv is not None:
-        import pandas as pd
-
-        rows = [dataclasses.asdict(one) for one in checks]
-        write_text(csv, pd.DataFrame(rows).to_csv(index=False))
-    if json_file is not None:
-        record = {
-            "specification": codebook,
-            "label": made.label,
-            "counts": counts,
-            "checks": [dataclasses.asdict(one) for one in checks],
-        }
-        write_text(json_file, json_text(record))
-    if report is not None:
-        write_text(report, markdown_report(checks, describe(made)))
+    rows = [dataclasses.asdict(one) for one in checks]
+    head = {"specification": codebook, "label": made.label, "counts": counts}
+    write_outputs(
+        (csv, lambda file: _table(rows).to_csv(file, index=False)),
+        (report, markdown_report(checks, describe(made))),
+        (json_file, {**head, "checks": rows}),
+    )
     if "-" not in (csv, json_file, report):
         console = stdout()
         console.print(describe(made))
@@ -115,3 +109,9 @@ def verify(
     say_written(csv, json_file, report)
     if counts["fail"]:
         raise typer.Exit(1)
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows)

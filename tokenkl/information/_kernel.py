@@ -1,6 +1,6 @@
 """The inner loop of Monte-Carlo: posterior statistics of many samples at many noise levels.
 
-Compiled with Numba, which is imported with this file only, and kept on disk for the next process.
+Compiled with Numba, which is imported with this file only (see `tokenkl._compiled`).
 For a sample (k, eps) and a level h the posterior weight of token j, relative to the density of eps,
 is pi_j exp(q_j) with
 
@@ -23,16 +23,16 @@ relatively, which `SINGLE_ERROR` turns into errors of the statistics; exponents 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from jaxtyping import Float, Int
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
+
+from tokenkl._compiled import compiled
 
 #: Tokens in one tile: the rows that one loop touches then fit a first-level cache of 32 KiB.
 TILE = 512
@@ -89,20 +89,6 @@ NOWHERE = -1e5
 SUMS = {"reassoc", "contract", "nsz", "nnan"}
 
 
-def _compiled(*, fastmath: set[str]) -> Callable[[Callable[..., Any]], Any]:
-    """`numba.njit` that keeps its code on disk where some folder can be written."""
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        # Division by zero gives infinity, as in NumPy: a check would keep loops from vector units.
-        options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # neither the package's folder nor the user's cache is writable
-            return numba.njit(**options)(function)
-
-    return decorate
-
-
 def _cast(source: Any, target: Any, kind: Any) -> Any:
     """The same 64 bits read as another type."""
 
@@ -143,7 +129,7 @@ def _extreme(name: str) -> Any:
 _larger, _smaller = _extreme("llvm.maxnum"), _extreme("llvm.minnum")
 
 
-@_compiled(fastmath={"contract"})  # reordering would undo the rounding trick
+@compiled(fastmath={"contract"})  # reordering would undo the rounding trick
 def exp2(x: float) -> float:
     """2^x, with a relative error below 1e-15 for x > -960; 0 below -1021, 2^1000 above 1000."""
     x = _smaller(_larger(x, -1021.0), 1000.0)
@@ -154,7 +140,7 @@ def exp2(x: float) -> float:
     return _float(_bits(p) + (_bits(rounded) << 52)) - 2.0**-1021
 
 
-@_compiled(fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def exp2_single(x: Any) -> Any:
     """2^x in single precision, relative error below 2e-7; 2^-125 below that, 2^60 above 60."""
     x = _smaller(_larger(x, LOWEST), HIGHEST)
@@ -176,13 +162,13 @@ def _power_of(x):  # type: ignore[no-untyped-def]
     return lambda x: exp2(x)
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def exponent(x: float) -> int:
     """The whole part of log2(x), x >= 0; at most -1023 for x = 0 and next to it."""
     return (_bits(x) >> 52) - 1023
 
 
-@_compiled(fastmath=SUMS)
+@compiled(fastmath=SUMS)
 def _products(tile, true, eps, along, squared):  # type: ignore[no-untyped-def]
     """<eps, e_j - e_k> and |e_j - e_k|^2 for one tile, with the largest and the smallest."""
     along[:] = 0.0
@@ -202,7 +188,7 @@ def _products(tile, true, eps, along, squared):  # type: ignore[no-untyped-def]
     return largest, smallest
 
 
-@_compiled(fastmath=SUMS)
+@compiled(fastmath=SUMS)
 def _sums(along, squared, log_prior, slope, curvature, weight):  # type: ignore[no-untyped-def]
     """Weights of one tile at one level: their sum, their largest, and their moments."""
     zero = along.dtype.type(0)
@@ -220,7 +206,7 @@ def _sums(along, squared, log_prior, slope, curvature, weight):  # type: ignore[
     return total, best, energy, second, prior
 
 
-@_compiled(fastmath=SUMS)
+@compiled(fastmath=SUMS)
 def _add_means(tile, weight, level_of, centre):  # type: ignore[no-untyped-def]
     """Add sum_j w_j e_j of one tile at two levels: a small matrix product in registers."""
     w, v = weight[0], weight[1]
@@ -242,7 +228,7 @@ def _add_means(tile, weight, level_of, centre):  # type: ignore[no-untyped-def]
             centre[second, d + i] += b
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def _samples(tiles, log_prior, high, low, slots, noise, h, mmse, real, skip, floor, out):  # type: ignore[no-untyped-def]
     """Fill out[level, statistic, sample] for a few samples; h is in ascending order.
 

@@ -22,7 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from tokenkl.information._kernel import LOG2_E, SUMS, _compiled, exp2, threads
+from tokenkl._compiled import compiled
+from tokenkl.information._kernel import LOG2_E, SUMS, exp2, threads
 from tokenkl.information._pairs import TILE, _squares, tail
 
 #: Samples that a thread takes at a time.
@@ -42,7 +43,7 @@ LIST = 48
 WEDGE = ("near", "far", "r", "s", "cosine", "first", "second", "near_row", "near_sum", "list_sum")
 
 
-@_compiled(fastmath=SUMS)
+@compiled(fastmath=SUMS)
 def face(r, alpha):  # type: ignore[no-untyped-def]
     """J(r, alpha) for r > 0, to about 1e-12 of it where alpha >= 0, of Q(r) elsewhere."""
     if alpha < 0.0:
@@ -64,7 +65,7 @@ def face(r, alpha):  # type: ignore[no-untyped-def]
     return r * total * exp2(-LOG2_E * (alpha * alpha + r * r) / 2) * 0.15915494309189535
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def wedge(r, s, c):  # type: ignore[no-untyped-def]
     """P(X > r, Y > s) for standard normals of correlation c: two parts, one for each face.
 
@@ -90,7 +91,7 @@ def wedge(r, s, c):  # type: ignore[no-untyped-def]
     return max(tail(s) - one - two, 0.0), 0.0
 
 
-@_compiled(fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _products(tile, point, direction, along):  # type: ignore[no-untyped-def]
     """<e_j - e_k, direction> for one tile, differences first."""
     n = tile.shape[0]
@@ -109,7 +110,7 @@ def _products(tile, point, direction, along):  # type: ignore[no-untyped-def]
             along[j] += (x[j] - p) * m
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def _row(tiles, points, log_prior, ids, equal, h, k, squared, r):  # type: ignore[no-untyped-def]
     """Squared distances from token k, and the thresholds r_ki; infinite for k itself."""
     K = points.shape[0]
@@ -127,7 +128,7 @@ def _row(tiles, points, log_prior, ids, equal, h, k, squared, r):  # type: ignor
     r[k] = math.inf
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def _is_faint(r, s, c):  # type: ignore[no-untyped-def]
     """Whether the intersection is too far out: rho^2 > 2 min(r, s)^2 + FAINT."""
     near, far = max(min(r, s), 0.0), max(r, s, 0.0)
@@ -140,7 +141,7 @@ def _is_faint(r, s, c):  # type: ignore[no-untyped-def]
     return False
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def _meetings(tiles, points, k, j, squared, r, along, which, parts):  # type: ignore[no-untyped-def]
     """Intersections of H_kj with the half-spaces of k that are farther.
 
@@ -171,7 +172,7 @@ def _meetings(tiles, points, k, j, squared, r, along, which, parts):  # type: ig
     return count
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def _nearest(r, squared, edge, k, near):  # type: ignore[no-untyped-def]
     """The half-spaces of k with the smallest thresholds, in order; how many there are."""
     count = 0
@@ -189,7 +190,7 @@ def _nearest(r, squared, edge, k, near):  # type: ignore[no-untyped-def]
     return count
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def _cosine(points, k, i, j, squared):  # type: ignore[no-untyped-def]
     """The cosine of the angle at token k between tokens i and j; 0 for one at the same place."""
     if squared[i] == 0.0 or squared[j] == 0.0:
@@ -200,7 +201,7 @@ def _cosine(points, k, i, j, squared):  # type: ignore[no-untyped-def]
     return min(max(c / math.sqrt(squared[i] * squared[j]), -1.0), 1.0)
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def _listed(points, k, near, count, squared, r, parts):  # type: ignore[no-untyped-def]
     """Running sums of P(H_ki and H_kj) over the pairs of a list, row by row."""
     total, place = 0.0, 0
@@ -216,7 +217,7 @@ def _listed(points, k, near, count, squared, r, parts):  # type: ignore[no-untyp
     return total
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def row_overlaps(codebook, h, edge, tokens, out):  # type: ignore[no-untyped-def]
     """Second Bonferroni sum over the nearest half-spaces, and a lower bound on their union.
 
@@ -264,7 +265,7 @@ def row_overlaps(codebook, h, edge, tokens, out):  # type: ignore[no-untyped-def
         out[p, 1] = max(greedy, caen) * (1 - 1e-12)
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def choose(codebook, h, edge, tokens, by_list, uniform, out):  # type: ignore[no-untyped-def]
     """Two half-spaces of each token, in one of two ways; `WEDGE` for each.
 
@@ -329,7 +330,7 @@ def choose(codebook, h, edge, tokens, by_list, uniform, out):  # type: ignore[no
                 out[p, 9] = of_list
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-untyped-def]
     """What pairs of tokens count in excess, for error, entropy and variance, over M_2.
 

@@ -29,7 +29,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-from tokenkl.information._kernel import LOG2_E, _bits, _compiled, exp2, threads
+from tokenkl._compiled import compiled
+from tokenkl.information._kernel import LOG2_E, _bits, exp2, threads
 
 #: Rows of one task, tokens of a tile (its coordinates stay near the processor), and pairs that are
 #: collected before they are worked on.
@@ -71,7 +72,7 @@ _mills = np.polynomial.Chebyshev.fit(
 M = tuple(float(c) for c in np.polynomial.chebyshev.cheb2poly(_mills.coef[:24]))
 
 
-@_compiled(fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def tail(r):  # type: ignore[no-untyped-def]
     """Q(r) = P(N(0, 1) > r) with a relative error below 1e-13 where it is above 1e-290."""
     x = abs(r)
@@ -90,7 +91,7 @@ def tail(r):  # type: ignore[no-untyped-def]
     return q if r >= 0.0 else 1.0 - q
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def pair_integrals(a, odds):  # type: ignore[no-untyped-def]
     """exp(-a^2/8) E kappa(a x + l) for the entropy and, over d^2, the variance; any a >= 0 and l.
 
@@ -119,7 +120,7 @@ def pair_integrals(a, odds):  # type: ignore[no-untyped-def]
     return scale * entropy, scale * variance
 
 
-@_compiled(fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _squares(tile, point, squared):  # type: ignore[no-untyped-def]
     """Squared distances of one point from a tile, by differences."""
     n = tile.shape[0]
@@ -136,7 +137,7 @@ def _squares(tile, point, squared):  # type: ignore[no-untyped-def]
             squared[j] += (x[j] - p) * (x[j] - p)
 
 
-@_compiled(fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _lattice(a, odds, g, up, down, factor, entropy, variance, size, equal):  # type: ignore[no-untyped-def]
     """exp(-a^2/8) E kappa(a x + l) of many pairs, a >= REGULAR and |l| <= a^2/2, on the lattice."""
     for p in range(size):
@@ -171,7 +172,7 @@ def _lattice(a, odds, g, up, down, factor, entropy, variance, size, equal):  # t
         variance[p] *= scale
 
 
-@_compiled(fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _flush(k, near, index, count, sums, most, totals, codebook, h, edges, moments, work):  # type: ignore[no-untyped-def]
     """Add the pairs (k, index[p]), at squared distances `near`, at every level they belong to."""
     _, log_prior, root_prior, ids, equal = codebook
@@ -227,7 +228,7 @@ def _flush(k, near, index, count, sums, most, totals, codebook, h, edges, moment
             totals[level, 1] += root_prior[k] * two
 
 
-@_compiled(fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _block(
     tiles, boxes, codebook, labels, h, edges, start, stop, moments, sums, most, totals, classes
 ):  # type: ignore[no-untyped-def]

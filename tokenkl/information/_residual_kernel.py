@@ -18,7 +18,8 @@ import math
 
 import numpy as np
 
-from tokenkl.information._kernel import LOG2_E, SUMS, _compiled, _larger, exp2
+from tokenkl._compiled import compiled
+from tokenkl.information._kernel import LOG2_E, SUMS, _larger, exp2
 
 #: A child of less than this part of the total weight is never sure to be kept: where few
 #: prefixes matter, fewer are followed than there is room for.
@@ -42,7 +43,7 @@ FIELDS = (
 )
 
 
-@_compiled(fastmath=SUMS)
+@compiled(fastmath=SUMS)
 def _scores(table, log_prior, size, point, base, scores):  # type: ignore[no-untyped-def]
     """base + log_prior_j - |point - table_j|^2 / 2 for every j, and the largest of them."""
     scores[:size] = 0.0
@@ -60,7 +61,7 @@ def _scores(table, log_prior, size, point, base, scores):  # type: ignore[no-unt
     return top
 
 
-@_compiled(fastmath=SUMS)
+@compiled(fastmath=SUMS)
 def _weights(scores, size, shift, weight):  # type: ignore[no-untyped-def]
     """exp(scores - shift), their sum and the largest."""
     total, top = 0.0, 0.0
@@ -72,7 +73,7 @@ def _weights(scores, size, shift, weight):  # type: ignore[no-untyped-def]
     return total, top
 
 
-@_compiled(fastmath=SUMS)
+@compiled(fastmath=SUMS)
 def _light(weight, size, c):  # type: ignore[no-untyped-def]
     """How many weights are above c, and the sum of the others."""
     above, rest = 0, 0.0
@@ -83,7 +84,7 @@ def _light(weight, size, c):  # type: ignore[no-untyped-def]
     return above, rest
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def _threshold(weight, top, total, light, size, wanted):  # type: ignore[no-untyped-def]
     """The c with sum min(1, w / c) = wanted, or FLOOR of all; fills the light sum of each row.
 
@@ -108,13 +109,13 @@ def _threshold(weight, top, total, light, size, wanted):  # type: ignore[no-unty
         c = lower
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def _first_child(row, size):  # type: ignore[no-untyped-def]
     """Where the comb starts in a row: rows that are alike then lose different children."""
     return int(GOLDEN * row % 1.0 * size)
 
 
-@_compiled(fastmath=SUMS)
+@compiled(fastmath=SUMS)
 def _row_moments(weight, vectors, size, offset, mean):  # type: ignore[no-untyped-def]
     """Add the weighted positions of one row of leaves to the mean; return their squares."""
     second = 0.0
@@ -129,7 +130,7 @@ def _row_moments(weight, vectors, size, offset, mean):  # type: ignore[no-untype
     return second
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def _filter(  # type: ignore[no-untyped-def]
     scaled,
     vectors,
@@ -265,7 +266,7 @@ def _filter(  # type: ignore[no-untyped-def]
     mean /= mass
 
 
-@_compiled(fastmath=set())
+@compiled(fastmath=set())
 def filter_samples(  # type: ignore[no-untyped-def]
     scaled,
     vectors,

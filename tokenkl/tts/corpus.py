@@ -15,7 +15,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tokenkl._files import PathLike, atomic_path
+from tokenkl._files import cache_folder as cache_folder
 from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, reject
@@ -204,14 +204,6 @@ def _with_prosody(
     factor = rng.uniform(1 - config.rate_jitter, 1 + config.rate_jitter)
     shift = rng.uniform(-config.pitch_jitter, config.pitch_jitter)
     return Sentence(domain, words, voice, round(config.rate * factor), round(config.pitch + shift))
-
-
-def cache_folder() -> Path:
-    """Where generated files go: $XDG_CACHE_HOME/tokenkl, or .cache/tokenkl in the home folder."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a relative path is to be ignored.
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return root / "tokenkl"
 
 
 class Corpus:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl._files import PathLike, atomic_path
+from tokenkl._files import PathLike, atomic_files
 from tokenkl.tts.audio import SAMPLE_RATE, write_wav
 from tokenkl.tts.spectrogram import plot_spectrogram
 
@@ -72,27 +72,31 @@ def write_page(
     """
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
     parts = [f"<h1>{html.escape(title)}</h1>"]
-    for number, (voice, known) in enumerate(about.items(), start=1):
-        parts.append(f"<h2>{html.escape(voice)}</h2>")
-        parts.append(_pairs(known.facts))
-        ours = [sample for sample in samples if sample.voice == voice]
-        parts.append(_players(root, f"voice{number}", ours, written))
-        for record in known.evaluations:
-            parts.append(_evaluation(record, voice))
-        if known.losses is not None:
-            parts.append(_losses(root, f"voice{number}", voice, known.losses, written))
-    page = root / "index.html"
-    with atomic_path(page) as temporary:
-        temporary.write_text(
+    written: list[Path] = []
+    with atomic_files() as together:
+
+        def new(name: str) -> Path:
+            written.append(root / name)
+            return together(written[-1])
+
+        for number, (voice, known) in enumerate(about.items(), start=1):
+            parts.append(f"<h2>{html.escape(voice)}</h2>")
+            parts.append(_pairs(known.facts))
+            ours = [sample for sample in samples if sample.voice == voice]
+            parts.append(_players(new, f"voice{number}", ours))
+            for record in known.evaluations:
+                parts.append(_evaluation(record, voice))
+            if known.losses is not None:
+                parts.append(_losses(new, f"voice{number}", voice, known.losses))
+        new("index.html").write_text(
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
             f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>\n"
             + "\n".join(parts)
             + "\n</body></html>\n",
             encoding="utf-8",
         )
-    return page, sum(path.stat().st_size for path in [*written, page])
+    return written[-1], sum(path.stat().st_size for path in written)
 
 
 def find_evaluations(folder: Path, voice: str, kind: str) -> list[dict[str, Any]]:
@@ -116,22 +120,21 @@ def _pairs(facts: Mapping[str, str]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _players(root: Path, stem: str, samples: Sequence[Sample], written: list[Path]) -> str:
+def _players(new: Callable[[str], Path], stem: str, samples: Sequence[Sample]) -> str:
     """A row for every sentence, a column for every way of saying it."""
     ways = list(dict.fromkeys(sample.how for sample in samples))
     texts = list(dict.fromkeys(sample.text for sample in samples))
     cells: dict[tuple[str, str], str] = {}
     for sample in samples:
         row, column = texts.index(sample.text) + 1, ways.index(sample.how) + 1
-        sound = root / f"{stem}-sentence{row}-{column}.wav"
-        picture = sound.with_suffix(".png")
+        name = f"{stem}-sentence{row}-{column}"
+        sound = new(f"{name}.wav")
         write_wav(sound, sample.audio)
-        plot_spectrogram(sample.audio, picture)
-        written += [sound, picture]
+        plot_spectrogram(sample.audio, new(f"{name}.png"))
         seconds = sample.audio.shape[0] / SAMPLE_RATE
         cells[sample.text, sample.how] = (
-            f'<td><audio controls preload="none" src="{sound.name}"></audio>'
-            f'<img src="{picture.name}" alt="spectrogram">{seconds:.1f} s, '
+            f'<td><audio controls preload="none" src="{name}.wav"></audio>'
+            f'<img src="{name}.png" alt="spectrogram">{seconds:.1f} s, '
             f"{sound.stat().st_size / 1000:.0f} kB</td>"
         )
     head = "".join(f"<th>{html.escape(way)}</th>" for way in ways)
@@ -179,10 +182,8 @@ def _number(row: Mapping[str, Any] | None) -> str:
     return f'<td class="number">{row["value"]:.3g}<br>({low:.3g} to {high:.3g})</td>'
 
 
-def _losses(root: Path, stem: str, voice: str, run: Path, written: list[Path]) -> str:
+def _losses(new: Callable[[str], Path], stem: str, voice: str, run: Path) -> str:
     from tokenkl.tts.training_log import plot_losses
 
-    picture = root / f"{stem}-loss.png"
-    plot_losses({voice: run}, picture)
-    written.append(picture)
-    return f'<h3>Training</h3><img src="{picture.name}" alt="loss curve" style="max-width: 40em">'
+    plot_losses({voice: run}, new(f"{stem}-loss.png"))
+    return f'<h3>Training</h3><img src="{stem}-loss.png" alt="loss curve" style="max-width: 40em">'

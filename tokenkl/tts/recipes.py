@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from tokenkl._files import PathLike, atomic_path
+from tokenkl._files import PathLike, atomic_path, locked
 from tokenkl._progress import Report
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, reject
@@ -26,7 +27,14 @@ from tokenkl.tts.corpus import Corpus, CorpusConfig, load_corpus
 from tokenkl.tts.data import Example, Layout, TextEncoder, examples_of
 from tokenkl.tts.geometry import Geometry
 from tokenkl.tts.lengths import Lengths
-from tokenkl.tts.recordings import Source, some_utterances, split_examples, tokenized
+from tokenkl.tts.loaders import Recordings
+from tokenkl.tts.recordings import (
+    Source,
+    content_digest,
+    some_utterances,
+    split_examples,
+    tokenized,
+)
 from tokenkl.tts.tokenizers import (
     TOKENIZERS,
     Tokenizer,
@@ -37,7 +45,12 @@ from tokenkl.tts.tokenizers import (
 from tokenkl.tts.training import FREE, PRESETS, TrainConfig, train
 from tokenkl.tts.voice import Voice, new_cdcd
 
-CORPORA = ("plain", "jittered", "few")
+_CORPORA = {
+    "plain": CorpusConfig(),
+    "jittered": CorpusConfig.jittered(),
+    "few": CorpusConfig(train=200, valid=20, test=20, combinations=20),
+}
+CORPORA = tuple(_CORPORA)
 MODELS = ("cdcd", "ar", "ar-10x")
 
 #: In the folder of a run: what it was begun with.
@@ -105,9 +118,10 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Material:
-    """What a model is trained on: a tokenizer, a reading of text, and examples."""
+    """What a model is trained on: a tokenizer (and its file), a reading of text, and examples."""
 
     tokenizer: Tokenizer
+    tokenizer_path: Path | None
     encoder: TextEncoder
     train: list[Example]
     valid: list[Example]
@@ -135,11 +149,7 @@ def load_named_corpus(
     name: str, *, folder: PathLike | None = None, progress: Report | None = None
 ) -> Corpus:
     """One of `CORPORA`; arguments as `load_corpus`."""
-    config = {
-        "plain": CorpusConfig(),
-        "jittered": CorpusConfig.jittered(),
-        "few": CorpusConfig(train=200, valid=20, test=20, combinations=20),
-    }[check_choice(name, CORPORA, "corpus")]
+    config = _CORPORA[check_choice(name, CORPORA, "corpus")]
     return load_corpus(config, folder=folder, progress=progress)
 
 
@@ -169,46 +179,79 @@ class Workspace:
         """The tokenizer of a recipe, from its file or trained now.
 
         Tokens come from the stored weights, which are rounded to half precision.
+
+        Raises:
+            ValueError: a file of that name that was made from something else.
         """
-        made_from = {
-            "corpus": recipe.material, "steps": recipe.tokenizer_steps, "key": _plain_key(key),
-        }  # fmt: skip
         if recipe.data is not None and not recipe.data.has_audio:
             return _bare_tokenizer(recipe)
-        path = self.tokenizer_path(recipe)
-        if path.is_file():
-            found = Tokenizer.load(path)
-            if found.record.get("made_from") == made_from:
-                return found
-        if recipe.data is None:
-            utterances = self.corpus(recipe.corpus).split("train")
-        else:
-            utterances = some_utterances(recipe.data.recordings())
-        tokenizer = train_tokenizer(
-            features_of(utterances, progress=self.progress),
-            TOKENIZERS[recipe.tokenizer],
-            TrainingConfig(steps=recipe.tokenizer_steps),
-            key=key,
-            progress=self.progress,
-        )
-        tokenizer.save(path, half=True, record={"made_from": made_from})
-        return Tokenizer.load(path)
+        recordings = _recordings(recipe)
+        made_from = self._made_from(recipe, key, recordings)
+        return self._tokenizer(recipe, made_from, recordings, key)[0]
 
-    def tokenizer_path(self, recipe: Recipe) -> Path:
-        """Where the tokenizer of a recipe lies."""
-        return self.folder / f"tokenizer-{recipe.tokenizer}-{recipe.material}.safetensors"
+    def tokenizer_path(self, recipe: Recipe, *, key: Any = 0) -> Path:
+        """Where the tokenizer of a recipe lies: another one for all that its weights depend on."""
+        return self._path_of(recipe, self._made_from(recipe, key, _recordings(recipe)))
+
+    def _made_from(self, recipe: Recipe, key: Any, recordings: Recordings | None) -> dict[str, Any]:
+        """All that the weights of a recipe's tokenizer depend on, besides its name."""
+        if recordings is None:
+            content = _CORPORA[recipe.corpus].digest()
+        else:
+            content = content_digest(recordings, progress=self.progress)
+        return {
+            "corpus": recipe.material, "content": content, "steps": recipe.tokenizer_steps,
+            "key": _plain_key(key),
+        }  # fmt: skip
+
+    def _path_of(self, recipe: Recipe, made_from: dict[str, Any]) -> Path:
+        digest = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:8]
+        return self.folder / f"tokenizer-{recipe.tokenizer}-{recipe.material}-{digest}.safetensors"
+
+    def _tokenizer(
+        self, recipe: Recipe, made_from: dict[str, Any], recordings: Recordings | None, key: Any
+    ) -> tuple[Tokenizer, Path]:
+        path = self._path_of(recipe, made_from)
+        # Of two processes that want the same one, one trains it and the other waits for the file:
+        # weights that differ in a bit would be another tokenizer than that of the other's voice.
+        with locked(self.folder / f".{path.stem}.lock", wait=True):
+            if not path.is_file():
+                if recordings is None:
+                    utterances = self.corpus(recipe.corpus).split("train")
+                else:
+                    utterances = some_utterances(recordings)
+                tokenizer = train_tokenizer(
+                    features_of(utterances, progress=self.progress),
+                    TOKENIZERS[recipe.tokenizer],
+                    TrainingConfig(steps=recipe.tokenizer_steps),
+                    key=key,
+                    progress=self.progress,
+                )
+                tokenizer.save(path, half=True, record={"made_from": made_from})
+        found = Tokenizer.load(path)
+        if found.record.get("made_from") != made_from:
+            was = found.record.get("made_from")
+            reject("folder", f"one where {path} was made from {was}", f"of one from {made_from}")
+        return found, path
 
     def material(self, recipe: Recipe) -> Material:
         """Tokenizer, text and examples of a recipe, from their files or made now."""
-        tokenizer = self.tokenizer(recipe)
-        if recipe.data is not None:
-            if recipe.data.has_audio:
-                cache = self.folder / f"tokens-{recipe.tokenizer}-{recipe.material}.npz"
-                recordings = recipe.data.recordings()
-                examples = tokenized(recordings, tokenizer, cache, progress=self.progress)
-            else:
-                examples = recipe.data.token_examples(tokenizer.K)
-            return Material(tokenizer, TextEncoder(), *split_examples(examples))
+        if recipe.data is not None and not recipe.data.has_audio:
+            tokenizer = _bare_tokenizer(recipe)
+            examples = recipe.data.token_examples(tokenizer.K)
+            return Material(tokenizer, None, TextEncoder(), *split_examples(examples))
+        recordings = _recordings(recipe)
+        made_from = self._made_from(recipe, 0, recordings)
+        tokenizer, path = self._tokenizer(recipe, made_from, recordings, 0)
+        if recordings is not None:
+            examples = tokenized(
+                recordings,
+                tokenizer,
+                path.with_name(path.name.replace("tokenizer", "tokens", 1)).with_suffix(".npz"),
+                content=made_from["content"],
+                progress=self.progress,
+            )
+            return Material(tokenizer, path, TextEncoder(), *split_examples(examples))
         corpus = self.corpus(recipe.corpus)
         utterances = corpus.split("train")
         phonetic = recipe.text == "phonemes"
@@ -217,7 +260,7 @@ class Workspace:
             examples_of(tokenizer, encoder, corpus.split(split), progress=self.progress)
             for split in ("train", "valid")
         )
-        return Material(tokenizer, encoder, train, valid)
+        return Material(tokenizer, path, encoder, train, valid)
 
     def claim(self, recipe: Recipe, name: str, *, key: Any = 0) -> None:
         """Begin the folder of a run, or find it begun with the same recipe and key.
@@ -280,10 +323,10 @@ class Workspace:
             return voice
         model.cpu()
         voice.record = {"recipe": recipe.to_json(), "key": _plain_key(key)}
-        if not is_main_process() or (recipe.data is not None and not recipe.data.has_audio):
+        if not is_main_process() or made.tokenizer_path is None:
             return voice  # of several processes one writes
         path = self.voice_path(name)
-        voice.save(path, self.tokenizer_path(recipe).name, half=half)
+        voice.save(path, made.tokenizer_path.name, half=half)
         return Voice.load(path) if half else voice
 
     def voice_path(self, name: str) -> Path:
@@ -347,5 +390,13 @@ def _flat(record: dict[str, Any], before: str = "") -> dict[str, Any]:
 _UNIMPORTANT = tuple(f"training.{name}" for name in FREE)
 
 
-def _plain_key(key: Any) -> Any:
-    return key if isinstance(key, int) else "a random key"
+def _plain_key(key: Any) -> int | str:
+    """A key as JSON holds it, another value for another key."""
+    if isinstance(key, int):
+        return key
+    return f"random key {int(generator(key, 3).integers(2**53))}"
+
+
+def _recordings(recipe: Recipe) -> Recordings | None:
+    """What a tokenizer is trained on, if not a synthetic corpus."""
+    return None if recipe.data is None else recipe.data.recordings()

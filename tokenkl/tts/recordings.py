@@ -13,11 +13,11 @@ import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from tokenkl._files import atomic_path
+from tokenkl._files import atomic_path, file_digest
 from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, reject
@@ -117,8 +117,30 @@ def some_utterances(recordings: Recordings, seconds: float = TOKENIZER_SECONDS) 
     return chosen
 
 
+def content_digest(recordings: Recordings, *, progress: Report | None = None) -> str:
+    """Of the names and the files of all recordings: edited audio has another one.
+
+    Every file is read, which is far less work than its tokens: about a gigabyte a second.
+    """
+    found = hashlib.sha256()
+    with reporting("comparing the audio", progress) as report:
+        for done, entry in enumerate(recordings.entries, start=1):
+            try:  # nothing but a file: a pipe or a device may never end
+                content = file_digest(entry.path) if entry.path.is_file() else ""
+            except OSError:  # named when it is read for its tokens
+                content = ""
+            found.update(json.dumps([entry.name, content]).encode())
+            report(done, len(recordings))
+    return found.hexdigest()
+
+
 def tokenized(
-    recordings: Recordings, tokenizer: Tokenizer, cache: Path, *, progress: Report | None = None
+    recordings: Recordings,
+    tokenizer: Tokenizer,
+    cache: Path,
+    *,
+    content: str | None = None,
+    progress: Report | None = None,
 ) -> list[Example]:
     """Characters and token ids of all recordings, from the cache or made now.
 
@@ -128,12 +150,13 @@ def tokenized(
         recordings: read one after the other.
         tokenizer: in evaluation mode.
         cache: a .npz file; made anew where it is of other recordings or of another tokenizer.
+        content: `content_digest` of the recordings, where it is known already.
         progress: called with the numbers of recordings done and in all; a bar on stderr when None.
 
     Raises:
         ValueError: a damaged recording, if these are refused, or no usable one.
     """
-    digest = _digest(recordings, tokenizer)
+    digest = _digest(content or content_digest(recordings), tokenizer)
     ids = _cached(cache, digest)
     if ids is None:
         ids = {}
@@ -173,10 +196,8 @@ def split_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Exa
     return train, [examples[index] for index in sorted(held)]
 
 
-def _digest(recordings: Recordings, tokenizer: Tokenizer) -> str:
-    found = hashlib.sha256()
-    rows: list[Any] = [[entry.name, entry.seconds] for entry in recordings.entries]
-    found.update(json.dumps(rows).encode())
+def _digest(content: str, tokenizer: Tokenizer) -> str:
+    found = hashlib.sha256(content.encode())
     for name, value in sorted(tokenizer.state_dict().items()):
         found.update(name.encode())
         found.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -22,6 +22,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -32,7 +33,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tokenkl._files import PathLike, atomic_path
+from tokenkl._files import PathLike, atomic_path, locked
 from tokenkl._progress import NotedReport, Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject
@@ -242,7 +243,7 @@ def train(
 
     Raises:
         ValueError: a model without the attributes above, a folder with a run of another
-            configuration, too few examples, or fp16 without a GPU.
+            configuration or one that is being trained, too few examples, or fp16 without a GPU.
         FloatingPointError: the loss is no longer finite. The last checkpoint stays.
     """
     for name in ("loss", "kind", "config"):
@@ -257,8 +258,12 @@ def train(
         model.load_state_dict(state)
         model.eval()
         return Trained(folder, config.steps, True, found)
-    run = _Run(model, examples, valid, config, folder, key, header, cpu)
     with contextlib.ExitStack() as stack:
+        if int(os.environ.get("RANK", "0")) == 0:  # of the processes of one training
+            held = stack.enter_context(locked(folder / ".lock", wait=False))
+            if not held:
+                reject("folder", str(folder), "one that no other training is writing to")
+        run = _Run(model, examples, valid, config, folder, key, header, cpu)
         if run.is_main:
             report: NotedReport = stack.enter_context(
                 reporting(f"training {header['kind']}", progress)

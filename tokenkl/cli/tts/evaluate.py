@@ -13,10 +13,9 @@ from tokenkl.cli._app import (
     Csv,
     Json,
     check_outputs,
-    json_text,
     say_written,
     stdout,
-    write_text,
+    write_outputs,
 )
 from tokenkl.cli.tts._group import (
     Grid,
@@ -159,7 +158,7 @@ def evaluate(
         "summary": rows,
         "reports": {label: report.to_json() for label, report in reports.items()},
     }
-    _write(csv, json_file, rows, record)
+    write_outputs((csv, _table(rows)), (json_file, record))
     if "-" not in (csv, json_file):
         _print(rows, record, len(references), seeds)
     say_written(csv, json_file)
@@ -273,17 +272,12 @@ def _rows(reports: dict[str, SpeechReport]) -> list[dict[str, Any]]:
     return rows
 
 
-def _write(
-    csv: str | None, json_file: str | None, rows: list[dict[str, Any]], record: dict[str, Any]
-) -> None:
-    if csv is not None:
-        stream = io.StringIO()
-        writer = csv_module.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(csv, stream.getvalue())
-    if json_file is not None:
-        write_text(json_file, json_text(record))
+def _table(rows: list[dict[str, Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv_module.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
 
 
 def _print(rows: list[dict[str, Any]], record: dict[str, Any], sentences: int, seeds: int) -> None:

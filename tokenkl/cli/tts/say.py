@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokenkl.cli._app import Plot, Seed, check_output, check_outputs, progress_bar, say_written
+from tokenkl.cli._app import (
+    Plot,
+    Seed,
+    check_output,
+    check_outputs,
+    progress_bar,
+    say_written,
+    write_outputs,
+)
 from tokenkl.cli.tts._group import (
     Grid,
     Guidance,
@@ -174,13 +182,13 @@ def _speak(
 
 def _write(output: str, audio: np.ndarray, plot: str | None, sentences: list[str]) -> None:
     from tokenkl.tts.audio import write_wav
+    from tokenkl.tts.spectrogram import plot_spectrogram
 
-    write_wav(output, audio)
-    if plot is not None:
-        from tokenkl.tts.spectrogram import plot_spectrogram
-
-        more = f" and {len(sentences) - 1} more" if len(sentences) > 1 else ""
-        plot_spectrogram(audio, plot, title=sentences[0] + more)
+    title = sentences[0] + (f" and {len(sentences) - 1} more" if len(sentences) > 1 else "")
+    write_outputs(
+        (output, lambda path: write_wav(path, audio)),
+        (plot, lambda path: plot_spectrogram(audio, path, title=title)),
+    )
 
 
 def _one_thread() -> None:
