@@ -95,7 +95,7 @@ def test_ljspeech_with_every_kind_of_damage(ljspeech):
         "repeats the id LJ001-0001",
         "has 1 fields, not id|text|normalised",
         "names a file outside wavs: ../secret",
-        "with samples",
+        "it has no samples",
     ):
         assert any(part in reason for reason in reasons), (part, reasons)
     assert {entry.name for entry in recordings.entries} == {"LJ001-0001", "LJ001-0004"}
@@ -108,7 +108,7 @@ def test_damage_that_only_reading_shows(ljspeech):
     path = ljspeech / "wavs" / "LJ001-0002.wav"
     wavfile.write(path, 22050, np.full(5000, np.nan, np.float32))
     refusing = load_ljspeech(ljspeech)
-    with pytest.raises(ValueError, match=r"LJ001-0002\.wav: .*finite samples"):
+    with pytest.raises(ValueError, match=r"LJ001-0002\.wav: .*samples are not finite"):
         list(refusing)
     skipping = load_ljspeech(ljspeech, on_bad="skip")
     with pytest.warns(UserWarning, match=r"Skipped 1 bad files: .*LJ001-0002\.wav"):
@@ -168,9 +168,9 @@ def test_libritts_bad_files(libritts):
         recordings = load_libritts(libritts, on_bad="skip")
     assert len(recordings) == 1
     reasons = " ".join(one.reason for one in recordings.bad)
-    for part in ("has no transcript", "cannot be read as UTF-8", "repeats the name of"):
+    for part in ("there is no such file", "it is damaged", "repeats the name of"):
         assert part in reasons
-    with pytest.raises(ValueError, match="has no transcript 84_121123_000007_000000"):
+    with pytest.raises(ValueError, match=r"84_121123_000007_000000\.normalized\.txt: must be the transcript"):
         load_libritts(libritts)
 
 
@@ -240,9 +240,9 @@ GOOD = [_speech(i, s) for i, s in enumerate(SECONDS)]
 @pytest.mark.parametrize(
     ("damage", "kept", "reason"),
     [
-        (lambda f: (f / "data_1_text.npz").unlink(), 3, "is missing"),
-        (lambda f: (f / "data_1_text.npz").write_bytes(b"PK\x03\x04junk"), 3, "cannot be read"),
-        (lambda f: _rewrite_speech(f, GOOD[:2]), 3, "has 2 arrays, not arr_0 to arr_2"),
+        (lambda f: (f / "data_1_text.npz").unlink(), 3, "there is no such file"),
+        (lambda f: (f / "data_1_text.npz").write_bytes(b"PK\x03\x04junk"), 3, "it is damaged"),
+        (lambda f: _rewrite_speech(f, GOOD[:2]), 3, "has 2 arrays, not the 3 of"),
         (
             lambda f: _rewrite_speech(f, [GOOD[0], GOOD[1] + np.int16(6561), GOOD[2]]),
             5,
@@ -276,7 +276,7 @@ def test_cdcd_never_opens_a_pickle(cdcd):
     objects = np.empty(3, object)
     objects[:] = GOOD
     np.savez(cdcd / "data_1_speech.npz", arr_0=objects, arr_1=objects, arr_2=objects)
-    with pytest.raises(ValueError, match=r"cannot be read as [.]npz without pickle"):
+    with pytest.raises(ValueError, match="a pickle or a PyTorch file is never opened"):
         load_cdcd(cdcd)
 
 
