@@ -82,12 +82,17 @@ class Opened:
         """This file is not what was expected."""
         refuse(self.path, self.expected, why)
 
-    def text(self, most: int = MAX_TEXT) -> str:
-        """The whole of a UTF-8 text file."""
+    def bytes(self, most: int = MAX_TEXT) -> bytes:
+        """The whole of a file that is not larger than that."""
         with self.path.open("rb") as file:
             content = file.read(most + 1)  # a file may be longer than it says, such as in /proc
         if len(content) > most:
             self.refuse(f"it has more than {most:,} bytes")
+        return content
+
+    def text(self, most: int = MAX_TEXT) -> str:
+        """The whole of a UTF-8 text file."""
+        content = self.bytes(most)
         with parsing():
             return content.decode("utf-8-sig")
 
@@ -221,13 +226,14 @@ def _scalar(value: Any, kind: Any, name: str) -> Any:
 def _fields(value: Any, hints: Mapping[str, Any], needed: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         _mismatch(value, "a table of names", name)
-    for field in hints:
-        if field in needed and field not in value:
-            reject(name, f"none called {field!r}", f"a table with the names {', '.join(hints)}")
-    return {
+    made = {
         key: conform(one, hints.get(key, Any), f"{name}.{shortened(key, 40)}")
         for key, one in value.items()
     }
+    for field in hints:
+        if field in needed and field not in made:
+            reject(name, f"none called {field!r}", f"a table with the names {', '.join(hints)}")
+    return made
 
 
 @functools.cache

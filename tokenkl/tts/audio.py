@@ -21,7 +21,7 @@ SAMPLE_RATE = 16_000
 
 #: Sampling rates that are read, in samples a second: a filter that changes it is as long as the
 #: rate is large, and a low one makes many samples of few.
-RATES = (1000, 400_000)
+RATES = (1000, 200_000)
 
 #: Longest recording, in seconds.
 MAX_SECONDS = 7200

@@ -66,8 +66,10 @@ class MelConfig:
     def __post_init__(self) -> None:
         check_count(self.sample_rate, "sample_rate", *RATES)
         for name in ("n_fft", "hop"):
-            check_count(getattr(self, name), name, 1, 2**13)
+            check_count(getattr(self, name), name, 1, 2**16)
         check_count(self.n_mels, "n_mels", 1, 2**9)
+        if self.n_mels * self.n_fft > 2**23:  # the filters are inverted
+            reject("n_mels, n_fft", f"{self.n_mels}, {self.n_fft}", f"of product {2**23} at most")
         if self.hop > self.n_fft or (self.n_fft - self.hop) % 2:
             reject("hop", self.hop, f"at most n_fft = {self.n_fft}, with an even n_fft - hop")
         if not 0 <= self.low < self.high <= self.sample_rate / 2:
