@@ -16,6 +16,7 @@ import math
 import os
 import re
 import stat
+import sys
 import tokenize
 import types
 import typing
@@ -209,7 +210,10 @@ def conform(value: Any, kind: Any, name: str = "the record") -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             _mismatch(value, "a table of names", name)
-        return {key: conform(one, parts[1], f"{name}[{shortened(repr(key), 40)}]") for key, one in value.items()}
+        return {
+            key: conform(one, parts[1], f"{name}[{shortened(repr(key), 40)}]")
+            for key, one in value.items()
+        }
     return _scalar(value, kind, name)
 
 
@@ -327,6 +331,10 @@ def _numbers(stream: IO[bytes], claim: _Claim) -> np.ndarray:
     order: Literal["F", "C"] = "F" if claim.fortran else "C"
     with parsing():
         content = stream.read(claim.bytes)
+        if claim.dtype.kind == "U":  # NumPy would fail later, at the first that is no character
+            codes = np.frombuffer(content, np.dtype("u4").newbyteorder(claim.dtype.byteorder))
+            if codes.max(initial=0) > sys.maxunicode:
+                raise ValueError("no characters")
         return np.frombuffer(content, claim.dtype).reshape(claim.shape, order=order)
 
 

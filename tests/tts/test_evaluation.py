@@ -317,7 +317,10 @@ def test_report_errors(tmp_path):
         paired_difference(report, _report(mos=np.ones((3, 2))), "mos", 0)
     with pytest.raises(ValueError, match=r"measurements\['mos'\] must be of shape \(4, 2\)"):
         dataclasses.replace(report, measurements={"mos": np.ones((4, 3))})
-    with pytest.raises(ValueError, match="record must be a table with the names format, label, .*; got none called 'label'"):
+    with pytest.raises(
+        ValueError,
+        match="record must be a table with the names format, label, .*; got none called 'label'",
+    ):
         SpeechReport.from_json({"format": 1})
     with pytest.raises(ValueError, match=r"record\.format must be 1; got 0"):
         SpeechReport.from_json({"format": 0})

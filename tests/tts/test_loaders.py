@@ -170,7 +170,9 @@ def test_libritts_bad_files(libritts):
     reasons = " ".join(one.reason for one in recordings.bad)
     for part in ("there is no such file", "it is damaged", "repeats the name of"):
         assert part in reasons
-    with pytest.raises(ValueError, match=r"84_121123_000007_000000\.normalized\.txt: must be the transcript"):
+    with pytest.raises(
+        ValueError, match=r"84_121123_000007_000000\.normalized\.txt: must be the transcript"
+    ):
         load_libritts(libritts)
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from tokenkl._files import PathLike, atomic_path
 from tokenkl._formats import (
+    FREE_NUMBERS,
     HEADER,
     Arrays,
     Opened,
@@ -331,8 +332,8 @@ def _unpack(source: Arrays) -> Codebook:
     if kind == "FSQ":
         conform(header, _OfGrid, described)
         levels, n = header["levels"], len(header["levels"])
-        if n > MAX_COORDINATES:
-            reject(f"{described}.levels", f"{n:,} levels", f"at most {MAX_COORDINATES:,}")
+        if n > MAX_COORDINATES or sum(levels) > FREE_NUMBERS:
+            reject("levels", levels, f"at most {MAX_COORDINATES:,}, of {FREE_NUMBERS:,} in all")
     else:
         conform(header, _OfProduct, described)
         levels = [read(f"levels.{axis}") for axis in range(header["coordinates"])]

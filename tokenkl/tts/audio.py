@@ -193,9 +193,7 @@ def _header(file: Opened, stream: IO[bytes]) -> _Wav:
     file.refuse("it has no samples, or is cut short")
 
 
-def _checked(
-    file: Opened, form: bytes, order: Literal["<", ">"], size: int, left: int
-) -> _Wav:
+def _checked(file: Opened, form: bytes, order: Literal["<", ">"], size: int, left: int) -> _Wav:
     if len(form) < 16:
         file.refuse("it does not say what its samples are")
     code, channels, rate, _, block, bits = struct.unpack(f"{order}HHIIHH", form[:16])
@@ -203,7 +201,11 @@ def _checked(
         code = struct.unpack(f"{order}H", form[24:26])[0]
     width, rest = divmod(block, channels) if channels else (0, 0)
     widths = {1: (1, 2, 3, 4, 8), 3: (4, 8)}.get(code, ())
-    if width not in widths or rest or not (bits == 8 * width or (code == 1 and 0 < bits < 8 * width)):
+    if (
+        width not in widths
+        or rest
+        or not (bits == 8 * width or (code == 1 and 0 < bits < 8 * width))
+    ):
         file.refuse(
             f"its samples are not PCM or floating point (code {code}, {bits} bits, {block} bytes "
             f"for {channels} channels)"

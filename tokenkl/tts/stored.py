@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,10 @@ class Stored:
 
     def __init__(self, header: Any, arrays: Arrays, kinds: dict[str, str]) -> None:
         self.header, self._arrays, self._kinds = header, arrays, kinds
+
+    def refuse(self, why: str) -> NoReturn:
+        """This file is not what was expected."""
+        self._arrays.file.refuse(why)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of them, on the CPU."""

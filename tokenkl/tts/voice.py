@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 
 from tokenkl._files import PathLike
-from tokenkl._formats import conform
+from tokenkl._formats import FileError, conform
 from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook, OneHot, PointCodebook
 from tokenkl.tts.ar import AR, ARConfig
@@ -225,7 +225,10 @@ class Voice:
             name = header["tokenizer"]
             if Path(name).name != name:
                 reject("its tokenizer", name, "a file in the same folder")
-            tokenizer = Tokenizer.load(path.parent / name)
+            try:
+                tokenizer = Tokenizer.load(path.parent / name)
+            except FileError as error:
+                stored.refuse(f"beside it, {error}")
             if _digest(path.parent / name) != header["tokenizer_sha256"]:
                 reject("the tokenizer beside it", f"another {name}", "its own")
             config = _CONFIGS[header["kind"]].from_json(header["config"])
