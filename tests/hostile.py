@@ -19,9 +19,9 @@ from tokenkl._formats import FileError
 
 #: What stands in the place of a value.
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 3, 10**6, 2**31 - 1, 2**63, 10**30, 10**400, 0.5, -0.0, 1e308, 1e-320,
-    float("nan"), float("inf"), "", "x", "\x1b[31mred\x07", "\ud800", "../x", "é" * 1000, [], {},
-    [[]], [1, "x"], {"x": 1}, "BRACKETS",
+    None, True, False, 0, -1, 1, 3, 10**6, 2**31 - 1, 2**63, 10**30, 10**400, 0.5, -0.0, 1e308,
+    1e-320, float("nan"), float("inf"), "", "x", "\x1b[31mred\x07", "\ud800", "../x", "é" * 1000,
+    [], {}, [[]], [1, "x"], {"x": 1}, "BRACKETS",
 )  # fmt: skip
 
 #: What stands in the place of a number in a binary header.
@@ -97,8 +97,9 @@ def damage_lines(content: bytes, rng: np.random.Generator) -> bytes:
     lines = content.split(b"\n")
     at = int(rng.integers(len(lines)))
     words = (
-        b"", b"|", b"||||", b"x" * 300, b"../x", b"..", b"\x00", b"\xff\xfe", b"\x1b[31m|x|y", b"1e999",
-        b"9" * 5000, b"-1", b"nan", b" " * 5000 + b"|a", b"/dev/zero|x|y", b"\xef\xbb\xbf|x",
+        b"", b"|", b"||||", b"x" * 300, b"../x", b"..", b"\x00", b"\xff\xfe", b"\x1b[31m|x|y",
+        b"1e999", b"9" * 5000, b"-1", b"nan", b" " * 5000 + b"|a", b"/dev/zero|x|y",
+        b"\xef\xbb\xbf|x",
     )  # fmt: skip
     match int(rng.integers(4)):
         case 0:
@@ -124,8 +125,10 @@ def damage_npy(content: bytes, rng: np.random.Generator) -> bytes:
         shape, "", "-1,", "-1, -1", "0,", "3.5,", "None,", "True, 2", f"{2**26}, 4", f"{2**62}, 8",
         "1, " * 70, f"{2**40}, {2**40}, 0", "(2, 2)", "'x',", "1" * 5000 + ",",
     )  # fmt: skip
-    kinds = ("<f8", ">f8", "|O", "<i8", "<u8", "|b1", "<c16", "|V8", "<U9", "<U0", "|S2000000000", "x",
-             "<f2", "<M8[s]", "|i1", "<f16")  # fmt: skip
+    kinds = (
+        "<f8", ">f8", "|O", "<i8", "<u8", "|b1", "<c16", "|V8", "<U9", "<U0", "|S2000000000", "x",
+        "<f2", "<M8[s]", "|i1", "<f16",
+    )  # fmt: skip
     match int(rng.integers(4)):
         case 0:
             header = f"{before}'shape': ({_pick(rng, shapes)}){after}"

@@ -13,6 +13,7 @@ PACKAGE = Path(tokenkl.__file__).parent
 ROOMS = (
     "_validation",
     "_files",
+    "_formats",
     "_progress",
     "_random",
     "_neighbours",

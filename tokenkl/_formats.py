@@ -50,7 +50,7 @@ DAMAGED = "it is damaged, or of another kind (a pickle or a PyTorch file is neve
 
 #: How the parsers of zip archives, array headers, safetensors and JSON fail on bytes that they did
 #: not expect; RuntimeError is an encrypted member, or (as RecursionError) brackets in brackets.
-_PARSING = (
+_PARSING: tuple[type[Exception], ...] = (
     ValueError, EOFError, KeyError, IndexError, TypeError, OverflowError, SyntaxError, RuntimeError,
     tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -151,9 +151,7 @@ def parsing(*more: type[Exception]) -> Iterator[None]:
             yield
     except FileError:
         raise
-    except MemoryError:
-        raise
-    except (*_PARSING, *more) as error:
+    except _PARSING + more as error:
         raise _Damage(str(error)) from error
 
 
@@ -186,17 +184,10 @@ def conform(value: Any, kind: Any, name: str = "the record") -> Any:
         if not any(value == part and type(value) is type(part) for part in parts):
             _mismatch(value, " or ".join(repr(part) for part in parts), name)
         return value
-    if dataclasses.is_dataclass(kind):
-        fields = dataclasses.fields(kind)
-        optional = dataclasses.MISSING
-        needed = {f.name for f in fields if f.default is optional is f.default_factory}
-        made = _fields(value, _hints(kind), needed, name)
-        for field in made:
-            if field not in _hints(kind):
-                reject(name, f"the field {field!r}", "without unknown fields")
-        return kind(**made)
     if typing.is_typeddict(kind):
         return _fields(value, _hints(kind), kind.__required_keys__, name)
+    if dataclasses.is_dataclass(kind):
+        return _made(value, kind, name)
     if origin is list or origin is tuple:
         if not isinstance(value, (list, tuple)):
             _mismatch(value, "a list", name)
@@ -217,13 +208,24 @@ def conform(value: Any, kind: Any, name: str = "the record") -> Any:
     return _scalar(value, kind, name)
 
 
+def _made(value: Any, kind: Any, name: str) -> Any:
+    """A dataclass from its fields."""
+    none = dataclasses.MISSING
+    needed = {f.name for f in dataclasses.fields(kind) if f.default is none is f.default_factory}
+    made = _fields(value, _hints(kind), needed, name)
+    for field in made:
+        if field not in _hints(kind):
+            reject(name, f"the field {field!r}", "without unknown fields")
+    return kind(**made)
+
+
 def _scalar(value: Any, kind: Any, name: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         if abs(value) < 2**63:
             return float(value)
     elif type(value) is kind and not (kind is int and abs(value) >= 2**63):
         return value
-    names = {int: "a whole number of 64 bits", float: "a number", str: "a text"}
+    names: dict[Any, str] = {int: "a whole number of 64 bits", float: "a number", str: "a text"}
     return _mismatch(value, names.get(kind, f"of type {kind.__name__}"), name)
 
 
@@ -247,8 +249,9 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def _mismatch(value: Any, expected: str, name: str) -> NoReturn:
     # Not shown whole: it may be as large as the file, and as deep as the stack.
-    size = {list: "a list", dict: "a table"}.get(type(value))
-    shown = f"{size} of {len(value)}" if size else repr(value)
+    shown = repr(value)
+    if isinstance(value, (list, tuple, dict)):
+        shown = f"a {'table' if isinstance(value, dict) else 'list'} of {len(value)}"
     reject(shortened(name, 120), shown, expected)
 
 

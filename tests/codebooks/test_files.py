@@ -543,7 +543,8 @@ def test_a_full_disk_is_an_error_of_the_disk(suffix, tmp_path):
         "import resource, signal, numpy as np, tokenkl as tk\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000,) * 2)\n"
-        f"try: tk.save_codebook(tk.PointCodebook(np.arange(4e3)[:, None]), {str(tmp_path / 'a')!r} + {suffix!r})\n"
+        "cb = tk.PointCodebook(np.arange(4e3)[:, None])\n"
+        f"try: tk.save_codebook(cb, {str(tmp_path / f'a{suffix}')!r})\n"
         "except OSError as error: print(error.errno)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -319,7 +319,7 @@ def test_report_errors(tmp_path):
         dataclasses.replace(report, measurements={"mos": np.ones((4, 3))})
     with pytest.raises(
         ValueError,
-        match="record must be a table with the names format, label, .*; got none called 'label'",
+        match=r"record must be a table with the names format, .*; got none called 'label'",
     ):
         SpeechReport.from_json({"format": 1})
     with pytest.raises(ValueError, match=r"record\.format must be 1; got 0"):

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +34,7 @@ SMALL = {"width": 8, "heads": 2, "depth": 1}
 TONE = 0.1 * np.sin(np.arange(4000) / 5)
 
 
-# ---- Recordings and tokens: the file beside the damaged one must still be read ---------------------
+# ---- Recordings and tokens: the file beside the damaged one must still be read -------------------
 
 
 def _int16(path: Path) -> None:
@@ -147,7 +146,7 @@ def _checkpoint(path: Path) -> None:
     write_network(path, tensors, {**HEADER, "state": state})
 
 
-# ---- Records ---------------------------------------------------------------------------------------
+# ---- Records -------------------------------------------------------------------------------------
 
 
 def _report(path: Path) -> None:

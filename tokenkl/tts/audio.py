@@ -107,7 +107,7 @@ def read_wav(path: PathLike, target: int = SAMPLE_RATE) -> Float[np.ndarray, " s
         with np.errstate(over="ignore"):  # of float64, to infinity, which is refused below
             audio = values.astype(np.float32)
         if wav.kind == "u":
-            audio = (audio - 128) / 128
+            audio = (audio - np.float32(128)) / np.float32(128)
         elif wav.kind == "i":
             audio /= 2.0 ** (8 * width - 1)
         elif not (np.abs(audio) < 2.0**32).all():  # neither NaN, nor what filters overflow at

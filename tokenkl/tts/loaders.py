@@ -361,13 +361,13 @@ def load_cdcd(
 
 def _arrays(path: Path, count: int, complaints: _Complaints) -> list[np.ndarray] | None:
     """arr_0, arr_1, ..., or None if the file is bad as a whole."""
-    with complaints.of(path), reading(path, "rows of token ids in .npz") as file:
-        # Read at once: an open archive for every triplet would run out of file handles.
-        with open_arrays(file) as arrays:
-            names = [f"arr_{index}" for index in range(count)]
-            if set(arrays.shapes) != set(names):
-                file.refuse(f"it has {len(arrays.shapes)} arrays, not the {count} of the info file")
-            return [arrays.read(name) for name in names]
+    expected = "rows of token ids in .npz"
+    # Read at once: an open archive for every triplet would run out of file handles.
+    with complaints.of(path), reading(path, expected) as file, open_arrays(file) as arrays:
+        names = [f"arr_{index}" for index in range(count)]
+        if set(arrays.shapes) != set(names):
+            file.refuse(f"it has {len(arrays.shapes)} arrays, not the {count} of the info file")
+        return [arrays.read(name) for name in names]
     return None
 
 
