@@ -66,9 +66,10 @@ class _Damage(ValueError):
 
 def refuse(path: PathLike, expected: str, why: str) -> NoReturn:
     """Raise the one kind of error that a bad file causes."""
-    shown = str(path) if len(str(path)) <= 300 else f"...{str(path)[-297:]}"
-    why = " ".join(shortened(why.rstrip("."), 500).split())
-    raise FileError(printable(f"{shown} must be {expected}; {why}."))
+    shown = printable(str(path))
+    shown = shown if len(shown) <= 300 else f"...{shown[-297:]}"
+    why = shortened(printable(" ".join(why.rstrip(".").split())), 500)
+    raise FileError(f"{shown} must be {printable(expected)}; {why}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,8 +29,8 @@ def reject(name: str, value: Any, expected: str) -> NoReturn:
         shown = np.array2string(value, threshold=6)
     else:
         shown = value if isinstance(value, str) else repr(value)
-    shown = " ".join(shown.split())  # arrays print over several lines
-    raise ValueError(printable(f"{name} must be {expected}; got {shortened(shown, 80)}."))
+    shown = printable(" ".join(shown.split()))  # arrays print over several lines
+    raise ValueError(f"{printable(f'{name} must be {expected}')}; got {shortened(shown, 80)}.")
 
 
 def printable(text: str) -> str:
@@ -178,7 +178,10 @@ def check_positive(value: Any, name: str) -> Any:
 
 def check_ids(ids: Any, K: int, name: str = "ids") -> np.ndarray:
     """Token ids: whole numbers in 0 .. K - 1, any shape."""
-    array = np.asarray(ids)
+    try:
+        array = np.asarray(ids)
+    except (ValueError, TypeError, RuntimeError):  # rows of different lengths, or a torch tensor
+        array = np.asarray(None)
     if array.dtype.kind not in "iu":
         if array.size and array.dtype.kind != "f":
             reject(name, ids, f"whole numbers from 0 to {K - 1}")
