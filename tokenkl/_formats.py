@@ -64,12 +64,16 @@ class _Damage(ValueError):
     """What a parser stumbled over."""
 
 
+def shown_path(path: PathLike) -> str:
+    """A path as messages show it, the end of a long one."""
+    shown = printable(str(path))
+    return shown if len(shown) <= 300 else f"...{shown[-297:]}"
+
+
 def refuse(path: PathLike, expected: str, why: str) -> NoReturn:
     """Raise the one kind of error that a bad file causes."""
-    shown = printable(str(path))
-    shown = shown if len(shown) <= 300 else f"...{shown[-297:]}"
     why = shortened(printable(" ".join(why.rstrip(".").split())), 500)
-    raise FileError(f"{shown} must be {printable(expected)}; {why}.")
+    raise FileError(f"{shown_path(path)} must be {printable(expected)}; {why}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Int
 
 from tokenkl._files import PathLike
-from tokenkl._formats import open_arrays, reading
+from tokenkl._formats import open_arrays, reading, shown_path
 from tokenkl._progress import Report
 from tokenkl._validation import check_choice, check_count, printable, reject, shortened
 from tokenkl.tts.audio import Utterance, probe_wav, read_wav
@@ -51,7 +51,7 @@ class _Complaints:
         self.bad: list[BadFile] = []
 
     def add(self, path: Path, reason: str) -> None:
-        where = printable(str(path))
+        where = shown_path(path)
         reason = printable(reason.rstrip(".")).removeprefix(f"{where} ")
         reason = shortened(reason, 800)
         if self.on_bad == "refuse":
@@ -71,7 +71,7 @@ class _Complaints:
         fresh = self.bad[start:]
         if not fresh:
             return
-        named = "; ".join(f"{printable(str(one.path))}: {one.reason}" for one in fresh[:_NAMED])
+        named = "; ".join(f"{shown_path(one.path)}: {one.reason}" for one in fresh[:_NAMED])
         more = f"; and {len(fresh) - _NAMED} more, see .bad" if len(fresh) > _NAMED else ""
         warnings.warn(f"Skipped {len(fresh)} bad files: {named}{more}.", stacklevel=4)
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from tokenkl._files import PathLike, atomic_path
-from tokenkl._formats import conform, parse_json, reading
-from tokenkl._validation import check_choice, printable, reject
+from tokenkl._formats import conform, parse_json, reading, shown_path
+from tokenkl._validation import check_choice, reject
 
 LOG = "log.jsonl"
 #: Where the bands of the included voices are.
@@ -43,8 +43,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             damaged.append(number)
     if damaged:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-        where = printable(str(path))
-        warnings.warn(f"Left out line {damaged[0]}{more} of {where}: damaged.", stacklevel=3)
+        message = f"Left out line {damaged[0]}{more} of {shown_path(path)}: damaged."
+        warnings.warn(message, stacklevel=3)
     return lines
 
 
