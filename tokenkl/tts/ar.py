@@ -192,7 +192,9 @@ class AR(nn.Module):
         self.blocks = cast(Sequence[Block], blocks)  # for the type checker
         self.norm = nn.LayerNorm(config.width, bias=False)
         self.register_buffer(
-            "frequencies", config.rope_base ** (-torch.arange(half) / half), persistent=False
+            "frequencies",
+            config.rope_base ** (-torch.arange(half, device="cpu") / half),
+            persistent=False,
         )
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:

@@ -67,7 +67,7 @@ class MelConfig:
         check_count(self.sample_rate, "sample_rate", *RATES)
         for name in ("n_fft", "hop"):
             check_count(getattr(self, name), name, 1, 2**16)
-        check_count(self.n_mels, "n_mels", 1, 2**9)
+        check_count(self.n_mels, "n_mels", 1, 2**8)
         if self.n_mels * self.n_fft > 2**23:  # the filters are inverted
             reject("n_mels, n_fft", f"{self.n_mels}, {self.n_fft}", f"of product {2**23} at most")
         if self.hop > self.n_fft or (self.n_fft - self.hop) % 2:
@@ -132,7 +132,7 @@ class MelFrontend(torch.nn.Module):
         super().__init__()
         self.config = config or MelConfig()
         filters = mel_filters(self.config)
-        window = torch.hann_window(self.config.n_fft, dtype=torch.float64).float()
+        window = torch.hann_window(self.config.n_fft, dtype=torch.float64, device="cpu").float()
         for name, value in (
             ("window", window),
             ("filters", torch.from_numpy(filters).float()),

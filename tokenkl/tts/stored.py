@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tokenkl._files import PathLike, atomic_path
 from tokenkl._formats import HEADER, Arrays, errors_of_the_disk, open_tensors, parse_json, reading
@@ -41,6 +42,18 @@ def write_network(path: PathLike, state: Mapping[str, Tensor], header: dict[str,
         save_file(tensors, temporary, {HEADER: json.dumps(header)})
 
 
+class _NothingDrawn(TorchFunctionMode):
+    """Normal draws are left out: for tensors without numbers PyTorch takes a second to import."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__name__", "") == "normal_":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
 class Stored:
     """An open file of `write_network`: `header` has been compared with a type."""
 
@@ -62,7 +75,8 @@ class Stored:
         """The network that `make` makes, with these weights, in evaluation mode.
 
         Args:
-            make: the network with any weights.
+            make: the network with any weights. It is first called where tensors have no numbers;
+                what it computes of constants is best computed on the CPU by name.
             parts: layers that it has at least.
 
         Raises:
@@ -70,7 +84,7 @@ class Stored:
         """
         if parts > len(self._arrays.shapes):  # each has a tensor, and even a sketch takes its time
             reject("its configuration", f"{parts:,} layers", "of fewer layers than weights")
-        with torch.device("meta"):  # shapes without numbers
+        with torch.device("meta"), _NothingDrawn():  # shapes without numbers
             sketch = make().state_dict()
         _compare(self._arrays.shapes, {name: tuple(v.shape) for name, v in sketch.items()})
         state = self.tensors()
