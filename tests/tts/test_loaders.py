@@ -486,6 +486,9 @@ def test_cdcd_damaged_archives(cdcd):
     _rewrite_speech(cdcd, [np.full(122, 2**64 - 1, np.uint64), *GOOD[1:]])
     with pytest.warns(UserWarning, match="808 .arr_0. is no row of whole numbers"):
         assert len(load_cdcd(cdcd, on_bad="skip")) == 5
+    np.savez_compressed(path, np.zeros(9 * 10**6, np.int8), np.zeros(9 * 10**6, np.int8), GOOD[2])
+    with pytest.warns(UserWarning, match="unpack to 9,000,000 numbers, too many for its size"):
+        assert len(load_cdcd(cdcd, on_bad="skip")) == 3  # each would do, but not both
     np.savez_compressed(path, *GOOD[:2], np.zeros(2**25, np.int8))
     with pytest.warns(UserWarning, match="unpack to 33,554,432 numbers, too many for its size"):
         assert len(load_cdcd(cdcd, on_bad="skip")) == 3
