@@ -14,6 +14,7 @@ ROOMS = (
     "_validation",
     "_files",
     "_compiled",
+    "_formats",
     "_progress",
     "_random",
     "_neighbours",

@@ -351,6 +351,38 @@ def test_usage_errors(words: list[str]) -> None:
     assert "Usage: " in done.stderr
 
 
+def test_names_in_files_do_nothing_to_a_terminal(tmp_path: Path) -> None:
+    name = "\x1b]0;owned\x07\x1b[31mred\u202e"
+    shown = r"\x1b]0;owned\x07\x1b[31mred\u202e"
+    path = tmp_path / "a.npz"
+    tk.save_codebook(tk.PointCodebook(np.eye(2), name=name), path)
+    for words in (["info"], ["profile", "--snr", "1", "--samples", "50"], ["compare", "fsq:2"]):
+        done = succeed(words[0], str(path), *words[1:])
+        assert shown in done.stdout.replace("\n", "")
+        assert (done.stdout + done.stderr).replace("\n", "").isprintable()
+    np.savez(path, **{name: np.eye(2), "b": np.eye(2)})
+    assert shown in fail("info", str(path))
+    assert shown in fail("info", f"vq:{path}:{name}x")
+
+
+def test_memory_that_runs_out_is_called_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy says how much it wanted, Python says nothing."""
+    for error, sentence in (
+        (MemoryError(), "Error: there is not enough memory.\n"),
+        (MemoryError("Unable to allocate 3 PiB"), "not enough memory (Unable to allocate 3 PiB)."),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr("tokenkl._specs.parse_codebook", _raiser(error))
+            assert sentence in fail("info", "fsq:2")
+
+
+def _raiser(error: BaseException) -> Callable[..., Any]:
+    def work(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return work
+
+
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:

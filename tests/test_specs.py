@@ -63,6 +63,15 @@ def test_transformations_are_the_library_s() -> None:
     assert np.array_equal(parse_codebook("center:fsq:4x4:rounding").points, rounding.points)
 
 
+def test_transformations_are_applied_from_the_inside() -> None:
+    grid = tk.FSQ((3, 4))
+    second = np.array([7, 1], np.uint32)  # the key of the second random transformation
+    mixed = tk.perturb(tk.permute(grid, key=7), 0.1, key=second)
+    found = parse_codebook("centre:perturb:permute:fsq:3x4:0.1", seed=7)
+    assert np.array_equal(found.points, tk.centre(mixed).points)
+    assert parse_codebook("centre:" * 32 + "fsq:3").K == 3
+
+
 def test_nested_noise_is_independent() -> None:
     """Two layers of noise from one seed must not be the same noise twice."""
     once = parse_codebook("perturb:fsq:3^8:0.1").points
@@ -127,6 +136,9 @@ def test_entries_that_never_moved_are_accepted(tmp_path) -> None:
         ("perturb:fsq:3^8:nan", "above 0"),
         ("perturb:0.1", "perturb:SPEC:SD"),
         ("perturb:foo:0.1", "got 'foo'"),
+        ("centre:" * 1200 + "fsq:2", "CODEBOOK must be transformed at most 32 times; got centre:"),
+        ("permute:" * 33 + "fsq:2", "at most 32 times"),
+        ("perturb:" * 5000 + "fsq:2" + ":0.1" * 5000, "at most 32 times"),
         ("permute", "CODEBOOK must be one of"),
         ("vq:", "CODEBOOK must be one of"),
         ("nowhere.npz", "CODEBOOK: nowhere.npz .* no such file"),

@@ -198,6 +198,35 @@ def test_ids_that_are_refused(ids):
 
 def test_ids_of_astronomical_codebooks():
     assert v.check_ids(2**63 - 1, 10**40) == 2**63 - 1
+    assert v.check_ids(np.array([2**63 - 1], np.uint64), 10**40) == [2**63 - 1]
+    for K in (6, 10**40):  # unsigned ids that int64 would take for negative ones
+        message = rf"whole numbers from 0 to {K - 1}; got {2**64 - 1}\.$"
+        with pytest.raises(ValueError, match=message):
+            v.check_ids(np.array([3, 2**64 - 1], np.uint64), K)
+
+
+@pytest.mark.parametrize("K", [2, 10**40])
+@pytest.mark.parametrize(
+    "ids", [[True, False], [[0], [1, 2]], 1j, ["1"], [None], 2**64, [2.0**63], [np.inf]]
+)
+def test_ids_of_no_such_type(ids, K):
+    with pytest.raises(ValueError, match=r"^ids must be whole numbers from 0 to \d+; got .*\.$"):
+        v.check_ids(ids, K)
+
+
+def test_messages_hold_nothing_that_a_terminal_obeys():
+    with pytest.raises(ValueError, match=r"^x must be y; got ") as caught:
+        v.reject("x", "\x1b]0;owned\x07\x1b[31m \u202e\ud800 ä\n1", "y")
+    assert str(caught.value) == r"x must be y; got \x1b]0;owned\x07\x1b[31m \u202e\ud800 ä 1."
+    for text in ("plain ä 漢 ±", ""):
+        assert v.printable(text) == text
+    assert v.shortened("abcdef", 6) == "abcdef"
+    assert v.shortened("abcdefg", 6) == "abc..."
+
+
+def test_counts_with_a_largest_value():
+    assert v.check_count(7, "n", 0, 7) == 7
+    refuses("n must be a whole number, at most 7", v.check_count, 8, "n", 0, 7)
 
 
 def test_times():

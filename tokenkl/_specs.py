@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from tokenkl._validation import check_prior, reject
+from tokenkl._validation import MAX_COORDINATES, check_prior, reject
 
 if TYPE_CHECKING:
     from tokenkl.codebooks import Codebook
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".npz", ".safetensors", ".npy")
 
-#: Most coordinates of `fsq:L^n`, and most noise levels of a grid: beyond is a slip of the finger.
-MAX_COORDINATES = 2**16
+#: Most noise levels of a grid, and transformations of a codebook: beyond is a slip of the finger.
 MAX_LEVELS = 10**5
+MAX_TRANSFORMATIONS = 32
 
 #: Largest |dB| whose ratio, and its square root, are ordinary float64 numbers.
 MAX_DB = 3000.0
@@ -39,36 +39,42 @@ def parse_codebook(spec: str, *, seed: int = 0, prior: PriorOf | None = None) ->
     `prior` gives the prior from the number of tokens and replaces the codebook's own. Random
     transformations use `seed`; a second one, outside the first, uses a stream of its own.
     """
-    return _parse(spec, seed, prior)[0]
-
-
-def _parse(spec: str, seed: int, prior: PriorOf | None) -> tuple[Codebook, int]:
-    """The codebook, and how many random transformations went into it."""
     from tokenkl.codebooks.transforms import centre, permute, perturb
 
-    head, _, rest = spec.partition(":")
-    if head == "perturb":
-        inner, _, number = rest.rpartition(":")
-        try:
-            sd = float(number)
-        except ValueError:
-            sd = math.nan
-        if not (inner and 0 < sd < math.inf):
-            reject(
-                "CODEBOOK",
-                spec,
-                "perturb:SPEC:SD with a standard deviation above 0, such as perturb:fsq:3^8:0.1",
-            )
-        codebook, count = _parse(inner, seed, prior)
-        return perturb(codebook, sd, _key(seed, count)), count + 1
-    if head == "permute" and rest:
-        codebook, count = _parse(rest, seed, prior)
-        return permute(codebook, _key(seed, count)), count + 1
-    if head in ("centre", "center") and rest:
-        codebook, count = _parse(rest, seed, prior)
-        return centre(codebook), count
-    codebook = _base(spec, head, rest)
-    return (codebook if prior is None else with_prior(codebook, prior(codebook.K))), 0
+    # Taken off from the outside, applied from the inside.
+    around: list[tuple[str, float]] = []
+    inner = spec
+    while True:
+        head, _, rest = inner.partition(":")
+        if head == "perturb":
+            inner, _, number = rest.rpartition(":")
+            try:
+                sd = float(number)
+            except ValueError:
+                sd = math.nan
+            if not (inner and 0 < sd < math.inf):
+                expected = "perturb:SPEC:SD with a standard deviation above 0"
+                reject("CODEBOOK", spec, f"{expected}, such as perturb:fsq:3^8:0.1")
+            around.append((head, sd))
+        elif head in ("permute", "centre", "center") and rest:
+            inner = rest
+            around.append((head, 0.0))
+        else:
+            break
+        if len(around) > MAX_TRANSFORMATIONS:
+            reject("CODEBOOK", spec, f"transformed at most {MAX_TRANSFORMATIONS} times")
+    codebook = _base(inner, head, rest)
+    if prior is not None:
+        codebook = with_prior(codebook, prior(codebook.K))
+    count = 0
+    for name, sd in reversed(around):
+        if name == "perturb":
+            codebook, count = perturb(codebook, sd, _key(seed, count)), count + 1
+        elif name == "permute":
+            codebook, count = permute(codebook, _key(seed, count)), count + 1
+        else:
+            codebook = centre(codebook)
+    return codebook
 
 
 def _key(seed: int, count: int) -> Any:

@@ -16,6 +16,9 @@ import numpy as np
 #: Largest number of float64 elements that the library materialises unasked (512 MiB).
 MAX_ELEMENTS = 2**26
 
+#: Most coordinates of a grid that is described by its levels: beyond is a slip of the finger.
+MAX_COORDINATES = 2**16
+
 #: How far from one a prior may sum before it is refused rather than renormalised.
 PRIOR_SUM_TOLERANCE = 1e-6
 
@@ -26,10 +29,23 @@ def reject(name: str, value: Any, expected: str) -> NoReturn:
         shown = np.array2string(value, threshold=6)
     else:
         shown = value if isinstance(value, str) else repr(value)
-    shown = " ".join(shown.split())  # arrays print over several lines
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
-    raise ValueError(f"{name} must be {expected}; got {shown}.")
+    shown = printable(" ".join(shown.split()))  # arrays print over several lines
+    raise ValueError(f"{printable(f'{name} must be {expected}')}; got {shortened(shown, 80)}.")
+
+
+def printable(text: str) -> str:
+    """The text with what no terminal should obey, or show as nothing, written out (as \\x1b).
+
+    Names in files, and the names of files, are chosen by strangers and end up in messages.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters of a text, an ellipsis at the end where some were left out."""
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def is_traced(*values: Any) -> bool:
@@ -85,7 +101,10 @@ def check_points(points: Any, *, allow_duplicates: bool = False, name: str = "po
 
 def first_duplicate(points: np.ndarray) -> tuple[int, int] | None:
     """The indices of two equal rows, or None; O(K log K) whatever the dimension."""
-    rows = np.ascontiguousarray(points).view([("row", f"V{points.shape[1] * 8}")]).ravel()
+    if points.shape[1] == 1:  # numbers are sorted many times faster than rows of bytes
+        rows = points[:, 0]
+    else:
+        rows = np.ascontiguousarray(points).view([("row", f"V{points.shape[1] * 8}")]).ravel()
     _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
     if first.size == rows.size:
         return None
@@ -138,10 +157,12 @@ def check_levels(levels: Any, name: str = "levels") -> tuple[int, ...]:
     return tuple(int(value) for value in values)
 
 
-def check_count(value: Any, name: str, minimum: int = 1) -> int:
-    """A whole number that is at least ``minimum``."""
+def check_count(value: Any, name: str, minimum: int = 1, maximum: int | None = None) -> int:
+    """A whole number that is at least ``minimum``, and at most ``maximum`` if there is one."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
         reject(name, value, f"a whole number, at least {minimum}")
+    if maximum is not None and value > maximum:
+        reject(name, value, f"a whole number, at most {maximum}")
     return int(value)
 
 
@@ -157,7 +178,10 @@ def check_positive(value: Any, name: str) -> Any:
 
 def check_ids(ids: Any, K: int, name: str = "ids") -> np.ndarray:
     """Token ids: whole numbers in 0 .. K - 1, any shape."""
-    array = np.asarray(ids)
+    try:
+        array = np.asarray(ids)
+    except (ValueError, TypeError, RuntimeError):  # rows of different lengths, or a torch tensor
+        array = np.asarray(None)
     if array.dtype.kind not in "iu":
         if array.size and array.dtype.kind != "f":
             reject(name, ids, f"whole numbers from 0 to {K - 1}")
@@ -166,9 +190,10 @@ def check_ids(ids: Any, K: int, name: str = "ids") -> np.ndarray:
         if array.size and np.abs(array).max() >= 2.0**63:
             reject(name, float(np.abs(array).max()), f"whole numbers from 0 to {K - 1}")
         array = array.astype(np.int64)
-    if array.size and (array.min() < 0 or array.max() >= K):
-        bad = int(array.min() if array.min() < 0 else array.max())
-        reject(name, bad, f"whole numbers from 0 to {K - 1}")
+    if array.size:
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >= min(K, 2**63):  # unsigned ids may be beyond int64, as K may be
+            reject(name, low if low < 0 else high, f"whole numbers from 0 to {K - 1}")
     return array.astype(np.int64, copy=False)
 
 

@@ -1,12 +1,18 @@
 """Files: lossless round trips, other programs' layouts, and every way for a file to be bad."""
 
+import errno
+import io
 import json
 import os
 import pickle
 import stat
+import subprocess
+import sys
+import tracemalloc
 import zipfile
 
 import equinox as eqx
+import hostile
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +20,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tokenkl._files import atomic_path
+from tokenkl._formats import FileError
 from tokenkl.codebooks import (
     FSQ,
     OneHot,
@@ -345,10 +352,121 @@ def test_claims_that_no_machine_can_hold(tmp_path):
     refused(path, match="damaged|unpack")
 
 
-def test_an_archive_that_unpacks_to_too_much(tmp_path, monkeypatch):
-    monkeypatch.setattr("tokenkl.codebooks.files.MAX_BYTES", 1000)
-    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((100, 100)))
-    refused(tmp_path / "a.npz", match="it would unpack to 80,128 bytes")
+def test_an_archive_that_unpacks_to_too_much(tmp_path):
+    """A kilobyte of zeros is a gigabyte: shapes are looked at before anything is unpacked."""
+    path = tmp_path / "a.npz"
+    header = (
+        b"{'descr': '|b1', 'fortran_order': False, 'shape': (67108864, 4), }".ljust(117) + b"\n"
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("small.npy", _npy(np.eye(2)))
+        with archive.open("points.npy", "w") as file:
+            file.write(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+            for _ in range(2**28 // 2**22):
+                file.write(bytes(2**22))
+    assert path.stat().st_size < 2**19
+    tracemalloc.start()
+    refused(path, match="choose one with key=NAME")
+    refused(
+        path, match="unpack to 268,435,456 numbers", load=lambda p: load_codebook(p, key="points")
+    )
+    assert load_codebook(path, key="small").K == 2
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+
+
+def test_numbers_that_are_fewer_than_their_file_has_bytes_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("tokenkl._formats.FREE_NUMBERS", 100)
+    points = RNG.normal(size=(60, 7))
+    for dtype in (np.float64, np.float16, np.int8):
+        np.save(tmp_path / "a.npy", (50 * points).astype(dtype))
+        assert load_codebook(tmp_path / "a.npy", allow_duplicates=True).K == 60
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((60, 70)))
+    refused(tmp_path / "a.npz", match="unpack to 4,200 numbers, too many for its size")
+
+
+def test_only_what_is_asked_for_is_read(tmp_path):
+    """Damage in the numbers of another array is not noticed, and need not be."""
+    path = tmp_path / "a.npz"
+    np.savez(path, good=np.eye(2), bad=np.full((5000, 3), 7.0))
+    content = path.read_bytes()
+    at = content.index(np.full(9000, 7.0).tobytes()) + 64_000
+    path.write_bytes(content[:at] + b"x" + content[at + 1 :])
+    assert load_codebook(path, key="good").K == 2
+    refused(path, match="damaged", load=lambda p: load_codebook(p, key="bad"))
+
+
+def _npy(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_of_packing_without_limits(method, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
+        archive.writestr("x.npy", _npy(np.eye(2)))
+    refused(tmp_path / "a.npz", match="x.npy in it is packed by a method that is not read")
+
+
+def test_encrypted_archives(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.eye(2))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    at = content.index(b"PK\x01\x02")
+    content[at + 8] |= 1
+    content[6] |= 1
+    (tmp_path / "a.npz").write_bytes(content)
+    refused(tmp_path / "a.npz", match="damaged")
+
+
+def test_names_are_short_and_show_what_terminals_obey(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in ("\x1b]0;owned\x07\x1b[31mred", "\u202eb", "n" * 400):
+            archive.writestr(f"{name}.npy", _npy(np.eye(2)))
+    message = refused(tmp_path / "a.npz", match=r"\\x1b\]0;owned\\x07\\x1b\[31mred \(2, 2\)")
+    assert message.isprintable()
+    assert len(message) < 600
+    save_file({"layers.0.proj" * 10_000 + "\n": np.eye(2)}, tmp_path / "b.safetensors")
+    refused(tmp_path / "b.safetensors", match="a name of 130,001 characters")
+
+
+def test_devices_and_pipes_never_end(tmp_path):
+    os.mkfifo(tmp_path / "a.npz")
+    (tmp_path / "b.npz").symlink_to("/dev/zero")
+    (tmp_path / "c.txt").symlink_to("/dev/zero")
+    for name, load in (("a.npz", load_codebook), ("b.npz", load_prior), ("c.txt", load_tokens)):
+        refused(tmp_path / name, match="it is a device or a pipe", load=load)
+
+
+def test_names_of_files_that_no_disk_takes(tmp_path):
+    for name in ("x" * 300 + ".npz", "a\x00b.npz"):
+        with pytest.raises(FileError, match=r"[.]npz must be a codebook .*(too long|null byte)"):
+            load_codebook(tmp_path / name)
+
+
+def test_memory_that_runs_out_is_called_memory(tmp_path, monkeypatch):
+    """An address space that is too small, as for a file that is too large."""
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((2**25, 1), np.int8))
+    code = (
+        "import resource, sys\n"
+        "from tokenkl import load_codebook\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**27,) * 2)\n"
+        f"try: load_codebook({str(path)!r})\n"
+        "except ValueError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("there is not enough memory to read it.")
+
+
+def test_a_description_of_more_than_any_machine_holds(tmp_path):
+    for levels in ([2**24, 3], [2] * (2**16 + 1)):
+        header = {"version": 1, "kind": "FSQ", "levels": levels, "grid": "symmetric", "order": "C"}
+        save_file({}, tmp_path / "a.safetensors", metadata={"tokenkl": json.dumps(header)})
+        refused(
+            tmp_path / "a.safetensors", match="in it, levels must be at most 65,536, of 16,777,216"
+        )
 
 
 def test_an_archive_under_the_name_of_an_array(tmp_path):
@@ -419,7 +537,16 @@ def test_damaged_headers(change, suffix, tmp_path):
 # Atomicity
 
 
-@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_full_disk_is_an_error_of_the_disk(suffix, tmp_path):
+    """Whatever the writer calls it; nothing is left behind."""
+    codebook = PointCodebook(np.arange(4e3)[:, None])
+    with hostile.full_disk(5000), pytest.raises(OSError) as caught:
+        save_codebook(codebook, tmp_path / f"a{suffix}")
+    assert caught.value.errno == errno.EFBIG
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_failed_write_leaves_things_as_they_were(existing, tmp_path):
     path = tmp_path / "a.npz"
     if existing:
@@ -495,10 +622,12 @@ def test_bad_priors(tmp_path):
         ("a.csv", "0.5,0.5\n", "'0.5,0.5' in it is not such a number"),
         ("a.txt", "", "prior must be"),
         ("a.json", "[0.5, 0.6]", "sums to 1"),
-        ("a.json", '{"a": 1}', "real numbers"),
+        ("a.json", '{"a": 1}', "prior must be a list; got a table of 1"),
         ("a.json", "[0.5, ", "damaged"),
-        ("a.json", "3", "damaged"),
-        ("a.json", "[0.5, null]", "real numbers"),
+        ("a.json", "[" * 100_000, "damaged"),
+        ("a.json", "3", "prior must be a list; got 3"),
+        ("a.json", "[0.5, null]", r"prior\[1\] must be a number; got None"),
+        ("a.json", "[0.5, 1e999]", "finite"),
         ("a.csv", "nan\n", "finite"),
     ]:
         (tmp_path / name).write_text(text)
@@ -525,13 +654,13 @@ def test_tokens(tmp_path):
         ("1.5", "'1.5' in it"),
         ("-1", "it holds -1"),
         (" \n", "it holds no token"),
-        ("9" * 40, "damaged"),
+        ("9" * 40, f"it holds {'9' * 40}"),
         ("9" * 5000, "not such a number"),
     ]:
         (tmp_path / "b.txt").write_text(text)
         refused(tmp_path / "b.txt", match=match, load=load_tokens)
     np.save(tmp_path / "b.npy", np.array([0.5]))
     refused(tmp_path / "b.npy", match="numbers of type float64", load=load_tokens)
-    np.save(tmp_path / "b.npy", np.array([2**63], np.uint64))
-    refused(tmp_path / "b.npy", match="must be", load=load_tokens)
+    np.save(tmp_path / "b.npy", np.array([1, 2**64 - 1], np.uint64))
+    refused(tmp_path / "b.npy", match=f"it holds {2**64 - 1}", load=load_tokens)
     refused(tmp_path / "b.json", match="its name ends in .json", load=load_tokens)

@@ -11,6 +11,7 @@ from tokenkl.tts.audio import PAUSE
 from tokenkl.tts.corpus import (
     SPLITS,
     CorpusConfig,
+    _load_shard,
     cache_folder,
     held_out_combinations,
     load_corpus,
@@ -172,6 +173,36 @@ def test_interrupted_and_damaged_files_are_made_anew_with_the_same_bytes(corpus,
     assert (folder / "valid-00000.npz").stat().st_mtime_ns == before
     for path in sorted(corpus.folder.iterdir()):
         assert (folder / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("audio", lambda a: a[:-1], "audio must be as many as audio_ends says"),
+        ("words", lambda a: np.append(a, 0), "words must be as many as phoneme_ends says"),
+        ("edges", lambda a: a[1:], "edges must be as many as phoneme_ends says"),
+        (
+            "audio_ends",
+            lambda a: a[::-1],
+            "audio_ends must be 4 whole numbers that do not decrease",
+        ),
+        ("audio_ends", lambda a: a[1:], "audio_ends must be 4 whole numbers"),
+        ("texts", lambda a: a[1:], "texts must be 4, one for each name"),
+        ("rates", lambda a: a.astype(float), "rates must be one row of its kind"),
+        ("names", lambda a: a[None], "names must be one row of its kind"),
+        ("voices", None, "the arrays must be with one named 'voices'"),
+    ],
+)
+def test_parts_whose_arrays_do_not_fit_are_refused(name, change, message, corpus, tmp_path):
+    path = tmp_path / "valid-00000.npz"
+    with np.load(corpus.folder / path.name) as file:
+        arrays = dict(file)
+    value = arrays.pop(name)
+    if change is not None:
+        arrays[name] = change(value)
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=f"^{path} must be a part of a corpus; in it, {message}"):
+        _load_shard(path)
 
 
 def test_a_second_look_makes_nothing(corpus):

@@ -317,12 +317,30 @@ def test_report_errors(tmp_path):
         paired_difference(report, _report(mos=np.ones((3, 2))), "mos", 0)
     with pytest.raises(ValueError, match=r"measurements\['mos'\] must be of shape \(4, 2\)"):
         dataclasses.replace(report, measurements={"mos": np.ones((4, 3))})
-    with pytest.raises(ValueError, match="record must be a report by to_json"):
+    with pytest.raises(
+        ValueError,
+        match=r"record must be a table with the names format, .*; got none called 'label'",
+    ):
         SpeechReport.from_json({"format": 1})
-    with pytest.raises(ValueError, match="format must be 1"):
+    with pytest.raises(ValueError, match=r"record\.format must be 1; got 0"):
         SpeechReport.from_json({"format": 0})
+    good = _report(mos=np.array([[1.0, np.nan]])).to_json()
+    assert SpeechReport.from_json(good).measurements["mos"][0, 0] == 1
+    for change, message in (
+        ({"measurements": [1]}, r"record\.measurements must be a table of names; got a list of 1"),
+        (
+            {"measurements": {"mos": [[1.0, "x"]]}},
+            r"measurements\['mos'\]\[0\]\[1\] must be a number",
+        ),
+        ({"measurements": {"mos": [[1.0], [2.0]]}}, r"record\['mos'\] must be 1 rows of 2"),
+        ({"heard": {"unigram": [["a"]]}}, r"record\['unigram'\] must be 1 rows of 2"),
+        ({"seeds": [0.5, 1]}, r"record\.seeds\[0\] must be a whole number"),
+        ({"K": None}, r"record\.K must be a whole number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SpeechReport.from_json(good | change)
     (tmp_path / "x").write_text("{")
-    with pytest.raises(ValueError, match="path must be a report that tokenkl wrote"):
+    with pytest.raises(ValueError, match="must be a report that tokenkl wrote; it is damaged"):
         SpeechReport.load(tmp_path / "x")
 
 

@@ -212,6 +212,27 @@ def test_lexicon_reads_as_the_corpus_speaks(corpus, tmp_path):
         assert lexicon.pronounce(u.text) == [*said, "_"]
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "the record must be a table of names; got a list of 0"),
+        ('{"entries": {}}', "got none called 'before'"),
+        ('{"entries": {"a": "b"}, "before": {}}', r"\.entries\['a'\] must be a list; got 'b'"),
+        ('{"entries": {}, "before": {"a": [1]}}', r"\.before\['a'\] must be a table of names"),
+        ("{", "it is damaged"),
+        (None, "there is no such file"),
+    ],
+)
+def test_files_that_are_no_lexicon(text, message, tmp_path):
+    path = tmp_path / "lexicon.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(
+        ValueError, match=f"^{path} must be a lexicon that tokenkl wrote; .*{message}"
+    ):
+        Lexicon.load(path)
+
+
 def test_lexicon_by_hand():
     """The commonest phonemes of a word, and others where the next word asks for them."""
 

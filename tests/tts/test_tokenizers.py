@@ -223,7 +223,9 @@ def test_errors_of_a_tokenizer(trained, tmp_path):
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"garbage" * 100):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="path must be a tokenizer that tokenkl wrote"):
+        with pytest.raises(
+            ValueError, match="must be a tokenizer that tokenkl wrote; it is damaged"
+        ):
             Tokenizer.load(path)
 
 

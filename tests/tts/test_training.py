@@ -1,6 +1,7 @@
 """Training: bits do not depend on interruptions; what is written is what was promised."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import hostile
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +24,7 @@ from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.cdcd import CDCD, CDCDConfig
 from tokenkl.tts.data import batches
 from tokenkl.tts.levels import noise_levels
+from tokenkl.tts.stored import write_network
 from tokenkl.tts.training import (
     PRESETS,
     TrainConfig,
@@ -317,6 +320,120 @@ def test_other_files_are_refused(tmp_path):
         read_log(tmp_path)
     with pytest.raises(ValueError, match=r"^model must be a model with `loss`"):
         train(nn.Linear(1, 1), make_examples(), CONFIG, tmp_path, key=0)
+
+
+def _stopped(folder):
+    """A run that was stopped at step 10."""
+
+    def stop(done, total):
+        if done == 10:
+            raise RuntimeError("stopped here")
+
+    with pytest.raises(RuntimeError, match="stopped here"):
+        run(folder, dataclasses.replace(CONFIG, checkpoint_every=5), progress=stop)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"\0" * 100, b"\xff\xfe", b"{", b"[]", b'{"step": 5}', b'{"step": "x", "loss": 1}',
+     b'{"step": 5, "loss": "low"}', b"[" * 5000],
+)  # fmt: skip
+def test_a_damaged_line_of_the_log_is_left_out_by_name(damage, tmp_path):
+    log = tmp_path / LOG
+    lines = [
+        b'{"step": 5, "loss": 1}',
+        damage,
+        b'{"step": 10, "loss": 2, "more": NaN}',
+        damage,
+        b"",
+    ]
+    log.write_bytes(b"\n".join(lines))
+    with pytest.warns(UserWarning, match=rf"^Left out line 2 and 1 more of {log}: damaged\.$"):
+        assert read_log(tmp_path)["step"].tolist() == [5, 10]
+
+
+def test_a_run_with_a_damaged_log_goes_on(whole, tmp_path):
+    """Zeros after a loss of power, say: to the same weights and lines."""
+    _stopped(tmp_path)
+    log = tmp_path / LOG
+    log.write_bytes(bytes(100) + b"\n" + log.read_bytes())
+    with pytest.warns(UserWarning, match="Left out line 1 of"):
+        assert run(tmp_path).finished
+    same_runs(whole, tmp_path)
+
+
+def test_a_log_that_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / LOG)
+    with pytest.raises(ValueError, match="the log of a training run; it is a device or a pipe"):
+        read_log(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("model/head.bias", lambda v: v[:1], r"must be of shape \(32,\); got of shape \(1,\)"),
+        ("ema/head.bias", lambda v: v.double() * np.nan, "finite everywhere"),
+        (
+            "optimiser/exp_avg/head.bias",
+            lambda v: v.long(),
+            "of type torch.float32",
+        ),
+        ("optimiser/exp_avg_sq/head.bias", None, r"must be of shape \(32,\); got missing"),
+        ("buffer/seen", None, r"must be of shape \(\); got missing"),
+        ("model/extra", lambda v: torch.zeros(2), r"must be missing; got of shape \(2,\)"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(part, change, message, tmp_path):
+    """Also where PyTorch would stretch one number over many."""
+    _stopped(tmp_path)
+    path = tmp_path / training.CHECKPOINT
+    header, tensors = training._read_file(path, "a checkpoint")
+    value = tensors.pop(part, None)
+    if change is not None:
+        tensors[part] = change(value)
+    write_network(path, tensors, header)
+    named = (
+        rf"{training.CHECKPOINT} must be the checkpoint of this model; in it, the tensor {part} "
+    )
+    with pytest.raises(ValueError, match=named + f".*{message}"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": -1}, "its step must be a whole number, at least 0"),
+        ({"step": "x"}, "its header.step must be a whole number of 64 bits; got 'x'"),
+        ({"state": []}, "its header.state must be a table"),
+        ({"format": 2}, "its header.format must be 1; got 2"),
+    ],
+)
+def test_a_checkpoint_with_another_header_is_refused(change, message, tmp_path):
+    _stopped(tmp_path)
+    path = tmp_path / training.CHECKPOINT
+    header, tensors = training._read_file(path, "a checkpoint")
+    write_network(path, tensors, header | change)
+    for look in (training.steps_done, run):
+        with pytest.raises(ValueError, match=f"a checkpoint that tokenkl wrote; in it, {message}"):
+            look(tmp_path)
+
+
+def test_weights_of_another_model_are_refused(whole, tmp_path):
+    header, state = read_weights(whole)
+    state["head.bias"] = state["head.bias"][:1]
+    write_network(tmp_path / training.FINAL, state, header)
+    with pytest.raises(
+        ValueError, match=r"the weights of this model; in it, the tensor head\.bias"
+    ):
+        run(tmp_path)
+
+
+def test_a_full_disk_is_an_error_of_the_disk(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with hostile.full_disk(5000), pytest.raises(OSError) as caught:
+        write_network(path, {"a": torch.zeros(9000)}, {})
+    assert caught.value.errno == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_infinite_loss_stops_and_spares_the_checkpoint(tmp_path):

@@ -1,10 +1,17 @@
 """Geometries, and voices from text to audio and through files."""
 
+import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from torch import Tensor
 
 from tokenkl import FSQ, mean_nn_distance
 from tokenkl.codebooks import average_power, e8_codebook
@@ -13,6 +20,7 @@ from tokenkl.tts.data import TextEncoder
 from tokenkl.tts.geometry import GEOMETRIES, place_tokens
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import Recipe, new_model
+from tokenkl.tts.stored import write_network
 from tokenkl.tts.tokenizers import TOKENIZERS, Tokenizer
 from tokenkl.tts.voice import Voice, new_cdcd
 
@@ -114,6 +122,17 @@ def test_another_tokenizer_is_noticed(voice: Voice, tmp_path: Path) -> None:
         voice.save(tmp_path / "voice.safetensors", "../tokenizer.safetensors")
 
 
+@pytest.mark.slow
+def test_loading_imports_no_compiler() -> None:
+    """PyTorch's takes seconds, and a careless sketch of a network asks for it."""
+    code = (
+        "import sys; from tokenkl.tts.voice import Voice; Voice.load(); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize("content", [None, b"", b"nonsense that is no voice", b"\x00" * 64])
 def test_files_that_are_no_voice(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "voice.safetensors"
@@ -121,6 +140,96 @@ def test_files_that_are_no_voice(content: bytes | None, tmp_path: Path) -> None:
         path.write_bytes(content)
     with pytest.raises(ValueError, match="a voice that tokenkl wrote"):
         Voice.load(path)
+
+
+def _change(path: Path, change: Callable[[dict[str, Any], dict[str, Tensor]], object]) -> None:
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["tokenkl"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(header, tensors)
+    write_network(path, tensors, header)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h, t: h.pop("layout"), "its header must be a table .*; got none called 'layout'"),
+        (lambda h, t: h.update(layout="up"), "its header.layout must be 'aligned' or"),
+        (lambda h, t: h.update(format=2), "its header.format must be 1; got 2"),
+        (lambda h, t: h.update(kind="x"), "its header.kind must be 'cdcd' or 'ar'"),
+        (lambda h, t: h.update(tokenizer="../t"), "its tokenizer must be a file in .*; got ../t"),
+        (lambda h, t: h.update(tokenizer="x" * 300), "beside it, .*File name too long"),
+        (lambda h, t: h.update(tokenizer="no"), "beside it, .*there is no such file"),
+        (lambda h, t: h["config"].update(depth=10**6), "of fewer layers than weights"),
+        (lambda h, t: h["config"].update(depth=10**9), "depth must be a whole number, at most"),
+        (lambda h, t: h["config"].update(depth=2), "the tensor blocks.1.modulation.weight"),
+        (lambda h, t: h["config"].update(width=2**20), r"must be of shape \(1048576, 8\); got of"),
+        (lambda h, t: h["config"].update(width="x"), "config.width must be a whole number of 64"),
+        (lambda h, t: h["config"].update(shape=[1] * 99), "shape must be at most 32; got 99"),
+        (lambda h, t: h["config"].update(shape=[-81, -81]), "every entry of shape must be a whole"),
+        (lambda h, t: h["config"].update(tall=1), "config must be without unknown fields; got the"),
+        (lambda h, t: h["config"].pop("K"), "config must be a table .*; got none called 'K'"),
+        (lambda h, t: h["config"].update(symbols=7), "the symbols of its model must be"),
+        (lambda h, t: h["config"].update(K=81, shape=[3] * 4), "tokens of its model must be 6561"),
+        (lambda h, t: h["text"].update(symbols="?"), "text.symbols must be 'characters' or"),
+        (lambda h, t: h["text"].update(names=["a"]), "phonemes must be among the 2 of the table"),
+        (lambda h, t: h["text"].pop("entries"), "text must be a table .* none called 'entries'"),
+        (lambda h, t: h["lengths"].update(means=[]), "lengths.means must be with one, as a last"),
+        (lambda h, t: h["lengths"].update(means=[[-1, -1, -1, 1e9]]), "of tokens from 0 to 1000"),
+        (lambda h, t: h["lengths"].update(means=[[1, 2]]), r"lengths.means\[0\] must be a list"),
+        (lambda h, t: h["lengths"].update(rates=[0.0]), "lengths.rates must be numbers near 1"),
+        (lambda h, t: h.update(record={"recipe": 1}), "its header.record.recipe must be a table"),
+        (lambda h, t: t.pop("enter.bias"), r"enter.bias must be of shape \(16,\); got missing"),
+        (lambda h, t: t.update(more=torch.zeros(2)), "the tensor more must be missing; got"),
+        (lambda h, t: t.update(points=t["points"].long()), "points must be of type torch.float32"),
+        (lambda h, t: t["points"].fill_(torch.inf), "the tensor points must be finite everywhere"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_voice_any_more(
+    change: Callable[[dict[str, Any], dict[str, Tensor]], object],
+    message: str,
+    voice: Voice,
+    tmp_path: Path,
+) -> None:
+    """Refused by name, and before anything is built that no machine could hold."""
+    voice.tokenizer.save(tmp_path / "tokenizer.safetensors")
+    voice.save(tmp_path / "voice.safetensors", "tokenizer.safetensors")
+    _change(tmp_path / "voice.safetensors", change)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/voice.safetensors must be .*{message}"):
+        Voice.load(tmp_path / "voice.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h["config"].update(blocks=[2, 10**6]), "of fewer layers than weights"),
+        (lambda h: h["config"].update(blocks=[2]), "config.blocks must be a list of 2"),
+        (lambda h: h["config"].update(levels=[7] * 8), "levels must be of at most 1048576 tokens"),
+        (
+            lambda h: h["config"].update(levels=[3] * 7),
+            r"must be of shape \(7, 128\); got of shape",
+        ),
+        (lambda h: h["config"].update(channels=10**9), "channels must be a whole number, at most"),
+        (lambda h: h["config"]["mel"].update(sample_rate=10**9), "sample_rate must be a whole"),
+        (lambda h: h["config"]["mel"].update(n_mels=200, n_fft=2**16), "n_mels, n_fft must be of"),
+        (lambda h: h["config"].pop("mel"), None),
+        (lambda h: h.pop("record"), "got none called 'record'"),
+    ],
+)
+def test_files_that_are_no_tokenizer_any_more(
+    change: Callable[[dict[str, Any]], object],
+    message: str | None,
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "t.safetensors"
+    tokenizer.save(path)
+    _change(path, lambda header, _: change(header))
+    if message is None:  # there are defaults
+        assert Tokenizer.load(path).config == tokenizer.config
+        return
+    with pytest.raises(ValueError, match=f"^{path} must be a tokenizer .*{message}"):
+        Tokenizer.load(path)
 
 
 @pytest.mark.parametrize("model", ["cdcd", "ar"])

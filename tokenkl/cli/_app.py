@@ -61,16 +61,25 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:  # the reader went away: typer ends quietly
             raise
-        except (ValueError, MemoryError) as error:
+        except ValueError as error:
             fail(str(error))
+        except MemoryError as error:
+            fail(f"there is not enough memory{f' ({error})' if str(error) else ''}.")
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             fail(f"{where}{error.strerror or error}.")
 
 
 def fail(message: str) -> NoReturn:
-    typer.echo("Error: " + " ".join(message.split()), err=True)
+    say(f"Error: {' '.join(message.split())}")
     raise typer.Exit(2)
+
+
+def say(message: str) -> None:
+    """One line on stderr; names of files and in files may hold characters that terminals obey."""
+    from tokenkl._validation import printable
+
+    typer.echo(printable(message), err=True)
 
 
 def _print_version(wanted: bool) -> None:
@@ -187,8 +196,17 @@ def monte_carlo(method: str, samples: int | None, rtol: float, atol: float) -> M
 # ---- Terminal and files -----------------------------------------------------------------------
 
 
+class _PlainConsole(Console):
+    """Shows names out of files, which may hold characters that terminals obey, written out."""
+
+    def render_str(self, text: str, **options: Any) -> Any:
+        from tokenkl._validation import printable
+
+        return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
+
+
 def stdout() -> Console:
-    return Console(highlight=False, markup=False)
+    return _PlainConsole(highlight=False, markup=False)
 
 
 def check_outputs(csv: str | None, json_file: str | None, plot: str | None) -> None:
@@ -301,7 +319,7 @@ def _without_infinities(value: Any) -> Any:
 def say_written(*targets: str | None) -> None:
     for target in targets:
         if target is not None and target != "-":
-            typer.echo(f"Wrote {target}", err=True)
+            say(f"Wrote {target}")
 
 
 def short_path(path: Path) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import typer
 from rich.console import Console
@@ -147,14 +146,23 @@ def _advance(
         display.update(total, completed=before + share * min(done / wanted, 1))
 
 
+class _Timed(TypedDict):
+    """What is read of the record of a figure."""
+
+    smoke: bool
+    run_seconds: float
+
+
 def _expected_seconds(names: Sequence[str], folder: Path, smoke: bool) -> dict[str, float]:
     """Seconds that each took last time; the mean of the others where it has never run."""
+    from tokenkl._formats import reading
+
     known = {}
     for name in names:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            record = json.loads((folder / f"{name}.json").read_text())
+        with contextlib.suppress(ValueError), reading(folder / f"{name}.json", "a record") as file:
+            record = file.json(_Timed)
             if record["smoke"] == smoke:
-                known[name] = max(float(record["run_seconds"]), 0.1)
+                known[name] = max(record["run_seconds"], 0.1)
     usual = sum(known.values()) / len(known) if known else 1.0
     return {name: known.get(name, usual) for name in names}
 

@@ -5,31 +5,40 @@ Nothing is ever unpickled: a file that holds Python objects is refused.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import json
 import re
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._files import PathLike, atomic_path
-from tokenkl._validation import check_prior, first_duplicate, is_traced, reject
+from tokenkl._formats import (
+    FREE_NUMBERS,
+    HEADER,
+    Arrays,
+    Opened,
+    conform,
+    errors_of_the_disk,
+    open_arrays,
+    parse_json,
+    reading,
+    refuse,
+)
+from tokenkl._validation import (
+    MAX_COORDINATES,
+    check_prior,
+    first_duplicate,
+    is_traced,
+    reject,
+    shortened,
+)
 from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.codebooks.onehot import OneHot
 from tokenkl.codebooks.product import FSQ, GRIDS, ProductCodebook
 from tokenkl.codebooks.residual import ResidualCodebook
-
-#: Name of the JSON header: a uint8 array of its bytes in .npz, a metadata entry in .safetensors.
-HEADER = "tokenkl"
-
-#: Most bytes that a .npz file may unpack to (2**31 float64 numbers); a zip archive can claim more
-#: than any machine holds.
-MAX_BYTES = 2**34
 
 CODEBOOK_FILE = "a codebook in .npz, .safetensors or .npy"
 PRIOR_FILE = "a prior in .npz, .npy, .json (a list), .csv or .txt (one number a line)"
@@ -39,10 +48,6 @@ TOKEN_FILE = "token ids in .npz, .npy or .txt (whole numbers separated by white 
 #: EnCodec ("quantizer.vq.layers.0._codebook") and transformers ("quantizer.layers.0.codebook").
 STAGE = re.compile(r"(?P<owner>.*\blayers)\.(?P<stage>\d+)\.(?P<rest>_?codebook\.embed)")
 SINGLE = re.compile(r"(?:.*\.)?_?codebook\.embed")
-
-
-class FileError(ValueError):
-    """A file that is missing, damaged, or not of the kind that was expected."""
 
 
 def save_codebook(cb: Codebook, path: PathLike) -> None:
@@ -65,7 +70,8 @@ def save_codebook(cb: Codebook, path: PathLike) -> None:
         if suffix == ".safetensors":
             from safetensors.numpy import save_file
 
-            save_file(plain, temporary, metadata={HEADER: text})
+            with errors_of_the_disk():
+                save_file(plain, temporary, metadata={HEADER: text})
         else:
             plain[HEADER] = np.frombuffer(text.encode(), np.uint8)
             _write_npz(temporary, plain)
@@ -97,11 +103,11 @@ def load_codebook(
         ValueError: a missing, damaged or foreign file, a pickle, no array or several that could
             be meant (the message lists their names), or numbers that make no codebook.
     """
-    with _reading(path, CODEBOOK_FILE):
-        source = _open(path, (".npz", ".safetensors", ".npy"), CODEBOOK_FILE)
+    _suffix(path, (".npz", ".safetensors", ".npy"), CODEBOOK_FILE)
+    with reading(path, CODEBOOK_FILE) as file, open_arrays(file) as source:
         if source.header is not None and key is None:
-            return _unpack(json.loads(source.header), source.read)
-        return _adopt(path, source, key, allow_duplicates)
+            return _unpack(source)
+        return _adopt(source, key, allow_duplicates)
 
 
 def save_prior(prior: Float[Any, " K"], path: PathLike) -> None:
@@ -135,17 +141,17 @@ def load_prior(path: PathLike) -> Float[np.ndarray, " K"]:
         ValueError: a missing, damaged or foreign file, or numbers that are not a strictly
             positive probability vector.
     """
-    with _reading(path, PRIOR_FILE):
-        suffix = _suffix(path, (".npz", ".npy", ".json", ".csv", ".txt"), PRIOR_FILE)
+    suffix = _suffix(path, (".npz", ".npy", ".json", ".csv", ".txt"), PRIOR_FILE)
+    with reading(path, PRIOR_FILE) as file:
         if suffix in (".npz", ".npy"):
-            source = _open(path, (".npz", ".npy"), PRIOR_FILE)
-            values: Any = source.read(_only(path, source, "prior", PRIOR_FILE))
+            with open_arrays(file) as source:
+                values: Any = source.read(_only(source, "prior"))
         elif suffix == ".json":
-            values = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+            values = parse_json(file.text(), list[float], "prior")
         else:
-            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-            values = [_number(path, line, float, PRIOR_FILE) for line in lines if line.strip()]
-        return check_prior(values, len(values))
+            lines = file.text().splitlines()
+            values = _numbers(file, [line for line in lines if line.strip()], float)
+        return check_prior(values, np.size(values))
 
 
 def load_tokens(path: PathLike) -> Int[np.ndarray, " N"]:
@@ -158,72 +164,39 @@ def load_tokens(path: PathLike) -> Int[np.ndarray, " N"]:
         ValueError: a missing, damaged, empty or foreign file, or an entry that is not a whole
             number, at least 0.
     """
-    with _reading(path, TOKEN_FILE):
-        suffix = _suffix(path, (".npz", ".npy", ".txt"), TOKEN_FILE)
-        if suffix == ".txt":
-            words = Path(path).read_text(encoding="utf-8-sig").split()
-            ids = np.array([_number(path, word, int, TOKEN_FILE) for word in words], np.int64)
+    suffix = _suffix(path, (".npz", ".npy", ".txt"), TOKEN_FILE)
+    with reading(path, TOKEN_FILE) as file:
+        if suffix == ".txt":  # of any size here: what int64 cannot hold is to be named
+            ids = np.array(_numbers(file, file.text().split(), int), object)
         else:
-            source = _open(path, (".npz", ".npy"), TOKEN_FILE)
-            ids = source.read(_only(path, source, "tokens", TOKEN_FILE)).ravel()
+            with open_arrays(file) as source:
+                ids = source.read(_only(source, "tokens")).ravel()
             if ids.dtype.kind not in "iu":
-                _refuse(path, TOKEN_FILE, f"it holds numbers of type {ids.dtype}")
-            ids = ids.astype(np.int64)
+                file.refuse(f"it holds numbers of type {ids.dtype}")
         if ids.size == 0:
-            _refuse(path, TOKEN_FILE, "it holds no token")
-        if ids.min() < 0:
-            _refuse(path, TOKEN_FILE, f"it holds {int(ids.min())}")
-        return ids
-
-
-class _Source(NamedTuple):
-    """Arrays in a file: their shapes, a way to read one, and tokenkl's header if it has one."""
-
-    shapes: dict[str, tuple[int, ...]]
-    read: Callable[[str], np.ndarray]
-    header: str | None
-
-
-def _refuse(path: PathLike, expected: str, why: str) -> NoReturn:
-    raise FileError(f"{path} must be {expected}; {why}.")
-
-
-@contextlib.contextmanager
-def _reading(path: PathLike, expected: str) -> Iterator[None]:
-    """Turn whatever a damaged or foreign file sets off into one sentence."""
-    try:
-        yield
-    except FileError:
-        raise
-    except FileNotFoundError as error:
-        raise FileError(f"{path} must be {expected}; there is no such file.") from error
-    except IsADirectoryError as error:
-        raise FileError(f"{path} must be {expected}; it is a folder.") from error
-    except OSError as error:
-        why = error.strerror or "it cannot be read"
-        raise FileError(f"{path} must be {expected}; {why}.") from error
-    # Parsers fail on hostile bytes in a dozen ways: zip, zlib, struct, Unicode, recursion, memory.
-    except Exception as error:
-        if isinstance(error, ValueError) and " must " in str(error):  # one of our own checks
-            raise FileError(f"{path} must be {expected}; in it, {error}") from error
-        raise FileError(
-            f"{path} must be {expected}; it is damaged, or of another kind (a pickle or a PyTorch "
-            "file is never opened)."
-        ) from error
+            file.refuse("it holds no token")
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= 2**63:
+            file.refuse(f"it holds {low if low < 0 else high}")
+        return ids.astype(np.int64)
 
 
 def _suffix(path: PathLike, allowed: tuple[str, ...], expected: str) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in allowed:
-        _refuse(path, expected, f"its name ends in {suffix or 'no suffix'}")
+        refuse(path, expected, f"its name ends in {suffix or 'no suffix'}")
     return suffix
 
 
-def _number(path: PathLike, word: str, kind: type, expected: str) -> Any:
-    try:
-        return kind(word)
-    except ValueError:
-        _refuse(path, expected, f"{word.strip()[:40]!r} in it is not such a number")
+def _numbers(file: Opened, words: list[str], kind: type) -> list[Any]:
+    """Words as numbers; one that is none is named."""
+    found = []
+    for word in words:
+        try:
+            found.append(kind(word))
+        except ValueError:
+            file.refuse(f"{word.strip()[:40]!r} in it is not such a number")
+    return found
 
 
 def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
@@ -232,79 +205,23 @@ def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
         np.savez(file, **arrays)
 
 
-def _open(path: PathLike, allowed: tuple[str, ...], expected: str) -> _Source:
-    """The arrays of a file; call inside `_reading`."""
-    suffix = _suffix(path, allowed, expected)
-    if suffix == ".safetensors":
-        return _open_safetensors(path, expected)
-    # np.load would look at the content instead of the suffix, and may leave the file open.
-    read = functools.partial(np.lib.format.read_array, allow_pickle=False)
-    if suffix == ".npy":
-        with open(path, "rb") as file:
-            array = read(file)
-        return _Source({"array": array.shape}, lambda name: array, None)
-    arrays = {}
-    with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
-            _refuse(path, expected, f"it would unpack to {size:,} bytes")
-        for name in archive.namelist():
-            if not name.endswith(".npy"):
-                _refuse(path, expected, f"{name} in it is no array (is it a PyTorch file?)")
-            with archive.open(name) as member:
-                arrays[name.removesuffix(".npy")] = read(member)
-    packed = arrays.pop(HEADER, None)
-    header = None if packed is None else packed.astype(np.uint8).tobytes().decode()
-    return _Source({name: a.shape for name, a in arrays.items()}, arrays.__getitem__, header)
-
-
-def _open_safetensors(path: PathLike, expected: str) -> _Source:
-    from safetensors import safe_open
-
-    Path(path).open("rb").close()  # a missing file is reported as such, not as damaged
-    with safe_open(path, "np") as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-        kinds = {name: part.get_dtype() for name, part in slices.items()}
-        metadata = file.metadata() or {}
-
-    def read(name: str) -> np.ndarray:
-        kind = kinds[name]
-        if kind == "BF16":
-            return _read_bfloat16(Path(path), name)
-        if not re.fullmatch(r"F(16|32|64)|[IU](8|16|32|64)", kind):
-            _refuse(path, expected, f"{name} in it is of type {kind}, which is not read")
-        with safe_open(path, "np") as file:
-            return file.get_tensor(name)
-
-    return _Source(shapes, read, metadata.get(HEADER))
-
-
-def _read_bfloat16(path: Path, name: str) -> np.ndarray:
-    """NumPy has no bfloat16: its 16 bits are the upper half of a float32."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(size))[name]
-        start, stop = entry["data_offsets"]
-        file.seek(8 + size + start)
-        words = np.frombuffer(file.read(stop - start), "<u2")
-    return (words.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
-
-
-def _only(path: PathLike, source: _Source, preferred: str, expected: str) -> str:
+def _only(source: Arrays, preferred: str) -> str:
     """The name of the only array, or of the one with the preferred name."""
     if preferred in source.shapes:
         return preferred
     if len(source.shapes) != 1:
-        _refuse(path, expected, f"it holds {_listed(source)}, and none named {preferred!r}")
+        source.file.refuse(f"it holds {_listed(source)}, and none named {preferred!r}")
     return next(iter(source.shapes))
 
 
-def _listed(source: _Source) -> str:
-    names = [f"{name} {shape}" for name, shape in sorted(source.shapes.items())]
-    if len(names) > 12:
-        names = [*names[:12], f"and {len(names) - 12} more"]
-    return "the arrays " + ", ".join(names) if names else "no array"
+def _listed(source: Arrays) -> str:
+    names = [f"{shortened(name, 60)} {shape}" for name, shape in sorted(source.shapes.items())]
+    return "the arrays " + _few(names) if names else "no array"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - 12} more"] if len(names) > 12 else []
+    return ", ".join([*names[:12], *more])
 
 
 def _pack(cb: Codebook) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -357,93 +274,122 @@ def _is_plain_grid(cb: FSQ) -> bool:
     return all(np.array_equal(column, make(column.shape[0])) for column in cb.levels)
 
 
-def _unpack(header: dict[str, Any], read: Callable[[str], np.ndarray]) -> Codebook:
-    """The inverse of `_pack`; a damaged header ends in a KeyError or TypeError."""
-    if header["version"] != 1:
-        reject("version", header["version"], "1, the only one that this release reads")
+class _Header(TypedDict):
+    version: Literal[1]
+    kind: Literal["PointCodebook", "OneHot", "ResidualCodebook", "FSQ", "ProductCodebook"]
+
+
+class _OfPoints(TypedDict):
+    name: str
+    allow_duplicates: bool
+
+
+class _OfOneHot(TypedDict):
+    K: Any  # of any size
+    scale: float
+
+
+class _OfStages(TypedDict):
+    name: str
+    stages: int
+
+
+class _OfGrid(TypedDict):
+    order: Literal["C", "F"]
+    levels: list[int]
+    grid: str
+
+
+class _OfProduct(TypedDict):
+    order: Literal["C", "F"]
+    name: str
+    coordinates: int
+
+
+def _unpack(source: Arrays) -> Codebook:
+    """The inverse of `_pack`."""
+    read, described = source.read, "the description"
+    header: Any = parse_json(source.header or "", _Header, described)
 
     def optional(name: str) -> Any:
-        with contextlib.suppress(KeyError):
-            return read(name)
-        return None
+        return read(name) if name in source.shapes else None
 
     kind, prior = header["kind"], optional("prior")
     if kind == "PointCodebook":
-        return PointCodebook(
-            read("points"),
-            prior,
-            name=str(header["name"]),
-            allow_duplicates=bool(header["allow_duplicates"]),
-        )
+        conform(header, _OfPoints, described)
+        duplicates = header["allow_duplicates"]
+        points = read("points")
+        return PointCodebook(points, prior, name=header["name"], allow_duplicates=duplicates)
     if kind == "OneHot":
+        conform(header, _OfOneHot, described)
         return OneHot(header["K"], prior, header["scale"])
     if kind == "ResidualCodebook":
+        conform(header, _OfStages, described)
         stages = [read(f"stages.{index}") for index in range(header["stages"])]
         given = [optional(f"stage_priors.{index}") for index in range(header["stages"])]
         product = None if all(factor is None for factor in given) else given
-        return ResidualCodebook(stages, prior, stage_priors=product, name=str(header["name"]))
-    if kind not in ("FSQ", "ProductCodebook"):
-        reject("kind", kind, "one of tokenkl's codebooks")
+        return ResidualCodebook(stages, prior, stage_priors=product, name=header["name"])
     if kind == "FSQ":
-        levels, n = [], len(header["levels"])
+        conform(header, _OfGrid, described)
+        levels, n = header["levels"], len(header["levels"])
+        if n > MAX_COORDINATES or sum(levels) > FREE_NUMBERS:
+            reject("levels", levels, f"at most {MAX_COORDINATES:,}, of {FREE_NUMBERS:,} in all")
     else:
+        conform(header, _OfProduct, described)
         levels = [read(f"levels.{axis}") for axis in range(header["coordinates"])]
         n = len(levels)
-    factors = None if prior is not None else [optional(f"priors.{axis}") for axis in range(n)]
     order = header["order"]
+    factors = None if prior is not None else [optional(f"priors.{axis}") for axis in range(n)]
     if kind == "FSQ":
-        return FSQ(header["levels"], prior, grid=header["grid"], order=order, priors=factors)
-    return ProductCodebook(levels, factors, prior, order=order, name=str(header["name"]))
+        return FSQ(levels, prior, grid=header["grid"], order=order, priors=factors)
+    return ProductCodebook(levels, factors, prior, order=order, name=header["name"])
 
 
-def _adopt(path: PathLike, source: _Source, key: str | None, allow_duplicates: bool) -> Codebook:
+def _adopt(source: Arrays, key: str | None, allow_duplicates: bool) -> Codebook:
     """A codebook from the arrays of another program."""
-    name = Path(path).stem
-    shapes = source.shapes
+    path, shapes = source.file.path, source.shapes
     if key is None:
         layers = [match for match in map(STAGE.fullmatch, shapes) if match]
         if layers:
-            return _adopt_layers(path, source, layers)
+            return _adopt_layers(source, layers)
         plausible = [n for n in shapes if SINGLE.fullmatch(n)]
         plausible = plausible or [n for n, shape in shapes.items() if len(shape) in (2, 3)]
         if len(plausible) != 1:
-            _refuse(
+            refuse(
                 path,
                 "a file with one array that can be the codebook",
                 f"it holds {_listed(source)}; choose one with key=NAME",
             )
         key = plausible[0]
     elif key not in shapes:
-        _refuse(path, f"a file with an array named {key!r}", f"it holds {_listed(source)}")
+        refuse(path, f"a file with an array named {key!r}", f"it holds {_listed(source)}")
     shape = shapes[key]
     if len(shape) not in (2, 3):
-        _refuse(path, "a file whose codebook has 2 or 3 axes", f"{key} in it has shape {shape}")
+        refuse(path, "a file whose codebook has 2 or 3 axes", f"{key} in it has shape {shape}")
     if len(shape) == 3 and shape[0] > 1:
         if SINGLE.fullmatch(key):  # heads quantize parts of a vector: their codes do not add up
-            _refuse(path, "a codebook with one head", f"{key} in it has {shape[0]} heads")
-        return ResidualCodebook(list(source.read(key)), name=name)
+            refuse(path, "a codebook with one head", f"{key} in it has {shape[0]} heads")
+        return ResidualCodebook(list(source.read(key)), name=path.stem)
     points = source.read(key).reshape(shape[-2:])
     prior = source.read("prior") if "prior" in shapes and key != "prior" else None
-    return PointCodebook(points, prior, name=name, allow_duplicates=allow_duplicates)
+    return PointCodebook(points, prior, name=path.stem, allow_duplicates=allow_duplicates)
 
 
-def _adopt_layers(path: PathLike, source: _Source, layers: list[re.Match[str]]) -> Codebook:
-    expected = "the state dict of one residual quantizer"
+def _adopt_layers(source: Arrays, layers: list[re.Match[str]]) -> Codebook:
+    path, expected = source.file.path, "the state dict of one residual quantizer"
     owners = sorted({match["owner"] for match in layers})
     numbers = sorted(int(match["stage"]) for match in layers)
     if len(owners) > 1:
-        _refuse(
-            path, expected, f"it holds {len(owners)}: {', '.join(owners)}; choose with key=NAME"
-        )
+        refuse(path, expected, f"it holds {len(owners)}: {_few(owners)}; choose with key=NAME")
     if numbers != list(range(len(layers))):
-        _refuse(path, expected, f"its layers are numbered {', '.join(map(str, numbers))}")
+        refuse(path, expected, f"its layers are numbered {_few([str(one) for one in numbers])}")
     projected = re.compile(re.escape(owners[0]) + r"\.\d+\..*proj.*")
     if any(projected.fullmatch(name) for name in source.shapes):
-        _refuse(path, expected, "its layers project their codes, which then do not add up")
+        refuse(path, expected, "its layers project their codes, which then do not add up")
     stages = []
     for match in sorted(layers, key=lambda match: int(match["stage"])):
         shape = source.shapes[match.string]
         if len(shape) != 2 and not (len(shape) == 3 and shape[0] == 1):
-            _refuse(path, expected, f"{match.string} in it has shape {shape}")
+            refuse(path, expected, f"{match.string} in it has shape {shape}")
         stages.append(source.read(match.string).reshape(shape[-2:]))
-    return ResidualCodebook(stages, name=Path(path).stem)
+    return ResidualCodebook(stages, name=path.stem)

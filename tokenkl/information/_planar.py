@@ -137,7 +137,9 @@ def planar_error(
             error[index] += prior @ (missed.sum(axis=1) + outside)
             scale[index] += prior @ (size.sum(axis=1) + outside)
     if equal:
-        r, first, last, own, other = (np.concatenate([e[i].ravel() for e in edges]) for i in range(5))
+        r, first, last, own, other = (
+            np.concatenate([e[i].ravel() for e in edges]) for i in range(5)
+        )
         # Both tokens of an edge should see as much of it, or a third one has been overlooked.
         both = np.lexsort((np.maximum(own, other), np.minimum(own, other))).reshape(-1, 2)
         for index, root in enumerate(h):

@@ -26,9 +26,11 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tokenkl._formats import conform
 from tokenkl._random import generator
 from tokenkl._validation import as_float_array, check_count, check_positive, reject
 from tokenkl.tts.data import Batch
+from tokenkl.tts.stored import LARGEST
 
 #: Keys of all heads, then values of all heads, of one block: (B, 2 heads, T, dim).
 KeysValues = Tensor
@@ -68,7 +70,7 @@ class ARConfig:
 
     def __post_init__(self) -> None:
         for name in ("K", "symbols", "width", "heads", "depth", "feed_forward"):
-            check_count(getattr(self, name), name)
+            check_count(getattr(self, name), name, 1, 1000 if name == "feed_forward" else LARGEST)
         for name in ("pace", "rope_base"):
             check_positive(getattr(self, name), name)
         for name in ("dropout", "token_dropout"):
@@ -83,8 +85,12 @@ class ARConfig:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> ARConfig:
-        """The inverse of `to_json`."""
-        return cls(**record)
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: something else.
+        """
+        return conform(record, cls, "config")
 
 
 #: Configurations given `K` and `symbols`: 3.1 and 31 million parameters without the embedding of
@@ -186,7 +192,9 @@ class AR(nn.Module):
         self.blocks = cast(Sequence[Block], blocks)  # for the type checker
         self.norm = nn.LayerNorm(config.width, bias=False)
         self.register_buffer(
-            "frequencies", config.rope_base ** (-torch.arange(half) / half), persistent=False
+            "frequencies",
+            config.rope_base ** (-torch.arange(half, device="cpu") / half),
+            persistent=False,
         )
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:

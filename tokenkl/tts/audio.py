@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
+import os
+import struct
 from collections.abc import Mapping
-from pathlib import Path
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._files import PathLike, atomic_path
-from tokenkl._validation import as_float_array, check_count, reject
+from tokenkl._formats import Opened, reading
+from tokenkl._validation import as_float_array, check_count
 
 #: Every model here works at this rate, in samples a second.
 SAMPLE_RATE = 16_000
+
+#: Sampling rates that are read, in samples a second: a filter that changes it is as long as the
+#: rate is large, and a low one makes many samples of few.
+RATES = (1000, 200_000)
+
+#: Longest recording, in seconds.
+MAX_SECONDS = 7200
 
 #: What stands for a pause in a row of phonemes.
 PAUSE = "_"
@@ -79,38 +88,44 @@ def resample(
 def read_wav(path: PathLike, target: int = SAMPLE_RATE) -> Float[np.ndarray, " samples"]:
     """A WAV file as one channel at the target rate, float32 in [-1, 1].
 
-    Channels are averaged. PCM of 8, 16, 24 and 32 bits and floating point are read.
+    Channels are averaged. PCM of 8, 16, 24 and 32 bits and floating point are read, at `RATES`
+    and for up to `MAX_SECONDS`.
 
     Raises:
         ValueError: no such file, not a WAV file, damaged or cut short, or without samples.
     """
-    rate, samples = _read_samples(path)
-    if samples.shape[0] == 0:
-        reject("path", str(path), "a WAV file with samples")
-    audio: np.ndarray
-    if samples.dtype == np.uint8:
-        audio = (samples.astype(np.float32) - 128) / 128
-    elif samples.dtype.kind == "i":
-        audio = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
-    else:
-        audio = samples.astype(np.float32)
-    if not np.isfinite(audio).all():
-        reject("path", str(path), "a WAV file of finite samples")
-    if audio.ndim == 2:
-        audio = audio.mean(axis=1)
-    return resample(audio, rate, target)
+    with reading(path, _EXPECTED) as file, file.path.open("rb") as stream:
+        wav = _header(file, stream)
+        samples = np.fromfile(stream, np.uint8, wav.frames * wav.channels * wav.width)
+        if wav.width == 3:  # as the upper three bytes of four
+            padded = np.zeros((samples.size // 3, 4), np.uint8)
+            where = slice(1, None) if wav.order == "<" else slice(None, 3)
+            padded[:, where] = samples.reshape(-1, 3)
+            samples = padded.reshape(-1)
+        width = 4 if wav.width == 3 else wav.width
+        values = samples.view(f"{wav.order}{wav.kind}{width}")
+        with np.errstate(over="ignore"):  # of float64, to infinity, which is refused below
+            audio = values.astype(np.float32)
+        if wav.kind == "u":
+            audio = (audio - np.float32(128)) / np.float32(128)
+        elif wav.kind == "i":
+            audio /= 2.0 ** (8 * width - 1)
+        elif not (np.abs(audio) < 2.0**32).all():  # neither NaN, nor what filters overflow at
+            file.refuse("its samples are not finite, or far from -1 to 1")
+        if wav.channels > 1:
+            audio = audio.reshape(-1, wav.channels).mean(axis=1)
+        return resample(audio, wav.rate, target)
 
 
 def probe_wav(path: PathLike) -> float:
-    """Duration of a WAV file in seconds, without reading its samples where possible.
+    """Duration of a WAV file in seconds, without reading its samples.
 
     Raises:
         ValueError: as `read_wav`.
     """
-    rate, samples = _read_samples(path, mmap=True)
-    if samples.shape[0] == 0:
-        reject("path", str(path), "a WAV file with samples")
-    return samples.shape[0] / rate
+    with reading(path, _EXPECTED) as file, file.path.open("rb") as stream:
+        wav = _header(file, stream)
+        return wav.frames / wav.rate
 
 
 def write_wav(
@@ -133,22 +148,75 @@ def to_int16(audio: Float[np.ndarray, " samples"]) -> Int[np.ndarray, " samples"
     return np.clip(np.round(np.asarray(audio) * 32768), -32768, 32767).astype(np.int16)
 
 
-def _read_samples(path: PathLike, mmap: bool = False) -> tuple[int, np.ndarray]:
-    from scipy.io import wavfile
+_EXPECTED = "a readable WAV file"
 
-    expected = "a readable WAV file"
-    if not Path(path).is_file():
-        reject("path", str(path), f"{expected}; there is no such file")
-    try:
-        with warnings.catch_warnings():
-            # SciPy only warns of a file that ends early; unknown chunks are harmless.
-            warnings.filterwarnings("error", message="Reached EOF", category=wavfile.WavFileWarning)
-            warnings.filterwarnings("ignore", message="Chunk", category=wavfile.WavFileWarning)
-            if mmap:
-                try:
-                    return wavfile.read(path, mmap=True)
-                except ValueError:  # 24-bit samples cannot be mapped
-                    pass
-            return wavfile.read(path)
-    except Exception as error:  # damaged headers fail in many ways: struct, EOF, memory, division
-        raise ValueError(f"path must be {expected}; {path} is not ({error}).") from error
+#: Parts of a WAV file that are looked at before its samples.
+_MOST_CHUNKS = 1000
+
+
+class _Wav(NamedTuple):
+    """What the header of a WAV file says: `kind` and `order` are NumPy's, `width` in bytes."""
+
+    rate: int
+    channels: int
+    kind: Literal["u", "i", "f"]
+    width: int
+    order: Literal["<", ">"]
+    frames: int
+
+
+def _header(file: Opened, stream: IO[bytes]) -> _Wav:
+    """Read up to the first sample. Nothing that is claimed here is believed unchecked.
+
+    (Not by SciPy, which takes sizes and rates for granted.)
+    """
+    orders: dict[bytes, Literal["<", ">"]] = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<"}
+    start = stream.read(12)
+    if start[:4] not in orders or start[8:] != b"WAVE":
+        file.refuse("it does not begin like one")
+    order = orders[start[:4]]
+    form, long_size = b"", 0
+    for _ in range(_MOST_CHUNKS):
+        head = stream.read(8)
+        if len(head) < 8:
+            break
+        name, size = struct.unpack(f"{order}4sI", head)
+        if name == b"data":
+            size = long_size if start[:4] == b"RF64" and size == 2**32 - 1 else size
+            return _checked(file, form, order, size, file.size - stream.tell())
+        content = stream.read(min(size, 40))
+        if name == b"fmt ":
+            form = content
+        elif name == b"ds64" and len(content) >= 16:
+            long_size = struct.unpack("<8xQ", content[:16])[0]
+        stream.seek(size - len(content) + size % 2, os.SEEK_CUR)
+    file.refuse("it has no samples, or is cut short")
+
+
+def _checked(file: Opened, form: bytes, order: Literal["<", ">"], size: int, left: int) -> _Wav:
+    if len(form) < 16:
+        file.refuse("it does not say what its samples are")
+    code, channels, rate, _, block, bits = struct.unpack(f"{order}HHIIHH", form[:16])
+    if code == 0xFFFE and len(form) >= 26:  # "extensible": the code comes later
+        code = struct.unpack(f"{order}H", form[24:26])[0]
+    width, rest = divmod(block, channels) if channels else (0, 0)
+    widths = {1: (1, 2, 3, 4, 8), 3: (4, 8)}.get(code, ())
+    if (
+        width not in widths
+        or rest
+        or not (bits == 8 * width or (code == 1 and 0 < bits < 8 * width))
+    ):
+        file.refuse(
+            f"its samples are not PCM or floating point (code {code}, {bits} bits, {block} bytes "
+            f"for {channels} channels)"
+        )
+    if not RATES[0] <= rate <= RATES[1]:
+        file.refuse(f"its sampling rate is {rate}, not {RATES[0]} to {RATES[1]} Hz")
+    if size > left or size % block:
+        file.refuse("it is cut short")
+    if size == 0:
+        file.refuse("it has no samples")
+    if size > MAX_SECONDS * rate * block:
+        file.refuse(f"it is longer than {MAX_SECONDS} s")
+    kind: Literal["u", "i", "f"] = "f" if code == 3 else "u" if width == 1 else "i"
+    return _Wav(rate, channels, kind, width, order, size // block)

@@ -22,10 +22,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tokenkl._formats import conform
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject
 from tokenkl.codebooks.product import digits_of
 from tokenkl.tts.data import FILLER, Batch
+from tokenkl.tts.stored import LARGEST
 from tokenkl.tts.tokenizers import ConvNeXtBlock
 
 Head = Literal["joint", "factorised"]
@@ -34,6 +36,8 @@ Decide = Literal["argmax", "nearest", "sample"]
 
 #: Entries of the table of noise levels of a model, see `CDCD`.
 LEVELS = 257
+#: Most digits of a token id.
+MAX_DIGITS = 32
 #: ln(snr) beyond which there is nothing left to learn, or to see.
 RANGE = (-30.0, 20.0)
 
@@ -84,7 +88,9 @@ class CDCDConfig:
 
     def __post_init__(self) -> None:
         for name in ("K", "symbols", "dim", "width", "heads", "depth", "expansion", "text_width"):
-            check_count(getattr(self, name), name)
+            check_count(getattr(self, name), name, 1, 1000 if name == "expansion" else LARGEST)
+        for name in ("time_width", "text_blocks"):
+            check_count(getattr(self, name), name, 0, LARGEST)
         if self.width % (2 * self.heads) or self.time_width % 2:
             reject("width, heads, time_width", (self.width, self.heads, self.time_width), "even")
         for name in ("drop_text", "prompt", "self_conditioning"):
@@ -93,6 +99,10 @@ class CDCDConfig:
         check_choice(self.head, ("joint", "factorised"), "head")
         check_choice(self.order, ("F", "C"), "order")
         object.__setattr__(self, "shape", tuple(self.shape))
+        for count in self.shape[:MAX_DIGITS]:
+            check_count(count, "every entry of shape", 1, LARGEST)
+        if len(self.shape) > MAX_DIGITS:
+            reject("shape", f"{len(self.shape)} digits", f"at most {MAX_DIGITS}")
         if self.head == "factorised" and math.prod(self.shape) != self.K:
             reject("shape", self.shape, f"the levels of digits that make K = {self.K} tokens")
         if self.one_hot and (self.learned or self.dim != self.K):
@@ -104,8 +114,12 @@ class CDCDConfig:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> CDCDConfig:
-        """The inverse of `to_json`."""
-        return cls(**record)
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: something else.
+        """
+        return conform(record, cls, "config")
 
 
 # ---- Network -----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ import numpy as np
 
 from tokenkl._files import PathLike, atomic_path
 from tokenkl._files import cache_folder as cache_folder
+from tokenkl._formats import open_arrays, reading
 from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, reject
@@ -317,34 +318,61 @@ def _make_shard(shard: _Shard, sentences: list[Sentence], path: Path) -> None:
         np.savez(file, **arrays)
 
 
+#: Arrays of a shard and what they hold: texts, whole numbers, or samples.
+_KINDS = {
+    "names": "U", "texts": "U", "voices": "U", "phonemes": "U", "rates": "iu", "pitches": "iu",
+    "audio": "i", "audio_ends": "iu", "phoneme_ends": "iu", "edges": "iu", "words": "iu",
+}  # fmt: skip
+
+
 def _load_shard(path: Path) -> list[Utterance]:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
-    audio = np.split(arrays["audio"], arrays["audio_ends"][:-1])
-    phonemes = np.split(arrays["phonemes"], arrays["phoneme_ends"][:-1])
-    words = np.split(arrays["words"], arrays["phoneme_ends"][:-1])
-    count = len(audio)
-    edges = np.split(arrays["edges"], arrays["phoneme_ends"][:-1] + np.arange(1, count))
+    with reading(path, "a part of a corpus") as file, open_arrays(file) as source:
+        arrays = {name: source.read(name) for name in _KINDS}
+        for name, array in arrays.items():
+            if array.ndim != 1 or array.dtype.kind not in _KINDS[name]:
+                reject(name, f"{array.ndim} axes of {array.dtype}", "one row of its kind")
+        count = arrays["names"].size
+        parts = {
+            "audio": _split(arrays, "audio", "audio_ends", count),
+            "phonemes": _split(arrays, "phonemes", "phoneme_ends", count),
+            "words": _split(arrays, "words", "phoneme_ends", count),
+            "edges": _split(arrays, "edges", "phoneme_ends", count, 1),
+        }
+        for name in ("texts", "voices", "rates", "pitches"):
+            if arrays[name].size != count:
+                reject(name, f"{arrays[name].size} of them", f"{count}, one for each name")
     return [
         Utterance(
             name=str(arrays["names"][i]),
             text=str(arrays["texts"][i]),
-            audio=audio[i].astype(np.float32) / 32768,
+            audio=parts["audio"][i].astype(np.float32) / 32768,
             speaker=str(arrays["voices"][i]),
-            alignment=Alignment(tuple(str(p) for p in phonemes[i]), edges[i], words[i]),
+            alignment=Alignment(
+                tuple(str(p) for p in parts["phonemes"][i]), parts["edges"][i], parts["words"][i]
+            ),
             prosody={"rate": float(arrays["rates"][i]), "pitch": float(arrays["pitches"][i])},
         )
         for i in range(count)
     ]
 
 
+def _split(
+    arrays: dict[str, np.ndarray], name: str, ends: str, count: int, more: int = 0
+) -> list[np.ndarray]:
+    """An array by utterances, each with `more` entries beyond those that `ends` counts."""
+    edges = arrays[ends].astype(np.int64) + more * np.arange(1, arrays[ends].size + 1)
+    if edges.size != count or (np.diff(edges, prepend=0) < 0).any():
+        reject(ends, "others", f"{count} whole numbers that do not decrease")
+    if count and edges[-1] != arrays[name].size:
+        reject(name, f"{arrays[name].size} of them", f"as many as {ends} says, {edges[-1]}")
+    return np.split(arrays[name], edges[:-1])
+
+
 def _is_whole(path: Path) -> bool:
     """Whether the file is there and every array in it passes its checksum."""
-    if not path.is_file():
-        return False
     try:
         _load_shard(path)
-    except Exception:  # zip, zlib, header and key errors: whatever the damage, it is made anew
+    except ValueError:  # whatever the damage, it is made anew
         return False
     return True
 

@@ -13,8 +13,7 @@ import functools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -23,9 +22,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tokenkl._files import PathLike, atomic_path
+from tokenkl._formats import reading
 from tokenkl._random import generator
 from tokenkl._validation import check_count, check_ids, check_positive, reject
-from tokenkl.tts.audio import PAUSE, SAMPLE_RATE, Alignment, Utterance
+from tokenkl.tts.audio import PAUSE, RATES, SAMPLE_RATE, Alignment, Utterance
 from tokenkl.tts.grammar import check_words
 
 #: Frames of features in one token: 50 frames and 25 tokens a second.
@@ -51,8 +51,8 @@ class MelConfig:
         floor: magnitudes below it count as it before the logarithm.
 
     Raises:
-        ValueError: a count below 1, an odd `n_fft - hop`, a frequency outside 0 to half the sample
-            rate, or a floor that is not above 0.
+        ValueError: a count below 1 or far beyond use, an odd `n_fft - hop`, a frequency outside 0
+            to half the sample rate, or a floor that is not above 0.
     """
 
     sample_rate: int = SAMPLE_RATE
@@ -64,8 +64,12 @@ class MelConfig:
     floor: float = 1e-4
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "n_fft", "hop", "n_mels"):
-            check_count(getattr(self, name), name)
+        check_count(self.sample_rate, "sample_rate", *RATES)
+        for name in ("n_fft", "hop"):
+            check_count(getattr(self, name), name, 1, 2**16)
+        check_count(self.n_mels, "n_mels", 1, 2**8)
+        if self.n_mels * self.n_fft > 2**23:  # the filters are inverted
+            reject("n_mels, n_fft", f"{self.n_mels}, {self.n_fft}", f"of product {2**23} at most")
         if self.hop > self.n_fft or (self.n_fft - self.hop) % 2:
             reject("hop", self.hop, f"at most n_fft = {self.n_fft}, with an even n_fft - hop")
         if not 0 <= self.low < self.high <= self.sample_rate / 2:
@@ -128,7 +132,7 @@ class MelFrontend(torch.nn.Module):
         super().__init__()
         self.config = config or MelConfig()
         filters = mel_filters(self.config)
-        window = torch.hann_window(self.config.n_fft, dtype=torch.float64).float()
+        window = torch.hann_window(self.config.n_fft, dtype=torch.float64, device="cpu").float()
         for name, value in (
             ("window", window),
             ("filters", torch.from_numpy(filters).float()),
@@ -406,9 +410,21 @@ class Lexicon:
 
     @classmethod
     def load(cls, path: PathLike) -> Lexicon:
-        """Read what `save` wrote."""
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: no such file, or not one that `save` wrote.
+        """
+        with reading(path, "a lexicon that tokenkl wrote") as file:
+            record = file.json(LexiconRecord)
         return cls(record["entries"], record["before"])
+
+
+class LexiconRecord(TypedDict):
+    """A lexicon as plain values."""
+
+    entries: dict[str, list[str]]
+    before: dict[str, dict[str, list[str]]]
 
 
 def _commonest(counts: collections.Counter[tuple[str, ...]]) -> tuple[str, ...]:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from tokenkl._formats import conform
 from tokenkl._random import generator
 from tokenkl._validation import check_positive, reject
 from tokenkl.tts.data import Example
+
+#: Tokens of one symbol beyond which a file is wrong: that is most of a minute.
+LONGEST = 1000
 
 #: Examples of a context below which the next smaller one is asked.
 ENOUGH = 4
@@ -93,9 +97,28 @@ class Lengths:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Lengths:
-        """The inverse of `to_json`, up to its rounding."""
-        means = {(int(a), int(b), int(c)): float(mean) for a, b, c, mean in record["means"]}
-        return cls(means, tuple(record["rates"]))
+        """The inverse of `to_json`, up to its rounding.
+
+        Raises:
+            ValueError: something else.
+        """
+        conform(record, LengthsRecord, "lengths")
+        means = {(a, b, c): float(mean) for a, b, c, mean in record["means"]}
+        rates = record["rates"]
+        if (-1, -1, -1) not in means:
+            reject("lengths.means", "no mean of all symbols", "with one, as a last resort")
+        if not all(0 <= mean <= LONGEST for mean in means.values()):
+            reject("lengths.means", "others", f"numbers of tokens from 0 to {LONGEST}")
+        if not rates or not all(1e-3 <= rate <= 1e3 for rate in rates):
+            reject("lengths.rates", rates, "numbers near 1")
+        return cls(means, tuple(rates))
+
+
+class LengthsRecord(TypedDict):
+    """Durations as plain values."""
+
+    means: list[tuple[int, int, int, float]]
+    rates: list[float]
 
 
 def _contexts(before: int, symbol: int, after: int) -> list[tuple[int, int, int]]:

@@ -5,17 +5,18 @@ The page is one HTML file beside its sounds and pictures; it loads nothing from 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import html
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import Float
 
 from tokenkl._files import PathLike, atomic_files
+from tokenkl._formats import reading
 from tokenkl.tts.audio import SAMPLE_RATE, write_wav
 from tokenkl.tts.spectrogram import plot_spectrogram
 
@@ -103,13 +104,29 @@ def find_evaluations(folder: Path, voice: str, kind: str) -> list[dict[str, Any]
     """The records of `tokenkl tts eval` in a folder in which a voice occurs; others are ignored."""
     found = []
     for path in sorted(folder.glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(record, dict) and record.get("kind") == kind and voice in record["voices"]:
-            found.append({**record, "file": path.name})
+        with contextlib.suppress(ValueError), reading(path, "an evaluation") as file:
+            record = file.json(_Evaluation)
+            if record["kind"] == kind and voice in record["voices"]:
+                found.append({**record, "file": path.name})
     return found
+
+
+class _Row(TypedDict):
+    system: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class _Evaluation(TypedDict):
+    """What is shown of a record of `tokenkl tts eval`."""
+
+    kind: str
+    corpus: str
+    split: str
+    voices: dict[str, dict[str, Any]]
+    summary: list[_Row]
 
 
 def _pairs(facts: Mapping[str, str]) -> str:

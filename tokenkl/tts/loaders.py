@@ -8,11 +8,12 @@ first one, with ``on_bad="skip"`` in `bad` and in one warning, and the rest is l
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import re
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,14 +21,18 @@ import numpy as np
 from jaxtyping import Int
 
 from tokenkl._files import PathLike
+from tokenkl._formats import open_arrays, reading, shown_path
 from tokenkl._progress import Report
-from tokenkl._validation import check_choice, check_count, reject
+from tokenkl._validation import check_choice, check_count, printable, reject, shortened
 from tokenkl.tts.audio import Utterance, probe_wav, read_wav
 
 OnBad = Literal["skip", "refuse"]
 
 #: Bad files that a warning names one by one.
 _NAMED = 5
+
+#: Most bytes of the transcript of one recording.
+_TRANSCRIPT = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +51,27 @@ class _Complaints:
         self.bad: list[BadFile] = []
 
     def add(self, path: Path, reason: str) -> None:
+        where = shown_path(path)
+        reason = printable(reason.rstrip(".")).removeprefix(f"{where} ")
+        reason = shortened(reason, 800)
         if self.on_bad == "refuse":
-            raise ValueError(f'{path}: {reason}. Use on_bad="skip" to go on without it.')
+            raise ValueError(f'{where}: {reason}. Use on_bad="skip" to go on without it.')
         self.bad.append(BadFile(path, reason))
+
+    @contextlib.contextmanager
+    def of(self, path: Path) -> Iterator[None]:
+        """Around all that is done with one file."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self.add(path, str(error))
 
     def warn(self, start: int = 0) -> None:
         """One warning for everything that was skipped since."""
         fresh = self.bad[start:]
         if not fresh:
             return
-        named = "; ".join(f"{one.path}: {one.reason}" for one in fresh[:_NAMED])
+        named = "; ".join(f"{shown_path(one.path)}: {one.reason}" for one in fresh[:_NAMED])
         more = f"; and {len(fresh) - _NAMED} more, see .bad" if len(fresh) > _NAMED else ""
         warnings.warn(f"Skipped {len(fresh)} bad files: {named}{more}.", stacklevel=4)
 
@@ -116,9 +132,9 @@ class Recordings:
         for entry in self.entries:
             try:
                 utterance = self.read(entry)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 if all(one.path != entry.path for one in self.bad):
-                    self._complaints.add(entry.path, str(error).rstrip("."))
+                    self._complaints.add(entry.path, str(error))
                 continue
             yield utterance
         self._complaints.warn(start)
@@ -143,19 +159,21 @@ def load_ljspeech(
     """
     root = Path(folder)
     index = root / "metadata.csv"
-    if not index.is_file():
-        reject("folder", folder, "an LJSpeech-style folder, with metadata.csv in it")
     complaints = _Complaints(on_bad)
-    lines = [line for line in _read_lines(index).items() if line[1].strip()]
+    if not os.path.exists(index):
+        reject("folder", str(folder), "an LJSpeech-style folder, with metadata.csv in it")
+    with reading(index, "UTF-8 text with lines id|text|normalised") as file:
+        lines = [(i, line) for i, line in _lines(file.text()) if line.strip()]
     entries: dict[str, Entry] = {}
     for done, (number, line) in enumerate(lines, start=1):
         fields = [field.strip() for field in line.split("|")]
         if len(fields) not in (2, 3) or not fields[0]:
             complaints.add(index, f"line {number} has {len(fields)} fields, not id|text|normalised")
         elif Path(fields[0]).name != fields[0]:
-            complaints.add(index, f"line {number} names a file outside wavs: {fields[0]}")
+            name = shortened(fields[0], 80)
+            complaints.add(index, f"line {number} names a file outside wavs: {name}")
         elif fields[0] in entries:
-            complaints.add(index, f"line {number} repeats the id {fields[0]}")
+            complaints.add(index, f"line {number} repeats the id {shortened(fields[0], 80)}")
         else:
             path = root / "wavs" / f"{fields[0]}.wav"
             _add_entry(entries, complaints, fields[0], fields[-1], path, "")
@@ -181,8 +199,8 @@ def load_libritts(
         ValueError: no usable recording, or, with "refuse", the first bad file.
     """
     root = Path(folder)
-    if not root.is_dir():
-        reject("folder", folder, "a folder that exists")
+    if not os.path.isdir(root):
+        reject("folder", str(folder), "a folder that exists")
     complaints = _Complaints(on_bad)
     entries: dict[str, Entry] = {}
     paths = sorted(root.rglob("*.wav"))
@@ -190,14 +208,10 @@ def load_libritts(
         transcript = path.with_name(f"{path.stem}.normalized.txt")
         if path.stem in entries:
             complaints.add(path, f"repeats the name of {entries[path.stem].path}")
-        elif not transcript.is_file():
-            complaints.add(path, f"has no transcript {transcript.name} beside it")
         else:
-            try:
-                text = " ".join(transcript.read_text(encoding="utf-8-sig").split())
-            except (UnicodeDecodeError, OSError) as error:
-                complaints.add(transcript, f"cannot be read as UTF-8 ({error})")
-            else:
+            with complaints.of(transcript):
+                with reading(transcript, "the transcript of a recording, UTF-8 text") as file:
+                    text = " ".join(file.text(_TRANSCRIPT).split())
                 speaker = path.stem.split("_", 1)[0]
                 _add_entry(entries, complaints, path.stem, text, path, speaker)
         if progress is not None:
@@ -205,12 +219,9 @@ def load_libritts(
     return _recordings(entries, complaints, root)
 
 
-def _read_lines(path: Path) -> dict[int, str]:
-    """The lines of a text file by their numbers, from 1; only "\\n" ends a line."""
-    try:
-        return dict(enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: must be UTF-8 text ({error.reason}).") from error
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text and their numbers, from 1; only "\\n" ends a line."""
+    return enumerate(text.split("\n"), start=1)
 
 
 def _add_entry(
@@ -224,12 +235,8 @@ def _add_entry(
     if not text:
         complaints.add(path, "has an empty text")
         return
-    try:
-        seconds = probe_wav(path)
-    except ValueError as error:
-        complaints.add(path, str(error).rstrip("."))
-        return
-    entries[name] = Entry(name, text, path, speaker, seconds)
+    with complaints.of(path):
+        entries[name] = Entry(name, text, path, speaker, probe_wav(path))
 
 
 def _recordings(entries: dict[str, Entry], complaints: _Complaints, root: Path) -> Recordings:
@@ -309,7 +316,7 @@ def load_cdcd(
     root = Path(folder)
     infos = sorted(root.glob("*_info.txt"))
     if not infos:
-        reject("folder", folder, "a folder with files NAME_info.txt")
+        reject("folder", str(folder), "a folder with files NAME_info.txt")
     check_count(K, "K")
     complaints = _Complaints(on_bad)
     sequences: list[TokenSequence] = []
@@ -319,10 +326,10 @@ def load_cdcd(
             info.with_name(f"{stem}_speech.npz"),
             info.with_name(f"{stem}_text.npz"),
         )
-        try:
-            lines = [line for line in _read_lines(info).values() if line.strip()]
-        except ValueError as error:
-            complaints.add(info, str(error))
+        lines = None
+        with complaints.of(info), reading(info, "UTF-8 text of lines seconds|id") as file:
+            lines = [line for _, line in _lines(file.text()) if line.strip()]
+        if lines is None:
             continue
         speech = _arrays(speech_path, len(lines), complaints)
         text = _arrays(text_path, len(lines), complaints)
@@ -352,47 +359,40 @@ def load_cdcd(
     return TokenCorpus(sequences, complaints.bad)
 
 
-def _arrays(path: Path, count: int, complaints: _Complaints) -> Callable[[int], np.ndarray] | None:
-    """A reader of arr_i, or None if the file is bad as a whole."""
-    if not path.is_file():
-        complaints.add(path, "is missing")
-        return None
-    try:
-        # Read at once: an open archive for every triplet would run out of file handles.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
-        complaints.add(path, f"cannot be read as .npz without pickle ({error})")
-        return None
-    expected = {f"arr_{i}" for i in range(count)}
-    if set(arrays) != expected:
-        complaints.add(path, f"has {len(arrays)} arrays, not arr_0 to arr_{count - 1} as the info")
-        return None
-    return lambda index: arrays[f"arr_{index}"]
+def _arrays(path: Path, count: int, complaints: _Complaints) -> list[np.ndarray] | None:
+    """arr_0, arr_1, ..., or None if the file is bad as a whole."""
+    expected = "rows of token ids in .npz"
+    # Read at once: an open archive for every triplet would run out of file handles.
+    with complaints.of(path), reading(path, expected) as file, open_arrays(file) as arrays:
+        names = [f"arr_{index}" for index in range(count)]
+        if set(arrays.shapes) != set(names):
+            file.refuse(f"it has {len(arrays.shapes)} arrays, not the {count} of the info file")
+        return [arrays.read(name) for name in names]
+    return None
 
 
 def _sequence(
     line: str,
     index: int,
     info: Path,
-    speech: Callable[[int], np.ndarray],
-    text: Callable[[int], np.ndarray],
+    speech: list[np.ndarray],
+    text: list[np.ndarray],
     characters: int,
     complaints: _Complaints,
 ) -> TokenSequence | None:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\|(.+?)\s*", line)
-    if match is None:
+    seconds, _, name = (part.strip() for part in line.partition("|"))
+    if not name or not re.fullmatch(r"\d{1,18}(\.\d{1,18})?", seconds):
         complaints.add(info, f"line {index + 1} is not seconds|id: {line.strip()[:40]!r}")
         return None
-    name = match[2]
-    ids = {"speech": speech(index), "text": text(index)}
+    ids = {"speech": speech[index], "text": text[index]}
     for kind, array in ids.items():
         path = info.with_name(info.name.removesuffix("_info.txt") + f"_{kind}.npz")
-        if array.ndim != 1 or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
+        whole = array.ndim == 1 and array.dtype.kind in "iu"
+        if not whole or (array.size and not 0 <= int(array.min()) <= int(array.max()) < 2**63):
             complaints.add(path, f"{name} (arr_{index}) is no row of whole numbers, at least 0")
             return None
     known = ids["text"][ids["text"] < characters].astype(np.int64)
     if known.size == 0 or ids["speech"].size == 0:
         complaints.add(info, f"{name} (line {index + 1}) has no text or no speech")
         return None
-    return TokenSequence(name, float(match[1]), known, ids["speech"].astype(np.int64))
+    return TokenSequence(name, float(seconds), known, ids["speech"].astype(np.int64))

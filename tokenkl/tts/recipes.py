@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 
 from tokenkl._files import PathLike, atomic_path, locked
+from tokenkl._formats import reading
 from tokenkl._progress import Report
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, reject
@@ -271,7 +272,8 @@ class Workspace:
         path = self.folder / name / RECIPE
         wanted = {**_flat(recipe.to_json()), "key": _plain_key(key)}
         if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            with reading(path, "the recipe of a run") as file:
+                found = file.json(dict[str, Any])
             for part in dict.fromkeys([*found, *wanted]):
                 if part not in _UNIMPORTANT and found.get(part) != wanted.get(part):
                     reject(

@@ -21,13 +21,13 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from tokenkl._files import PathLike, atomic_path
+from tokenkl._formats import conform, reading
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, reject
 from tokenkl.estimate import ConfidenceInterval
@@ -330,28 +330,25 @@ class SpeechReport:
         Raises:
             ValueError: something else.
         """
-        try:
-            if record["format"] != FORMAT:
-                reject("format", record["format"], f"{FORMAT}")
-            shape = (len(record["names"]), len(record["seeds"]))
-            return cls(
-                label=record["label"],
-                names=tuple(record["names"]),
-                texts=tuple(record["texts"]),
-                seeds=tuple(record["seeds"]),
-                measurements={
-                    name: np.array(rows, dtype=float).reshape(shape)
-                    for name, rows in record["measurements"].items()
-                },
-                heard={
-                    name: tuple(tuple(row) for row in rows)
-                    for name, rows in record["heard"].items()
-                },
-                K=record["K"],
-                used=tuple(record["used"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"record must be a report by to_json ({error!r}).") from error
+        made = conform(record, _Record, "record")
+        shape = (len(made["names"]), len(made["seeds"]))
+        tables: dict[str, list[list[Any]]] = {**made["measurements"], **made["heard"]}
+        for name, rows in tables.items():
+            if len(rows) != shape[0] or any(len(row) != shape[1] for row in rows):
+                reject(f"record[{name!r}]", "other rows", f"{shape[0]} rows of {shape[1]}")
+        return cls(
+            label=made["label"],
+            names=tuple(made["names"]),
+            texts=tuple(made["texts"]),
+            seeds=tuple(made["seeds"]),
+            measurements={
+                name: np.array(rows, dtype=float).reshape(shape)  # None is NaN
+                for name, rows in made["measurements"].items()
+            },
+            heard={name: tuple(map(tuple, rows)) for name, rows in made["heard"].items()},
+            K=made["K"],
+            used=tuple(made["used"]),
+        )
 
     def save(self, path: PathLike) -> None:
         """Write `to_json` to a file."""
@@ -365,10 +362,22 @@ class SpeechReport:
         Raises:
             ValueError: no such file, or another kind of file.
         """
-        try:
-            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError) as error:
-            raise ValueError(f"path must be a report that tokenkl wrote ({error}).") from error
+        with reading(path, "a report that tokenkl wrote") as file:
+            return cls.from_json(file.json(_Record))
+
+
+class _Record(TypedDict):
+    """A report as plain values."""
+
+    format: Literal[1]
+    label: str
+    names: list[str]
+    texts: list[str]
+    seeds: list[int]
+    measurements: dict[str, list[list[float | None]]]
+    heard: dict[str, list[list[str]]]
+    K: int
+    used: list[int]
 
 
 def paired_difference(

@@ -9,11 +9,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -21,7 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenkl._files import PathLike, atomic_path
+from tokenkl._files import PathLike
+from tokenkl._formats import conform
 from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_ids, check_positive, reject
@@ -37,6 +36,7 @@ from tokenkl.tts.quantizers import (
     RVQQuantizer,
     VQQuantizer,
 )
+from tokenkl.tts.stored import LARGEST, open_network, write_network
 from tokenkl.tts.usage import Usage, token_usage
 
 Kind = Literal["fsq", "vq", "rvq", "e8"]
@@ -75,6 +75,8 @@ class TokenizerConfig:
         check_choice(self.kind, ("fsq", "vq", "rvq", "e8"), "kind")
         for level in self.levels:
             check_count(level, "every entry of levels", 3 if self.kind == "fsq" else 1)
+        if math.prod(self.levels) > LARGEST:
+            reject("levels", self.levels, f"of at most {LARGEST} tokens")
         fits = {
             "fsq": len(self.levels) >= 1,
             "vq": len(self.levels) == 1,
@@ -84,7 +86,9 @@ class TokenizerConfig:
         if not fits[self.kind]:
             reject("levels", self.levels, f"as many entries as {self.kind} takes")
         for name in ("dim", "channels", "batch_tokens"):
-            check_count(getattr(self, name), name)
+            check_count(getattr(self, name), name, 1, LARGEST)
+        for count in self.blocks:
+            check_count(count, "every entry of blocks", 0, LARGEST)
         object.__setattr__(self, "levels", tuple(self.levels))
         object.__setattr__(self, "blocks", tuple(self.blocks))
 
@@ -104,8 +108,12 @@ class TokenizerConfig:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> TokenizerConfig:
-        """The inverse of `to_json`."""
-        return cls(**{**record, "mel": MelConfig(**record["mel"])})
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: something else.
+        """
+        return conform(record, cls, "config")
 
 
 #: The tokenizers that are compared.
@@ -258,15 +266,12 @@ class Tokenizer(nn.Module):
             half: networks in float16, half the size; the codebook stays in float32.
             record: anything to be kept along, such as how it was trained; plain JSON values.
         """
-        from safetensors.torch import save
-
         state = {
-            name: value.half() if half and _is_network(name, value) else value.contiguous()
+            name: value.half() if half and _is_network(name, value) else value
             for name, value in self.state_dict().items()
         }
         header = {"format": 1, "config": self.config.to_json(), "record": record or {}}
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(save(state, {"tokenkl": json.dumps(header)}))
+        write_network(path, state, header)
 
     @classmethod
     def load(cls, path: PathLike) -> Tokenizer:
@@ -275,25 +280,17 @@ class Tokenizer(nn.Module):
         Raises:
             ValueError: no such file, or not one that `save` wrote.
         """
-        from safetensors import SafetensorError, safe_open
+        with open_network(path, "a tokenizer that tokenkl wrote", _Header) as stored:
+            config = stored.header["config"]
+            tokenizer = stored.network(lambda: cls(config), sum(config.blocks) + len(config.levels))
+        tokenizer.record = stored.header["record"]
+        return tokenizer
 
-        expected = "a tokenizer that tokenkl wrote"
-        if not Path(path).is_file():
-            reject("path", str(path), f"{expected}; there is no such file")
-        try:
-            with safe_open(path, "pt") as file:
-                header = json.loads((file.metadata() or {})["tokenkl"])
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            tokenizer = cls(TokenizerConfig.from_json(header["config"]))
-            state = {
-                name: value.float() if value.is_floating_point() else value
-                for name, value in state.items()
-            }
-            tokenizer.load_state_dict(state)
-            tokenizer.record = header["record"]
-        except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-            raise ValueError(f"path must be {expected}; {path} is not ({error}).") from error
-        return tokenizer.eval()
+
+class _Header(TypedDict):
+    format: Literal[1]
+    config: TokenizerConfig
+    record: dict[str, Any]
 
 
 def _is_network(name: str, value: Tensor) -> bool:

@@ -28,16 +28,18 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from tokenkl._files import PathLike, atomic_path, locked
+from tokenkl._files import PathLike, locked
+from tokenkl._formats import conform, reading
 from tokenkl._progress import NotedReport, Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject
 from tokenkl.tts.data import LAYOUTS, Batch, Example, Layout, batches, make_batch
+from tokenkl.tts.stored import check_state, open_network, write_network
 from tokenkl.tts.training_log import LOG, append_line, cut_log
 from tokenkl.tts.training_log import plot_losses as plot_losses
 from tokenkl.tts.training_log import read_log as read_log
@@ -127,8 +129,12 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> TrainConfig:
-        """The inverse of `to_json`."""
-        return cls(**record)
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: something else.
+        """
+        return conform(record, cls, "train")
 
 
 #: How long to train; which model, is chosen elsewhere. "paper" is the training of arXiv 2606.09962.
@@ -208,7 +214,7 @@ def read_weights(path: PathLike) -> tuple[dict[str, Any], dict[str, Tensor]]:
         ValueError: no such file, or not one that `train` wrote.
     """
     path = Path(path)
-    return _read_file(path / FINAL if path.is_dir() else path, "weights")
+    return _read_file(path / FINAL if os.path.isdir(path) else path, "weights")
 
 
 def train(
@@ -255,6 +261,8 @@ def train(
     if (folder / FINAL).is_file():
         found, state = read_weights(folder)
         _check_same(found, header, folder)
+        with reading(folder / FINAL, "the weights of this model"):
+            check_state(state, model.state_dict())
         model.load_state_dict(state)
         model.eval()
         return Trained(folder, config.steps, True, found)
@@ -535,20 +543,24 @@ class _Run:
         with self._averaged():
             # Clones: safetensors refuses tensors that share memory, such as tied weights.
             state = {n: v.detach().cpu().clone() for n, v in self.model.state_dict().items()}
-        _write_file(self.folder / name, state, {**self.header, "step": self.step})
+        write_network(self.folder / name, state, {**self.header, "step": self.step})
 
     def _buffers(self) -> dict[str, Tensor]:
         kept = self.model.state_dict().keys()
         return {name: value for name, value in self.model.named_buffers() if name in kept}
 
+    def _tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds besides the state of the optimiser."""
+        tensors = {f"ema/{name}": value for name, value in self.ema.items()}
+        tensors |= {f"buffer/{name}": value for name, value in self._buffers().items()}
+        return tensors | {f"model/{n}": p.detach() for n, p in self.parameters.items()}
+
     def _write_checkpoint(self) -> None:
         self._settle()
         if not self.is_main:
             return
-        tensors = {f"ema/{name}": value for name, value in self.ema.items()}
-        tensors |= {f"buffer/{name}": value for name, value in self._buffers().items()}
+        tensors = self._tensors()
         for name, parameter in self.parameters.items():
-            tensors[f"model/{name}"] = parameter.detach()
             for entry, value in self.optimiser.state.get(parameter, {}).items():
                 tensors[f"optimiser/{entry}/{name}"] = value
         scaler = self.accelerator.scaler
@@ -560,7 +572,7 @@ class _Run:
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
         header = {**self.header, "step": self.step, "state": state}
-        _write_file(self.folder / CHECKPOINT, tensors, header)
+        write_network(self.folder / CHECKPOINT, tensors, header)
 
     def _restore(self) -> None:
         """Go on from the checkpoint, if there is one."""
@@ -568,7 +580,16 @@ class _Run:
         if path.is_file():
             header, tensors = _read_file(path, "a checkpoint")
             _check_same(header, self.header, self.folder)
-            state = header["state"]
+            state, wanted = header["state"], self._tensors()
+            for name, parameter in self.parameters.items():
+                if f"optimiser/step/{name}" in tensors:  # not of what had no gradient yet
+                    wanted[f"optimiser/step/{name}"] = torch.zeros(())
+                    wanted[f"optimiser/exp_avg/{name}"] = parameter.detach()
+                    wanted[f"optimiser/exp_avg_sq/{name}"] = parameter.detach()
+            with reading(path, "the checkpoint of this model"):
+                check_state(tensors, wanted)
+                for name in ("summed", "tokens"):
+                    check_count(state[name], name, 0)
             self.step, self.tokens, self.seconds = header["step"], state["tokens"], state["seconds"]
             self.sums, self.summed = state["sums"], state["summed"]
             if self.accelerator.scaler is not None:
@@ -653,24 +674,34 @@ def _interrupts() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _write_file(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    from safetensors.torch import save_file
+class _OfWeights(TypedDict):
+    format: Literal[1]
+    kind: str
+    config: dict[str, Any]
+    train: dict[str, Any]
+    data: str
+    buffers: str
+    key: int
+    step: int
+    record: dict[str, Any]
 
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {"tokenkl": json.dumps(header)})
+
+class _State(TypedDict):
+    sums: dict[str, float]
+    summed: int
+    tokens: int
+    seconds: float
+    scaler: dict[str, Any]
+
+
+class _OfCheckpoint(_OfWeights):
+    state: _State
+
+
+_HEADERS = {"weights": _OfWeights, "a checkpoint": _OfCheckpoint}
 
 
 def _read_file(path: Path, what: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
-    expected = f"{what} that tokenkl wrote"
-    if not path.is_file():
-        reject("path", str(path), f"{expected}; there is no such file")
-    try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})["tokenkl"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"path must be {expected}; {path} is not ({error}).") from error
-    return header, tensors
+    with open_network(path, f"{what} that tokenkl wrote", _HEADERS[what]) as stored:
+        check_count(stored.header["step"], "its step", 0)
+        return stored.header, stored.tensors()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 
 from tokenkl._files import PathLike, atomic_path
+from tokenkl._formats import conform, parse_json, reading, shown_path
 from tokenkl._validation import check_choice, reject
 
 LOG = "log.jsonl"
@@ -18,12 +21,31 @@ LOG = "log.jsonl"
 REFERENCES = Path(__file__).parent / "weights"
 
 
+class _Line(TypedDict):
+    step: int
+    loss: float
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines; what a killed process left of a last one is ignored."""
-    if not path.is_file():
-        return []
-    whole = path.read_text().split("\n")[:-1]  # a whole line ends in a newline
-    return [json.loads(line) for line in whole]
+    """The whole lines; what a killed process left of a last one is ignored.
+
+    A machine that lost its power may leave zeros in the middle. The weights do not depend on the
+    log: a damaged line is left out, with a warning.
+    """
+    lines, damaged = [], []
+    with reading(path, "the log of a training run") as file:
+        whole = file.bytes().split(b"\n")[:-1]  # a whole line ends in a newline
+    for number, text in enumerate(whole, start=1):
+        try:
+            line = parse_json(text, _Line)
+            lines.append(conform(line, dict[str, float | None]) | {"step": line["step"]})
+        except ValueError:
+            damaged.append(number)
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        message = f"Left out line {damaged[0]}{more} of {shown_path(path)}: damaged."
+        warnings.warn(message, stacklevel=3)
+    return lines
 
 
 def append_line(path: Path, line: dict[str, Any]) -> None:
@@ -34,7 +56,7 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
 
 def cut_log(path: Path, step: int) -> None:
     """Keep the lines up to a step."""
-    if path.is_file():
+    if os.path.exists(path):
         kept = [line for line in _lines(path) if line["step"] <= step]
         with atomic_path(path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
@@ -54,8 +76,8 @@ def read_log(folder: PathLike) -> pd.DataFrame:
         ValueError: no log there.
     """
     path = Path(folder)
-    path = path / LOG if path.is_dir() else path
-    if not path.is_file():
+    path = path / LOG if os.path.isdir(path) else path
+    if not os.path.exists(path):
         reject("folder", str(folder), "a folder with the log of a training run")
     return pd.DataFrame(_lines(path))
 

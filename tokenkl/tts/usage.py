@@ -36,6 +36,8 @@ def entropy_of_counts(counts: Int[Any, " K"], correction: Correction = "grassber
     array = np.asarray(counts)
     if array.ndim != 1 or array.dtype.kind not in "iu" or array.size == 0 or array.min() < 0:
         reject("counts", counts, "one row of whole numbers, at least 0")
+    if array.max() >= 2**53:  # the sum, and the logarithm, would be of other numbers
+        reject("counts", int(array.max()), "whole numbers below 2**53")
     total, terms = int(array.sum()), _terms(correction)
     if total == 0:
         reject("counts", counts, "with at least one draw")

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from tokenkl._files import PathLike, atomic_path
-from tokenkl._validation import check_choice, reject
+from tokenkl._files import PathLike
+from tokenkl._formats import FileError, conform
+from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook, OneHot, PointCodebook
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.audio import Utterance
@@ -33,11 +33,12 @@ from tokenkl.tts.data import (
     examples_of,
     make_batch,
 )
-from tokenkl.tts.frontend import Lexicon, PhonemeTable
+from tokenkl.tts.frontend import Lexicon, LexiconRecord, PhonemeTable
 from tokenkl.tts.geometry import Geometry, place_tokens
 from tokenkl.tts.grammar import VOCABULARY
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.levels import noise_levels, sampling_levels
+from tokenkl.tts.stored import open_network, write_network
 from tokenkl.tts.tokenizers import Tokenizer
 
 FORMAT = 1
@@ -187,13 +188,11 @@ class Voice:
         Raises:
             ValueError: a name that is not one of a file in the same folder.
         """
-        from safetensors.torch import save
-
         folder = Path(path).parent
         if Path(tokenizer).name != tokenizer or not (folder / tokenizer).is_file():
             reject("tokenizer", tokenizer, f"the name of a file in {folder}")
         state = {
-            name: value.half() if half and name not in ("points", "noise") else value.contiguous()
+            name: value.half() if half and name not in ("points", "noise") else value
             for name, value in self.model.state_dict().items()
         }
         header = {
@@ -207,8 +206,7 @@ class Voice:
             "lengths": self.lengths.to_json(),
             "record": self.record,
         }
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(save(state, {"tokenkl": json.dumps(header)}))
+        write_network(path, state, header)
 
     @classmethod
     def load(cls, path: PathLike = "phonemes") -> Voice:
@@ -220,31 +218,64 @@ class Voice:
         Raises:
             ValueError: no such file, or not one that `save` wrote, or another tokenizer beside it.
         """
-        from safetensors import SafetensorError, safe_open
-
         expected = f"a voice that tokenkl wrote, or {' or '.join(INCLUDED)}"
-        file_path = WEIGHTS / f"{path}.safetensors" if path in INCLUDED else Path(path)
-        if not file_path.is_file():
-            reject("path", str(path), f"{expected}; there is no such file")
-        try:
-            with safe_open(file_path, "pt") as file:
-                header = json.loads((file.metadata() or {})["tokenkl"])
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        path = WEIGHTS / f"{path}.safetensors" if path in INCLUDED else Path(path)
+        with open_network(path, expected, _Header) as stored:
+            header = stored.header
             name = header["tokenizer"]
             if Path(name).name != name:
-                reject("path", str(path), f"{expected}; it names a tokenizer outside its folder")
-            beside = file_path.parent / name
-            tokenizer = Tokenizer.load(beside)
-            if _digest(beside) != header["tokenizer_sha256"]:
-                reject("path", str(path), f"beside its own tokenizer, not another {name}")
-            model = _empty(header["kind"], header["config"])
-            kept = ("points", "noise")
-            state = {k: v if k in kept else v.float() for k, v in state.items()}
-            model.load_state_dict(state)
-            encoder, lengths = _text_from_json(header["text"]), Lengths.from_json(header["lengths"])
-        except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-            raise ValueError(f"path must be {expected}; {path} is not ({error}).") from error
-        return cls(tokenizer, encoder, lengths, header["layout"], model.eval(), header["record"])
+                reject("its tokenizer", name, "a file in the same folder")
+            try:
+                tokenizer = Tokenizer.load(path.parent / name)
+            except FileError as error:
+                stored.refuse(f"beside it, {error}")
+            if _digest(path.parent / name) != header["tokenizer_sha256"]:
+                reject("the tokenizer beside it", f"another {name}", "its own")
+            config = _CONFIGS[header["kind"]].from_json(header["config"])
+            encoder = _text_from_json(header["text"])
+            for what, given, own in (
+                ("tokens", config.K, tokenizer.K),
+                ("symbols", config.symbols, encoder.size),
+            ):
+                if given != own:
+                    reject(f"the {what} of its model", given, f"{own}, as there are")
+            lengths = Lengths.from_json(header["lengths"])
+            parts = config.depth + getattr(config, "text_blocks", 0)
+            model = stored.network(lambda: _empty(config), parts)
+        return cls(tokenizer, encoder, lengths, header["layout"], model, header["record"])
+
+
+_CONFIGS: dict[str, type[CDCDConfig] | type[ARConfig]] = {"cdcd": CDCDConfig, "ar": ARConfig}
+
+
+class _Training(TypedDict, total=False):
+    steps: int
+
+
+class _Recipe(TypedDict, total=False):
+    corpus: str
+    geometry: str
+    schedule: str
+    training: _Training
+    data: dict[str, Any] | None
+
+
+class _Record(TypedDict, total=False):
+    """Of how it was made, what others read; there may be more."""
+
+    recipe: _Recipe
+
+
+class _Header(TypedDict):
+    format: Literal[1]
+    tokenizer: str
+    tokenizer_sha256: str
+    kind: Literal["cdcd", "ar"]
+    config: dict[str, Any]
+    layout: Layout
+    text: dict[str, Any]
+    lengths: dict[str, Any]
+    record: _Record
 
 
 def new_cdcd(
@@ -293,11 +324,8 @@ def _unspoken(symbols: np.ndarray, lengths: np.ndarray) -> Example:
     return Example("", "", np.full(int(lengths.sum()), FILLER), symbols, lengths)
 
 
-def _empty(kind: str, config: dict[str, Any]) -> CDCD | AR:
-    check_choice(kind, ("cdcd", "ar"), "kind")
-    if kind == "cdcd":
-        return CDCD(CDCDConfig.from_json(config))
-    return AR(ARConfig.from_json(config))
+def _empty(config: CDCDConfig | ARConfig) -> CDCD | AR:
+    return CDCD(config) if isinstance(config, CDCDConfig) else AR(config)
 
 
 def _text_to_json(encoder: TextEncoder) -> dict[str, Any]:
@@ -311,11 +339,25 @@ def _text_to_json(encoder: TextEncoder) -> dict[str, Any]:
     }
 
 
+class _Text(TypedDict):
+    symbols: Literal["characters", "phonemes"]
+
+
+class _Phonemes(LexiconRecord):
+    names: list[str]
+
+
 def _text_from_json(record: dict[str, Any]) -> TextEncoder:
-    if record["symbols"] == "characters":
+    if conform(record, _Text, "text")["symbols"] == "characters":
         return TextEncoder()
-    return TextEncoder(PhonemeTable(record["names"]), Lexicon(record["entries"], record["before"]))
+    conform(record, _Phonemes, "text")
+    table, lexicon = PhonemeTable(record["names"]), Lexicon(record["entries"], record["before"])
+    for said in (lexicon.entries, *lexicon.before.values()):
+        for phonemes in said.values():
+            table.encode(phonemes)
+    return TextEncoder(table, lexicon)
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tokenkl.cli._app import app
+from tokenkl.cli._app import app, say
 
 if TYPE_CHECKING:
     from tokenkl.tts.voice import Voice
@@ -63,7 +63,7 @@ def _warnings_in_one_line() -> Iterator[None]:
 
     def show(message: Any, category: Any, filename: Any, lineno: Any, *rest: Any) -> None:
         if category is UserWarning:
-            typer.echo("Warning: " + " ".join(str(message).split()), err=True)
+            say("Warning: " + " ".join(str(message).split()))
         else:
             before(message, category, filename, lineno, *rest)
 

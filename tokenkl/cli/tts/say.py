@@ -112,18 +112,15 @@ def say(
 
 
 def _sentences(text: str | None, file: Path | None) -> list[str]:
+    from tokenkl._formats import reading
     from tokenkl._validation import reject
 
     if (text is None) == (file is None):
         reject("TEXT", "none" if text is None else "one beside --file", "given, or --file instead")
     if file is None:
         return [text or ""]
-    if not file.is_file():
-        reject("--file", str(file), "a text file; there is no such file")
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"--file must be UTF-8 text; {file} is not ({error.reason}).") from error
+    with reading(file, "a UTF-8 text file for --file") as opened:
+        lines = opened.text().splitlines()
     sentences = [line for line in lines if line.strip()]
     if not sentences:
         reject("--file", str(file), "a text file with at least one sentence")

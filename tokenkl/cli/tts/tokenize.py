@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokenkl.cli._app import check_folder, check_output, progress_bar, say_written, stdout
+from tokenkl.cli._app import check_folder, check_output, progress_bar, say, say_written, stdout
 from tokenkl.cli.tts._group import tts_app
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _tokenize(
             except ValueError as error:
                 if on_bad == "refuse":
                     raise ValueError(f"{error} --on-bad skip goes on without it.") from error
-                typer.echo(f"Warning: skipped: {error}", err=True)
+                say(f"Warning: skipped: {error}")
                 continue
             ids = found[str(path)] = tokenizer.tokenize(audio)
             if reconstruct is not None:
