@@ -44,8 +44,8 @@ ALARM = 1e-6
 #: Relative rounding error that no verdict depends on.
 ROUNDING = 1e-9
 #: Half-width, relative to the value, above which a sampled quantity is measured again, with a
-#: standard error of `SHARP` times the value and up to so many samples times tokens.
-ROUGH, SHARP, SHARP_WORK = 3e-3, 5e-4, 2**30
+#: standard error of `SHARP` times the value where so many samples (times tokens) can do it.
+ROUGH, SHARP, SHARP_SAMPLES, SHARP_WORK = 3e-3, 7e-4, 2**20, 2**30
 #: Nodes of the quadrature in one panel; most numbers in the one over the largest of normals.
 NODES, MAX_NODES = 8, 2**24
 
@@ -197,7 +197,7 @@ def _sharpened(
     rough = np.zeros(snr.size, dtype=bool)
     for value, low, high in found.values():
         rough |= high - low > 2 * ROUGH * np.abs(value)
-    most = int(np.clip(SHARP_WORK / (codebook.K * max(rough.sum(), 1)), 2**12, 10**7))
+    most = max(int(min(SHARP_SAMPLES, SHARP_WORK / codebook.K) / max(rough.sum(), 1)), 2**12)
     # Where errors are rare, plain samples say less than what has been found already.
     rough &= most * found["error_probability"].value > 1 / ROUGH**2 / 10
     if not rough.any():

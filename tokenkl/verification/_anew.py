@@ -159,7 +159,7 @@ class _Part:
     @property
     def cost(self) -> float:
         """Of one sample, in numbers that are looked at."""
-        return self.K * (1 + self.n / 16)
+        return 16 + self.K * (1 + self.n / 16)
 
     def squared_distances(self, ids: np.ndarray) -> np.ndarray:
         """To every token, from each of these."""
