@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import integrate, special
 
 import tokenkl as tk
 
@@ -61,3 +61,30 @@ def test_bound_is_no_number() -> None:
     assert "<=" in repr(bound)
     with pytest.raises(TypeError):
         float(bound)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("freedom", "level"), [(1, 0.95), (4, 0.95), (15, 0.95), (15, 1 - 1e-6)])
+def test_few_degrees_of_freedom(freedom: int, level: float) -> None:
+    """Student's quantile, by integrating his density: 2.13 rather than 1.96 for 15 and 95 %."""
+    constant = special.gamma((freedom + 1) / 2) / special.gamma(freedom / 2)
+    constant /= np.sqrt(freedom * np.pi)
+    estimate = tk.Estimate([1.0, 1.0], 0.1, n_samples=64, degrees_of_freedom=[freedom, np.inf])
+    low, high, _ = estimate.confidence_interval(level)
+    np.testing.assert_allclose(high[1], 1 + 0.1 * special.ndtri(0.5 + level / 2), rtol=1e-12)
+    np.testing.assert_allclose(low + high, 2, rtol=1e-12)
+    tail, _ = integrate.quad(
+        lambda t: constant * (1 + t**2 / freedom) ** (-(freedom + 1) / 2),
+        10 * (high[0] - 1),
+        np.inf,
+        epsabs=0,
+    )
+    assert tail == pytest.approx((1 - level) / 2, rel=1e-6)
+
+
+def test_student_and_skewness_together() -> None:
+    """The shift of a skewed estimate grows with Student's quantile, not with the normal one."""
+    t = special.stdtrit(5, 0.975)
+    estimate = tk.Estimate(0.0, 0.1, n_samples=9, degrees_of_freedom=5, skewness=0.3)
+    low, high, _ = estimate.confidence_interval(0.95)
+    np.testing.assert_allclose((low + high) / 2, (1 + 2 * t**2) / 6 * 0.3 * 0.1, rtol=1e-12)
+    np.testing.assert_allclose((high - low) / 2, t * 0.1, rtol=1e-12)
