@@ -1,7 +1,7 @@
 """Which errors can be planted in the package, and a random choice of them.
 
-A mutant replaces one span of the source of one file, found in its syntax tree, and leaves the rest of
-the file as it is. Left out is what no result depends on: annotations, decorators, messages, the
+A mutant replaces one span of the source of one file, found in its syntax tree, and leaves the rest
+of the file as it is. Left out is what no result depends on: annotations, decorators, messages, the
 conditions of typing, the looks of pictures and progress bars, and the strategies for tests.
 """
 
@@ -22,36 +22,46 @@ PARTS = {"numerics": 0.6, "tts": 0.25, "cli": 0.15}
 #: Looks, progress, printed pages and strategies for tests.
 LEFT_OUT = ("plotting.py", "_progress.py", "testing.py", "symbolic/page.py")
 #: Calls whose arguments nobody computes with, by the first or the last part of the function's name.
-LOOKS = set(
-    "reject warn print echo track Table Console Progress Option Argument Typer secho add_column add_row "
-    "axes ax axis figure plt table console bar progress logger pytest subplots savefig advance".split()
-)
-COMPARISONS: dict[type[ast.cmpop], tuple[str, str]] = {
-    ast.Lt: ("<=", ">"),
-    ast.LtE: ("<", ">"),
-    ast.Gt: (">=", "<"),
-    ast.GtE: (">", "<"),
-    ast.Eq: ("!=", "!="),
-    ast.NotEq: ("==", "=="),
-    ast.Is: ("is not", "is not"),
-    ast.IsNot: ("is", "is"),
-    ast.In: ("not in", "not in"),
-    ast.NotIn: ("in", "in"),
+LOOKS = {
+    "reject", "warn", "print", "echo", "secho", "track", "Table", "Console", "Progress", "Option",
+    "Argument", "Typer", "add_column", "add_row", "table", "console", "axes", "ax", "axis",
+    "figure", "plt", "subplots", "savefig", "bar", "progress", "advance", "logger",
+}  # fmt: skip
+#: How an operator is written, and what it is mistaken for.
+COMPARISONS: dict[type[ast.cmpop], tuple[str, ...]] = {
+    ast.Lt: ("<", "<=", ">"),
+    ast.LtE: ("<=", "<", ">"),
+    ast.Gt: (">", ">=", "<"),
+    ast.GtE: (">=", ">", "<"),
+    ast.Eq: ("==", "!="),
+    ast.NotEq: ("!=", "=="),
+    ast.Is: ("is", "is not"),
+    ast.IsNot: ("is not", "is"),
+    ast.In: ("in", "not in"),
+    ast.NotIn: ("not in", "in"),
 }
-ARITHMETIC: dict[type[ast.operator], str] = {
-    ast.Add: "-",
-    ast.Sub: "+",
-    ast.Mult: "/",
-    ast.Div: "*",
-    ast.FloorDiv: "*",
-    ast.Pow: "*",
-    ast.Mod: "//",
+ARITHMETIC: dict[type[ast.operator], tuple[str, str]] = {
+    ast.Add: ("+", "-"),
+    ast.Sub: ("-", "+"),
+    ast.Mult: ("*", "/"),
+    ast.Div: ("/", "*"),
+    ast.FloorDiv: ("//", "*"),
+    ast.Pow: ("**", "*"),
+    ast.Mod: ("%", "//"),
 }
 #: Functions that are mistaken for each other, as whole names or last parts of names.
-TWINS = (
-    "min/max minimum/maximum log/log1p exp/expm1 sin/cos floor/ceil argmin/argmax sum/mean any/all"
-)
-SWAPPED = {a: b for pair in TWINS.split() for a, b in (pair.split("/"), pair.split("/")[::-1])}
+TWINS = [
+    ("min", "max"),
+    ("minimum", "maximum"),
+    ("log", "log1p"),
+    ("exp", "expm1"),
+    ("sin", "cos"),
+    ("floor", "ceil"),
+    ("argmin", "argmax"),
+    ("sum", "mean"),
+    ("any", "all"),
+]
+SWAPPED = dict(TWINS) | {b: a for a, b in TWINS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +117,7 @@ def every_mutant(package: Path) -> list[Mutant]:
 
 
 def _optional_arguments(trees: Iterable[ast.Module]) -> dict[str, set[str]]:
-    """Names of functions and classes, and their arguments that have a default in every one so named."""
+    """Arguments with a default, in all functions or classes of the same name."""
     optional: dict[str, set[str]] = {}
     for tree in trees:
         for node in ast.walk(tree):
@@ -125,14 +135,14 @@ def _optional_arguments(trees: Iterable[ast.Module]) -> dict[str, set[str]]:
 
 
 def function_of(tree: ast.Module, line: int) -> tuple[str, int]:
-    """Qualified name of the innermost function around a line, and how far below its head the line is."""
+    """Qualified name of the innermost function around a line, and how far below its head it is."""
     for start, end, name in _functions(tree):
         if start <= line <= end:
             return name, line - start
     return "", line
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _functions(tree: ast.Module) -> list[tuple[int, int, str]]:
     """First and last lines and names of all functions, inner ones before those around them."""
 
@@ -260,9 +270,8 @@ class _Finder(ast.NodeVisitor):
     def visit_Compare(self, node: ast.Compare) -> None:
         left = node.left
         for operator, right in zip(node.ops, node.comparators, strict=True):
-            near, far = COMPARISONS[type(operator)]
-            old = {new: old for old, new in _SYMBOLS}[type(operator)]
-            for new in {near, far}:
+            old, *others = COMPARISONS[type(operator)]
+            for new in others:
                 self.between("comparison", left, right, old, new)
             left = right
         self.generic_visit(node)
@@ -274,9 +283,7 @@ class _Finder(ast.NodeVisitor):
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
         if type(node.op) in ARITHMETIC and not isinstance(node.left, (ast.JoinedStr, ast.List)):
-            old = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//"}
-            symbol = {**old, ast.Pow: "**", ast.Mod: "%"}[type(node.op)]
-            self.between("arithmetic", node.left, node.right, symbol, ARITHMETIC[type(node.op)])
+            self.between("arithmetic", node.left, node.right, *ARITHMETIC[type(node.op)])
         if isinstance(node.op, (ast.Add, ast.Sub)):
             self.replace("dropped term", node, self.text(node.left))
         self.generic_visit(node)
@@ -325,9 +332,8 @@ class _Finder(ast.NodeVisitor):
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
         self.replace("deleted statement", node, "pass")
-        if type(node.op) in (ast.Add, ast.Sub, ast.Mult, ast.Div):
-            old = {ast.Add: "+=", ast.Sub: "-=", ast.Mult: "*=", ast.Div: "/="}[type(node.op)]
-            new = ARITHMETIC[type(node.op)] + "="
+        if type(node.op) in ARITHMETIC:
+            old, new = (f"{symbol}=" for symbol in ARITHMETIC[type(node.op)])
             self.between("arithmetic", node.target, node.value, old, new)
         self.generic_visit(node)
 
@@ -343,17 +349,3 @@ class _Finder(ast.NodeVisitor):
             for other in sorted(self.scope[-1] - {node.value.id}):
                 self.replace("wrong variable", node.value, other)
         self.generic_visit(node)
-
-
-_SYMBOLS: list[tuple[str, type[ast.cmpop]]] = [
-    ("<", ast.Lt),
-    ("<=", ast.LtE),
-    (">", ast.Gt),
-    (">=", ast.GtE),
-    ("==", ast.Eq),
-    ("!=", ast.NotEq),
-    ("is", ast.Is),
-    ("is not", ast.IsNot),
-    ("in", ast.In),
-    ("not in", ast.NotIn),
-]

@@ -1,4 +1,4 @@
-"""Do the tests notice errors? Plants random ones in a copy of the package, one at a time, and looks.
+"""Do the tests notice errors? Plants random ones in a copy of the package, one at a time.
 
     python -m benchmarks.mutations --seed 1 --count 150 [--again] [--limit SECONDS]
 
@@ -52,10 +52,10 @@ WORK = ROOT / "build" / "mutations"
 COPY = WORK / "copy"
 #: What takes long to import and is not ours, loaded once, before children are forked.
 LIBRARIES = (
-    "_pytest.assertion.rewrite hypothesis mpmath numpy scipy.special scipy.stats scipy.optimize "
-    "scipy.integrate scipy.spatial scipy.signal scipy.io sklearn.neighbors pandas matplotlib.pyplot "
-    "jax equinox optax numba sympy torch vector_quantize_pytorch accelerate jiwer typer.testing rich"
-).split()
+    "hypothesis", "mpmath", "scipy.stats", "scipy.optimize", "scipy.integrate", "scipy.spatial",
+    "scipy.signal", "sklearn.neighbors", "pandas", "matplotlib.pyplot", "jax", "equinox", "optax",
+    "numba", "sympy", "torch", "vector_quantize_pytorch", "accelerate", "jiwer", "typer.testing",
+)  # fmt: skip
 #: Memory that a child may map, in bytes: a mutant may ask for any amount.
 MEMORY = 24 << 30
 #: A test hangs if it takes this many seconds and so many times what it took without mutation.
@@ -193,7 +193,7 @@ def child(
 
 
 def steps(number: int, out: int, patience: Callable[[str], float]) -> Iterator[list[Any]]:
-    """What a child says, until it ends; a last ["hang", test] or ["died"] if it does not end well."""
+    """What a child says, until it ends; last of all ["hang", test] or ["died", test] if it did."""
     buffer, now, done = b"", "", False
     try:
         while True:
@@ -290,7 +290,7 @@ def traced(file: str) -> dict[str, dict[str, Any]]:
 
 
 def nearest(mutant: Mutant, tests: dict[str, dict[str, Any]]) -> list[str]:
-    """Tests that run the mutant's line, else its function, else its file, in the order to run them."""
+    """Tests that run the mutant's line, else its function, else its file, the first one first."""
     function, offset = function_of(tree(mutant.file), mutant.line)
     near: dict[str, float] = {}
     level = 0

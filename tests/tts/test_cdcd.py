@@ -176,7 +176,7 @@ def test_one_hot_points_need_no_table() -> None:
 
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_power_is_the_mean_square_of_a_coordinate(one_hot: bool) -> None:
-    """Of tokens far from the unit sphere, and what hangs on it: the scale of the network's input."""
+    """Of tokens far from the unit sphere, and so the scale of what the network sees."""
     points = np.array([[3.0]]) if one_hot else np.random.default_rng(0).normal(2, 3, size=(9, 4))
     config = CDCDConfig(K=9, symbols=5, dim=9 if one_hot else 4, one_hot=one_hot, **SMALL)
     model = CDCD(config, points, noise_levels("linear-vp", tk.OneHot(9)))
