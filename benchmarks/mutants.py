@@ -89,9 +89,7 @@ def draw(package: Path, seed: int) -> Iterator[Mutant]:
     """Mutants in random order, without end of its own, none twice."""
     found: dict[str, dict[str, list[Mutant]]] = {part: {} for part in PARTS}
     for mutant in every_mutant(package):
-        part = mutant.file.split("/")[0]
-        of_part = found[part if part in found else "numerics"]
-        of_part.setdefault(mutant.kind, []).append(mutant)
+        found[part_of(mutant.file)].setdefault(mutant.kind, []).append(mutant)
     choice = random.Random(seed)
     seen = set()
     while True:
@@ -100,6 +98,11 @@ def draw(package: Path, seed: int) -> Iterator[Mutant]:
         if mutant.name not in seen:
             seen.add(mutant.name)
             yield mutant
+
+
+def part_of(file: str) -> str:
+    room = file.split("/")[0]
+    return room if room in PARTS else "numerics"
 
 
 def every_mutant(package: Path) -> list[Mutant]:

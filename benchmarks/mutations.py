@@ -41,12 +41,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.mutants import Mutant, draw, function_of
+from benchmarks.mutants import PARTS, Mutant, draw, function_of, part_of
 from tokenkl._files import atomic_path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "mutations.json"
-EQUIVALENT = RESULTS.with_name("equivalent.json")
+EQUIVALENT, TABLE = RESULTS.with_name("equivalent.json"), RESULTS.with_suffix(".md")
+#: Above the table.
+HEAD = """Random errors planted one at a time by `python -m benchmarks.mutations`. Killed: a test failed or
+hung. Equivalent ones, which are right all the same, do not count.
+
+"""
 WORK = ROOT / "build" / "mutations"
 #: The copy has one place, or compiled code and bytecode would be made anew for every mutant.
 COPY = WORK / "copy"
@@ -353,7 +358,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=float, default=600, help="seconds of tests for a mutant")
     parser.add_argument("--again", action="store_true", help="run survivors once more")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit("stopped; the same command goes on"))
     os.environ.update(ENVIRONMENT | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
     WORK.mkdir(parents=True, exist_ok=True)
     for name in LIBRARIES:
@@ -363,8 +369,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in sorted((COPY / "tests").rglob("test_*.py")):
         tests |= traced(path.relative_to(COPY).as_posix())
     record = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    found = record.setdefault(f"seed {options.seed}", {})
     chosen = list(itertools.islice(draw(ROOT / "tokenkl", options.seed), options.count))
+    before = record.get(f"seed {options.seed}", {})
+    found = {one.name: before[one.name] for one in chosen if one.name in before}
+    record[f"seed {options.seed}"] = found
     for number, mutant in enumerate(chosen, 1):
         done = found.get(mutant.name)
         if done is None or (options.again and not done["killed by"]):
@@ -372,25 +380,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with atomic_path(RESULTS) as path:
                 path.write_text(json.dumps(record, indent=1) + "\n")
             verdict = found[mutant.name]["killed by"] or "SURVIVED"
-            print(
-                f"{number} ({found[mutant.name]['seconds']} s) {mutant.name}: {verdict}", flush=True
-            )
-    summary(found, [mutant.name for mutant in chosen])
+            print(f"{number}. {mutant.name}: {verdict}", flush=True)
+    TABLE.write_text(HEAD + summary(record) + "\n")
+    print(TABLE.read_text())
 
 
-def summary(found: dict[str, Any], names: Sequence[str]) -> None:
+def summary(record: dict[str, dict[str, Any]]) -> str:
+    """How many were killed in every part of the package, and the survivors by name."""
     equivalent = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
-    survivors = [name for name in names if not found[name]["killed by"]]
-    for name in survivors:
-        reason = equivalent.get(name)
-        print(f"{name}\n    {'equivalent: ' + reason if reason else 'NOT KILLED'}")
-    missed = [name for name in survivors if name not in equivalent]
-    counted = len(names) - len(survivors) + len(missed)
-    print(
-        f"{counted - len(missed)} of {counted} killed ({1 - len(missed) / counted:.1%}), "
-        f"{len(survivors) - len(missed)} equivalent"
-    )
-    raise SystemExit(bool(missed))
+    lines = ["| mutants | killed | equivalent | not killed |", "|---|---|---|---|"]
+    survivors = []
+    for seed, found in record.items():
+        for part in (*PARTS, "all"):
+            names = [name for name in found if part in ("all", part_of(name))]
+            left = [name for name in names if not found[name]["killed by"]]
+            same = sum(name in equivalent for name in left)
+            killed, real = len(names) - len(left), len(names) - same
+            share = f"{killed} of {real} ({killed / real:.1%})" if real else "none"
+            lines.append(f"| {seed}, {part} | {share} | {same} | {real - killed} |")
+        survivors += left
+    for name in dict.fromkeys(survivors):
+        lines.append(f"\n- `{name}`: {equivalent.get(name, 'not killed')}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
