@@ -48,8 +48,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "mutations.json"
 EQUIVALENT, TABLE = RESULTS.with_name("equivalent.json"), RESULTS.with_suffix(".md")
 #: Above the table.
-HEAD = """Random errors planted one at a time by `python -m benchmarks.mutations`. Killed: a test failed
-or hung. Equivalent ones, which are right all the same, do not count.
+HEAD = """Random errors planted one at a time by `python -m benchmarks.mutations`. Killed: a test
+failed or hung. Equivalent ones, which are right all the same, do not count.
 
 """
 WORK = ROOT / "build" / "mutations"
