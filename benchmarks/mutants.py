@@ -206,7 +206,7 @@ class _Finder(ast.NodeVisitor):
     # What is left out.
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        if node.name in ("__repr__", "__str__") or "plot" in node.name:
+        if node.name in ("__repr__", "__str__") or re.search("plot|figure|curve$|_axis", node.name):
             return
         for default in [*node.args.defaults, *node.args.kw_defaults]:
             if isinstance(default, (ast.Constant, ast.UnaryOp)):
@@ -325,7 +325,7 @@ class _Finder(ast.NodeVisitor):
         library = names[0] in ("np", "jnp", "xp", "torch", "stats", "special")
         for position, keyword in enumerate(node.keywords):
             optional = keyword.arg and (library or keyword.arg in self.optional.get(last, ()))
-            if optional and keyword.arg != "progress":
+            if optional and keyword.arg not in ("progress", "optimize"):
                 before = [*node.args, *node.keywords[:position]]
                 after = node.keywords[position + 1 :]  # the comma goes along
                 start = self.end(before[-1]) if before else self.start(keyword)

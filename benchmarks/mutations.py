@@ -335,11 +335,13 @@ def attempt(mutant: Mutant, tests: dict[str, dict[str, Any]], limit: float) -> d
             for what, *words in steps(number, out, patience):
                 if what == "start":
                     record["tests"] += 1
-                if what in ("hang", "died") or (what == "end" and words[1]):
+                # How long a slow test takes is not known: it may be as slow without mutation.
+                hang = what == "hang" and words[0] in tests
+                if hang or what == "died" or (what == "end" and words[1]):
                     prefix = "" if what == "end" else f"{what}: "
                     record["killed by"] = prefix + words[0]
                     break
-                if time.perf_counter() - began > limit:
+                if what == "hang" or time.perf_counter() - began > limit:
                     record["limit"] = limit
                     break
             if record["killed by"] or "limit" in record:
