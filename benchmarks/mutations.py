@@ -63,8 +63,9 @@ LIBRARIES = (
 )  # fmt: skip
 #: Memory that a child may map, in bytes: a mutant may ask for any amount.
 MEMORY = 24 << 30
-#: A test hangs if it takes this many seconds and so many times what it took without mutation.
-PATIENCE, TIMES = 120, 10
+#: A test hangs if it takes this many seconds, compiled code has to be compiled anew or not, and so
+#: many times what it took without mutation.
+PATIENCE, COMPILING, TIMES = 120, 600, 10
 #: Failing examples need not be made smaller; added to the copy's conftest.py.
 NO_SHRINKING = """
 hypothesis.settings.register_profile(
@@ -249,7 +250,7 @@ def planted(mutant: Mutant) -> Iterator[dict[str, str]]:
     """The copy with an error in it, and the environment to run its tests in."""
     path = COPY / "tokenkl" / mutant.file
     source = path.read_bytes()
-    compiled = re.search(rb"\bnumba\b|_kernel import", source)
+    compiled = is_compiled(source.decode())
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
         path.write_bytes(mutant.apply(source))
         try:
@@ -294,23 +295,42 @@ def traced(file: str) -> dict[str, dict[str, Any]]:
     return tests
 
 
+def is_compiled(source: str) -> bool:
+    return "_compiled(" in source
+
+
+def callers(file: str) -> set[str]:
+    """The files that use compiled functions of a file, which themselves leave no trace."""
+    used = re.compile(rf"\b{Path(file).stem}\b")
+    return {
+        path.relative_to(COPY / "tokenkl").as_posix()
+        for path in (COPY / "tokenkl").rglob("*.py")
+        if used.search(source := path.read_text()) and not is_compiled(source)
+    }
+
+
 def nearest(mutant: Mutant, tests: dict[str, dict[str, Any]]) -> list[str]:
     """Tests that run the mutant's line, else its function, else its file, the first one first."""
     function, offset = function_of(tree(mutant.file), mutant.line)
-    near: dict[str, float] = {}
-    level = 0
+    compiled = is_compiled((COPY / "tokenkl" / mutant.file).read_text())
+    levels = collections.defaultdict[tuple[bool, bool], set[str]](set)
     for name, record in tests.items():
-        places = record["places"].get(mutant.file, [])
-        if not places:
-            continue
-        here = 1 + (function in {one for one, _ in places}) + ([function, offset] in places)
-        if here > level:
-            near, level = {}, here
-        if here == level:
-            near[name] = len(places) / sum(map(len, record["places"].values()))
+        # The head of a function runs when its module is imported.
+        places = [(*one,) for one in record["places"].get(mutant.file, []) if one[1]]
+        ran = any(one == function for one, _ in places)
+        if places:
+            levels[(function, offset) in places, ran].add(name)
+    near = levels[True, True] or levels[False, True]
+    files = {mutant.file}
+    if not near and compiled:
+        files = callers(mutant.file)
+        near = {name for name in tests if files & set(tests[name]["places"])}
+    near = near or levels[False, False]
 
     def order(name: str) -> tuple[int, float]:
-        return round(math.log2(max(tests[name]["seconds"], 0.25))), -near[name]
+        places = tests[name]["places"]
+        share = sum(len(places.get(file, [])) for file in files) / sum(map(len, places.values()))
+        return round(math.log2(max(tests[name]["seconds"], 0.25))), -share
 
     return sorted(near, key=order)
 
@@ -321,7 +341,8 @@ def attempt(mutant: Mutant, tests: dict[str, dict[str, Any]], limit: float) -> d
 
     def patience(name: str) -> float:
         left = limit - (time.perf_counter() - began)
-        return max(PATIENCE, TIMES * tests[name]["seconds"] if name in tests else left)
+        least = COMPILING if is_compiled((COPY / "tokenkl" / mutant.file).read_text()) else PATIENCE
+        return max(least, TIMES * tests[name]["seconds"] if name in tests else left)
 
     near = nearest(mutant, tests)
     files = list(dict.fromkeys(name.split("::")[0] for name in near))
@@ -339,7 +360,7 @@ def attempt(mutant: Mutant, tests: dict[str, dict[str, Any]], limit: float) -> d
                 hang = what == "hang" and words[0] in tests
                 if hang or what == "died" or (what == "end" and words[1]):
                     prefix = "" if what == "end" else f"{what}: "
-                    record["killed by"] = prefix + words[0]
+                    record["killed by"] = (prefix + words[0]).replace(f"{COPY}/", "")
                     break
                 if what == "hang" or time.perf_counter() - began > limit:
                     record["limit"] = limit
