@@ -1,9 +1,11 @@
 """Defaults are promises: scripts, saved settings and published numbers rest on them.
 
-tests/references/defaults.json lists those of all public functions, classes and commands. A change
-that is meant goes along with `python tests/test_defaults.py`, and shows in the difference.
+tests/references/defaults.json lists those of all public functions, classes and commands, and the
+presets of speech. A change that is meant goes along with `python tests/test_defaults.py`, and shows
+in the difference.
 """
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -63,6 +65,14 @@ def defaults() -> dict[str, dict[str, str]]:
     from tokenkl.cli import app
 
     found |= dict(_commands(typer.main.get_command(app), "tokenkl"))
+    from tokenkl.tts.ar import AR_SIZES
+    from tokenkl.tts.recipes import RECIPES
+    from tokenkl.tts.tokenizers import TOKENIZERS
+
+    sizes = {name: make(6561, 35) for name, make in AR_SIZES.items()}
+    for name, config in (RECIPES | TOKENIZERS | sizes).items():
+        fields = dataclasses.asdict(config)
+        found[f"preset {name}"] = {field: repr(value) for field, value in fields.items()}
     return {name: given for name, given in sorted(found.items()) if given}
 
 
