@@ -94,6 +94,31 @@ def test_cells_mark_what_is_not_a_central_limit_interval() -> None:
     )
 
 
+def test_missed_targets_are_named_and_kept_ones_are_not() -> None:
+    """The target of the third is missed by rounding alone."""
+    estimate = tk.Estimate(
+        [10.0, 10.0, -10.0, 0.0],
+        [0.5, 0.2, 0.3 * (1 + 1e-12), 0.101],
+        0.0,
+        n_samples=100,
+        quantity="mmse",
+        note="of no use",
+    )
+    missed = [_report.missed_target(estimate[i], 0.02, 0.1) for i in range(4)]
+    assert missed == [True, False, False, True]
+    exact = tk.Estimate(10.0, 0.0, 5.0, quantity="mmse")
+    assert not _report.missed_target(exact, 0.02, 0.1)
+    assert not _report.missed_target(estimate[0], 0.0, 0.0)  # nothing was asked for
+
+    def lines(given: tk.Estimate, rtol: float) -> list[str]:
+        profile = tk.Profile("a grid", 9, 2, np.ones(np.shape(given.value)), {"mmse": given})
+        return _report.note_lines([("a grid", profile)], rtol, 0.1)
+
+    assert [line[0] for line in lines(estimate, 0.02)] == ["†", "N"]
+    assert [line[0] for line in lines(estimate[1:3], 0.02)] == ["N"]
+    assert lines(exact, 0.02) == []
+
+
 def test_decimal_points_are_above_each_other() -> None:
     estimate = tk.Estimate([12.5, 0.25, 100.0], 0.0, [1e-9, 1e-9, 1e-9])
     assert [text.index(".") for text in _report.cells(estimate)] == [3, 3, 3]

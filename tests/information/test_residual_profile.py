@@ -231,3 +231,26 @@ def test_the_two_runs_are_what_the_proofs_need() -> None:
     for found, sign in ((free["log_total"], -1), (told["log_total"], 1)):
         assert sign * (found.mean() - math.log(total)) > -4.7 * found.std() / math.sqrt(runs)
     assert (free["best"] <= np.log(weight.max()) + 1e-12).all()
+
+
+@pytest.mark.parametrize("scale", [0.01, 50.0])
+def test_ranges_of_single_draws(scale: float) -> None:
+    """What the empirical Bernstein bound needs: nothing here is a unit away from its default."""
+    rng = np.random.default_rng(4)
+    vectors = [scale * (rng.standard_normal((300, 2)) + 3) / 4**s for s in range(4)]
+    shares = [rng.dirichlet(np.full(300, 0.3)) for _ in range(4)]
+    codebook = ResidualCodebook(vectors, stage_priors=shares)
+    fields, _ = residual_profile(
+        codebook, np.array([0.1, 5.0]) / scale**2, tk.QUANTITIES, tk.MonteCarlo(n_samples=20), key=1
+    )
+    # No token is farther from the mean than the sum of what the stages allow, nor is any posterior
+    # mean; the estimate that competes lies within twice that radius of it.
+    radius = sum(
+        np.linalg.norm(c - p @ c, axis=1).max() for c, p in zip(vectors, shares, strict=True)
+    )
+    entropy = -sum((p * np.log(p)).sum() for p in shares)
+    ranges = {name: float(fields[name]["sample_range"]) for name in tk.QUANTITIES}
+    expected = dict.fromkeys(("accuracy", "error_probability"), 1.0)
+    expected |= dict.fromkeys(("conditional_entropy", "mutual_information"), entropy)
+    expected["mmse"] = radius**2 + (2 * radius) ** 2
+    assert ranges == pytest.approx({name: expected[name] for name in tk.QUANTITIES}, rel=1e-12)

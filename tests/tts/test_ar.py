@@ -165,7 +165,19 @@ def test_loss_is_the_mean_of_nll(model, batch):
     total = float(model.nll(batch).sum())
     assert loss.item() == pytest.approx(total / (tokens + rows), rel=1e-6)
     assert tokens * scalars["nll"] + rows * scalars["eos"] == pytest.approx(total, rel=1e-6)
-    assert 0 <= scalars["accuracy"] <= 1
+
+
+def test_accuracy_counts_tokens_alone(batch):
+    """The first of every row is guessed right, the others as it comes; EOS is none of them."""
+    model = build()
+    tokens = batch.tokens.clone()
+    tokens[:, 0] = model(*parts(batch))[:, 0].argmax(dim=-1)
+    batch = batch._replace(tokens=tokens)
+    likeliest = model(*parts(batch))[:, :-1].argmax(dim=-1)
+    right = (likeliest == tokens)[batch.token_mask].sum().item()
+    assert len(tokens) <= right < batch.token_mask.sum()
+    _, scalars = model.loss(batch, torch.Generator())
+    assert scalars["accuracy"] == pytest.approx(right / int(batch.token_mask.sum()))
 
 
 def test_dropout_depends_on_its_generator_alone(batch):

@@ -174,6 +174,37 @@ def test_one_hot_points_need_no_table() -> None:
     torch.testing.assert_close(model.mean_point(logits), 2 * logits.softmax(-1))
 
 
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_power_is_the_mean_square_of_a_coordinate(one_hot: bool) -> None:
+    """Of tokens far from the unit sphere, and so the scale of what the network sees."""
+    points = np.array([[3.0]]) if one_hot else np.random.default_rng(0).normal(2, 3, size=(9, 4))
+    config = CDCDConfig(K=9, symbols=5, dim=9 if one_hot else 4, one_hot=one_hot, **SMALL)
+    model = CDCD(config, points, noise_levels("linear-vp", tk.OneHot(9)))
+    table = model.points_of(torch.arange(9)).double()
+    power = table.square().mean().item()
+    assert model.power().item() == pytest.approx(power, rel=1e-6)
+
+    # Tokens by the table and noise of their own make inputs of unit mean square at any SNR.
+    seen = []
+    model.enter.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    rng = torch.Generator().manual_seed(0)
+    ids = torch.randint(9, (2, 2000), generator=rng)
+    mask, levels = torch.ones_like(ids, dtype=torch.bool), torch.tensor([-3.0, 4.0])
+    x = model._noisy(model.points_of(ids), levels, rng)
+    model(x, levels, model.encode_text(torch.ones_like(ids), mask), mask)
+    for row in seen[0]:
+        squares = row.square().mean(dim=-1)
+        error = 4.7 * squares.std().item() / math.sqrt(2000)
+        assert error < 0.1
+        assert squares.mean().item() == pytest.approx(1, abs=error)
+
+    low, high = model.snr_range()
+    distances = torch.cdist(table, table).fill_diagonal_(math.inf)
+    near = distances.amin(dim=0).square().mean().item()
+    assert low * power * config.dim == pytest.approx(0.01, rel=1e-5)
+    assert high * near == pytest.approx(4 * math.log(9) + 120, rel=1e-5)
+
+
 def test_learned_points_move_on_their_sphere() -> None:
     model = small_model(learned=True, drop_text=0.0)
     radius = model.table().norm(dim=-1)

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from tokenkl.tts.audio import write_wav
+from tokenkl.tts.audio import SAMPLE_RATE, write_wav
 from tokenkl.tts.data import Example
 from tokenkl.tts.frontend import CHARACTERS
-from tokenkl.tts.recordings import VALID, Source, plain_text, split_examples, tokenized
+from tokenkl.tts.recordings import (
+    VALID,
+    Source,
+    plain_text,
+    some_utterances,
+    split_examples,
+    tokenized,
+)
 from tokenkl.tts.tokenizers import TOKENIZERS, Tokenizer
 
 
@@ -75,3 +82,24 @@ def test_sources_are_checked() -> None:
         Source("flac", ".")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="folder of recordings"):
         Source("cdcd", ".").recordings()
+
+
+def test_some_recordings_are_as_long_as_asked(tmp_path: Path) -> None:
+    """In random order, until there are enough seconds, and without those that cannot be read."""
+    (tmp_path / "wavs").mkdir()
+    for index in range(12):
+        audio = np.full(SAMPLE_RATE // 4 + index, 0.01 * (index + 1))
+        write_wav(tmp_path / "wavs" / f"{index}.wav", audio)
+    lines = "".join(f"{index}|Any.|Any.\n" for index in range(12))
+    (tmp_path / "metadata.csv").write_text(lines)
+    recordings = Source("ljspeech", str(tmp_path)).recordings()
+    everything = some_utterances(recordings, 1e9)
+    assert len(everything) == 12
+    names = [one.name for one in everything]
+    assert names != sorted(names, key=int)
+    assert sorted(names, key=int) == [str(index) for index in range(12)]
+    for seconds, count in ((0.1, 1), (1.0, 4), (1.01, 5)):  # 0.25 seconds and a little each
+        assert [one.name for one in some_utterances(recordings, seconds)] == names[:count]
+    (tmp_path / "wavs" / f"{names[1]}.wav").write_bytes(b"RIFF")
+    left = [one.name for one in some_utterances(recordings, 0.6)]
+    assert left == [names[0], *names[2:4]]

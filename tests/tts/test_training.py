@@ -141,8 +141,11 @@ def test_interrupt_leaves_a_checkpoint(whole, tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
     header, _ = training._read_file(tmp_path / training.CHECKPOINT, "a checkpoint")
     assert header["step"] == 11
+    assert training.steps_done(tmp_path) == 11
+    assert training.steps_done(tmp_path / "nothing") == 0
     run(tmp_path)
     same_runs(whole, tmp_path)
+    assert training.steps_done(tmp_path) == CONFIG.steps
 
 
 def test_time_limit(whole, tmp_path):

@@ -202,7 +202,7 @@ def _exact(
 def _kl(log_prior: np.ndarray, law: np.ndarray, error: np.ndarray) -> tuple[float, float]:
     """KL(prior || law) as a sum of terms that are never negative, and its error."""
     if (law <= 0).any():
-        return math.inf, 0.0 if (law + error <= 0).all() else math.inf
+        return math.inf, 0.0 if (law + error <= 0).any() else math.inf
     prior = np.exp(log_prior)
     # p log(p/q) - p + q >= 0 in every term; r = q/p - 1 keeps the digits of near equality.
     r = (law - prior) / prior
