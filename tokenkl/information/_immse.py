@@ -42,8 +42,8 @@ def mutual_information(
     """
     value = prior_entropy[0] - entropy[0]
     error = prior_entropy[1] + entropy[1]
-    small = value < SMALL_SHARE * prior_entropy[0]
-    small = np.flatnonzero(small & (snr <= LAST_PANEL / diameter**2))
+    is_small = value < SMALL_SHARE * prior_entropy[0]
+    small = np.flatnonzero(is_small & (snr <= LAST_PANEL / diameter**2))
     if small.size == 0:
         return value, error
     first = FIRST_PANEL / diameter**2

@@ -386,7 +386,7 @@ def _needed(
     done: Int[np.ndarray, " levels"],
     growth: float,
     method: MonteCarlo,
-    part: Part | None,
+    part: Part | None = None,
 ) -> Int[np.ndarray, " levels"]:
     """Samples that bring the standard errors to their targets, from the variances so far."""
     ratio = np.zeros(done.shape)

@@ -229,9 +229,9 @@ def _flush(k, near, index, count, sums, most, totals, codebook, h, edges, moment
 
 
 @compiled(fastmath={"contract"})
-def _block(
+def _block(  # type: ignore[no-untyped-def]
     tiles, boxes, codebook, labels, h, edges, start, stop, moments, sums, most, totals, classes
-):  # type: ignore[no-untyped-def]
+):
     """All pairs of rows start .. stop - 1 with later tokens; h ascends and `edges` descend."""
     low, high, root_sums = boxes
     points, _, root_prior, _, _ = codebook

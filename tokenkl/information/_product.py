@@ -153,8 +153,8 @@ def scalar_profile(
         out["accuracy"] = accuracy, np.where(error < 0.5, small, accuracy_error) + h * misplaced
     if not wanted - set(DECISION):
         return out
-    found = _entropy_and_mmse(levels, log_prior, h, widest, misplaced, exponent)
-    out["conditional_entropy"], out["mmse"] = found[0::2], found[1::2]
+    parts = _entropy_and_mmse(levels, log_prior, h, widest, misplaced, exponent)
+    out["conditional_entropy"], out["mmse"] = (parts[0], parts[2]), (parts[1], parts[3])
     if "mutual_information" in wanted:
         diameter = levels[-1] - levels[0]
 
@@ -167,7 +167,7 @@ def scalar_profile(
         prior_entropy = entropy_of(log_prior)
         rounding = EPS * (16 - log_prior.min()) * prior_entropy
         out["mutual_information"] = mutual_information(
-            h**2, (prior_entropy, rounding), found[0::2], mmse_at, diameter
+            h**2, (prior_entropy, rounding), out["conditional_entropy"], mmse_at, diameter
         )
     return out
 
