@@ -1,4 +1,4 @@
-"""Decisions between tokens of very different norms and priors, against all logits in long double."""
+"""Decisions between tokens of very different norms and priors, against logits in long double."""
 
 import numpy as np
 import pytest
