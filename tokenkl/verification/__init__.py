@@ -9,7 +9,7 @@ and bounds from other quantities. Measured values enter with their error: the ve
 
 Inequalities leave room for small errors. What pins a quantity is the equalities: the definitions,
 I-MMSE, order statistics of one-hot tokens, and every quantity sampled a second time by means of
-this package alone (`_anew`). Their `error` says how wrong a quantity could be without being noticed.
+this package alone (`_anew`). Their `error` says how wrong a quantity may be without being noticed.
 
 Of a correct codebook whose quantities are exact a run fails with probability at most `ALARM`,
 proved: what is sampled here has intervals that hold at any sample size. Sampled quantities enter
@@ -313,9 +313,7 @@ def _check_posterior(ledger: _Ledger, found: dict[str, Side], codebook: Codebook
     ledger.at_most("Fano", entropy, _bound_of(bounds.fano_entropy, error, codebook.K))
 
 
-def _check_share(
-    ledger: _Ledger, found: dict[str, Side], share: Side, codebook: Codebook
-) -> None:
+def _check_share(ledger: _Ledger, found: dict[str, Side], share: Side, codebook: Codebook) -> None:
     """What the sampling error S has to do with the others."""
     error, mmse = found["error_probability"], found["mmse"]
     ledger.at_most("sum p^2 <= max p", error, share)
@@ -400,10 +398,10 @@ def _check_curves(ledger: _Ledger, found: dict[str, Side]) -> None:
 
 def _growth(found: dict[str, Side]) -> Side:
     """I(b) - I(a) = H(a) - H(b) of neighbouring SNRs, from the one with the smaller error."""
-    I, H = found["mutual_information"], found["conditional_entropy"]
+    rise, fall = found["mutual_information"], found["conditional_entropy"]
     return _narrower(
-        Side(np.diff(I.value), I.low[1:] - I.high[:-1], I.high[1:] - I.low[:-1]),
-        Side(-np.diff(H.value), H.low[:-1] - H.high[1:], H.high[:-1] - H.low[1:]),
+        Side(np.diff(rise.value), rise.low[1:] - rise.high[:-1], rise.high[1:] - rise.low[:-1]),
+        Side(-np.diff(fall.value), fall.low[:-1] - fall.high[1:], fall.high[:-1] - fall.low[1:]),
     )
 
 

@@ -113,11 +113,10 @@ def _joined(found: list[np.ndarray], times: list[int]) -> np.ndarray:
         for index, name in enumerate(QUANTITIES):
             if name in ("error_probability", "sampling_error"):
                 # 1 - (1 - out) (1 - row)^count, without a difference.
-                right = np.exp(count * np.log1p(-np.clip(rows[index], 0.0, 1 - EPS)))
-                wrong = -np.expm1(count * np.log1p(-np.clip(rows[index], 0.0, 1 - EPS)))
-                out[index] = out[index] * right + wrong
+                log_right = count * np.log1p(-np.clip(rows[index], 0.0, 1 - EPS))
+                out[index] = out[index] * np.exp(log_right) - np.expm1(log_right)
             elif index == accuracy:
-                out[index] *= np.maximum(rows[index], 0.0) ** count
+                out[index] *= np.clip(rows[index], 0.0, 1.0) ** count
             else:
                 out[index] += count * rows[index]
     return out
@@ -260,7 +259,12 @@ def _errors(weight: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 class _Plain(_Way):
-    rows = ("error_probability", "sampling_error", "conditional_entropy", "mmse")
+    rows: tuple[str, ...] = (
+        "error_probability",
+        "sampling_error",
+        "conditional_entropy",
+        "mmse",
+    )
 
     def __init__(self, part: _Part, h: float) -> None:
         super().__init__(part, h)
@@ -316,7 +320,7 @@ class _Path(_Plain):
 
 
 class _Pairs(_Way):
-    rows = ("error_probability", "sampling_error", "conditional_entropy")
+    rows: tuple[str, ...] = ("error_probability", "sampling_error", "conditional_entropy")
     is_far = False
 
     def __init__(self, part: _Part, h: float) -> None:
@@ -481,9 +485,7 @@ def _main_term(pilot: _Average, level: float) -> np.ndarray:
     return np.asarray(math.sqrt(2 * math.log(4 / (1 - level)) * pilot.draws) * pilot.error)
 
 
-def _needed(
-    pilot: _Average, way: _Way, candidate: _Candidate, goal: float, level: float
-) -> float:
+def _needed(pilot: _Average, way: _Way, candidate: _Candidate, goal: float, level: float) -> float:
     """Draws until the half-width of the interval is `goal` times the value."""
     wanted = goal * candidate.of(pilot.mean)
     if not wanted > 0:
@@ -504,7 +506,9 @@ def _interval(
     mean = float(found.mean[candidate.row])
     if way.rows[candidate.row] in ("mmse", "mutual_information"):
         relative += 16 * EPS * math.sqrt(way.radius) / way.part.closest
-    rounding = relative * mean + TINY + EPS * abs(candidate.whole or 0.0)
+    # Beyond a tenth the mean itself is not to be trusted.
+    rounding = relative * mean if relative < 0.1 else math.inf
+    rounding += TINY + EPS * abs(candidate.whole or 0.0)
     if way.rows[candidate.row] == "error_probability":
         rounding += way.cut
     estimate = Estimate(
