@@ -31,6 +31,31 @@ def test_grid_by_brute_force(L: int, snr: float) -> None:
     assert brute >= 0.999 * value or snr == 0
 
 
+@pytest.mark.parametrize("gap", [1e-6, 1e-3, 0.05])
+def test_clusters_by_the_law_of_their_sums(gap: float) -> None:
+    """The hill between two clusters is as wide as one over their distance, where no pair ties."""
+    rng = np.random.default_rng(7)
+    for snr in (1e-4, 0.9, 400.0):
+        levels = np.concatenate(
+            [gap * np.arange(3), 1 + gap * np.arange(1), 3 + gap * np.arange(4)]
+        )
+        prior = rng.dirichlet(np.full(8, 0.3)) + 1e-9
+        prior /= prior.sum()
+        codebook = tk.ProductCodebook([levels], [prior])
+        # Tilts on a fine grid wherever far levels tie; near ones reach gap^2 / 4 times 9 at most.
+        logits = np.log(prior) - snr * levels**2 / 2
+        tilt = np.linspace(-60, 60, 200_001) + 1.5 * snr
+        weight = np.exp(
+            tilt[:, None] * levels + logits - (tilt[:, None] * levels + logits).max(1)[:, None]
+        )
+        p = weight / weight.sum(axis=1, keepdims=True)
+        brute = ((levels - (p @ levels)[:, None]) ** 2 * p).sum(axis=1).max()
+        found = tk.score_lipschitz(codebook, snr).covariance
+        assert brute <= found.value + found.numerical_error
+        if snr < 1:
+            assert found.value <= brute * (1 + 1e-6)
+
+
 def test_fsq_does_not_depend_on_n() -> None:
     for L in (2, 3, 8):
         values = [float(tk.score_lipschitz(tk.FSQ((L,) * n), 3.0).covariance) for n in (1, 4, 16)]

@@ -28,8 +28,10 @@ STARTS, STEPS = 64, 60
 POLISHED, POLISH_STEPS = 3, 100
 #: Most numbers held at once.
 BLOCK = 2**22
-#: Points for each coordinate of the first look, for every gap between levels.
-FIRST_LOOK = 64
+#: Smallest cells in one coordinate, in units of two over the levels' range: log variance changes by
+#: no more from their middle, so that what is left is to climb the hills that they show.
+FINEST, CLIMBS = 0.3, 30
+TINY = np.finfo(float).tiny
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,7 +98,8 @@ def score_lipschitz(
             for levels, log_prior, _ in _distinct_coordinates(codebook)
         ]
         ceiling = sum(float(np.ptp(levels)) ** 2 / 4 for levels in codebook.levels)
-        value, error = max(found)
+        value = max(one for one, _ in found)
+        error = max(one + slack for one, slack in found) - value
         return _exact(value, error, level, ceiling, named)
     if key is None:
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} is searched")
@@ -139,34 +142,60 @@ def _scalar_supremum(levels: np.ndarray, log_prior: np.ndarray, snr: float) -> t
     u, base = levels[order] - levels.mean(), log_prior[order]
     logits = base - snr * u**2 / 2
 
-    def variance(theta: np.ndarray) -> np.ndarray:
-        p = special.softmax(theta[:, None] * u + logits, axis=1)
-        mean = p @ u
-        return (p * (u - mean[:, None]) ** 2).sum(axis=1)
+    span = float(u[-1] - u[0])
+    error = 64 * EPS * span**2
 
-    # Between ties of all pairs the variance has its hills: a fine look at and around every tie.
-    i, j = np.triu_indices(u.size, 1)
+    def moments(theta: np.ndarray) -> np.ndarray:
+        """Rows: theta, mean, variance."""
+        out = np.stack([theta, np.zeros(theta.size), np.zeros(theta.size)])
+        for start in range(0, theta.size, max(1, BLOCK // u.size)):
+            part = slice(start, start + max(1, BLOCK // u.size))
+            p = special.softmax(theta[part, None] * u + logits, axis=1)
+            out[1, part] = p @ u
+            out[2, part] = (p * (u - out[1, part, None]) ** 2).sum(axis=1)
+        return out
+
+    # Ties of neighbours, and of all with an outermost level. A distance X beyond the last of them
+    # the variance is at most a sum of d^2 exp(-X d), each at most 1 / X^2.
+    low, high = np.arange(u.size - 1), np.arange(1, u.size)
+    i, j = np.concatenate([low, 0 * low, low]), np.concatenate([high, high, 0 * low + u.size - 1])
     ties = (logits[i] - logits[j]) / (u[j] - u[i])
-    reach = 8 / np.diff(u).min()
-    offsets = np.linspace(-reach, reach, 4 * FIRST_LOOK + 1)
-    theta = (np.unique(ties)[:, None] + offsets).ravel()
-    best, top = 0.0, 0.0
-    for start in range(0, theta.size, max(1, BLOCK // u.size)):
-        part = theta[start : start + max(1, BLOCK // u.size)]
-        found = variance(part)
-        if found.max() > top:
-            top, best = float(found.max()), float(part[found.argmax()])
-    # Shrinking windows: an error of theta enters squared.
-    width = offsets[1] - offsets[0]
-    for _ in range(24):
-        part = best + np.linspace(-width, width, 17)
-        found = variance(part)
-        if found.max() >= top:
-            top, best = float(found.max()), float(part[found.argmax()])
-        width /= 4
-    # The true supremum is at most a quarter of the squared range, and the refined one is a local
-    # maximum to rounding; `best` sits on the highest of hills sampled finely.
-    return top, 64 * EPS * float(np.ptp(u)) ** 2
+    beyond = math.sqrt(u.size / max(float(moments(ties)[2].max()), error))
+    at = moments(np.unique([*ties, ties.min() - beyond, ties.max() + beyond]))
+    left, right = at[:, :-1], at[:, 1:]
+    while True:
+        top = float(at[2].max())
+        width = right[0] - left[0]
+        # The mean rises by the variance, and |d log variance / d theta| is at most the span. So the
+        # variance is at most the root of its values at the ends times exp(span width / 2), and one
+        # of v makes the mean rise by v (1 - exp(-span width / 2)) / span or more.
+        half = span * width / 2
+        ends = np.sqrt(np.maximum(left[2], TINY)) * np.sqrt(np.maximum(right[2], TINY))
+        by_ends = np.where(half < 300, ends * np.exp(np.minimum(half, 300.0)), np.inf)
+        by_rise = (span * (right[1] - left[1]) + error) / -np.expm1(-half)
+        middle = left[0] + width / 2
+        open_ = np.minimum(by_ends, by_rise) > top + error
+        open_ &= (half > FINEST) & (left[0] < middle) & (middle < right[0])
+        if not open_.any():
+            break
+        cut = moments(middle[open_])
+        at = np.concatenate([at, cut], axis=1)
+        left = np.concatenate([left[:, open_], cut], axis=1)
+        right = np.concatenate([cut, right[:, open_]], axis=1)
+    # Shrinking windows around every high place.
+    at = at[:, np.argsort(at[0])]
+    inner = at[2, 1:-1]
+    peak = 1 + np.flatnonzero((inner >= np.maximum(at[2, :-2], at[2, 2:])) & (inner > top / 2))
+    place, width = (
+        at[0, peak],
+        np.maximum(at[0, peak + 1] - at[0, peak], at[0, peak] - at[0, peak - 1]),
+    )
+    for _ in range(CLIMBS):
+        window = place[:, None] + width[:, None] * np.linspace(-1, 1, 9)
+        found = moments(window.ravel())[2].reshape(window.shape)
+        place = window[np.arange(place.size), found.argmax(axis=1)]
+        top, width = max(top, float(found.max())), width / 2
+    return top, error
 
 
 # ---- Search -----------------------------------------------------------------------------------
