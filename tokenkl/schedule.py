@@ -72,7 +72,7 @@ class Schedule(eqx.Module):
         if is_traced(argument, *jax.tree.leaves(self)):
             return function(argument * 1.0, jnp)
         with np.errstate(divide="ignore", over="ignore"):
-            return np.float64(function(argument, np))
+            return np.asarray(function(argument, np), np.float64)[()]
 
     def alpha(self, t: Float[ArrayLike, "*shape"]) -> Float[Any, "*shape"]:
         """Factor in front of the token."""
