@@ -254,7 +254,12 @@ def test_shapes_and_types(schedule, method):
     function = getattr(schedule, method)
     scalar = function(argument)
     assert type(scalar) is np.float64
-    for given in ([argument] * 3, np.array([argument]), np.full((2, 1, 2), argument), np.empty((0, 2))):
+    for given in (
+        [argument] * 3,
+        np.array([argument]),
+        np.full((2, 1, 2), argument),
+        np.empty((0, 2)),
+    ):
         result = function(given)
         assert type(result) is np.ndarray
         assert result.dtype == np.float64
