@@ -209,21 +209,21 @@ MUTATIONS = (
     Mutation(
         "I-MMSE without its 1/2",
         "information/_immse.py",
-        "(half * WEIGHTS).ravel() / 2",
-        "(half * WEIGHTS).ravel()",
+        "parts = half[:, 0] / 2 * (values",
+        "parts = half[:, 0] * (values",
         ("i_mmse",),
     ),
     Mutation(
         "coordinates counted once in sums over a grid",
         "information/_product.py",
-        "return total + count * term[0]",
-        "return total + term[0]",
+        "totals[name] = total + count * value,",
+        "totals[name] = total + value,",
         ("products_add",),
     ),
     Mutation(
         "planar accuracy without the prior",
         "information/_planar.py",
-        "error[index] += (prior * (missed.sum(axis=1) + outside)).sum()",
+        "error[index] += prior @ (missed.sum(axis=1) + outside)",
         "error[index] += ((missed.sum(axis=1) + outside) / points.shape[0]).sum()",
         (
             "union_bound",

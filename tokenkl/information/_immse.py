@@ -13,10 +13,7 @@ TINY = np.finfo(float).tiny
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
 #: Rows that take values at the nodes to their last two Legendre coefficients.
 LAST = np.array(
-    [
-        (k + 0.5) * WEIGHTS * np.polynomial.legendre.legval(NODES, np.eye(12)[k])
-        for k in (10, 11)
-    ]
+    [(k + 0.5) * WEIGHTS * np.polynomial.legendre.legval(NODES, np.eye(12)[k]) for k in (10, 11)]
 )
 
 #: Share of the prior entropy below which a difference of entropies is not trusted.

@@ -14,6 +14,7 @@ loses, to rounding, the other gains.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -96,7 +97,7 @@ def _delaunay_neighbours(points: np.ndarray) -> list[np.ndarray] | None:
     lengths = np.hypot(*(points[np.repeat(np.arange(degree.size), degree)] - points[neighbours]).T)
     if degree.min() < 2 or lengths.min() < SEPARATE * np.abs(points).max():
         return None
-    return [neighbours[a:b] for a, b in zip(start[:-1], start[1:], strict=True)]
+    return [neighbours[a:b] for a, b in itertools.pairwise(start)]
 
 
 def planar_profile(
