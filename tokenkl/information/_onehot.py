@@ -279,7 +279,9 @@ def _entropy_and_mmse(rule: Rule, h: float) -> tuple[float, float, float, float]
     steps = 2 * math.ceil((high - bottom - low + top) / step / 2)
     v = low - top + step * np.arange(steps)[:, None]
     argument = v + rule.log_prior
-    table = smoothed_gumbel(h, low, high + h**2)
+    # Rarer tokens ask for smaller arguments, to where the logarithms are straight lines.
+    deep = min(low, max(low - (top - bottom), -(h**2) - 9 * h - 10))
+    table = smoothed_gumbel(h, deep, high + h**2)
     log_n, log_l = table(argument, (N_ROW, L_ROW))
     n = np.exp(np.minimum(log_n, 0.0))
     # log L from N where N is small, from itself elsewhere; floored where L is zero anyway.
@@ -309,7 +311,8 @@ def smoothed_gumbel(
 ) -> Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]:
     """log N, log L and log M on [low, high], to be interpolated; continued linearly beyond.
 
-    L(v) = E exp(-e^(v + h z)), N = 1 - L, M = -L'.
+    L(v) = E exp(-e^(v + h z)), N = 1 - L, M = -L'. Far below, N and M are e^(v + h^2/2), but for
+    a part of them that is Q((-v - h^2) / h).
     """
     step = max(1 / 16, h * STEP)
     count = math.ceil((high - low) / step) + 1 + STENCIL
@@ -346,12 +349,15 @@ def _gumbel(t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _interpolant(
     table: np.ndarray, start: float, step: float
 ) -> Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]:
-    """Local polynomial interpolation of rows on an even grid, linear continuation outside of it."""
+    """Local polynomial interpolation of rows on an even grid, linear continuation outside of it.
+
+    Below it with the slopes that are known there: a measured one would be off by its rounding.
+    """
     half = STENCIL // 2
     # Barycentric weights of equispaced nodes are binomial coefficients with alternating signs.
     signs = [(-1.0) ** k * math.comb(STENCIL - 1, k) for k in range(STENCIL)]
     first, last = half - 1, table.shape[1] - half - 1
-    slope_below = table[:, first + 1] - table[:, first]
+    slope_below = {N_ROW: step, L_ROW: 0.0, M_ROW: step}
     slope_above = table[:, last] - table[:, last - 1]
 
     def evaluate(x: np.ndarray, rows: tuple[int, ...]) -> list[np.ndarray]:

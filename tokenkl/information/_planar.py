@@ -14,6 +14,7 @@ loses, to rounding, the other gains.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -96,7 +97,7 @@ def _delaunay_neighbours(points: np.ndarray) -> list[np.ndarray] | None:
     lengths = np.hypot(*(points[np.repeat(np.arange(degree.size), degree)] - points[neighbours]).T)
     if degree.min() < 2 or lengths.min() < SEPARATE * np.abs(points).max():
         return None
-    return np.split(neighbours, start[1:-1])
+    return [neighbours[a:b] for a, b in itertools.pairwise(start)]
 
 
 def planar_profile(
@@ -138,16 +139,17 @@ def planar_error(
             scale[index] += prior @ (size.sum(axis=1) + outside)
     if equal:
         r, first, last, own, other = (
-            np.concatenate([e[i].ravel() for e in edges]) for i in range(5)
+            np.concatenate([part[i].ravel() for part in edges]) for i in range(5)
         )
-        # Both tokens of an edge should see as much of it, or a third one has been overlooked.
-        both = np.lexsort((np.maximum(own, other), np.minimum(own, other))).reshape(-1, 2)
+        pairs = np.lexsort((np.maximum(own, other), np.minimum(own, other))).reshape(-1, 2)
+        pairs = pairs[(first != last)[pairs].any(axis=1)]
+        r, first, last = r[pairs], first[pairs], last[pairs]
         for index, root in enumerate(h):
             missed, size = _missed(root, r, first, last)
             error[index], scale[index] = missed.sum() / codebook.K, size.sum() / codebook.K
             if not rivals.are_all:
-                apart = np.abs(missed[both[:, 0]] - missed[both[:, 1]])
-                doubt[index] = apart.sum() / codebook.K
+                # Both tokens of an edge see as much of it, unless a third one was overlooked.
+                doubt[index] = np.abs(missed[:, 0] - missed[:, 1]).sum() / codebook.K
     size = np.abs(np.log(np.maximum(error, TINY)))
     return error, scale * EPS * (64 + 8 * size) + doubt + TINY
 

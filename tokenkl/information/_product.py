@@ -54,8 +54,8 @@ DROPPED = 45.0
 RESOLVED = 40.0
 #: Half-width in log-odds of the two-level integral; its tails fall like exp(-|v|/4) or faster.
 ODDS_WIDTH = 170.0
-#: Largest number of array elements in one block of work (1 MiB of float64: it stays in the cache).
-BLOCK = 2**17
+#: Largest number of array elements in one block of work (128 KiB of float64: they stay cached).
+BLOCK = 2**14
 #: Nodes of the fixed grid that is used while JAX traces.
 TRACED_NODES = 4096
 
