@@ -33,7 +33,8 @@ def test_table_and_files(tmp_path: Path) -> None:
     table = pd.read_csv(files["csv"])
     assert record["counts"]["fail"] == 0
     assert len(record["checks"]) == len(table) == sum(record["counts"].values())
-    assert set(table["theorem"]) == set(verification.THEOREMS)
+    # All but what holds for one-hot tokens only.
+    assert set(table["theorem"]) == set(verification.THEOREMS) - {"largest of normals"}
     assert files["md"].read_text().startswith("# Theorems checked on FSQ 3^2")
 
 

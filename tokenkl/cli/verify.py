@@ -56,8 +56,9 @@ def verify(
 ) -> None:
     """Check every theorem on a codebook: inequalities, identities and invariances, with margins.
 
-    Sampled quantities enter with their error: "fail" means violated beyond intervals at a level of
-    1 - 1e-8. Exit code 1 if anything fails. Without --snr and --snr-db: -20:30:10 dB.
+    Every quantity is sampled a second time by other means; the errors in --csv, --json and --report
+    say how closely that pins it. "fail" means violated beyond all intervals, of measured quantities
+    at a level of 1 - 1e-8. Exit code 1 if anything fails. Without --snr and --snr-db: -20:30:10 dB.
 
     \b
     Example: tokenkl verify fsq:3^4 --snr-db=-10,0,10 --report report.md

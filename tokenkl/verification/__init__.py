@@ -11,10 +11,10 @@ Inequalities leave room for small errors. What pins a quantity is the equalities
 I-MMSE, order statistics of one-hot tokens, and every quantity sampled a second time by means of
 this package alone (`_anew`). Their `error` says how wrong a quantity may be without being noticed.
 
-Of a correct codebook whose quantities are exact a run fails with probability at most `ALARM`,
-proved: what is sampled here has intervals that hold at any sample size. Sampled quantities enter
-with their own intervals at `LEVEL`; those are central-limit ones where `Estimate` calls them
-supported, and no proof covers so high a level.
+What is sampled here fails a correct codebook with probability at most `ALARM` in a run, at any
+number of samples (proved, but for rounding). Sampled quantities that are put to the test enter with
+their own intervals at `LEVEL`: central-limit ones where `Estimate` calls them supported, which no
+proof covers at so high a level. Errors of quadrature are estimates with a wide margin.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ def verify(
         codebook: any codebook. Bounds by pairs of tokens take part up to 2**15 tokens.
         snr: signal-to-noise ratios, distinct and above 0; they are sorted.
         key: integer seed for whatever has to be sampled.
-        method: how the quantities are found, as in `tokenkl.profile`.
+        method: how the quantities are found, as in `tokenkl.profile`. Where it is None and they are
+            sampled too roughly to see an error of 1 %, `measure` is called again with a target, up
+            to about a million samples in all.
         measure: what finds them; `tokenkl.profile`, or your own function of the same arguments,
             whose results are then put to the test.
         progress: called with (done, total).
@@ -530,15 +532,15 @@ def markdown_report(checks: Sequence[Check], title: str) -> str:
         "",
         f"{counts[PASS]} checks pass, {counts[WITHIN]} are within error bars, {counts[FAIL]} fail.",
         "Each line is the SNR at which the theorem is closest to failing; S is the sampling error",
-        "1 - E sum p^2, margins are right minus left.",
+        "1 - E sum p^2, margins are right minus left, errors are how far margins may be off.",
         "",
-        "| theorem | statement | SNR (dB) | left | right | margin | verdict | source |",
-        "|---|---|---|---|---|---|---|---|",
+        "| theorem | statement | SNR (dB) | left | right | margin | error | verdict | source |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for one in worst(checks):
         db = 10 * math.log10(one.snr)
         lines.append(
             f"| {one.theorem} | {one.statement} | {db:.4g} | {one.left:.6g} | {one.right:.6g} | "
-            f"{one.margin:.3g} | {one.verdict} | {one.source} |"
+            f"{one.margin:.3g} | {one.error:.3g} | {one.verdict} | {one.source} |"
         )
     return "\n".join(lines) + "\n"
