@@ -27,7 +27,7 @@ from tokenkl.information._montecarlo import (
     sample_profile,
     traced_profile,
 )
-from tokenkl.information._onehot import onehot_profile
+from tokenkl.information._onehot import has_reach, onehot_profile
 from tokenkl.information._planar import PLANAR_QUANTITIES, planar_profile, planar_rivals
 from tokenkl.information._product import product_profile
 from tokenkl.information._profile import Profile
@@ -360,7 +360,7 @@ def _exact(
     if isinstance(structured, ProductCodebook) and structured.factorises:
         compute = partial(product_profile, structured, misplaced=misplaced)
         return QUANTITIES, "exact, by coordinate", compute
-    if isinstance(structured, OneHot) and not traced:
+    if isinstance(structured, OneHot) and not traced and has_reach(structured):
         return QUANTITIES, "exact, one-hot", partial(onehot_profile, structured)
     rivals = None if traced else planar_rivals(codebook)
     if rivals is not None:
@@ -397,6 +397,10 @@ def _on_a_line(codebook: Codebook) -> tuple[Codebook, float]:
 
     With it comes how far a point may lie from its level: off the line, and by rounding.
     """
+    if isinstance(codebook, OneHot) and codebook.K == 2 and not has_reach(codebook):
+        apart = math.sqrt(2) * codebook.scale
+        line = ProductCodebook([[0.0, apart]], [codebook.given_prior], name=codebook.label)
+        return line, float(np.spacing(apart))
     if not isinstance(codebook, PointCodebook):
         return codebook, 0.0
     points, misplaced = codebook.points, 0.0

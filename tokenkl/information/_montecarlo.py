@@ -31,6 +31,7 @@ from tokenkl.codebooks.base import Codebook
 from tokenkl.information import _pilot, _sobol, _xla
 from tokenkl.information._controls import Controls
 from tokenkl.information._moments import Moments
+from tokenkl.information._slopes import with_slope
 from tokenkl.information._within import Within
 from tokenkl.information.methods import MonteCarlo
 
@@ -555,9 +556,22 @@ def traced_profile(codebook: Codebook, snr: Any, method: MonteCarlo, key: Any) -
     ids = jnp.searchsorted(edges / edges[-1], uniform, side="right")
     ids = jnp.minimum(ids, codebook.K - 1)
     weight = prior[ids] / fixed[ids]
-    h = jnp.sqrt(jnp.maximum(snr, 1e-30))
-    values = traced_statistics(jnp.asarray(points), jnp.asarray(log_prior), ids, noise, h)
-    mean = jnp.mean(values * weight, axis=-1)
+    known = (jnp.asarray(points), jnp.asarray(log_prior), weight)
+
+    def averages(gamma: Any, rest: Any) -> Any:
+        # The root has no slope at 0; what is a function of it alone, as the error, is flat there.
+        h = jnp.where(gamma > 0, jnp.sqrt(jnp.where(gamma > 0, gamma, 1.0)), 0.0)
+        values = traced_statistics(rest[0], rest[1], ids, noise, h)
+        return jnp.mean(values * rest[2], axis=-1)
+
+    def slopes(gamma: Any, rest: Any) -> Any:
+        # By I-MMSE at snr 0, where samples of the slope would have no variance.
+        moved = jax.jvp(lambda g: averages(g, rest), (gamma,), (jnp.ones_like(gamma),))[1]
+        half = averages(gamma, rest)[:, 2] / 2
+        known_there = moved.at[:, 1].set(-half).at[:, 3].set(half)
+        return jnp.where((gamma > 0)[:, None], moved, known_there)
+
+    mean = with_slope(averages, slopes)(jnp.asarray(snr), known)
     return {
         "error_probability": mean[:, 0],
         "accuracy": jnp.mean(weight) - mean[:, 0],

@@ -37,6 +37,9 @@ RULE_SIZE = 14
 STEP = 1 / 16
 #: Points of the local polynomial interpolation of log N, log L and log M.
 STENCIL = 16
+#: Largest difference of log-priors: beyond it tables would have to reach deeper than they do.
+#: (Measured for two tokens, against a line: errors below 1e-13 at 70, up to 5e-5 at 230.)
+REACH = 70.0
 #: Every quantity has its limit below the first h, and is smaller than any double beyond the second.
 SEEN = 1e-145, 1e3
 #: Beyond this h^2 / 4 - 2 log K everything but the accuracy is below the smallest double.
@@ -44,6 +47,11 @@ UNDERFLOW = 750.0
 
 
 @np.errstate(under="ignore", over="ignore")
+def has_reach(codebook: OneHot) -> bool:
+    """Whether the tables of this module reach the least likely of the tokens."""
+    return bool(np.ptp(np.asarray(codebook.log_prior)) <= REACH)
+
+
 def onehot_profile(
     codebook: OneHot, snr: Float[np.ndarray, " s"], quantities: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
