@@ -1,7 +1,7 @@
 """Derivatives in the SNR that are known: none is taken through the square root at SNR 0.
 
-dI / d snr = mmse / 2 and d mmse / d snr = -E |Cov(e|Y)|_F^2 (statement 4 of docs/theory) hold down to
-snr = 0, where derivatives in sqrt(snr) cancel to 0 / 0.
+dI / d snr = mmse / 2 and d mmse / d snr = -E |Cov(e|Y)|_F^2 (statement 4 of docs/theory) hold down
+to snr = 0, where derivatives in sqrt(snr) cancel to 0 / 0.
 """
 
 from __future__ import annotations
