@@ -43,6 +43,8 @@ def test_what_conforms():
     made = conform({"inner": {"low": 1}, "sizes": [1, 2], "pair": [3, 4]}, Outer)
     assert made == Outer(Inner(1.0), (1, 2), (3, 4.0))
     assert isinstance(made.inner.low, float)
+    assert conform([0.5, 2, 2**70], list[float]) == [0.5, 2.0, 2.0**70]
+    assert conform([0.5, 2.0], tuple[float, ...]) == (0.5, 2.0)
     assert conform(-(2**63) + 1, int) == -(2**63) + 1
     assert conform({"x": [object]}, dict[str, Any]) == {"x": [object]}
 
@@ -55,6 +57,7 @@ def test_what_conforms():
         (2**63, int, f"r must be a whole number of 64 bits; got {2**63}."),
         (True, float, "r must be a number; got True."),
         (10**400, float, "r must be a number; got 1"),
+        ([0.5, "x"], list[float], "r[1] must be a number; got 'x'."),
         ("1", float, "r must be a number; got '1'."),
         (1, bool, "r must be of type bool; got 1."),
         (None, str, "r must be a text; got None."),

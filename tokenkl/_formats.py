@@ -32,8 +32,8 @@ import numpy as np
 from tokenkl._files import PathLike
 from tokenkl._validation import printable, reject, shortened
 
-#: Most bytes of a text file, and of a JSON record: parsed, they take some 25 times as much memory.
-MAX_TEXT, MAX_JSON = 2**27, 2**24
+#: Most bytes of a text file, and of JSON, which takes some 25 times as much memory when parsed.
+MAX_TEXT, MAX_JSON = 2**27, 2**25
 
 #: Numbers that any file may unpack to, and how many for each of its own bytes beyond that: a zip
 #: archive can claim, and a run of zeros can unpack to, more than any machine holds.
@@ -196,6 +196,9 @@ def conform(value: Any, kind: Any, name: str = "the record") -> Any:
     if origin is list or origin is tuple:
         if not isinstance(value, (list, tuple)):
             _mismatch(value, "a list", name)
+        if parts[0] is float and set(map(type, value)) <= {float, int}:
+            with contextlib.suppress(OverflowError):
+                return origin(map(float, value))  # of millions, quickly
         if origin is tuple and parts[-1] is not Ellipsis:
             if len(value) != len(parts):
                 _mismatch(value, f"a list of {len(parts)}", name)
@@ -225,8 +228,8 @@ def _made(value: Any, kind: Any, name: str) -> Any:
 
 
 def _scalar(value: Any, kind: Any, name: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        if abs(value) < 2**63:
+    if kind is float and type(value) is int:
+        with contextlib.suppress(OverflowError):
             return float(value)
     elif type(value) is kind and not (kind is int and abs(value) >= 2**63):
         return value

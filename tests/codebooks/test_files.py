@@ -547,6 +547,7 @@ def test_a_full_disk_is_an_error_of_the_disk(suffix, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("existing", [True, False])
 def test_a_failed_write_leaves_things_as_they_were(existing, tmp_path):
     path = tmp_path / "a.npz"
     if existing:
@@ -640,6 +641,20 @@ def test_bad_priors(tmp_path):
     refused(tmp_path / "c.npz", match="and none named 'prior'", load=load_prior)
     np.save(tmp_path / "d.npy", np.full((2, 2), 0.25))
     refused(tmp_path / "d.npy", match="1 axes", load=load_prior)
+
+
+def test_texts_of_more_than_one_piece(tmp_path):
+    """No number is lost, cut in two or read twice where one piece ends and the next begins."""
+    ids = RNG.integers(10**6, size=400_000)
+    (tmp_path / "t.txt").write_text("\n \t".join(map(str, ids.tolist())))
+    assert (tmp_path / "t.txt").stat().st_size > 3 * 2**20
+    np.testing.assert_array_equal(load_tokens(tmp_path / "t.txt"), ids)
+    prior = simplex(60_000)
+    save_prior(prior, tmp_path / "p.csv")
+    np.testing.assert_array_equal(load_prior(tmp_path / "p.csv"), prior)
+    with open(tmp_path / "t.txt", "a") as file:
+        file.write(" late")
+    refused(tmp_path / "t.txt", match="'late' in it is not such a number", load=load_tokens)
 
 
 def test_tokens(tmp_path):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NoReturn, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,6 +18,7 @@ from tokenkl._files import PathLike, atomic_path
 from tokenkl._formats import (
     FREE_NUMBERS,
     HEADER,
+    MAX_JSON,
     Arrays,
     Opened,
     conform,
@@ -147,10 +148,9 @@ def load_prior(path: PathLike) -> Float[np.ndarray, " K"]:
             with open_arrays(file) as source:
                 values: Any = source.read(_only(source, "prior"))
         elif suffix == ".json":
-            values = parse_json(file.text(), list[float], "prior")
+            values = parse_json(file.text(MAX_JSON), list[float], "prior")
         else:
-            lines = file.text().splitlines()
-            values = _numbers(file, [line for line in lines if line.strip()], float)
+            values = _numbers(file, r"[\r\n]", str.splitlines, float)
         return check_prior(values, np.size(values))
 
 
@@ -166,8 +166,8 @@ def load_tokens(path: PathLike) -> Int[np.ndarray, " N"]:
     """
     suffix = _suffix(path, (".npz", ".npy", ".txt"), TOKEN_FILE)
     with reading(path, TOKEN_FILE) as file:
-        if suffix == ".txt":  # of any size here: what int64 cannot hold is to be named
-            ids = np.array(_numbers(file, file.text().split(), int), object)
+        if suffix == ".txt":
+            ids = _numbers(file, r"\s", str.split, int)
         else:
             with open_arrays(file) as source:
                 ids = source.read(_only(source, "tokens")).ravel()
@@ -175,9 +175,9 @@ def load_tokens(path: PathLike) -> Int[np.ndarray, " N"]:
                 file.refuse(f"it holds numbers of type {ids.dtype}")
         if ids.size == 0:
             file.refuse("it holds no token")
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= 2**63:
-            file.refuse(f"it holds {low if low < 0 else high}")
+        for bound in (int(ids.min()), int(ids.max())):
+            if not 0 <= bound < 2**63:
+                file.refuse(f"it holds {bound}")
         return ids.astype(np.int64)
 
 
@@ -188,15 +188,36 @@ def _suffix(path: PathLike, allowed: tuple[str, ...], expected: str) -> str:
     return suffix
 
 
-def _numbers(file: Opened, words: list[str], kind: type) -> list[Any]:
-    """Words as numbers; one that is none is named."""
-    found = []
+def _numbers(file: Opened, end: str, words: Callable[[str], list[str]], kind: type) -> np.ndarray:
+    """The words of a text as numbers; one that is none is named.
+
+    Piece by piece, each up to where the pattern `end` is: a word takes twenty times the memory of
+    a number.
+    """
+    text, ends = file.text(), re.compile(end)
+    parts: list[np.ndarray] = [np.zeros(0, kind)]
+    start = 0
+    while start < len(text):
+        found = ends.search(text, start + 2**20)
+        stop = len(text) if found is None else found.start()
+        piece = [word for word in words(text[start:stop]) if word.strip()]
+        try:
+            parts.append(np.array([kind(word) for word in piece], kind))
+        except (ValueError, OverflowError):
+            _refuse_word(file, piece, kind)
+        start = stop
+    return np.concatenate(parts)
+
+
+def _refuse_word(file: Opened, words: list[str], kind: type) -> NoReturn:
     for word in words:
         try:
-            found.append(kind(word))
+            number = kind(word)
         except ValueError:
             file.refuse(f"{word.strip()[:40]!r} in it is not such a number")
-    return found
+        if kind is int and abs(number) >= 2**63:
+            file.refuse(f"it holds {number}")
+    raise AssertionError("one of them is refused")
 
 
 def _write_npz(path: Path, arrays: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,7 +86,7 @@ def _paths(wavs: list[Path], reconstruct: Path | None) -> list[Path]:
 
     paths: dict[Path, None] = {}
     for one in wavs:
-        inside = sorted(one.rglob("*.wav")) if one.is_dir() else [one]
+        inside = sorted(one.rglob("*.wav")) if os.path.isdir(one) else [one]
         if not inside:
             reject("WAV", str(one), "a folder with .wav files in it")
         paths |= dict.fromkeys(inside)
