@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import math
 import os
 import pickle
 import stat
@@ -650,6 +651,7 @@ def test_texts_of_more_than_one_piece(tmp_path):
     assert (tmp_path / "t.txt").stat().st_size > 3 * 2**20
     np.testing.assert_array_equal(load_tokens(tmp_path / "t.txt"), ids)
     prior = simplex(60_000)
+    prior = prior / math.fsum(prior)
     save_prior(prior, tmp_path / "p.csv")
     np.testing.assert_array_equal(load_prior(tmp_path / "p.csv"), prior)
     with open(tmp_path / "t.txt", "a") as file:
