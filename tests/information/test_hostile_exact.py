@@ -50,7 +50,8 @@ def entropy_and_mmse(levels: np.ndarray, prior: np.ndarray, snr: float) -> tuple
             ends = np.append(crossing[np.abs(crossing) < 115], 0.0)
             near = np.abs(d)[np.abs(d) < 260].astype(float)
             width = min(0.2, 0.3 / near.max() if near.size and near.max() > 0 else 1.0)
-            t = np.arange(ends.min() - 14, ends.max() + 14, width).astype(L)
+            count = int((np.ptp(ends) + 28) / width) + 1
+            t = L(ends.min() - 14) + L(width) * np.arange(count).astype(L)
             density = np.exp(-t * t / 2) * L(width) / np.sqrt(2 * L(np.pi)) * p[k]
             e = np.exp(odds[:, None] + t * d[:, None] - d[:, None] ** 2 / 2)
             total = e.sum(axis=0)
