@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce test quick lint bench docs clean
+.PHONY: reproduce test quick lowest lint bench docs clean
 
 reproduce: $(VENV)/ready
 	$(BIN)/tokenkl reproduce
@@ -19,6 +19,13 @@ test: $(VENV)/ready-test lint
 
 quick: $(VENV)/ready-test
 	$(BIN)/python -m pytest
+
+# The quick tests with the oldest versions that pyproject.toml allows, in an environment of its own.
+# Old versions are warned of by newer ones beside them: that is theirs to mend.
+lowest:
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c lowest.txt -e '.[test,certified,symbolic,docs]'
+	.venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning -W ignore::FutureWarning
 
 lint: $(VENV)/ready-test
 	$(BIN)/ruff check .
@@ -42,7 +49,7 @@ $(VENV)/ready-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/ready
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 docs: $(VENV)/bin/python
 	$(PIP_INSTALL) -e '.[docs]'
