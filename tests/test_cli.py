@@ -142,13 +142,13 @@ def test_profile_table() -> None:
 
 def test_profile_of_what_is_sampled() -> None:
     done = succeed(
-        "profile", "e8", "--snr-db=0:30:30", "--quantities", "accuracy,mmse", "--samples", "500"
+        "profile", "e8", "--snr-db=0:30:30", "--quantities", "accuracy,mmse", "--samples", "2000"
     )
     expected = tk.profile(
         tk.e8_codebook(),
         [1.0, 1000.0],
         ["accuracy", "mmse"],
-        method=tk.MonteCarlo(500),
+        method=tk.MonteCarlo(2000),
         key=0,
     )
     first, second = numbers(done.stdout)
@@ -157,7 +157,7 @@ def test_profile_of_what_is_sampled() -> None:
     value = expected["accuracy"].value[0]
     half = max(interval.high - value, value - interval.low)
     assert float(first[3]) == pytest.approx(half, rel=0.05)
-    assert "500 samples, seed 0" in done.stdout
+    assert "2,000 samples, seed 0" in done.stdout
     assert "95 % interval" in done.stdout
     assert second[3].endswith("*")
     assert "* not a central-limit interval" in done.stdout
