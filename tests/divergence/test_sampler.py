@@ -368,7 +368,7 @@ def test_thousand_curves_of_a_perturbed_grid_take_a_minute() -> None:
 
 def test_nodes_hold_any_range() -> None:
     nodes = sampled_nodes(tk.FSQ((3,)), 0.0, 1e-9)
-    assert nodes.x.size == 11
+    assert nodes.x.size == 17
     assert nodes.snr[[0, -1]] == pytest.approx([0.0, 1e-9], rel=1e-12)
 
 

@@ -45,10 +45,10 @@ from tokenkl.information._montecarlo import (
 from tokenkl.information._rare import PROBES
 from tokenkl.information.methods import Exact, Method
 
-#: Degree of the polynomials, and the longest piece in x they start from: exact MMSEs are cheap,
-#: sampled ones need not be as fine.
+#: Degree of the polynomials, and the longest piece in x that they start from. (Degree 10 left an
+#: error of 6 % in the path KL of 1000 steps of a perturbed grid; 16 leaves 0.2 %.)
 EXACT_DEGREE, EXACT_PIECE = 16, 1.0
-SAMPLED_DEGREE, SAMPLED_PIECE = 10, 1.0
+SAMPLED_DEGREE, SAMPLED_PIECE = 16, 1.0
 #: A piece is fine where its last coefficients are below this part of its largest value, or below
 #: the second number times the largest value of all.
 TOLERANCE, NEGLIGIBLE = 2e-14, 1e-18
