@@ -104,7 +104,7 @@ def _threshold(weight, top, total, light, size, wanted):  # type: ignore[no-unty
         lower = FLOOR * everything
         if above < wanted:
             lower = max(lower, rest / (wanted - above))
-        if lower >= c * (1 - 1e-12):
+        if not lower < c * (1 - 1e-12):  # nor does it go on with NaN
             return c
         c = lower
 
