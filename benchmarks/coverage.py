@@ -3,10 +3,10 @@
 Run as `python -m benchmarks.coverage`. Grids and one-hot codebooks are given as plain points, as
 they are or rotated, so that nothing about them is exact and everything is sampled, by
 `tokenkl.profile` as users call it, with the key as the number of the run. The exact answers come
-from the structured codebooks. Half of the cases are clustered: two to four scales of distances, at
-noise levels where mistakes between clusters go from common to never seen. Results are written after
-every batch of runs, and a study that was interrupted goes on where it stopped. Writes
-benchmarks/results/coverage.json.
+from the structured codebooks. With --clustered they are of clusters: two to four scales of
+distances, at noise levels where mistakes between clusters go from common to never seen. Results are
+written after every batch of runs, and a study that was interrupted goes on where it stopped. Writes
+benchmarks/results/coverage.json, or with --clustered coverage_clustered.json.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import tokenkl as tk
 from tokenkl._files import atomic_path
 
 RESULTS = Path(__file__).parent / "results" / "coverage.json"
+CLUSTERED = RESULTS.with_name("coverage_clustered.json")
 #: Error probabilities at which every case is looked at, where it reaches them.
 ERRORS = (0.9, 0.5, 0.1, 0.01)
 QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
@@ -42,8 +43,6 @@ TARGETED = (
     "uneven grid 3^2, unequal priors, rotated",
     "one-hot 16, Zipf",
 )
-#: Runs of the clustered cases for every run of the others.
-CLUSTERED_SHARE = 0.4
 BATCH = 50
 
 
@@ -218,38 +217,31 @@ class Tally:
         return np.asarray((self.covered < low) | too_high)
 
 
-def studies() -> list[tuple[str, str]]:
+def studies(clustered: bool = False) -> list[tuple[str, str]]:
     """Pairs of a case and a method."""
+    if clustered:
+        return [(name, method) for method in METHODS for name in clustered_cases()]
     return [
         (name, method)
         for method in METHODS
-        for name in (*cases(), *clustered_cases())
-        if name in clustered_cases()
-        or method == "4096 samples"
-        or (method == "target" and name in TARGETED)
+        for name in cases()
+        if method == "4096 samples" or (method == "target" and name in TARGETED)
     ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--runs", type=int, default=1000, help="runs of every case and method")
-    parser.add_argument("--clustered", action="store_true", help="the clustered cases only")
-    parser.add_argument(
-        "--output", type=Path, default=RESULTS, help="file that results are kept in"
-    )
+    parser.add_argument("--clustered", action="store_true", help="the clustered cases")
     given = parser.parse_args(arguments)
-    output = given.output
+    runs, output = given.runs, CLUSTERED if given.clustered else RESULTS
     record = json.loads(output.read_text()) if output.exists() else {}
-    clustered = clustered_cases()
-    found = cases() | clustered
-    pairs = [pair for pair in studies() if pair[0] in clustered or not given.clustered]
-    counts = [
-        round(given.runs * (CLUSTERED_SHARE if name in clustered else 1)) for name, _ in pairs
-    ]
+    found = clustered_cases() if given.clustered else cases()
+    pairs = studies(given.clustered)
     console = Console()
     with Progress(console=console) as progress:
-        bar = progress.add_task("coverage", total=sum(counts))
-        for (name, method_name), runs in zip(pairs, counts, strict=True):
+        bar = progress.add_task("coverage", total=runs * len(pairs))
+        for name, method_name in pairs:
             method, label = METHODS[method_name], f"{name}; {method_name}"
             tally = Tally(found[name])
             if label in record:

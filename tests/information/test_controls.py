@@ -9,12 +9,14 @@ from test_montecarlo import CASES, FALSE_ALARM
 
 import tokenkl as tk
 from benchmarks.coverage import (
+    CLUSTERED,
     METHODS,
     RESULTS,
     Tally,
     as_points,
     at_errors,
     cases,
+    clustered_cases,
     rotated,
     studies,
 )
@@ -286,4 +288,14 @@ def test_the_study_of_intervals_is_kept_and_within_its_bounds() -> None:
         tally = Tally(cases()[label.split("; ")[0]])
         tally.restore(entry)
         assert tally.runs >= 1000, label
+        assert not tally.wrong(FALSE_ALARM / len(record)).any(), label
+
+
+def test_the_study_of_clusters_is_within_its_bounds() -> None:
+    record = json.loads(CLUSTERED.read_text())
+    assert set(record) <= {f"{name}; {method}" for name, method in studies(clustered=True)}
+    for label, entry in record.items():
+        tally = Tally(clustered_cases()[label.split("; ")[0]])
+        tally.restore(entry)
+        assert tally.runs >= 50, label
         assert not tally.wrong(FALSE_ALARM / len(record)).any(), label
