@@ -23,7 +23,7 @@ def row(system: str, metric: str, *numbers: float | None) -> dict[str, object]:
 
 EVALUATION = {
     "kind": "tts evaluation",
-    "voices": ["anna", "ben"],
+    "voices": {"anna": {"steps": 10}, "ben": {"steps": 20}},
     "corpus": "words",
     "split": "test",
     "file": "eval.json",
@@ -98,7 +98,7 @@ def test_page(tmp_path: Path) -> None:
 
 def test_evaluations_are_found_by_their_kind_and_voice(tmp_path: Path) -> None:
     other = {**EVALUATION, "kind": "another"}
-    nobody = {**EVALUATION, "voices": ["carl"]}
+    nobody = {**EVALUATION, "voices": {"carl": {}}}
     for name, content in (("b", EVALUATION), ("a", EVALUATION), ("c", other), ("d", nobody)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     (tmp_path / "broken.json").write_text("{")
