@@ -119,9 +119,16 @@ def test_k_means_stages_against_enumeration(priors: bool) -> None:
     assert "bracket" in how
     z = 4.3  # two-sided 2e-5
     for name in tk.QUANTITIES:
-        difference = np.abs(fields[name]["value"] - exact[name].value)
-        sampling = np.hypot(fields[name]["standard_error"], exact[name].standard_error)
-        assert (difference <= z * sampling + fields[name]["numerical_error"]).all(), name
+        fields[name].pop("note")
+        found = tk.Estimate(**fields[name])
+        # At the largest SNR few samples carry the MMSE, and no central limit is claimed for it.
+        central = found.interval_supported & exact[name].interval_supported
+        assert central.sum() >= 3
+        difference = np.abs(found.value - exact[name].value)
+        sampling = np.hypot(found.standard_error, exact[name].standard_error)
+        assert (difference <= z * sampling + found.numerical_error)[central].all(), name
+        ours, theirs = (one.confidence_interval(1 - 1e-5) for one in (found, exact[name]))
+        assert (ours.low <= theirs.high).all() and (theirs.low <= ours.high).all(), name
     assert (fields["conditional_entropy"]["numerical_error"] < 0.01).all()
 
 

@@ -279,11 +279,13 @@ def _threshold_above(size: int) -> tuple[float, _Law]:
 
 def _law_at(h: float) -> _Law:
     """The best law on [-h, h]; within SHORTEST of a threshold, that of one point less."""
-    size = 2
+    if h <= _threshold_above(2)[0]:
+        return _Law(np.array([h]), np.array([1.0]))
+    size = 3
     while _threshold_above(size)[0] < h:
         size += 1
     threshold, law = _stage(size)
-    if h - threshold < 4 * SHORTEST and size > 2:
+    if h - threshold < 4 * SHORTEST:
         law = _threshold_above(size - 1)[1]
     return _follow(law, h)
 

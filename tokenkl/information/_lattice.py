@@ -155,7 +155,7 @@ def _summary(
     """Means and errors. Without a signal the accuracy is 1/K, which no direction tells."""
     blind = snr == 0
     blind_values = (1 - 1 / codebook.K, 1 / codebook.K)
-    effective = moments.effective()
+    carried = (moments.effective() >= MIN_EFFECTIVE) & moments.carried()
     out: dict[str, dict[str, Any]] = {}
     for index, name in enumerate(("error_probability", "accuracy")):
         value = np.where(blind, blind_values[index], moments.mean[index])
@@ -170,7 +170,7 @@ def _summary(
             "numerical_error": np.where(
                 blind, EPS * value, relative * value + beyond / moments.n[0]
             ),
-            "interval_supported": (effective.min(axis=0) >= MIN_EFFECTIVE) | blind,
+            "interval_supported": carried.all(axis=0) | blind,
             "sample_range": 1.0,
         }
     return out

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+#: Fewest samples that carry the variance of a mean whose error bar is to be trusted.
+MIN_CARRIERS = 40
+
 
 class Moments:
     """Mean and sums of deviations to the powers 2, 3 and 4 of a stream of blocks (Pebay 2008).
@@ -77,3 +80,8 @@ class Moments:
         """(sum d^2)^2 / sum d^4 of the deviations d: how many samples carry the variance."""
         fourths = np.maximum(self.fourths, np.finfo(float).tiny)
         return np.asarray(self.squares**2 / fourths)
+
+    def carried(self, carriers: np.ndarray | None = None) -> np.ndarray:
+        """Whether enough samples carry the variance, or it is nothing but rounding."""
+        enough = (self.carriers() if carriers is None else carriers) >= MIN_CARRIERS
+        return np.asarray(enough | (self.variance <= (1e-13 * self.mean) ** 2))

@@ -30,7 +30,7 @@ from tokenkl._validation import is_traced
 from tokenkl.codebooks.base import Codebook
 from tokenkl.information import _pilot, _sobol, _xla
 from tokenkl.information._controls import Controls
-from tokenkl.information._moments import Moments
+from tokenkl.information._moments import MIN_CARRIERS, Moments
 from tokenkl.information._slopes import with_slope
 from tokenkl.information._within import Within
 from tokenkl.information.methods import MonteCarlo
@@ -43,8 +43,6 @@ DEFAULT_SAMPLES = 2**14
 PILOT = 2**11
 #: Effective number of informative samples below which no central-limit interval is offered.
 MIN_EFFECTIVE = 60
-#: Samples that must carry the variance, (sum d^2)^2 / sum d^4, for it to be trusted.
-MIN_CARRIERS = 40
 #: Most samples in one block, and most tokens times samples.
 MAX_BLOCK = 2**9
 MAX_WORK = 2**28
@@ -452,8 +450,7 @@ def _summary(
             "sample_range": length,
         }
     if carriers is not None:
-        # Nor is a variance to be trusted that few samples carry, unless it is nothing but rounding.
-        carried = (carriers >= MIN_CARRIERS) | (moments.variance <= (1e-13 * moments.mean) ** 2)
+        carried = moments.carried(carriers)
         for index, name in enumerate(scales):
             out[name]["interval_supported"] &= carried[:, index] | certain
     for field in ("value", "standard_error", "numerical_error", "sample_range"):

@@ -369,6 +369,7 @@ class _Level:
             half = max(float(moments.mean[2] - moments.mean[0]) / 2, 0.0)
             value = float(moments.mean[1])
             effective = moments.effective()[1]
+            carried = bool(moments.carried()[1])
             if name in ("accuracy", "error_probability"):
                 effective = min(effective, _effective(1 - (low + high) / 2))
             out[name] = {
@@ -376,7 +377,7 @@ class _Level:
                 "standard_error": float(moments.standard_error.max()),
                 "skewness": float(moments.skewness[1]),
                 "numerical_error": half + self._arithmetic(name, value),
-                "interval_supported": bool(effective >= MIN_EFFECTIVE),
+                "interval_supported": carried and bool(effective >= MIN_EFFECTIVE),
                 "sample_range": self._range(name),
             }
         entropy = out["conditional_entropy"]

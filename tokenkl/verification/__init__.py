@@ -46,8 +46,9 @@ ROUNDING = 1e-9
 #: Half-width, relative to the value, above which a sampled quantity is measured again, with a
 #: standard error of `SHARP` times the value where so many samples (times tokens) can do it.
 ROUGH, SHARP, SHARP_SAMPLES, SHARP_WORK = 3e-3, 7e-4, 2**20, 2**30
-#: Nodes of the quadrature in one panel; most numbers in the one over the largest of normals.
-NODES, MAX_NODES = 8, 2**24
+#: Gauss nodes in one panel of an integral, and in one around an SNR, which is the middle one; most
+#: numbers in the quadrature over the largest of normals.
+NODES, NEAR_NODES, MAX_NODES = 8, 5, 2**24
 
 PASS, WITHIN, FAIL = "pass", "within error bars", "fail"
 
@@ -401,9 +402,18 @@ def _check_curves(ledger: _Ledger, found: dict[str, Side]) -> None:
 def _growth(found: dict[str, Side]) -> Side:
     """I(b) - I(a) = H(a) - H(b) of neighbouring SNRs, from the one with the smaller error."""
     rise, fall = found["mutual_information"], found["conditional_entropy"]
+    below, above = np.s_[..., :-1], np.s_[..., 1:]
     return _narrower(
-        Side(np.diff(rise.value), rise.low[1:] - rise.high[:-1], rise.high[1:] - rise.low[:-1]),
-        Side(-np.diff(fall.value), fall.low[:-1] - fall.high[1:], fall.high[:-1] - fall.low[1:]),
+        Side(
+            np.diff(rise.value),
+            rise.low[above] - rise.high[below],
+            rise.high[above] - rise.low[below],
+        ),
+        Side(
+            -np.diff(fall.value),
+            fall.low[below] - fall.high[above],
+            fall.high[below] - fall.low[above],
+        ),
     )
 
 
@@ -415,33 +425,44 @@ def _check_integral(
     edges = _edges(snr, diameter)
     ticks, weights = np.polynomial.legendre.leggauss(NODES)
     half = np.diff(edges)[:, None] / 2
-    nodes = (edges[:-1, None] + half * (ticks + 1)).ravel()
+    nodes = edges[:-1, None] + half * (ticks + 1)
     # Since |d log(mmse)/d snr| <= diameter^2/4, the mmse varies by 5 % at most over these steps.
-    step = np.minimum(0.05 * snr, 0.2 / max(diameter, 1e-150) ** 2)
-    beside = np.stack([snr - step, snr + step], axis=1).ravel()
-    values = at(np.concatenate([nodes, beside]))
+    step = np.minimum(0.05 * snr, 0.2 / max(diameter, 1e-150) ** 2)[:, None]
+    near_ticks, near_weights = np.polynomial.legendre.leggauss(NEAR_NODES)
+    beside = snr[:, None] + step * np.concatenate([near_ticks, [-1.0, 1.0]])
+    values = at(np.concatenate([nodes.ravel(), beside.ravel()]))
 
-    mmse = Side(*(part[: nodes.size].reshape(half.size, NODES) for part in values["mmse"]))
-    area = Side(*((half * weights * part).sum(axis=1) / 2 for part in mmse))
-    # The last Legendre coefficients of the interpolant say how far it is from the curve.
-    basis = np.polynomial.legendre.legvander(ticks, NODES - 1)[:, -2:]
-    scale = np.arange(NODES)[-2:] + 0.5
-    rest = half[:, 0] * np.abs((weights * mmse.value) @ basis * scale).sum(axis=1)
-    total = Side(*(np.cumsum(part) for part in (area.value, area.low - rest, area.high + rest)))
+    panels = Side(*(part[: nodes.size].reshape(nodes.shape) for part in values["mmse"]))
+    area = _panel(panels, half, ticks, weights)
+    total = Side(*(np.cumsum(part) for part in area))
     where = np.searchsorted(edges[1:], snr)
     ledger.equal("I-MMSE", found["mutual_information"], _part(total, where))
 
-    near = {name: _part(side, slice(nodes.size, None)) for name, side in values.items()}
-    growth = _part(_growth(near), slice(None, None, 2))
-    before, after = (_part(near["mmse"], slice(one, None, 2)) for one in (0, 1))
-    ends = Side(*((a + b) / 2 for a, b in zip(before, after, strict=True)))
-    simpson = Side(*((2 * a + b) / 3 for a, b in zip(found["mmse"], ends, strict=True)))
-    curvature = (ends.value - found["mmse"].value) ** 2 / np.maximum(simpson.value, 1e-300)
-    simpson = Side(simpson.value, simpson.low - curvature, simpson.high + curvature)
-    # Differences over short steps magnify noise of the quadrature beyond its own claim.
-    noise = 1e-11 * np.abs(found["conditional_entropy"].value).max(initial=0.0)
-    growth = Side(growth.value, growth.low - noise, growth.high + noise)
-    ledger.equal("I-MMSE, derivative", _scaled(growth, 1 / (2 * step)), _scaled(simpson, 0.5))
+    near = {
+        name: Side(*(part[nodes.size :].reshape(beside.shape) for part in side))
+        for name, side in values.items()
+    }
+    growth = _growth({name: _part(side, np.s_[:, -2:]) for name, side in near.items()})
+    around = _part(near["mmse"], np.s_[:, :-2])
+    middle = np.arange(NEAR_NODES) == NEAR_NODES // 2  # what is put to the test
+    tested = (
+        np.where(middle, given[:, None], part)
+        for given, part in zip(found["mmse"], around, strict=True)
+    )
+    area = _panel(Side(*tested), step, near_ticks, near_weights)
+    width = 2 * step[:, 0]
+    rise = Side(*(part[:, 0] for part in growth))
+    ledger.equal("I-MMSE, derivative", _scaled(rise, 1 / width), _scaled(area, 1 / width))
+
+
+def _panel(mmse: Side, half: np.ndarray, ticks: np.ndarray, weights: np.ndarray) -> Side:
+    """Half the integral of the mmse over panels of these half-widths, from its Gauss nodes."""
+    area = Side(*((half * weights * part).sum(axis=1) / 2 for part in mmse))
+    # The last Legendre coefficients of the interpolant say how far it is from the curve.
+    degrees = np.arange(ticks.size)[-2:]
+    basis = np.polynomial.legendre.legvander(ticks, ticks.size - 1)[:, degrees]
+    rest = half[:, 0] * np.abs((weights * mmse.value) @ basis * (degrees + 0.5)).sum(axis=1)
+    return Side(area.value, area.low - rest, area.high + rest)
 
 
 def _edges(snr: np.ndarray, diameter: float) -> np.ndarray:
