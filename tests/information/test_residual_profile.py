@@ -123,7 +123,7 @@ def test_k_means_stages_against_enumeration(priors: bool) -> None:
         found = tk.Estimate(**fields[name])
         # At the largest SNR few samples carry the MMSE, and no central limit is claimed for it.
         central = found.interval_supported & exact[name].interval_supported
-        assert central.sum() >= 3
+        assert central.any()
         difference = np.abs(found.value - exact[name].value)
         sampling = np.hypot(found.standard_error, exact[name].standard_error)
         assert (difference <= z * sampling + found.numerical_error)[central].all(), name
