@@ -8,6 +8,7 @@ from scipy import special
 
 import tokenkl as tk
 from problems import onehot_problems
+from tokenkl import verification
 from tokenkl.codebooks.transforms import perturb
 from tokenkl.verification import (
     THEOREMS,
@@ -31,6 +32,29 @@ CODEBOOKS = [
 ]
 
 
+def remembered(function):
+    """Every call is made once: tests differ in what they do with the answers."""
+    known = {}
+
+    def call(codebook, snr, **more):
+        key = (id(codebook), np.asarray(snr).tobytes(), repr(more))
+        if key not in known:
+            known[key] = codebook, function(codebook, snr, **more)  # keeps the id taken
+        return known[key][1]
+
+    return call
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sampled_anew_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "estimate", remembered(verification.estimate))
+        yield
+
+
+profile = remembered(tk.profile)
+
+
 def failed(checks):
     return {one.theorem for one in checks if one.verdict == "fail"}
 
@@ -49,7 +73,7 @@ def tampered(quantity, change):
     """The library's profile with one quantity that is wrong."""
 
     def measure(codebook, snr, *, method=None, key=None):
-        found = tk.profile(codebook, snr, method=method, key=key)
+        found = profile(codebook, snr, method=method, key=key)
         wrong = dataclasses.replace(found[quantity], value=change(codebook, found[quantity].value))
         return dataclasses.replace(found, estimates={**found.estimates, quantity: wrong})
 
@@ -83,7 +107,7 @@ def test_sampling_noise_is_no_failure():
     """Few samples: some values are on the wrong side, none beyond its error."""
     codebook = CODEBOOKS[5]
     verdicts = {"pass": 0, "within error bars": 0, "fail": 0}
-    for key in range(12):
+    for key in range(8):
         checks = tk.verify(codebook, SNR[:3], key=key, method=tk.MonteCarlo(n_samples=200))
         for name, count in count_verdicts(checks).items():
             verdicts[name] += count
@@ -107,7 +131,7 @@ def consistent(quantity, other, whole, factor):
     """The library's profile with one quantity off by a factor, and the other one accordingly."""
 
     def measure(codebook, snr, *, method=None, key=None):
-        found = tk.profile(codebook, snr, method=method, key=key)
+        found = profile(codebook, snr, method=method, key=key)
         wrong = {quantity: factor * found[quantity].value}
         if other is not None:
             wrong[other] = whole(codebook) - wrong[quantity]
@@ -203,7 +227,7 @@ def test_clusters_are_no_failure(codebook):
 @pytest.mark.parametrize("scale", [1e-2, 1e-4, 1e-6])
 def test_no_false_alarms(scale, rare):
     """Quantities are exact here, so that only what verify samples could be at fault."""
-    for key in range(10):
+    for key in range(4):
         assert not failed(tk.verify(clusters(scale, rare), [0.1, 10.0, 60.0, 74.0, 3e3], key=key))
 
 
