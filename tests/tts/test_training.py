@@ -307,10 +307,12 @@ def test_other_configuration_is_refused(whole, tmp_path, state):
         train(Small(), make_examples(41), CONFIG, folder, key=3)
     with pytest.raises(ValueError, match=r"config\.width = 24"):
         train(Small(SmallConfig(width=8)), make_examples(), CONFIG, folder, key=3)
-    other = Small()
-    other.seen += 1
-    with pytest.raises(ValueError, match=r"with buffers = "):
-        train(other, make_examples(), CONFIG, folder, key=3)
+    seen = Small().seen
+    for value in (seen + 1, seen.to(torch.int32), seen.reshape(-1, 1)):
+        other = Small()
+        other.seen = value
+        with pytest.raises(ValueError, match=r"with buffers = "):
+            train(other, make_examples(), CONFIG, folder, key=3)
 
 
 def test_other_files_are_refused(tmp_path):
