@@ -14,6 +14,7 @@ KINDS = {
     "grid": tk.ProductCodebook([[2.5], [-1.0]]),
     "points": tk.PointCodebook([[2.5, -1.0, 0.5]]),
     "one number": tk.PointCodebook([[2.5]]),
+    "residual": tk.ResidualCodebook([[[2.5, -1.0]], [[0.5, 1.0]]]),
 }
 
 
@@ -22,13 +23,14 @@ def test_every_quantity_is_known(codebook: tk.Codebook) -> None:
     for name in tk.QUANTITIES:
         found = getattr(tk, name)(codebook, SNR)
         np.testing.assert_array_equal(found.value, np.full(3, float(name == "accuracy")))
+        assert not np.signbit(found.value).any()
         assert (np.asarray(found.standard_error) == 0).all()
         assert (np.asarray(found.numerical_error) < 1e-14).all()
     assert (tk.decide(codebook, np.zeros((4, codebook.n)), 3.0) == 0).all()
 
 
-def test_also_where_it_is_traced() -> None:
-    codebook = KINDS["grid"]
+@pytest.mark.parametrize("codebook", KINDS.values(), ids=KINDS)
+def test_also_where_it_is_traced(codebook: tk.Codebook) -> None:
     for name in tk.QUANTITIES:
         function = getattr(tk, name)
         found = jax.jit(lambda snr, function=function: function(codebook, snr).value)(SNR)

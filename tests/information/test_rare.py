@@ -14,6 +14,7 @@ from tokenkl.information._rare import (
     rare_is_better,
     rare_profile,
 )
+from tokenkl.information._wedges import _along_face
 
 #: Deviations beyond so many reported errors happen twice in 1e5 correct normal estimates.
 SIGMAS = 4.3
@@ -28,6 +29,20 @@ GRIDS = [
     tk.ProductCodebook(UNEVEN[:2], [[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]]),
     tk.FSQ((2,) * 4, priors=[[0.8, 0.2]] * 4),
 ]
+
+
+@pytest.mark.parametrize("corner", [-3.0, 0.0, 0.9, 4.0])
+@pytest.mark.parametrize("radius", [1e-12, 1e-3, 0.7, 3.0])
+def test_places_along_a_face(radius: float, corner: float) -> None:
+    """Against the law's own distribution function, in the angle that decides."""
+    size, nearest = 20_000, max(corner, 0.0)
+    w = _along_face(np.full(size, radius), np.full(size, corner), np.random.default_rng(0))
+    ends = np.arctan2(radius, [nearest + 9, corner])
+    angles = np.linspace(*ends, 100_001)
+    density = np.exp((nearest**2 - (radius / np.tan(angles)) ** 2) / 2)
+    below = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
+    uniform = np.interp(np.arctan2(radius, w), angles, below / below[-1])
+    assert stats.kstest(uniform, "uniform").pvalue > 2e-5
 
 
 def as_points(codebook: tk.Codebook) -> tk.PointCodebook:

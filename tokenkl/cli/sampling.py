@@ -110,6 +110,7 @@ def steps(
         "t": frame["t"].tolist(),
         "path_kl": _plain(best.kl),
         "asymptotic_path_kl": float(best.asymptotic_kl),
+        "asymptotic_path_kl_error": float(best.asymptotic_error),
         "others": {name: _plain(others[i]) for i, name in enumerate(named)},
     }
     rows = [("optimal", best.snr), *named.items()]

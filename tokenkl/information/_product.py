@@ -99,7 +99,7 @@ def product_profile(
             )
     if decision:
         xp = jnp if is_traced(log_accuracy) else np
-        accuracy, error = xp.exp(log_accuracy), -xp.expm1(log_accuracy)
+        accuracy, error = xp.exp(log_accuracy), 0.0 - xp.expm1(log_accuracy)  # 0, not -0
         moved = accuracy * log_accuracy_error
         found = {
             "accuracy": (accuracy, moved + 4 * EPS * accuracy + TINY),

@@ -182,13 +182,26 @@ def _into_wedges(
 
 
 def _along_face(radius: Any, corner: Any, rng: np.random.Generator) -> Any:
-    """w >= corner with a density proportional to phi(w) / (radius^2 + w^2), by rejection."""
+    """w >= corner with a density proportional to phi(w) / (radius^2 + w^2), by rejection.
+
+    From the normal law, or from that of Cauchy where the peak at 0 is narrow and not cut off: both
+    accept a fair part of what is tried, however small the radius.
+    """
     w = np.zeros(radius.size)
-    least = radius**2 + np.maximum(corner, 0.0) ** 2
+    nearest = np.maximum(corner, 0.0)
+    least = radius**2 + nearest**2
+    peaked = (radius < 1) & (corner < 1)
+    lowest = np.arctan2(corner, radius)
     open_ = np.arange(radius.size)
     while open_.size:
-        tried = np.maximum(upper_tail(corner[open_], 1 - rng.random(open_.size)), corner[open_])
-        taken = rng.random(open_.size) * (radius[open_] ** 2 + tried**2) < least[open_]
+        uniform, chance = rng.random((2, open_.size))
+        tried = np.maximum(upper_tail(corner[open_], 1 - uniform), corner[open_])
+        taken = chance * (radius[open_] ** 2 + tried**2) < least[open_]
+        some = np.flatnonzero(peaked[open_])
+        rows = open_[some]
+        angle = lowest[rows] + uniform[some] * (np.pi / 2 - lowest[rows])
+        tried[some] = np.maximum(radius[rows] * np.tan(angle), corner[rows])
+        taken[some] = chance[some] < np.exp((nearest[rows] ** 2 - tried[some] ** 2) / 2)
         w[open_[taken]] = tried[taken]
         open_ = open_[~taken]
     return w
