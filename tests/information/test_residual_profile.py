@@ -128,7 +128,8 @@ def test_k_means_stages_against_enumeration(priors: bool) -> None:
         sampling = np.hypot(found.standard_error, exact[name].standard_error)
         assert (difference <= z * sampling + found.numerical_error)[central].all(), name
         ours, theirs = (one.confidence_interval(1 - 1e-5) for one in (found, exact[name]))
-        assert (ours.low <= theirs.high).all() and (theirs.low <= ours.high).all(), name
+        assert (ours.low <= theirs.high).all(), name
+        assert (theirs.low <= ours.high).all(), name
     assert (fields["conditional_entropy"]["numerical_error"] < 0.01).all()
 
 
