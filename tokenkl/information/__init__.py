@@ -356,10 +356,9 @@ def _exact(
     codebook: Codebook, traced: bool
 ) -> tuple[tuple[str, ...], str, Callable[[Any, Sequence[str]], Any]]:
     """Quantities with an exact method, its name, and a function of SNRs and those wanted."""
+    structured, misplaced = (codebook, 0.0) if traced else _on_a_line(codebook)
     if codebook.K == 1:  # where it is does not matter
-        structured, misplaced = ProductCodebook([[0.0]]), 0.0
-    else:
-        structured, misplaced = (codebook, 0.0) if traced else _on_a_line(codebook)
+        structured = ProductCodebook([[0.0]])
     if isinstance(structured, ProductCodebook) and structured.factorises:
         compute = partial(product_profile, structured, misplaced=misplaced)
         return QUANTITIES, "exact, by coordinate", compute
@@ -408,7 +407,7 @@ def _on_a_line(codebook: Codebook) -> tuple[Codebook, float]:
         return codebook, 0.0
     points, misplaced = codebook.points, 0.0
     along = points[:, 0]
-    if codebook.n > 1:
+    if codebook.n > 1 and codebook.K > 1:
         exponent = power_of_two(points, 0.0)
         offset = np.ldexp(points, -exponent)
         offset = offset - offset[0]

@@ -441,14 +441,13 @@ def _summary(
             single = precision.error * np.minimum(mean, 1.0) + precision.floor
         elif name == "mmse" and precision.error > 0:  # rounded weights move the posterior mean
             single = single + 2.0**-22 * np.sqrt(radius * mean) + 2.0**-44 * radius
+        informed = (informative[:, index] >= MIN_EFFECTIVE) | (length == 0)
         out[name] = {
             "value": moments.mean[:, index],
             "standard_error": moments.standard_error[:, index],
             "skewness": moments.skewness[:, index],
             "numerical_error": (1e-12 * mean + moments.rounding[:, index] + rounding + single),
-            "interval_supported": (informative[:, index] >= MIN_EFFECTIVE)
-            | certain
-            | (length == 0),
+            "interval_supported": informed | certain,
             "sample_range": length,
         }
     if carriers is not None:
