@@ -45,6 +45,20 @@ def test_places_along_a_face(radius: float, corner: float) -> None:
     assert stats.kstest(uniform, "uniform").pvalue > 2e-5
 
 
+def test_tokens_at_one_place_with_unequal_priors() -> None:
+    """Where one token never beats another, the rest of its rivals are drawn all the same."""
+    points = [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [-3.1, -3.9], [6.9, -7.7]]
+    codebook = tk.PointCodebook(points, [0.18, 0.06, 0.02, 0.02, 0.72], allow_duplicates=True)
+    merged = tk.PointCodebook([points[0], *points[3:]], [0.26, 0.02, 0.72])
+    found, expected = (
+        rare_profile(one, np.array([1.0]), ("mmse",), n_samples=20_000, key=1)["mmse"]
+        for one in (codebook, merged)
+    )
+    error = np.hypot(found["standard_error"], expected["standard_error"])
+    assert abs(found["value"] - expected["value"]) < SIGMAS * error
+    assert error < 0.05 * expected["value"]
+
+
 def as_points(codebook: tk.Codebook) -> tk.PointCodebook:
     prior = None if codebook.has_equal_priors else codebook.prior
     return tk.PointCodebook(codebook.points, prior)

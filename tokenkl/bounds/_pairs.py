@@ -222,7 +222,8 @@ class Rivals:
         K, m = self.prior.size, 1 if single_only else self.count
         if K < 2:
             return
-        log_prior = np.log(self.prior)
+        # Products of small priors may be 0, and then count as the least above it.
+        log_prior = np.log(np.maximum(self.prior, np.finfo(float).tiny))
         rows = max(1, BLOCK // (m * max(m, self.points.shape[1])))
         for start in range(0, K, rows):
             own = np.arange(start, min(K, start + rows))

@@ -111,7 +111,8 @@ def _sizes(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 3
 
 def _ranks(prior: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
     """0 for the likely tokens, 1 for those `UNLIKELY` times less likely, and so on."""
-    return np.floor(np.log(prior.max() / prior) / math.log(UNLIKELY))
+    least = np.finfo(float).tiny  # products of small priors may be 0
+    return np.floor(np.log(prior.max() / np.maximum(prior, least)) / math.log(UNLIKELY))
 
 
 def _unlikely(
@@ -125,7 +126,7 @@ def _unlikely(
     points = np.asarray(codebook.points)
     own = (points[labels == label] for label in np.unique(labels[rare]))
     extent = max(float(np.ptp(cluster, axis=0).max()) for cluster in own)
-    surprise = 1 - math.log(prior[rare].min())
+    surprise = 1 - math.log(max(prior[rare].min(), np.finfo(float).tiny))
     return float(prior[rare].sum()), np.array([1.0, surprise, codebook.n * extent**2])
 
 
@@ -199,7 +200,7 @@ def clustered_profile(
     for rank in np.unique(ranks):
         ids = np.flatnonzero(ranks == rank)
         share = float(prior[ids].sum())
-        if alone[ids].all():  # nothing is in doubt
+        if share == 0 or alone[ids].all():  # nothing counts, or nothing is in doubt
             for name, fields in total.items():
                 fields["value"] = fields["value"] + share * (name == "accuracy")
             continue

@@ -290,7 +290,7 @@ def choose(codebook, h, edge, tokens, by_list, uniform, out):  # type: ignore[no
         total = 0.0
         for i in range(K):
             mass[i] = 0.0
-            if squared[i] < edge and i != k:
+            if squared[i] < edge and r[i] < math.inf:  # neither k nor one that never beats it
                 mass[i] = tail(r[i]) if r[i] > -math.inf else 1.0
             total += mass[i]
         near, far = -1, -1

@@ -55,6 +55,8 @@ PILOT, GROWTH = 2**11, 8
 MAX_PAIRS = 2**11
 #: Places at which max p may be cut off, and how much of it that may take.
 CAPS, CUT = 64, 1e-4
+#: Largest h in units of the part's size: every pair of tokens is told apart by far less.
+LARGEST = 1e140
 #: Smallest logit that is told from others.
 FAINT = -690.0
 #: Dimensions up to which a codebook is rotated.
@@ -138,9 +140,13 @@ class _Streams:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """Tokens around their centre; `times` coordinates of the codebook are like this one."""
+    """Tokens around their centre over 2^`exponent`, so that the squares of squares are finite.
+
+    `times` coordinates of the codebook are like this one.
+    """
 
     points: np.ndarray
+    exponent: int
     log_prior: np.ndarray
     prior_entropy: float
     times: int
@@ -187,6 +193,8 @@ def _parts(codebook: Codebook, key: Any) -> list[_Part] | None:
             continue
         if K * (1 + n / 16) * PILOT > 8 * WORK:
             return None
+        _, exponent = math.frexp(float(np.abs(points - points[0]).max()))
+        points = np.ldexp(points, -exponent)
         rng = generator(key, 10, number)
         order = rng.permutation(K)
         # From the first token: what is far from 0 loses no more digits than it has.
@@ -198,7 +206,7 @@ def _parts(codebook: Codebook, key: Any) -> list[_Part] | None:
         squared = cdist(points[order], points[order], "sqeuclidean") if K <= MAX_PAIRS else None
         gaps = nearest_distances(points) if squared is None else np.sqrt(squared)
         closest = float(np.min(gaps, where=gaps > 0, initial=math.inf))
-        part = _Part(moved, log_prior[order], entropy(log_prior), count, squared, closest)
+        part = _Part(moved, exponent, log_prior[order], entropy(log_prior), count, squared, closest)
         parts.append(part)
     return parts
 
@@ -413,7 +421,8 @@ def _estimate_part(
     Pilots decide which way is best for a quantity and how often to draw; the estimate is of fresh
     draws alone, so that its interval holds whatever was decided.
     """
-    h, most = math.sqrt(snr), int(work / part.cost)
+    h = min(math.ldexp(math.sqrt(snr), part.exponent), LARGEST)
+    most = int(work / part.cost)
     ways: list[_Way] = [_Plain(part, h), _Path(part, h)]
     if part.squared is not None:
         ways = [_Pairs(part, h), _FarPairs(part, h), *ways]
@@ -434,9 +443,12 @@ def _estimate_part(
         _average(way, count, streams.next()) if count else pilot
         for way, count, pilot in zip(ways, counts, pilots, strict=True)
     ]
-    return np.array(
+    rows = np.array(
         [_interval(found[one.way], ways[one.way], one, level) for one in chosen.values()]
     )
+    mmse = QUANTITIES.index("mmse")
+    rows[mmse] = np.ldexp(rows[mmse], 2 * part.exponent)
+    return rows
 
 
 def _candidates(name: str, part: _Part, ways: list[_Way]) -> list[_Candidate]:
