@@ -19,7 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from tokenkl._random import generator, seed_of
+from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import as_float_array, check_count, check_time, is_traced, reject
 from tokenkl.estimate import Estimate
 from tokenkl.schedule import Schedule
@@ -136,6 +136,7 @@ def simulate_path_kl(
         n_samples=n_paths,
         method="euler-maruyama + girsanov",
         seed=seed_of(key),
+        draws=draws_of(key),
         quantity="path KL",
         unit="nats",
         interval_supported=n_paths >= _CLT_PATHS,

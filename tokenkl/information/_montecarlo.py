@@ -446,7 +446,9 @@ def _summary(
             "standard_error": moments.standard_error[:, index],
             "skewness": moments.skewness[:, index],
             "numerical_error": (1e-12 * mean + moments.rounding[:, index] + rounding + single),
-            "interval_supported": (informative[:, index] >= MIN_EFFECTIVE) | certain | (length == 0),
+            "interval_supported": (informative[:, index] >= MIN_EFFECTIVE)
+            | certain
+            | (length == 0),
             "sample_range": length,
         }
     if carriers is not None:
