@@ -135,8 +135,9 @@ class Estimate:
     varying: tuple[str, ...] = dataclasses.field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if np.ndim(self.value) and not hasattr(self.value, "shape"):
-            object.__setattr__(self, "value", np.asarray(self.value))
+        for name, number in self._numbers().items():
+            if np.ndim(number) and not hasattr(number, "shape"):
+                object.__setattr__(self, name, np.asarray(number))
         shape, varying = np.shape(self.value), []
         for name in (*PER_VALUE, *PER_ESTIMATE):
             given = getattr(self, name)
@@ -209,7 +210,10 @@ class Estimate:
     __array_priority__ = 1000
 
     def scaled(self, factor: Any, value: Any = None) -> Estimate:
-        """This times numbers (the product may be given), without the rounding of the product."""
+        """This times numbers, as by `*`, for a caller who accounts for the product's rounding.
+
+        `value` is that product, where it is known otherwise.
+        """
         size = abs(factor)
 
         def times(error: Any) -> Any:
