@@ -204,8 +204,8 @@ def prior_mismatch(
     if level == 0 or power == 0:
         return Estimate(offset, 0.0, rounding, method="exact", **named)
     step = ancestral_kl(codebook, [0.0, level], method=method, key=key, progress=progress)
-    moved = {"value": step.value + offset, "numerical_error": step.numerical_error + rounding}
-    return dataclasses.replace(step, **moved, **named)
+    error = step.numerical_error + rounding
+    return dataclasses.replace(step, value=step.value + offset, numerical_error=error, **named)
 
 
 def simulate_ancestral_kl(
