@@ -225,6 +225,27 @@ def test_parts_of_one_sample_make_the_whole() -> None:
     assert mean.skewness == pytest.approx((inside**3).mean() / spread**3 / np.sqrt(1000))
 
 
+def test_intervals_of_differences_cover() -> None:
+    """20000 differences of means of few draws: normal ones, and rare ones by Bernstein's bound."""
+    rng, runs = np.random.default_rng(1), 20000
+    parts = []
+    for key, (n, spread) in enumerate([(5, 1.0), (12, 3.0)]):
+        draws = spread * rng.standard_normal((runs, n))
+        error = draws.std(axis=1, ddof=1) / np.sqrt(n)
+        drawn = {"n_samples": n, "degrees_of_freedom": n - 1, "draws": ((key,),)}
+        parts.append(tk.Estimate(draws.mean(axis=1), error, **drawn))
+    low, high, _ = (parts[0] - 2 * parts[1]).confidence_interval()
+    assert 0.945 <= np.mean((low <= 0) & (high >= 0)) <= 0.96
+    parts = []
+    for key, (n, rate) in enumerate([(40, 0.02), (400, 0.002)]):
+        draws = rng.random((runs, n)) < rate
+        error = draws.std(axis=1, ddof=1) / np.sqrt(n)
+        drawn = {"n_samples": n, "interval_supported": False, "draws": ((key,),)}
+        parts.append(tk.Estimate(draws.mean(axis=1), error, sample_range=1.0, **drawn))
+    low, high, _ = (parts[0] - parts[1]).confidence_interval()
+    assert np.mean((low <= 0.018) & (high >= 0.018)) >= 0.95
+
+
 def test_bernstein_bounds_of_a_sum() -> None:
     """What has no variance in it adds up: 7 R log(4/delta) / (3 (n - 1)) of each."""
     flat = [
@@ -343,6 +364,7 @@ def test_json_there_and_back() -> None:
         same(back, estimate)
         assert back.to_json() == estimate.to_json()
     record = ONE.to_json()
+    assert tk.Estimate.from_json(record | {"more": 1}).value == ONE.value
     for change in ({"value": "x"}, {"shape": [2]}, {"unit": 3}, {"draws": 1}, {"n_samples": "inf"}):
         with pytest.raises(ValueError, match=r"^record must be what Estimate.to_json gives"):
             tk.Estimate.from_json(record | change)

@@ -379,7 +379,7 @@ class Estimate:
             shape = tuple(record["shape"])
             known = {f.name: record[f.name] for f in dataclasses.fields(Estimate) if f.init}
             for name, kind in kinds.items():
-                array = np.array(known[name], dtype=kind)
+                array: np.ndarray = np.array(known[name], dtype=kind)
                 known[name] = array if name in PER_ESTIMATE else array.reshape(shape)[()]
             for name in ("method", "quantity", "unit", "note"):
                 conform(known[name], str, name)
