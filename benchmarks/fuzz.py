@@ -52,7 +52,8 @@ def random_levels(rng: np.random.Generator, least: int = 1) -> np.ndarray:
         return np.cumsum(10.0 ** rng.uniform(-6, 1, count))
     if kind == 2:
         return np.linspace(-1, 1, count)
-    return np.sort(rng.choice([0.0, 1.0, 3.0], count) + 10.0 ** rng.uniform(-8, -1) * np.arange(count))
+    near = 10.0 ** rng.uniform(-8, -1) * np.arange(count)
+    return np.sort(rng.choice([0.0, 1.0, 3.0], count) + near)
 
 
 def random_points(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -105,7 +106,8 @@ def random_codebook(seed: int) -> tuple[tk.Codebook, Float[np.ndarray, "3"]]:
         codebook = tk.d_codebook(int(rng.integers(2, 5)), 3)
         scale = 1.0
     else:
-        codebook = perturb(tk.FSQ((3,) * int(rng.integers(1, 5))), 10.0 ** rng.uniform(-9, 0), key=0)
+        grid = tk.FSQ((3,) * int(rng.integers(1, 5)))
+        codebook = perturb(grid, 10.0 ** rng.uniform(-9, 0), key=0)
         scale = 1.0
     reach = 12.0 if rng.random() < 0.5 else 3.0
     with np.errstate(over="ignore"):

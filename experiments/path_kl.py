@@ -97,7 +97,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
                     "kind": "curve",
                     "schedule": name,
                     "t_min": t,
-                    "closed_form": path_kl(A1, A2, schedule, t, config.t_max),
+                    "closed_form": float(path_kl(A1, A2, schedule, t, config.t_max)),
                 }
             )
     done, total = 0.0, float(sum(_paths(config, kind, steps) * steps for kind, _, _, steps in runs))

@@ -35,6 +35,11 @@ def seed_of(key: Any) -> int | None:
     return int(key) if isinstance(key, (int, np.integer)) else None
 
 
+def draws_of(key: Any) -> tuple[tuple[int, ...], ...]:
+    """The words of the key, for the record in an `Estimate` of what its draws depend on."""
+    return (tuple(_key_words(key)),)
+
+
 def draw_ids(rng: np.random.Generator, prior: np.ndarray | None, K: int, size: int) -> np.ndarray:
     """Token ids from a prior over K tokens; None stands for equal probabilities."""
     if prior is None:

@@ -1,15 +1,25 @@
-"""What every number comes back as: an `Estimate`, a `Bound`, a `ConfidenceInterval`."""
+"""What every number comes back as: an `Estimate`, a `Bound`, a `ConfidenceInterval`.
+
+Estimates and bounds are JAX pytrees: their arrays are leaves, so that `jax.jit` and `jax.vmap` take
+and return them, and their words are static. Estimates are added, and multiplied by numbers, with
+their errors.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import GetAttrKey
 from scipy import special
 
-from tokenkl._validation import reject
+from tokenkl._formats import conform
+from tokenkl._validation import as_float_array, is_traced, reject
 
 
 class ConfidenceInterval(NamedTuple):
@@ -28,8 +38,39 @@ PER_VALUE = (
     "skewness",
     "degrees_of_freedom",
 )
+#: Those that are one number, of this type, or have the shape of the value.
+PER_ESTIMATE: dict[str, Callable[[Any], Any]] = {"n_samples": int, "sample_range": float}
+
+Result = TypeVar("Result")
 
 
+def pytree(leaves: Callable[[Any], tuple[str, ...]]) -> Callable[[type[Result]], type[Result]]:
+    """Make a dataclass a JAX pytree: `leaves` names the fields that hold arrays; others are static.
+
+    JAX puts whatever it likes into the leaves, so that nothing is checked on the way back.
+    """
+
+    def flatten(one: Any) -> tuple[list[tuple[GetAttrKey, Any]], Any]:
+        names = leaves(one)
+        static = (f.name for f in dataclasses.fields(one) if f.name not in names)
+        rest = tuple((name, getattr(one, name)) for name in static)
+        return [(GetAttrKey(name), getattr(one, name)) for name in names], (names, rest)
+
+    def register(kind: type[Result]) -> type[Result]:
+        def unflatten(known: Any, children: Any) -> Result:
+            names, rest = known
+            one = object.__new__(kind)
+            vars(one).update(rest)
+            vars(one).update(zip(names, children, strict=True))
+            return one
+
+        jax.tree_util.register_pytree_with_keys(kind, flatten, unflatten)
+        return kind
+
+    return register
+
+
+@pytree(lambda estimate: ("value", *PER_VALUE, *estimate.varying))
 @dataclasses.dataclass(frozen=True, eq=False)
 class Estimate:
     """A quantity, how far it may be off, and how it was found.
@@ -48,10 +89,32 @@ class Estimate:
     - `interval_supported`: False where the sample holds too few informative draws for a
       central-limit interval (see `note`). The interval is then the empirical Bernstein bound of
       Maurer and Pontil (2009), which holds for any sample size but is wide.
-    - `sample_range`: length of the range that a single draw can take, which that bound needs.
+    - `sample_range`: length of the range that a single draw can take, which that bound needs; as
+      `n_samples`, a number or an array.
     - `skewness`: of the sampling error (that of one draw over the root of `n_samples`); the
       central-limit interval is moved by it.
     - `unit`: "nats", "bits", "squared distance" or "" for probabilities.
+    - `draws`: which random numbers are behind the value: the words of each key. Estimates that
+      have a key in common are not independent.
+
+    As a pytree: `value` and what has its shape are leaves, `n_samples` and `sample_range` among
+    them where they are arrays.
+
+    Arithmetic: estimates of one unit are added and subtracted; numbers are added; an estimate is
+    multiplied and divided by numbers. With values add the numerical errors, with the rounding of
+    the operation, and the squares of standard errors, since the summands have to be independent: a
+    sum of estimates with common `draws` is refused. Skewness is that of the sum, degrees of freedom
+    are those of Welch (1947) and Satterthwaite (1946), and an interval is supported where that of
+    every summand is. Results have no `quantity`: `dataclasses.replace` names them.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> first, last = tk.mutual_information(tk.FSQ((2, 2)), [1.0, 4.0])
+        >>> gained = (last - first) / 2  # by each coordinate
+        >>> round(float(gained.bits), 6)
+        0.426878
+        >>> gained.unit
+        'nats'
     """
 
     value: Any
@@ -67,13 +130,25 @@ class Estimate:
     note: str = ""
     skewness: Any = 0.0
     degrees_of_freedom: Any = math.inf
+    draws: tuple[tuple[int, ...], ...] = ()
+    #: Which of `PER_ESTIMATE` are arrays.
+    varying: tuple[str, ...] = dataclasses.field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
-        shape = np.shape(self.value)
-        for name in PER_VALUE:
+        for name, number in self._numbers().items():
+            if np.ndim(number) and not hasattr(number, "shape"):
+                object.__setattr__(self, name, np.asarray(number))
+        shape, varying = np.shape(self.value), []
+        for name in (*PER_VALUE, *PER_ESTIMATE):
             given = getattr(self, name)
+            if name in PER_ESTIMATE and np.ndim(given) == 0 and not is_traced(given):
+                object.__setattr__(self, name, PER_ESTIMATE[name](given))
+                continue
+            if name in PER_ESTIMATE:
+                varying.append(name)
             if np.shape(given) != shape:
-                object.__setattr__(self, name, np.broadcast_to(given, shape))
+                object.__setattr__(self, name, _module(given).broadcast_to(given, shape))
+        object.__setattr__(self, "varying", tuple(varying))
 
     def confidence_interval(self, level: float = 0.95) -> ConfidenceInterval:
         """Interval that covers the true value with probability `level`.
@@ -115,25 +190,203 @@ class Estimate:
                 f"with unit {self.unit or 'none'}."
             )
         factor = 1 / math.log(2)
-        return dataclasses.replace(
-            self,
-            value=self.value * factor,
-            standard_error=self.standard_error * factor,
-            numerical_error=self.numerical_error * factor,
-            sample_range=self.sample_range * factor,
-            unit="bits",
-        )
+        return dataclasses.replace(self.scaled(factor), quantity=self.quantity, unit="bits")
 
     def __getitem__(self, index: Any) -> Estimate:
-        fields = {name: np.asarray(getattr(self, name))[index] for name in ("value", *PER_VALUE)}
-        if np.ndim(self.n_samples):
-            fields["n_samples"] = self.n_samples[index]
-        return dataclasses.replace(self, **fields)
+        numbers = {name: getattr(self, name) for name in ("value", *PER_VALUE, *self.varying)}
+        xp = _module(*numbers.values())
+        return dataclasses.replace(
+            self, **{name: xp.asarray(number)[index] for name, number in numbers.items()}
+        )
 
     @property
     def is_sampled(self) -> bool:
         """Whether any of it was sampled."""
-        return bool(np.any(self.n_samples))
+        return is_traced(self.n_samples) or bool(np.any(self.n_samples))
+
+    # ---- Arithmetic ---------------------------------------------------------------------------
+
+    #: NumPy's arrays leave operators to this class.
+    __array_priority__ = 1000
+
+    def scaled(self, factor: Any, value: Any = None) -> Estimate:
+        """This times numbers, as by `*`, for a caller who accounts for the product's rounding.
+
+        `value` is that product, where it is known otherwise.
+        """
+        size = abs(factor)
+
+        def times(error: Any) -> Any:
+            return _module(size, error).where(size > 0, error, 0.0) * size  # of inf, 0 times is 0
+
+        return dataclasses.replace(
+            self,
+            value=self.value * factor if value is None else value,
+            standard_error=times(self.standard_error),
+            numerical_error=times(self.numerical_error),
+            skewness=self.skewness * _module(factor).sign(factor),
+            sample_range=times(self.sample_range),
+            quantity="",
+        )
+
+    def _rounded(self) -> Estimate:
+        """With the rounding of the operation that gave the value."""
+        xp = _module(self.value)
+        value = xp.asarray(self.value) * 1.0
+        # One rounding is half of it, and the factor may have been rounded before.
+        rounding = xp.where(xp.isfinite(value), jnp.finfo(value.dtype).eps * xp.abs(value), 0.0)
+        return dataclasses.replace(self, numerical_error=self.numerical_error + rounding)
+
+    def _numbers(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("value", *PER_VALUE, *PER_ESTIMATE)}
+
+    def _check_summand(self, other: Estimate) -> None:
+        if other.unit != self.unit:
+            reject(
+                "the estimates of a sum",
+                f"{self.unit or 'none'} and {other.unit or 'none'}",
+                "of one unit",
+            )
+        known = not is_traced(*self._numbers().values())
+        twice = other is self and known and np.any(self._may_err(np))
+        if twice or set(self.draws) & set(other.draws):
+            reject(
+                "the estimates of a sum",
+                "two that share draws",
+                "independent, each sampled with its own key (where they are not, add values and "
+                "standard errors by hand, which holds whatever the correlation)",
+            )
+
+    def __add__(self, other: Any) -> Estimate:
+        if not isinstance(other, Estimate):
+            number = as_float_array("a summand", other)
+            if not is_traced(number) and number.ndim == 0 and number == 0:
+                return self  # this is where Python's sum() starts
+            return dataclasses.replace(self, value=self.value + number, quantity="")._rounded()
+        self._check_summand(other)
+        both = (self, other)
+        xp = _module(*self._numbers().values(), *other._numbers().values())
+        counts = [one.n_samples for one in both]
+        total = counts[0] + counts[1]
+        # So that the second terms of Maurer and Pontil's bounds add up (docs/theory/sampling.md).
+        reaches = [xp.where(one._may_err(xp), one.sample_range, 0.0) for one in both]
+        shares = [reach / xp.maximum(n - 1, 1) for reach, n in zip(reaches, counts, strict=True)]
+        seeds, draws = {one.seed for one in both}, {*self.draws, *other.draws}
+        found = Estimate(
+            **sum_of_independent(self._numbers(), other._numbers(), xp),
+            n_samples=total,
+            sample_range=xp.maximum(total - 1, 1) * (shares[0] + shares[1]),
+            method=" + ".join(dict.fromkeys(one.method for one in both)),
+            seed=self.seed if len(seeds) == 1 else None,
+            unit=self.unit,
+            note=_notes(both),
+            draws=tuple(sorted(draws)),
+        )
+        return found._rounded()
+
+    def _may_err(self, xp: Any) -> Any:
+        """Where there is a sampling error, if it was seen or not."""
+        return (xp.asarray(self.n_samples) > 0) | (xp.asarray(self.standard_error) != 0)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Estimate:
+        return self.scaled(-1.0)
+
+    def __sub__(self, other: Any) -> Estimate:
+        if isinstance(other, Estimate):
+            self._check_summand(other)  # before its negative is another object
+        return self + -other
+
+    def __rsub__(self, other: Any) -> Estimate:
+        return -self + other
+
+    def __mul__(self, other: Any) -> Estimate:
+        if isinstance(other, Estimate):
+            return NotImplemented
+        return self.scaled(as_float_array("a factor", other))._rounded()
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Estimate:
+        if isinstance(other, Estimate):
+            return NotImplemented
+        divisor = as_float_array("a divisor", other)
+        if not is_traced(divisor) and not divisor.all():
+            reject("a divisor", other, "other than 0")
+        return self.scaled(1 / divisor, self.value / divisor)._rounded()
+
+    @staticmethod
+    def stack(estimates: Sequence[Estimate]) -> Estimate:
+        """Estimates of one shape and unit along a new first axis.
+
+        Raises:
+            ValueError: no estimate at all, or shapes or units that differ.
+        """
+        if not estimates:
+            reject("estimates", "none", "at least one")
+        for what, kinds in (
+            ("shape", [np.shape(one.value) for one in estimates]),
+            ("unit", [one.unit or "none" for one in estimates]),
+        ):
+            if len(set(kinds)) > 1:
+                reject("estimates", " and ".join(map(str, dict.fromkeys(kinds))), f"of one {what}")
+        shape = np.shape(estimates[0].value)
+        columns: dict[str, Any] = {}
+        for name in ("value", *PER_VALUE, *PER_ESTIMATE):
+            rows = [getattr(one, name) for one in estimates]
+            plain = name in PER_ESTIMATE and not any(name in one.varying for one in estimates)
+            if plain and len(set(rows)) == 1:
+                columns[name] = rows[0]
+            else:
+                xp = _module(*rows)
+                columns[name] = xp.stack([xp.broadcast_to(row, shape) for row in rows])
+        names = {one.quantity for one in estimates}
+        seeds = {one.seed for one in estimates}
+        return Estimate(
+            **columns,
+            method=", ".join(dict.fromkeys(one.method for one in estimates)),
+            seed=estimates[0].seed if len(seeds) == 1 else None,
+            quantity=estimates[0].quantity if len(names) == 1 else "",
+            unit=estimates[0].unit,
+            note=_notes(estimates),
+            draws=tuple(sorted({words for one in estimates for words in one.draws})),
+        )
+
+    # ---- Files --------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers and strings for `json.dump`; what is not finite becomes "inf" or "nan".
+
+        `from_json` gives the same numbers back, bit by bit, as NumPy arrays.
+        """
+        record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+        for name, number in self._numbers().items():
+            record[name] = _in_json(np.asarray(number).tolist())
+        record["draws"] = [list(words) for words in self.draws]
+        return {"shape": list(np.shape(self.value)), **record}
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Estimate:
+        """The estimate that `to_json` described.
+
+        Raises:
+            ValueError: anything else.
+        """
+        kinds: dict[str, type] = dict.fromkeys(("value", *PER_VALUE, *PER_ESTIMATE), float)
+        kinds |= {"interval_supported": bool, "n_samples": int}
+        try:
+            shape = tuple(record["shape"])
+            known = {f.name: record[f.name] for f in dataclasses.fields(Estimate) if f.init}
+            for name, kind in kinds.items():
+                array: np.ndarray = np.array(known[name], dtype=kind)
+                known[name] = array if name in PER_ESTIMATE else array.reshape(shape)[()]
+            for name in ("method", "quantity", "unit", "note"):
+                conform(known[name], str, name)
+            known["draws"] = tuple(tuple(map(int, words)) for words in known["draws"])
+            return Estimate(**known)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            reject("record", f"one with {error!r}", "what Estimate.to_json gives")
 
     def __float__(self) -> float:
         return float(self.value)
@@ -144,19 +397,50 @@ class Estimate:
     def __repr__(self) -> str:
         name = self.quantity or "Estimate"
         unit = f" {self.unit}" if self.unit else ""
+        if is_traced(*self._numbers().values()):
+            return f"<{name} = {self.value!r}{unit}, error not tracked [{self.method}]>"
         how = self.method + (f", {count_of(self)} samples" if self.is_sampled else "")
         if np.ndim(self.value) == 0:
-            try:
-                value = f"{float(self.value):.12g}"
-                error = f"{float(self.standard_error):.2g} (sampling), " if self.is_sampled else ""
-                error += f"{float(self.numerical_error):.2g} (numerical)"
-            except TypeError:  # traced
-                value, error = repr(self.value), "not tracked"
-            text = f"{name} = {value}{unit}, error {error} [{how}]"
+            error = f"{float(self.standard_error):.2g} (sampling), " if self.is_sampled else ""
+            error += f"{float(self.numerical_error):.2g} (numerical)"
+            text = f"{name} = {float(self.value):.12g}{unit}, error {error} [{how}]"
         else:
             shown = np.array2string(np.asarray(self.value), precision=6, threshold=8)
             text = f"{name} = {shown}{unit} [{how}]"
         return f"<{text}{'; ' + self.note if self.note else ''}>"
+
+
+def sum_of_independent(one: Mapping[str, Any], other: Mapping[str, Any], xp: Any = np) -> Any:
+    """Value, its errors and their law, of the sum of two independent estimates (their fields)."""
+    errors = one["standard_error"], other["standard_error"]
+    error = xp.hypot(*errors)
+    # Parts of the variance: their powers weigh skewness and (Welch and Satterthwaite) freedom.
+    tiny = jnp.finfo(error.dtype).tiny
+    ours, theirs = (e / xp.maximum(error, tiny) for e in errors)
+    inverse = ours**4 / one["degrees_of_freedom"] + theirs**4 / other["degrees_of_freedom"]
+    return {
+        "value": one["value"] + other["value"],
+        "standard_error": error,
+        "numerical_error": one["numerical_error"] + other["numerical_error"],
+        "skewness": ours**3 * one["skewness"] + theirs**3 * other["skewness"],
+        "degrees_of_freedom": xp.where(inverse > 0, 1 / xp.maximum(inverse, tiny), np.inf),
+        "interval_supported": one["interval_supported"] & other["interval_supported"],
+    }
+
+
+def _module(*values: Any) -> Any:
+    """`jax.numpy` where something is traced, else NumPy."""
+    return jnp if is_traced(*values) else np
+
+
+def _notes(estimates: Sequence[Estimate]) -> str:
+    return "; ".join(dict.fromkeys(one.note for one in estimates if one.note))
+
+
+def _in_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_in_json(one) for one in value]
+    return value if math.isfinite(value) else str(value)
 
 
 def count_of(estimate: Estimate, style: str = "d") -> str:
@@ -165,6 +449,7 @@ def count_of(estimate: Estimate, style: str = "d") -> str:
     return f"{most:{style}}" if fewest == most else f"{fewest:{style}} to {most:{style}}"
 
 
+@pytree(lambda bound: ("value",))
 @dataclasses.dataclass(frozen=True, eq=False)
 class Bound:
     """A proved one-sided bound, which arithmetic cannot confuse with a value.

@@ -59,9 +59,11 @@ def test_path_kl_of_every_schedule(kind):
     one, schedule = derive_schedule(kind), kind()
     values = [getattr(schedule, field.name) for field in dataclasses.fields(schedule)]
     at = {t_min: 0.13, t_max: 0.91, a1: -0.4, a2: 1.3}
-    formula = path_kl(one).subs(dict(zip(one.parameters, values, strict=True)))
+    formula = path_kl(one).subs(dict(zip(one.parameters, map(sp.Rational, values), strict=True)))
     expected = tk.path_kl([-0.4], [1.3], schedule, 0.13, 0.91)
-    assert float(formula.subs(at)) == pytest.approx(float(expected), rel=1e-11)
+    exactly = {symbol: sp.Rational(number) for symbol, number in at.items()}
+    error = abs(formula.subs(exactly).evalf(50) - sp.Rational(float(expected)))
+    assert error <= expected.numerical_error <= 1e-13 * float(expected)
     # The rate, with the code's own f and g^2, integrated by quadrature.
     rate = sp.lambdify((alpha(t), sigma(t), g(t)), path_kl_rate()[1].subs(at))
 

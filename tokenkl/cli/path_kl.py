@@ -92,8 +92,9 @@ def path_kl(
         reject("--t-min", t_min, f"above 0 with --simulate, where {chosen.name} has finite snr")
 
     unit = "bits" if bits else "nats"
-    per_unit = 1 / math.log(2) if bits else 1.0
-    closed = float(divergence.path_kl(point1, point2, chosen, t_min, end)) * per_unit
+    found = divergence.path_kl(point1, point2, chosen, t_min, end)
+    found = found.bits if bits else found
+    closed = float(found)
     with np.errstate(divide="ignore"):
         first, last = 10 * np.log10(snr_first), 10 * np.log10(snr_last)
     record: dict[str, Any] = {
@@ -104,12 +105,11 @@ def path_kl(
         "unit": unit,
         "path_kl": closed,
     }
-    eps = float(np.finfo(float).eps)
     shown = [
         ("schedule", f"{chosen.name}, t from {end:g} down to {t_min:g}"),
         ("SNR", f"from {last:.6g} dB up to {first:.6g} dB"),
         ("|a1 - a2|", f"{record['distance']:.6g}"),
-        ("path KL", f"{format_exact(closed, 64 * eps * closed)} {unit} (closed form)"),
+        ("path KL", f"{format_exact(closed, float(found.numerical_error))} {unit} (closed form)"),
     ]
     if simulate:
         with progress_bar("simulated paths"):

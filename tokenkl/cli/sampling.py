@@ -219,8 +219,8 @@ def sampler_kl(
     unit = "bits" if bits else "nats"
     for name, found in laws.items():
         if found:
-            columns[f"{name}_token_kl"] = _stack([law.kl for law in found])
-            columns[f"{name}_tv"] = _stack([law.total_variation for law in found])
+            columns[f"{name}_token_kl"] = tk.Estimate.stack([law.kl for law in found])
+            columns[f"{name}_tv"] = tk.Estimate.stack([law.total_variation for law in found])
     for name, estimate in columns.items():
         shown = estimate.bits if bits and estimate.unit == "nats" else estimate
         interval = shown.confidence_interval(0.95)
@@ -487,19 +487,6 @@ def _frame(**columns: Any) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _stack(estimates: list[Estimate]) -> Estimate:
-    import dataclasses
-
-    import numpy as np
-
-    fields = ("value", "standard_error", "numerical_error", "interval_supported", "skewness")
-    arrays: dict[str, Any] = {
-        name: np.array([getattr(one, name) for one in estimates]) for name in fields
-    }
-    notes = "; ".join(dict.fromkeys(one.note for one in estimates if one.note))
-    return dataclasses.replace(estimates[0], note=notes, **arrays)
-
-
 def _plain(estimate: Estimate) -> dict[str, Any]:
     import numpy as np
 
@@ -510,8 +497,9 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
         "numerical_error": estimate.numerical_error,
         "interval_low": interval.low,
         "interval_high": interval.high,
+        "n_samples": estimate.n_samples,
     }
-    words = {"method": estimate.method, "n_samples": estimate.n_samples, "note": estimate.note}
+    words = {"method": estimate.method, "note": estimate.note}
     return {name: np.asarray(value).tolist() for name, value in numbers.items()} | words
 
 

@@ -18,14 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
+from scipy import special
 
-from tokenkl._random import generator, seed_of
+from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import as_float_array, check_count, check_time, is_traced, reject
 from tokenkl.estimate import Estimate
 from tokenkl.schedule import Schedule
 
 #: From this number of paths on, a central-limit interval for Gaussian log ratios is offered.
 _CLT_PATHS = 100
+EPS = np.finfo(float).eps
 
 
 def path_kl(
@@ -36,7 +38,7 @@ def path_kl(
     t_max: Float[ArrayLike, "*times2"] = 1.0,
     *,
     common_start: bool = True,
-) -> Float[Any, "*shape"]:
+) -> Estimate:
     """KL between the reverse diffusions pinned at a1 and at a2, run from t_max to t_min, in nats.
 
     The value is (1/2) ||a1 - a2||^2 (snr(t_min) - snr(t_max)) when both processes start from one
@@ -50,10 +52,19 @@ def path_kl(
     `path_kl(a1[:, None], a2[:, None], schedule, times)` is (pairs, times).
 
     At t_min = 0 the KL of distinct points is inf wherever sigma(0) = 0, because the two path
-    measures become singular; equal points give 0. Differentiable in a1, a2, t_min and t_max by
-    JAX.
+    measures become singular; equal points give 0. `value` is differentiable in a1, a2, t_min and
+    t_max by JAX.
 
-    Raises `ValueError` unless 0 <= t_min <= t_max <= 1, the points are finite and shapes match.
+    Returns:
+        An `Estimate` in nats, whose numerical error is rounding.
+
+    Raises:
+        ValueError: unless 0 <= t_min <= t_max <= 1, the points are finite and shapes match.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> float(tk.path_kl([1.0], [-1.0], tk.FlowMatching(), 0.5))  # snr(1/2) = 1
+        2.0
     """
     point1, point2 = as_float_array("a1", a1), as_float_array("a2", a2)
     _check_schedule(schedule)
@@ -77,7 +88,23 @@ def path_kl(
     still = (end == start) & xp.isinf(low)
     gap = xp.where(still, 0.0, high) - xp.where(xp.isinf(low), 0.0, low)
     gap = xp.where((squared == 0) & xp.isinf(gap), 0.0, gap)
-    return xp.broadcast_to(0.5 * squared * gap, shape)[()]
+    value = 0.5 * squared * gap
+    named: dict[str, Any] = {"method": "closed form", "quantity": "path KL", "unit": "nats"}
+    if xp is jnp:
+        return Estimate(xp.broadcast_to(value, shape), 0.0, np.nan, **named)
+    with np.errstate(invalid="ignore", over="ignore"):
+        rounding = 0.5 * squared * (_snr_error(high) + _snr_error(low))
+        rounding = rounding + EPS * (point1.shape[-1] + 4) * value
+    # What vanishes is exact, and so is inf at time 0; later it has overflown.
+    certain = (value == 0) | (np.isinf(value) & (end == 0))
+    rounding = np.where(certain, 0.0, np.where(np.isinf(value), np.inf, rounding))
+    value, rounding = (np.broadcast_to(number, shape)[()] for number in (value, rounding))
+    return Estimate(value, 0.0, rounding, **named)
+
+
+def _snr_error(snr: Any) -> Any:
+    """Rounding of an snr: a few operations, and the exponent's where it is an exponential."""
+    return EPS * (16 * snr + 2 * np.abs(special.xlogy(snr, snr)))
 
 
 def simulate_path_kl(
@@ -136,6 +163,7 @@ def simulate_path_kl(
         n_samples=n_paths,
         method="euler-maruyama + girsanov",
         seed=seed_of(key),
+        draws=draws_of(key),
         quantity="path KL",
         unit="nats",
         interval_supported=n_paths >= _CLT_PATHS,

@@ -24,11 +24,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from scipy import special
 
-from tokenkl._random import generator, seed_of
+from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import (
     as_float_array,
     check_choice,
@@ -177,14 +178,14 @@ def learned_path_kl(
     draws = _draw(model, strata, key, progress)
     half, squared = diameter(codebook) / 2, diameter(codebook) ** 2
     rounding = ROUNDING * diameter(codebook)
-    error = _estimate(draws.denoiser, strata, squared, 2 * rounding, "denoiser part", seed_of(key))
-    excess = _estimate(draws.kl, strata, np.inf, ROUNDING, "cross-entropy part", seed_of(key))
+    error = _estimate(draws.denoiser, strata, squared, 2 * rounding, "denoiser part", key)
+    excess = _estimate(draws.kl, strata, np.inf, ROUNDING, "cross-entropy part", key)
     bound = _scaled(excess, half**2, "Pinsker bound on the denoiser part")
     free = None
     if dimension_free is not None:
         other = excess
         if dimension_free == "reverse":
-            other = _estimate(draws.reverse, strata, np.inf, ROUNDING, "", seed_of(key))
+            other = _estimate(draws.reverse, strata, np.inf, ROUNDING, "", key)
         free = _scaled(other, model.factor, "dimension-free bound on the denoiser part")
     if sampler == "continuous":
         steps_cost = Estimate(0.0, quantity="discretisation part", unit="nats")
@@ -248,28 +249,14 @@ def excess_cross_entropy(
             np.inf,
             ROUNDING,
             "excess cross-entropy",
-            seed_of(key),
+            key,
         )
         for row in range(flat.size)
     ]
-
-    def stack(name: str) -> Any:
-        return np.reshape([getattr(one, name) for one in each], levels.shape)[()]
-
-    notes = sorted({one.note for one in each if one.note})
-    return Estimate(
-        value=stack("value"),
-        standard_error=stack("standard_error"),
-        numerical_error=stack("numerical_error"),
-        interval_supported=stack("interval_supported"),
-        skewness=stack("skewness"),
-        n_samples=n_samples,
-        method="Monte-Carlo",
-        seed=seed_of(key),
-        quantity="excess cross-entropy",
-        unit="nats",
-        note="; ".join(notes),
-    )
+    if not each:
+        return Estimate(levels, n_samples=n_samples, method="Monte-Carlo", unit="nats")
+    found = jax.tree.map(lambda row: np.reshape(row, levels.shape)[()], Estimate.stack(each))
+    return dataclasses.replace(found, n_samples=n_samples, method="Monte-Carlo")
 
 
 # ---- The learned law and the exact one, at the same observations ---------------------------
@@ -416,7 +403,7 @@ def _initial(codebook: Codebook, snr: float, variance: float, n_samples: int, ke
         log_r = special.logsumexp(along, axis=-1)
         draws[part] = log_r + np.expm1(-log_r) if near else log_r
     strata = _Strata(levels[None], np.ones((1, n_samples)))
-    found = _estimate(draws[None], strata, np.inf, ROUNDING, quantity, seed_of(key))
+    found = _estimate(draws[None], strata, np.inf, ROUNDING, quantity, key)
     return dataclasses.replace(
         found, value=known + found.value, numerical_error=found.numerical_error + rounding
     )
@@ -442,7 +429,7 @@ def _discretisation(codebook: Codebook, grid: np.ndarray, strata: _Strata, key: 
         out[part] = ((moved - posterior_mean(codebook, y, begin[part])) ** 2).sum(axis=-1) / 2
     width = diameter(codebook)
     values = out.reshape(strata.snr.shape)
-    return _estimate(values, strata, width**2, 2 * ROUNDING * width, quantity, seed_of(key))
+    return _estimate(values, strata, width**2, 2 * ROUNDING * width, quantity, key)
 
 
 # ---- Conditions of the dimension-free bound -------------------------------------------------
@@ -501,15 +488,17 @@ def _estimate(
     largest: float,
     rounding: float,
     quantity: str,
-    seed: int | None,
+    key: Any,
 ) -> Estimate:
     """Sum over strata of the mean of weight x value, where no value is above `largest` / 2.
 
     `rounding` is that of one posterior mean (of which |.|^2 / 2 is taken) or of one divergence.
     """
+    named: dict[str, Any] = {"quantity": quantity, "unit": "nats"}
+    named |= {"seed": seed_of(key), "draws": draws_of(key)}
     if np.isposinf(values).any():
         note = "p_theta gives probability 0 to a token that the exact posterior allows"
-        return Estimate(math.inf, method="Monte-Carlo", quantity=quantity, unit="nats", note=note)
+        return Estimate(math.inf, method="Monte-Carlo", note=note, **named)
     parts = strata.weight * values
     draws = parts.shape[1]
     value = float(parts.mean(axis=1).sum())
@@ -531,13 +520,11 @@ def _estimate(
         numerical_error=numerical,
         n_samples=parts.size,
         method="Monte-Carlo, stratified over the SNR",
-        seed=seed,
-        quantity=quantity,
-        unit="nats",
         interval_supported=supported,
         sample_range=float(strata.weight.max()) * parts.shape[0] * largest / 2,
         skewness=cubes / variance**1.5 if variance > 1e-200 and supported else 0.0,
         note="" if supported else "too few informative draws for a central-limit interval",
+        **named,
     )
 
 
@@ -550,18 +537,11 @@ def _carriers(parts: np.ndarray) -> float:
 
 def _scaled(estimate: Estimate, factor: float | None, quantity: str) -> Estimate:
     assert factor is not None
-    return dataclasses.replace(
-        estimate,
-        value=factor * estimate.value,
-        standard_error=factor * estimate.standard_error,
-        numerical_error=factor * estimate.numerical_error,
-        sample_range=factor * estimate.sample_range,
-        quantity=quantity,
-    )
+    return dataclasses.replace(estimate.scaled(factor), quantity=quantity)
 
 
 def _sum(parts: tuple[Estimate, ...], quantity: str) -> Estimate:
-    """Independent estimates added up.
+    """Independent estimates added up: they share a key, but no stream of it.
 
     The skewnesses are left out: a sum is closer to normal than its parts.
     """
@@ -577,6 +557,7 @@ def _sum(parts: tuple[Estimate, ...], quantity: str) -> Estimate:
         unit="nats",
         interval_supported=supported,
         sample_range=sum(part.sample_range for part in parts),
+        draws=tuple(sorted({words for part in parts for words in part.draws})),
         note="" if supported else "a part has too few informative draws",
     )
 

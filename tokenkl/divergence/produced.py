@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from scipy import special
 
 from tokenkl import channel
-from tokenkl._random import generator, seed_of
+from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import MAX_ELEMENTS, check_choice, check_positive, reject
 from tokenkl.codebooks import Codebook, ProductCodebook
 from tokenkl.divergence._coordinate_laws import EPS, Scalar, ddim_law, ddpm_law
@@ -148,10 +148,10 @@ def produced_law(
     kl = kl_from_counts(codebook.log_prior, counts)
     variation = variation_from_counts(codebook.prior, counts)
     how = f"{sampler}, simulated paths"
-    seed = seed_of(key)
+    drawn: dict[str, Any] = {"method": how, "seed": seed_of(key), "draws": draws_of(key)}
     return ProducedLaw(
-        dataclasses.replace(kl, method=how, seed=seed),
-        dataclasses.replace(variation, method=how, seed=seed),
+        dataclasses.replace(kl, **drawn),
+        dataclasses.replace(variation, **drawn),
         None,
         counts.sum(axis=0),
         sampler,

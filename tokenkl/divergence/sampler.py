@@ -15,6 +15,7 @@ replacing the true law at gamma_0 by a Gaussian costs is `prior_mismatch`, and i
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tokenkl import channel
-from tokenkl._random import generator, seed_of
+from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import (
     as_float_array,
     check_count,
@@ -149,6 +150,7 @@ def ancestral_kl_curve(
         n_samples=sampled.n_samples,
         method="Monte-Carlo, interpolated",
         seed=seed_of(key),
+        draws=draws_of(key),
         interval_supported=supported,
         sample_range=reach,
         skewness=sampled.moments.skewness,
@@ -202,19 +204,8 @@ def prior_mismatch(
     if level == 0 or power == 0:
         return Estimate(offset, 0.0, rounding, method="exact", **named)
     step = ancestral_kl(codebook, [0.0, level], method=method, key=key, progress=progress)
-    return Estimate(
-        step.value + offset,
-        step.standard_error,
-        step.numerical_error + rounding,
-        n_samples=step.n_samples,
-        method=step.method,
-        seed=step.seed,
-        interval_supported=step.interval_supported,
-        sample_range=step.sample_range,
-        note=step.note,
-        skewness=step.skewness,
-        **named,
-    )
+    error = step.numerical_error + rounding
+    return dataclasses.replace(step, value=step.value + offset, numerical_error=error, **named)
 
 
 def simulate_ancestral_kl(
@@ -272,6 +263,7 @@ def simulate_ancestral_kl(
         n_samples=n_paths,
         method="simulated paths + girsanov",
         seed=seed_of(key),
+        draws=draws_of(key),
         quantity="ancestral KL",
         unit="nats",
         interval_supported=supported,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from tokenkl._random import generator, seed_of
+from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import (
     check_choice,
     check_count,
@@ -201,7 +201,8 @@ def optimal_step_grids(
     limit, error = _asymptotic(table)
     found = []
     for N, grid, kl in zip(Ns, grids, kls, strict=True):
-        kl = dataclasses.replace(kl, seed=None if kl.seed is None else seed_of(key))
+        if kl.is_sampled:
+            kl = dataclasses.replace(kl, seed=seed_of(key), draws=draws_of(key))
         found.append(OptimalSteps(grid, kl, limit / N, error / N))
     return found
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from tokenkl._random import seed_of
+from tokenkl._random import draws_of, seed_of
 from tokenkl._validation import check_choice, check_snr, is_traced, reject
 from tokenkl.codebooks import Codebook, LatticeCodebook, OneHot, PointCodebook, ProductCodebook
 from tokenkl.estimate import PER_VALUE, Estimate
@@ -186,7 +186,8 @@ def profile(
     if not quantities:
         reject("quantities", quantities, "at least one of " + ", ".join(QUANTITIES))
     estimates = _evaluate(codebook, snr, tuple(quantities), method, key, progress)
-    return Profile(codebook.label, codebook.K, codebook.n, np.asarray(snr, dtype=float), estimates)
+    levels = snr if is_traced(snr) else np.asarray(snr, dtype=float)
+    return Profile(codebook.label, codebook.K, codebook.n, levels, estimates)
 
 
 def _evaluate(
@@ -237,7 +238,12 @@ def _evaluate(
         for name in missing:
             value = values[name].reshape(shape)
             out[name] = Estimate(
-                value, jnp.nan, jnp.nan, method="Monte-Carlo", quantity=name, unit=UNITS[name]
+                *(value, jnp.nan, jnp.nan),
+                method="Monte-Carlo",
+                seed=seed_of(key),
+                quantity=name,
+                unit=UNITS[name],
+                draws=draws_of(key),
             )
         return {name: out[name] for name in quantities}
     sampled, how = _sample(codebook, levels, missing, method, key, progress)
@@ -255,6 +261,7 @@ def _evaluate(
             sample_range=sampled[name]["sample_range"],
             method=how,
             seed=seed_of(key),
+            draws=draws_of(key),
             quantity=name,
             unit=UNITS[name],
             note="; ".join(filter(None, notes)),

@@ -28,6 +28,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from tokenkl._random import generator
 from tokenkl.codebooks.base import Codebook, PointCodebook
+from tokenkl.estimate import sum_of_independent
 from tokenkl.information._halfspaces import CELL, EPS, Tokens, make_tokens
 from tokenkl.information._montecarlo import DEFAULT_SAMPLES, Part, Progress, sample_profile
 from tokenkl.information._rare import (
@@ -237,19 +238,8 @@ def _between(name: str, between: dict[str, dict[str, Any]], entropy: float) -> d
 
 def _sum(total: dict[str, Any], part: dict[str, Any], weight: float) -> dict[str, Any]:
     """One more independent part of a sum."""
-    tiny = np.finfo(float).tiny
-    errors = total["standard_error"], weight * part["standard_error"]
-    error = np.maximum(np.hypot(*errors), tiny)
-    # Parts of the variance: their powers weigh skewness and (Welch and Satterthwaite) freedom.
-    ours, theirs = (e / error for e in errors)
-    inverse = ours**4 / total["degrees_of_freedom"] + theirs**4 / part["degrees_of_freedom"]
-    return {
-        "value": total["value"] + weight * part["value"],
-        "standard_error": np.hypot(*errors),
-        "numerical_error": total["numerical_error"] + weight * part["numerical_error"],
-        "skewness": ours**3 * total["skewness"] + theirs**3 * part["skewness"],
-        "degrees_of_freedom": np.where(inverse > 0, 1 / np.maximum(inverse, tiny), np.inf),
-        "interval_supported": total["interval_supported"] & part["interval_supported"],
+    weighed = {name: weight * part[name] for name in ("value", "standard_error", "numerical_error")}
+    return sum_of_independent(total, part | weighed) | {
         "sample_range": np.max(total["sample_range"]) + weight * part["sample_range"],
         "n_samples": total["n_samples"] + part["n_samples"],
     }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
+from jax.tree_util import GetAttrKey
 from jaxtyping import Float
 
 from tokenkl.estimate import Estimate
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Profile:
-    """Estimates of several quantities, all of the shape of `snr`; ``profile["mmse"]`` is one."""
+    """Estimates of several quantities, all of the shape of `snr`; ``profile["mmse"]`` is one.
+
+    A JAX pytree, whose leaves are `snr` and those of the estimates.
+    """
 
     label: str
     K: int
@@ -79,3 +84,19 @@ class Profile:
 
     def __repr__(self) -> str:
         return f"<Profile of {self.label}: {', '.join(self.estimates)} at {self.snr.size} SNRs>"
+
+
+def _flatten(profile: Profile) -> tuple[list[tuple[GetAttrKey, Any]], Any]:
+    """The estimates one by one: a dictionary would come back in alphabetical order."""
+    children = {"snr": profile.snr, **profile.estimates}
+    known = profile.label, profile.K, profile.n, tuple(profile.estimates)
+    return [(GetAttrKey(name), child) for name, child in children.items()], known
+
+
+def _unflatten(known: Any, children: Any) -> Profile:
+    label, K, n, names = known
+    snr, *estimates = children
+    return Profile(label, K, n, snr, dict(zip(names, estimates, strict=True)))
+
+
+jax.tree_util.register_pytree_with_keys(Profile, _flatten, _unflatten)
