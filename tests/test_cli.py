@@ -21,12 +21,16 @@ import pandas as pd
 import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import Progress
 from typer.testing import CliRunner
 
 import experiments
 import tokenkl as tk
 from experiments import harness
 from tokenkl import cli
+from tokenkl.cli._app import CODEBOOKS
+from tokenkl.cli.reproduce import _advance
 
 COMMAND = [sys.executable, "-m", "tokenkl.cli"]
 
@@ -760,3 +764,17 @@ def test_expected_seconds(tmp_path: Path) -> None:
     found = cli.reproduce._expected_seconds(["a", "b", "damaged", "new"], tmp_path, smoke=False)
     assert found == {"a": 10, "b": 30, "damaged": 20, "new": 20}
     assert cli.reproduce._expected_seconds(["a"], tmp_path, smoke=True) == {"a": 1}
+
+
+def test_every_kind_of_codebook_is_in_the_help() -> None:
+    shown = " ".join(succeed("profile", "--help").output.split())
+    for spec, meaning in CODEBOOKS:
+        assert f"{spec} {meaning}" in shown
+
+
+def test_the_bar_of_all_figures_moves_with_that_of_one() -> None:
+    with Progress(console=Console(file=io.StringIO())) as display:
+        one, total = display.add_task("one"), display.add_task("all", total=10.0)
+        for done, share in ((0.0, 0.0), (1.0, 0.5), (3.0, 1.0)):
+            _advance(display, one, total, 4.0, 2.0, done, 2.0)
+            assert [task.completed for task in display.tasks] == [done, 4.0 + 2.0 * share]

@@ -66,11 +66,11 @@ def defaults() -> dict[str, dict[str, str]]:
 
     found |= dict(_commands(typer.main.get_command(app), "tokenkl"))
     from tokenkl.tts.ar import AR_SIZES
-    from tokenkl.tts.recipes import RECIPES
+    from tokenkl.tts.recipes import _CORPORA, RECIPES
     from tokenkl.tts.tokenizers import TOKENIZERS
 
     sizes = {name: make(6561, 35) for name, make in AR_SIZES.items()}
-    for name, config in (RECIPES | TOKENIZERS | sizes).items():
+    for name, config in (RECIPES | TOKENIZERS | sizes | _CORPORA).items():
         fields = dataclasses.asdict(config)
         found[f"preset {name}"] = {field: repr(value) for field, value in fields.items()}
     return {name: given for name, given in sorted(found.items()) if given}

@@ -1,5 +1,6 @@
 """The Monte-Carlo kernel against slower arithmetic, and its intervals against exact answers."""
 
+import math
 import subprocess
 import sys
 import tracemalloc
@@ -409,3 +410,11 @@ def test_agrees_with_exact_values_at_large_samples() -> None:
         for quantity, estimate in profile.estimates.items():
             error = np.abs(estimate.value - exact[quantity].value)
             assert (error <= z * estimate.standard_error).all(), (name, quantity)
+
+
+def test_the_range_of_an_information_is_that_of_either_way_to_it() -> None:
+    """Divergences from the prior reach further than entropies where a token is unlikely."""
+    prior = np.array([1e-6, 0.2, 0.3, 0.3, 0.2 - 1e-6])
+    codebook = tk.PointCodebook(np.random.default_rng(0).normal(size=(5, 3)), prior)
+    found = tk.profile(codebook, [0.1, 3.0], method=tk.MonteCarlo(n_samples=500), key=0)
+    assert found["mutual_information"].sample_range >= -math.log(1e-6)

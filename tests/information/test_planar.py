@@ -93,3 +93,14 @@ def test_duplicates_have_no_edges_between_them() -> None:
     low, high, _ = sampled.confidence_interval(0.9999)
     correct = 2 / 3 * float(tk.accuracy(tk.PointCodebook(points[1:]), 0.09))
     assert low < 1 - correct < high
+
+
+def test_far_from_the_origin() -> None:
+    """More points than all pairs are affordable for, so that the triangulation must be had."""
+    rng = np.random.default_rng(5)
+    points = np.unique(rng.integers(0, 2**20, (300, 2)), axis=0).astype(float)
+    near, far = tk.PointCodebook(points), tk.PointCodebook(points + 2.0**45)
+    snr = np.array([1e-11, 1e-9])
+    found, expected = (tk.error_probability(one, snr) for one in (far, near))
+    assert found.method == expected.method == "exact, Owen's T over Voronoi edges"
+    np.testing.assert_allclose(found.value, expected.value, rtol=1e-12)

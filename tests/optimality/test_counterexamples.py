@@ -52,6 +52,7 @@ def test_how_many_points_are_how_far(codebook, counts):
     for distance, count in counts.items():
         assert (np.abs(nearest - distance) < 1e-12).sum() == count
     assert sum(counts.values()) == codebook.K
+    assert codebook.label not in ("", "points")
 
 
 def test_hamming_cut_lies_in_construction_a():

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 import tokenkl as tk
 from problems import assert_bound
 from tokenkl import bounds
+from tokenkl.bounds._bracket import ASKED, brackets
 from tokenkl.testing import codebooks, exact_codebooks, reference_profile, snrs
 
 
@@ -75,3 +76,47 @@ def test_bad_names() -> None:
         tk.bracket(tk.FSQ((2,)), 1.0, "mmse", known={"loss": 1.0})
     with pytest.raises(ValueError, match="snr must be at least 0"):
         bounds.bracket(tk.FSQ((2,)), -1.0, "mmse")
+
+
+def _relations(codebook: tk.Codebook, snr: np.ndarray, ends: dict) -> list:
+    """Quantity, side, and what another quantity's end says about it."""
+    low = {name: np.asarray(one.lower.value) for name, one in ends.items()}
+    high = {name: np.asarray(one.upper.value) for name, one in ends.items()}
+    error, share, entropy = "error_probability", "sampling_error", "conditional_entropy"
+    K, prior_entropy = codebook.K, float(codebook.prior_entropy())
+    return [
+        (share, 0, bounds.sampling_error_above_error(low[error])),
+        (share, 1, bounds.cover_hart_sampling_error(high[error], K)),
+        (entropy, 0, bounds.kovalevsky_entropy(low[error])),
+        (entropy, 1, bounds.fano_entropy(high[error], K)),
+        (error, 0, bounds.cover_hart_error(low[share], K)),
+        (error, 1, bounds.error_below_sampling_error(high[share])),
+        ("mmse", 0, bounds.mmse_above_sampling_error(codebook, low[share])),
+        ("mmse", 1, bounds.mmse_below_sampling_error(codebook, high[share])),
+        (error, 0, bounds.fano_error(low[entropy], K)),
+        (error, 1, bounds.kovalevsky_error(high[entropy])),
+        ("mutual_information", 0, prior_entropy - high[entropy]),
+        ("mutual_information", 1, prior_entropy - low[entropy]),
+        ("mmse", 1, bounds.mmse_below_information(high["mutual_information"], snr)),
+        ("mutual_information", 0, bounds.information_above_mmse(low["mmse"], snr)),
+    ]
+
+
+@pytest.mark.parametrize("known", [None, "error_probability", "conditional_entropy", "mmse"])
+@pytest.mark.parametrize(
+    "codebook",
+    [tk.OneHot(5), tk.d_codebook(3, 3), tk.FSQ((3, 2)), tk.ProductCodebook([[0.0, 0.1, 3.0]])],
+    ids=repr,
+)
+def test_no_end_of_one_quantity_says_more_about_another(codebook, known) -> None:
+    """Whatever is known to begin with, all that follows from it has been drawn."""
+    snr = np.array([1e-3, 0.3, 2.0, 9.0, 60.0])
+    told = {known: tk.profile(codebook, snr, key=0)[known]} if known else None
+    ends = brackets(codebook, snr, ASKED, known=told)
+    for name, side, bound in _relations(codebook, snr, ends):
+        value = np.asarray(getattr(bound, "value", bound))
+        slack = 1e-9 * np.abs(value) + 1e-12
+        if side == 0:
+            assert (ends[name].lower.value >= value - slack).all(), (name, bound)
+        else:
+            assert (ends[name].upper.value <= value + slack).all(), (name, bound)

@@ -136,6 +136,10 @@ def test_a_folder_in_training_is_refused(workspace: Workspace, recipe: Recipe) -
     ):
         workspace.voice(recipe, "mine")
     assert not (run / "log.jsonl").exists()
+    short = dataclasses.replace(training, max_seconds=1e-9)
+    unfinished = workspace.voice(dataclasses.replace(recipe, training=short), "mine", cpu=True)
+    assert isinstance(unfinished, Voice)
+    assert not workspace.voice_path("mine").exists()
     workspace.voice(recipe, "mine", cpu=True)
     assert len((run / "log.jsonl").read_text().splitlines()) == 1
     with locked(run / ".lock", wait=False):
