@@ -86,6 +86,12 @@ def test_sampler_kl_of_a_sampled_codebook() -> None:
     assert "±" in succeed(*words).stdout
 
 
+def test_a_noise_schedule_of_a_sampled_codebook() -> None:
+    words = ("noise-schedule", "perturb:fsq:3^2:0.1", "--samples")
+    few, many = (record(*words, str(count))["standard_error"] for count in (300, 30_000))
+    assert 0 < many < few / 3
+
+
 def test_noise_schedule() -> None:
     frame = table("noise-schedule", "fsq:3^4", "--points", "4")
     law = tk.information_uniform_schedule(tk.FSQ((3,) * 4))

@@ -59,6 +59,21 @@ def test_tokens_at_one_place_with_unequal_priors() -> None:
     assert error < 0.05 * expected["value"]
 
 
+@pytest.mark.slow
+def test_more_rivals_than_a_list_holds() -> None:
+    """All of them equally near, so that most pairs are not in it."""
+    exact = tk.OneHot(90)
+    points = tk.PointCodebook(np.eye(90))
+    snr = np.array([45.0])
+    found = rare_profile(points, snr, STATISTICS, n_samples=5000, key=0)
+    for name in STATISTICS:
+        answer = getattr(tk, name)(exact, snr)
+        assert_close(found[name], answer)
+        # Far less than what is counted twice, which is of the size of the union bound's excess.
+        excess = found["error_probability"]["union_bound"] / found["error_probability"]["value"] - 1
+        assert (found[name]["standard_error"] < 0.1 * excess * answer.value).all()
+
+
 def as_points(codebook: tk.Codebook) -> tk.PointCodebook:
     prior = None if codebook.has_equal_priors else codebook.prior
     return tk.PointCodebook(codebook.points, prior)
