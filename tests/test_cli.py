@@ -778,3 +778,10 @@ def test_the_bar_of_all_figures_moves_with_that_of_one() -> None:
         for done, share in ((0.0, 0.0), (1.0, 0.5), (3.0, 1.0)):
             _advance(display, one, total, 4.0, 2.0, done, 2.0)
             assert [task.completed for task in display.tasks] == [done, 4.0 + 2.0 * share]
+
+
+def test_a_comparison_says_what_the_estimates_say_about_themselves() -> None:
+    words = ("perturb:fsq:3^2:0.1", "fsq:3^2", "--snr", "1000", "--samples", "100")
+    done = succeed("compare", *words)
+    assert "Note on" in done.stdout
+    assert "too few informative samples" in " ".join(done.stdout.split())

@@ -13,13 +13,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from tokenkl import FSQ, mean_nn_distance
+from tokenkl import FSQ, PointCodebook, mean_nn_distance
 from tokenkl.codebooks import average_power, e8_codebook
 from tokenkl.tts.corpus import Corpus
 from tokenkl.tts.data import TextEncoder
 from tokenkl.tts.geometry import GEOMETRIES, place_tokens
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import Recipe, new_model
+from tokenkl.tts.speaking import say_all
 from tokenkl.tts.stored import write_network
 from tokenkl.tts.tokenizers import TOKENIZERS, Tokenizer
 from tokenkl.tts.voice import Voice, new_cdcd
@@ -70,12 +71,24 @@ def test_e8_moves_no_token_far() -> None:
     assert np.abs(placed - 0.8 * np.asarray(OWN.points)).max() <= 0.2 + 1e-9
     with pytest.raises(ValueError, match="FSQ 3"):
         place_tokens("e8", FSQ((3, 3)), key=0)
+    moved = PointCodebook(np.asarray(OWN.points) + 1e-3 * np.eye(1, 6561).T)
+    with pytest.raises(ValueError, match="FSQ 3"):
+        place_tokens("e8", moved, key=0)
 
 
 @pytest.mark.parametrize("geometry", ["one-hot", "spherical", "learned"])
 def test_power_is_that_of_the_grid(geometry: str) -> None:
     placed = place_tokens(geometry, OWN, key=0)
     assert average_power(placed) / placed.n == pytest.approx(2 / 3, rel=1e-3)
+
+
+def test_all_that_is_said_is_counted(voice: Voice) -> None:
+    seen: list[tuple[float, float]] = []
+    said = say_all(
+        voice, ["nine", "two"], (3, 5), progress=lambda *how: seen.append(how[:2]), steps=1
+    )
+    assert {seed: len(found) for seed, found in said.items()} == {3: 2, 5: 2}
+    assert [how for how in seen if how[0]][:4] == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_a_voice_speaks(voice: Voice) -> None:
