@@ -12,7 +12,7 @@ def test_random_codebooks(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [28, *range(50, 66)])
+@pytest.mark.parametrize("seed", [28, 57, 62, 65, 66, 67, 68, 69])
 def test_more_random_codebooks(seed: int) -> None:
     """Of 28 tokens at one place have unequal priors; 57 and 65 have some that underflow."""
     assert not faults(seed)

@@ -1,5 +1,6 @@
 """What `verify` samples on its own: ways of drawing against quadrature, errors and ranges."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -42,8 +43,16 @@ def test_intervals_hold_the_truth_and_are_narrow(codebook):
 
 
 def part_of(codebook):
+    """The one part of a codebook, in the codebook's own unit of length."""
     (part,) = _anew._parts(codebook, 0)
-    return part
+    size = 2.0**part.exponent
+    return dataclasses.replace(
+        part,
+        points=size * part.points,
+        squared=size**2 * part.squared,
+        closest=size * part.closest,
+        exponent=0,
+    )
 
 
 @pytest.mark.parametrize("way", [_anew._Plain, _anew._Path, _anew._Pairs, _anew._FarPairs])

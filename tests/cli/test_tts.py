@@ -214,7 +214,7 @@ def test_what_can_be_said_is_listed() -> None:
         (["train", "--data-kind", "cdcd"], "given with --data"),
         (["train", "--schedule", "steep"], "linear-vp"),
         (["train", "--name", "../up"], "--name must be a plain name"),
-        (["train", "--minutes", "0"], "--minutes"),
+        (["train", "--minutes", "-3"], "--minutes must be above 0; got -3.0"),
     ],
 )
 def test_mistakes(

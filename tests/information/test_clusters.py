@@ -196,7 +196,7 @@ def test_clustered_cases_are_within_their_intervals(name) -> None:
     snr = np.array(case.roots) ** 2
     answers = tk.profile(case.exact, snr)
     misses = np.zeros((4, snr.size), dtype=int)
-    for key in range(1000, 1020):
+    for key in range(1000, 1012):
         found = tk.profile(case.points, snr, key=key)
         for row, quantity in enumerate(
             ("accuracy", "conditional_entropy", "mutual_information", "mmse")
@@ -204,5 +204,5 @@ def test_clustered_cases_are_within_their_intervals(name) -> None:
             low, high, _ = found[quantity].confidence_interval(0.95)
             answer = answers[quantity].value
             misses[row] += (answer < low) | (answer > high)
-    # P(more than 8 of 20) < 1e-6 at a coverage of 0.95, for each of 20 cells.
-    assert misses.max() <= 8, misses
+    # P(more than 6 of 12) < 1e-6 at a coverage of 0.95, for each of 20 cells.
+    assert misses.max() <= 6, misses

@@ -120,3 +120,11 @@ def test_no_end_of_one_quantity_says_more_about_another(codebook, known) -> None
             assert (ends[name].lower.value >= value - slack).all(), (name, bound)
         else:
             assert (ends[name].upper.value <= value + slack).all(), (name, bound)
+
+
+def test_points_too_many_for_pairs() -> None:
+    points = tk.PointCodebook(np.arange(2.0**15 + 1)[:, None])
+    found = tk.bracket(points, 0.5, "error_probability")
+    exact = tk.error_probability(points, 0.5).value
+    assert found.lower.value <= exact <= found.upper.value
+    assert "union bound" not in str(found.upper_names)
