@@ -24,7 +24,7 @@ import tokenkl as tk
 from tokenkl.codebooks.transforms import perturb
 
 #: Seconds for one codebook at three noise levels.
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 def random_prior(rng: np.random.Generator, count: int) -> np.ndarray | None:

@@ -398,7 +398,13 @@ def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-unt
                 if y == x:
                     continue
                 ratio = weight[y] / u
-                entropy += u * math.log1p(before * ratio / (1.0 + before + ratio))
+                both = before * ratio
+                if both < math.inf:
+                    entropy += u * math.log1p(both / (1.0 + before + ratio))
+                else:  # the smaller of two that are larger than any root
+                    entropy += u * math.log(
+                        min(before, ratio) / (1.0 + min(before, ratio) / max(before, ratio))
+                    )
                 before += ratio
             for y in range(x + 1, members):
                 v = weight[y]
