@@ -322,6 +322,7 @@ def _ratios(
         mean = weights @ tokens.centred - sums[:, None] * tokens.centred[top]
         length = np.einsum("pn,pn->p", mean, mean)
         variance = np.add.reduceat(s * squared, starts) - w / (1 + W) * length
+        variance = np.maximum(variance, 0.0)  # of tokens at one place it is rounding
     return np.stack([sums, entropy, variance], axis=1) / ranks[:, None]
 
 

@@ -326,6 +326,8 @@ def _level(
     rounding = EPS * (2**10 + 4 * (tokens.points.shape[1] + 8) * (1 - math.log(min(total, 1.0))))
     relative = rounding + np.array([0.0, QUADRATURE, QUADRATURE])
     numerical = 2 * dropped + unseen + draws.faint * level.totals + relative * level.totals
+    # Means of tokens at one place are rounded, and count with their square.
+    numerical[2] = max(numerical[2], (8 * EPS) ** 2 * tokens.points.shape[1] * total)
     if proposal is None:
         # Dropped pairs carry at most the part p of the draws. There g / M is at most 1; for the
         # entropy on average 1 + 2 log K + log(K / (p B)), since E[1/p(k|Y)] <= K / B; for the

@@ -294,7 +294,10 @@ class _Plain(_Way):
         middle = log_prior + self.h**2 * (power + prior @ power) / 2
         spread = self.h * np.sqrt(power) + TINY
         caps = np.geomspace(prior.max(), 1.0, CAPS)
-        cut = np.array([prior @ special.ndtr((middle - math.log(cap)) / spread) for cap in caps])
+        with np.errstate(over="ignore"):
+            cut = np.array(
+                [prior @ special.ndtr((middle - math.log(cap)) / spread) for cap in caps]
+            )
         cut[-1] = 0.0
         first = int(np.argmax(cut <= CUT * prior.max()))
         return float(caps[first]), float(cut[first])
