@@ -42,9 +42,9 @@ def random_prior(rng: np.random.Generator, count: int) -> np.ndarray | None:
     return prior / prior.sum()
 
 
-def random_levels(rng: np.random.Generator, least: int = 1) -> np.ndarray:
+def random_levels(rng: np.random.Generator) -> np.ndarray:
     """One to six levels: scattered, at geometric steps, equispaced, or clustered."""
-    count = int(rng.integers(least, 7))
+    count = int(rng.integers(1, 7))
     kind = rng.integers(4)
     if kind == 0:
         return np.sort(rng.standard_normal(count))
@@ -142,12 +142,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=500, help="codebooks")
     parser.add_argument("--first", type=int, default=0, help="seed of the first one")
     given = parser.parse_args(arguments)
-    bad = 0
-    for seed in track(range(given.first, given.first + given.count), "codebooks"):
-        found = faults(seed)
-        bad += bool(found)
-        for line in found:
-            print(f"seed {seed}, {random_codebook(seed)[0]!r}: {line}", flush=True)
+    if given.count < 1 or given.first < 0:
+        parser.error("--count must be at least 1 and --first at least 0")
+    bad, seed = 0, given.first
+    try:
+        for seed in track(range(given.first, given.first + given.count), "codebooks"):
+            found = faults(seed)
+            bad += bool(found)
+            for line in found:
+                print(f"seed {seed}, {random_codebook(seed)[0]!r}: {line}", flush=True)
+    except KeyboardInterrupt:
+        done = seed - given.first
+        print(f"{done} codebooks, {bad} with faults; --first {seed} goes on from there.")
+        raise SystemExit(130) from None
     print(f"{given.count} codebooks, {bad} with faults")
 
 

@@ -268,3 +268,17 @@ def test_bad_input():
         tk.verify(tk.FSQ((2,)), [0.0, 1.0])
     with pytest.raises(ValueError, match="key must be a whole number"):
         tk.verify(tk.FSQ((2,)), [1.0], key=-1)
+
+
+def test_a_panel_says_how_far_it_is_from_the_curve() -> None:
+    """Five nodes on curves that they do not resolve."""
+    ticks, weights = np.polynomial.legendre.leggauss(5)
+    rate = np.array([4.0, 8.0, 12.0])[:, None]
+    curve = np.exp(-rate * (1 + ticks))
+    area = verification._panel(
+        verification.Side(curve, curve, curve), np.ones((3, 1)), ticks, weights
+    )
+    truth = ((1 - np.exp(-2 * rate)) / rate / 2)[:, 0]
+    assert (np.abs(area.value - truth) > 1e-5 * truth).all()
+    assert (area.low <= truth).all()
+    assert (truth <= area.high).all()

@@ -13,9 +13,10 @@ from scipy import stats
 
 import tokenkl as tk
 from benchmarks.coverage import as_points, at_errors
-from tokenkl.information import _kernel
+from tokenkl.information import _kernel, _moments
 from tokenkl.information._moments import Moments
 from tokenkl.information._montecarlo import MIN_EFFECTIVE, traced_statistics
+from tokenkl.information._residual import residual_profile
 
 #: Probability with which the statistical assertions of this file fail although nothing is wrong.
 FALSE_ALARM = 2e-5
@@ -418,3 +419,29 @@ def test_the_range_of_an_information_is_that_of_either_way_to_it() -> None:
     codebook = tk.PointCodebook(np.random.default_rng(0).normal(size=(5, 3)), prior)
     found = tk.profile(codebook, [0.1, 3.0], method=tk.MonteCarlo(n_samples=500), key=0)
     assert found["mutual_information"].sample_range >= -math.log(1e-6)
+
+
+def test_few_carriers_of_a_variance_are_not_trusted() -> None:
+    moments = Moments((3,))
+    draws = np.random.default_rng(0).standard_normal((3, 1000)) + 5
+    draws[1, 7] = 1e4
+    draws[2] = 5.0
+    moments.add(draws)
+    assert moments.carried().tolist() == [True, False, True]
+
+
+def test_brackets_and_rays_ask_how_many_carry_the_variance(monkeypatch) -> None:
+    """With a threshold that nothing reaches, no interval of theirs is supported."""
+    vectors = np.random.default_rng(0).normal(size=(2, 4, 3))
+    residual, lattice = tk.ResidualCodebook(vectors), tk.d_codebook(12, 4)
+
+    def supported() -> list[bool]:
+        fields, _ = residual_profile(
+            residual, np.array([1.0]), ("mmse",), tk.MonteCarlo(n_samples=300), 0
+        )
+        rays = tk.accuracy(lattice, 30.0, method=tk.MonteCarlo(n_samples=2000), key=0)
+        return [bool(fields["mmse"]["interval_supported"][0]), bool(rays.interval_supported)]
+
+    assert supported() == [True, True]
+    monkeypatch.setattr(_moments, "MIN_CARRIERS", np.inf)
+    assert supported() == [False, False]
