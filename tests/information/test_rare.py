@@ -59,6 +59,19 @@ def test_tokens_at_one_place_with_unequal_priors() -> None:
     assert error < 0.05 * expected["value"]
 
 
+def test_rounding_of_tokens_at_one_place_is_no_variance() -> None:
+    """They add to the error, and to the MMSE only what their means are rounded by."""
+    place = np.array([0.19491419, 0.05541774])
+    points = np.stack([place, place, place, -3 * place])
+    codebook = tk.PointCodebook(points, [0.5, 0.3, 0.1, 0.1], allow_duplicates=True)
+    found = rare_profile(codebook, np.array([1e6]), STATISTICS, key=0)
+    error, mmse = found["error_probability"], found["mmse"]
+    assert error["value"] == pytest.approx(0.4, rel=1e-3)
+    assert 0 <= mmse["value"] <= 5 * mmse["standard_error"] + mmse["numerical_error"]
+    # Squares of half a unit in the last place of the coordinates.
+    assert 1e-34 < mmse["numerical_error"] < 1e-28
+
+
 @pytest.mark.slow
 def test_more_rivals_than_a_list_holds() -> None:
     """All of them equally near, so that most pairs are not in it."""
