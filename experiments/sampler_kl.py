@@ -33,7 +33,7 @@ class Config:
     start_db: float = -30.0
     stop_db: float = 20.0
     steps: tuple[int, ...] = (4, 5, 8, 12, 16, 25, 50, 100, 250, 1000)
-    samples: int = 2048
+    samples: int = 2**14
     sd: float = 0.1
     n: int = 8
     data: int = 30_000
