@@ -34,6 +34,7 @@ from tokenkl.information._montecarlo import DEFAULT_SAMPLES, Part, Progress, sam
 from tokenkl.information._rare import (
     COMPLEMENTS,
     HAND_OVER,
+    MAX_SAMPLES,
     STATISTICS,
     rare_profile,
     union_guess,
@@ -191,6 +192,7 @@ def clustered_profile(
         atol=BETWEEN * method.atol,
         key=key,
         labels=labels,
+        max_samples=min(method.max_samples, MAX_SAMPLES),
     )
     prior = np.asarray(codebook.prior)
     _, cluster = np.unique(labels, return_inverse=True)

@@ -141,6 +141,7 @@ def rare_profile(
     truncation: float | None = None,
     lower_bound: bool = False,
     labels: Int[np.ndarray, " K"] | None = None,
+    max_samples: int = MAX_SAMPLES,
 ) -> dict[str, dict[str, Any]]:
     """What `rare_error_probability` returns, for any of the five information quantities.
 
@@ -148,7 +149,8 @@ def rare_profile(
     and MMSE that is asked for (an accuracy or a mutual information asks for its complement), and
     `atol` is added to what it allows. `lower_bound` adds the field of that name. With `labels`, the
     cluster of every token, only what mistakes between clusters add is found (see `_clusters`); for
-    an accuracy or a mutual information again its complement.
+    an accuracy or a mutual information again its complement. `max_samples` is where to stop at a
+    level when the target is out of reach.
     """
     for name in quantities:
         check_choice(name, (*STATISTICS, *COMPLEMENTS), "quantities")
@@ -174,7 +176,8 @@ def rare_profile(
         for index, root in enumerate(h):
             rows, most, totals = sums.rows[index], sums.most[index], sums.totals[index]
             level = Level(tokens, rows, most, totals, root, edges[index])
-            levels.append(_level(level, sums.dropped[index], watched, n_samples, (rtol, atol), key))
+            rule = n_samples, rtol, atol, max_samples
+            levels.append(_level(level, sums.dropped[index], watched, rule, key))
             lower.append(lower_bound_of(level, codebook.K <= LARGE) if lower_bound else np.nan)
     out: dict[str, dict[str, Any]] = {}
     for name in quantities:
@@ -269,11 +272,10 @@ def _level(
     level: Level,
     dropped: Float[np.ndarray, " 3"],
     watched: Sequence[int],
-    n_samples: int,
-    target: tuple[float | None, float],
+    rule: tuple[int, float | None, float, int],
     key: Any,
 ) -> dict[str, Any]:
-    """Sample at one level until the target is met, and summarise."""
+    """Sample at one level until the rule (least, rtol, atol, most) says stop, and summarise."""
     from tokenkl.information._pairs import QUADRATURE
     from tokenkl.information._wedges import doubles, prepare
 
@@ -295,7 +297,7 @@ def _level(
     proposal = None if tokens.clustered else prepare(level)
     if proposal is not None and proposal.overlap > COMMON * total:
         proposal = None  # overlaps are common: single half-spaces see enough of them
-    rtol, atol = target
+    n_samples, rtol, atol, max_samples = rule
 
     def sample(size: int, block: int) -> Draws:
         rng = generator(key, block)
@@ -308,14 +310,14 @@ def _level(
     while True:
         mean, error, skewness, effective = draws.summary()
         value = level.totals - mean
-        if not (rtol or atol) or draws.size >= MAX_SAMPLES:
+        if not (rtol or atol) or draws.size >= max_samples:
             break
         allowed = (rtol or 0.0) * value + atol / units
         excess = max(error[i] / max(allowed[i], TINY) for i in watched)
         if excess <= 1:
             break
         more = math.ceil(min(1.1 * excess**2, 4.0) * draws.size) - draws.size
-        more = min(max(more, 64), MAX_SAMPLES)
+        more = min(max(more, 64), max_samples)
         draws = draws.merged(sample(more, block))
         block += 1
     n = draws.size
