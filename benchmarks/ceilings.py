@@ -10,7 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from tokenkl.information._kernel import exp2
+from tokenkl.information.sampling.kernel import exp2
 
 
 def median_seconds(call: Callable[[], Any], repeats: int) -> float:

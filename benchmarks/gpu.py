@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.ceilings import median_seconds
 from tokenkl._files import atomic_path
-from tokenkl.information import _xla
+from tokenkl.information.sampling import xla
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 
@@ -68,7 +68,7 @@ def torch_compiled(points: np.ndarray, h: np.ndarray, samples: int) -> float:
 
 def main() -> None:
     anyway = "--anyway" in sys.argv[1:]
-    if not _xla.has_gpu() and not anyway:
+    if not xla.has_gpu() and not anyway:
         sys.exit("No GPU that JAX can use was found here: nothing was measured.")
     K, samples = (65536, 2**14) if not anyway else (2048, 512)
     rng = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def main() -> None:
     h = np.sqrt(10 ** np.linspace(-1, 1, 32))
     ids, noise = rng.integers(K, size=samples), rng.standard_normal((samples, 16))
     prior = np.full(K, -np.log(K))
-    ours = median_seconds(lambda: _xla.block_statistics(points, prior, ids, noise, h, False), 3)
+    ours = median_seconds(lambda: xla.block_statistics(points, prior, ids, noise, h, False), 3)
     theirs = torch_compiled(points, h, samples)
     each = ours / (samples * K * h.size) * 1e9
     floor = exponential_ns(K * 16)

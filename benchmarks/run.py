@@ -173,22 +173,22 @@ def vq_large_job() -> list[Row]:
 
 def kernel_job() -> list[Row]:
     """The inner loop alone against its floor: one exponential and two multiply-adds."""
-    from tokenkl.information import _kernel
+    from tokenkl.information.sampling import kernel
 
     rates = ceilings()
     floor = rates["kernel_exp_ns"] + 2 * rates["multiply_add_ns"]
     rows = []
     for codebook in (perturbed(), gaussian(4096, 64), gaussian(65536, 16)):
         points, h = np.asarray(codebook.points), np.sqrt(levels(codebook))
-        table = _kernel.lay_out(points - points.mean(axis=0), codebook.log_prior)
+        table = kernel.lay_out(points - points.mean(axis=0), codebook.log_prior)
         rng = np.random.default_rng(0)
         size = max(16, 2**22 // codebook.K)
         ids, noise = rng.integers(codebook.K, size=size), rng.standard_normal((size, codebook.n))
-        _kernel.block_statistics(table, ids, noise, h, False)
+        kernel.block_statistics(table, ids, noise, h, False)
         mine, theirs = [], []
         for _ in range(5):
             started = time.perf_counter()
-            _kernel.block_statistics(table, ids, noise, h, False)
+            kernel.block_statistics(table, ids, noise, h, False)
             mine.append(time.perf_counter() - started)
             started = time.perf_counter()
             rivals.numpy_shared_noise(points, h, size)
@@ -295,7 +295,7 @@ def onehot_job() -> list[Row]:
 
 def rare_job() -> list[Row]:
     """An error probability near 1e-9 to 1 %, beside counting errors."""
-    from tokenkl.information._rare import rare_error_probability
+    from tokenkl.information.rare.profile import rare_error_probability
 
     codebook = gaussian(4096, 64)
     points = np.asarray(codebook.points)

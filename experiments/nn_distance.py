@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 
 from experiments.harness import Experiment, Progress
 from tokenkl import FSQ
-from tokenkl._neighbours import nearest_distances
 from tokenkl._random import generator
+from tokenkl.numerics.neighbours import nearest_distances
 from tokenkl.optimality import mean_nn_distance
 from tokenkl.optimality.counterexamples import COUNTEREXAMPLES
 from tokenkl.plotting import COLOURS, PAGE, STYLE, label_panels, new_figure

@@ -14,7 +14,7 @@ import numba
 import pytest
 
 import tokenkl
-from tokenkl import _compiled
+from tokenkl.numerics import compiled
 
 PACKAGE = Path(tokenkl.__file__).parent
 
@@ -23,14 +23,14 @@ SMALL = {
     "__init__": "",
     "low/__init__": "",
     "low/base": """
-from tokenkl._compiled import compiled
+from tokenkl.numerics.compiled import compiled
 STEP = 1.0
 @compiled(fastmath=set())
 def step(x):
     return x + STEP
 """,
     "high": """
-from tokenkl._compiled import compiled
+from tokenkl.numerics.compiled import compiled
 from tokenkl.low.base import step
 @compiled(fastmath=set())
 def twice(x):
@@ -50,7 +50,7 @@ def small(tmp_path: Path) -> Path:
         path = root / "tokenkl" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    for name in ("_compiled.py", "_files.py"):
+    for name in ("numerics/compiled.py", "_files.py"):
         shutil.copy(PACKAGE / name, root / "tokenkl")
     return root
 
@@ -116,19 +116,19 @@ def test_several_processes_at_once(small: Path) -> None:
 
 def test_folders_out_of_use_go(tmp_path: Path, monkeypatch) -> None:
     parent = tmp_path / "tokenkl" / "compiled"
-    names = [f"{index:032x}" for index in range(2 * _compiled.KEPT)]
+    names = [f"{index:032x}" for index in range(2 * compiled.KEPT)]
     for age, name in enumerate(names):
         (parent / name).mkdir(parents=True)
         os.utime(parent / name, (age, age))
     (parent / "other").mkdir()
-    monkeypatch.setattr(_compiled.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiled.config, "CACHE_DIR", str(tmp_path))
     for _ in range(2):
-        _compiled._folder.cache_clear()
-        own = _compiled._folder()
-    _compiled._folder.cache_clear()
+        compiled._folder.cache_clear()
+        own = compiled._folder()
+    compiled._folder.cache_clear()
     assert own is not None
     assert {path.name for path in parent.iterdir()} == {
-        own.name, "other", *names[-_compiled.KEPT :]
+        own.name, "other", *names[-compiled.KEPT :]
     }  # fmt: skip
 
 
@@ -142,14 +142,14 @@ def dispatcher(folder: Path, step: float = 2.0):
         return x + step
 
     made = numba.njit(add)
-    made._cache = _compiled._Kept(add, folder)
+    made._cache = compiled._Kept(add, folder)
     return made
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "code"
-    assert _compiled._is_private(path)
+    assert compiled._is_private(path)
     return path
 
 
@@ -225,20 +225,20 @@ def test_what_others_could_write_is_not_unpickled(folder: Path, tmp_path: Path) 
     folder.chmod(0o777)
     for path in folder.iterdir():
         path.write_bytes(hashlib.sha256(bomb).digest() + bomb)
-    assert _compiled._is_private(folder)
+    assert compiled._is_private(folder)
     assert list(folder.iterdir()) == []
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert call(folder) == 0
     assert not (tmp_path / "exploded").exists()
     link = tmp_path / "link"
     link.symlink_to(folder)
-    assert not _compiled._is_private(link)
+    assert not compiled._is_private(link)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
 def test_a_folder_of_somebody_else_is_not_used(folder: Path) -> None:
     os.chown(folder, 12345, 12345)
-    assert not _compiled._is_private(folder)
+    assert not compiled._is_private(folder)
     call(folder)
     assert list(folder.iterdir()) == []
 
@@ -248,16 +248,18 @@ def test_a_folder_of_somebody_else_is_not_used(folder: Path) -> None:
 
 def test_every_compiled_module_is_watched() -> None:
     """Nothing is compiled past `compiled`, and what compiled modules take over is watched too."""
-    watched = _compiled._sources()
-    assert {f"tokenkl.information.{name}" for name in ("_kernel", "_pairs", "_overlaps")} <= set(
-        watched
-    )
+    watched = compiled._sources()
+    known = ("information.sampling.kernel", "halfspaces.pair_sums", "halfspaces.overlaps")
+    assert {f"tokenkl.{name}" for name in known} <= set(watched)
+    # Called from Python, and from no compiled function.
+    plain = {"tokenkl.numerics.threads", "tokenkl.numerics.neighbours"}
     for path in PACKAGE.rglob("*.py"):
         name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-        if name != "tokenkl._compiled":
+        if name != "tokenkl.numerics.compiled":
             assert "numba.njit" not in path.read_text(), path
     for name, text in watched.items():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tokenkl"):
-                allowed = {*watched, *(("tokenkl._files",) if name == "tokenkl._compiled" else ())}
+                is_base = name == "tokenkl.numerics.compiled"
+                allowed = {*watched, *plain, *({"tokenkl._files"} if is_base else ())}
                 assert node.module in allowed, f"{name} takes over a value of {node.module}"

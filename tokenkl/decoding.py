@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
-from tokenkl._neighbours import TREE_DIMENSIONS
 from tokenkl._validation import (
     as_float_array,
     check_snr,
@@ -25,6 +24,7 @@ from tokenkl._validation import (
     reject,
 )
 from tokenkl.codebooks import Codebook, LatticeCodebook, OneHot, ProductCodebook
+from tokenkl.numerics.neighbours import TREE_DIMENSIONS
 
 #: Numbers in one block of logits (8 MiB in single precision), and tokens in one segment of it.
 BLOCK, SEGMENT = 2**21, 512

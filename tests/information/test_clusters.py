@@ -8,12 +8,12 @@ from scipy import special, stats
 
 import tokenkl as tk
 from benchmarks.coverage import clustered_cases, rotated
-from tokenkl.information import _kernel
-from tokenkl.information._clusters import clusters_of
-from tokenkl.information._controls import Controls
-from tokenkl.information._moments import Moments
-from tokenkl.information._rare import STATISTICS, rare_profile
-from tokenkl.information._within import Within
+from tokenkl.information.rare.profile import STATISTICS, rare_profile
+from tokenkl.information.sampling import kernel
+from tokenkl.information.sampling.clusters import clusters_of
+from tokenkl.information.sampling.controls import Controls
+from tokenkl.information.sampling.within import Within
+from tokenkl.numerics.moments import Moments
 
 BUDGET = 2e-5
 RNG = np.random.default_rng(7)
@@ -58,9 +58,9 @@ def test_posteriors_that_know_the_cluster() -> None:
     points = RNG.standard_normal((30, 3))
     log_prior = np.log(RNG.dirichlet(np.ones(30)))
     labels = RNG.integers(0, 4, 30) * 5
-    within = Within(_kernel.lay_out, points, log_prior, labels)
+    within = Within(kernel.lay_out, points, log_prior, labels)
     ids, noise, h = RNG.integers(0, 30, 40), RNG.standard_normal((40, 3)), np.array([0.3, 2.0])
-    found = within.statistics(_kernel.block_statistics, ids, noise, h, True, False)
+    found = within.statistics(kernel.block_statistics, ids, noise, h, True, False)
     for level, root in enumerate(h):
         for sample, (k, eps) in enumerate(zip(ids, noise, strict=True)):
             own = np.flatnonzero(labels == labels[k])

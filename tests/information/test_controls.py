@@ -20,7 +20,7 @@ from benchmarks.coverage import (
     rotated,
     studies,
 )
-from tokenkl.information import _controls, _montecarlo, _pilot, _sobol
+from tokenkl.information.sampling import controls, montecarlo, pilot, sobol
 
 #: Grids moved by noise, with their SNRs: at them the error probability goes from 1 to 0.06.
 SNR = 10 ** (np.array([-10.0, 0.0, 5.0, 8.0, 10.0, 12.0, 14.0]) / 10)
@@ -56,8 +56,8 @@ def factors(codebook, snr, key=1):
 def test_means_over_one_rival(d) -> None:
     z = np.arange(-40, 40, 1 / 512)
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) / 512
-    exact = [part @ density for part in _controls._rival(d * z - d * d / 2)]
-    assert np.abs(_controls._rival_means()(d) - exact).max() < _controls.RIVAL_ERROR
+    exact = [part @ density for part in controls._rival(d * z - d * d / 2)]
+    assert np.abs(controls._rival_means()(d) - exact).max() < controls.RIVAL_ERROR
 
 
 @pytest.mark.parametrize("name", ["FSQ (3, 3, 3)", "uneven levels, skewed prior", "one-hot 16"])
@@ -67,12 +67,12 @@ def test_every_control_has_mean_zero(name) -> None:
     size, h = 100_000, np.array([0.0, 0.5, 2.0, 5.0])
     grid = codebook if isinstance(codebook, tk.ProductCodebook) else None
     points = np.asarray(codebook.points)
-    controls = _controls.Controls(codebook, points, h, grid, 2**27)
+    made = controls.Controls(codebook, points, h, grid, 2**27)
     ids = rng.choice(codebook.K, size, p=codebook.prior)
-    block = controls.block(ids, rng.standard_normal((size, codebook.n)))
+    block = made.block(ids, rng.standard_normal((size, codebook.n)))
     for level in range(h.size):
         values = block(level)
-        assert len(values) == controls.rounding(level).size
+        assert len(values) == made.rounding(level).size
         error = np.abs(values.mean(axis=1)) / np.maximum(stats.sem(values, axis=1), 1e-12)
         assert error.max() < stats.norm.isf(FALSE_ALARM / 300)
 
@@ -83,7 +83,7 @@ def test_nearest_neighbours(n, equal_points) -> None:
     points = np.random.default_rng(0).standard_normal((300, n))
     if equal_points:
         points[:40] = points[0]
-    ids, distances = _controls._nearest(points, 16)
+    ids, distances = controls._nearest(points, 16)
     every = np.linalg.norm(points[:, None] - points, axis=2)
     np.testing.assert_allclose(distances, every[np.arange(300)[:, None], ids], atol=1e-14)
     assert (ids != np.arange(300)[:, None]).all()
@@ -101,18 +101,16 @@ def test_the_grid_is_found(levels, shuffled) -> None:
     exact = tk.FSQ(levels)
     gap = min(np.diff(np.sort(column)).min() for column in exact.levels)
     codebook = perturbed(exact, 0.08 * gap, shuffled=shuffled)
-    grid, ids = _controls._nearby_grid(codebook)
+    grid, ids = controls._nearby_grid(codebook)
     assert grid.shape == exact.shape
     assert np.abs(grid.points_at(ids) - codebook.points).max() < gap / 2
 
 
 def test_no_grid_where_there_is_none_or_nothing_but_one() -> None:
-    assert (
-        _controls._nearby_grid(tk.PointCodebook(np.random.default_rng(0).random((81, 4)))) is None
-    )
-    assert _controls._nearby_grid(rotated(tk.FSQ((3, 3, 3)))) is None
-    assert _controls._nearby_grid(as_points(tk.FSQ((3, 3, 3)))) is None
-    assert _controls._nearby_grid(as_points(CASES["skewed prior"])) is None
+    assert controls._nearby_grid(tk.PointCodebook(np.random.default_rng(0).random((81, 4)))) is None
+    assert controls._nearby_grid(rotated(tk.FSQ((3, 3, 3)))) is None
+    assert controls._nearby_grid(as_points(tk.FSQ((3, 3, 3)))) is None
+    assert controls._nearby_grid(as_points(CASES["skewed prior"])) is None
 
 
 def test_what_is_not_a_control_is_refused() -> None:
@@ -192,7 +190,7 @@ def test_small_blocks_fit_too(monkeypatch) -> None:
     """A pilot and replicates in several blocks."""
     codebook = perturbed(tk.FSQ((3,) * 4), 0.05)
     whole = tk.mmse(codebook, SNR, method=REDUCED, key=2)
-    monkeypatch.setattr(_montecarlo, "MAX_BLOCK", 150)
+    monkeypatch.setattr(montecarlo, "MAX_BLOCK", 150)
     parts = tk.mmse(codebook, SNR, method=REDUCED, key=2)
     np.testing.assert_allclose(parts.standard_error, whole.standard_error, rtol=0.5)
     assert (np.abs(parts.value - whole.value) < 7 * whole.standard_error).all()
@@ -211,7 +209,7 @@ def test_a_target_needs_fewer_samples() -> None:
 def test_one_sobol_replicate_is_uniform_and_even() -> None:
     """Two counts in every box of a net; every point uniform; replicates differ."""
     codebook = tk.PointCodebook(np.eye(3), prior=np.array([0.5, 0.25, 0.25]))
-    nets = _sobol.Nets(codebook, np.array([2, 0, 1]), key=1)
+    nets = sobol.Nets(codebook, np.array([2, 0, 1]), key=1)
     ids, noise = nets.replicate(64, 7)
     assert np.bincount(ids).tolist() == [32, 16, 16]
     for column in noise.T:
@@ -226,8 +224,8 @@ def test_one_sobol_replicate_is_uniform_and_even() -> None:
 
 @pytest.mark.parametrize("count", [1, 1024, 4096, 5000, 16_384, 10**6])
 def test_replicates_make_up_the_count(count) -> None:
-    replicates, points = _sobol.shape(count)
-    assert replicates >= _sobol.REPLICATES
+    replicates, points = sobol.shape(count)
+    assert replicates >= sobol.REPLICATES
     assert replicates * points >= count
     assert points & (points - 1) == 0
 
@@ -247,7 +245,7 @@ def test_regression_leaves_out_what_does_not_vary() -> None:
     controls[2] = 0.25
     values = 2 * controls[:1] - controls[1:2] + 1e-3 * rng.standard_normal((1, 500))
     rows = np.concatenate([controls, values, np.ones((1, 500))])
-    beta = _pilot.regress(rows @ rows.T, np.full(3, 1e-14))
+    beta = pilot.regress(rows @ rows.T, np.full(3, 1e-14))
     np.testing.assert_allclose(beta, [[2, -1, 0]], atol=1e-3)
 
 

@@ -8,9 +8,9 @@ from scipy.special import ndtr
 
 import tokenkl as tk
 from tokenkl.codebooks import LatticeCodebook, d_codebook
-from tokenkl.information import _lattice
-from tokenkl.information._lattice import cell_reach, decoded_profile
-from tokenkl.information._lattice_rare import counts, longer_vectors, rare_fields, short_vectors
+from tokenkl.information.lattice import accuracy
+from tokenkl.information.lattice.accuracy import cell_reach, decoded_profile
+from tokenkl.information.lattice.rare import counts, longer_vectors, rare_fields, short_vectors
 
 
 def by_rays(codebook, snr, n_samples, key):
@@ -107,7 +107,7 @@ def test_targets_keys_and_lists(monkeypatch):
     assert again.value == target.value
     small = LatticeCodebook("D", 3, 4)
     assert "ray" not in tk.error_probability(small, 1.0, key=0).method
-    monkeypatch.setattr(_lattice, "LARGE", 10)
+    monkeypatch.setattr(accuracy, "LARGE", 10)
     assert "ray" in tk.error_probability(small, 1.0, key=0).method
     # What needs the whole posterior still lists the tokens where it can.
     assert "ray" not in tk.mmse(small, 1.0, key=0).method

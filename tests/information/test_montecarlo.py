@@ -13,17 +13,19 @@ from scipy import stats
 
 import tokenkl as tk
 from benchmarks.coverage import as_points, at_errors
-from tokenkl.information import _kernel, _moments
-from tokenkl.information._moments import Moments
-from tokenkl.information._montecarlo import MIN_EFFECTIVE, traced_statistics
-from tokenkl.information._residual import residual_profile
+from tokenkl.information.residual.profile import residual_profile
+from tokenkl.information.sampling import kernel
+from tokenkl.information.sampling.montecarlo import traced_statistics
+from tokenkl.numerics import moments as moments_module
+from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
+from tokenkl.numerics.threads import threads
 
 #: Probability with which the statistical assertions of this file fail although nothing is wrong.
 FALSE_ALARM = 2e-5
 
 
 def run(points, prior, ids, noise, h):
-    return _kernel.block_statistics(_kernel.lay_out(points, np.log(prior)), ids, noise, h)
+    return kernel.block_statistics(kernel.lay_out(points, np.log(prior)), ids, noise, h)
 
 
 def problem(K, n, samples=40, seed=0):
@@ -39,14 +41,14 @@ def problem(K, n, samples=40, seed=0):
 
 def test_exp2_to_the_last_bits() -> None:
     x = np.concatenate([np.linspace(-960, 999.9, 20001), np.linspace(-1e-3, 1e-3, 2001)])
-    values = np.array([_kernel.exp2(v) for v in x])
+    values = np.array([kernel.exp2(v) for v in x])
     with mp.workdps(30):
         exact = [mp.mpf(2) ** mp.mpf(float(v)) for v in x]
         error = max(abs(mp.mpf(float(a)) / b - 1) for a, b in zip(values, exact, strict=True))
     assert error < 1e-15
-    assert _kernel.exp2(0.0) == 1
-    assert _kernel.exp2(-1021.0) == _kernel.exp2(-1e300) == 0
-    assert _kernel.exp2(1e300) == 2.0**1000
+    assert kernel.exp2(0.0) == 1
+    assert kernel.exp2(-1021.0) == kernel.exp2(-1e300) == 0
+    assert kernel.exp2(1e300) == 2.0**1000
 
 
 @pytest.mark.parametrize(
@@ -149,13 +151,13 @@ def test_small_errors_keep_their_digits() -> None:
 
 def test_bits_depend_on_no_thread_and_no_block(monkeypatch) -> None:
     points, prior, ids, noise = problem(700, 3, samples=100)
-    table, h = _kernel.lay_out(points, np.log(prior)), np.array([0.3, 3.0, 30.0])
+    table, h = kernel.lay_out(points, np.log(prior)), np.array([0.3, 3.0, 30.0])
     results = []
     for count in ("1", "2", "5"):
         monkeypatch.setenv("NUMBA_NUM_THREADS", count)
-        assert _kernel.threads() == int(count)
-        results.append(_kernel.block_statistics(table, ids, noise, h))
-    alone = [_kernel.block_statistics(table, ids[i : i + 7], noise[i : i + 7], h) for i in (0, 7)]
+        assert threads() == int(count)
+        results.append(kernel.block_statistics(table, ids, noise, h))
+    alone = [kernel.block_statistics(table, ids[i : i + 7], noise[i : i + 7], h) for i in (0, 7)]
     assert (results[0] == results[1]).all()
     assert (results[0] == results[2]).all()
     assert (results[0][..., :14] == np.concatenate(alone, axis=-1)).all()
@@ -163,9 +165,9 @@ def test_bits_depend_on_no_thread_and_no_block(monkeypatch) -> None:
 
 def test_without_mmse_the_rest_keeps_its_bits() -> None:
     points, prior, ids, noise = problem(700, 3)
-    table, h = _kernel.lay_out(points, np.log(prior)), np.array([0.3, 3.0])
-    full = _kernel.block_statistics(table, ids, noise, h)
-    part = _kernel.block_statistics(table, ids, noise, h, mmse=False)
+    table, h = kernel.lay_out(points, np.log(prior)), np.array([0.3, 3.0])
+    full = kernel.block_statistics(table, ids, noise, h)
+    part = kernel.block_statistics(table, ids, noise, h, mmse=False)
     assert (full[:, [0, 1, 3]] == part[:, [0, 1, 3]]).all()
 
 
@@ -234,13 +236,13 @@ def test_whole_sobol_replicates_make_up_at_least_n_samples() -> None:
 
 def test_a_level_that_has_met_its_target_takes_no_further_part(monkeypatch) -> None:
     work = []
-    kernel = _kernel.block_statistics
+    statistics = kernel.block_statistics
 
     def counting(table, ids, noise, h, *how):
         work.append((ids.size, h.copy()))
-        return kernel(table, ids, noise, h, *how)
+        return statistics(table, ids, noise, h, *how)
 
-    monkeypatch.setattr(_kernel, "block_statistics", counting)
+    monkeypatch.setattr(kernel, "block_statistics", counting)
     method = tk.MonteCarlo(atol=2e-3, variance_reduction=False)
     found = tk.conditional_entropy(CODEBOOK, SNR, method=method, key=3)
     assert (found.standard_error <= 2e-3).all()
@@ -443,5 +445,5 @@ def test_brackets_and_rays_ask_how_many_carry_the_variance(monkeypatch) -> None:
         return [bool(fields["mmse"]["interval_supported"][0]), bool(rays.interval_supported)]
 
     assert supported() == [True, True]
-    monkeypatch.setattr(_moments, "MIN_CARRIERS", np.inf)
+    monkeypatch.setattr(moments_module, "MIN_CARRIERS", np.inf)
     assert supported() == [False, False]

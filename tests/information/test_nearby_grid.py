@@ -3,7 +3,7 @@
 import numpy as np
 
 import tokenkl as tk
-from tokenkl.information._controls import _nearby_grid
+from tokenkl.information.sampling.controls import _nearby_grid
 
 
 def test_tokens_that_did_not_move_are_no_levels_of_their_own() -> None:

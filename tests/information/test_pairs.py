@@ -7,7 +7,7 @@ from scipy import special
 from scipy.spatial.distance import cdist
 
 import tokenkl as tk
-from tokenkl.information import _overlaps, _pairs
+from tokenkl.halfspaces import overlaps, pair_sums
 
 
 def _upper_tail(r: float) -> mp.mpf:
@@ -17,8 +17,8 @@ def _upper_tail(r: float) -> mp.mpf:
 def test_tail() -> None:
     with mp.workdps(30):
         for r in np.linspace(-5, 36, 200):
-            assert abs(_pairs.tail(float(r)) / _upper_tail(float(r)) - 1) < 1e-13, r
-    assert _pairs.tail(0.0) == pytest.approx(0.5, rel=1e-15)
+            assert abs(pair_sums.tail(float(r)) / _upper_tail(float(r)) - 1) < 1e-13, r
+    assert pair_sums.tail(0.0) == pytest.approx(0.5, rel=1e-15)
 
 
 def _expected_kappa(a: float, odds: float) -> np.ndarray:
@@ -43,12 +43,14 @@ def _expected_kappa(a: float, odds: float) -> np.ndarray:
 )
 def test_pair_integrals(a: float, odds: float) -> None:
     expected = _expected_kappa(a, odds)
-    np.testing.assert_allclose(_pairs.pair_integrals(a, odds), expected, rtol=_pairs.QUADRATURE)
-    if a >= _pairs.REGULAR and abs(odds) <= a * a / 2:
+    np.testing.assert_allclose(
+        pair_sums.pair_integrals(a, odds), expected, rtol=pair_sums.QUADRATURE
+    )
+    if a >= pair_sums.REGULAR and abs(odds) <= a * a / 2:
         out = [np.empty(1) for _ in range(5)]
         known = np.array([a]), np.array([odds]), np.empty((2, 1))
-        _pairs._lattice(*known, *out, 1, odds == 0)
-        np.testing.assert_allclose([out[3][0], out[4][0]], expected, rtol=_pairs.QUADRATURE)
+        pair_sums._lattice(*known, *out, 1, odds == 0)
+        np.testing.assert_allclose([out[3][0], out[4][0]], expected, rtol=pair_sums.QUADRATURE)
 
 
 def _codebook(equal: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -58,9 +60,9 @@ def _codebook(equal: bool) -> tuple[np.ndarray, np.ndarray]:
     return points, np.log(prior)
 
 
-def _sums(equal: bool, h: np.ndarray, edges: np.ndarray) -> _pairs.PairSums:
+def _sums(equal: bool, h: np.ndarray, edges: np.ndarray) -> pair_sums.PairSums:
     points, log_prior = _codebook(equal)
-    return _pairs.pair_sums(points, log_prior, np.arange(700), equal, h, edges, True)
+    return pair_sums.pair_sums(points, log_prior, np.arange(700), equal, h, edges, True)
 
 
 @pytest.mark.parametrize("equal", [True, False])
@@ -79,7 +81,7 @@ def test_sums(equal: bool) -> None:
         np.testing.assert_allclose(found.totals[level, 0], terms.sum(), rtol=1e-12)
     assert (found.dropped == 0).all()
     # A few tokens, where all pairs can be integrated one by one.
-    few = _pairs.pair_sums(
+    few = pair_sums.pair_sums(
         points[:30], log_prior[:30], np.arange(30), False, h, h * 0 + 1e300, True
     )
     expected = np.zeros((3, 2))
@@ -87,16 +89,16 @@ def test_sums(equal: bool) -> None:
         for j in range(i):
             root = np.exp((log_prior[i] + log_prior[j]) / 2)
             for level, one in enumerate(h):
-                pair = _pairs.pair_integrals(one * distance[i, j], log_prior[i] - log_prior[j])
+                pair = pair_sums.pair_integrals(one * distance[i, j], log_prior[i] - log_prior[j])
                 expected[level] += root * np.array(pair) * [1, distance[i, j] ** 2]
-    np.testing.assert_allclose(few.totals[:, 1:], expected, rtol=_pairs.QUADRATURE)
+    np.testing.assert_allclose(few.totals[:, 1:], expected, rtol=pair_sums.QUADRATURE)
 
 
 @pytest.mark.parametrize("equal", [True, False])
 def test_dropped_pairs(equal: bool) -> None:
     """What is left out is bounded, and the bound is near."""
     h = np.array([3.0, 1.0, 6.0])
-    known = _pairs.class_edges()
+    known = pair_sums.class_edges()
     edges = known[np.searchsorted(known, [4.0, 9.0, 2.0])]
     full, part = _sums(equal, h, np.full(3, 1e300)), _sums(equal, h, edges)
     missing = full.totals - part.totals
@@ -119,7 +121,7 @@ def test_pairs_bound_all_three() -> None:
     snr = np.array([0.5, 4.0, 20.0])
     exact = tk.profile(grid, snr)
     log_prior = np.asarray(grid.log_prior)
-    found = _pairs.pair_sums(
+    found = pair_sums.pair_sums(
         grid.points, log_prior, np.arange(9), False, np.sqrt(snr), np.full(3, 1e300), True
     )
     for index, name in enumerate(("error_probability", "conditional_entropy", "mmse")):
@@ -148,13 +150,13 @@ def test_wedge(r: float, s: float, c: float) -> None:
         root = mp.sqrt(1 - mp.mpf(c) ** 2)
         places = sorted({r, *(r + x for x in (0.05, 0.2, 0.5, 1, 2, 4, 7, 11, 16)), max(s / c, r)})
         exact = mp.quad(lambda t: mp.npdf(t) * _upper_tail((s - c * t) / root), places)
-    assert sum(_overlaps.wedge(r, s, c)) == pytest.approx(float(exact), rel=1e-9)
-    assert sum(_overlaps.wedge(s, r, c)) == pytest.approx(float(exact), rel=1e-9)
+    assert sum(overlaps.wedge(r, s, c)) == pytest.approx(float(exact), rel=1e-9)
+    assert sum(overlaps.wedge(s, r, c)) == pytest.approx(float(exact), rel=1e-9)
 
 
 def test_wedge_where_normals_agree_or_oppose() -> None:
-    assert sum(_overlaps.wedge(2.0, 3.0, 1.0)) == pytest.approx(special.ndtr(-3.0), rel=1e-12)
-    assert sum(_overlaps.wedge(2.0, 2.0, 1.0)) == pytest.approx(special.ndtr(-2.0), rel=1e-12)
-    assert sum(_overlaps.wedge(2.0, 3.0, -1.0)) == 0
-    assert sum(_overlaps.wedge(-np.inf, 3.0, 0.0)) == pytest.approx(special.ndtr(-3.0), rel=1e-12)
-    assert sum(_overlaps.wedge(np.inf, 3.0, 0.0)) == 0
+    assert sum(overlaps.wedge(2.0, 3.0, 1.0)) == pytest.approx(special.ndtr(-3.0), rel=1e-12)
+    assert sum(overlaps.wedge(2.0, 2.0, 1.0)) == pytest.approx(special.ndtr(-2.0), rel=1e-12)
+    assert sum(overlaps.wedge(2.0, 3.0, -1.0)) == 0
+    assert sum(overlaps.wedge(-np.inf, 3.0, 0.0)) == pytest.approx(special.ndtr(-3.0), rel=1e-12)
+    assert sum(overlaps.wedge(np.inf, 3.0, 0.0)) == 0

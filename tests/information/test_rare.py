@@ -6,15 +6,15 @@ from scipy import special, stats
 
 import tokenkl as tk
 from benchmarks.coverage_rare import cases, coverage, snr_at
-from tokenkl._neighbours import nearest_distances
 from tokenkl.bounds import union_bound
-from tokenkl.information._rare import (
+from tokenkl.halfspaces.wedges import _along_face
+from tokenkl.information.rare.profile import (
     STATISTICS,
     rare_error_probability,
     rare_is_better,
     rare_profile,
 )
-from tokenkl.information._wedges import _along_face
+from tokenkl.numerics.neighbours import nearest_distances
 
 #: Deviations beyond so many reported errors happen twice in 1e5 correct normal estimates.
 SIGMAS = 4.3

@@ -7,7 +7,7 @@ import pytest
 
 import tokenkl as tk
 from tokenkl.codebooks import ResidualCodebook
-from tokenkl.information._residual import (
+from tokenkl.information.residual.profile import (
     Stages,
     _Level,
     residual_profile,
@@ -195,7 +195,7 @@ def test_a_control_grid_is_refused() -> None:
 
 def test_the_two_runs_are_what_the_proofs_need() -> None:
     """At one y: E Z^_u = Z, E 1/Z^_v = 1/Z, and on average the leaves of v are the posterior."""
-    from tokenkl.information import _residual_kernel as kernel  # brings in Numba
+    from tokenkl.information.residual import filter as kernel  # brings in Numba
 
     rng = np.random.default_rng(11)
     vectors = [rng.standard_normal((12, 2)) / 2**s for s in range(3)]

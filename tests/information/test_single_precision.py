@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import tokenkl as tk
-from tokenkl.information import _kernel, _xla
+from tokenkl.information.sampling import kernel, xla
+from tokenkl.numerics.exp2 import exp2_single
 
 ERROR, ENTROPY, MMSE, DIVERGENCE = range(4)
 
@@ -34,12 +35,12 @@ CODEBOOKS = {
 def _both(codebook: tk.PointCodebook, snr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Statistics of the same samples in double and in single precision."""
     points = codebook.points - codebook.points.mean(axis=0)
-    table = _kernel.lay_out(points, codebook.log_prior)
+    table = kernel.lay_out(points, codebook.log_prior)
     rng = np.random.default_rng(4)
     ids = rng.choice(codebook.K, size=400, p=codebook.prior)
     noise = rng.standard_normal((400, codebook.n))
     return tuple(
-        _kernel.block_statistics(table, ids, noise, np.sqrt(snr), True, single)
+        kernel.block_statistics(table, ids, noise, np.sqrt(snr), True, single)
         for single in (False, True)
     )
 
@@ -50,9 +51,9 @@ def test_means_are_within_the_stated_error(name: str) -> None:
     scale = float(np.var(codebook.points, axis=0).sum())
     double, single = _both(codebook, 10.0 ** np.linspace(-6, 6, 25) / scale)
     mean, apart = double.mean(axis=-1), np.abs((single - double).mean(axis=-1))
-    allowed = _kernel.SINGLE_ERROR * np.minimum(np.abs(mean), 1)
-    allowed[:, MMSE] = _kernel.SINGLE_ERROR * mean[:, MMSE]
-    allowed[:, [ENTROPY, DIVERGENCE]] += _kernel.SINGLE_FLOOR
+    allowed = kernel.SINGLE_ERROR * np.minimum(np.abs(mean), 1)
+    allowed[:, MMSE] = kernel.SINGLE_ERROR * mean[:, MMSE]
+    allowed[:, [ENTROPY, DIVERGENCE]] += kernel.SINGLE_FLOOR
     # Weights below 2^-100 are not seen in single precision.
     assert (apart <= allowed + 1e-25).all(), (apart / (allowed + 1e-25)).max(axis=0)
 
@@ -66,10 +67,10 @@ def test_entropy_of_near_duplicates(snr: float) -> None:
 
 def test_the_exponential() -> None:
     x = np.linspace(-124, 59, 20001, dtype=np.float32)
-    found = np.array([_kernel.exp2_single(v) for v in x])
+    found = np.array([exp2_single(v) for v in x])
     assert np.abs(found / np.exp2(x.astype(float)) - 1).max() < 2e-7
-    assert _kernel.exp2_single(np.float32(-1e5)) == 2.0**-125
-    assert _kernel.exp2_single(np.float32(1e5)) == 2.0**60
+    assert exp2_single(np.float32(-1e5)) == 2.0**-125
+    assert exp2_single(np.float32(1e5)) == 2.0**60
 
 
 QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
@@ -85,9 +86,9 @@ def test_estimates_agree_within_their_numerical_errors(
         tk.MonteCarlo(n_samples=600, precision=precision) for precision in ("double", "single")
     )
     expected = tk.profile(codebook, snr, QUANTITIES, method=double, key=0)
-    monkeypatch.setattr(_xla, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(xla, "has_gpu", lambda: gpu)
     found = tk.profile(codebook, snr, QUANTITIES, method=single, key=0)
-    error = _xla.ERROR if gpu else _kernel.SINGLE_ERROR
+    error = xla.ERROR if gpu else kernel.SINGLE_ERROR
     for name in QUANTITIES:
         apart = np.abs(np.asarray(found[name].value) - expected[name].value)
         assert (apart <= found[name].numerical_error).all(), name
@@ -100,7 +101,7 @@ def test_taken_unasked_only_where_nobody_would_notice(monkeypatch: pytest.Monkey
     codebook = CODEBOOKS["perturbed grid"]
 
     def numerical(quantity: str, gpu: bool = False, **settings: object) -> float:
-        monkeypatch.setattr(_xla, "has_gpu", lambda: gpu)
+        monkeypatch.setattr(xla, "has_gpu", lambda: gpu)
         method = tk.MonteCarlo(**settings)  # type: ignore[arg-type]
         found = tk.profile(codebook, 3.0, [quantity], method=method, key=0)[quantity]
         return float(found.numerical_error)

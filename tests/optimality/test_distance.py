@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from tokenkl import _neighbours
 from tokenkl.codebooks import FSQ, OneHot, PointCodebook, ProductCodebook, ResidualCodebook
+from tokenkl.numerics import neighbours
 from tokenkl.optimality import mean_nn_distance, min_distance, nn_distances
 
 
@@ -22,10 +22,10 @@ def brute(points):
 @pytest.fixture(params=["tree", "blocks"])
 def method(request, monkeypatch):
     """Both algorithms, whatever the dimension, and blocks small enough to have many."""
-    monkeypatch.setattr(_neighbours, "TREE_DIMENSIONS", 10**9 if request.param == "tree" else 0)
-    monkeypatch.setattr(_neighbours, "BLOCK_ROWS", 64)
-    monkeypatch.setattr(_neighbours, "BLOCK_COLUMNS", 100)
-    monkeypatch.setattr(_neighbours, "CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr(neighbours, "TREE_DIMENSIONS", 10**9 if request.param == "tree" else 0)
+    monkeypatch.setattr(neighbours, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(neighbours, "BLOCK_COLUMNS", 100)
+    monkeypatch.setattr(neighbours, "CHUNK_ELEMENTS", 1000)
 
 
 def cases():
@@ -55,7 +55,7 @@ def test_exact_against_brute_force(name, points):
     # cdist squares what it is given, so it is given numbers whose squares neither over- nor
     # underflow; a power of two changes no bit.
     factor = {"tiny": 2.0**530, "huge": 2.0**-530}.get(name, 1.0)
-    found = _neighbours.nearest_distances(points)
+    found = neighbours.nearest_distances(points)
     np.testing.assert_allclose(found, brute(points * factor) / factor, rtol=2e-15 * 33, atol=0)
     if name == "one duplicate":
         assert np.flatnonzero(found == 0).tolist() == [3, 150]
@@ -161,7 +161,7 @@ def test_too_many_distances_are_refused():
 def test_65536_tokens_take_seconds(n):
     points = np.random.default_rng(n).normal(size=(65536, n))
     start = time.perf_counter()
-    found = _neighbours.nearest_distances(points)
+    found = neighbours.nearest_distances(points)
     assert time.perf_counter() - start < 120
     some = np.arange(0, 65536, 4000)
     distances = cdist(points[some], points)

@@ -36,7 +36,6 @@ from tokenkl.bounds._moments import (
     universal_accuracy,
     universal_accuracy_bound,
 )
-from tokenkl.bounds._normal import bivariate_tail
 from tokenkl.bounds._pairs import bonferroni_bound, de_caen_bound, pairwise_bound
 from tokenkl.bounds._posterior import (
     cover_hart_error,
@@ -54,6 +53,7 @@ from tokenkl.bounds._posterior import (
     sampling_error_above_error,
 )
 from tokenkl.bounds._union import union_bound
+from tokenkl.halfspaces.bivariate import bivariate_tail
 
 __all__ = [
     "Bracket",

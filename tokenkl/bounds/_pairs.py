@@ -20,13 +20,13 @@ from scipy import special
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from tokenkl._neighbours import TREE_DIMENSIONS
 from tokenkl._validation import MAX_ELEMENTS, check_snr, reject
-from tokenkl.bounds._normal import bivariate_tail
 from tokenkl.bounds._union import _cut, _threshold
 from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.codebooks.base import is_equal
 from tokenkl.estimate import Bound
+from tokenkl.halfspaces.bivariate import bivariate_tail
+from tokenkl.numerics.neighbours import TREE_DIMENSIONS
 
 #: Rivals of each token that are looked at; every selection gives a bound, more a sharper one.
 RIVALS = 16

@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
-from tokenkl._neighbours import level_gaps, nearest_distances
 from tokenkl._random import generator
 from tokenkl._validation import check_positive, first_duplicate, reject
 from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.codebooks.onehot import OneHot
 from tokenkl.codebooks.product import ProductCodebook
 from tokenkl.codebooks.residual import ResidualCodebook
+from tokenkl.numerics.neighbours import level_gaps, nearest_distances
 
 
 def perturb(cb: Codebook, sd: float, key: Any, *, box: float | None = None) -> PointCodebook:

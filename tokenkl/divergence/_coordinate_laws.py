@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
-from tokenkl.information._product import MARGIN, _map_intervals
+from tokenkl.information.exact.product import MARGIN, map_intervals
 
 EPS = np.finfo(float).eps
 #: Nodes of the trapezoid rule for each standard deviation of the narrowest Gaussian in it: its
@@ -62,7 +62,7 @@ class Scalar:
 
     def decision(self, h: float) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper ends of the interval of y where each level is the best guess."""
-        right, left, owns = _map_intervals(np, self.levels, self.log_prior, np.array([h]))
+        right, left, owns = map_intervals(np, self.levels, self.log_prior, np.array([h]))
         middle = h * self.levels
         lower, upper = middle - left[0], middle + right[0]
         # What owns nothing gets an empty interval.

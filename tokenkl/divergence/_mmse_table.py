@@ -32,18 +32,17 @@ from tokenkl._random import generator
 from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook, OneHot, ProductCodebook
 from tokenkl.codebooks.transforms import diameter
+from tokenkl.halfspaces.tokens import make_tokens, pair_terms
 from tokenkl.information import MonteCarlo, exact_quantities, mmse
-from tokenkl.information._halfspaces import make_tokens, pair_terms
-from tokenkl.information._moments import Moments
-from tokenkl.information._montecarlo import (
+from tokenkl.information.methods import Exact, Method
+from tokenkl.information.rare.profile import PROBES
+from tokenkl.information.sampling.montecarlo import (
     MAX_WORK,
-    MIN_EFFECTIVE,
     PILOT,
     Progress,
     _drawer,
 )
-from tokenkl.information._rare import PROBES
-from tokenkl.information.methods import Exact, Method
+from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
 #: Degree of the polynomials, and the longest piece in x that they start from. (Degree 10 left an
 #: error of 6 % in the path KL of 1000 steps of a perturbed grid; 16 leaves 0.2 %.)
@@ -421,7 +420,7 @@ def sample_functionals(
     One token and one noise vector serve all nodes, and every functional is formed for each sample
     before anything is averaged: its standard error has the correlation of the nodes in it.
     """
-    from tokenkl.information import _kernel  # brings in Numba, which most uses do without
+    from tokenkl.information.sampling import kernel  # brings in Numba, which most uses do without
 
     if key is None:
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} has to be sampled")
@@ -431,7 +430,7 @@ def sample_functionals(
     points = np.asarray(codebook.points)
     exponent = math.frexp(float(np.abs(points).max()) or 1.0)[1]
     points = np.ldexp(points, -exponent)
-    layout = _kernel.lay_out(points - points.mean(axis=0), codebook.log_prior)
+    layout = kernel.lay_out(points - points.mean(axis=0), codebook.log_prior)
     draw = _drawer(codebook)
     h = np.minimum(np.ldexp(np.sqrt(nodes.snr), exponent), 1e150)
     # Of noise, and of the kernel's four statistics at every node.
@@ -445,7 +444,7 @@ def sample_functionals(
     while done < wanted:
         ids, noise = draw(generator(key, block), size)
         used = slice(wanted - done)
-        variance = _kernel.block_statistics(layout, ids[used], noise[used], h)[:, 2]
+        variance = kernel.block_statistics(layout, ids[used], noise[used], h)[:, 2]
         variance = np.ldexp(variance, 2 * exponent)
         moments.add(weights @ variance)
         profile.add(variance)

@@ -45,6 +45,7 @@ from tokenkl.codebooks.transforms import diameter
 from tokenkl.divergence.sampler import ancestral_kl
 from tokenkl.estimate import Estimate
 from tokenkl.information import exact_quantities
+from tokenkl.numerics.moments import MIN_EFFECTIVE
 
 #: A learned p_theta: (batch, n) observations Y and (batch,) SNRs to (batch, K) logits.
 Denoiser = Callable[[Any, Any], Any]
@@ -56,8 +57,6 @@ Progress = Callable[[int, int], None]
 
 #: Draws in every stratum: enough for its variance and third moment.
 PER_STRATUM = 8
-#: Effective number of draws below which no central-limit interval is offered.
-MIN_EFFECTIVE = 60
 #: Numbers in the largest array of one block of draws.
 BLOCK = 2**22
 #: Rounding of a posterior mean, in units of the codebook's diameter.

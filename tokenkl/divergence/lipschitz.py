@@ -20,7 +20,7 @@ from tokenkl._random import generator
 from tokenkl._validation import check_count, check_snr, is_traced, reject
 from tokenkl.codebooks import Codebook, OneHot, ProductCodebook
 from tokenkl.estimate import Bound, Estimate
-from tokenkl.information._product import _distinct_coordinates
+from tokenkl.information.exact.product import distinct_coordinates
 
 EPS = np.finfo(float).eps
 #: Starts of the search, and its steps; how many are polished, and for how long.
@@ -95,7 +95,7 @@ def score_lipschitz(
     if isinstance(codebook, ProductCodebook) and codebook.factorises:
         found = [
             _scalar_supremum(levels, log_prior, level)
-            for levels, log_prior, _ in _distinct_coordinates(codebook)
+            for levels, log_prior, _ in distinct_coordinates(codebook)
         ]
         ceiling = sum(float(np.ptp(levels)) ** 2 / 4 for levels in codebook.levels)
         value = max(one for one, _ in found)

@@ -26,9 +26,9 @@ from tokenkl.divergence._coordinate_laws import EPS, Scalar, ddim_law, ddpm_law
 from tokenkl.divergence.sampler import check_snr_grid
 from tokenkl.estimate import Estimate
 from tokenkl.information import Exact, MonteCarlo
-from tokenkl.information._montecarlo import Progress
-from tokenkl.information._product import _distinct_coordinates
+from tokenkl.information.exact.product import distinct_coordinates
 from tokenkl.information.methods import Method
+from tokenkl.information.sampling.montecarlo import Progress
 
 Sampler = Literal["ddim", "ddpm"]
 Decision = Literal["map", "sample"]
@@ -168,7 +168,7 @@ def _exact(
 ) -> ProducedLaw:
     law_of = {"ddim": ddim_law, "ddpm": ddpm_law}[sampler]
     known: dict[tuple[bytes, bytes], tuple[np.ndarray, np.ndarray]] = {}
-    for levels, log_prior, _ in _distinct_coordinates(codebook):
+    for levels, log_prior, _ in distinct_coordinates(codebook):
         order = np.argsort(levels)
         law, error = np.ones(1), np.zeros(1)
         if levels.size > 1:

@@ -51,9 +51,9 @@ from tokenkl.divergence._mmse_table import (
 )
 from tokenkl.estimate import Estimate
 from tokenkl.information import Profile, profile
-from tokenkl.information._moments import Moments
-from tokenkl.information._montecarlo import MIN_EFFECTIVE, Progress
 from tokenkl.information.methods import Method
+from tokenkl.information.sampling.montecarlo import Progress
+from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
 #: Most different SNRs at which MMSE and entropy are found for themselves; more take a table.
 MOST_DIRECT = 256

@@ -19,23 +19,23 @@ from tokenkl._random import draws_of, seed_of
 from tokenkl._validation import check_choice, check_snr, is_traced, reject
 from tokenkl.codebooks import Codebook, LatticeCodebook, OneHot, PointCodebook, ProductCodebook
 from tokenkl.estimate import PER_VALUE, Estimate
-from tokenkl.information._clusters import SKEWNESS, Clusters, clustered_profile, clusters_of
-from tokenkl.information._lattice import decoded_profile, is_decoded
-from tokenkl.information._montecarlo import (
+from tokenkl.information.exact.onehot import has_reach, onehot_profile
+from tokenkl.information.exact.planar import PLANAR_QUANTITIES, planar_profile, planar_rivals
+from tokenkl.information.exact.product import product_profile
+from tokenkl.information.lattice.accuracy import decoded_profile, is_decoded
+from tokenkl.information.methods import Exact, Method, MonteCarlo
+from tokenkl.information.profiles import Profile
+from tokenkl.information.rare.profile import COMPLEMENTS, rare_is_better, rare_profile
+from tokenkl.information.rare.profile import STATISTICS as RARE_STATISTICS
+from tokenkl.information.residual.profile import residual_profile, too_large_to_enumerate
+from tokenkl.information.sampling.clusters import SKEWNESS, Clusters, clustered_profile, clusters_of
+from tokenkl.information.sampling.montecarlo import (
     DEFAULT_SAMPLES,
     Progress,
     sample_profile,
     traced_profile,
 )
-from tokenkl.information._onehot import has_reach, onehot_profile
-from tokenkl.information._planar import PLANAR_QUANTITIES, planar_profile, planar_rivals
-from tokenkl.information._product import product_profile
-from tokenkl.information._profile import Profile
-from tokenkl.information._rare import COMPLEMENTS, rare_is_better, rare_profile
-from tokenkl.information._rare import STATISTICS as RARE_STATISTICS
-from tokenkl.information._residual import residual_profile, too_large_to_enumerate
-from tokenkl.information._scale import power_of_two
-from tokenkl.information.methods import Exact, Method, MonteCarlo
+from tokenkl.numerics.scale import power_of_two
 
 __all__ = [
     "QUANTITIES",
@@ -280,7 +280,7 @@ def _sample(
     """The fields of every estimate, and what to call the method.
 
     A union bound that is known before anything is sampled says where errors are rare, and there
-    `_rare` takes over. A method that was asked for is used as it is.
+    `rare` takes over. A method that was asked for is used as it is.
     """
     if isinstance(codebook, LatticeCodebook) and is_decoded(codebook, quantities):
         return decoded_profile(codebook, snr, quantities, method, key, progress)

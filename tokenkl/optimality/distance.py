@@ -7,12 +7,12 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl._neighbours import level_gaps, nearest_distances
 from tokenkl._validation import MAX_ELEMENTS, reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.onehot import OneHot
 from tokenkl.codebooks.product import ProductCodebook
 from tokenkl.codebooks.transforms import smallest_distance
+from tokenkl.numerics.neighbours import level_gaps, nearest_distances
 
 
 def nn_distances(cb: Codebook) -> Float[np.ndarray, " K"]:

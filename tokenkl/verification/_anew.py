@@ -39,11 +39,11 @@ from jaxtyping import Float
 from scipy import special
 from scipy.spatial.distance import cdist
 
-from tokenkl._neighbours import nearest_distances
 from tokenkl._random import generator
 from tokenkl.codebooks import Codebook, ProductCodebook
 from tokenkl.codebooks.base import entropy
 from tokenkl.estimate import Estimate
+from tokenkl.numerics.neighbours import nearest_distances
 
 #: Half-width of an interval, relative to the value, that ends the sampling.
 TARGET = 3e-3

@@ -1,6 +1,6 @@
 """The inner loop of Monte-Carlo: posterior statistics of many samples at many noise levels.
 
-Compiled with Numba, which is imported with this file only (see `tokenkl._compiled`).
+Compiled with Numba, which is imported with this file only (see `tokenkl.numerics.compiled`).
 For a sample (k, eps) and a level h the posterior weight of token j, relative to the density of eps,
 is pi_j exp(q_j) with
 
@@ -22,17 +22,15 @@ relatively, which `SINGLE_ERROR` turns into errors of the statistics; exponents 
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic, overload
 
-from tokenkl._compiled import compiled
+from tokenkl.numerics.compiled import compiled
+from tokenkl.numerics.exp2 import LOG2_E, SUMS, exp2, exponent, larger, power, smaller
+from tokenkl.numerics.neighbours import neighbourly
+from tokenkl.numerics.threads import share_out
 
 #: Tokens in one tile: the rows that one loop touches then fit a first-level cache of 32 KiB.
 TILE = 512
@@ -54,118 +52,8 @@ SINGLE_ERROR = 1e-5
 #: ... and absolutely to entropy and divergence in nats, by sums within a tile: 2e-7 was met.
 SINGLE_FLOOR = 1e-6
 
-# 2^f = 1 + f (G0 + G1 f + ...) on [-1/2, 1/2] by interpolation at the Chebyshev nodes: relative
-# error 6e-16, and exactly 1 at 0.
-G0, G1, G2, G3, G4, G5, G6, G7, G8, G9 = (
-    0.6931471805599462,
-    0.24022650695910075,
-    0.05550410866465167,
-    0.009618129107618665,
-    0.0013333558200794592,
-    0.00015403530424776529,
-    1.5252672924850737e-05,
-    1.3215451633221434e-06,
-    1.0205905413765595e-07,
-    7.070977866508138e-09,
-)
-# The same by six nodes: relative error 5e-9, less than a tenth of an ulp in single precision.
-S0, S1, S2, S3, S4, S5 = (
-    np.float32(0.6931471880262288),
-    np.float32(0.24022650760568126),
-    np.float32(0.05550357114219078),
-    np.float32(0.009618082557277852),
-    np.float32(0.0013390863364671234),
-    np.float32(0.0001545316294512069),
-)
-#: Adding this number leaves the nearest whole number in the low bits of the sum.
-ROUNDING, ROUNDING_SINGLE = 1.5 * 2.0**52, np.float32(1.5 * 2.0**23)
-LOWEST, HIGHEST = np.float32(-125), np.float32(60)
-ONE = np.float32(1)
-LOG2_E = 1.4426950408889634
 #: log2 of the prior of what fills up a tile, and of the true token in its own sums.
 NOWHERE = -1e5
-
-# Sums may be reordered (that is what vector units need) and no operand is ever infinite or NaN.
-SUMS = {"reassoc", "contract", "nsz", "nnan"}
-
-
-def _cast(source: Any, target: Any, kind: Any) -> Any:
-    """The same 64 bits read as another type."""
-
-    @intrinsic
-    def cast(_context: Any, x: Any) -> Any:
-        def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
-            return builder.bitcast(args[0], kind)
-
-        return target(source), generate
-
-    return cast
-
-
-_bits = _cast(types.float64, types.int64, ir.IntType(64))
-_float = _cast(types.int64, types.float64, ir.DoubleType())
-_bits_single = _cast(types.float32, types.int32, ir.IntType(32))
-_float_single = _cast(types.int32, types.float32, ir.FloatType())
-
-
-def _extreme(name: str) -> Any:
-    """A maximum or minimum of two floats of one type, neither NaN, that LLVM makes vectors of."""
-
-    @intrinsic
-    def choose(_context: Any, x: Any, y: Any) -> Any:
-        real = x if y == x else types.float64
-
-        def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
-            form = ir.FloatType() if real == types.float32 else ir.DoubleType()
-            kind = ir.FunctionType(form, [form] * 2)
-            function = builder.module.declare_intrinsic(name, [form], kind)
-            return builder.call(function, args, fastmath=("nnan", "nsz"))
-
-        return real(real, real), generate
-
-    return choose
-
-
-_larger, _smaller = _extreme("llvm.maxnum"), _extreme("llvm.minnum")
-
-
-@compiled(fastmath={"contract"})  # reordering would undo the rounding trick
-def exp2(x: float) -> float:
-    """2^x, with a relative error below 1e-15 for x > -960; 0 below -1021, 2^1000 above 1000."""
-    x = _smaller(_larger(x, -1021.0), 1000.0)
-    rounded = x + ROUNDING
-    f = x - (rounded - ROUNDING)
-    p = G5 + f * (G6 + f * (G7 + f * (G8 + f * G9)))
-    p = 1.0 + f * (G0 + f * (G1 + f * (G2 + f * (G3 + f * (G4 + f * p)))))
-    return _float(_bits(p) + (_bits(rounded) << 52)) - 2.0**-1021
-
-
-@compiled(fastmath={"contract"})
-def exp2_single(x: Any) -> Any:
-    """2^x in single precision, relative error below 2e-7; 2^-125 below that, 2^60 above 60."""
-    x = _smaller(_larger(x, LOWEST), HIGHEST)
-    rounded = x + ROUNDING_SINGLE
-    f = x - (rounded - ROUNDING_SINGLE)
-    p = ONE + f * (S0 + f * (S1 + f * (S2 + f * (S3 + f * (S4 + f * S5)))))
-    return _float_single(_bits_single(p) + (_bits_single(rounded) << np.int32(23)))
-
-
-def _power(x):  # type: ignore[no-untyped-def]
-    """2^x in the precision of x; compiled code takes one of the two below instead."""
-    return np.exp2(x)
-
-
-@overload(_power)
-def _power_of(x):  # type: ignore[no-untyped-def]
-    if x == types.float32:
-        return lambda x: exp2_single(x)
-    return lambda x: exp2(x)
-
-
-@compiled(fastmath=set())
-def exponent(x: float) -> int:
-    """The whole part of log2(x), x >= 0; at most -1023 for x = 0 and next to it."""
-    return (_bits(x) >> 52) - 1023
 
 
 @compiled(fastmath=SUMS)
@@ -183,8 +71,8 @@ def _products(tile, true, eps, along, squared):  # type: ignore[no-untyped-def]
             squared[j] += u0 * u0 + u1 * u1 + u2 * u2 + u3 * u3
     largest, smallest = 0.0, 1e300
     for j in range(along.size):
-        largest = _larger(largest, along[j])
-        smallest = _smaller(smallest, squared[j])
+        largest = larger(largest, along[j])
+        smallest = smaller(smallest, squared[j])
     return largest, smallest
 
 
@@ -196,13 +84,13 @@ def _sums(along, squared, log_prior, slope, curvature, weight):  # type: ignore[
     total, energy, second, prior, best = zero, zero, zero, zero, zero
     for j in range(along.size):
         q = slope * along[j] - curvature * squared[j]
-        w = _power(q + log_prior[j])
+        w = power(q + log_prior[j])
         weight[j] = w
         total += w
         energy += w * q
         second += w * squared[j]
         prior += w * log_prior[j]
-        best = _larger(best, w)
+        best = larger(best, w)
     return total, best, energy, second, prior
 
 
@@ -329,7 +217,7 @@ def lay_out(points: Float[np.ndarray, "K n"], log_prior: Float[np.ndarray, " K"]
     size = min(TILE, -(-K // 8) * 8)
     count = -(-K // size)
     slots = np.empty(K, dtype=np.int64)
-    slots[_neighbourly(points, size)] = np.arange(K)
+    slots[neighbourly(points, size)] = np.arange(K)
     places = np.zeros((count * size, -(-n // 4) * 4))
     places[slots, :n] = points
     tiles = np.ascontiguousarray(places.reshape(count, size, -1).transpose(0, 2, 1))
@@ -338,30 +226,6 @@ def lay_out(points: Float[np.ndarray, "K n"], log_prior: Float[np.ndarray, " K"]
     prior = prior.reshape(count, size)
     low = np.where(prior > NOWHERE, prior, np.inf).min(axis=1)
     return Table(tiles, prior, prior.max(axis=1), low, slots)
-
-
-def _neighbourly(points: Float[np.ndarray, "K n"], size: int) -> Int[np.ndarray, " K"]:
-    """An order of the tokens in which every tile of `size` is a compact cell of a k-d tree."""
-    order = np.arange(len(points))
-    cells = [(0, len(points))]
-    while cells:
-        start, stop = cells.pop()
-        if stop - start > size:
-            cell = points[order[start:stop]]
-            along = cell[:, np.argmax(np.ptp(cell, axis=0))]
-            order[start:stop] = order[start:stop][np.argsort(along, kind="stable")]
-            middle = start + -(-(stop - start) // (2 * size)) * size
-            cells += [(start, middle), (middle, stop)]
-    return order
-
-
-def threads() -> int:
-    """How many threads to use: NUMBA_NUM_THREADS, or the cores that this process may run on."""
-    given = os.environ.get("NUMBA_NUM_THREADS", "")
-    if given.isdigit() and int(given) > 0:
-        return int(given)
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def block_statistics(
@@ -388,16 +252,8 @@ def block_statistics(
     if single:
         how = (np.empty(0, np.float32), SKIP_SINGLE, FLOOR_SINGLE)
 
-    def work(start: int) -> None:
-        part = slice(start, start + TASK)
+    def work(part: slice) -> None:
         _samples(*table[:4], slots[part], padded[part], h[order], mmse, *how, out[:, :, part])
 
-    starts = range(0, ids.size, TASK)
-    workers = min(threads(), len(starts))
-    if workers < 2:
-        for start in starts:
-            work(start)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(work, starts))  # the list raises what a worker raised
+    share_out(work, ids.size, TASK)
     return out[np.argsort(order)]

@@ -23,7 +23,7 @@ from scipy import special
 
 from tokenkl._validation import MAX_ELEMENTS, first_duplicate
 from tokenkl.codebooks.base import Codebook
-from tokenkl.information._scale import power_of_two
+from tokenkl.numerics.scale import power_of_two
 
 EPS = np.finfo(float).eps
 TINY = np.finfo(float).tiny

@@ -11,7 +11,7 @@ variance that c explains goes away. Three kinds of controls, all cheap beside th
   explain high signal-to-noise ratios;
 - grid: the same (k, eps) on a grid that the codebook is near to, whose means are exact.
 
-Which controls are used, and with which coefficients, is decided in `_pilot`.
+Which controls are used, and with which coefficients, is decided in `pilot`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
-from tokenkl._neighbours import TREE_DIMENSIONS
 from tokenkl._validation import reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.product import ProductCodebook
-from tokenkl.information._product import product_profile
+from tokenkl.information.exact.product import product_profile
+from tokenkl.numerics.neighbours import TREE_DIMENSIONS
 
 #: Nearest neighbours of every token; the largest K for which all distances are computed.
 NEIGHBOURS = 16

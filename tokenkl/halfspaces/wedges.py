@@ -22,7 +22,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._random import draw_ids
-from tokenkl.information._halfspaces import Draws, Level, upper_tail
+from tokenkl.halfspaces.tokens import Draws, Level, upper_tail
+from tokenkl.numerics.threads import share_out
 
 #: Part of the second way's draws whose token is drawn as in the first, and the most tokens whose
 #: lists are gone through beforehand.
@@ -42,7 +43,7 @@ class Proposal(NamedTuple):
 
 def prepare(level: Level) -> Proposal:
     """Shares of the tokens in both ways of drawing, and how much overlaps; nothing random."""
-    from tokenkl.information._pairs import in_tiles
+    from tokenkl.halfspaces.pair_sums import in_tiles
 
     tokens = level.tokens
     known = (tokens.points, tokens.log_prior, tokens.ids, tokens.equal)
@@ -62,7 +63,7 @@ def prepare(level: Level) -> Proposal:
 
 def lower_bound_of(level: Level, lists: bool) -> float:
     """A lower bound on the error probability: over the nearest half-spaces, or the one nearest."""
-    from tokenkl.information._pairs import in_tiles
+    from tokenkl.halfspaces.pair_sums import in_tiles
 
     tokens = level.tokens
     best = float(level.most.sum()) * (1 - 1e-12)
@@ -75,20 +76,21 @@ def lower_bound_of(level: Level, lists: bool) -> float:
 
 
 def row_sums(level: Level, codebook: tuple[Any, ...], rows: Any) -> Float[np.ndarray, "p 2"]:
-    """`_overlaps.row_overlaps` for these tokens."""
-    from tokenkl.information import _overlaps
+    """`overlaps.row_overlaps` for these tokens."""
+    from tokenkl.halfspaces import overlaps
 
     found = np.zeros((len(rows), 2))
-    _overlaps.share_out(
-        lambda part: _overlaps.row_overlaps(codebook, level.h, level.edge, rows[part], found[part]),
+    share_out(
+        lambda part: overlaps.row_overlaps(codebook, level.h, level.edge, rows[part], found[part]),
         len(rows),
+        overlaps.TASK,
     )
     return found
 
 
 def doubles(proposal: Proposal, size: int, rng: np.random.Generator, moments: bool) -> Draws:
     """Draws from two half-spaces each, and the excess of the sums over pairs."""
-    from tokenkl.information import _overlaps
+    from tokenkl.halfspaces import overlaps
 
     level, codebook, shares, _ = proposal
     tokens, h = level.tokens, level.h
@@ -97,14 +99,15 @@ def doubles(proposal: Proposal, size: int, rng: np.random.Generator, moments: bo
     drawn = [draw_ids(rng, share, K, size) for share in shares]
     k = np.where(by_list, drawn[1], drawn[0])
     uniform, noise = rng.random((size, 2)), rng.standard_normal((size, n))
-    found = np.zeros((size, len(_overlaps.WEDGE)))
-    _overlaps.share_out(
-        lambda part: _overlaps.choose(
+    found = np.zeros((size, len(overlaps.WEDGE)))
+    share_out(
+        lambda part: overlaps.choose(
             codebook, h, level.edge, k[part], by_list[part], uniform[part], found[part]
         ),
         size,
+        overlaps.TASK,
     )
-    by_name = dict(zip(_overlaps.WEDGE, found.T, strict=True))
+    by_name = dict(zip(overlaps.WEDGE, found.T, strict=True))
     prior = np.exp(tokens.log_prior[k])
     sums = np.stack([by_name["near_row"] * by_name["near_sum"], by_name["list_sum"]]) * prior
     chance = np.where(sums > 0, shares[:, k] / np.where(sums > 0, sums, 1.0), 0.0).mean(axis=0)
@@ -116,11 +119,12 @@ def doubles(proposal: Proposal, size: int, rng: np.random.Generator, moments: bo
         chosen = {name: values[alive] for name, values in by_name.items()}
         inside = _into_wedges(tokens.points, k[alive], chosen, noise[alive], rng)
         some = np.zeros((3, alive.size))
-        _overlaps.share_out(
-            lambda part: _overlaps.remainders(
+        share_out(
+            lambda part: overlaps.remainders(
                 codebook, h, k[alive][part], inside[part], moments, some[:, part]
             ),
             alive.size,
+            overlaps.TASK,
         )
         ratios[:, alive] = some
     near = np.maximum(by_name["r"][~by_list], 0.0)
@@ -128,7 +132,7 @@ def doubles(proposal: Proposal, size: int, rng: np.random.Generator, moments: bo
         (weight * ratios).T,
         np.zeros((size, 0)),
         by_list.astype(int),
-        faint=K * np.exp(-_overlaps.FAINT / 2) * float(np.exp(-(near**2) / 2).mean()),
+        faint=K * np.exp(-overlaps.FAINT / 2) * float(np.exp(-(near**2) / 2).mean()),
     )
 
 

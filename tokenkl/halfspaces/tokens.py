@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from scipy import sparse, special
 from scipy.spatial.distance import cdist
 
-from tokenkl._neighbours import _squares
 from tokenkl._random import draw_ids
 from tokenkl.codebooks.base import Codebook
-from tokenkl.information._montecarlo import MIN_EFFECTIVE
+from tokenkl.numerics.moments import MIN_EFFECTIVE
+from tokenkl.numerics.neighbours import neighbourly, squared_distances
 
 EPS, TINY = float(np.finfo(float).eps), float(np.finfo(float).tiny)
 #: Tokens that share a cell of the k-d tree.
@@ -50,7 +50,7 @@ class Tokens(NamedTuple):
 
 
 class Level(NamedTuple):
-    """One noise level: the sums over pairs that `_pairs` found there, and how far they reach."""
+    """One noise level: the sums over pairs that `pair_sums` found there, and how far they reach."""
 
     tokens: Tokens
     rows: Float[np.ndarray, " K"]
@@ -115,11 +115,9 @@ class Draws(NamedTuple):
 
 
 def make_tokens(codebook: Codebook, labels: Int[np.ndarray, " K"] | None = None) -> Tokens:
-    from tokenkl.information._kernel import _neighbourly  # brings in Numba
-
     points = np.asarray(codebook.points, dtype=float)
     log_prior = np.asarray(codebook.log_prior, dtype=float)
-    ids = _neighbourly(points, CELL)
+    ids = neighbourly(points, CELL)
     points, log_prior = points[ids], log_prior[ids]
     centred = points - points.mean(axis=0)
     _, exponent = math.frexp(float(np.abs(centred).max()) or 1.0)
@@ -189,7 +187,9 @@ def nearest_terms(
 def _differences(points: Any, i: Any, j: Any) -> Float[np.ndarray, " p"]:
     """Squared distances of pairs of tokens, some at a time."""
     step = max(1, WORK // points.shape[1])
-    parts = [_squares(points, i[s : s + step], j[s : s + step]) for s in range(0, i.size, step)]
+    parts = [
+        squared_distances(points, i[s : s + step], j[s : s + step]) for s in range(0, i.size, step)
+    ]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 

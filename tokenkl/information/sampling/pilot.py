@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from tokenkl.codebooks.base import Codebook
-from tokenkl.information import _sobol
-from tokenkl.information._controls import Controls
-from tokenkl.information._moments import Moments
 from tokenkl.information.methods import MonteCarlo
+from tokenkl.information.sampling import sobol
+from tokenkl.information.sampling.controls import Controls
+from tokenkl.numerics.moments import Moments
 
 #: Samples in a pilot where at least `MANY` are to follow, and where at least `FEWEST` are; with
 #: fewer to follow there is none.
@@ -151,8 +151,8 @@ def decide(
     plan.variance[:] = rest.var(axis=-1)
     plan.mean[:] = rest.mean(axis=-1)
     if is_net:
-        means = rest.reshape(levels, statistics, _sobol.REPLICATES, -1).mean(axis=-1)
-        between = means.var(axis=-1, ddof=1) * (count // _sobol.REPLICATES)
+        means = rest.reshape(levels, statistics, sobol.REPLICATES, -1).mean(axis=-1)
+        between = means.var(axis=-1, ddof=1) * (count // sobol.REPLICATES)
         judged = wanted & (plan.variance > 0)
         gain = np.log(np.where(judged, plan.variance / np.maximum(between, 1e-300), 1))
         helps = gain.sum(axis=1) > math.log(SOBOL_GAIN) * np.maximum(judged.sum(axis=1), 1)

@@ -1,4 +1,4 @@
-"""The compiled loop behind `_residual`: a discrete particle filter over the stages of an RVQ.
+"""The compiled loop behind `profile`: a discrete particle filter over the stages of an RVQ.
 
 A particle is a prefix: one vector from each of the first stages, no two particles alike. At every
 stage all children of all particles are scored; where they are more than the filter may keep, they
@@ -18,8 +18,8 @@ import math
 
 import numpy as np
 
-from tokenkl._compiled import compiled
-from tokenkl.information._kernel import LOG2_E, SUMS, _larger, exp2
+from tokenkl.numerics.compiled import compiled
+from tokenkl.numerics.exp2 import LOG2_E, SUMS, exp2, larger
 
 #: A child of less than this part of the total weight is never sure to be kept: where few
 #: prefixes matter, fewer are followed than there is room for.
@@ -57,7 +57,7 @@ def _scores(table, log_prior, size, point, base, scores):  # type: ignore[no-unt
     for j in range(size):
         score = base + log_prior[j] - 0.5 * scores[j]
         scores[j] = score
-        top = _larger(top, score)
+        top = larger(top, score)
     return top
 
 
@@ -69,7 +69,7 @@ def _weights(scores, size, shift, weight):  # type: ignore[no-untyped-def]
         w = exp2(LOG2_E * (scores[j] - shift))
         weight[j] = w
         total += w
-        top = _larger(top, w)
+        top = larger(top, w)
     return total, top
 
 

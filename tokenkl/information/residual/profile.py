@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -37,9 +36,11 @@ from tokenkl._random import draw_ids, generator
 from tokenkl._validation import MAX_ELEMENTS, reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.residual import ResidualCodebook
-from tokenkl.information._moments import Moments
-from tokenkl.information._montecarlo import MIN_EFFECTIVE, Progress, _needed
 from tokenkl.information.methods import MonteCarlo
+from tokenkl.information.sampling.montecarlo import Progress, samples_needed
+from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
+from tokenkl.numerics.neighbours import neighbourly
+from tokenkl.numerics.threads import share_out
 
 EPS = float(np.finfo(float).eps)
 #: Samples when neither a count nor a target is given, and before the first look at a target.
@@ -121,7 +122,7 @@ def residual_profile(
         found = {name: _stacked([summary[name] for summary in summaries]) for name in quantities}
         if method.has_target:
             # All levels go on together: they share their draws.
-            more = _needed(found, np.full(snr.shape, done), GROWTH, method)
+            more = samples_needed(found, np.full(snr.shape, done), GROWTH, method)
             wanted = min(int(more.max(initial=done)), method.max_samples)
     for name, fields in found.items():
         fields["n_samples"] = np.full(snr.shape, done)
@@ -161,7 +162,6 @@ class Stages(NamedTuple):
 
 def prepare(codebook: ResidualCodebook) -> Stages:
     """Stages as the filter wants them: small ones joined, the widest first, in k-d order."""
-    from tokenkl.information._kernel import _neighbourly  # brings in Numba
 
     pairs = []
     for stage, log_prior in zip(codebook.stages, codebook.stage_log_priors, strict=True):
@@ -179,7 +179,7 @@ def prepare(codebook: ResidualCodebook) -> Stages:
         joined.append((c, p))
     for index, (c, p) in enumerate(joined):
         # Neighbours next to each other: what is thinned out is then spread evenly.
-        order = _neighbourly(c, 1)
+        order = neighbourly(c, 1)
         joined[index] = (c[order], p[order])
     covariances = [(c.T * np.exp(p)) @ c for c, p in joined]
     return Stages([c for c, _ in joined], [p for _, p in joined], covariances, radius, extent)
@@ -232,8 +232,7 @@ class _Level:
         self, tables: tuple[np.ndarray, ...], rng: np.random.Generator, rows: slice
     ) -> dict[str, np.ndarray]:
         """What both runs of the filter say about some samples of a block."""
-        from tokenkl.information import _residual_kernel as kernel
-        from tokenkl.information._kernel import threads
+        from tokenkl.information.residual import filter as kernel
 
         stages, n = self.stages, self.n
         draws = [draw_ids(rng, _weights(p), p.size, BLOCK) for p in stages.log_prior]
@@ -246,8 +245,7 @@ class _Level:
         out = np.empty((len(y), 2, len(kernel.FIELDS) + padded))
         wide_y, wide_true = (np.pad(x, ((0, 0), (0, padded - n))) for x in (y, true))
 
-        def work(start: int) -> None:
-            part = slice(start, start + TASK)
+        def work(part: slice) -> None:
             kernel.filter_samples(
                 *tables,
                 self.h,
@@ -260,9 +258,7 @@ class _Level:
                 out[part],
             )
 
-        with ThreadPoolExecutor(threads()) as pool:
-            list(pool.map(work, range(0, len(y), TASK)))  # the list raises what a worker raised
-
+        share_out(work, len(y), TASK)
         free, told = (dict(zip(kernel.FIELDS, out[:, i].T, strict=False)) for i in (0, 1))
         skip = len(kernel.FIELDS)
         free_mean, mean = out[:, 0, skip : skip + n], out[:, 1, skip : skip + n]

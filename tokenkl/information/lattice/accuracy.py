@@ -28,17 +28,16 @@ from scipy import special
 from tokenkl._random import generator
 from tokenkl._validation import MAX_ELEMENTS, reject
 from tokenkl.codebooks import Codebook, LatticeCodebook
-from tokenkl.information._lattice_rare import rare_fields
-from tokenkl.information._moments import Moments
-from tokenkl.information._montecarlo import (
+from tokenkl.information.lattice.rare import rare_fields
+from tokenkl.information.methods import MonteCarlo
+from tokenkl.information.sampling.montecarlo import (
     DEFAULT_SAMPLES,
     MAX_BLOCK,
-    MIN_EFFECTIVE,
     PILOT,
     Progress,
-    _needed,
+    samples_needed,
 )
-from tokenkl.information.methods import MonteCarlo
+from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
 EPS = float(np.finfo(float).eps)
 #: What decoding can find.
@@ -104,7 +103,7 @@ def decoded_profile(
         if count >= wanted and method.has_target:
             found = _summary(moments, snr, beyond, codebook)
             asked = {name: found[name] for name in quantities}
-            needed = _needed(asked, np.full(h.size, count), 4.0, method)
+            needed = samples_needed(asked, np.full(h.size, count), 4.0, method)
             wanted = min(max(int(needed.max(initial=count)), count), method.max_samples)
     found, how = _summary(moments, snr, beyond, codebook), "lattice decoding along rays"
     if not forced:

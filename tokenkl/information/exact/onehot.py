@@ -26,7 +26,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import special
 
 from tokenkl.codebooks.onehot import OneHot
-from tokenkl.information._immse import mutual_information
+from tokenkl.information.exact.immse import mutual_information
 
 EPS = np.finfo(float).eps
 TINY = np.finfo(float).tiny

@@ -1,13 +1,13 @@
 """Rare errors of any codebook, down to 1e-300: sums over pairs, and sampling where three meet.
 
 Plain Monte-Carlo sees an error of 1e-9 once in 1e9 draws. Here nothing rare is waited for. What two
-tokens at a time would give is summed over all pairs (`_pairs`): an upper bound on the error
+tokens at a time would give is summed over all pairs (`pair_sums`): an upper bound on the error
 probability, the entropy and the variance alike. What these sums count in excess is sampled, in one
-of two ways, chosen from the geometry:
+of two ways, chosen from the geometry (all three in `tokenkl.halfspaces`):
 
-- where half-spaces seldom overlap, from intersections of two of them (`_wedges`): every draw then
+- where half-spaces seldom overlap, from intersections of two of them (`wedges`): every draw then
   sees an overlap, and the standard error is that of a small correction;
-- where they often do, from single half-spaces (`_halfspaces`): "at least one rare event" (Owen,
+- where they often do, from single half-spaces (`tokens`): "at least one rare event" (Owen,
   Maximov and Chertkov 2019, Electronic Journal of Statistics 13, arXiv:1710.06965), extended to
   any statistic of the posterior.
 
@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject
 from tokenkl.codebooks.base import Codebook
-from tokenkl.information._halfspaces import (
+from tokenkl.halfspaces.tokens import (
     EPS,
     TINY,
     Draws,
@@ -40,7 +40,7 @@ from tokenkl.information._halfspaces import (
     pair_terms,
     singles,
 )
-from tokenkl.information._montecarlo import MIN_EFFECTIVE
+from tokenkl.numerics.moments import MIN_EFFECTIVE
 
 #: What the samples give, in this order.
 STATISTICS = ("error_probability", "conditional_entropy", "mmse")
@@ -148,7 +148,7 @@ def rare_profile(
     Arguments and errors as there; `rtol` holds for each of error probability, conditional entropy
     and MMSE that is asked for (an accuracy or a mutual information asks for its complement), and
     `atol` is added to what it allows. `lower_bound` adds the field of that name. With `labels`, the
-    cluster of every token, only what mistakes between clusters add is found (see `_clusters`); for
+    cluster of every token, only what mistakes between clusters add is found (see `clusters`); for
     an accuracy or a mutual information again its complement. `max_samples` is where to stop at a
     level when the target is out of reach.
     """
@@ -159,8 +159,8 @@ def rare_profile(
         check_positive(rtol, "rtol")
     if truncation is not None and not 0 < truncation < 1:
         reject("truncation", truncation, "strictly between 0 and 1")
-    from tokenkl.information import _pairs  # brings in Numba
-    from tokenkl.information._wedges import lower_bound_of
+    from tokenkl.halfspaces import pair_sums  # brings in Numba
+    from tokenkl.halfspaces.wedges import lower_bound_of
 
     snr = np.asarray(snr, dtype=float)
     watched = [STATISTICS.index(COMPLEMENTS.get(name, name)) for name in quantities]
@@ -168,7 +168,7 @@ def rare_profile(
         tokens = make_tokens(codebook, labels)
         h = np.ldexp(np.sqrt(snr), tokens.exponent)
         edges = _edges(tokens, h, truncation)
-        sums = _pairs.pair_sums(
+        sums = pair_sums.pair_sums(
             *(tokens.points, tokens.log_prior, tokens.ids, tokens.equal),
             *(h, edges, max(watched) > 0, tokens.labels),
         )
@@ -237,7 +237,7 @@ def _edges(
     They come from the pairs of a few rows, so that what is dropped is near the wanted part of the
     union bound; what it truly is comes out of the pass over all pairs.
     """
-    from tokenkl.information._pairs import class_edges, class_of
+    from tokenkl.halfspaces.pair_sums import class_edges, class_of
 
     K, known = tokens.ids.size, class_edges()
     rows = np.unique(np.linspace(0, K - 1, PROBES).astype(int))
@@ -276,8 +276,8 @@ def _level(
     key: Any,
 ) -> dict[str, Any]:
     """Sample at one level until the rule (least, rtol, atol, most) says stop, and summarise."""
-    from tokenkl.information._pairs import QUADRATURE
-    from tokenkl.information._wedges import doubles, prepare
+    from tokenkl.halfspaces.pair_sums import QUADRATURE
+    from tokenkl.halfspaces.wedges import doubles, prepare
 
     tokens, total, K = level.tokens, float(level.totals[0]), level.tokens.ids.size
     units = np.array([1.0, 1.0, 4.0**tokens.exponent])

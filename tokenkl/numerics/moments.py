@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+#: Effective number of informative samples below which no central-limit interval is offered.
+MIN_EFFECTIVE = 60
 #: Fewest samples that carry the variance of a mean whose error bar is to be trusted.
 MIN_CARRIERS = 40
 

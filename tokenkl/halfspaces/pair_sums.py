@@ -22,15 +22,15 @@ Imported when needed: this brings in Numba.
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-from tokenkl._compiled import compiled
-from tokenkl.information._kernel import LOG2_E, _bits, exp2, threads
+from tokenkl.numerics.compiled import compiled
+from tokenkl.numerics.exp2 import LOG2_E, bits, exp2
+from tokenkl.numerics.threads import in_order
 
 #: Rows of one task, tokens of a tile (its coordinates stay near the processor), and pairs that are
 #: collected before they are worked on.
@@ -121,7 +121,7 @@ def pair_integrals(a, odds):  # type: ignore[no-untyped-def]
 
 
 @compiled(fastmath={"contract"})
-def _squares(tile, point, squared):  # type: ignore[no-untyped-def]
+def squares(tile, point, squared):  # type: ignore[no-untyped-def]
     """Squared distances of one point from a tile, by differences."""
     n = tile.shape[0]
     squared[:] = 0.0
@@ -261,10 +261,10 @@ def _block(  # type: ignore[no-untyped-def]
                 gap = max(max(low[box, d] - point[d], point[d] - high[box, d]), 0.0)
                 apart += gap * gap
             if apart > FAR * widest and begin > k:  # counted at the distance of the box
-                c = (_bits(apart * (1 - 1e-12)) >> CLASS_BITS) - LOWEST
+                c = (bits(apart * (1 - 1e-12)) >> CLASS_BITS) - LOWEST
                 classes[min(max(c, 0), classes.size - 1)] += root_prior[k] * root_sums[box]
                 continue
-            _squares(tiles[box], point, squared)
+            squares(tiles[box], point, squared)
             first, size = max(k + 1 - begin, 0), min(TILE, K - begin)
             for j in range(first, size):
                 near[count] = squared[j]
@@ -272,7 +272,7 @@ def _block(  # type: ignore[no-untyped-def]
                 count += (squared[j] < widest) & (labels[begin + j] != labels[k])
             for j in range(first, size):
                 if squared[j] >= least and labels[begin + j] != labels[k]:
-                    c = (_bits(squared[j]) >> CLASS_BITS) - LOWEST
+                    c = (bits(squared[j]) >> CLASS_BITS) - LOWEST
                     c = min(max(c, 0), classes.size - 1)
                     classes[c] += root_prior[k] * root_prior[begin + j]
             if count > LIST - TILE:
@@ -294,7 +294,7 @@ class PairSums(NamedTuple):
 
 
 def in_tiles(points: Float[np.ndarray, "K n"]) -> Float[np.ndarray, "tiles n tile"]:
-    """The layout that `_squares` reads; what fills up the last tile is infinitely far."""
+    """The layout that `squares` reads; what fills up the last tile is infinitely far."""
     K, n = points.shape
     tiles = np.full((-(-K // TILE), n, TILE), np.inf)
     for box, start in enumerate(range(0, K, TILE)):
@@ -343,8 +343,8 @@ def pair_sums(
     labels = np.arange(K) if labels is None else np.asarray(labels)
     shared = (tiles, boxes, (*codebook, equal), labels, h[order], reach)
 
-    def work(start: int) -> tuple[Any, ...]:
-        stop = min(start + ROWS, K)
+    def work(part: slice) -> tuple[Any, ...]:
+        start, stop, _ = part.indices(K)
         sums, most = np.zeros((2, h.size, K))
         totals, classes = np.zeros((h.size, 2)), np.zeros(CLASSES)
         _block(*shared, start, stop, moments, sums, most, totals, classes)
@@ -352,15 +352,11 @@ def pair_sums(
 
     rows, most = np.zeros((2, h.size, K))
     sums, classes = np.zeros((h.size, 2)), np.zeros(CLASSES)
-    workers = threads()
-    with ThreadPoolExecutor(workers) as pool:
-        starts = range(0, K, ROWS)
-        for group in range(0, len(starts), 4 * workers):  # few results wait at a time
-            for found in pool.map(work, starts[group : group + 4 * workers]):
-                rows += found[0]
-                np.maximum(most, found[1], out=most)
-                sums += found[2]
-                classes += found[3]
+    for found in in_order(work, K, ROWS):
+        rows += found[0]
+        np.maximum(most, found[1], out=most)
+        sums += found[2]
+        classes += found[3]
     totals = np.column_stack([rows.sum(axis=1), sums])
     dropped = np.zeros((h.size, 3))
     held = np.flatnonzero(classes)

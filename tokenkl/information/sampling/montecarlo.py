@@ -5,11 +5,11 @@ since the log-posterior relative to the true token,
 
     log(pi_j) + h <eps, e_j - e_k> - h^2 |e_j - e_k|^2 / 2,        h = sqrt(snr),
 
-needs two products for all levels together (see `_kernel`). Every quantity is averaged conditionally
+needs two products for all levels together (see `kernel`). Every quantity is averaged conditionally
 on the observation (Rao-Blackwell): max_k p(k|y) rather than the indicator of a correct decision,
 the entropy of p(.|y) rather than -log p(k|y), its variance rather than a squared error.
 
-A pilot (`_pilot`) chooses control variates (`_controls`) and Sobol points (`_sobol`) for every
+A pilot (`pilot`) chooses control variates (`controls`) and Sobol points (`sobol`) for every
 level; the estimates then come from fresh samples. A level that has met its target takes no further
 part.
 """
@@ -28,12 +28,13 @@ from jaxtyping import Bool, Float, Int
 from tokenkl._random import generator
 from tokenkl._validation import is_traced
 from tokenkl.codebooks.base import Codebook
-from tokenkl.information import _pilot, _sobol, _xla
-from tokenkl.information._controls import Controls
-from tokenkl.information._moments import MIN_CARRIERS, Moments
-from tokenkl.information._slopes import with_slope
-from tokenkl.information._within import Within
+from tokenkl.information.exact.slopes import with_slope
 from tokenkl.information.methods import MonteCarlo
+from tokenkl.information.sampling import pilot, sobol, xla
+from tokenkl.information.sampling.controls import Controls
+from tokenkl.information.sampling.within import Within
+from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE, Moments
+from tokenkl.numerics.neighbours import neighbourly
 
 #: What one sample gives, in the order of the kernel's output.
 STATISTICS = ("error_probability", "conditional_entropy", "mmse", "divergence")
@@ -41,8 +42,6 @@ STATISTICS = ("error_probability", "conditional_entropy", "mmse", "divergence")
 DEFAULT_SAMPLES = 2**14
 #: Samples before the first look at the targets.
 PILOT = 2**11
-#: Effective number of informative samples below which no central-limit interval is offered.
-MIN_EFFECTIVE = 60
 #: Most samples in one block, and most tokens times samples.
 MAX_BLOCK = 2**9
 MAX_WORK = 2**28
@@ -86,7 +85,7 @@ def sample_profile(
             pilot = Moments(plan.mean.shape)
             pilot.n[:] = run.pilot
             pilot.mean, pilot.squares = plan.mean, plan.variance * (run.pilot - 1)
-            needed = _needed(run.summarise(pilot), pilot.n[:, 0], 1e3, method, part)
+            needed = samples_needed(run.summarise(pilot), pilot.n[:, 0], 1e3, method, part)
             known = plan.used.any(axis=1) | plan.sobol
             needed = np.ceil(plan.margin * needed).astype(np.int64)
             first = np.maximum(np.where(known, PILOT // 2, PILOT), needed)
@@ -94,7 +93,7 @@ def sample_profile(
         for _ in range(ROUNDS):
             run.advance(wanted)
             done = run.plain.n[:, 0]
-            needed = _needed(run.summarise(), done, 4.0, method, part)
+            needed = samples_needed(run.summarise(), done, 4.0, method, part)
             # A variance that few samples carry may have met its target by chance.
             thin = run.is_thin() & (done < DEFAULT_SAMPLES)
             needed = np.maximum(needed, np.where(thin, 2 * done, 0))
@@ -132,10 +131,11 @@ class _Run:
         progress: Progress | None,
         part: Part | None = None,
     ) -> None:
-        from tokenkl.information import _kernel  # brings in Numba, which most uses do without
+        # Brings in Numba, which most uses do without.
+        from tokenkl.information.sampling import kernel
 
         self.codebook, self.snr, self.quantities, self.method = codebook, snr, quantities, method
-        self.key, self.progress, self.kernel, self.part = key, progress, _kernel, part
+        self.key, self.progress, self.kernel, self.part = key, progress, kernel, part
         points = np.asarray(codebook.points)
         # A power of two keeps every bit, and squares from overflow and underflow.
         whole = points if part is None else np.asarray(part.whole.points)
@@ -147,10 +147,10 @@ class _Run:
         if part is not None:
             log_prior = np.asarray(part.whole.log_prior)
             scaled = np.ldexp(whole, -self.exponent)
-            self.within = Within(_kernel.lay_out, scaled, log_prior, part.labels)
+            self.within = Within(kernel.lay_out, scaled, log_prior, part.labels)
             self.radius = self.within.radius
         else:
-            self.table = _kernel.lay_out(points, codebook.log_prior)
+            self.table = kernel.lay_out(points, codebook.log_prior)
             self.radius = float(np.max(np.sum(points**2, axis=1)))
         self.precision = _precision(method, quantities, math.ldexp(self.radius, 2 * self.exponent))
         if self.within is not None and self.precision.gpu:
@@ -164,9 +164,9 @@ class _Run:
         self.plain, self.rest, self.nets = Moments(shape), Moments(shape), Moments(shape)
         #: Points in a Sobol replicate of each level; 0 for independent samples.
         self.points = np.zeros(self.h.size, dtype=np.int64)
-        self.plan: _pilot.Plan | None = None
-        self.pilot = _pilot.size(method)
-        if _pilot.affordable(codebook, self.h.size, self.pilot, method.memory):
+        self.plan: pilot.Plan | None = None
+        self.pilot = pilot.size(method)
+        if pilot.affordable(codebook, self.h.size, self.pilot, method.memory):
             self._decide(points)
 
     def _decide(self, points: np.ndarray) -> None:
@@ -174,19 +174,19 @@ class _Run:
         labels = None if self.part is None else self.part.labels[self.part.ids]
         known = (method.control, method.memory // 2, self.exponent, labels)
         self.controls = Controls(codebook, points, self.h, *known)
-        is_net = codebook.n <= _sobol.MAX_DIMENSION
+        is_net = codebook.n <= sobol.MAX_DIMENSION
         if is_net:
-            order = self.kernel._neighbourly(points, max(codebook.K // 1024, 8))
-            self.source = _sobol.Nets(codebook, order, self.key)
-            each = self.pilot // _sobol.REPLICATES
-            parts = [self.source.replicate(each, PILOT_NETS, r) for r in range(_sobol.REPLICATES)]
+            order = neighbourly(points, max(codebook.K // 1024, 8))
+            self.source = sobol.Nets(codebook, order, self.key)
+            each = self.pilot // sobol.REPLICATES
+            parts = [self.source.replicate(each, PILOT_NETS, r) for r in range(sobol.REPLICATES)]
         else:
             parts = [self.draw(generator(self.key, PILOT_SAMPLE), self.pilot)]
         ids, noise = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
         pieces = [slice(i, i + self.size) for i in range(0, self.pilot, self.size)]
         every = np.arange(self.h.size)
         values = [self._statistics(ids[piece], noise[piece], every) for piece in pieces]
-        self.plan = _pilot.decide(
+        self.plan = pilot.decide(
             self.controls,
             ids,
             noise,
@@ -200,7 +200,7 @@ class _Run:
         mmse, h = "mmse" in self.quantities, self.h[levels]
         if self.precision.gpu:
             log_prior = np.asarray(self.codebook.log_prior)
-            return _xla.block_statistics(self.centred, log_prior, ids, noise, h, mmse)
+            return xla.block_statistics(self.centred, log_prior, ids, noise, h, mmse)
         block_statistics, single = self.kernel.block_statistics, self.precision.error > 0
         if self.within is not None and self.part is not None:
             tokens = self.part.ids[ids]
@@ -209,11 +209,11 @@ class _Run:
 
     def advance(self, counts: Int[np.ndarray, " levels"]) -> None:
         """Sample on until every level has at least `counts` samples, in whole blocks or nets."""
-        sobol = np.zeros(self.h.size, dtype=bool) if self.plan is None else self.plan.sobol
-        self._advance_independent(np.flatnonzero(~sobol), counts)
-        for level in np.flatnonzero(sobol & (self.points == 0)):
-            self.points[level] = _sobol.shape(int(counts[level]))[1]
-        for points in np.unique(self.points[sobol]):
+        is_net = np.zeros(self.h.size, dtype=bool) if self.plan is None else self.plan.sobol
+        self._advance_independent(np.flatnonzero(~is_net), counts)
+        for level in np.flatnonzero(is_net & (self.points == 0)):
+            self.points[level] = sobol.shape(int(counts[level]))[1]
+        for points in np.unique(self.points[is_net]):
             self._advance_nets(np.flatnonzero(self.points == points), counts, int(points))
 
     def _advance_independent(self, levels: np.ndarray, counts: np.ndarray) -> None:
@@ -239,7 +239,7 @@ class _Run:
 
     def _advance_nets(self, levels: np.ndarray, counts: np.ndarray, points: int) -> None:
         done = self.nets.n[levels, 0]
-        stops = np.maximum(-(-counts[levels] // points), _sobol.REPLICATES)
+        stops = np.maximum(-(-counts[levels] // points), sobol.REPLICATES)
         for number in range(int(done.min()), int(stops.max())):
             active = levels[(done <= number) & (stops > number)]
             if active.size == 0:
@@ -298,7 +298,7 @@ class _Run:
 
     def is_thin(self) -> Bool[np.ndarray, " levels"]:
         """Whether few samples carry some variance that matters, of a mean that many carry."""
-        columns = sorted({column for name in self.quantities for column in _pilot.COLUMNS[name]})
+        columns = sorted({column for name in self.quantities for column in pilot.COLUMNS[name]})
         informative = self.plain.effective()
         # Where the entropy is rare, so is what moves the divergence from its limit, and conversely.
         informative[:, [1, 3]] = informative[:, [1, 3]].min(axis=1, keepdims=True)
@@ -335,7 +335,7 @@ class _Run:
 
 
 class _Precision(NamedTuple):
-    """Where the statistics are computed, and what that may add to them (see `_kernel`)."""
+    """Where the statistics are computed, and what that may add to them (see `kernel`)."""
 
     gpu: bool = False
     error: float = 0.0
@@ -344,14 +344,14 @@ class _Precision(NamedTuple):
 
 def _precision(method: MonteCarlo, quantities: Sequence[str], radius: float) -> _Precision:
     """Single precision where it was asked for, or where no target would notice it."""
-    from tokenkl.information import _kernel
+    from tokenkl.information.sampling import kernel
 
     if method.precision == "double" or not 1e-12 < radius < 1e12:
         return _Precision()
-    if _xla.has_gpu():
-        return _Precision(True, _xla.ERROR, _xla.FLOOR)
+    if xla.has_gpu():
+        return _Precision(True, xla.ERROR, xla.FLOOR)
     scale = max(1.0, 4 * radius) if "mmse" in quantities else 1.0
-    error, floor = _kernel.SINGLE_ERROR, _kernel.SINGLE_FLOOR
+    error, floor = kernel.SINGLE_ERROR, kernel.SINGLE_FLOOR
     if method.precision == "single" or method.atol >= UNNOTICED * (error + floor) * scale:
         return _Precision(False, error, floor)
     return _Precision()
@@ -380,7 +380,7 @@ def _drawer(codebook: Codebook) -> Callable[[np.random.Generator, int], tuple[An
     return draw
 
 
-def _needed(
+def samples_needed(
     summaries: dict[str, dict[str, Any]],
     done: Int[np.ndarray, " levels"],
     growth: float,
@@ -407,7 +407,7 @@ def _summary(
     plain: Moments,
     snr: Float[np.ndarray, " s"],
     size: tuple[float, int],
-    plan: _pilot.Plan | None,
+    plan: pilot.Plan | None,
     precision: _Precision,
     carriers: np.ndarray | None,
     is_part: bool,
@@ -493,7 +493,7 @@ def _summary(
 def traced_statistics(
     points: Any, log_prior: Any, ids: Any, noise: Any, h: Any
 ) -> Float[Any, "levels statistics samples"]:
-    """What `_kernel.block_statistics` computes, in JAX: differentiable, and many times slower.
+    """What `kernel.block_statistics` computes, in JAX: differentiable, and many times slower.
 
     Fit for float32: points enter as differences from the true token, logits are relative to the
     largest one, and what is small is a sum of small terms.

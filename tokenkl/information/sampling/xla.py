@@ -1,6 +1,6 @@
-"""The inner loop of `_kernel` for a graphics processor: the same sums, compiled by XLA, float32.
+"""The inner loop of `kernel` for a graphics processor: the same sums, compiled by XLA, float32.
 
-Taken where JAX's default device is a GPU. As in the single precision of `_kernel`, differences to
+Taken where JAX's default device is a GPU. As in the single precision of `kernel`, differences to
 the true token come first, its own term stays outside the sums, and exponents are cut off at 60
 instead of being shifted, so that one pass over the tokens is enough. A block of samples is so small
 that the two products of every pair stay in the device's cache while the levels go by.
@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-#: log2(e); from `_kernel`, which brings in Numba.
+#: log2(e); from `kernel`, which brings in Numba.
 LOG2_E = 1.4426950408889634
 
 #: Pairs of sample and token worked on together: 32 MiB for their two products.
 PAIRS = 2**22
 LOWEST, HIGHEST = -125.0, 60.0
-#: As `SINGLE_ERROR` and `SINGLE_FLOOR` of `_kernel`: here coordinates and products are single too,
+#: As `SINGLE_ERROR` and `SINGLE_FLOOR` of `kernel`: here coordinates and products are single too,
 #: and sums run over all tokens. Measured on a CPU: 2e-5 and 6e-7 at most.
 ERROR, FLOOR = 5e-5, 5e-6
 
@@ -40,7 +40,7 @@ def block_statistics(
     h: Float[np.ndarray, " levels"],
     mmse: bool = True,
 ) -> Float[np.ndarray, "levels statistics samples"]:
-    """What `_kernel.block_statistics` computes with `single`, from centred points."""
+    """What `kernel.block_statistics` computes with `single`, from centred points."""
     table = jnp.asarray(points, jnp.float32)
     prior = jnp.asarray(np.asarray(log_prior) * LOG2_E, jnp.float32)
     roots = jnp.asarray(h, jnp.float32)

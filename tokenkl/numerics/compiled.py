@@ -34,8 +34,8 @@ from tokenkl._files import atomic_path, cache_folder
 #: Folders of other digests that stay, most recently used first: other checkouts and versions.
 KEPT = 8
 #: How a file that defines compiled functions is recognised.
-_MARK = b"from tokenkl._compiled import"
-_PACKAGE = Path(__file__).parent
+_MARK = b"from tokenkl.numerics.compiled import"
+_PACKAGE = Path(__file__).parents[1]
 config: Any = numba.config
 
 

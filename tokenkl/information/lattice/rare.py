@@ -1,9 +1,9 @@
 """Rare errors of lattice cuts, by importance sampling over their short vectors.
 
-ALOE (see `_rare`) with a list of competitors that no token has to be looked up for: token x has the
-rivals x + v, v a short vector of the lattice, wherever x + v is in the cut. A pair (x, v) is drawn
-with probability pi_x Q(r_v) / B, r_v = h |v| / 2, then the noise given that x + v beats x. With S
-the number of rivals that beat x,
+ALOE (see `rare.profile`) with a list of competitors that no token has to be looked up for: token x
+has the rivals x + v, v a short vector of the lattice, wherever x + v is in the cut. A pair (x, v)
+is drawn with probability pi_x Q(r_v) / B, r_v = h |v| / 2, then the noise given that x + v beats x.
+With S the number of rivals that beat x,
 
     P(a short rival wins) = B E[1/S],    B = sum_v P(x + v in the cut) Q(r_v).
 
@@ -24,8 +24,7 @@ from scipy import special
 
 from tokenkl._random import generator
 from tokenkl.codebooks import LatticeCodebook
-from tokenkl.information._moments import Moments
-from tokenkl.information._montecarlo import MIN_EFFECTIVE
+from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
 #: Used where what longer vectors may add is below this part of the union bound B.
 TRUNCATION = 1e-4

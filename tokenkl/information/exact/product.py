@@ -34,9 +34,9 @@ from scipy import special
 from tokenkl._validation import is_traced
 from tokenkl.codebooks.base import entropy as entropy_of
 from tokenkl.codebooks.product import ProductCodebook
-from tokenkl.information._immse import mutual_information
-from tokenkl.information._scale import power_of_two
-from tokenkl.information._slopes import with_slope
+from tokenkl.information.exact.immse import mutual_information
+from tokenkl.information.exact.slopes import with_slope
+from tokenkl.numerics.scale import power_of_two
 
 EPS = np.finfo(float).eps
 TINY = np.finfo(float).tiny
@@ -79,7 +79,7 @@ def product_profile(
     totals: Values = dict.fromkeys(quantities, (0.0, 0.0))
     log_accuracy = log_accuracy_error = 0.0
     decision = set(quantities) & set(DECISION)
-    for levels, log_prior, count in _distinct_coordinates(codebook):
+    for levels, log_prior, count in distinct_coordinates(codebook):
         scalar = scalar_profile(levels, log_prior, snr, quantities, misplaced)
         for name in totals.keys() - decision:
             value, error = scalar[name]
@@ -109,7 +109,7 @@ def product_profile(
     return totals
 
 
-def _distinct_coordinates(codebook: ProductCodebook) -> list[tuple[Any, Any, int]]:
+def distinct_coordinates(codebook: ProductCodebook) -> list[tuple[Any, Any, int]]:
     """Levels, log-prior and multiplicity of every different coordinate."""
     if is_traced(*codebook.levels, *codebook.priors):
         return [(u, codebook.coordinate_log_prior(i), 1) for i, u in enumerate(codebook.levels)]
@@ -205,7 +205,7 @@ def _error_probability(
     for start in range(0, h.size, block):
         rows = slice(start, start + block)
         parts = [
-            _map_intervals(np, levels, log_prior, h[rows], slice(k, k + step))
+            map_intervals(np, levels, log_prior, h[rows], slice(k, k + step))
             for k in range(0, L, step)
         ]
         right, left, owns = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
@@ -230,7 +230,7 @@ def _error_probability(
     return error, accuracy, rounding, widest
 
 
-def _map_intervals(
+def map_intervals(
     xp: Any, levels: Any, log_prior: Any, h: Any, own: slice = slice(None)
 ) -> tuple[Any, Any, Any]:
     """How far the MAP interval of each level in `own` reaches right and left of it, in noise units.
@@ -456,7 +456,7 @@ def _traced_scalar_profile(
 
 def _traced_error_at(h: Any, rest: tuple[Any, Any]) -> Any:
     levels, log_prior = rest
-    right, left, owns = _map_intervals(jnp, levels, log_prior, h)
+    right, left, owns = map_intervals(jnp, levels, log_prior, h)
     tails = jax.scipy.special.ndtr(-right) + jax.scipy.special.ndtr(-left)
     return jnp.where(owns, tails, 1.0) @ jnp.exp(log_prior)
 

@@ -7,7 +7,7 @@ sample tells. So the two are taken apart by the chain rule,
     H(k|Y) = H(k|Y, C) + H(C|Y),        C the cluster of the token,
 
 and likewise for the variance and the error (statement S8 of docs/theory/sampling.md): the first
-part is sampled as ever, from posteriors that know the cluster, the second by `_rare`, in which
+part is sampled as ever, from posteriors that know the cluster, the second by `rare`, in which
 tokens of one cluster are no rivals. That is done where a union bound over tokens of different
 clusters leaves room for mistakes that would make the sampling error skew, measured by the spread
 that the sample shows: there its interval is not to be trusted, whatever else it shows.
@@ -29,9 +29,9 @@ from scipy.spatial.distance import cdist, pdist
 from tokenkl._random import generator
 from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.estimate import sum_of_independent
-from tokenkl.information._halfspaces import CELL, EPS, Tokens, make_tokens
-from tokenkl.information._montecarlo import DEFAULT_SAMPLES, Part, Progress, sample_profile
-from tokenkl.information._rare import (
+from tokenkl.halfspaces.tokens import CELL, EPS, Tokens, make_tokens
+from tokenkl.information.methods import MonteCarlo
+from tokenkl.information.rare.profile import (
     COMPLEMENTS,
     HAND_OVER,
     MAX_SAMPLES,
@@ -39,7 +39,7 @@ from tokenkl.information._rare import (
     rare_profile,
     union_guess,
 )
-from tokenkl.information.methods import MonteCarlo
+from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES, Part, Progress, sample_profile
 
 #: A gap between clusters is at least this many times the longest step within one. Points without
 #: clusters show such gaps too, but among the few nearest or most remote of them only.

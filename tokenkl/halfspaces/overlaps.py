@@ -17,14 +17,12 @@ Imported when needed: this brings in Numba.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from tokenkl._compiled import compiled
-from tokenkl.information._kernel import LOG2_E, SUMS, exp2, threads
-from tokenkl.information._pairs import TILE, _squares, tail
+from tokenkl.halfspaces.pair_sums import TILE, squares, tail
+from tokenkl.numerics.compiled import compiled
+from tokenkl.numerics.exp2 import LOG2_E, SUMS, exp2
 
 #: Samples that a thread takes at a time.
 TASK = 16
@@ -115,7 +113,7 @@ def _row(tiles, points, log_prior, ids, equal, h, k, squared, r):  # type: ignor
     """Squared distances from token k, and the thresholds r_ki; infinite for k itself."""
     K = points.shape[0]
     for box in range(tiles.shape[0]):
-        _squares(tiles[box], points[k], squared[box * TILE : (box + 1) * TILE])
+        squares(tiles[box], points[k], squared[box * TILE : (box + 1) * TILE])
     for i in range(K):
         a = h * math.sqrt(squared[i])
         odds = 0.0 if equal else log_prior[k] - log_prior[i]
@@ -348,7 +346,7 @@ def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-unt
         k = tokens[p]
         for box in range(tiles.shape[0]):
             part = slice(box * TILE, (box + 1) * TILE)
-            _squares(tiles[box], points[k], squared[part])
+            squares(tiles[box], points[k], squared[part])
             _products(tiles[box], points[k], noise[p], along[part])
         top, second, third = -math.inf, -math.inf, -math.inf
         for i in range(K):
@@ -423,10 +421,3 @@ def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-unt
                 variance += length * u * v / (u + v) * others / total
         out[1, p] = entropy / (scale * double)
         out[2, p] = variance / (scale * double)
-
-
-def share_out(work: Callable[[slice], None], size: int) -> None:
-    """Samples by threads, some at a time; each is computed by itself, whatever the threads."""
-    parts = [slice(start, start + TASK) for start in range(0, size, TASK)]
-    with ThreadPoolExecutor(threads()) as pool:
-        list(pool.map(work, parts))  # the list raises what a worker raised

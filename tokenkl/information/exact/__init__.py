@@ -1,0 +1,1 @@
+"""Closed forms and quadrature, where the structure of a codebook allows them."""

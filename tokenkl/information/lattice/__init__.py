@@ -1,0 +1,1 @@
+"""Lattice cuts too large to list, by exact decoding."""

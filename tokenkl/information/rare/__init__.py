@@ -1,0 +1,1 @@
+"""Errors too rare to be seen by sampling."""

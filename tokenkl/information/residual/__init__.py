@@ -1,0 +1,1 @@
+"""Residual codebooks too large to list, by particle filters over their stages."""

@@ -1,0 +1,1 @@
+"""Averages over simulated observations, for any codebook."""
