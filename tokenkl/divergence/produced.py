@@ -69,8 +69,9 @@ class ProducedLaw:
         if self.counts is not None:
             return np.asarray(self.counts / self.counts.sum())
         assert self.factors is not None
-        assert isinstance(self.codebook, ProductCodebook)
-        return _outer(self.factors, self.codebook)
+        grid = self.codebook.factors()
+        assert grid is not None
+        return _outer(self.factors, grid)
 
 
 def produced_law(
@@ -133,9 +134,9 @@ def produced_law(
     scale = check_positive(start_scale, "start_scale")
     if method is not None and not isinstance(method, (Exact, MonteCarlo)):
         reject("method", method, "Exact(), MonteCarlo(...) or None")
-    factorises = isinstance(codebook, ProductCodebook) and codebook.factorises and logits is None
-    if factorises and not isinstance(method, MonteCarlo):
-        return _exact(codebook, grid, sampler, decision, temperature, scale)
+    product = codebook.factors() if logits is None else None
+    if product is not None and not isinstance(method, MonteCarlo):
+        return _exact(product, grid, sampler, decision, temperature, scale)
     if isinstance(method, Exact):
         reject("method", "Exact()", "MonteCarlo(...) where the prior is no product, or with logits")
     if key is None:
