@@ -61,6 +61,11 @@ CASES = {
     ),
     "residual, equal": Case(lambda p: tk.ResidualCodebook(STAGES, p), None),
 }
+#: A plain `pytest` tries two of them.
+ALL = [
+    name if name in ("points", "grid, joint") else pytest.param(name, marks=pytest.mark.slow)
+    for name in CASES
+]
 UNEQUAL = [name for name, case in CASES.items() if case.prior is not None]
 
 
@@ -98,7 +103,7 @@ def every(codebook: tk.Codebook, y: Any, snr: Any) -> dict[str, Any]:
     return {name: getattr(channel, name)(codebook, y, snr) for name in FUNCTIONS}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL)
 def test_values(name: str) -> None:
     """Plain; jit with the codebook inside, as an argument, and made of a traced prior; vmap."""
     case = CASES[name]
@@ -134,7 +139,7 @@ def difference(f: Callable[[float], np.ndarray]) -> np.ndarray:
     return (8 * (f(step) - f(-step)) - (f(2 * step) - f(-2 * step))) / (12 * step)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL)
 def test_derivatives(name: str) -> None:
     """Along a line in the observations, in the noise level and in the prior."""
     case = CASES[name]

@@ -251,6 +251,7 @@ def test_regression_leaves_out_what_does_not_vary() -> None:
     np.testing.assert_allclose(beta, [[2, -1, 0]], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["FSQ (3, 3, 3)", "uneven levels, skewed prior"])
 def test_unbiased(name) -> None:
     """The mean of many runs, each with a pilot of its own, is the exact answer."""
