@@ -223,6 +223,7 @@ SEVERAL = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), SEVERAL, ids=[words[0][0] for words in SEVERAL])
 def test_files_of_two_runs_do_not_mix(
     first: tuple[str, ...], then: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -637,6 +638,7 @@ def test_reproduce_some_and_keep(figures: tuple[Path, list[str]], tmp_path: Path
     assert log == ["second 2", "first 2", "first 4"]
 
 
+@pytest.mark.slow
 def test_keep_mends_what_does_not_belong_together(
     figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
