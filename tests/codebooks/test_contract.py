@@ -263,6 +263,12 @@ def test_the_command_line_knows_a_kind_that_was_registered() -> None:
 # ---- Every public function answers or refuses ----------------------------------------------------
 
 FEW = tk.MonteCarlo(n_samples=64)
+
+
+def _plain(codebook: tk.Codebook) -> tk.MonteCarlo | None:
+    return FEW if codebook.fits else None
+
+
 ASKED: dict[str, Callable[[tk.Codebook], Any]] = {
     "accuracy": lambda cb: tk.accuracy(cb, 2.0, key=0),
     "entropy, sampled": lambda cb: tk.conditional_entropy(cb, 2.0, method=FEW, key=0),
@@ -287,8 +293,8 @@ ASKED: dict[str, Callable[[tk.Codebook], Any]] = {
     "denoiser": lambda cb: channel.denoiser(cb, np.zeros(cb.n), 1.0),
     "score": lambda cb: channel.score(cb, np.zeros(cb.n), 1.0),
     "covariance": lambda cb: channel.posterior_covariance(cb, np.zeros(cb.n), 1.0),
-    "path KL": lambda cb: tk.path_kl(cb.sample_points(np.random.default_rng(0), 2), 0.0, tk.VE(), 0.2),
-    "ancestral KL": lambda cb: tk.ancestral_kl(cb, [0.1, 1.0], method=FEW if cb.fits else None, key=0),
+    "path KL": lambda cb: tk.path_kl(*cb.sample_points(RNG, 2), tk.VE(), 0.2),
+    "ancestral KL": lambda cb: tk.ancestral_kl(cb, [0.1, 1.0], method=_plain(cb), key=0),
     "produced law": lambda cb: tk.produced_law(cb, [0.1, 1.0], method=None, key=0).kl,
     "Lipschitz": lambda cb: tk.score_lipschitz(cb, 1.0, key=0, starts=1).covariance,
     "perturb": lambda cb: tk.perturb(cb, 0.1, key=0).points,
