@@ -18,6 +18,7 @@ ROOMS = (
     "_random",
     "numerics",
     "estimate",
+    "quantities",
     "schedule",
     "codebooks",
     "channel",
