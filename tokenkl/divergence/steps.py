@@ -25,7 +25,7 @@ from tokenkl._validation import (
     reject,
 )
 from tokenkl.codebooks import Codebook
-from tokenkl.divergence._mmse_table import MmseTable, tabulate
+from tokenkl.divergence.mmse_table import MmseTable, tabulate
 from tokenkl.divergence.sampler import ancestral_kl, ancestral_kl_curve
 from tokenkl.estimate import Estimate
 from tokenkl.information.methods import Method
