@@ -29,7 +29,7 @@ import experiments
 import tokenkl as tk
 from experiments import harness
 from tokenkl import cli
-from tokenkl.cli._app import CODEBOOKS
+from tokenkl.cli._options import CODEBOOKS
 from tokenkl.cli.reproduce import _advance
 
 COMMAND = [sys.executable, "-m", "tokenkl.cli"]

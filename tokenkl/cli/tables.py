@@ -192,6 +192,11 @@ def _width(console: Console, table: Table) -> int:
     return console.measure(table, options=console.options.update(width=10_000)).maximum
 
 
+def print_title(console: Console, title: str) -> None:
+    console.print(title, style="bold")
+    console.print()
+
+
 def print_pairs(console: Console, pairs: Sequence[tuple[str, str]]) -> None:
     """Names and values in two columns without lines."""
     table = Table.grid(padding=(0, 2))
@@ -240,6 +245,11 @@ def note_lines(profiles: Sequence[Labelled], rtol: float, atol: float) -> list[s
     if missed:
         lines.append(f"{MISSED} the standard error that was asked for was not reached.")
     return lines + [f"Note on {_who(profiles, found)}: {note}." for note, found in notes.items()]
+
+
+def footnotes(profiles: Sequence[Labelled], rtol: float, atol: float) -> list[str]:
+    """How the numbers were found, and what is to be known about them."""
+    return method_lines(profiles) + note_lines(profiles, rtol, atol)
 
 
 def _who(profiles: Sequence[Labelled], found: Sequence[tuple[str, str]]) -> str:
