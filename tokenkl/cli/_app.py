@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from tokenkl._progress import make_display as make_display
 from tokenkl._progress import progress_bar as progress_bar
@@ -28,12 +28,12 @@ app = typer.Typer(
 )
 
 
-class _Commands(TyperGroup):
+class _Sentences:
     """Turns the library's errors into one sentence and exit code 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            return super().invoke(ctx)  # type: ignore[misc]
         except BrokenPipeError:  # the reader went away: typer ends quietly
             raise
         except ValueError as error:
@@ -43,6 +43,14 @@ class _Commands(TyperGroup):
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             fail(f"{where}{error.strerror or error}.")
+
+
+class _Commands(_Sentences, TyperGroup):
+    pass
+
+
+class OneCommand(_Sentences, TyperCommand):
+    """For an app of its own."""
 
 
 def fail(message: str) -> NoReturn:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from tokenkl.cli._app import app, check_output, say_written, stdout, write_outputs
 from tokenkl.cli._options import EPILOG, Csv, Json, Plot, Report
@@ -122,6 +123,7 @@ def command(
     *,
     files: type[Files] = Files,
     group: typer.Typer = app,
+    cls: type[TyperCommand] | None = None,
     epilog: str | None = EPILOG,
     short_help: str,
 ) -> Callable[[Callable[..., Result | None]], Callable[..., None]]:
@@ -151,7 +153,7 @@ def command(
         functools.update_wrapper(run, work)
         run.__signature__ = inspect.Signature(list(options.values()))  # type: ignore[attr-defined]
         run.__annotations__ = {one: option.annotation for one, option in options.items()}
-        return group.command(name, epilog=epilog, short_help=short_help)(run)
+        return group.command(name, cls=cls, epilog=epilog, short_help=short_help)(run)
 
     return register
 
