@@ -5,6 +5,7 @@ into a signal-to-noise ratio, information and divergence say what is lost, optim
 """
 
 from tokenkl.bounds import amplitude_capacity, bracket
+from tokenkl.channels import Channel, Gaussian, Masking, UniformNoise
 from tokenkl.codebooks import (
     FSQ,
     Codebook,
@@ -76,15 +77,18 @@ __all__ = [
     "VE",
     "BetaVP",
     "Bound",
+    "Channel",
     "Codebook",
     "ConfidenceInterval",
     "CosineVP",
     "Estimate",
     "Exact",
     "FlowMatching",
+    "Gaussian",
     "LatticeCodebook",
     "LearnedPathKL",
     "LinearVP",
+    "Masking",
     "MonteCarlo",
     "OneHot",
     "PointCodebook",
@@ -93,6 +97,7 @@ __all__ = [
     "ResidualCodebook",
     "Schedule",
     "SubVP",
+    "UniformNoise",
     "accuracy",
     "amplitude_capacity",
     "ancestral_kl",

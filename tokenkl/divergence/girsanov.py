@@ -38,8 +38,8 @@ from tokenkl._validation import (
     check_snr,
     reject,
 )
-from tokenkl.channel import denoiser as posterior_mean
-from tokenkl.channel import log_posterior, sample
+from tokenkl.channels.gaussian import denoiser as posterior_mean
+from tokenkl.channels.gaussian import log_posterior, sample
 from tokenkl.codebooks import Codebook, average_power
 from tokenkl.codebooks.transforms import diameter
 from tokenkl.divergence.sampler import ancestral_kl

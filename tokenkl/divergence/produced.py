@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-from tokenkl import channel
 from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import MAX_ELEMENTS, check_choice, check_positive, reject
+from tokenkl.channels import gaussian as channel
 from tokenkl.codebooks import Codebook, ProductCodebook
 from tokenkl.divergence._coordinate_laws import EPS, Scalar, ddim_law, ddpm_law
 from tokenkl.divergence.sampler import check_snr_grid

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl import channel
 from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import (
     as_float_array,
@@ -34,6 +33,7 @@ from tokenkl._validation import (
     is_traced,
     reject,
 )
+from tokenkl.channels import gaussian as channel
 from tokenkl.codebooks import Codebook
 from tokenkl.codebooks.transforms import average_power
 from tokenkl.divergence._mmse_table import (
