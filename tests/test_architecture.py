@@ -19,6 +19,7 @@ ROOMS = (
     "numerics",
     "estimate",
     "schedule",
+    "samplers",
     "codebooks",
     "decoding",
     "halfspaces",

@@ -67,14 +67,17 @@ from tokenkl.optimality import (
     min_distance,
     recommend_levels,
 )
+from tokenkl.samplers import DDIM, Ancestral, Level, Sampler
 from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
 from tokenkl.verification import verify
 
 __all__ = [
+    "DDIM",
     "EDM",
     "FSQ",
     "QUANTITIES",
     "VE",
+    "Ancestral",
     "BetaVP",
     "Bound",
     "Channel",
@@ -87,6 +90,7 @@ __all__ = [
     "Gaussian",
     "LatticeCodebook",
     "LearnedPathKL",
+    "Level",
     "LinearVP",
     "Masking",
     "MonteCarlo",
@@ -95,6 +99,7 @@ __all__ = [
     "ProductCodebook",
     "Profile",
     "ResidualCodebook",
+    "Sampler",
     "Schedule",
     "SubVP",
     "UniformNoise",

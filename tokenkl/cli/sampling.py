@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -206,12 +206,12 @@ def sampler_kl(
         )
         start = tk.prior_mismatch(made, low, scale=start_scale, method=method, key=seed)
         laws: dict[str, list[Any]] = {"ddim": [], "ddpm": []}
-        options: dict[str, Any] = {"temperature": temperature, "start_scale": start_scale}
+        options: dict[str, Any] = {"temperature": temperature, "start": start_scale}
         options |= {"method": _sampling(made, samples, law=True), "key": seed}
         if token:
             for name, found in laws.items():
                 for number, one in enumerate(grids):
-                    law = tk.produced_law(made, one, sampler=cast(Any, name), **options)
+                    law = tk.produced_law(made, one, sampler=name, **options)
                     found.append(law)
                     progress(number + 1, len(grids))
     texts: dict[str, Any] = {"N": Ns}
