@@ -231,7 +231,7 @@ def test_large_codebooks_stay_lazy(name: str, tmp_path) -> None:
 
 
 def test_a_kind_that_is_not_registered_is_not_saved(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"cb must be a kind with record and from_record"):
+    with pytest.raises(ValueError, match=r"codebook must be a kind with record and from_record"):
         tk.save_codebook(Ring(5), tmp_path / "ring.npz")
     tk.save_codebook(KeptRing(5), tmp_path / "ring.npz")
     kept = KINDS.pop("KeptRing")

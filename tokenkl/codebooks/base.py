@@ -352,10 +352,10 @@ class Codebook(eqx.Module):
             ValueError: a kind that does not say how it is stored.
         """
         reject(
-            "cb",
+            "codebook",
             type(self).__name__,
             "a kind with record and from_record, registered by tk.register; save "
-            "PointCodebook(cb.points, cb.prior) instead",
+            "PointCodebook(codebook.points, codebook.prior) instead",
         )
 
     @classmethod
