@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
 from tokenkl._random import generator
-from tokenkl.divergence.steps import uniform_time_steps
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, draw_interval, line_style, new_figure
+from tokenkl.samplers.grids import uniform_time_steps
 
 FSQ, PERTURBED, PERMUTED = "FSQ base 3", "perturbed", "permuted"
 VQ, LATTICE, ONE_HOT = "VQ, uniform data", "E8 cut", "one-hot"

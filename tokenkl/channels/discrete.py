@@ -32,15 +32,8 @@ from tokenkl.channels.base import Channel, check_size
 from tokenkl.estimate import Estimate
 from tokenkl.information import Exact, Profile
 from tokenkl.information.methods import Method
+from tokenkl.quantities import QUANTITIES
 
-#: Quantity -> unit.
-UNITS = {
-    "accuracy": "",
-    "error_probability": "",
-    "conditional_entropy": "nats",
-    "mutual_information": "nats",
-    "sampling_error": "",
-}
 #: Roundings of one term, by far (tests/channels/test_precision.py); a sum adds its depth.
 ROUNDINGS = 16
 EPS, TINY = np.finfo(float).eps, np.finfo(float).tiny
@@ -67,7 +60,7 @@ class DiscreteChannel(Channel):
 
     prior: Float[Any, " K"] = eqx.field(converter=lambda prior: _as_prior(prior))
 
-    quantities: ClassVar[tuple[str, ...]] = tuple(UNITS)
+    quantities: ClassVar[tuple[str, ...]] = tuple(name for name in QUANTITIES if name != "mmse")
 
     # ---- What a kind defines ----------------------------------------------------------------
 
@@ -151,9 +144,8 @@ class DiscreteChannel(Channel):
         for name in wanted:
             value = compute(name, level.reshape(-1, 1), law).reshape(level.shape)
             error = jnp.nan if traced else self._error_of(value, level, law)
-            estimates[name] = Estimate(
-                value, 0.0, error, method="exact, closed form", quantity=name, unit=UNITS[name]
-            )
+            how, unit = "exact, closed form", QUANTITIES[name].unit
+            estimates[name] = Estimate(value, 0.0, error, method=how, quantity=name, unit=unit)
         return Profile(self.label, self.K, None, level, estimates, self.variable)
 
     def _traced(self, name: str, levels: Any, law: Law) -> Any:

@@ -131,7 +131,7 @@ def produced_law(
     """
     if not isinstance(codebook, Codebook):
         reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
-    snr = check_snr_grid(grid, "grid")
+    snr = check_snr_grid(grid)
     moves, decision = as_sampler(sampler), as_decision(decision)
     temperature = check_positive(temperature, "temperature")
     start = check_positive(start, "start")
