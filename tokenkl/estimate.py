@@ -269,7 +269,7 @@ class Estimate:
         counts = [one.n_samples for one in both]
         total = counts[0] + counts[1]
         # So that the second terms of Maurer and Pontil's bounds add up (docs/theory/sampling.md).
-        reaches = [xp.where(one._may_err(xp), one.sample_range, 0.0) for one in both]
+        reaches = [xp.where(one._may_err(xp), one.sample_range, 0.0) for one in both]  # noqa: SLF001
         shares = [reach / xp.maximum(n - 1, 1) for reach, n in zip(reaches, counts, strict=True)]
         seeds, draws = {one.seed for one in both}, {*self.draws, *other.draws}
         found = Estimate(

@@ -14,7 +14,7 @@ from scipy import integrate, special, stats
 import tokenkl as tk
 from tests.problems import assert_honest, zipf
 from tokenkl.divergence import ancestral_kl, ancestral_kl_curve, prior_mismatch
-from tokenkl.divergence._mmse_table import (
+from tokenkl.divergence.mmse_table import (
     Nodes,
     exact_table,
     sample_functionals,

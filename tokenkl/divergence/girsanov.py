@@ -179,7 +179,7 @@ def learned_path_kl(
             reject("start_variance", start_variance, "left out where start is given")
         variance = check_positive(start_variance, "start_variance")
     model = _Model(codebook, denoiser, backend, _factor(codebook, dimension_free), dimension_free)
-    strata = _steps(grid, n_samples, key)
+    strata = _steps(grid, n_samples)
     if sampler == "continuous":
         strata = _window(codebook, grid, n_samples, key)
     draws = _draw(model, strata, key, progress)
@@ -317,7 +317,7 @@ class _Draws(NamedTuple):
     reverse: np.ndarray  # KL(p_theta || p), where asked for
 
 
-def _steps(grid: np.ndarray, n_samples: int, key: Any) -> _Strata:
+def _steps(grid: np.ndarray, n_samples: int) -> _Strata:
     """One stratum for every step, at the SNR where the step begins, weighted by its length."""
     steps = grid.size - 1
     draws = max(n_samples // steps, 2)

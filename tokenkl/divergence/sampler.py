@@ -37,7 +37,7 @@ from tokenkl._validation import (
 from tokenkl.channels import gaussian as channel
 from tokenkl.codebooks import Codebook
 from tokenkl.codebooks.transforms import average_power
-from tokenkl.divergence._mmse_table import (
+from tokenkl.divergence.mmse_table import (
     EPS,
     MOST_UNSEEN,
     as_monte_carlo,

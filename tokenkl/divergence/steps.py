@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook
-from tokenkl.divergence._mmse_table import MmseTable, tabulate
+from tokenkl.divergence.mmse_table import MmseTable, tabulate
 from tokenkl.divergence.sampler import ancestral_kl, ancestral_kl_curve
 from tokenkl.estimate import Estimate
 from tokenkl.information.methods import Method

@@ -155,7 +155,7 @@ class _Run:
         self.precision = _precision(method, quantities, math.ldexp(self.radius, 2 * self.exponent))
         if self.within is not None and self.precision.gpu:
             self.precision = _Precision()
-        self.draw = _drawer(codebook)
+        self.draw = drawer(codebook)
         # Every logit stays finite.
         self.h = np.minimum(np.ldexp(np.sqrt(snr), self.exponent), 1e150)
         self.size = _block_size(codebook, self.h.size, method.memory)
@@ -363,7 +363,7 @@ def _block_size(codebook: Codebook, levels: int, memory: int) -> int:
     return int(np.clip(min(memory // 2 // bytes_each, MAX_WORK // codebook.K), 1, MAX_BLOCK))
 
 
-def _drawer(codebook: Codebook) -> Callable[[np.random.Generator, int], tuple[Any, Any]]:
+def drawer(codebook: Codebook) -> Callable[[np.random.Generator, int], tuple[Any, Any]]:
     """A function that draws token ids from the prior, and standard normal noise."""
     edges = None
     if not codebook.has_equal_priors:

@@ -39,7 +39,7 @@ from tokenkl.information.sampling.montecarlo import (
     MAX_WORK,
     PILOT,
     Progress,
-    _drawer,
+    drawer,
 )
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
@@ -430,7 +430,7 @@ def sample_functionals(
     exponent = math.frexp(float(np.abs(points).max()) or 1.0)[1]
     points = np.ldexp(points, -exponent)
     layout = kernel.lay_out(points - points.mean(axis=0), codebook.log_prior)
-    draw = _drawer(codebook)
+    draw = drawer(codebook)
     h = np.minimum(np.ldexp(np.sqrt(nodes.snr), exponent), 1e150)
     # Of noise, and of the kernel's four statistics at every node.
     bytes_each = 8 * (3 * codebook.n + 16 * h.size)
