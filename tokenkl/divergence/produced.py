@@ -26,9 +26,9 @@ from tokenkl.divergence._coordinate_laws import EPS, Scalar, ddim_law, ddpm_law
 from tokenkl.divergence.sampler import check_snr_grid
 from tokenkl.estimate import Estimate
 from tokenkl.information import Exact, MonteCarlo
+from tokenkl.information.estimators import Progress
 from tokenkl.information.exact.product import distinct_coordinates
-from tokenkl.information.methods import Method
-from tokenkl.information.sampling.montecarlo import Progress
+from tokenkl.information.methods import Method, check_method
 
 Sampler = Literal["ddim", "ddpm"]
 Decision = Literal["map", "sample"]
@@ -131,8 +131,7 @@ def produced_law(
     check_choice(decision, ("map", "sample"), "decision")
     temperature = check_positive(temperature, "temperature")
     scale = check_positive(start_scale, "start_scale")
-    if method is not None and not isinstance(method, (Exact, MonteCarlo)):
-        reject("method", method, "Exact(), MonteCarlo(...) or None")
+    check_method(method, Exact, MonteCarlo)
     factorises = isinstance(codebook, ProductCodebook) and codebook.factorises and logits is None
     if factorises and not isinstance(method, MonteCarlo):
         return _exact(codebook, grid, sampler, decision, temperature, scale)

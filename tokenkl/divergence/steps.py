@@ -28,8 +28,8 @@ from tokenkl.codebooks import Codebook, ProductCodebook
 from tokenkl.divergence._mmse_table import MmseTable, tabulate
 from tokenkl.divergence.sampler import ancestral_kl, ancestral_kl_curve
 from tokenkl.estimate import Estimate
+from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Method
-from tokenkl.information.sampling.montecarlo import Progress
 from tokenkl.schedule import EDM, CosineVP, LinearVP, Schedule
 
 #: Steps up to which the search starts from the best grid among this many SNRs.

@@ -114,13 +114,15 @@ class Draws(NamedTuple):
         return mean, error, skewness, effective
 
 
-def make_tokens(codebook: Codebook, labels: Int[np.ndarray, " K"] | None = None) -> Tokens:
+def make_tokens(codebook: Codebook, exponent: int | None = None) -> Tokens:
+    """The tokens of a codebook; without an exponent that for which the largest is near 1."""
     points = np.asarray(codebook.points, dtype=float)
     log_prior = np.asarray(codebook.log_prior, dtype=float)
     ids = neighbourly(points, CELL)
     points, log_prior = points[ids], log_prior[ids]
     centred = points - points.mean(axis=0)
-    _, exponent = math.frexp(float(np.abs(centred).max()) or 1.0)
+    if exponent is None:
+        exponent = math.frexp(float(np.abs(centred).max()) or 1.0)[1]
     return Tokens(
         np.ldexp(points, -exponent),
         np.ldexp(centred, -exponent),
@@ -128,7 +130,7 @@ def make_tokens(codebook: Codebook, labels: Int[np.ndarray, " K"] | None = None)
         ids,
         codebook.has_equal_priors,
         exponent,
-        np.arange(ids.size) if labels is None else np.asarray(labels)[ids],
+        np.arange(ids.size),
     )
 
 
