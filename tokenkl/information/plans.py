@@ -233,6 +233,7 @@ def plan(
             level = "inside a JAX transformation"
             if not problem.is_traced:
                 level = f"at snr = {problem.snr[np.argmax(open_)]:g}"
-            reject("method", f"{method!r} for {name} of {codebook!r} {level}", "one that serves it")
+            given = f"{type(method).__name__}(...) for {name} {level}"
+            reject("method", given, f"one that serves {codebook!r} there")
     shares.sort(key=lambda share: (share.levels[0], share.estimator.samples))
     return Plan(problem, snr.shape, tuple(quantities), tuple(shares))

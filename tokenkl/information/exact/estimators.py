@@ -83,8 +83,8 @@ class ByPrior(_Exact):
     """`onehot_profile`: one-hot tokens with any prior."""
 
     name = "exact, one-hot"
-    #: Seconds at one level, for each of so many different priors.
-    prior_cost, most = 5e-4, 200
+    #: Seconds at one level, and for each of so many different priors.
+    level_cost, prior_cost, most = 5e-2, 3e-4, 200
 
     def quantities(self, problem: Problem) -> tuple[str, ...]:
         known = not problem.is_traced and isinstance(problem.codebook, OneHot)
@@ -99,7 +99,7 @@ class ByPrior(_Exact):
         self, problem: Problem, wanted: tuple[str, ...], method: Exact
     ) -> Float[np.ndarray, " s"]:
         different = 1 if problem.codebook.has_equal_priors else min(problem.codebook.K, self.most)
-        return np.full(problem.snr.shape, self.prior_cost * (10 + different))
+        return np.full(problem.snr.shape, self.level_cost + self.prior_cost * different)
 
 
 class InThePlane(_Exact):

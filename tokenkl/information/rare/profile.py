@@ -28,6 +28,7 @@ from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
 from tokenkl._random import generator
+from tokenkl._validation import MAX_ELEMENTS
 from tokenkl.codebooks.base import Codebook
 from tokenkl.halfspaces.tokens import (
     EPS,
@@ -59,8 +60,8 @@ COMMON = 0.2
 HAND_OVER, HAND_OVER_LARGE, LARGE = 0.1, 1e-2, 2**13
 #: Rows from which the union bound is guessed.
 PROBES = 32
-#: What a draw costs for each token and coordinate, and a pair that is summed, in seconds.
-DRAW_COST, PAIR_COST = 4e-9, 4e-9
+#: What a level costs by itself, a draw for each token and coordinate, and a pair, in seconds.
+LEVEL_COST, DRAW_COST, PAIR_COST = 2e-2, 2e-9, 4e-9
 
 
 class RareSampling(Estimator):
@@ -72,7 +73,8 @@ class RareSampling(Estimator):
     def serves(
         self, problem: Problem, wanted: tuple[str, ...], asked: bool
     ) -> tuple[tuple[str, ...], Bool[np.ndarray, " s"]]:
-        if problem.is_traced:
+        codebook = problem.codebook
+        if problem.is_traced or codebook.K * codebook.n > MAX_ELEMENTS:
             return (), np.zeros(problem.snr.shape, dtype=bool)
         return wanted, np.ones(problem.snr.shape, bool) if asked else rare_is_better(problem)
 
@@ -80,7 +82,11 @@ class RareSampling(Estimator):
         self, problem: Problem, wanted: tuple[str, ...], method: RareEvents
     ) -> Float[np.ndarray, " s"]:
         K, n = problem.codebook.K, problem.codebook.n
-        each = min(K**2 / 2, PAIRS) * PAIR_COST + method.n_samples * K * (n + 8) * DRAW_COST
+        each = (
+            LEVEL_COST
+            + min(K**2 / 2, PAIRS) * PAIR_COST
+            + method.n_samples * K * (n + 8) * DRAW_COST
+        )
         return np.full(problem.snr.shape, each)
 
     def run(

@@ -72,11 +72,20 @@ VECTOR_COST = 1e-9
 USELESS = 0.2
 
 
-class ParticleFilter(SampleAverage):
-    """`residual_profile`: residual codebooks whose points are more than may be materialised.
+def too_large_to_enumerate(codebook: Codebook) -> bool:
+    """Whether this is a residual codebook whose points are more than may be materialised.
 
-    Their prior must be equal or a product over stages; a prior of K numbers is never that large.
+    Its prior must be equal or a product over stages; a prior of K numbers is never that large.
     """
+    return (
+        isinstance(codebook, ResidualCodebook)
+        and codebook.given_prior is None
+        and codebook.K * codebook.n > MAX_ELEMENTS
+    )
+
+
+class ParticleFilter(SampleAverage):
+    """`residual_profile`, for residual codebooks that are too large for all else."""
 
     name = "particle filter over stages, bracket"
     only = DOUBLE_ALONE
@@ -84,9 +93,7 @@ class ParticleFilter(SampleAverage):
     def serves(
         self, problem: Problem, wanted: tuple[str, ...], asked: bool
     ) -> tuple[tuple[str, ...], Bool[np.ndarray, " s"]]:
-        codebook = problem.codebook
-        known = isinstance(codebook, ResidualCodebook) and codebook.given_prior is None
-        known = known and codebook.K * codebook.n > MAX_ELEMENTS and not problem.is_traced
+        known = too_large_to_enumerate(problem.codebook) and not problem.is_traced
         return wanted if known else (), np.ones(problem.snr.shape, dtype=bool)
 
     def seconds(

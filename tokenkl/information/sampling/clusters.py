@@ -34,12 +34,7 @@ from tokenkl.information.findings import Findings
 from tokenkl.information.methods import MonteCarlo, RareEvents
 from tokenkl.information.problem import Problem
 from tokenkl.information.rare.profile import HAND_OVER, STATISTICS, rare_profile, union_guess
-from tokenkl.information.sampling.montecarlo import (
-    DEFAULT_SAMPLES,
-    TOKEN_COST,
-    Part,
-    sample_profile,
-)
+from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES, Part, sample_profile
 
 #: A gap between clusters is at least this many times the longest step within one. Points without
 #: clusters show such gaps too, but among the few nearest or most remote of them only.
@@ -55,8 +50,9 @@ BETWEEN = 0.4
 DRAWS, MANY_DRAWS, MANY_DRAWS_TOKENS = 2000, 8000, 1024
 #: Tokens less likely than others by this factor are sampled by themselves, with fewer samples.
 UNLIKELY, FEWER = 100.0, 8
-#: What a sample costs at one level beside its tokens, in seconds.
-SAMPLE_COST = 2e-6
+#: What a sample costs at one level by itself, for each token, and for each of its coordinates, in
+#: seconds.
+SAMPLE_COST, TOKEN_COST, COORDINATE_COST = 4e-6, 2e-9, 5e-10
 #: Stream of random numbers below the key.
 PARTS = 4
 #: Mean cube of what a mistake adds, to the error, to the entropy and, over the sixth power of the
@@ -79,8 +75,8 @@ class Sampling(SampleAverage):
         self, problem: Problem, wanted: tuple[str, ...], method: MonteCarlo
     ) -> Float[np.ndarray, " s"]:
         count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
-        token = TOKEN_COST * 1e-9 * (1 + problem.codebook.n / 16)
-        return np.full(problem.snr.shape, count * (problem.codebook.K * token + SAMPLE_COST))
+        tokens = problem.codebook.K * (TOKEN_COST + COORDINATE_COST * problem.codebook.n)
+        return np.full(problem.snr.shape, count * (SAMPLE_COST + tokens))
 
     def run(
         self,
