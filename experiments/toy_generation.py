@@ -84,21 +84,21 @@ class Config:
 
 
 SMOKE = Config(
-    seeds=3,
+    seeds=2,
     bases=((3, 1),),
     tokenizations=(data.FSQ, data.PERTURBED, data.PERTURBED_MORE),
     at_second_rate=(),
     neutral=(data.FSQ, data.PERMUTED),
     width=16,
-    budgets=(30, 60),
+    budgets=(10, 20),
     batch=32,
     steps=(2, 5, 25),
-    samples=2**11,
-    fewer_samples=2**11,
+    samples=2**9,
+    fewer_samples=2**9,
     exact_steps=(2, 3),
     gap_batch=64,
-    bound_samples=2**9,
-    predictor_samples=2**8,
+    bound_samples=2**8,
+    predictor_samples=2**6,
     resamples=50,
 )
 

@@ -1,5 +1,6 @@
-"""One hypothesis profile, the search path of the tests, and what `slow` means."""
+"""One hypothesis profile, the search path of the tests, what is compiled once, and `slow`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,15 @@ ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, ROOT / "tests"):  # `experiments` and the shared `problems` module
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+# What JAX compiles serves every worker, every command that a test starts, and the next run: half of
+# the time of the tests of gradients, for instance. Set before JAX is imported.
+for name, value in {
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}.items():
+    os.environ.setdefault(name, value)
 
 hypothesis.settings.register_profile(
     "tokenkl",

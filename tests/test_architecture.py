@@ -31,9 +31,7 @@ ROOMS = (
     "symbolic",
     "plotting",
     "testing",
-    "_specs",
     "tts",
-    "_report",
     "cli",
 )
 

@@ -223,6 +223,7 @@ SEVERAL = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), SEVERAL, ids=[words[0][0] for words in SEVERAL])
 def test_files_of_two_runs_do_not_mix(
     first: tuple[str, ...], then: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -385,7 +386,7 @@ def test_memory_that_runs_out_is_called_memory(monkeypatch: pytest.MonkeyPatch) 
         (MemoryError("Unable to allocate 3 PiB"), "not enough memory (Unable to allocate 3 PiB)."),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr("tokenkl._specs.parse_codebook", _raiser(error))
+            patch.setattr("tokenkl.codebooks.grammar.parse_codebook", _raiser(error))
             assert sentence in fail("info", "fsq:2")
 
 
@@ -504,7 +505,7 @@ def test_files_with_one_name_are_told_apart(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("name", ["linear-vp", "sub-vp", "edm", "flow-matching"])
 def test_path_kl(words: list[str], name: str) -> None:
-    from tokenkl._specs import parse_schedule
+    from tokenkl.schedule import parse_schedule
 
     done = succeed("path-kl", *words, "--schedule", name, "--t-min", "0.1", "--json", "-")
     expected = tk.path_kl([-1.0, -1], [1.0, 1], parse_schedule(name), 0.1, 1.0)
@@ -646,6 +647,7 @@ def test_reproduce_some_and_keep(figures: tuple[Path, list[str]], tmp_path: Path
     assert log == ["second 2", "first 2", "first 4"]
 
 
+@pytest.mark.slow
 def test_keep_mends_what_does_not_belong_together(
     figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

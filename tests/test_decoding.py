@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import tokenkl as tk
-from tokenkl import decoding
 from tokenkl.channel import sample
 from tokenkl.codebooks import LatticeCodebook
+from tokenkl.numerics import decisions
 
 RNG = np.random.default_rng(3)
 EPS = np.finfo(float).eps
@@ -173,7 +173,7 @@ def test_the_tree_and_the_products_agree(monkeypatch):
         y = RNG.standard_normal((500, codebook.n)) * 4 + codebook.points.mean(axis=0)
         by_tree = tk.decide(codebook, y, 2.0)
         with monkeypatch.context() as patch:
-            patch.setattr(decoding, "TREE_DIMENSIONS", 0)
+            patch.setattr(decisions, "TREE_DIMENSIONS", 0)
             np.testing.assert_array_equal(tk.decide(codebook, y, 2.0), by_tree)
 
 

@@ -153,6 +153,7 @@ def test_estimators_under_transformations(codebook: tk.Codebook) -> None:
     np.testing.assert_allclose(batch.value, exact.value, rtol=tolerance)
 
 
+@pytest.mark.slow
 def test_slopes_of_arithmetic() -> None:
     codebook = tk.FSQ((2,))
     one = jax.jit(lambda s: tk.accuracy(codebook, s))(1.0)

@@ -6,7 +6,13 @@ import pytest
 from benchmarks.fuzz import faults, random_codebook
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(seed, marks=[pytest.mark.slow] if seed in (0, 2, 7) else [])
+        for seed in range(8)
+    ],
+)
 def test_random_codebooks(seed: int) -> None:
     assert not faults(seed)
 

@@ -59,7 +59,15 @@ def failed(checks):
     return {one.theorem for one in checks if one.verdict == "fail"}
 
 
-@pytest.mark.parametrize("codebook", CODEBOOKS, ids=repr)
+@pytest.mark.parametrize(
+    "codebook",
+    [
+        *CODEBOOKS[:3],
+        CODEBOOKS[4],
+        *(pytest.param(CODEBOOKS[i], marks=pytest.mark.slow) for i in (3, 5, 6, 7)),
+    ],
+    ids=repr,
+)
 def test_correct_quantities_pass(codebook):
     checks = tk.verify(codebook, SNR, key=1)
     assert not failed(checks)
@@ -103,9 +111,15 @@ def test_nan_is_no_pass():
     assert "linear MMSE" in failed(tk.verify(tk.FSQ((2, 2)), SNR, measure=wrong))
 
 
-def test_sampling_noise_is_no_failure():
-    """Few samples: some values are on the wrong side, none beyond its error."""
-    codebook = CODEBOOKS[5]
+def test_sampling_noise_is_no_failure(monkeypatch):
+    """Few samples: some values are on the wrong side, none beyond its error.
+
+    What `verify` itself samples is drawn once, since the noise is that of the values.
+    """
+    codebook, anew = CODEBOOKS[5], verification.estimate
+    monkeypatch.setattr(
+        verification, "estimate", lambda cb, snr, **more: anew(cb, snr, **more | {"key": 0})
+    )
     verdicts = {"pass": 0, "within error bars": 0, "fail": 0}
     for key in range(8):
         checks = tk.verify(codebook, SNR[:3], key=key, method=tk.MonteCarlo(n_samples=200))
@@ -227,7 +241,7 @@ def test_clusters_are_no_failure(codebook):
 @pytest.mark.parametrize("scale", [1e-2, 1e-4, 1e-6])
 def test_no_false_alarms(scale, rare):
     """Quantities are exact here, so that only what verify samples could be at fault."""
-    for key in range(4):
+    for key in range(2):
         assert not failed(tk.verify(clusters(scale, rare), [0.1, 10.0, 60.0, 74.0, 3e3], key=key))
 
 

@@ -14,12 +14,11 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-from tokenkl._random import draw_ids, generator
+from tokenkl._random import generator
 from tokenkl._validation import (
     MAX_ELEMENTS,
     as_float_array,
@@ -28,7 +27,7 @@ from tokenkl._validation import (
     is_traced,
     reject,
 )
-from tokenkl.codebooks import Codebook, OneHot, ProductCodebook
+from tokenkl.codebooks import Codebook, ProductCodebook
 
 
 def sample(
@@ -51,7 +50,7 @@ def sample(
     check_count(n_samples, "n_samples")
     _check_size(n_samples * codebook.n, "n_samples")
     rng = generator(key)
-    ids = _prior_ids(codebook, rng, n_samples)
+    ids = codebook.sample_ids(rng, n_samples)
     noise = rng.standard_normal((n_samples, codebook.n))
     return ids, math.sqrt(float(level)) * codebook.points_at(ids) + noise
 
@@ -66,15 +65,16 @@ def log_posterior(
     """
     y, h, dtype = _inputs(codebook, y, snr)
     _check_size(math.prod(y.shape[:-1]) * codebook.K, "y")
-    if isinstance(codebook, ProductCodebook) and codebook.factorises:
-        xp = _xp(codebook, y, h)
-        parts = _coordinate_log_posteriors(codebook, y, h)
+    grid = codebook.factors()
+    if grid is not None:
+        xp = codebook.array_module(y, h)
+        parts = _coordinate_log_posteriors(grid, y, h)
         # Outer sums over coordinates, the last one fastest; "F" order runs through them backwards.
         total = xp.zeros((*y.shape[:-1], 1))
-        for part in reversed(parts) if codebook.order == "F" else parts:
+        for part in reversed(parts) if grid.order == "F" else parts:
             total = (total[..., :, None] + part[..., None, :]).reshape(*y.shape[:-1], -1)
         return total.astype(dtype)
-    return _log_softmax(_logits(codebook, y, h)).astype(dtype)
+    return _log_softmax(codebook.logits(y, h)).astype(dtype)
 
 
 def denoiser(
@@ -86,15 +86,13 @@ def denoiser(
     Raises as `log_posterior`.
     """
     y, h, dtype = _inputs(codebook, y, snr)
-    if isinstance(codebook, ProductCodebook) and codebook.factorises:
-        xp = _xp(codebook, y, h)
-        parts = _coordinate_log_posteriors(codebook, y, h)
-        means = [xp.exp(part) @ u for part, u in zip(parts, codebook.levels, strict=True)]
+    grid = codebook.factors()
+    if grid is not None:
+        xp = codebook.array_module(y, h)
+        parts = _coordinate_log_posteriors(grid, y, h)
+        means = [xp.exp(part) @ u for part, u in zip(parts, grid.levels, strict=True)]
         return xp.stack(means, axis=-1).astype(dtype)
-    probability = _probability(codebook, y, h)
-    if isinstance(codebook, OneHot):
-        return (codebook.scale * probability).astype(dtype)
-    return (probability @ codebook.points).astype(dtype)
+    return codebook.mean_under(_probability(codebook, y, h)).astype(dtype)
 
 
 def score(
@@ -117,25 +115,18 @@ def posterior_covariance(
     Diagonal where the prior factorises. Raises as `log_posterior`, and where n * n is too large.
     """
     y, h, dtype = _inputs(codebook, y, snr)
-    xp = _xp(codebook, y, h)
     _check_size(math.prod(y.shape[:-1]) * codebook.n**2, "y")
-    if isinstance(codebook, ProductCodebook) and codebook.factorises:
-        parts = _coordinate_log_posteriors(codebook, y, h)
+    grid = codebook.factors()
+    if grid is not None:
+        xp = codebook.array_module(y, h)
+        parts = _coordinate_log_posteriors(grid, y, h)
         variances = []
-        for part, u in zip(parts, codebook.levels, strict=True):
+        for part, u in zip(parts, grid.levels, strict=True):
             p = xp.exp(part)
             away = u - (p @ u)[..., None]
             variances.append((p * away**2).sum(axis=-1))
         return (xp.stack(variances, axis=-1)[..., None] * xp.eye(codebook.n)).astype(dtype)
-    p = _probability(codebook, y, h)
-    if isinstance(codebook, OneHot):
-        product = p[..., :, None] * p[..., None, :]
-        return (codebook.scale**2 * (p[..., None] * xp.eye(codebook.n) - product)).astype(dtype)
-    points = codebook.points
-    mean = p @ points
-    # Around the mean itself, observation by observation: second moments would cancel.
-    away = points - mean[..., None, :]
-    return xp.einsum("...k,...ki,...kj->...ij", p, away, away).astype(dtype)
+    return codebook.covariance_under(_probability(codebook, y, h)).astype(dtype)
 
 
 # ---- Pieces ---------------------------------------------------------------------------------
@@ -157,32 +148,14 @@ def _inputs(codebook: Codebook, y: Any, snr: Any) -> tuple[Any, Any, Any]:
         reject(
             "snr", f"an array of shape {snr.shape}", f"of a shape that broadcasts to {y.shape[:-1]}"
         )
-    xp = _xp(codebook, y, snr)
+    xp = codebook.array_module(y, snr)
     dtype = np.float32 if given == np.float32 else xp.zeros(0).dtype
     return xp.broadcast_to(y, (*batch, codebook.n)), xp.broadcast_to(xp.sqrt(snr), batch), dtype
-
-
-def _xp(codebook: Codebook, *values: Any) -> Any:
-    """jax.numpy while anything is traced, NumPy otherwise."""
-    return jnp if is_traced(*values, *jax.tree_util.tree_leaves(codebook)) else np
 
 
 def _check_size(elements: int, name: str) -> None:
     if elements > MAX_ELEMENTS:
         reject(name, f"a request for {elements:,} numbers", f"small enough for {MAX_ELEMENTS:,}")
-
-
-def _prior_ids(codebook: Codebook, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Token ids from the prior, coordinate by coordinate where it factorises."""
-    if codebook.has_equal_priors:
-        return draw_ids(rng, None, codebook.K, size)
-    if isinstance(codebook, ProductCodebook) and codebook.factorises:
-        digits = [
-            draw_ids(rng, np.exp(codebook.coordinate_log_prior(axis)), count, size)
-            for axis, count in enumerate(codebook.shape)
-        ]
-        return codebook.from_digits(np.stack(digits, axis=-1))
-    return draw_ids(rng, codebook.prior, codebook.K, size)
 
 
 def _log_softmax(logits: Any) -> Any:
@@ -192,9 +165,9 @@ def _log_softmax(logits: Any) -> Any:
 
 
 def _probability(codebook: Codebook, y: Any, h: Any) -> Any:
-    xp = _xp(codebook, y, h)
+    xp = codebook.array_module(y, h)
     _check_size(math.prod(y.shape[:-1]) * codebook.K, "y")
-    return xp.exp(_log_softmax(_logits(codebook, y, h)))
+    return xp.exp(_log_softmax(codebook.logits(y, h)))
 
 
 def _coordinate_log_posteriors(codebook: ProductCodebook, y: Any, h: Any) -> list[Any]:
@@ -203,32 +176,10 @@ def _coordinate_log_posteriors(codebook: ProductCodebook, y: Any, h: Any) -> lis
     for axis, u in enumerate(codebook.levels):
         distance = y[..., axis, None] - h[..., None] * u
         # Relative to the nearest level, as a product of differences: squares would cancel.
-        xp = _xp(codebook, y, h)
+        xp = codebook.array_module(y, h)
         best = xp.argmin(xp.abs(distance), axis=-1)
         nearest = xp.take_along_axis(distance, best[..., None], axis=-1)
         gap = h[..., None] * (u - xp.asarray(u)[best][..., None])
         log_prior = codebook.coordinate_log_prior(axis)
         parts.append(_log_softmax(gap * (nearest - gap / 2) + log_prior))
     return parts
-
-
-def _logits(codebook: Codebook, y: Any, h: Any) -> Any:
-    """log p(k | y) up to a constant for every y."""
-    log_prior = codebook.log_prior
-    if isinstance(codebook, OneHot):
-        return h[..., None] * codebook.scale * y + log_prior
-    xp = _xp(codebook, y, h)
-    points = xp.asarray(codebook.points)
-    centre = points.mean(axis=0)
-    centred = points - centre
-    along = (y - h[..., None] * centre) @ centred.T
-    rough = h[..., None] * along - h[..., None] ** 2 * (centred**2).sum(axis=-1) / 2
-    if xp is np:
-        return rough + log_prior
-    # In float32 the expanded square is off by up to a nat between near-duplicates at high SNR:
-    # take differences to the nearest token first, of the coordinates as they were given (close
-    # ones then subtract without rounding).
-    nearest = points[xp.argmax(rough, axis=-1)]
-    gap = h[..., None, None] * (points - nearest[..., None, :])
-    residual = (y - h[..., None] * nearest)[..., None, :]
-    return (gap * (residual - gap / 2)).sum(axis=-1) + log_prior

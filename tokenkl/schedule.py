@@ -20,7 +20,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import equinox as eqx
 import jax
@@ -34,6 +34,20 @@ from tokenkl._validation import check_positive, check_snr, check_time, is_traced
 #: How far beyond the end of a schedule an snr may lie and still count as the end: rounding in the
 #: caller's formula, such as 1 / sigma_max**2, is of this size.
 _END_SLACK = 32 * np.finfo(np.float64).eps
+
+#: Name on the command line -> class.
+SCHEDULES: dict[str, type[Schedule]] = {}
+Kind = TypeVar("Kind", bound="type[Schedule]")
+
+
+def register_schedule(name: str) -> Callable[[Kind], Kind]:
+    """Make a schedule known by this name to `parse_schedule` and the command line; a decorator."""
+
+    def keep(kind: Kind) -> Kind:
+        SCHEDULES[name] = kind
+        return kind
+
+    return keep
 
 
 class Schedule(eqx.Module):
@@ -144,6 +158,7 @@ def _positive(name: str, default: float) -> Any:
     return eqx.field(converter=functools.partial(check_positive, name=name), default=default)
 
 
+@register_schedule("linear-vp")
 @final
 class LinearVP(Schedule):
     """Variance-preserving with alpha = 1 - t and sigma^2 = t (2 - t), so alpha^2 + sigma^2 = 1.
@@ -168,6 +183,7 @@ class LinearVP(Schedule):
         return 1 / ((1 + snr) * (1 + xp.sqrt(1 / (1 + 1 / snr))))
 
 
+@register_schedule("cosine-vp")
 @final
 class CosineVP(Schedule):
     """Variance-preserving with alpha = cos(pi t / 2) and sigma = sin(pi t / 2).
@@ -220,6 +236,7 @@ class _LinearBeta(Schedule):
         return -self._beta(t) / 2
 
 
+@register_schedule("beta-vp")
 @final
 class BetaVP(_LinearBeta):
     """Variance-preserving with a linear rate: the continuous limit of DDPM.
@@ -242,6 +259,7 @@ class BetaVP(_LinearBeta):
         return self._t_from_B(xp.log1p(1 / snr), xp)
 
 
+@register_schedule("sub-vp")
 @final
 class SubVP(_LinearBeta):
     """Sub-variance-preserving: alpha = exp(-B/2) and sigma = 1 - exp(-B), with B as in `BetaVP`.
@@ -283,6 +301,7 @@ class _UnitAlpha(Schedule):
         return xp.zeros_like(t)
 
 
+@register_schedule("ve")
 @final
 class VE(_UnitAlpha):
     """Variance-exploding: alpha = 1 and sigma = sigma_min (sigma_max / sigma_min)^t.
@@ -306,6 +325,7 @@ class VE(_UnitAlpha):
         return -xp.log(xp.sqrt(snr) * self.sigma_min) / self._log_ratio(xp)
 
 
+@register_schedule("edm")
 @final
 class EDM(_UnitAlpha):
     """alpha = 1 and sigma = (u_min + t (u_max - u_min))^rho with u = sigma^(1/rho) at the ends.
@@ -337,6 +357,7 @@ class EDM(_UnitAlpha):
         return xp.expm1(log_sigma / self.rho) / self._growth(xp)
 
 
+@register_schedule("flow-matching")
 @final
 class FlowMatching(Schedule):
     """The straight path alpha = 1 - t, sigma = t.
@@ -360,3 +381,29 @@ class FlowMatching(Schedule):
 
     def _t_from_snr(self, snr: Any, xp: Any) -> Any:
         return 1 / (1 + xp.sqrt(snr))
+
+
+def parse_schedule(text: str, option: str = "--schedule") -> Schedule:
+    """A schedule by its name, with its parameters after a colon: beta-vp, or beta-vp:0.05,20.
+
+    Raises:
+        ValueError: an unknown name, or parameters that it does not take.
+    """
+    name, colon, rest = text.partition(":")
+    if name not in SCHEDULES:
+        reject(option, repr(text), "one of " + ", ".join(SCHEDULES))
+    make: Callable[..., Schedule] = SCHEDULES[name]
+    if not colon:
+        return make()
+    fields = [field.name for field in dataclasses.fields(SCHEDULES[name])]
+    try:
+        values = [float(word) for word in rest.split(",")]
+    except ValueError:
+        values = []
+    if not 0 < len(values) <= len(fields):
+        with_values = f"{name}:{','.join(fields)}" if fields else f"{name}, which has no parameters"
+        reject(option, repr(text), with_values)
+    try:
+        return make(*values)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from error

@@ -164,10 +164,11 @@ def reference_profile(codebook: Codebook, snr: float) -> dict[str, Estimate]:
     snr = float(check_snr(snr))
     if isinstance(codebook, OneHot) and codebook.K > 3:
         return _one_hot_reference(codebook, snr)
-    if isinstance(codebook, ProductCodebook) and codebook.factorises:
+    grid = codebook.factors()
+    if grid is not None:
         lines = [
-            _average(column[:, None], np.asarray(codebook.coordinate_log_prior(axis)), snr)
-            for axis, column in enumerate(codebook.levels)
+            _average(column[:, None], np.asarray(grid.coordinate_log_prior(axis)), snr)
+            for axis, column in enumerate(grid.levels)
         ]
         table, error = np.array([line[0] for line in lines]), sum(line[1] for line in lines)
         share = -np.expm1(np.log1p(-np.minimum(table[:, 0], 1 - 1e-16)).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -21,6 +22,7 @@ import torch
 from typer.testing import CliRunner
 
 from tokenkl import cli
+from tokenkl.cli.tts import tokenize as tokenize_command
 from tokenkl.cli.tts import train as train_command
 from tokenkl.codebooks import load_codebook, load_tokens
 from tokenkl.tts.ar import AR, ARConfig
@@ -243,6 +245,24 @@ def test_the_included_voices_speak(voice: str, tmp_path: Path) -> None:
     from tokenkl.tts.judge import Judge
 
     assert Judge("bigram").word_errors([read_wav(out)], [SENTENCE]).errors.sum() <= 1
+
+
+def test_the_bar_moves_with_every_file_that_is_tokenized(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    @contextlib.contextmanager
+    def bar(label: str) -> Iterator[Any]:
+        yield lambda done, total: seen.append((done, total))
+
+    monkeypatch.setattr(tokenize_command, "progress_bar", bar)
+    paths = [tmp_path / f"{name}.wav" for name in "ab"]
+    for path in paths:
+        write_wav(path, 0.1 * np.sin(np.arange(8000) / 5))
+    tokenizer = Tokenizer.load(home / "tokenizer.safetensors")
+    tokenize_command._tokenize(tokenizer, paths, "refuse", None)
+    assert seen == [(1, 2), (2, 2)]
 
 
 # ---- eval ----------------------------------------------------------------------------------------

@@ -56,6 +56,14 @@ def test_clusters_by_the_law_of_their_sums(gap: float) -> None:
             assert found.value <= brute * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_far_tilts_are_searched_as_finely(sign: float) -> None:
+    """Three levels 1e-12 apart, and one far off: a hill of width one at tilts of 1e9."""
+    levels = np.sort(sign * np.array([0.0, 2.0**-40, 2.0**-39, 1.0]))
+    found = tk.score_lipschitz(tk.ProductCodebook([levels]), 1e10).covariance
+    assert found.value == pytest.approx(0.25, rel=1e-10)
+
+
 def test_fsq_does_not_depend_on_n() -> None:
     for L in (2, 3, 8):
         values = [float(tk.score_lipschitz(tk.FSQ((L,) * n), 3.0).covariance) for n in (1, 4, 16)]

@@ -161,6 +161,7 @@ def test_the_exact_denoiser_is_the_posterior_of_sequences():
         assert np.allclose(found[:, position], cube.sum(axis=others), atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
 def test_samplers_with_the_exact_denoiser_approach_the_law(sampler):
     exact = stacked_exact(POINTS)

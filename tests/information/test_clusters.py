@@ -79,6 +79,7 @@ def test_posteriors_that_know_the_cluster() -> None:
             np.testing.assert_allclose(found[level, :, sample], answers, rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [EQUAL, UNEQUAL], ids=["equal", "unequal"])
 @pytest.mark.parametrize(
     "method", [None, tk.MonteCarlo(n_samples=4000), tk.MonteCarlo(rtol=0.01, atol=1e-4)]

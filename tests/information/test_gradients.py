@@ -33,7 +33,10 @@ def _derivative(
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
-@pytest.mark.parametrize("snr", [0.4, 3.0, 12.0])
+@pytest.mark.parametrize(
+    "snr",
+    [pytest.param(0.4, marks=pytest.mark.slow), 3.0, pytest.param(12.0, marks=pytest.mark.slow)],
+)
 def test_exact_grid(quantity: str, snr: float) -> None:
     estimate = getattr(tk, quantity)
     cases = {
@@ -79,6 +82,7 @@ def test_sampled_points(quantity: str) -> None:
         np.testing.assert_allclose(gradients[2], by_difference, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantity", ["accuracy", "conditional_entropy", "mmse"])
 def test_sampled_gradients_are_unbiased(quantity: str) -> None:
     """Against the exact derivative on a line, in points, prior and snr, within five errors."""
@@ -110,6 +114,7 @@ def test_sampled_gradients_are_unbiased(quantity: str) -> None:
         assert abs(np.mean(values) - expected[name]) < 5.5 * error, name
 
 
+@pytest.mark.slow
 def test_i_mmse_by_autodiff() -> None:
     """dH/dsnr = -mmse/2, in float32 too (JAX's default)."""
     codebook = tk.FSQ((3,) * 8)
@@ -124,6 +129,7 @@ def test_vmap_and_jit() -> None:
     np.testing.assert_allclose(batched, tk.accuracy(codebook, snr).value, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_onehot_gradient_is_sampled() -> None:
     codebook = tk.OneHot(6)
 

@@ -173,6 +173,7 @@ def test_one_token_never_errs() -> None:
     assert not rare_is_better(Problem(tk.PointCodebook([[1.0, 2.0]]), np.array([3.0]))).any()
 
 
+@pytest.mark.slow
 def test_same_key_same_bits() -> None:
     rng = np.random.default_rng(0)
     codebook = tk.PointCodebook(rng.normal(size=(700, 5)), rng.dirichlet(np.full(700, 5.0)))
@@ -233,6 +234,7 @@ def test_union_bound(codebook: tk.PointCodebook) -> None:
     np.testing.assert_allclose(found["union_bound"], union_bound(codebook, snr).value, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_e8_between_its_bounds() -> None:
     """Below the union bound, above the error against the nearest token alone, and below FSQ."""
     e8 = tk.e8_codebook()
@@ -344,6 +346,7 @@ def _covers(label: str, error: float, runs: int) -> None:
             assert stats.binom.sf(hits - 1, runs, 0.95) > 1e-5, row
 
 
+@pytest.mark.slow
 def test_coverage() -> None:
     """Too low or too high a coverage would show, if it were far off."""
     _covers("simplex K = 8", 1e-3, 200)
@@ -353,7 +356,7 @@ def test_coverage() -> None:
 @pytest.mark.parametrize("error", [5e-2, 1e-3, 1e-6, 1e-9])
 @pytest.mark.parametrize("label", ["simplex K = 16, Zipf", "FSQ 3^3, rotated"])
 def test_coverage_of_rare_errors(label: str, error: float) -> None:
-    _covers(label, error, 120)
+    _covers(label, error, 60)
 
 
 @pytest.mark.slow

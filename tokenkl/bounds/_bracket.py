@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl._validation import MAX_ELEMENTS, check_choice, check_snr
+from tokenkl._validation import check_choice, check_snr
 from tokenkl.bounds import _capacity, _moments, _pairs, _posterior
 from tokenkl.bounds._inputs import LEVEL, high_end, low_end
 from tokenkl.bounds._union import union_bound
-from tokenkl.codebooks import Codebook, OneHot, ProductCodebook
+from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.estimate import Bound
 
 #: What bounds are kept on: accuracy is 1 - error.
@@ -161,23 +161,21 @@ def _start(codebook: Codebook, size: int) -> dict[str, tuple[_Best, _Best]]:
 
 def _from_geometry(codebook: Codebook, snr: np.ndarray) -> Iterator[Bound]:
     """Every bound that needs nothing but the codebook."""
+    one_hot = isinstance(codebook, OneHot)
     yield _moments.prior_error_bound(codebook)
     yield _moments.universal_accuracy_bound(codebook, snr)
     yield _moments.information_decay_bound(codebook, snr)
     yield _moments.mmse_decay_bound(codebook, snr)
     yield _moments.box_information_bound(codebook, snr)
-    if not isinstance(codebook, OneHot):
+    if not one_hot:
         yield _capacity.capacity_bound(codebook, snr)
-    is_structured = isinstance(codebook, ProductCodebook) and codebook.factorises
-    fits = codebook.K * codebook.n <= MAX_ELEMENTS
-    if is_structured or isinstance(codebook, OneHot) or fits:
+    if codebook.knows_covariance or codebook.fits:
         yield _moments.linear_mmse_bound(codebook, snr)
         yield _moments.gaussian_information_bound(codebook, snr)
-    is_grid = isinstance(codebook, ProductCodebook) and codebook.has_equal_priors
-    small = fits and codebook.K <= _pairs.MAX_TOKENS
-    if is_grid or small or isinstance(codebook, OneHot):
+    small = codebook.fits and codebook.K <= _pairs.MAX_TOKENS
+    if codebook.knows_pairs or small:
         yield union_bound(codebook, snr)
-    if small or isinstance(codebook, OneHot):
+    if small or one_hot:
         yield from _pairs.bounds_by_pairs(codebook, snr)
 
 

@@ -24,7 +24,6 @@ import numpy as np
 from jaxtyping import Float
 
 from tokenkl._validation import check_count, check_positive, check_snr, reject
-from tokenkl.bounds._moments import half_widths
 from tokenkl.codebooks import FSQ, Codebook
 from tokenkl.estimate import Bound, Estimate
 
@@ -424,7 +423,7 @@ def capacity_bound(codebook: Codebook, snr: Float[Any, " *shape"]) -> Bound:
         ValueError: snr negative or not finite.
     """
     snr = check_snr(snr)
-    half, counts = np.unique(half_widths(codebook), return_counts=True)
+    half, counts = np.unique(codebook.half_widths(), return_counts=True)
     value = np.zeros(snr.size)
     for index, one in enumerate(np.sqrt(snr.ravel())):
         value[index] = sum(

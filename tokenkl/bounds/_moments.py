@@ -10,15 +10,10 @@ from jaxtyping import Float
 
 from tokenkl._validation import check_snr, reject
 from tokenkl.bounds._inputs import LEVEL, check_tokens, high_end, how_sure, low_end
-from tokenkl.codebooks import Codebook, OneHot, ProductCodebook, average_power, transforms
-from tokenkl.codebooks.transforms import smallest_distance
+from tokenkl.codebooks import Codebook
 from tokenkl.estimate import Bound
 
 SQUARED = "squared distance"
-#: One-hot codebooks up to this size get the eigenvalues of their covariance like any other.
-SMALL_ONE_HOT = 64
-#: Points up to which the largest distance is looked for among all pairs.
-MAX_ALL_PAIRS = 2**13
 
 I_MMSE = "Guo, Shamai and Verdu 2005, IEEE Trans. Inf. Theory 51"
 
@@ -26,76 +21,14 @@ I_MMSE = "Guo, Shamai and Verdu 2005, IEEE Trans. Inf. Theory 51"
 # ---- Geometry -----------------------------------------------------------------------------------
 
 
-def half_widths(codebook: Codebook) -> Float[np.ndarray, " n"]:
-    """Half the range of every coordinate: after a shift, the codebook is in the box with these."""
-    if isinstance(codebook, ProductCodebook):
-        return np.array([np.ptp(column) / 2 for column in codebook.levels])
-    if isinstance(codebook, OneHot):
-        return np.full(codebook.K, 0.0 if codebook.K == 1 else float(codebook.scale) / 2)
-    points = np.asarray(codebook.points)
-    return np.asarray((points.max(axis=0) - points.min(axis=0)) / 2)
-
-
 def diameter(codebook: Codebook) -> float:
-    """The largest distance of two tokens; above 8192 unstructured points an upper bound on it.
-
-    That bound is the smaller of the diagonal of the bounding box and twice the largest distance
-    from its centre.
-    """
-    structured = isinstance(codebook, (OneHot, ProductCodebook))
-    if structured or codebook.K <= MAX_ALL_PAIRS:
-        return transforms.diameter(codebook)
-    half, points = half_widths(codebook), np.asarray(codebook.points)
-    centre = (points.max(axis=0) + points.min(axis=0)) / 2
-    radius = float(np.linalg.norm(points - centre, axis=1).max())
-    return min(2 * radius, float(2 * np.linalg.norm(half)))
+    """The largest distance of two tokens; above 8192 unstructured points an upper bound on it."""
+    return codebook.diameter_bound()
 
 
 def token_distance(codebook: Codebook) -> float:
     """The smallest distance of two tokens: 0 where points are equal, infinite for one token."""
-    return math.inf if codebook.K < 2 else smallest_distance(codebook)
-
-
-def covariance_eigenvalues(codebook: Codebook) -> Float[np.ndarray, " m"]:
-    """Eigenvalues of Cov(e), weighted by the prior; zeros may be left out.
-
-    Raises:
-        ValueError: a large one-hot codebook with unequal priors (see `_one_hot_moments`), or a
-            codebook that cannot be materialised.
-    """
-    if isinstance(codebook, ProductCodebook) and codebook.factorises:
-        parts = []
-        for axis, column in enumerate(codebook.levels):
-            weight = np.exp(codebook.coordinate_log_prior(axis))
-            parts.append(weight @ (column - weight @ column) ** 2)
-        return np.array(parts)
-    if isinstance(codebook, OneHot) and codebook.has_equal_priors:
-        return np.full(codebook.K - 1, float(codebook.scale) ** 2 / codebook.K)
-    points, prior = np.asarray(codebook.points), np.asarray(codebook.prior)
-    # From the most probable point, so that a nearly certain law keeps its digits.
-    offset = points - points[np.argmax(prior)]
-    weighted = np.sqrt(prior)[:, None] * (offset - prior @ offset)
-    return np.asarray(np.linalg.svd(weighted, compute_uv=False) ** 2)
-
-
-def _needs_formula(codebook: Codebook) -> bool:
-    is_large = isinstance(codebook, OneHot) and codebook.K > SMALL_ONE_HOT
-    return is_large and not codebook.has_equal_priors
-
-
-def _one_hot_moments(codebook: OneHot, snr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Linear MMSE and log det(I + snr Cov) for one-hot tokens with any prior.
-
-    Cov / scale^2 = diag(pi) - pi pi^T; Sherman and Morrison's formula gives positive terms only.
-    """
-    prior, power = np.asarray(codebook.prior), float(codebook.scale) ** 2
-    linear, log_det = np.empty(snr.size), np.empty(snr.size)
-    for index, one in enumerate(snr * power):
-        share = prior / (1 + one * prior)
-        left = share.sum()
-        linear[index] = power * np.sum(share * (left - share)) / left
-        log_det[index] = np.log1p(one * prior).sum() + math.log1p(-one * np.sum(prior * share))
-    return linear, log_det
+    return math.inf if codebook.K < 2 else codebook.min_distance()
 
 
 # ---- MMSE ---------------------------------------------------------------------------------------
@@ -123,11 +56,7 @@ def linear_mmse_bound(codebook: Codebook, snr: Float[Any, " *shape"]) -> Bound:
         1.0
     """
     snr = check_snr(snr)
-    if _needs_formula(codebook):
-        value = _one_hot_moments(codebook, snr.ravel())[0]  # type: ignore[arg-type]
-    else:
-        eigenvalues = covariance_eigenvalues(codebook)
-        value = np.array([np.sum(eigenvalues / (1 + one * eigenvalues)) for one in snr.ravel()])
+    value, _ = codebook.second_order(snr.ravel())
     return Bound(
         value.reshape(snr.shape),
         "upper",
@@ -169,7 +98,7 @@ def mmse_below_sampling_error(
     """mmse <= (diam^2 / 2) S. Arguments and errors as in `mmse_above_sampling_error`; upper."""
     share = high_end(sampling_error, "sampling_error", level)
     name = "diameter" + how_sure(sampling_error, level)
-    value = share * diameter(codebook) ** 2 / 2
+    value = share * codebook.diameter_bound() ** 2 / 2
     return Bound(value, "upper", name, "covariance as a sum over pairs", "mmse", SQUARED)
 
 
@@ -194,7 +123,7 @@ def mmse_below_error(codebook: Codebook, error: Any, *, level: float = LEVEL) ->
 
     share = cover_hart_sampling_error(error, codebook.K, level=level).value
     name = "diameter and Cover-Hart" + how_sure(error, level)
-    value = share * diameter(codebook) ** 2 / 2
+    value = share * codebook.diameter_bound() ** 2 / 2
     return Bound(value, "upper", name, "covariance as a sum over pairs", "mmse", SQUARED)
 
 
@@ -208,7 +137,7 @@ def mmse_decay_bound(codebook: Codebook, snr: Float[Any, " *shape"]) -> Bound:
     Arguments, result and errors as in `linear_mmse_bound`; lower.
     """
     snr = check_snr(snr)
-    value = average_power(codebook) * np.exp(-snr * diameter(codebook) ** 2 / 4)
+    value = codebook.average_power() * np.exp(-snr * codebook.diameter_bound() ** 2 / 4)
     return Bound(
         value,
         "lower",
@@ -240,11 +169,7 @@ def gaussian_information_bound(codebook: Codebook, snr: Float[Any, " *shape"]) -
         0.69314718056
     """
     snr = check_snr(snr)
-    if _needs_formula(codebook):
-        value = _one_hot_moments(codebook, snr.ravel())[1] / 2  # type: ignore[arg-type]
-    else:
-        eigenvalues = covariance_eigenvalues(codebook)
-        value = np.array([np.log1p(one * eigenvalues).sum() / 2 for one in snr.ravel()])
+    value = codebook.second_order(snr.ravel())[1] / 2
     return Bound(
         value.reshape(snr.shape),
         "upper",
@@ -262,7 +187,7 @@ def box_information_bound(codebook: Codebook, snr: Float[Any, " *shape"]) -> Bou
     and errors as in `gaussian_information_bound`.
     """
     snr = check_snr(snr)
-    half, counts = np.unique(half_widths(codebook), return_counts=True)
+    half, counts = np.unique(codebook.half_widths(), return_counts=True)
     value = (counts * np.log1p(snr[..., None] * half**2)).sum(axis=-1) / 2
     citation = "Shannon 1948; a variable in [-b, b] has variance at most b^2 (Popoviciu)"
     return Bound(
@@ -275,9 +200,9 @@ def information_decay_bound(codebook: Codebook, snr: Float[Any, " *shape"]) -> B
     `mmse_decay_bound`. Arguments and errors as there; a lower `Bound`, in nats.
     """
     snr = check_snr(snr)
-    squared = diameter(codebook) ** 2
+    squared = codebook.diameter_bound() ** 2
     share = -np.expm1(-snr * squared / 4)
-    value = share * (2 * average_power(codebook) / squared if squared > 0 else 0.0)
+    value = share * (2 * codebook.average_power() / squared if squared > 0 else 0.0)
     citation = f"{I_MMSE}, and the decay of the MMSE"
     return Bound(value, "lower", "decay", citation, "mutual_information", "nats")
 
@@ -407,33 +332,11 @@ def universal_accuracy(
 
 def universal_accuracy_bound(codebook: Codebook, snr: Float[Any, " *shape"]) -> Bound:
     """`universal_accuracy` of this codebook's number of tokens, bounding box and largest prior."""
-    return universal_accuracy(codebook.K, half_widths(codebook), snr, largest_prior(codebook))
-
-
-def largest_prior(codebook: Codebook) -> float:
-    """max_k pi_k; for a factorised grid of any size."""
-    if codebook.has_equal_priors:
-        return 1 / codebook.K
-    if isinstance(codebook, ProductCodebook) and codebook.factorises:
-        tops = [codebook.coordinate_log_prior(axis).max() for axis in range(codebook.n)]
-        return float(np.exp(np.sum(tops)))
-    return float(np.exp(np.max(codebook.log_prior)))
+    return universal_accuracy(codebook.K, codebook.half_widths(), snr, codebook.largest_prior())
 
 
 def prior_error_bound(codebook: Codebook) -> Bound:
     """P_e <= 1 - max_k pi_k, at every SNR: the best guess without looking."""
-    if codebook.has_equal_priors:
-        value = (codebook.K - 1) / codebook.K
-    elif isinstance(codebook, ProductCodebook) and codebook.factorises:
-        axes = range(codebook.n)
-        rests = [_all_but_the_top(codebook.coordinate_log_prior(axis)) for axis in axes]
-        value = -math.expm1(math.fsum(math.log1p(-rest) for rest in rests))
-    else:
-        value = _all_but_the_top(np.asarray(codebook.log_prior))
+    value = codebook.smaller_priors()
     name = "guess from the prior"
     return Bound(np.asarray(value), "upper", name, "conditioning", "error_probability")
-
-
-def _all_but_the_top(log_prior: np.ndarray) -> float:
-    """1 - max_k pi_k as a sum, which keeps its digits where one token is nearly certain."""
-    return float(np.exp(np.delete(log_prior, np.argmax(log_prior))).sum())

@@ -21,11 +21,12 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from tokenkl._validation import MAX_ELEMENTS, check_snr, reject
-from tokenkl.bounds._union import _cut, _threshold
+from tokenkl.bounds._union import _threshold
 from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.codebooks.base import is_equal
 from tokenkl.estimate import Bound
 from tokenkl.halfspaces.bivariate import bivariate_tail
+from tokenkl.numerics.distances import cut
 from tokenkl.numerics.neighbours import TREE_DIMENSIONS
 
 #: Rivals of each token that are looked at; every selection gives a bound, more a sharper one.
@@ -315,7 +316,7 @@ def _alike(first: np.ndarray, second: np.ndarray, rho: np.ndarray) -> Alike:
     i, j = np.triu_indices(first.shape[1], 1)
     one, two, three = first[:, i].ravel(), second[:, j].ravel(), rho[:, i, j].ravel()
     labels = np.zeros(one.size, dtype=np.int64)
-    for part in (_cut(one), _cut(two), np.round(three, 12)):
+    for part in (cut(one), cut(two), np.round(three, 12)):
         _, code = np.unique(part, return_inverse=True)
         _, labels = np.unique(labels * (code.max(initial=0) + 1) + code, return_inverse=True)
     _, where, inverse = np.unique(labels, return_index=True, return_inverse=True)

@@ -72,9 +72,9 @@ def path_kl(
     import numpy as np
 
     from tokenkl import divergence
-    from tokenkl._report import format_exact, format_sampled, print_pairs, reach
-    from tokenkl._specs import parse_schedule
     from tokenkl._validation import reject
+    from tokenkl.cli.tables import format_exact, format_sampled, print_pairs, reach
+    from tokenkl.schedule import parse_schedule
 
     check_output("--json", json_file)
     chosen = parse_schedule(schedule)
@@ -149,8 +149,9 @@ def _two_points(
     a1: str | None, a2: str | None, codebook: str | None, ids: str | None, seed: int
 ) -> tuple[Any, Any]:
     """The points of `path-kl`, from their coordinates or from a codebook."""
-    from tokenkl._specs import parse_codebook, parse_ids, parse_point
     from tokenkl._validation import reject
+    from tokenkl.cli.typed import parse_ids, parse_point
+    from tokenkl.codebooks.grammar import parse_codebook
 
     if codebook is not None:
         if a1 is not None or a2 is not None or ids is None:

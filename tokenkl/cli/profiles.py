@@ -75,8 +75,9 @@ def profile(
     Example: tokenkl profile fsq:3^8 --snr-db=-20:40:1 --plot profile.pdf
     """
     from tokenkl import QUANTITIES
-    from tokenkl._report import describe, frame_of, in_bits
-    from tokenkl._specs import parse_codebook, parse_names, parse_prior, parse_snr
+    from tokenkl.cli.tables import describe, frame_of, in_bits
+    from tokenkl.cli.typed import parse_names, parse_prior, parse_snr
+    from tokenkl.codebooks.grammar import parse_codebook
 
     levels = parse_snr(snr_db, snr, DEFAULT_DB)
     names = parse_names(quantities, QUANTITIES, "--quantities")
@@ -131,9 +132,10 @@ def compare(
     Example: tokenkl compare fsq:3^8 e8 --scale-to box --quantities accuracy
     """
     from tokenkl import QUANTITIES
-    from tokenkl._report import in_bits
-    from tokenkl._specs import parse_codebook, parse_names, parse_snr
     from tokenkl._validation import check_choice, reject
+    from tokenkl.cli.tables import in_bits
+    from tokenkl.cli.typed import parse_names, parse_snr
+    from tokenkl.codebooks.grammar import parse_codebook
     from tokenkl.codebooks.transforms import scale_to as scaled
 
     levels = parse_snr(snr_db, snr, DEFAULT_DB)
@@ -180,8 +182,9 @@ def info(
     \b
     Example: tokenkl info fsq:17^6
     """
-    from tokenkl._report import facts_on, print_pairs, shown_facts
-    from tokenkl._specs import parse_codebook, parse_prior
+    from tokenkl.cli.tables import facts_on, print_pairs, shown_facts
+    from tokenkl.cli.typed import parse_prior
+    from tokenkl.codebooks.grammar import parse_codebook
 
     check_output("--json", json_file)
     made = parse_codebook(codebook, seed=seed, prior=parse_prior(prior, tokens, smoothing))
@@ -233,7 +236,7 @@ def _find(
 def _table(specs: Sequence[str], found: Sequence[Profile]) -> pd.DataFrame:
     import pandas as pd
 
-    from tokenkl._report import frame_of
+    from tokenkl.cli.tables import frame_of
 
     frames = [frame_of(one) for one in found]
     for frame, spec in zip(frames, specs, strict=True):
@@ -245,7 +248,7 @@ def _drawing(found: Sequence[tuple[str, Profile]], title: str = "") -> Callable[
     """What writes the figure of profiles, drawn only then."""
 
     def draw(path: Path) -> None:
-        from tokenkl._report import profile_figure
+        from tokenkl.cli.tables import profile_figure
         from tokenkl.plotting import save_figure
 
         save_figure(profile_figure(found, title), path)
@@ -254,21 +257,21 @@ def _drawing(found: Sequence[tuple[str, Profile]], title: str = "") -> Callable[
 
 
 def _print_profile(found: Profile, title: str, linear: bool, rtol: float, atol: float) -> None:
-    from tokenkl import _report
+    from tokenkl.cli import tables
 
     console = stdout()
     console.print(title, style="bold")
     console.print()
     columns = [
         (
-            _report.quantity_title(estimate),
-            _report.cells(estimate, _report.missed_target(estimate, rtol, atol)),
+            tables.quantity_title(estimate),
+            tables.cells(estimate, tables.missed_target(estimate, rtol, atol)),
         )
         for estimate in found.estimates.values()
     ]
-    _report.print_table(console, _report.snr_columns(found, linear), columns)
+    tables.print_table(console, tables.snr_columns(found, linear), columns)
     console.print()
-    lines = _report.method_lines([("", found)]) + _report.note_lines([("", found)], rtol, atol)
+    lines = tables.method_lines([("", found)]) + tables.note_lines([("", found)], rtol, atol)
     for line in lines:
         console.print(line)
 
@@ -282,7 +285,7 @@ def _print_comparison(
     rtol: float,
     atol: float,
 ) -> None:
-    from tokenkl import _report
+    from tokenkl.cli import tables
 
     console = stdout()
     scaling = {
@@ -292,22 +295,22 @@ def _print_comparison(
     }[scale_to]
     console.print(f"Comparison: {scaling}", style="bold")
     console.print()
-    _report.print_pairs(
+    tables.print_pairs(
         console,
-        [(f"{label}:", _report.describe(one)) for label, one in zip(labels, made, strict=True)],
+        [(f"{label}:", tables.describe(one)) for label, one in zip(labels, made, strict=True)],
     )
     for name, first in found[0].estimates.items():
-        heading = _report.quantity_title(first).replace("\n", " ")
+        heading = tables.quantity_title(first).replace("\n", " ")
         console.print()
         console.print(heading[0].upper() + heading[1:], style="bold")
         columns = [
-            (label, _report.cells(one[name], _report.missed_target(one[name], rtol, atol)))
+            (label, tables.cells(one[name], tables.missed_target(one[name], rtol, atol)))
             for label, one in zip(labels, found, strict=True)
         ]
-        _report.print_table(console, _report.snr_columns(found[0], linear), columns)
+        tables.print_table(console, tables.snr_columns(found[0], linear), columns)
     console.print()
     pairs = list(zip(labels, found, strict=True))
-    for line in _report.method_lines(pairs) + _report.note_lines(pairs, rtol, atol):
+    for line in tables.method_lines(pairs) + tables.note_lines(pairs, rtol, atol):
         console.print(line)
 
 

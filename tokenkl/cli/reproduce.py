@@ -49,7 +49,7 @@ def reproduce(
         if name not in known:
             reject("NAMES", repr(name), "among " + ", ".join(known))
     if list_them:
-        from tokenkl._report import print_pairs
+        from tokenkl.cli.tables import print_pairs
 
         print_pairs(stdout(), [(name, experiments.load(name).claim) for name in chosen])
         return

@@ -79,9 +79,9 @@ def steps(
     import numpy as np
 
     import tokenkl as tk
-    from tokenkl._report import describe, print_pairs
-    from tokenkl._specs import parse_schedule
+    from tokenkl.cli.tables import describe, print_pairs
     from tokenkl.divergence.steps import STEP_GRIDS
+    from tokenkl.schedule import parse_schedule
 
     chosen = parse_schedule(schedule)
     low, high = _range(start_db, stop_db)
@@ -180,9 +180,9 @@ def sampler_kl(
     import numpy as np
 
     import tokenkl as tk
-    from tokenkl._report import describe
-    from tokenkl._specs import parse_grid
     from tokenkl._validation import check_choice, reject
+    from tokenkl.cli.tables import describe
+    from tokenkl.cli.typed import parse_grid
     from tokenkl.divergence.steps import STEP_GRIDS
 
     numbers = parse_grid(counts, "--steps", example="--steps 4,8,16")
@@ -296,8 +296,8 @@ def noise_schedule(
     import numpy as np
 
     import tokenkl as tk
-    from tokenkl._report import describe
-    from tokenkl._specs import parse_schedule
+    from tokenkl.cli.tables import describe
+    from tokenkl.schedule import parse_schedule
 
     chosen = parse_schedule(schedule)
     check_outputs(csv, json_file, plot)
@@ -385,7 +385,7 @@ def recommend_levels(
     Example: tokenkl recommend-levels --budget-tokens 6561 --n-max 8 --snr-db 10
     """
     import tokenkl as tk
-    from tokenkl._report import format_exact
+    from tokenkl.cli.tables import format_exact
     from tokenkl.codebooks.product import power_notation
 
     check_outputs(csv, json_file, plot)
@@ -445,18 +445,18 @@ def recommend_levels(
 
 
 def _codebook(spec: str, seed: int, prior: Any, tokens: Any, smoothing: Any) -> Codebook:
-    from tokenkl._specs import parse_codebook, parse_prior
+    from tokenkl.cli.typed import parse_prior
+    from tokenkl.codebooks.grammar import parse_codebook
 
     return parse_codebook(spec, seed=seed, prior=parse_prior(prior, tokens, smoothing))
 
 
 def _sampling(codebook: Codebook, samples: int | None, *, law: bool = False) -> Any:
     """Settings where something has to be sampled: the MMSE, or paths for the `law` of tokens."""
-    from tokenkl import MonteCarlo, ProductCodebook
+    from tokenkl import MonteCarlo
     from tokenkl.information import exact_quantities
 
-    factorises = isinstance(codebook, ProductCodebook) and codebook.factorises
-    exact = factorises if law else "mmse" in exact_quantities(codebook)
+    exact = codebook.factors() is not None if law else "mmse" in exact_quantities(codebook)
     return None if samples is None or exact else MonteCarlo(n_samples=samples)
 
 
@@ -504,7 +504,7 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
 
 
 def _shown(estimate: Estimate) -> str:
-    from tokenkl._report import UNSUPPORTED, format_exact, format_sampled, reach
+    from tokenkl.cli.tables import UNSUPPORTED, format_exact, format_sampled, reach
 
     value = float(estimate.value)
     if not estimate.n_samples:
@@ -517,7 +517,7 @@ def _shown(estimate: Estimate) -> str:
 def _print_method(estimate: Estimate) -> None:
     import numpy as np
 
-    from tokenkl._report import UNSUPPORTED
+    from tokenkl.cli.tables import UNSUPPORTED
 
     console = stdout()
     how = f", {estimate.n_samples:,} samples, seed {estimate.seed}" if estimate.n_samples else ""
@@ -529,7 +529,7 @@ def _print_method(estimate: Estimate) -> None:
 
 def _print(columns: Any, heads: dict[str, str]) -> None:
     """The columns named in `heads`, as a table."""
-    from tokenkl._report import print_table
+    from tokenkl.cli.tables import print_table
 
     def text(value: Any) -> str:
         if isinstance(value, float):

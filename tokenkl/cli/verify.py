@@ -63,9 +63,10 @@ def verify(
     \b
     Example: tokenkl verify fsq:3^4 --snr-db=-10,0,10 --report report.md
     """
-    from tokenkl._report import describe, print_table
-    from tokenkl._specs import parse_codebook, parse_prior, parse_snr
     from tokenkl._validation import reject
+    from tokenkl.cli.tables import describe, print_table
+    from tokenkl.cli.typed import parse_prior, parse_snr
+    from tokenkl.codebooks.grammar import parse_codebook
     from tokenkl.verification import count_verdicts, markdown_report, worst
     from tokenkl.verification import verify as check_all
 

@@ -8,9 +8,11 @@ from tokenkl.codebooks.files import (
     save_codebook,
     save_prior,
 )
+from tokenkl.codebooks.grammar import parse_codebook
 from tokenkl.codebooks.lattice import LatticeCodebook, d_codebook, e6_codebook, e8_codebook
 from tokenkl.codebooks.onehot import OneHot
 from tokenkl.codebooks.product import FSQ, ProductCodebook
+from tokenkl.codebooks.registry import register, register_spec
 from tokenkl.codebooks.residual import ResidualCodebook
 from tokenkl.codebooks.transforms import average_power, centre, permute, perturb, scale_to
 from tokenkl.codebooks.vq import prior_from_tokens, spherical_codebook, vq_codebook
@@ -31,9 +33,12 @@ __all__ = [
     "load_codebook",
     "load_prior",
     "load_tokens",
+    "parse_codebook",
     "permute",
     "perturb",
     "prior_from_tokens",
+    "register",
+    "register_spec",
     "save_codebook",
     "save_prior",
     "scale_to",

@@ -16,12 +16,10 @@ from jaxtyping import Float, Int
 
 from tokenkl._files import PathLike, atomic_path
 from tokenkl._formats import (
-    FREE_NUMBERS,
     HEADER,
     MAX_JSON,
     Arrays,
     Opened,
-    conform,
     errors_of_the_disk,
     open_arrays,
     parse_json,
@@ -29,16 +27,13 @@ from tokenkl._formats import (
     refuse,
 )
 from tokenkl._validation import (
-    MAX_COORDINATES,
     check_prior,
-    first_duplicate,
     is_traced,
     reject,
     shortened,
 )
 from tokenkl.codebooks.base import Codebook, PointCodebook
-from tokenkl.codebooks.onehot import OneHot
-from tokenkl.codebooks.product import FSQ, GRIDS, ProductCodebook
+from tokenkl.codebooks.registry import KINDS
 from tokenkl.codebooks.residual import ResidualCodebook
 
 CODEBOOK_FILE = "a codebook in .npz, .safetensors or .npy"
@@ -247,123 +242,32 @@ def _few(names: Sequence[str]) -> str:
 
 def _pack(cb: Codebook) -> tuple[dict[str, Any], dict[str, Any]]:
     """The scalar fields and the arrays that determine a codebook."""
-    kind = type(cb)
-    header: dict[str, Any] = {"kind": kind.__name__}
-    arrays: dict[str, Any] = {}
-    if isinstance(cb, (PointCodebook, ResidualCodebook, OneHot)) and cb.given_prior is not None:
-        arrays["prior"] = cb.given_prior
-    if kind is PointCodebook:
-        assert isinstance(cb, PointCodebook)
-        arrays["points"] = cb.coordinates
-        traced = is_traced(cb.coordinates)
-        header["name"] = cb.name
-        header["allow_duplicates"] = not traced and first_duplicate(cb.coordinates) is not None
-    elif kind is OneHot:
-        assert isinstance(cb, OneHot)
-        header["K"] = cb.K
-        header["scale"] = cb.scale if is_traced(cb.scale) else float(cb.scale)
-    elif kind is ResidualCodebook:
-        assert isinstance(cb, ResidualCodebook)
-        header["name"] = cb.name
-        header["stages"] = len(cb.stages)
-        arrays |= {f"stages.{index}": stage for index, stage in enumerate(cb.stages)}
-        for index, prior in enumerate(cb.stage_priors or ()):
-            if prior is not None:
-                arrays[f"stage_priors.{index}"] = prior
-    elif kind in (ProductCodebook, FSQ):
-        assert isinstance(cb, ProductCodebook)
-        header["order"] = cb.order
-        if isinstance(cb, FSQ) and _is_plain_grid(cb):
-            header |= {"levels": list(cb.shape), "grid": cb.grid}
-        else:  # also an FSQ whose levels were replaced, so that they no longer follow its name
-            header |= {"kind": "ProductCodebook", "name": cb.name, "coordinates": cb.n}
-            arrays |= {f"levels.{axis}": column for axis, column in enumerate(cb.levels)}
-        if cb.joint_prior is not None:
-            arrays["prior"] = cb.joint_prior
-        for axis, prior in enumerate(cb.priors):
-            if prior is not None:
-                arrays[f"priors.{axis}"] = prior
-    else:
-        reject("cb", kind.__name__, "one of tokenkl's own codebooks; save PointCodebook(cb.points)")
-    return header, arrays
-
-
-def _is_plain_grid(cb: FSQ) -> bool:
-    if is_traced(*cb.levels):
-        return False
-    make = GRIDS[cb.grid]
-    return all(np.array_equal(column, make(column.shape[0])) for column in cb.levels)
+    header, arrays = cb.record()
+    header = {"kind": type(cb).__name__, **header}
+    if KINDS.get(header["kind"]) is None:
+        reject("cb", header["kind"], "a kind that tk.register was called on")
+    return header, {name: array for name, array in arrays.items() if array is not None}
 
 
 class _Header(TypedDict):
     version: Literal[1]
-    kind: Literal["PointCodebook", "OneHot", "ResidualCodebook", "FSQ", "ProductCodebook"]
-
-
-class _OfPoints(TypedDict):
-    name: str
-    allow_duplicates: bool
-
-
-class _OfOneHot(TypedDict):
-    K: Any  # of any size
-    scale: float
-
-
-class _OfStages(TypedDict):
-    name: str
-    stages: int
-
-
-class _OfGrid(TypedDict):
-    order: Literal["C", "F"]
-    levels: list[int]
-    grid: str
-
-
-class _OfProduct(TypedDict):
-    order: Literal["C", "F"]
-    name: str
-    coordinates: int
+    kind: str
 
 
 def _unpack(source: Arrays) -> Codebook:
     """The inverse of `_pack`."""
-    read, described = source.read, "the description"
-    header: Any = parse_json(source.header or "", _Header, described)
+    header: Any = parse_json(source.header or "", _Header, "the description")
+    kind = header["kind"]
+    if kind not in KINDS:
+        source.file.refuse(
+            f"it holds a {shortened(kind, 60)!r}, and no such kind is registered; import the "
+            "module that defines it"
+        )
 
-    def optional(name: str) -> Any:
-        return read(name) if name in source.shapes else None
+    def read(name: str, optional: bool = False) -> Any:
+        return None if optional and name not in source.shapes else source.read(name)
 
-    kind, prior = header["kind"], optional("prior")
-    if kind == "PointCodebook":
-        conform(header, _OfPoints, described)
-        duplicates = header["allow_duplicates"]
-        points = read("points")
-        return PointCodebook(points, prior, name=header["name"], allow_duplicates=duplicates)
-    if kind == "OneHot":
-        conform(header, _OfOneHot, described)
-        return OneHot(header["K"], prior, header["scale"])
-    if kind == "ResidualCodebook":
-        conform(header, _OfStages, described)
-        stages = [read(f"stages.{index}") for index in range(header["stages"])]
-        given = [optional(f"stage_priors.{index}") for index in range(header["stages"])]
-        product = None if all(factor is None for factor in given) else given
-        return ResidualCodebook(stages, prior, stage_priors=product, name=header["name"])
-    if kind == "FSQ":
-        conform(header, _OfGrid, described)
-        levels, n = header["levels"], len(header["levels"])
-        if n > MAX_COORDINATES or sum(levels) > FREE_NUMBERS:
-            reject("levels", levels, f"at most {MAX_COORDINATES:,}, of {FREE_NUMBERS:,} in all")
-    else:
-        conform(header, _OfProduct, described)
-        levels = [read(f"levels.{axis}") for axis in range(header["coordinates"])]
-        n = len(levels)
-    order = header["order"]
-    factors = None if prior is not None else [optional(f"priors.{axis}") for axis in range(n)]
-    if kind == "FSQ":
-        return FSQ(levels, prior, grid=header["grid"], order=order, priors=factors)
-    return ProductCodebook(levels, factors, prior, order=order, name=header["name"])
+    return KINDS[kind].from_record(header, read)
 
 
 def _adopt(source: Arrays, key: str | None, allow_duplicates: bool) -> Codebook:

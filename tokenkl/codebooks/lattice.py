@@ -9,15 +9,32 @@ where the sum is odd; one of a union of translates by trying each.
 from __future__ import annotations
 
 import itertools
-from typing import Any, Literal, final
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any, Literal, TypedDict, final
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from tokenkl._validation import as_float_array, check_choice, check_count, check_ids, reject
-from tokenkl.codebooks.base import Codebook, PointCodebook
+from tokenkl._formats import conform
+from tokenkl._validation import (
+    MAX_COORDINATES,
+    MAX_ELEMENTS,
+    as_float_array,
+    check_choice,
+    check_count,
+    check_ids,
+    check_positive,
+    reject,
+)
+from tokenkl.codebooks.base import Codebook, PointCodebook, Reader, Record
 from tokenkl.codebooks.product import ProductCodebook, digits_of
+from tokenkl.codebooks.registry import register, register_spec
+
+#: Most different distances of a cut that are counted.
+MAX_SHELLS = 2**17
 
 
 def e8_codebook(prior: Float[Any, "6561"] | None = None) -> PointCodebook:
@@ -139,7 +156,15 @@ def _nearest_even(
 # ---- Cuts -------------------------------------------------------------------------------------
 
 
+class _OfLattice(TypedDict):
+    lattice: Literal["D", "D+"]
+    levels: int
+    n: int
+    stretch: float
+
+
 @final
+@register
 class LatticeCodebook(Codebook):
     """A lattice cut to a box that is mapped to [-1, 1]^n; equal priors, any number of tokens.
 
@@ -157,9 +182,11 @@ class LatticeCodebook(Codebook):
         lattice: "D" or "D+".
         levels: whole numbers for each coordinate, at least 2.
         n: dimension.
+        stretch: the box is [-stretch, stretch]^n instead.
+        offset: (n,) numbers by which it is moved; None for none.
 
     Raises:
-        ValueError: an unknown lattice, levels below 2, or n below 1.
+        ValueError: an unknown lattice, levels below 2, n below 1, or a stretch not above 0.
 
     Example:
         >>> LatticeCodebook("D", 4, 24).K
@@ -169,11 +196,26 @@ class LatticeCodebook(Codebook):
     lattice: str = eqx.field(static=True)
     levels: int = eqx.field(static=True)
     dimension: int = eqx.field(static=True)
+    stretch: float = eqx.field(static=True)
+    offset: tuple[float, ...] | None = eqx.field(static=True)
 
-    def __init__(self, lattice: Literal["D", "D+"], levels: int, n: int) -> None:
+    def __init__(
+        self,
+        lattice: Literal["D", "D+"],
+        levels: int,
+        n: int,
+        *,
+        stretch: float = 1.0,
+        offset: Float[Any, " n"] | None = None,
+    ) -> None:
         self.lattice = check_choice(lattice, ("D", "D+"), "lattice")
         self.levels = check_count(levels, "levels", 2)
         self.dimension = check_count(n, "n")
+        self.stretch = float(check_positive(stretch, "stretch"))
+        given = None if offset is None else as_float_array("offset", offset)
+        if given is not None and given.shape != (n,):
+            reject("offset", f"shape {given.shape}", f"of shape ({n},)")
+        self.offset = None if given is None or not given.any() else tuple(given.tolist())
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -203,13 +245,13 @@ class LatticeCodebook(Codebook):
     @property
     def unit(self) -> float:
         """Length of a step from level to level, after the map to the box."""
-        return 1 / self._centre
+        return self.stretch / self._centre
 
     @property
     def _centre(self) -> float:
         return (self.levels - (1 if self.lattice == "D" else 0.5)) / 2
 
-    def _log_prior(self) -> Float[Any, " K"]:
+    def all_log_priors(self) -> Float[Any, " K"]:
         return np.full(self.K, -self.prior_entropy())
 
     def prior_entropy(self) -> Any:
@@ -262,7 +304,10 @@ class LatticeCodebook(Codebook):
         return self._points(*self._decode(x))
 
     def _points(self, half: Any, digits: Any) -> Float[np.ndarray, "*batch n"]:
-        return (digits + 0.5 * half[..., None] - self._centre) / self._centre
+        points = (digits + 0.5 * half[..., None] - self._centre) / self._centre
+        if self.stretch != 1:
+            points = points * self.stretch
+        return points if self.offset is None else points + np.array(self.offset)
 
     def _decode(self, x: Any) -> tuple[Bool[np.ndarray, " *batch"], Float[np.ndarray, "*batch n"]]:
         """Whether the nearest token is one of the halves, and its word.
@@ -270,9 +315,11 @@ class LatticeCodebook(Codebook):
         In the box, too, the decoder of D_n is exact (see `_nearest_even`); of two translates the
         nearer nearest point is the nearest point of their union.
         """
-        x = _vectors(x)
-        if x.shape[-1] != self.n:
-            reject("x", f"shape {x.shape}", f"an array whose last axis has length {self.n}")
+        x = self._check_place(x)
+        if self.offset is not None:
+            x = x - np.array(self.offset)
+        if self.stretch != 1:
+            x = x / self.stretch
         z = x * self._centre + self._centre
         whole = _nearest_even(z, 0, 0, self.levels - 1)
         if self.lattice == "D":
@@ -281,6 +328,199 @@ class LatticeCodebook(Codebook):
         farther = ((words + 0.5 - whole) * (2 * z - whole - words - 0.5)).sum(axis=-1)
         half = np.asarray(farther > 0)
         return half, np.where(half[..., None], words, whole)
+
+    # ---- What the structure knows ---------------------------------------------------------------
+
+    @property
+    def knows_distances(self) -> bool:
+        return self.n > 1
+
+    @property
+    def knows_pairs(self) -> bool:
+        return 4 * self.n * self.levels**2 <= MAX_SHELLS
+
+    @property
+    def knows_covariance(self) -> bool:
+        return True
+
+    def _word_moments(self) -> tuple[Fraction, Fraction, Fraction]:
+        """Mean, variance and covariance of the coordinates of words, exactly; all are alike."""
+        L, n = self.levels, self.n
+
+        def count(size: int, parity: int) -> int:
+            """Words of so many digits whose sum is of this parity."""
+            if size < 1:
+                return int(size == 0 and parity == 0)
+            return (L**size + (L % 2) * (1 - 2 * parity)) // 2
+
+        first = second = mixed = Fraction(0)
+        for half in range(len(self.sizes)):  # D has even sums, the halves odd ones
+            values = [Fraction(2 * a + half, 2) for a in range(L)]
+            for a, value in enumerate(values):
+                words = count(n - 1, (half - a) % 2)
+                first += value * words
+                second += value**2 * words
+            # Two digits matter by their parities only.
+            sums = [sum(values[parity::2]) for parity in (0, 1)]
+            for a, b in itertools.product((0, 1), repeat=2):
+                mixed += sums[a] * sums[b] * count(n - 2, (half - a - b) % 2)
+        mean = first / self.K
+        return mean, second / self.K - mean**2, mixed / self.K - mean**2
+
+    def mean(self) -> Float[np.ndarray, " n"]:
+        centre = Fraction(2 * self.levels - 2 + len(self.sizes) - 1, 4)
+        mean = float(self._word_moments()[0] - centre) * self.unit
+        return np.full(self.n, mean) + (0.0 if self.offset is None else np.array(self.offset))
+
+    def average_power(self) -> float:
+        return self.n * float(self._word_moments()[1]) * self.unit**2
+
+    def covariance_eigenvalues(self) -> Float[np.ndarray, " m"]:
+        _, variance, covariance = self._word_moments()
+        if self.n == 1:
+            return np.array([float(variance) * self.unit**2])
+        along = float(variance + (self.n - 1) * covariance)
+        across = float(variance - covariance)
+        return np.array([along, *[across] * (self.n - 1)]) * self.unit**2
+
+    def half_widths(self) -> Float[np.ndarray, " n"]:
+        if self.n == 1:
+            return super().half_widths()
+        return np.full(self.n, self.stretch)
+
+    def largest_coordinate(self) -> float:
+        if self.n == 1:
+            return super().largest_coordinate()
+        return self.stretch + max(map(abs, self.offset or (0.0,)))
+
+    def diameter(self) -> float:
+        if self.n == 1:
+            return super().diameter()
+        n, top = self.n, self.levels - 1
+        # Opposite corners; one coordinate is a step short where their sums would be odd.
+        short = top % 2 == 1 and n % 2 == 1
+        within = n * top**2 if not short else (n - 1) * top**2 + (top - 1) ** 2
+        if self.lattice == "D":
+            return math.sqrt(within) * self.unit
+        # From 0 to a half as far as possible, whose sum has to be odd.
+        last = top + 0.5 if n * top % 2 == 1 else top - 0.5
+        return math.sqrt(max(within, (n - 1) * (top + 0.5) ** 2 + last**2)) * self.unit
+
+    def nn_distances(self) -> Float[np.ndarray, " K"]:
+        self._check_size(self.K, MAX_ELEMENTS, "nn_distances")
+        return super().nn_distances()
+
+    def min_distance(self) -> float:
+        if self.n == 1:
+            return super().min_distance()
+        squared = 2.0 if self.lattice == "D" else min(2.0, self.n / 4)
+        return math.sqrt(squared) * self.unit
+
+    def mean_nn_distance(self) -> float:
+        if self.n == 1:
+            return super().mean_nn_distance()
+        if self.lattice == "D" or self.n >= 8:
+            return self.min_distance()
+        # A token reaches one of the others at half a step in every coordinate, unless it is in a
+        # corner from which that is one place, whose sum is wrong.
+        alone = 1 + (self.n * (self.levels - 1)) % 2
+        farther = math.sqrt(min(2.0, (self.n + 8) / 4)) * self.unit
+        near = self.min_distance()
+        return near + (farther - near) * (alone / self.K)
+
+    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+        """By the numbers of pairs at each squared distance, which are those of polynomials in q.
+
+        With the sum over all pairs of words of q^|x - y|^2 and signs (-1)^(sum of x), (-1)^(sum of
+        y) or both: those of given parities are what is left when the four are added up. Every sum
+        over words is a power of one over a digit.
+        """
+        if not self.knows_pairs:
+            reject("codebook", repr(self), f"at most {MAX_SHELLS:,} different distances")
+        if self.n == 1:
+            yield from super().pairs()
+            return
+        total: dict[Fraction, int] = {}
+        for ours, theirs in itertools.product(range(len(self.sizes)), repeat=2):
+            shift = theirs - ours  # the halves are half a step further
+            for left, right in itertools.product((0, 1), repeat=2):
+                sign = (-1) ** (left * ours + right * theirs)
+                words = _power(self._digit_pairs(shift, left, right), self.n)
+                for squared, count in enumerate(words):
+                    if count:  # in quarters, since (2 (x - y) - shift)^2 / 4 is counted
+                        place = Fraction(squared, 4)
+                        total[place] = total.get(place, 0) + sign * count
+        apart = sorted(place for place, count in total.items() if place > 0 and count)
+        # Counts and K may be beyond the largest float, their ratio is not.
+        weight = np.array([total[place] / (4 * self.K) for place in apart])
+        yield weight, np.sqrt([float(place) for place in apart]) * self.unit, None
+
+    def _digit_pairs(self, shift: int, left: int, right: int) -> list[int]:
+        """Coefficients of sum over digits a, b of signs times q^((2 (b - a) + shift)^2)."""
+        L = self.levels
+        out = [0] * ((2 * (L - 1) + abs(shift)) ** 2 + 1)
+        for a, b in itertools.product(range(L), repeat=2):
+            out[(2 * (b - a) + shift) ** 2] += (-1) ** (left * a + right * b)
+        return out
+
+    def decide(
+        self, y: Float[np.ndarray, "rows n"], h: Float[np.ndarray, " rows"]
+    ) -> Int[np.ndarray, " rows"]:
+        ids = np.zeros(h.size, dtype=np.int64)
+        seen = h > 0  # without a signal all tokens are equally probable
+        ids[seen] = self.nearest(y[seen] / h[seen, None])
+        return ids
+
+    # ---- Cuts made from this one ----------------------------------------------------------------
+
+    def scaled(self, by: Any, over: Any = 1.0) -> LatticeCodebook:
+        offset = None if self.offset is None else np.array(self.offset) / over * by
+        return self._like(self.stretch / over * by, offset)
+
+    def shifted(self, by: Float[Any, " n"], what: str = "shifted") -> LatticeCodebook:
+        return self._like(self.stretch, np.array(self.offset or [0.0] * self.n) + by)
+
+    def without_offset(self) -> LatticeCodebook:
+        """Around the origin, where what depends on differences alone keeps its digits."""
+        return self if self.offset is None else self._like(self.stretch, None)
+
+    def _like(self, stretch: float, offset: Any) -> LatticeCodebook:
+        kind: Any = self.lattice
+        return LatticeCodebook(kind, self.levels, self.n, stretch=stretch, offset=offset)
+
+    def with_prior(self, prior: Float[Any, " K"] | None) -> Codebook:
+        return self if prior is None else super().with_prior(prior)
+
+    def record(self) -> Record:
+        header = {"lattice": self.lattice, "levels": self.levels, "n": self.n}
+        offset = None if self.offset is None else np.array(self.offset)
+        return {**header, "stretch": self.stretch}, {"offset": offset}
+
+    @classmethod
+    def from_record(cls, header: dict[str, Any], read: Reader) -> Codebook:
+        conform(header, _OfLattice, "the description")
+        offset = read("offset", optional=True)
+        levels, n = header["levels"], header["n"]
+        if n > MAX_COORDINATES:
+            reject("n", n, f"at most {MAX_COORDINATES:,}")
+        return cls(header["lattice"], levels, n, stretch=header["stretch"], offset=offset)
+
+
+def _power(coefficients: Sequence[int], n: int) -> list[int]:
+    """Coefficients of the n-th power of a polynomial, exactly.
+
+    Kronecker's substitution: one power of a whole number, the value at 2^bits, whose digits are the
+    coefficients, each shifted by half of 2^bits to be positive.
+    """
+    size = (len(coefficients) - 1) * n + 1
+    octets = (sum(map(abs, coefficients)).bit_length() * n + 2) // 8 + 1
+    bits = 8 * octets
+    value = sum(c << (bits * index) for index, c in enumerate(coefficients)) ** n
+    half = 1 << (bits - 1)
+    ones = ((1 << (bits * size)) - 1) // ((1 << bits) - 1)
+    text = (value + half * ones).to_bytes(octets * size + 1, "little")
+    parts = (text[index * octets : (index + 1) * octets] for index in range(size))
+    return [int.from_bytes(part, "little") - half for part in parts]
 
 
 def d_codebook(n: int, levels: int) -> LatticeCodebook:
@@ -297,3 +537,44 @@ def d_codebook(n: int, levels: int) -> LatticeCodebook:
         41
     """
     return LatticeCodebook("D", levels, n)
+
+
+# ---- On the command line ----------------------------------------------------------------------
+
+
+def _cut_from_spec(lattice: Any, spec: str, rest: str) -> Codebook:
+    head = lattice.lower()
+    levels, caret, n = rest.partition("^")
+    words = levels, n
+    if not (caret and all(word.isascii() and word.isdigit() and len(word) < 6 for word in words)):
+        reject("CODEBOOK", spec, f"{head}:LEVELS^N, such as {head}:4^24")
+    if int(levels) < 2 or not 1 <= int(n) <= MAX_COORDINATES:
+        expected = f"{head}:LEVELS^N with at least 2 levels and 1 to {MAX_COORDINATES} coordinates"
+        reject("CODEBOOK", spec, expected)
+    return LatticeCodebook(lattice, int(levels), int(n))
+
+
+@register_spec("d", "d:LEVELS^N", "d:4^24")
+def _d_from_spec(spec: str, rest: str) -> Codebook:
+    return _cut_from_spec("D", spec, rest)
+
+
+@register_spec("d+", "d+:LEVELS^N", "d+:3^8")
+def _d_plus_from_spec(spec: str, rest: str) -> Codebook:
+    return _cut_from_spec("D+", spec, rest)
+
+
+@register_spec("e8", "e8", "e8")
+def _e8_from_spec(spec: str, rest: str) -> Codebook:
+    if spec != "e8":
+        reject("CODEBOOK", spec, "e8 alone, the cut of 6561 tokens; see d+:LEVELS^8 for others")
+    return e8_codebook()
+
+
+@register_spec("e6", "e6:K", "e6:729")
+def _e6_from_spec(spec: str, rest: str) -> Codebook:
+    if spec == "e6":
+        return e6_codebook()
+    if not (rest.isascii() and rest.isdigit() and len(rest) < 6 and 1 <= int(rest) <= 2000):
+        reject("CODEBOOK", spec, "e6 or e6:K with a whole number K from 1 to 2000")
+    return e6_codebook(int(rest))

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterator
+from typing import Any, TypedDict
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
-from tokenkl._validation import check_count, check_ids, check_positive, check_prior
-from tokenkl.codebooks.base import Codebook, entropy, is_equal, log_of
+from tokenkl._formats import conform
+from tokenkl._validation import (
+    MAX_ELEMENTS,
+    check_count,
+    check_ids,
+    check_positive,
+    check_prior,
+    is_traced,
+    reject,
+)
+from tokenkl.codebooks.base import Codebook, Reader, Record, entropy, is_equal, log_of
+from tokenkl.codebooks.registry import register, register_spec
+from tokenkl.numerics.distances import pairs_by_rows
+
+#: Up to this size the eigenvalues of the covariance are found like any other's.
+SMALL = 64
 
 
+class _OfOneHot(TypedDict):
+    K: Any  # of any size
+    scale: float
+
+
+@register
 class OneHot(Codebook):
     """K tokens at `scale` times the basis vectors of R^K.
 
@@ -52,13 +74,134 @@ class OneHot(Codebook):
     def has_equal_priors(self) -> bool:
         return is_equal(self.given_prior)
 
+    @property
+    def stated_prior(self) -> Float[Any, " K"] | None:
+        return self.given_prior
+
     def points_at(self, ids: Int[Any, " *batch"]) -> Float[Any, "*batch n"]:
         ids = check_ids(ids, self.K)
-        self._check_size(ids.size * self.n, 2**26, "points_at(ids)")
+        self._check_size(ids.size * self.n, MAX_ELEMENTS, "points_at(ids)")
         return self.scale * (ids[..., None] == np.arange(self.n))
 
-    def _log_prior(self) -> Float[Any, " K"]:
+    def all_log_priors(self) -> Float[Any, " K"]:
         return log_of(self.given_prior, self.K)
 
     def prior_entropy(self) -> Any:
-        return np.log(self.K) if self.given_prior is None else entropy(self._log_prior())
+        return np.log(self.K) if self.given_prior is None else entropy(self.all_log_priors())
+
+    # ---- What the structure knows ---------------------------------------------------------------
+
+    @property
+    def knows_distances(self) -> bool:
+        return True
+
+    @property
+    def knows_pairs(self) -> bool:
+        return True
+
+    @property
+    def knows_covariance(self) -> bool:
+        return True
+
+    def average_power(self) -> float:
+        if self.given_prior is None:
+            return float(self.scale**2 * (self.K - 1) / self.K)
+        # sum pi (1 - pi), which does not cancel where one token holds nearly everything.
+        rest = np.asarray(self.given_prior)
+        return float(self.scale**2 * np.sum(rest * (1 - rest))) if self.K > 1 else 0.0
+
+    def mean(self) -> Float[np.ndarray, " n"]:
+        if self.given_prior is None:
+            return np.full(self.K, self.scale / self.K)
+        return np.asarray(self.scale * self.given_prior)
+
+    def covariance_eigenvalues(self) -> Float[np.ndarray, " m"]:
+        if not self.has_equal_priors:
+            return super().covariance_eigenvalues()
+        return np.full(self.K - 1, float(self.scale) ** 2 / self.K)
+
+    def second_order(
+        self, snr: Float[np.ndarray, " s"]
+    ) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
+        if self.K <= SMALL or self.has_equal_priors:
+            return super().second_order(snr)
+        # Cov / scale^2 = diag(pi) - pi pi^T; Sherman and Morrison's formula gives positive terms.
+        prior, power = np.asarray(self.prior), float(self.scale) ** 2
+        linear, log_det = np.empty(snr.size), np.empty(snr.size)
+        for index, one in enumerate(snr * power):
+            share = prior / (1 + one * prior)
+            left = share.sum()
+            linear[index] = power * np.sum(share * (left - share)) / left
+            log_det[index] = np.log1p(one * prior).sum() + math.log1p(-one * np.sum(prior * share))
+        return linear, log_det
+
+    def half_widths(self) -> Float[np.ndarray, " n"]:
+        return np.full(self.K, 0.0 if self.K == 1 else float(self.scale) / 2)
+
+    def largest_coordinate(self) -> float:
+        return float(self.scale)
+
+    def diameter(self) -> float:
+        return self.min_distance() if self.K > 1 else 0.0
+
+    def nn_distances(self) -> Float[np.ndarray, " K"]:
+        self._check_size(self.K, MAX_ELEMENTS, "nn_distances")
+        return np.full(self.K, self.min_distance())
+
+    def min_distance(self) -> float:
+        return float(self.scale * math.sqrt(2))
+
+    def mean_nn_distance(self) -> float:
+        return self.min_distance()
+
+    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+        if self.has_equal_priors:
+            pairs = np.array([float(self.K) * (self.K - 1)])
+            yield pairs / self.K, np.sqrt([2 * float(self.scale) ** 2]), None
+        else:  # only the prior tells pairs apart, and word counts repeat
+            log_prior, counts = np.unique(np.asarray(self.log_prior), return_counts=True)
+            distance = float(self.scale) * np.sqrt(2)
+            yield from pairs_by_rows(log_prior, counts.astype(float), None, distance)
+
+    def logits(self, y: Float[Any, "*batch n"], h: Float[Any, " *batch"]) -> Float[Any, "*batch K"]:
+        return h[..., None] * self.scale * y + self.log_prior
+
+    def mean_under(self, p: Float[Any, "*batch K"]) -> Float[Any, "*batch n"]:
+        return self.scale * p
+
+    def covariance_under(self, p: Float[Any, "*batch K"]) -> Float[Any, "*batch n n"]:
+        product = p[..., :, None] * p[..., None, :]
+        return self.scale**2 * (p[..., None] * self.array_module(p).eye(self.n) - product)
+
+    def decide(
+        self, y: Float[np.ndarray, "rows n"], h: Float[np.ndarray, " rows"]
+    ) -> Int[np.ndarray, " rows"]:
+        logits = h[:, None] * float(self.scale) * y
+        if not self.has_equal_priors:
+            logits = logits + self.log_prior
+        return np.asarray(logits.argmax(axis=1))
+
+    def nearest(self, x: Float[Any, "*batch n"]) -> Int[np.ndarray, " *batch"]:
+        return np.asarray(self._check_place(x).argmax(axis=-1))
+
+    def scaled(self, by: Any, over: Any = 1.0) -> OneHot:
+        return OneHot(self.K, self.given_prior, self.scale / over * by)
+
+    def with_prior(self, prior: Float[Any, " K"] | None) -> OneHot:
+        return OneHot(self.K, prior, self.scale)
+
+    def record(self) -> Record:
+        scale = self.scale if is_traced(self.scale) else float(self.scale)
+        return {"K": self.K, "scale": scale}, {"prior": self.given_prior}
+
+    @classmethod
+    def from_record(cls, header: dict[str, Any], read: Reader) -> Codebook:
+        conform(header, _OfOneHot, "the description")
+        return cls(header["K"], read("prior", optional=True), header["scale"])
+
+
+@register_spec("onehot", "onehot:K", "onehot:6561")
+def _from_spec(spec: str, rest: str) -> Codebook:
+    if not (rest.isascii() and rest.isdigit() and 0 < len(rest) < 16 and int(rest) > 0):
+        reject("CODEBOOK", spec, "onehot:K with a whole number K above 0, such as onehot:6561")
+    return OneHot(int(rest))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypedDict
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from tokenkl._formats import FREE_NUMBERS, conform
+from tokenkl._random import draw_ids
 from tokenkl._validation import (
-    as_float_array,
+    MAX_COORDINATES,
+    MAX_ELEMENTS,
     check_choice,
     check_ids,
     check_levels,
@@ -21,14 +24,42 @@ from tokenkl._validation import (
     is_traced,
     reject,
 )
-from tokenkl.codebooks.base import Codebook, entropy, is_equal, log_of
+from tokenkl.codebooks.base import (
+    Codebook,
+    Reader,
+    Record,
+    all_but_the_top,
+    entropy,
+    is_equal,
+    log_of,
+    power_of,
+)
+from tokenkl.codebooks.registry import register, register_spec
+from tokenkl.numerics.decisions import on_a_line
+from tokenkl.numerics.distances import cut
+from tokenkl.numerics.neighbours import level_gaps
 
 Order = Literal["C", "F"]
 
 #: Largest |log joint - sum of log marginals| at which a prior on the grid counts as a product.
 FACTORISATION_TOLERANCE = 1e-13
+#: Most different distances that a grid's spectrum keeps before neighbours are merged downwards.
+MAX_CLASSES = 2**20
 
 
+class _OfProduct(TypedDict):
+    order: Literal["C", "F"]
+    name: str
+    coordinates: int
+
+
+class _OfGrid(TypedDict):
+    order: Literal["C", "F"]
+    levels: list[int]
+    grid: str
+
+
+@register
 class ProductCodebook(Codebook):
     """All combinations of one array of levels for each coordinate.
 
@@ -113,13 +144,10 @@ class ProductCodebook(Codebook):
     def _factorise(self, joint: np.ndarray) -> tuple[np.ndarray, ...] | None:
         """The marginals if the joint law is their product, to rounding."""
         grid = joint.reshape(self.shape, order=self.order)
-        axes = range(len(self.shape))
-        marginals = tuple(
-            grid.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes
-        )
+        marginals = tuple(marginals_of(joint, self.shape, self.order))
         gap = np.log(grid)
         for axis, marginal in enumerate(marginals):
-            gap = gap - np.log(marginal).reshape([-1 if a == axis else 1 for a in axes])
+            gap = gap - np.log(marginal).reshape([-1 if a == axis else 1 for a in range(self.n)])
         return marginals if np.abs(gap).max() <= FACTORISATION_TOLERANCE * len(self.shape) else None
 
     @property
@@ -191,9 +219,7 @@ class ProductCodebook(Codebook):
         Raises:
             ValueError: the last axis of x does not have length n, or x is not finite.
         """
-        x = as_float_array("x", x)
-        if x.ndim == 0 or x.shape[-1] != self.n:
-            reject("x", f"shape {x.shape}", f"an array whose last axis has length {self.n}")
+        x = self._check_place(x)
         digits = np.empty(x.shape, dtype=np.int64)
         for axis, column in enumerate(self.levels):
             rank = np.argsort(column)
@@ -206,7 +232,7 @@ class ProductCodebook(Codebook):
         """Log-probabilities of the levels of one coordinate; only where the prior factorises."""
         return log_of(self.priors[axis], self.shape[axis])
 
-    def _log_prior(self) -> Float[Any, " K"]:
+    def all_log_priors(self) -> Float[Any, " K"]:
         if self.joint_prior is not None:
             return log_of(self.joint_prior, self.K)
         xp = jnp if is_traced(*self.priors) else np
@@ -221,8 +247,205 @@ class ProductCodebook(Codebook):
 
     def prior_entropy(self) -> Any:
         if self.joint_prior is not None:
-            return entropy(self._log_prior())
+            return entropy(self.all_log_priors())
         return sum(entropy(self.coordinate_log_prior(axis)) for axis in range(self.n))
+
+    def level_weights(self) -> list[Float[np.ndarray, " L"]]:
+        """Probabilities of the levels of every coordinate, whatever the prior."""
+        if self.joint_prior is not None:
+            return marginals_of(self.joint_prior, self.shape, self.order)
+        return [
+            np.full(size, 1 / size) if prior is None else np.asarray(prior)
+            for size, prior in zip(self.shape, self.priors, strict=True)
+        ]
+
+    # ---- What the structure knows ---------------------------------------------------------------
+
+    def as_grid(self) -> ProductCodebook:
+        return self
+
+    @property
+    def knows_distances(self) -> bool:
+        return True
+
+    @property
+    def knows_pairs(self) -> bool:
+        return self.has_equal_priors
+
+    @property
+    def knows_covariance(self) -> bool:
+        return self.factorises
+
+    def largest_prior(self) -> float:
+        if self.has_equal_priors or not self.factorises:
+            return super().largest_prior()
+        tops = [self.coordinate_log_prior(axis).max() for axis in range(self.n)]
+        return float(np.exp(np.sum(tops)))
+
+    def smaller_priors(self) -> float:
+        if self.has_equal_priors or not self.factorises:
+            return super().smaller_priors()
+        rests = [all_but_the_top(self.coordinate_log_prior(axis)) for axis in range(self.n)]
+        return -math.expm1(math.fsum(math.log1p(-rest) for rest in rests))
+
+    def sample_ids(self, rng: np.random.Generator, size: int) -> Int[np.ndarray, " size"]:
+        if self.has_equal_priors or not self.factorises:
+            return super().sample_ids(rng, size)
+        return self.from_digits(self._sample_digits(rng, size))
+
+    def sample_points(self, rng: np.random.Generator, size: int) -> Float[np.ndarray, "size n"]:
+        if self.K <= 2**63 or not self.factorises:
+            return super().sample_points(rng, size)
+        digits = self._sample_digits(rng, size)
+        return np.stack([u[d] for u, d in zip(self.levels, digits.T, strict=True)], axis=-1)
+
+    def _sample_digits(self, rng: np.random.Generator, size: int) -> Int[np.ndarray, "size n"]:
+        digits = [
+            draw_ids(rng, np.exp(self.coordinate_log_prior(axis)), count, size)
+            for axis, count in enumerate(self.shape)
+        ]
+        return np.stack(digits, axis=-1)
+
+    def mean(self) -> Float[np.ndarray, " n"]:
+        pairs = zip(self.levels, self.level_weights(), strict=True)
+        return np.array([math.fsum(column * weight) for column, weight in pairs])
+
+    def average_power(self) -> float:
+        pairs = zip(self.levels, self.level_weights(), strict=True)
+        return math.fsum(power_of(column[:, None], weight) for column, weight in pairs)
+
+    def covariance_eigenvalues(self) -> Float[np.ndarray, " m"]:
+        if not self.factorises:
+            return super().covariance_eigenvalues()
+        parts = []
+        for axis, column in enumerate(self.levels):
+            weight = np.exp(self.coordinate_log_prior(axis))
+            parts.append(weight @ (column - weight @ column) ** 2)
+        return np.array(parts)
+
+    def half_widths(self) -> Float[np.ndarray, " n"]:
+        return np.array([np.ptp(column) / 2 for column in self.levels])
+
+    def largest_coordinate(self) -> float:
+        return float(max(np.abs(column).max() for column in self.levels))
+
+    def diameter(self) -> float:
+        return math.sqrt(math.fsum(float(np.ptp(column)) ** 2 for column in self.levels))
+
+    def nn_distances(self) -> Float[np.ndarray, " K"]:
+        self._check_size(self.K, MAX_ELEMENTS, "nn_distances")
+        nearest = np.full(1, np.inf)
+        for column in self.levels:
+            gaps = level_gaps(column)
+            if self.order == "C":
+                nearest = np.minimum(nearest[:, None], gaps).ravel()
+            else:
+                nearest = np.minimum(gaps[:, None], nearest).ravel()
+        return nearest
+
+    def min_distance(self) -> float:
+        return float(min(level_gaps(column).min() for column in self.levels))
+
+    def mean_nn_distance(self) -> float:
+        # The mean over the grid of the minimum over coordinates of the gap at the token's level.
+        # Walk up the sorted gaps. Passing one of a coordinate's c remaining levels multiplies the
+        # share of tokens further out by (c - 1)/c; its logarithm is summed in extended precision.
+        gaps, steps = [], []
+        for column in self.levels:
+            if column.shape[0] > 1:
+                ascending = np.sort(level_gaps(column))
+                gaps.append(ascending)
+                left = np.arange(ascending.size, 1, -1, dtype=np.longdouble)
+                steps.append(np.append(np.log1p(-1 / left), -np.inf))
+        all_gaps = np.concatenate(gaps)
+        order = np.argsort(all_gaps, kind="stable")
+        ascending = all_gaps[order]
+        shares = np.exp(np.cumsum(np.concatenate(steps)[order]))[:-1].astype(float)
+        return float(ascending[0] + math.fsum(np.diff(ascending) * shares))
+
+    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+        if not self.has_equal_priors:
+            yield from super().pairs()
+            return
+        # A convolution over the coordinates, without points.
+        squared: np.ndarray
+        count: np.ndarray
+        squared, count = np.zeros(1), np.ones(1)
+        for column in self.levels:
+            gaps = np.subtract.outer(column, column).ravel() ** 2
+            squared = np.add.outer(squared, gaps).ravel()
+            count = np.repeat(count, gaps.size)
+            # Sums of equal gaps may differ in their last bits; rank by what is left after a cut.
+            squared, where = np.unique(cut(squared), return_inverse=True)
+            count = np.bincount(where, count)
+            if squared.size > MAX_CLASSES:
+                step = -(-squared.size // MAX_CLASSES)
+                starts = np.arange(0, squared.size, step)
+                squared, count = squared[starts], np.add.reduceat(count, starts)
+        # The pairs of a token with itself are the K at distance 0, exactly: levels are distinct.
+        count[0] -= self.K
+        yield count / self.K, np.sqrt(squared), None
+
+    def decide(
+        self, y: Float[np.ndarray, "rows n"], h: Float[np.ndarray, " rows"]
+    ) -> Int[np.ndarray, " rows"]:
+        if not self.factorises:
+            return super().decide(y, h)
+        digits = np.empty(y.shape, dtype=np.int64)
+        for axis, levels in enumerate(self.levels):
+            log_prior = np.asarray(self.coordinate_log_prior(axis))
+            digits[:, axis] = on_a_line(np.asarray(levels), log_prior, y[:, axis], h)
+        return self.from_digits(digits)
+
+    # ---- Grids made from this one ---------------------------------------------------------------
+
+    def scaled(self, by: Any, over: Any = 1.0) -> ProductCodebook:
+        levels = [column / over * by for column in self.levels]
+        return self._with_levels(levels, f"{self.label}, scaled")
+
+    def shifted(self, by: Float[Any, " n"], what: str = "shifted") -> ProductCodebook:
+        levels = [column + step for column, step in zip(self.levels, by, strict=True)]
+        return self._with_levels(levels, f"{self.label}, {what}")
+
+    def _with_levels(self, levels: list[Any], name: str) -> ProductCodebook:
+        priors = None if self.joint_prior is not None else self.priors
+        return ProductCodebook(levels, priors, self.joint_prior, order=self.order, name=name)
+
+    def with_prior(self, prior: Float[Any, " K"] | None) -> ProductCodebook:
+        return ProductCodebook(list(self.levels), prior=prior, order=self.order, name=self.label)
+
+    def with_priors(self, priors: list[Any]) -> ProductCodebook:
+        return ProductCodebook(list(self.levels), priors, order=self.order, name=self.label)
+
+    def record(self) -> Record:
+        header = {"order": self.order, "name": self.name, "coordinates": self.n}
+        levels = {f"levels.{axis}": column for axis, column in enumerate(self.levels)}
+        return {**header, "kind": "ProductCodebook"}, levels | self._priors_of_record()
+
+    def _priors_of_record(self) -> dict[str, Any]:
+        priors = {f"priors.{axis}": prior for axis, prior in enumerate(self.priors)}
+        return {"prior": self.joint_prior, **priors}
+
+    @classmethod
+    def from_record(cls, header: dict[str, Any], read: Reader) -> Codebook:
+        conform(header, _OfProduct, "the description")
+        levels = [read(f"levels.{axis}") for axis in range(header["coordinates"])]
+        factors, prior = _priors_from_record(len(levels), read)
+        return ProductCodebook(levels, factors, prior, order=header["order"], name=header["name"])
+
+
+def _priors_from_record(n: int, read: Reader) -> tuple[list[Any] | None, Any]:
+    prior = read("prior", optional=True)
+    if prior is not None:
+        return None, prior
+    return [read(f"priors.{axis}", optional=True) for axis in range(n)], None
+
+
+def marginals_of(joint: Any, shape: tuple[int, ...], order: Order = "C") -> list[np.ndarray]:
+    """The laws of the coordinates of a law on a grid."""
+    grid = np.asarray(joint).reshape(shape, order=order)
+    axes = range(len(shape))
+    return [grid.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes]
 
 
 def digits_of(
@@ -262,6 +485,7 @@ def rounding_levels(count: int) -> Float[np.ndarray, " L"]:
 GRIDS = {"symmetric": symmetric_levels, "rounding": rounding_levels}
 
 
+@register
 class FSQ(ProductCodebook):
     """Finite scalar quantization: equispaced levels in every coordinate.
 
@@ -299,3 +523,47 @@ class FSQ(ProductCodebook):
             order=order,
             name="FSQ " + power_notation(counts),
         )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the levels are still those that `grid` says; they may have been replaced."""
+        if is_traced(*self.levels):
+            return False
+        make = GRIDS[self.grid]
+        return all(np.array_equal(column, make(column.shape[0])) for column in self.levels)
+
+    def record(self) -> Record:
+        if not self.is_plain:
+            return super().record()
+        header = {"order": self.order, "levels": list(self.shape), "grid": self.grid}
+        return header, self._priors_of_record()
+
+    @classmethod
+    def from_record(cls, header: dict[str, Any], read: Reader) -> Codebook:
+        conform(header, _OfGrid, "the description")
+        levels, n = header["levels"], len(header["levels"])
+        if n > MAX_COORDINATES or sum(levels) > FREE_NUMBERS:
+            reject("levels", levels, f"at most {MAX_COORDINATES:,}, of {FREE_NUMBERS:,} in all")
+        factors, prior = _priors_from_record(n, read)
+        return cls(levels, prior, grid=header["grid"], order=header["order"], priors=factors)
+
+
+@register_spec("fsq", "fsq:LEVELS", "fsq:3^8")
+def _from_spec(spec: str, rest: str) -> Codebook:
+    numbers, _, grid = rest.partition(":")
+    grid = grid or "symmetric"
+    expected = "fsq:LEVELS such as fsq:3^8, fsq:8x5x5x5 or fsq:8,5,5,5:rounding"
+    if grid not in GRIDS:
+        reject("CODEBOOK", spec, f"{expected}, with the grid {' or '.join(GRIDS)}")
+    levels: list[int] = []
+    for factor in numbers.replace(",", "x").split("x"):
+        count, caret, power = factor.strip().partition("^")
+        times = power if caret else "1"
+        if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in (count, times)):
+            reject("CODEBOOK", spec, expected)
+        if int(count) < 1 or int(times) < 1:
+            reject("CODEBOOK", spec, f"{expected}, with every number at least 1")
+        if len(levels) + int(times) > MAX_COORDINATES:
+            reject("CODEBOOK", spec, f"{expected}, with at most {MAX_COORDINATES} coordinates")
+        levels += [int(count)] * int(times)
+    return FSQ(levels, grid=grid)  # type: ignore[arg-type]

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from tokenkl._formats import conform
+from tokenkl._random import draw_ids
 from tokenkl._validation import check_ids, check_points, check_prior, is_traced, reject
-from tokenkl.codebooks.base import Codebook, entropy, is_equal, log_of
-from tokenkl.codebooks.product import digits_of
+from tokenkl.codebooks.base import (
+    Codebook,
+    Reader,
+    Record,
+    all_but_the_top,
+    entropy,
+    is_equal,
+    log_of,
+    mean_of,
+    power_of,
+)
+from tokenkl.codebooks.product import digits_of, marginals_of
+from tokenkl.codebooks.registry import register
 
 
+class _OfStages(TypedDict):
+    name: str
+    stages: int
+
+
+@register
 class ResidualCodebook(Codebook):
     """Tokens are tuples of stage indices, points are sums of stage vectors (RVQ).
 
@@ -149,7 +168,7 @@ class ResidualCodebook(Codebook):
             total = total + stage[chosen]
         return total
 
-    def _log_prior(self) -> Float[Any, " K"]:
+    def all_log_priors(self) -> Float[Any, " K"]:
         if self.stage_priors is None:
             return log_of(self.given_prior, self.K)
         xp = jnp if is_traced(*self.stage_priors) else np
@@ -160,7 +179,104 @@ class ResidualCodebook(Codebook):
 
     def prior_entropy(self) -> Any:
         if self.given_prior is not None:
-            return entropy(self._log_prior())
+            return entropy(self.all_log_priors())
         factors = zip(self.stage_priors or (None,) * len(self.stages), self.shape, strict=True)
         # math.log takes a whole number of any size, which NumPy's does not.
         return sum(math.log(size) if p is None else entropy(log_of(p, size)) for p, size in factors)
+
+    def stage_weights(self) -> list[Float[np.ndarray, " K_i"]]:
+        """Probabilities of the vectors of every stage, whatever the prior."""
+        if self.given_prior is not None:
+            return marginals_of(self.given_prior, self.shape)
+        return [np.exp(np.asarray(factor)) for factor in self.stage_log_priors]
+
+    # ---- What the structure knows ---------------------------------------------------------------
+
+    @property
+    def knows_covariance(self) -> bool:
+        return self.given_prior is None
+
+    def largest_prior(self) -> float:
+        if self.has_equal_priors or self.given_prior is not None:
+            return super().largest_prior()
+        return float(np.exp(sum(factor.max() for factor in self.stage_log_priors)))
+
+    def smaller_priors(self) -> float:
+        if self.has_equal_priors or self.given_prior is not None:
+            return super().smaller_priors()
+        rests = [all_but_the_top(np.asarray(factor)) for factor in self.stage_log_priors]
+        return -math.expm1(math.fsum(math.log1p(-rest) for rest in rests))
+
+    def sample_points(self, rng: np.random.Generator, size: int) -> Float[np.ndarray, "size n"]:
+        if self.given_prior is not None or self.K <= 2**63:
+            return super().sample_points(rng, size)
+        digits = [draw_ids(rng, weight, weight.size, size) for weight in self.stage_weights()]
+        return np.asarray(self.points_of(np.stack(digits, axis=-1)))
+
+    def mean(self) -> Float[np.ndarray, " n"]:
+        pairs = zip(self.stages, self.stage_weights(), strict=True)
+        return np.asarray(np.sum([weight @ stage for stage, weight in pairs], axis=0))
+
+    def average_power(self) -> float:
+        if self.given_prior is not None:
+            return super().average_power()
+        pairs = zip(self.stages, self.stage_weights(), strict=True)
+        return math.fsum(power_of(np.asarray(stage), weight) for stage, weight in pairs)
+
+    def covariance_eigenvalues(self) -> Float[np.ndarray, " m"]:
+        if self.given_prior is not None:
+            return super().covariance_eigenvalues()
+        # Covariances of independent stages add up: those of all their vectors, one below the other.
+        parts = [
+            np.sqrt(weight)[:, None] * (stage - mean_of(np.asarray(stage), weight))
+            for stage, weight in zip(self.stages, self.stage_weights(), strict=True)
+        ]
+        return np.asarray(np.linalg.svd(np.concatenate(parts), compute_uv=False) ** 2)
+
+    def _corners(self) -> tuple[np.ndarray, np.ndarray]:
+        # All combinations occur, so the extremes of a coordinate are the sums of the stages'.
+        low = np.sum([np.min(stage, axis=0) for stage in self.stages], axis=0)
+        return low, np.sum([np.max(stage, axis=0) for stage in self.stages], axis=0)
+
+    def half_widths(self) -> Float[np.ndarray, " n"]:
+        low, high = self._corners()
+        return np.asarray((high - low) / 2)
+
+    def largest_coordinate(self) -> float:
+        low, high = self._corners()
+        return float(max(high.max(), -low.min()))
+
+    # ---- Codebooks made from this one -----------------------------------------------------------
+
+    def scaled(self, by: Any, over: Any = 1.0) -> ResidualCodebook:
+        return self._with_stages([stage / over * by for stage in self.stages], "scaled")
+
+    def shifted(self, by: Float[Any, " n"], what: str = "shifted") -> ResidualCodebook:
+        return self._with_stages([self.stages[0] + by, *self.stages[1:]], what)
+
+    def _with_stages(self, stages: list[Any], what: str) -> ResidualCodebook:
+        name = f"{self.label}, {what}"
+        return ResidualCodebook(stages, self.given_prior, stage_priors=self.stage_priors, name=name)
+
+    def with_prior(self, prior: Float[Any, " K"] | None) -> ResidualCodebook:
+        return ResidualCodebook(self.stages, prior, name=self.label)
+
+    def with_priors(self, priors: list[Any]) -> ResidualCodebook:
+        return ResidualCodebook(self.stages, stage_priors=priors, name=self.label)
+
+    def record(self) -> Record:
+        header = {"name": self.name, "stages": len(self.stages)}
+        arrays = {f"stages.{index}": stage for index, stage in enumerate(self.stages)}
+        priors = enumerate(self.stage_priors or ())
+        arrays |= {f"stage_priors.{index}": prior for index, prior in priors}
+        return header, {"prior": self.given_prior, **arrays}
+
+    @classmethod
+    def from_record(cls, header: dict[str, Any], read: Reader) -> Codebook:
+        conform(header, _OfStages, "the description")
+        indices = range(header["stages"])
+        stages = [read(f"stages.{index}") for index in indices]
+        given = [read(f"stage_priors.{index}", optional=True) for index in indices]
+        product = None if all(factor is None for factor in given) else given
+        prior = read("prior", optional=True)
+        return cls(stages, prior, stage_priors=product, name=header["name"])

@@ -6,16 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from scipy.spatial.distance import cdist
 
 from tokenkl._random import generator
-from tokenkl._validation import check_positive, first_duplicate, reject
+from tokenkl._validation import check_positive, reject
 from tokenkl.codebooks.base import Codebook, PointCodebook
-from tokenkl.codebooks.onehot import OneHot
-from tokenkl.codebooks.product import ProductCodebook
-from tokenkl.codebooks.residual import ResidualCodebook
-from tokenkl.numerics.neighbours import level_gaps, nearest_distances
 
 
 def perturb(cb: Codebook, sd: float, key: Any, *, box: float | None = None) -> PointCodebook:
@@ -38,7 +32,7 @@ def perturb(cb: Codebook, sd: float, key: Any, *, box: float | None = None) -> P
         box = check_positive(box, "box")
         points = np.clip(points, -box, box)
     return PointCodebook(
-        points, _prior_of(cb), name=f"{cb.label}, perturbed", allow_duplicates=True
+        points, cb.stated_prior, name=f"{cb.label}, perturbed", allow_duplicates=True
     )
 
 
@@ -52,93 +46,43 @@ def permute(cb: Codebook, key: Any) -> PointCodebook:
         ValueError: a codebook too large to materialise, or an invalid key.
     """
     points = np.asarray(cb.points)[generator(key).permutation(cb.K)]
-    return PointCodebook(points, _prior_of(cb), name=f"{cb.label}, permuted", allow_duplicates=True)
+    name = f"{cb.label}, permuted"
+    return PointCodebook(points, cb.stated_prior, name=name, allow_duplicates=True)
 
 
 def centre(cb: Codebook) -> Codebook:
     """The codebook moved so that its prior-weighted mean sum_k pi_k e_k is 0.
 
-    Information quantities do not change under a shift; average power is measured after it. Grids
-    and residual codebooks keep their structure (a grid moves its levels, a residual codebook its
-    first stage) and stay lazy. A centred one-hot codebook is a simplex, which is no longer
-    one-hot: it comes back as a `PointCodebook`.
+    Information quantities do not change under a shift; average power is measured after it. Grids,
+    lattice cuts and residual codebooks keep their structure and stay lazy. A centred one-hot
+    codebook is a simplex, which is no longer one-hot: it comes back as a `PointCodebook`.
 
     Raises:
         ValueError: a one-hot codebook too large to materialise.
     """
-    name = f"{cb.label}, centred"
-    if isinstance(cb, ProductCodebook):
-        levels = [
-            column - math.fsum(column * weight)
-            for column, weight in zip(cb.levels, _level_weights(cb), strict=True)
-        ]
-        return _like_product(cb, levels, name)
-    if isinstance(cb, ResidualCodebook):
-        means = [
-            weight @ stage for stage, weight in zip(cb.stages, _stage_weights(cb), strict=True)
-        ]
-        first = cb.stages[0] - np.sum(means, axis=0)
-        return _like_residual(cb, [first, *cb.stages[1:]], name)
-    points, prior = np.asarray(cb.points), _prior_of(cb)
-    return PointCodebook(
-        points - _mean(points, prior),
-        prior,
-        name=name,
-        allow_duplicates=first_duplicate(points) is not None,
-    )
+    return cb.centred()
 
 
 def average_power(cb: Codebook) -> float:
     """Mean squared distance of the tokens from their mean: the trace of Cov(e), prior-weighted.
 
     Closed forms: a grid, the sum of the variances of its coordinates, whatever the prior;
-    one-hot, scale^2 (1 - sum_k pi_k^2); a residual codebook whose prior is a product over its
-    stages, the sum of the power of each. Only a residual codebook with a joint prior is
-    materialised.
+    one-hot, scale^2 (1 - sum_k pi_k^2); a lattice cut; a residual codebook whose prior is a product
+    over its stages, the sum of the power of each. Other codebooks are materialised.
 
     Raises:
-        ValueError: a residual codebook with a joint prior, too large to materialise.
+        ValueError: a codebook without a closed form, too large to materialise.
     """
-    if isinstance(cb, ProductCodebook):
-        pairs = zip(cb.levels, _level_weights(cb), strict=True)
-        return math.fsum(_power(column[:, None], weight) for column, weight in pairs)
-    if isinstance(cb, OneHot):
-        if cb.given_prior is None:
-            return float(cb.scale**2 * (cb.K - 1) / cb.K)
-        # sum pi (1 - pi), which does not cancel where one token holds nearly everything.
-        rest = np.asarray(cb.given_prior)
-        return float(cb.scale**2 * np.sum(rest * (1 - rest))) if cb.K > 1 else 0.0
-    if isinstance(cb, ResidualCodebook) and cb.given_prior is None:
-        pairs = zip(cb.stages, _stage_weights(cb), strict=True)
-        return math.fsum(_power(np.asarray(stage), weight) for stage, weight in pairs)
-    return _power(np.asarray(cb.points), _prior_of(cb))
-
-
-def smallest_distance(cb: Codebook) -> float:
-    """Smallest distance between two tokens; see `tokenkl.optimality.min_distance`."""
-    if cb.K < 2:
-        reject("K", cb.K, "at least 2 for a distance between tokens to exist")
-    if isinstance(cb, ProductCodebook):
-        return float(min(level_gaps(column).min() for column in cb.levels))
-    if isinstance(cb, OneHot):
-        return float(cb.scale * math.sqrt(2))
-    return float(nearest_distances(np.asarray(cb.points)).min())
+    return cb.average_power()
 
 
 def diameter(cb: Codebook) -> float:
-    """Largest distance between two tokens; a grid and one-hot tokens are not materialised.
+    """Largest distance between two tokens; grids, lattice cuts and one-hot tokens stay lazy.
 
     Raises:
         ValueError: another codebook too large to materialise.
     """
-    if isinstance(cb, ProductCodebook):
-        return math.sqrt(math.fsum(float(np.ptp(column)) ** 2 for column in cb.levels))
-    if isinstance(cb, OneHot):
-        return float(cb.scale) * math.sqrt(2) if cb.K > 1 else 0.0
-    points = np.asarray(cb.points)
-    rows = max(2**21 // len(points), 1)
-    blocks = (points[start : start + rows] for start in range(0, len(points), rows))
-    return float(max(cdist(block, points).max() for block in blocks))
+    return cb.diameter()
 
 
 def scale_to(
@@ -173,96 +117,13 @@ def scale_to(
     target = check_positive(given[name], name)
     if name == "box":
         # Dividing first makes the largest coordinate exactly 1, and then exactly the target.
-        now = largest_coordinate(cb)
+        now = cb.largest_coordinate()
     elif name == "power":
-        now, target = math.sqrt(average_power(cb)), math.sqrt(target)
+        now, target = math.sqrt(cb.average_power()), math.sqrt(target)
     else:
-        now = smallest_distance(cb)
+        if cb.K < 2:
+            reject("K", cb.K, "at least 2 for a distance between tokens to exist")
+        now = cb.min_distance()
     if now == 0:
         reject("cb", repr(cb), f"a codebook whose {name} is above 0, so that scaling can set it")
-    return _scaled(cb, now, target)
-
-
-def _scaled(cb: Codebook, now: float, target: float) -> Codebook:
-    """Every coordinate divided by `now` and multiplied by `target`."""
-    name = f"{cb.label}, scaled"
-    if isinstance(cb, ProductCodebook):
-        return _like_product(cb, [column / now * target for column in cb.levels], name)
-    if isinstance(cb, OneHot):
-        return OneHot(cb.K, cb.given_prior, cb.scale / now * target)
-    if isinstance(cb, ResidualCodebook):
-        stages = [stage / now * target for stage in cb.stages]
-        return _like_residual(cb, stages, name)
-    points = np.asarray(cb.points)
-    return PointCodebook(
-        points / now * target,
-        _prior_of(cb),
-        name=name,
-        allow_duplicates=first_duplicate(points) is not None,
-    )
-
-
-def _like_product(cb: ProductCodebook, levels: list[Any], name: str) -> ProductCodebook:
-    """A grid with other levels and everything else the same."""
-    if cb.joint_prior is not None:
-        return ProductCodebook(levels, prior=cb.joint_prior, order=cb.order, name=name)
-    return ProductCodebook(levels, cb.priors, order=cb.order, name=name)
-
-
-def _like_residual(cb: ResidualCodebook, stages: list[Any], name: str) -> ResidualCodebook:
-    """A residual codebook with other stages and the same prior."""
-    return ResidualCodebook(stages, cb.given_prior, stage_priors=cb.stage_priors, name=name)
-
-
-def _prior_of(cb: Codebook) -> Float[np.ndarray, " K"] | None:
-    """The prior, or None for equal priors that nobody had to write down."""
-    if isinstance(cb, (PointCodebook, OneHot)):
-        return cb.given_prior
-    return None if cb.has_equal_priors else cb.prior
-
-
-def _level_weights(cb: ProductCodebook) -> list[np.ndarray]:
-    """Probabilities of the levels of every coordinate."""
-    if cb.joint_prior is not None:
-        return _marginals(cb.joint_prior, cb.shape, cb.order)
-    return [
-        np.full(size, 1 / size) if prior is None else np.asarray(prior)
-        for size, prior in zip(cb.shape, cb.priors, strict=True)
-    ]
-
-
-def _stage_weights(cb: ResidualCodebook) -> list[np.ndarray]:
-    """Probabilities of the vectors of every stage."""
-    if cb.given_prior is not None:
-        return _marginals(cb.given_prior, cb.shape, "C")
-    return [np.exp(np.asarray(factor)) for factor in cb.stage_log_priors]
-
-
-def _marginals(joint: Any, shape: tuple[int, ...], order: Any) -> list[np.ndarray]:
-    grid = np.asarray(joint).reshape(shape, order=order)
-    axes = range(len(shape))
-    return [grid.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes]
-
-
-def _mean(points: np.ndarray, prior: Any) -> np.ndarray:
-    return points.mean(axis=0) if prior is None else np.asarray(prior) @ points
-
-
-def _power(points: np.ndarray, prior: Any) -> float:
-    """Sum_k pi_k |e_k - mean|^2, by deviations, so that an offset does not cancel digits."""
-    squares = np.square(points - _mean(points, prior)).sum(axis=1)
-    return float(squares.mean() if prior is None else np.asarray(prior) @ squares)
-
-
-def largest_coordinate(cb: Codebook) -> float:
-    """The largest |coordinate| of any token, without materialising structured codebooks."""
-    if isinstance(cb, ProductCodebook):
-        return float(max(np.abs(column).max() for column in cb.levels))
-    if isinstance(cb, OneHot):
-        return float(cb.scale)
-    if isinstance(cb, ResidualCodebook):
-        # All combinations occur, so the extremes of a coordinate are the sums of the stages'.
-        high = np.sum([np.max(stage, axis=0) for stage in cb.stages], axis=0)
-        low = np.sum([np.min(stage, axis=0) for stage in cb.stages], axis=0)
-        return float(max(high.max(), -low.min()))
-    return float(np.abs(cb.points).max())
+    return cb.scaled(target, over=now)

@@ -30,8 +30,7 @@ from scipy.spatial.distance import cdist
 
 from tokenkl._random import generator
 from tokenkl._validation import reject
-from tokenkl.codebooks import Codebook, OneHot, ProductCodebook
-from tokenkl.codebooks.transforms import diameter
+from tokenkl.codebooks import Codebook
 from tokenkl.halfspaces.tokens import pair_terms
 from tokenkl.information import MonteCarlo, exact_quantities, mmse
 from tokenkl.information.estimators import Progress
@@ -261,8 +260,8 @@ def sampled_nodes(codebook: Codebook, low: float, high: float) -> Nodes:
 
 def squared_size(codebook: Codebook) -> float:
     """Squared diameter, or of a ball around all tokens, which is no more than four times that."""
-    if isinstance(codebook, (ProductCodebook, OneHot)):
-        size = diameter(codebook) ** 2
+    if codebook.knows_distances:
+        size = codebook.diameter() ** 2
     else:
         size = 4 * squared_radius(codebook)
     if not size > 0:

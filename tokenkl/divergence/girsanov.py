@@ -40,7 +40,7 @@ from tokenkl._validation import (
 )
 from tokenkl.channel import denoiser as posterior_mean
 from tokenkl.channel import log_posterior, sample
-from tokenkl.codebooks import Codebook, ProductCodebook, average_power
+from tokenkl.codebooks import Codebook, average_power
 from tokenkl.codebooks.transforms import diameter
 from tokenkl.divergence.sampler import ancestral_kl
 from tokenkl.estimate import Estimate
@@ -439,30 +439,32 @@ def _factor(codebook: Codebook, direction: Direction | None) -> float | None:
     if direction is None:
         return None
     check_choice(direction, ("forward", "reverse"), "dimension_free")
-    if not isinstance(codebook, ProductCodebook):
+    grid = codebook.as_grid()
+    if grid is None:
         reject(
             "codebook",
             repr(codebook),
             "a grid (ProductCodebook) for the dimension-free bound, which adds up over coordinates",
         )
-    if direction == "reverse" and not codebook.factorises:
+    if direction == "reverse" and not grid.factorises:
         reject(
             "codebook",
             repr(codebook),
             "a grid with a product prior for the reversed dimension-free bound, whose exact "
             "posterior has to be a product over coordinates",
         )
-    return max(float(np.ptp(levels)) for levels in codebook.levels) ** 2 / 4
+    return max(float(np.ptp(levels)) for levels in grid.levels) ** 2 / 4
 
 
 def _check_product(codebook: Codebook, log_q: np.ndarray) -> None:
     """Refuse a p_theta that is no product over the coordinates of the grid."""
-    assert isinstance(codebook, ProductCodebook)
+    grid = codebook.as_grid()
+    assert grid is not None
     rows = log_q.shape[0]
-    if codebook.order == "C":
-        q = np.exp(log_q).reshape(rows, *codebook.shape)
+    if grid.order == "C":
+        q = np.exp(log_q).reshape(rows, *grid.shape)
     else:
-        q = np.exp(log_q).reshape(rows, *codebook.shape[::-1])
+        q = np.exp(log_q).reshape(rows, *grid.shape[::-1])
         q = q.transpose(0, *range(codebook.n, 0, -1))
     product = np.ones((rows,) + (1,) * codebook.n)
     for axis in range(1, codebook.n + 1):

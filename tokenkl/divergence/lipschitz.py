@@ -18,7 +18,7 @@ from scipy import optimize, special
 
 from tokenkl._random import generator
 from tokenkl._validation import check_count, check_snr, is_traced, reject
-from tokenkl.codebooks import Codebook, OneHot, ProductCodebook
+from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.estimate import Bound, Estimate
 from tokenkl.information.exact.product import distinct_coordinates
 
@@ -92,12 +92,13 @@ def score_lipschitz(
         value = codebook.scale**2 / 2 if codebook.K > 1 else 0.0
         ceiling = codebook.scale**2 * (codebook.K - 1) / codebook.K
         return _exact(float(value), EPS * float(value), level, float(ceiling), named)
-    if isinstance(codebook, ProductCodebook) and codebook.factorises:
+    grid = codebook.factors()
+    if grid is not None:
         found = [
             _scalar_supremum(levels, log_prior, level)
-            for levels, log_prior, _ in distinct_coordinates(codebook)
+            for levels, log_prior, _ in distinct_coordinates(grid)
         ]
-        ceiling = sum(float(np.ptp(levels)) ** 2 / 4 for levels in codebook.levels)
+        ceiling = sum(float(np.ptp(levels)) ** 2 / 4 for levels in grid.levels)
         value = max(one for one, _ in found)
         error = max(one + slack for one, slack in found) - value
         return _exact(value, error, level, ceiling, named)

@@ -69,8 +69,9 @@ class ProducedLaw:
         if self.counts is not None:
             return np.asarray(self.counts / self.counts.sum())
         assert self.factors is not None
-        assert isinstance(self.codebook, ProductCodebook)
-        return _outer(self.factors, self.codebook)
+        grid = self.codebook.factors()
+        assert grid is not None
+        return _outer(self.factors, grid)
 
 
 def produced_law(
@@ -132,9 +133,9 @@ def produced_law(
     temperature = check_positive(temperature, "temperature")
     scale = check_positive(start_scale, "start_scale")
     check_method(method, Exact, MonteCarlo)
-    factorises = isinstance(codebook, ProductCodebook) and codebook.factorises and logits is None
-    if factorises and not isinstance(method, MonteCarlo):
-        return _exact(codebook, grid, sampler, decision, temperature, scale)
+    product = codebook.factors() if logits is None else None
+    if product is not None and not isinstance(method, MonteCarlo):
+        return _exact(product, grid, sampler, decision, temperature, scale)
     if isinstance(method, Exact):
         reject("method", "Exact()", "MonteCarlo(...) where the prior is no product, or with logits")
     if key is None:

@@ -24,7 +24,7 @@ from tokenkl._validation import (
     is_traced,
     reject,
 )
-from tokenkl.codebooks import Codebook, ProductCodebook
+from tokenkl.codebooks import Codebook
 from tokenkl.divergence._mmse_table import MmseTable, tabulate
 from tokenkl.divergence.sampler import ancestral_kl, ancestral_kl_curve
 from tokenkl.estimate import Estimate
@@ -193,7 +193,7 @@ def optimal_step_grids(
         start = _searched(table, N) if N <= MOST_SEARCHED else _by_density(table, N)
         grids.append(_snr_of(table, _refined(table, start), low, high))
     options: dict[str, Any] = {"method": method, "key": streams[1], "progress": progress}
-    if len(grids) == 1 or (isinstance(codebook, ProductCodebook) and table.exact):
+    if len(grids) == 1 or (codebook.as_grid() is not None and table.exact):
         kls = [ancestral_kl(codebook, grid, **options) for grid in grids]
     else:
         curve = ancestral_kl_curve(codebook, grids, **options)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl._validation import MAX_ELEMENTS, reject
+from tokenkl._validation import reject
 from tokenkl.codebooks.base import Codebook
-from tokenkl.codebooks.onehot import OneHot
-from tokenkl.codebooks.product import ProductCodebook
-from tokenkl.codebooks.transforms import smallest_distance
-from tokenkl.numerics.neighbours import level_gaps, nearest_distances
 
 
 def nn_distances(cb: Codebook) -> Float[np.ndarray, " K"]:
@@ -27,20 +21,7 @@ def nn_distances(cb: Codebook) -> Float[np.ndarray, " K"]:
         ValueError: K = 1, or more tokens than the library materialises (2**26; K n for points).
     """
     _check_pair(cb)
-    if isinstance(cb, ProductCodebook):
-        cb._check_size(cb.K, MAX_ELEMENTS, "nn_distances")
-        nearest = np.full(1, np.inf)
-        for column in cb.levels:
-            gaps = level_gaps(column)
-            if cb.order == "C":
-                nearest = np.minimum(nearest[:, None], gaps).ravel()
-            else:
-                nearest = np.minimum(gaps[:, None], nearest).ravel()
-        return nearest
-    if isinstance(cb, OneHot):
-        cb._check_size(cb.K, MAX_ELEMENTS, "nn_distances")
-        return np.full(cb.K, smallest_distance(cb))
-    return nearest_distances(np.asarray(cb.points))
+    return cb.nn_distances()
 
 
 def mean_nn_distance(cb: Codebook) -> float:
@@ -55,12 +36,7 @@ def mean_nn_distance(cb: Codebook) -> float:
         ValueError: K = 1, or points too many to materialise.
     """
     _check_pair(cb)
-    if isinstance(cb, ProductCodebook):
-        return _mean_smallest_gap(cb)
-    if isinstance(cb, OneHot):
-        return smallest_distance(cb)
-    distances = nn_distances(cb)
-    return math.fsum(distances) / distances.size
+    return cb.mean_nn_distance()
 
 
 def min_distance(cb: Codebook) -> float:
@@ -72,27 +48,10 @@ def min_distance(cb: Codebook) -> float:
     Raises:
         ValueError: K = 1, or points too many to materialise.
     """
-    return smallest_distance(cb)
+    _check_pair(cb)
+    return cb.min_distance()
 
 
 def _check_pair(cb: Codebook) -> None:
     if cb.K < 2:
         reject("K", cb.K, "at least 2 for a nearest neighbour to exist")
-
-
-def _mean_smallest_gap(cb: ProductCodebook) -> float:
-    """Mean over the grid of the minimum over coordinates of the gap at the token's level."""
-    # Walk up the sorted gaps. Passing one of a coordinate's c remaining levels multiplies the
-    # share of tokens further out by (c - 1)/c; its logarithm is summed in extended precision.
-    gaps, steps = [], []
-    for column in cb.levels:
-        if column.shape[0] > 1:
-            ascending = np.sort(level_gaps(column))
-            gaps.append(ascending)
-            left = np.arange(ascending.size, 1, -1, dtype=np.longdouble)
-            steps.append(np.append(np.log1p(-1 / left), -np.inf))
-    all_gaps = np.concatenate(gaps)
-    order = np.argsort(all_gaps, kind="stable")
-    ascending = all_gaps[order]
-    shares = np.exp(np.cumsum(np.concatenate(steps)[order]))[:-1].astype(float)
-    return float(ascending[0] + math.fsum(np.diff(ascending) * shares))

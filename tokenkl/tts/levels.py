@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl._specs import parse_schedule
 from tokenkl._validation import check_choice, check_count
 from tokenkl.codebooks import Codebook
 from tokenkl.divergence.steps import STEP_GRIDS, optimal_steps, step_grid
 from tokenkl.optimality.design import information_uniform_schedule
+from tokenkl.schedule import parse_schedule
 from tokenkl.tts.cdcd import LEVELS, RANGE
 
 #: The schedule under which every noise level brings the same information about the token.

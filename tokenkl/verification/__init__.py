@@ -32,7 +32,7 @@ from tokenkl import bounds
 from tokenkl._validation import check_count, check_snr, reject
 from tokenkl.bounds._moments import token_distance
 from tokenkl.bounds._pairs import MAX_TOKENS
-from tokenkl.codebooks import Codebook, OneHot, ProductCodebook
+from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.estimate import Bound, Estimate
 from tokenkl.information import MonteCarlo, profile
 from tokenkl.information.methods import Method
@@ -340,9 +340,8 @@ def _check_geometry(ledger: _Ledger, found: dict[str, Side], codebook: Codebook)
     snr, error, mmse = ledger.snr, found["error_probability"], found["mmse"]
     information = found["mutual_information"]
     small = codebook.K <= MAX_TOKENS
-    is_grid = isinstance(codebook, ProductCodebook) and codebook.has_equal_priors
     is_one_hot = isinstance(codebook, OneHot)
-    if small or is_grid or is_one_hot:
+    if small or codebook.knows_pairs:
         ledger.at_most("union bound", error, bounds.union_bound(codebook, snr))
     if small or is_one_hot:
         ledger.at_most("largest pair", bounds.pairwise_bound(codebook, snr), error)

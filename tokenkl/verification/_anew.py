@@ -40,7 +40,7 @@ from scipy import special
 from scipy.spatial.distance import cdist
 
 from tokenkl._random import generator
-from tokenkl.codebooks import Codebook, ProductCodebook
+from tokenkl.codebooks import Codebook
 from tokenkl.codebooks.base import entropy
 from tokenkl.estimate import Estimate
 from tokenkl.numerics.neighbours import nearest_distances
@@ -174,11 +174,12 @@ class _Part:
 
 
 def _parts(codebook: Codebook, key: Any) -> list[_Part] | None:
-    if isinstance(codebook, ProductCodebook) and codebook.factorises:
+    grid = codebook.factors()
+    if grid is not None:
         alike: dict[bytes, list[Any]] = {}
-        for axis, column in enumerate(codebook.levels):
+        for axis, column in enumerate(grid.levels):
             levels = np.asarray(column, float)
-            log_prior = np.asarray(codebook.coordinate_log_prior(axis))
+            log_prior = np.asarray(grid.coordinate_log_prior(axis))
             group = alike.setdefault(levels.tobytes() + log_prior.tobytes(), [levels, log_prior, 0])
             group[2] += 1
         groups = [(levels[:, None], prior, count) for levels, prior, count in alike.values()]

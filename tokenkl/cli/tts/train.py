@@ -193,7 +193,7 @@ def _recipe(
     if training["max_seconds"] is not None:
         check_positive(training["max_seconds"] / 60, "--minutes")
     if given["schedule"] not in (None, "information"):
-        from tokenkl._specs import parse_schedule
+        from tokenkl.schedule import parse_schedule
 
         parse_schedule(given["schedule"] or "")
     if source is not None and given["corpus"] is not None:

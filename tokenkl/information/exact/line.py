@@ -23,8 +23,9 @@ def as_grid(codebook: Codebook, traced: bool) -> tuple[ProductCodebook, float] |
     """
     if codebook.K == 1:  # where it is does not matter
         return ProductCodebook([[0.0]]), 0.0
-    if isinstance(codebook, ProductCodebook):
-        return (codebook, 0.0) if codebook.factorises else None
+    grid = codebook.factors()
+    if grid is not None:
+        return grid, 0.0
     return None if traced else _on_a_line(codebook)
 
 

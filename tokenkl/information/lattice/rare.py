@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import special
 
 from tokenkl._random import generator
-from tokenkl._validation import MAX_ELEMENTS, reject
+from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook, LatticeCodebook
 from tokenkl.information.estimators import Estimator, Progress, defaults
 from tokenkl.information.findings import Findings
@@ -253,7 +253,7 @@ def is_decoded(codebook: Codebook, wanted: tuple[str, ...]) -> bool:
     if not isinstance(codebook, LatticeCodebook) or codebook.K <= LARGE:
         return False
     others = [name for name in wanted if name not in DECODED_QUANTITIES]
-    if others and codebook.K * codebook.n > MAX_ELEMENTS:
+    if others and not codebook.fits:
         reject(
             "quantities",
             others[0],

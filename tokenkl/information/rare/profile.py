@@ -28,7 +28,6 @@ from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
 from tokenkl._random import generator
-from tokenkl._validation import MAX_ELEMENTS
 from tokenkl.codebooks.base import Codebook
 from tokenkl.halfspaces.tokens import (
     EPS,
@@ -73,8 +72,7 @@ class RareSampling(Estimator):
     def serves(
         self, problem: Problem, wanted: tuple[str, ...], asked: bool
     ) -> tuple[tuple[str, ...], Bool[np.ndarray, " s"]]:
-        codebook = problem.codebook
-        if problem.is_traced or codebook.K * codebook.n > MAX_ELEMENTS:
+        if problem.is_traced or not problem.codebook.fits:
             return (), np.zeros(problem.snr.shape, dtype=bool)
         return wanted, np.ones(problem.snr.shape, bool) if asked else rare_is_better(problem)
 

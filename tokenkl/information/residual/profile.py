@@ -34,7 +34,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from tokenkl._random import draw_ids, generator
-from tokenkl._validation import MAX_ELEMENTS
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.residual import ResidualCodebook
 from tokenkl.information.estimators import DOUBLE_ALONE, Progress, SampleAverage
@@ -80,7 +79,7 @@ def too_large_to_enumerate(codebook: Codebook) -> bool:
     return (
         isinstance(codebook, ResidualCodebook)
         and codebook.given_prior is None
-        and codebook.K * codebook.n > MAX_ELEMENTS
+        and not codebook.fits
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import tokenkl as tk
-from tokenkl import _report
+from tokenkl.cli import tables
 from tokenkl.information import exact_quantities
 
 
@@ -38,7 +38,7 @@ def _pair(text: str) -> tuple[float, float]:
     ],
 )
 def test_exact(value: float, error: float, text: str) -> None:
-    assert _report.format_exact(value, error) == text
+    assert tables.format_exact(value, error) == text
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_exact(value: float, error: float, text: str) -> None:
     ],
 )
 def test_sampled(value: float, half: float, text: str) -> None:
-    assert _report.format_sampled(value, half) == text
+    assert tables.format_sampled(value, half) == text
 
 
 def test_what_is_printed_is_true() -> None:
@@ -68,11 +68,11 @@ def test_what_is_printed_is_true() -> None:
     for _ in range(2000):
         value = rng.standard_normal() * 10.0 ** rng.integers(-40, 12)
         half = abs(value) * 10.0 ** rng.uniform(-11, 3)
-        shown, shown_half = _pair(_report.format_sampled(value, half))
+        shown, shown_half = _pair(tables.format_sampled(value, half))
         assert abs(shown - value) <= 0.0501 * half
         assert shown_half == pytest.approx(half, rel=0.0501)
         error = abs(value) * 10.0 ** rng.uniform(-20, -0.1)
-        shown = float(_report.format_exact(value, error).split(" ± ")[0])
+        shown = float(tables.format_exact(value, error).split(" ± ")[0])
         if shown:
             assert abs(shown - value) <= max(5.01 * error, 5.01e-6 * abs(value))
 
@@ -86,7 +86,7 @@ def test_cells_mark_what_is_not_a_central_limit_interval() -> None:
         interval_supported=[True, False],
         sample_range=1,
     )
-    first, second = _report.cells(estimate, missed=[True, False])
+    first, second = tables.cells(estimate, missed=[True, False])
     assert first == "0.500 ± 0.020†"
     assert second.endswith("*")
     assert float(second.split(" ± ")[1].rstrip("*")) == pytest.approx(
@@ -104,15 +104,15 @@ def test_missed_targets_are_named_and_kept_ones_are_not() -> None:
         quantity="mmse",
         note="of no use",
     )
-    missed = [_report.missed_target(estimate[i], 0.02, 0.1) for i in range(4)]
+    missed = [tables.missed_target(estimate[i], 0.02, 0.1) for i in range(4)]
     assert missed == [True, False, False, True]
     exact = tk.Estimate(10.0, 0.0, 5.0, quantity="mmse")
-    assert not _report.missed_target(exact, 0.02, 0.1)
-    assert not _report.missed_target(estimate[0], 0.0, 0.0)  # nothing was asked for
+    assert not tables.missed_target(exact, 0.02, 0.1)
+    assert not tables.missed_target(estimate[0], 0.0, 0.0)  # nothing was asked for
 
     def lines(given: tk.Estimate, rtol: float) -> list[str]:
         profile = tk.Profile("a grid", 9, 2, np.ones(np.shape(given.value)), {"mmse": given})
-        return _report.note_lines([("a grid", profile)], rtol, 0.1)
+        return tables.note_lines([("a grid", profile)], rtol, 0.1)
 
     assert [line[0] for line in lines(estimate, 0.02)] == ["†", "N"]
     assert [line[0] for line in lines(estimate[1:3], 0.02)] == ["N"]
@@ -121,13 +121,13 @@ def test_missed_targets_are_named_and_kept_ones_are_not() -> None:
 
 def test_decimal_points_are_above_each_other() -> None:
     estimate = tk.Estimate([12.5, 0.25, 100.0], 0.0, [1e-9, 1e-9, 1e-9])
-    assert [text.index(".") for text in _report.cells(estimate)] == [3, 3, 3]
+    assert [text.index(".") for text in tables.cells(estimate)] == [3, 3, 3]
 
 
 def test_a_wide_table_is_split() -> None:
     console = Console(width=40, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     columns = [(f"column {i}", ["0.123456"]) for i in range(6)]
-    _report.print_table(console, [("SNR", ["1"])], columns)
+    tables.print_table(console, [("SNR", ["1"])], columns)
     console.file.close()
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 40
@@ -137,12 +137,12 @@ def test_a_wide_table_is_split() -> None:
 
 def test_bits() -> None:
     found = tk.profile(tk.FSQ((3, 3)), [1.0])
-    converted = _report.in_bits(found)
+    converted = tables.in_bits(found)
     assert converted["mutual_information"].value[0] == pytest.approx(
         found["mutual_information"].value[0] / math.log(2)
     )
     assert converted["mmse"] is found["mmse"]
-    columns = list(_report.frame_of(converted))
+    columns = list(tables.frame_of(converted))
     assert "mutual_information_bits_low" in columns
     assert "mutual_information" not in columns
     assert "accuracy" in columns
@@ -172,21 +172,21 @@ def test_exact_quantities_are_those_of_the_library(
 
 
 def test_facts_on_a_huge_grid_and_on_a_huge_residual_codebook() -> None:
-    facts = _report.facts_on(tk.FSQ((17,) * 6000))
+    facts = tables.facts_on(tk.FSQ((17,) * 6000))
     assert facts["bits"] == pytest.approx(6000 * math.log2(17))
     assert facts["K"] is None
-    assert dict(_report.shown_facts(facts))["tokens K"].startswith("4.94e+7382 ")
+    assert dict(tables.shown_facts(facts))["tokens K"].startswith("4.94e+7382 ")
     stages = [np.random.default_rng(i).standard_normal((1024, 4)) for i in range(8)]
-    facts = _report.facts_on(tk.ResidualCodebook(stages))
+    facts = tables.facts_on(tk.ResidualCodebook(stages))
     assert facts["K"] == 1024**8
     assert facts["min_distance"] is None
-    assert "not computed" in dict(_report.shown_facts(facts))["min distance"]
+    assert "not computed" in dict(tables.shown_facts(facts))["min distance"]
 
 
 def test_facts_on_one_token_and_on_an_unequal_prior() -> None:
-    shown = dict(_report.shown_facts(_report.facts_on(tk.OneHot(1))))
+    shown = dict(tables.shown_facts(tables.facts_on(tk.OneHot(1))))
     assert shown["min distance"] == "none, for a single token"
-    facts = _report.facts_on(tk.OneHot(2, [0.25, 0.75]))
+    facts = tables.facts_on(tk.OneHot(2, [0.25, 0.75]))
     entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     assert facts["prior_entropy"] == pytest.approx(entropy, rel=1e-14)
     assert facts["perplexity"] == pytest.approx(math.exp(entropy), rel=1e-14)
@@ -200,7 +200,7 @@ def test_figures(count: int, tmp_path) -> None:
     snr = [0.0, 0.1, 10.0, 1000.0]
     exact = tk.profile(tk.FSQ((3, 3)), snr, names)
     sampled = tk.profile(tk.FSQ((3, 3)), snr, names, method=tk.MonteCarlo(50), key=0)
-    figure = _report.profile_figure([("exact", exact), ("sampled", sampled)])
+    figure = tables.profile_figure([("exact", exact), ("sampled", sampled)])
     panels = [panel for panel in figure.axes if panel.axison]
     assert len(panels) == count
     for panel, name in zip(panels, names, strict=True):

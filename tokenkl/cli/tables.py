@@ -274,8 +274,6 @@ def describe(codebook: Codebook) -> str:
 
 def facts_on(codebook: Codebook) -> dict[str, Any]:
     """Everything that `info` shows, as plain numbers; None where it is not computed."""
-    from tokenkl import OneHot, ProductCodebook
-    from tokenkl.codebooks.transforms import average_power, largest_coordinate
     from tokenkl.information import exact_quantities
     from tokenkl.optimality import mean_nn_distance, min_distance
 
@@ -283,9 +281,8 @@ def facts_on(codebook: Codebook) -> dict[str, Any]:
     # A K beyond float64 is fine for math.log, and equal priors need no sum over tokens.
     entropy = math.log(codebook.K) if equal else float(codebook.prior_entropy())
     perplexity = None if entropy > 709 else float(codebook.K) if equal else math.exp(entropy)
-    has_formula = isinstance(codebook, (ProductCodebook, OneHot))
     distances: tuple[float | None, float | None] = None, None
-    if codebook.K >= 2 and (has_formula or codebook.K <= MAX_SEARCH):
+    if codebook.K >= 2 and (codebook.knows_distances or codebook.K <= MAX_SEARCH):
         distances = min_distance(codebook), mean_nn_distance(codebook)
     return {
         "codebook": codebook.label,
@@ -295,8 +292,8 @@ def facts_on(codebook: Codebook) -> dict[str, Any]:
         "equal_priors": equal,
         "prior_entropy": entropy,
         "perplexity": perplexity,
-        "average_power": average_power(codebook),
-        "box": largest_coordinate(codebook),
+        "average_power": codebook.average_power(),
+        "box": codebook.largest_coordinate(),
         "min_distance": distances[0],
         "mean_nn_distance": distances[1],
         "exact_quantities": list(exact_quantities(codebook)),
