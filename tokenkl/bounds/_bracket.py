@@ -16,6 +16,7 @@ from tokenkl.bounds._inputs import LEVEL, high_end, low_end
 from tokenkl.bounds._union import union_bound
 from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.estimate import Bound
+from tokenkl.halfspaces.bonferroni import MAX_TOKENS
 
 #: What bounds are kept on: accuracy is 1 - error.
 KEPT = ("error_probability", "sampling_error", "conditional_entropy", "mutual_information", "mmse")
@@ -172,7 +173,7 @@ def _from_geometry(codebook: Codebook, snr: np.ndarray) -> Iterator[Bound]:
     if codebook.knows_covariance or codebook.fits:
         yield _moments.linear_mmse_bound(codebook, snr)
         yield _moments.gaussian_information_bound(codebook, snr)
-    small = codebook.fits and codebook.K <= _pairs.MAX_TOKENS
+    small = codebook.fits and codebook.K <= MAX_TOKENS
     if codebook.knows_pairs or small:
         yield union_bound(codebook, snr)
     if small or one_hot:

@@ -32,11 +32,11 @@ from tokenkl._random import generator
 from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook
 from tokenkl.halfspaces.tokens import pair_terms
+from tokenkl.halfspaces.union import PROBES
 from tokenkl.information import MonteCarlo, exact_quantities, mmse
 from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Exact, Method, check_method
 from tokenkl.information.problem import Problem
-from tokenkl.information.rare.profile import PROBES
 from tokenkl.information.sampling.montecarlo import MAX_WORK, PILOT, drawer
 from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments

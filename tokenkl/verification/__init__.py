@@ -31,9 +31,9 @@ from scipy import special
 from tokenkl import bounds
 from tokenkl._validation import check_count, check_snr, reject
 from tokenkl.bounds._moments import token_distance
-from tokenkl.bounds._pairs import MAX_TOKENS
 from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.estimate import Bound, Estimate
+from tokenkl.halfspaces.bonferroni import MAX_TOKENS
 from tokenkl.information import MonteCarlo, profile
 from tokenkl.information.methods import Method
 from tokenkl.verification._anew import Side, estimate

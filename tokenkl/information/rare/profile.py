@@ -35,10 +35,9 @@ from tokenkl.halfspaces.tokens import (
     Draws,
     Level,
     Tokens,
-    nearest_terms,
-    pair_terms,
     singles,
 )
+from tokenkl.halfspaces.union import PROBES, nearest_terms, union_guess
 from tokenkl.information.estimators import COMPLEMENTS, MISSED, Estimator, Progress
 from tokenkl.information.findings import NUMBERS, Findings
 from tokenkl.information.methods import RareEvents
@@ -57,8 +56,6 @@ COMMON = 0.2
 #: more tokens than the last number it takes longer to go through the pairs (measured at 65536 x 16:
 #: half a minute here at 1e-4; plain samples for 1 % at 1e-2 take two and a half).
 HAND_OVER, HAND_OVER_LARGE, LARGE = 0.1, 1e-2, 2**13
-#: Rows from which the union bound is guessed.
-PROBES = 32
 #: What a level costs by itself, a draw for each token and coordinate, and a pair, in seconds.
 LEVEL_COST, DRAW_COST, PAIR_COST = 2e-2, 2e-9, 4e-9
 
@@ -216,24 +213,6 @@ def rare_is_better(problem: Problem) -> Bool[np.ndarray, " s"]:
         return np.zeros(problem.snr.shape, dtype=bool)
     most = HAND_OVER if K <= LARGE else HAND_OVER_LARGE
     return np.asarray(union_guess(problem.tokens, problem.h) < most)
-
-
-def union_guess(
-    tokens: Tokens, h: Float[np.ndarray, " s"], power: int = 0
-) -> Float[np.ndarray, " s"]:
-    """About the union bound, from the pairs of a few rows and the nearest pairs inside cells.
-
-    Each pair's term is multiplied by its squared distance to this `power`.
-    """
-    K = tokens.ids.size
-    rows = np.unique(np.linspace(0, K - 1, PROBES).astype(int))
-    squared = cdist(tokens.points[rows], tokens.points, "sqeuclidean")
-    row, column = np.nonzero(tokens.labels[rows, None] != tokens.labels)
-    guess = np.zeros(h.size)
-    for index, root in enumerate(h):
-        terms = pair_terms(tokens, root, rows[row], column, squared[row, column])
-        guess[index] = terms @ squared[row, column] ** power * K / rows.size
-    return np.maximum(guess, nearest_terms(tokens, h, power))
 
 
 def _edges(

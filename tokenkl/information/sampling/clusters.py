@@ -29,11 +29,12 @@ from scipy.spatial.distance import cdist, pdist
 from tokenkl._random import generator
 from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.halfspaces.tokens import CELL, EPS, Tokens
+from tokenkl.halfspaces.union import union_guess
 from tokenkl.information.estimators import COMPLEMENTS, Progress, SampleAverage
 from tokenkl.information.findings import Findings
 from tokenkl.information.methods import MonteCarlo, RareEvents
 from tokenkl.information.problem import Problem
-from tokenkl.information.rare.profile import HAND_OVER, STATISTICS, rare_profile, union_guess
+from tokenkl.information.rare.profile import HAND_OVER, STATISTICS, rare_profile
 from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES, Part, sample_profile
 
 #: A gap between clusters is at least this many times the longest step within one. Points without
