@@ -95,9 +95,7 @@ def test_codebooks_that_cannot_be_saved(tmp_path):
     class Mine(PointCodebook):
         pass
 
-    with pytest.raises(
-        ValueError, match="cb must be a kind that tk.register was called"
-    ):
+    with pytest.raises(ValueError, match="cb must be a kind that tk.register was called"):
         save_codebook(Mine([[0.0]]), tmp_path / "a.npz")
 
     def save(points):

@@ -142,11 +142,11 @@ def test_a_new_estimator_is_one_class_and_one_entry(monkeypatch) -> None:
         def serves(self, problem, wanted, asked):
             return tuple(name for name in wanted if name == "mmse"), problem.snr < 0.5
 
-        def seconds(self, problem, wanted, method):
-            return np.zeros(problem.snr.shape)
+        def seconds(self, problem, method):
+            return 0.0
 
-        def run(self, problem, wanted, method, key, progress):
-            return {"mmse": Findings(problem.snr, method=self.name)}
+        def run(self, task):
+            return {"mmse": Findings(task.problem.snr, method=self.name)}
 
     monkeypatch.setattr(plans, "ESTIMATORS", (Guess(), *ESTIMATORS))
     found = tk.profile(POINTS, [0.1, 1.0], ["mmse", "accuracy"], key=0)

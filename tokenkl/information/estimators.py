@@ -5,10 +5,10 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from tokenkl._validation import reject
 from tokenkl.information.findings import Findings
@@ -23,6 +23,21 @@ DOUBLE_ALONE: Mapping[str, tuple[Any, ...]] = {"control": (None,), "precision": 
 COMPLEMENTS = {"accuracy": "error_probability", "mutual_information": "conditional_entropy"}
 
 
+Names = tuple[str, ...]
+#: Names of quantities, and a mask over levels, or one answer for all.
+Served = tuple[Names, Bool[np.ndarray, " s"] | bool]
+
+
+class Task(NamedTuple):
+    """What an estimator is to find in one go, and how."""
+
+    problem: Problem
+    quantities: Names
+    method: Any
+    key: Any
+    progress: Progress | None = None
+
+
 class Estimator(abc.ABC):
     """One way of finding quantities. A new one is a subclass, and an entry in `plan.ESTIMATORS`."""
 
@@ -34,29 +49,18 @@ class Estimator(abc.ABC):
     only: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     @abc.abstractmethod
-    def serves(
-        self, problem: Problem, wanted: tuple[str, ...], asked: bool
-    ) -> tuple[tuple[str, ...], Bool[np.ndarray, " s"]]:
+    def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
         """Which of the quantities it finds, and the levels at which it is the one to take.
 
         `asked`: its method was asked for, so that all it can serve counts. Nothing random.
         """
 
     @abc.abstractmethod
-    def seconds(
-        self, problem: Problem, wanted: tuple[str, ...], method: Any
-    ) -> Float[np.ndarray, " s"]:
-        """About what every level costs on one core (constants: `python -m benchmarks.costs`)."""
+    def seconds(self, problem: Problem, method: Any) -> float:
+        """About what a level costs on one core (constants: `python -m benchmarks.costs`)."""
 
     @abc.abstractmethod
-    def run(
-        self,
-        problem: Problem,
-        wanted: tuple[str, ...],
-        method: Any,
-        key: Any,
-        progress: Progress | None,
-    ) -> dict[str, Findings]:
+    def run(self, task: Task) -> dict[str, Findings]:
         """What it finds at the levels of the problem."""
 
     def default(self) -> Any:

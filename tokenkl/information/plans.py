@@ -14,7 +14,7 @@ from tokenkl._random import draws_of, seed_of
 from tokenkl._validation import check_choice, check_snr, is_traced, reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.estimate import Estimate
-from tokenkl.information.estimators import Estimator, Progress
+from tokenkl.information.estimators import Estimator, Progress, Task
 from tokenkl.information.exact.estimators import EXACT
 from tokenkl.information.findings import Findings
 from tokenkl.information.lattice.accuracy import Rays
@@ -88,11 +88,11 @@ class Plan:
     @property
     def seconds(self) -> float:
         """About what all of it costs."""
-        return float(sum(self._seconds(share).sum() for share in self.shares))
+        return sum(self._seconds(share) * share.levels.size for share in self.shares)
 
-    def _seconds(self, share: Share) -> Float[np.ndarray, " levels"]:
-        part = self.problem.at(share.levels)
-        return share.estimator.seconds(part, share.quantities, share.method)
+    def _seconds(self, share: Share) -> float:
+        """Of each of its levels."""
+        return share.estimator.seconds(self.problem.at(share.levels), share.method)
 
     def to_frame(self) -> pd.DataFrame:
         """One row for every quantity and SNR: its estimator, and its part of the time there.
@@ -105,9 +105,9 @@ class Plan:
         for share in self.shares:
             seconds = self._seconds(share) / len(share.quantities)
             for name in share.quantities:
-                for level, one in zip(share.levels, seconds, strict=True):
+                for level in share.levels:
                     place = self.quantities.index(name), level, name
-                    rows.append((*place, self.problem.snr[level], share.estimator.name, one))
+                    rows.append((*place, self.problem.snr[level], share.estimator.name, seconds))
         columns = ["quantity", "snr", "estimator", "seconds"]
         return pd.DataFrame([row[2:] for row in sorted(rows)], columns=columns)
 
@@ -127,10 +127,10 @@ class Plan:
                 reject("key", "None", f"an integer seed or a JAX key, {why}")
         parts: dict[str, list[tuple[np.ndarray, Findings]]] = {name: [] for name in self.quantities}
         for share in self.shares:
-            part, estimator = self.problem.at(share.levels), share.estimator
-            found = estimator.run(part, share.quantities, share.method, key, progress)
-            for name, one in found.items():
-                note = estimator.note(one, share.method)
+            part = self.problem.at(share.levels)
+            task = Task(part, share.quantities, share.method, key, progress)
+            for name, one in share.estimator.run(task).items():
+                note = share.estimator.note(one, share.method)
                 parts[name].append((share.levels, one.noted(note)))
         estimates = {}
         for name in self.quantities:
@@ -144,7 +144,8 @@ class Plan:
     def __repr__(self) -> str:
         book, lines = self.problem.codebook, []
         for share in self.shares:
-            levels, seconds = share.levels.size, self._seconds(share).sum()
+            levels = share.levels.size
+            seconds = levels * self._seconds(share)
             where = "all SNRs" if levels == self.problem.snr.size else _range(self.problem, share)
             what = (
                 "all quantities"

@@ -27,7 +27,14 @@ from scipy import special
 
 from tokenkl._random import generator
 from tokenkl.codebooks import LatticeCodebook
-from tokenkl.information.estimators import DOUBLE_ALONE, Progress, SampleAverage
+from tokenkl.information.estimators import (
+    DOUBLE_ALONE,
+    Names,
+    Progress,
+    SampleAverage,
+    Served,
+    Task,
+)
 from tokenkl.information.findings import Findings
 from tokenkl.information.lattice.rare import is_decoded
 from tokenkl.information.methods import MonteCarlo
@@ -51,28 +58,16 @@ class Rays(SampleAverage):
     name = "lattice decoding along rays"
     only = DOUBLE_ALONE
 
-    def serves(
-        self, problem: Problem, wanted: tuple[str, ...], asked: bool
-    ) -> tuple[tuple[str, ...], Bool[np.ndarray, " s"]]:
-        known = wanted if is_decoded(problem.codebook, wanted) and not problem.is_traced else ()
-        return known, np.ones(problem.snr.shape, dtype=bool)
+    def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
+        return wanted, is_decoded(problem, wanted)
 
-    def seconds(
-        self, problem: Problem, wanted: tuple[str, ...], method: MonteCarlo
-    ) -> Float[np.ndarray, " s"]:
+    def seconds(self, problem: Problem, method: MonteCarlo) -> float:
         count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
         cost = count * problem.codebook.n * RAY_COST  # of all levels together
-        return np.full(problem.snr.shape, cost / max(problem.snr.size, 1))
+        return cost / max(problem.snr.size, 1)
 
-    def run(
-        self,
-        problem: Problem,
-        wanted: tuple[str, ...],
-        method: MonteCarlo,
-        key: Any,
-        progress: Progress | None,
-    ) -> dict[str, Findings]:
-        return decoded_profile(problem, wanted, method, key, progress)
+    def run(self, task: Task) -> dict[str, Findings]:
+        return decoded_profile(*task)
 
 
 def decoded_profile(

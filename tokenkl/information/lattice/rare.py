@@ -24,8 +24,8 @@ from scipy import special
 
 from tokenkl._random import generator
 from tokenkl._validation import reject
-from tokenkl.codebooks import Codebook, LatticeCodebook
-from tokenkl.information.estimators import Estimator, Progress, defaults
+from tokenkl.codebooks import LatticeCodebook
+from tokenkl.information.estimators import Estimator, Names, Progress, Served, Task, defaults
 from tokenkl.information.findings import Findings
 from tokenkl.information.methods import RareEvents
 from tokenkl.information.problem import Problem
@@ -213,44 +213,30 @@ class ShortVectors(Estimator):
     settings = RareEvents
     only = defaults(RareEvents, "rtol", "max_samples", "truncation")
 
-    def serves(
-        self, problem: Problem, wanted: tuple[str, ...], asked: bool
-    ) -> tuple[tuple[str, ...], Bool[np.ndarray, " s"]]:
-        if not is_decoded(problem.codebook, wanted) or problem.is_traced:
-            return (), np.zeros(problem.snr.shape, dtype=bool)
-        return wanted, is_complete(problem)
+    def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
+        return wanted, is_decoded(problem, wanted) and is_complete(problem)
 
     def default(self) -> RareEvents:
         return RareEvents(n_samples=DEFAULT_SAMPLES)
 
-    def seconds(
-        self, problem: Problem, wanted: tuple[str, ...], method: RareEvents
-    ) -> Float[np.ndarray, " s"]:
+    def seconds(self, problem: Problem, method: RareEvents) -> float:
         vectors = sum(len(vectors) for _, vectors, _ in problem.once(Rivals).groups)
-        cost = VECTOR_COST * vectors * problem.codebook.n
-        return np.full(problem.snr.shape, method.n_samples * cost)
+        return method.n_samples * VECTOR_COST * vectors * problem.codebook.n
 
-    def run(
-        self,
-        problem: Problem,
-        wanted: tuple[str, ...],
-        method: RareEvents,
-        key: Any,
-        progress: Progress | None,
-    ) -> dict[str, Findings]:
-        error = rare_errors(problem, method.n_samples, key, progress)
-        return {
-            name: error.complement(1.0, EPS) if name == "accuracy" else error for name in wanted
-        }
+    def run(self, task: Task) -> dict[str, Findings]:
+        error = rare_errors(task.problem, task.method.n_samples, task.key, task.progress)
+        both = {"error_probability": error, "accuracy": error.complement(1.0, EPS)}
+        return {name: both[name] for name in task.quantities}
 
 
-def is_decoded(codebook: Codebook, wanted: tuple[str, ...]) -> bool:
+def is_decoded(problem: Problem, wanted: Names) -> bool:
     """Whether decoding is the way: few quantities, or points too many for the others.
 
     Raises:
         ValueError: too many points for a quantity that needs them all.
     """
-    if not isinstance(codebook, LatticeCodebook) or codebook.K <= LARGE:
+    codebook = problem.codebook
+    if not isinstance(codebook, LatticeCodebook) or codebook.K <= LARGE or problem.is_traced:
         return False
     others = [name for name in wanted if name not in DECODED_QUANTITIES]
     if others and not codebook.fits:

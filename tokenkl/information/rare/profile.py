@@ -38,7 +38,15 @@ from tokenkl.halfspaces.tokens import (
     singles,
 )
 from tokenkl.halfspaces.union import PROBES, nearest_terms, union_guess
-from tokenkl.information.estimators import COMPLEMENTS, MISSED, Estimator, Progress
+from tokenkl.information.estimators import (
+    COMPLEMENTS,
+    MISSED,
+    Estimator,
+    Names,
+    Progress,
+    Served,
+    Task,
+)
 from tokenkl.information.findings import NUMBERS, Findings
 from tokenkl.information.methods import RareEvents
 from tokenkl.information.problem import Problem
@@ -66,33 +74,18 @@ class RareSampling(Estimator):
     name = "rare-event sampling"
     settings = RareEvents
 
-    def serves(
-        self, problem: Problem, wanted: tuple[str, ...], asked: bool
-    ) -> tuple[tuple[str, ...], Bool[np.ndarray, " s"]]:
+    def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
         if problem.is_traced or not problem.codebook.fits:
-            return (), np.zeros(problem.snr.shape, dtype=bool)
-        return wanted, np.ones(problem.snr.shape, bool) if asked else rare_is_better(problem)
+            return (), False
+        return wanted, asked or rare_is_better(problem)
 
-    def seconds(
-        self, problem: Problem, wanted: tuple[str, ...], method: RareEvents
-    ) -> Float[np.ndarray, " s"]:
+    def seconds(self, problem: Problem, method: RareEvents) -> float:
         K, n = problem.codebook.K, problem.codebook.n
-        each = (
-            LEVEL_COST
-            + min(K**2 / 2, PAIRS) * PAIR_COST
-            + method.n_samples * K * (n + 8) * DRAW_COST
-        )
-        return np.full(problem.snr.shape, each)
+        draws = method.n_samples * K * (n + 8) * DRAW_COST
+        return LEVEL_COST + min(K**2 / 2, PAIRS) * PAIR_COST + draws
 
-    def run(
-        self,
-        problem: Problem,
-        wanted: tuple[str, ...],
-        method: RareEvents,
-        key: Any,
-        progress: Progress | None,
-    ) -> dict[str, Findings]:
-        return rare_profile(problem, wanted, method, key, progress)
+    def run(self, task: Task) -> dict[str, Findings]:
+        return rare_profile(*task)
 
 
 def rare_error_probability(

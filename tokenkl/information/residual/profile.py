@@ -31,12 +31,19 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from tokenkl._random import draw_ids, generator
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.residual import ResidualCodebook
-from tokenkl.information.estimators import DOUBLE_ALONE, Progress, SampleAverage
+from tokenkl.information.estimators import (
+    DOUBLE_ALONE,
+    Names,
+    Progress,
+    SampleAverage,
+    Served,
+    Task,
+)
 from tokenkl.information.findings import Findings
 from tokenkl.information.methods import MonteCarlo
 from tokenkl.information.problem import Problem
@@ -89,29 +96,17 @@ class ParticleFilter(SampleAverage):
     name = "particle filter over stages, bracket"
     only = DOUBLE_ALONE
 
-    def serves(
-        self, problem: Problem, wanted: tuple[str, ...], asked: bool
-    ) -> tuple[tuple[str, ...], Bool[np.ndarray, " s"]]:
-        known = too_large_to_enumerate(problem.codebook) and not problem.is_traced
-        return wanted if known else (), np.ones(problem.snr.shape, dtype=bool)
+    def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
+        return wanted, too_large_to_enumerate(problem.codebook) and not problem.is_traced
 
-    def seconds(
-        self, problem: Problem, wanted: tuple[str, ...], method: MonteCarlo
-    ) -> Float[np.ndarray, " s"]:
+    def seconds(self, problem: Problem, method: MonteCarlo) -> float:
         count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
         vectors = sum(p.size for p in problem.once(prepare).log_prior)
         each = MOST * vectors * problem.codebook.n * VECTOR_COST
-        return np.full(problem.snr.shape, (count + PILOT) * each)
+        return (count + PILOT) * each
 
-    def run(
-        self,
-        problem: Problem,
-        wanted: tuple[str, ...],
-        method: MonteCarlo,
-        key: Any,
-        progress: Progress | None,
-    ) -> dict[str, Findings]:
-        return residual_profile(problem, wanted, method, key, progress)
+    def run(self, task: Task) -> dict[str, Findings]:
+        return residual_profile(*task)
 
 
 def residual_profile(

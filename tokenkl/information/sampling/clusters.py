@@ -30,7 +30,7 @@ from tokenkl._random import generator
 from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.halfspaces.tokens import CELL, EPS, Tokens
 from tokenkl.halfspaces.union import union_guess
-from tokenkl.information.estimators import COMPLEMENTS, Progress, SampleAverage
+from tokenkl.information.estimators import COMPLEMENTS, Names, Progress, SampleAverage, Served, Task
 from tokenkl.information.findings import Findings
 from tokenkl.information.methods import MonteCarlo, RareEvents
 from tokenkl.information.problem import Problem
@@ -67,27 +67,17 @@ class Sampling(SampleAverage):
 
     name = "Monte-Carlo"
 
-    def serves(
-        self, problem: Problem, wanted: tuple[str, ...], asked: bool
-    ) -> tuple[tuple[str, ...], Bool[np.ndarray, " s"]]:
-        return wanted, np.full(problem.snr.shape, not problem.is_traced)
+    def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
+        return wanted, not problem.is_traced
 
-    def seconds(
-        self, problem: Problem, wanted: tuple[str, ...], method: MonteCarlo
-    ) -> Float[np.ndarray, " s"]:
+    def seconds(self, problem: Problem, method: MonteCarlo) -> float:
         count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
         tokens = problem.codebook.K * (TOKEN_COST + COORDINATE_COST * problem.codebook.n)
-        return np.full(problem.snr.shape, count * (SAMPLE_COST + tokens))
+        return count * (SAMPLE_COST + tokens)
 
-    def run(
-        self,
-        problem: Problem,
-        wanted: tuple[str, ...],
-        method: MonteCarlo,
-        key: Any,
-        progress: Progress | None,
-    ) -> dict[str, Findings]:
-        found = sample_profile(problem, wanted, method, key, progress)
+    def run(self, task: Task) -> dict[str, Findings]:
+        problem, wanted, method, key, progress = task
+        found = sample_profile(*task)
         parts = {name: [(np.arange(problem.snr.size), found[name])] for name in wanted}
         expected = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
         for clusters in clusters_of(problem, expected):

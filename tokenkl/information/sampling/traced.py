@@ -7,12 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from tokenkl._random import generator
 from tokenkl._validation import is_traced
-from tokenkl.codebooks.base import Codebook
-from tokenkl.information.estimators import Progress, SampleAverage, defaults
+from tokenkl.information.estimators import Names, SampleAverage, Served, Task, defaults
 from tokenkl.information.exact.slopes import with_slope
 from tokenkl.information.findings import Findings
 from tokenkl.information.methods import MonteCarlo
@@ -32,27 +31,16 @@ class TracedSampling(SampleAverage):
     name = "Monte-Carlo"
     only = defaults(MonteCarlo, "rtol", "atol", "memory", "control") | {"precision": ("auto",)}
 
-    def serves(
-        self, problem: Problem, wanted: tuple[str, ...], asked: bool
-    ) -> tuple[tuple[str, ...], Bool[np.ndarray, " s"]]:
-        return wanted, np.full(problem.snr.shape, problem.is_traced)
+    def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
+        return wanted, problem.is_traced
 
-    def seconds(
-        self, problem: Problem, wanted: tuple[str, ...], method: MonteCarlo
-    ) -> Float[np.ndarray, " s"]:
-        return np.full(problem.snr.shape, _size(method) * problem.codebook.K * TOKEN_COST)
+    def seconds(self, problem: Problem, method: MonteCarlo) -> float:
+        return _size(method) * problem.codebook.K * TOKEN_COST
 
-    def run(
-        self,
-        problem: Problem,
-        wanted: tuple[str, ...],
-        method: MonteCarlo,
-        key: Any,
-        progress: Progress | None,
-    ) -> dict[str, Findings]:
-        values = traced_profile(problem.codebook, problem.snr, method, key)
+    def run(self, task: Task) -> dict[str, Findings]:
+        values = traced_profile(task.problem, task.method, task.key)
         known: dict[str, Any] = dict.fromkeys(("standard_error", "numerical_error"), jnp.nan)
-        return {name: Findings(values[name], **known, method=self.name) for name in wanted}
+        return {name: Findings(values[name], **known, method=self.name) for name in task.quantities}
 
     def note(self, found: Findings, method: MonteCarlo) -> str:
         return ""
@@ -109,12 +97,13 @@ def traced_statistics(
     return jnp.moveaxis(values, 0, -1)
 
 
-def traced_profile(codebook: Codebook, snr: Any, method: MonteCarlo, key: Any) -> dict[str, Any]:
+def traced_profile(problem: Problem, method: MonteCarlo, key: Any) -> dict[str, Any]:
     """Differentiable estimates: the same samples at every value of the traced inputs.
 
     Tokens are drawn with common random numbers and weighted by prior / stop_gradient(prior), so
     that derivatives with respect to points, prior and snr are unbiased.
     """
+    codebook, snr = problem.codebook, problem.snr
     points, log_prior = codebook.points, codebook.log_prior
     if not is_traced(points):
         points = np.asarray(points) - np.mean(points, axis=0)  # before float32 loses the offset
