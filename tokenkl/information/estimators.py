@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from tokenkl._validation import reject
+from tokenkl.codebooks.base import Codebook
 from tokenkl.information.findings import Findings
 from tokenkl.information.methods import Exact, Method, MonteCarlo
 from tokenkl.information.problem import Problem
@@ -39,14 +40,21 @@ class Task(NamedTuple):
 
 
 class Estimator(abc.ABC):
-    """One way of finding quantities. A new one is a subclass, and an entry in `plan.ESTIMATORS`."""
+    """One way of finding quantities; a new one is a subclass and an entry in `plans.ESTIMATORS`."""
 
     #: What the method of an estimate begins with.
     name: ClassVar[str]
     #: The kind of method that asks for it, whose defaults hold where none was asked for.
     settings: ClassVar[type[Method]]
+    #: The codebooks that it is for, and whether with or without something that JAX traces.
+    kinds: ClassVar[type] = Codebook
+    traced: ClassVar[tuple[bool, ...]] = (False,)
     #: Settings that it does not honour, and the values that it is content with.
     only: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    def is_for(self, problem: Problem) -> bool:
+        """Whether it is worth asking what it serves."""
+        return isinstance(problem.codebook, self.kinds) and problem.is_traced in self.traced
 
     @abc.abstractmethod
     def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:

@@ -209,7 +209,7 @@ def plan(
     for estimator in ESTIMATORS:
         wanted = tuple(name for name, open_ in missing.items() if open_.any())
         asked = isinstance(method, estimator.settings)
-        if not wanted or not (asked or method is None):
+        if not (wanted and (asked or method is None) and estimator.is_for(problem)):
             continue
         served, where = estimator.serves(problem, wanted, asked)
         groups: dict[bytes, list[str]] = {}  # quantities that it takes at the same levels

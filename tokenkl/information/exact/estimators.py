@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tokenkl.codebooks.base import Codebook
-from tokenkl.codebooks.onehot import OneHot
+from tokenkl.codebooks import Codebook, OneHot, PointCodebook, ProductCodebook
 from tokenkl.information.estimators import Estimator, Names, Served, Task
-from tokenkl.information.exact.line import as_grid
 from tokenkl.information.exact.onehot import has_reach, onehot_profile
 from tokenkl.information.exact.planar import PLANAR_QUANTITIES, planar_profile, planar_rivals
 from tokenkl.information.exact.product import ALL, product_profile
 from tokenkl.information.findings import Findings
 from tokenkl.information.methods import Exact
 from tokenkl.information.problem import Problem
+from tokenkl.numerics.scale import power_of_two
+
+EPS = np.finfo(float).eps
+#: How far from a line points may lie, over their extent, to count as on it: some roundings.
+ON_A_LINE = 2e-15
 
 
 class _Exact(Estimator):
@@ -49,6 +53,7 @@ class ByCoordinate(_Exact):
     """`product_profile`: grids with a product prior, and points on one line."""
 
     name = "exact, by coordinate"
+    traced = (False, True)
     #: Seconds for a pair of levels of one coordinate.
     pair_cost = 1e-5
 
@@ -71,12 +76,12 @@ class ByPrior(_Exact):
     """`onehot_profile`: one-hot tokens with any prior."""
 
     name = "exact, one-hot"
+    kinds = OneHot
     #: Seconds at one level, and for each of so many different priors.
     level_cost, prior_cost, most = 5e-2, 3e-4, 200
 
     def quantities(self, problem: Problem) -> Names:
-        known = not problem.is_traced and isinstance(problem.codebook, OneHot)
-        return ALL if known and problem.once(has_reach) else ()
+        return ALL if problem.once(has_reach) else ()
 
     def find(self, problem: Problem, wanted: Names) -> Mapping[str, tuple[Any, Any]]:
         codebook = problem.codebook
@@ -96,9 +101,8 @@ class InThePlane(_Exact):
     edge_cost = 1e-6
 
     def quantities(self, problem: Problem) -> Names:
-        if problem.is_traced or problem.once(planar_rivals) is None:
-            return ()
-        return PLANAR_QUANTITIES
+        plane = problem.codebook.n == 2 and problem.once(planar_rivals) is not None
+        return PLANAR_QUANTITIES if plane else ()
 
     def find(self, problem: Problem, wanted: Names) -> Mapping[str, tuple[Any, Any]]:
         rivals = problem.once(planar_rivals)
@@ -111,6 +115,50 @@ class InThePlane(_Exact):
         return self.edge_cost * (100 + edges)
 
 
+def as_grid(codebook: Codebook, traced: bool) -> tuple[ProductCodebook, float] | None:
+    """The grid that a codebook is, if its prior factorises; None where it is no such grid.
+
+    With it comes how far a point may lie from its level: off the line, and by rounding. What JAX
+    traces is not looked at for lines.
+    """
+    if codebook.K == 1:  # where it is does not matter
+        return ProductCodebook([[0.0]]), 0.0
+    grid = codebook.factors()
+    if grid is not None:
+        return grid, 0.0
+    return None if traced else _on_a_line(codebook)
+
+
+def _on_a_line(codebook: Codebook) -> tuple[ProductCodebook, float] | None:
+    """A codebook whose points lie on one line, as a one-dimensional grid."""
+    if isinstance(codebook, OneHot) and codebook.K == 2 and not has_reach(codebook):
+        apart = math.sqrt(2) * codebook.scale
+        line = ProductCodebook([[0.0, apart]], [codebook.given_prior], name=codebook.label)
+        return line, float(np.spacing(apart))
+    if not isinstance(codebook, PointCodebook):
+        return None
+    points, misplaced = codebook.points, 0.0
+    along = points[:, 0]
+    if codebook.n > 1:
+        exponent = power_of_two(points, 0.0)
+        offset = np.ldexp(points, -exponent)
+        offset = offset - offset[0]
+        squares = (offset**2).sum(axis=1)
+        reach = math.sqrt(squares.max())
+        if reach == 0:
+            return None
+        direction = offset[np.argmax(squares)] / reach
+        along = offset @ direction
+        away = math.sqrt(((offset - along[:, None] * direction) ** 2).sum(axis=1).max())
+        if not 0 <= away <= ON_A_LINE * reach:
+            return None
+        along = np.ldexp(along, exponent)
+        misplaced = math.ldexp(away + 2 * codebook.n * EPS * reach, exponent)
+    if np.unique(along).size < codebook.K:  # equal points have no thresholds between them
+        return None
+    return ProductCodebook([along], [codebook.given_prior], name=codebook.label), misplaced
+
+
 #: In the order of preference.
 EXACT: tuple[_Exact, ...] = (ByCoordinate(), ByPrior(), InThePlane())
 
@@ -118,5 +166,5 @@ EXACT: tuple[_Exact, ...] = (ByCoordinate(), ByPrior(), InThePlane())
 def exact_quantities(codebook: Codebook) -> Names:
     """The quantities that need no sampling for this codebook, by its structure."""
     problem = Problem(codebook, np.zeros(0))
-    found = (estimator.quantities(problem) for estimator in EXACT)
+    found = (one.quantities(problem) for one in EXACT if one.is_for(problem))
     return next((known for known in found if known), ())

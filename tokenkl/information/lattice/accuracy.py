@@ -56,6 +56,7 @@ class Rays(SampleAverage):
     """`decoded_profile`: accuracy of a lattice cut with too many tokens to list."""
 
     name = "lattice decoding along rays"
+    kinds = LatticeCodebook
     only = DOUBLE_ALONE
 
     def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:

@@ -211,6 +211,7 @@ class ShortVectors(Estimator):
 
     name = "short vectors where errors are rare"
     settings = RareEvents
+    kinds = LatticeCodebook
     only = defaults(RareEvents, "rtol", "max_samples", "truncation")
 
     def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
@@ -236,7 +237,7 @@ def is_decoded(problem: Problem, wanted: Names) -> bool:
         ValueError: too many points for a quantity that needs them all.
     """
     codebook = problem.codebook
-    if not isinstance(codebook, LatticeCodebook) or codebook.K <= LARGE or problem.is_traced:
+    if codebook.K <= LARGE:
         return False
     others = [name for name in wanted if name not in DECODED_QUANTITIES]
     if others and not codebook.fits:

@@ -75,9 +75,7 @@ class RareSampling(Estimator):
     settings = RareEvents
 
     def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
-        if problem.is_traced or not problem.codebook.fits:
-            return (), False
-        return wanted, asked or rare_is_better(problem)
+        return wanted, problem.codebook.fits and (asked or rare_is_better(problem))
 
     def seconds(self, problem: Problem, method: RareEvents) -> float:
         K, n = problem.codebook.K, problem.codebook.n

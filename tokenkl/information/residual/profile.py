@@ -94,10 +94,11 @@ class ParticleFilter(SampleAverage):
     """`residual_profile`, for residual codebooks that are too large for all else."""
 
     name = "particle filter over stages, bracket"
+    kinds = ResidualCodebook
     only = DOUBLE_ALONE
 
     def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
-        return wanted, too_large_to_enumerate(problem.codebook) and not problem.is_traced
+        return wanted, too_large_to_enumerate(problem.codebook)
 
     def seconds(self, problem: Problem, method: MonteCarlo) -> float:
         count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)

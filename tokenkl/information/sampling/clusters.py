@@ -68,7 +68,7 @@ class Sampling(SampleAverage):
     name = "Monte-Carlo"
 
     def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
-        return wanted, not problem.is_traced
+        return wanted, True
 
     def seconds(self, problem: Problem, method: MonteCarlo) -> float:
         count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)

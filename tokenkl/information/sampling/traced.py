@@ -29,10 +29,11 @@ class TracedSampling(SampleAverage):
     """`traced_profile`: values without errors, where JAX traces the SNRs or the codebook."""
 
     name = "Monte-Carlo"
+    traced = (True,)
     only = defaults(MonteCarlo, "rtol", "atol", "memory", "control") | {"precision": ("auto",)}
 
     def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
-        return wanted, problem.is_traced
+        return wanted, True
 
     def seconds(self, problem: Problem, method: MonteCarlo) -> float:
         return _size(method) * problem.codebook.K * TOKEN_COST
