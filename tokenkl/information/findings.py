@@ -40,9 +40,11 @@ class Findings:
 
     def __post_init__(self) -> None:
         if not is_traced(self.value):
+            shape = np.shape(self.value)
             for name in NUMBERS:
                 number = np.asarray(getattr(self, name))
-                object.__setattr__(self, name, np.broadcast_to(number, np.shape(self.value)))
+                whole = number if number.shape == shape else np.broadcast_to(number, shape)
+                object.__setattr__(self, name, whole)
 
     def at(self, levels: Int[np.ndarray, " levels"]) -> Findings:
         """At some of the levels."""
@@ -51,7 +53,8 @@ class Findings:
 
     def noted(self, note: str) -> Findings:
         """With one more note."""
-        return dataclasses.replace(self, note=_listed("; ", (self.note, note)))
+        joined = _listed("; ", (self.note, note))
+        return dataclasses.replace(self, note=joined) if note else self
 
     def complement(self, whole: float, rounding: float = 0.0) -> Findings:
         """Of whole - quantity: an accuracy from an error, an information from an entropy."""
