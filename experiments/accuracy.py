@@ -25,7 +25,8 @@ from tokenkl.codebooks.transforms import perturb
 from tokenkl.optimality.counterexamples import edge_heavy_nine
 from tokenkl.plotting import AXIS_LABELS, COLOURS, PAGE, STYLE, line_style, new_figure
 
-#: Published for base 2, n = 2 (PAPER.md, C4), at a noise level inferred to be alpha/sigma = 0.3.
+#: Published for base 2, n = 2 (arXiv 2606.09962, C4), at a noise level that was inferred:
+#: alpha/sigma = 0.3.
 PUBLISHED_FSQ, PUBLISHED_RANDOM, PUBLISHED_SNR = 0.3818, 0.3739, 0.3**2
 
 UNIFORM, STRETCHED = "random", "random, stretched"

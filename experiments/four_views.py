@@ -158,9 +158,9 @@ def _steps(name: str, db: np.ndarray, runs: list[tk.Profile], config: Config) ->
     """Path KL of the N-step ancestral sampler on this codebook's own best grid of SNRs.
 
     For gamma_0 = 0 < ... < gamma_N it is (1/2) sum mmse(gamma_k)(gamma_{k+1} - gamma_k) minus the
-    information gained from gamma_0 to gamma_N (THEORY, statement 10), a sum over steps, so that
-    dynamic programming over all grids of the tabulated SNRs finds the best. It has no scale: a
-    factor on the points leaves it as it is.
+    information gained from gamma_0 to gamma_N (docs/theory/sampler.md, statement 10), a sum over
+    steps, so that dynamic programming over all grids of the tabulated SNRs finds the best. It has
+    no scale: a factor on the points leaves it as it is.
     """
     left = np.mean([run["conditional_entropy"].value for run in runs], axis=0)
     end_db = float(np.interp(-np.log(config.entropy_left), -np.log(left + TINY), db))

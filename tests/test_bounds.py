@@ -85,7 +85,7 @@ def test_grid_spectrum_needs_no_points():
 
 
 def test_e8_cut_matches_pairs_and_beats_fsq():
-    # THEORY, statement 18: the cut's bound is below FSQ's exact error from s = 0.135 down.
+    # docs/theory/index.md, 18: the cut's bound is below FSQ's exact error from s = 0.135 down.
     e8, grid = tk.e8_codebook(), tk.FSQ((3,) * 8)
     s = np.array([0.135, 0.12, 0.1, 0.05])
     exact = tk.error_probability(grid, 1 / s**2)

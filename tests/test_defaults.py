@@ -19,12 +19,21 @@ import typer.main
 import tokenkl
 
 REFERENCE = Path(__file__).parent / "references" / "defaults.json"
+#: Rooms for the project's own use: what they hold has no promise to keep.
+INTERNAL = (
+    *(
+        f"tokenkl.information.{name}"
+        for name in ("exact", "sampling", "rare", "lattice", "residual")
+    ),
+    *("tokenkl.numerics", "tokenkl.halfspaces", "tokenkl.cli.tables", "tokenkl.cli.typed"),
+)
 PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 def _modules() -> Iterator[str]:
     for found in pkgutil.walk_packages(tokenkl.__path__, "tokenkl."):
-        if not any(part.startswith("_") for part in found.name.split(".")):
+        private = any(part.startswith("_") for part in found.name.split("."))
+        if not private and not found.name.startswith(INTERNAL):
             yield found.name
 
 

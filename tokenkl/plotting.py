@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tokenkl._files import atomic_path
+from tokenkl.quantities import QUANTITIES
 
 #: Okabe and Ito's eight colours (2008), the order in which they are used.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7C00")
@@ -54,11 +55,7 @@ STYLE: dict[str, Any] = {
 #: What every quantity is called on an axis, with its unit.
 AXIS_LABELS = {
     "snr_db": "signal-to-noise ratio (dB)",
-    "accuracy": "Bayes accuracy",
-    "error_probability": "Bayes error probability",
-    "conditional_entropy": "entropy of the token given Y (nats)",
-    "mutual_information": "information about the token (nats)",
-    "mmse": "MMSE (squared distance)",
+    **{name: one.axis_label for name, one in QUANTITIES.items()},
 }
 
 

@@ -61,7 +61,7 @@ def predict(points: Float[np.ndarray, "K m"], *, samples: int, key: int) -> dict
 
 
 def path_kl(snr: np.ndarray, mmse: np.ndarray, nats: np.ndarray) -> float:
-    """Of the ancestral sampler from the first to the last SNR (THEORY, statement 10)."""
+    """Of the ancestral sampler, first to last SNR (docs/theory/sampler.md, statement 10)."""
     return float(mmse[:-1] @ np.diff(snr)) / 2 - float(nats[-1] - nats[0])
 
 

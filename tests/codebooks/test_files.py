@@ -95,14 +95,14 @@ def test_codebooks_that_cannot_be_saved(tmp_path):
     class Mine(PointCodebook):
         pass
 
-    with pytest.raises(ValueError, match="cb must be a kind that tk.register was called"):
+    with pytest.raises(ValueError, match=r"codebook must be a kind that tk\.register was called"):
         save_codebook(Mine([[0.0]]), tmp_path / "a.npz")
 
     def save(points):
         save_codebook(PointCodebook(points), tmp_path / "a.npz")
         return points.sum()
 
-    with pytest.raises(ValueError, match="cb must be a codebook of numbers"):
+    with pytest.raises(ValueError, match="codebook must be a codebook of numbers"):
         jax.jit(save)(jnp.eye(2))
     for bad in ("a.npy", "a.pt", "a"):
         with pytest.raises(ValueError, match=rf"{bad} must be written to a .npz or .safetensors"):

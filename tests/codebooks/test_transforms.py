@@ -159,8 +159,14 @@ def test_codebooks_with_equal_points_pass_through():
         (lambda cb: scale_to(cb, box=0), "box must be above 0"),
         (lambda cb: scale_to(cb, power=float("nan")), "power must be finite"),
         (lambda cb: scale_to(cb, min_distance=-1), "min_distance must be above 0"),
-        (lambda cb: scale_to(PointCodebook([[0.0]]), box=1), "cb must be a codebook whose box"),
-        (lambda cb: scale_to(PointCodebook([[1.0]]), power=1), "cb must be a codebook whose power"),
+        (
+            lambda cb: scale_to(PointCodebook([[0.0]]), box=1),
+            "codebook must be a codebook whose box",
+        ),
+        (
+            lambda cb: scale_to(PointCodebook([[1.0]]), power=1),
+            "codebook must be a codebook whose power",
+        ),
         (lambda cb: scale_to(OneHot(1), min_distance=1), "K must be at least 2"),
         (lambda cb: perturb(cb, 0, 1), "sd must be above 0"),
         (lambda cb: perturb(cb, 1, 1, box=-1), "box must be above 0"),

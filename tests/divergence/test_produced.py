@@ -141,7 +141,7 @@ def test_errors_of_a_token_drawn_after_ddim(grid: tuple, scale: float) -> None:
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_base_two_is_unbiased_and_base_three_favours_the_middle(sampler: str) -> None:
-    """THEORY 11: symmetry at every N; a bias of order 1/N in the probability of the middle."""
+    """Symmetry at every N; a bias of order 1/N of the middle (docs/theory/sampler.md, 11)."""
     excess = []
     for N in (8, 16, 32, 64):
         grid = tk.step_grid("cosine", N, 1e-6, 100.0)

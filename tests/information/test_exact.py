@@ -37,7 +37,7 @@ def test_references_reach_small_quantities() -> None:
 
 
 def test_published_accuracy() -> None:
-    """PAPER claim C4: 38.18 % for base 2, n = 2 at alpha/sigma = 0.3."""
+    """Published (arXiv 2606.09962, C4): 38.18 % for base 2, n = 2 at alpha/sigma = 0.3."""
     assert round(100 * float(tk.accuracy(tk.FSQ((2, 2)), 0.09)), 2) == 38.18
 
 

@@ -9,7 +9,7 @@ from tokenkl.testing import exact_codebooks, point_codebooks, reference_profile
 
 
 def step_kl(codebook: tk.Codebook, grid: np.ndarray) -> tuple[float, float]:
-    """The identity of THEORY, statement 10, and its numerical error."""
+    """The identity of docs/theory/sampler.md, statement 10, and its numerical error."""
     if isinstance(codebook, tk.PointCodebook):
         found = [reference_profile(codebook, float(one)) for one in grid]
         mmse, entropy = (

@@ -1,4 +1,4 @@
-"""I-MMSE (THEORY, statement 4): dI/dsnr = mmse / 2, and int_0^inf mmse dsnr = 2 H(pi)."""
+"""I-MMSE (docs/theory/index.md, 4): dI/dsnr = mmse / 2, and int_0^inf mmse dsnr = 2 H(pi)."""
 
 import numpy as np
 from hypothesis import given, settings

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from tokenkl._validation import check_choice, check_snr
-from tokenkl.bounds import _capacity, _moments, _pairs, _posterior
 from tokenkl.bounds._inputs import LEVEL, high_end, low_end
-from tokenkl.bounds._union import union_bound
-from tokenkl.codebooks import Codebook, OneHot
+from tokenkl.bounds.theorems import Setting, readings
+from tokenkl.codebooks import Codebook
 from tokenkl.estimate import Bound
-from tokenkl.halfspaces.bonferroni import MAX_TOKENS
+from tokenkl.quantities import QUANTITIES
 
-#: What bounds are kept on: accuracy is 1 - error.
-KEPT = ("error_probability", "sampling_error", "conditional_entropy", "mutual_information", "mmse")
 #: What `bracket` can be asked for.
-ASKED = ("accuracy", *KEPT)
-UNITS = {
-    "conditional_entropy": "nats",
-    "mutual_information": "nats",
-    "mmse": _moments.SQUARED,
-}
+ASKED = tuple(QUANTITIES)
+#: What bounds are kept on: accuracy is 1 - error.
+KEPT = ASKED[1:]
 #: A bound replaces another only where it is better by more than rounding.
 BETTER = 1e-12
 #: How often bounds are passed on from one quantity to the others.
@@ -112,8 +106,8 @@ def bracket(
         A `Bracket`.
 
     Raises:
-        ValueError: snr negative or not finite, an unknown quantity, or a residual codebook too
-            large to materialise.
+        ValueError: snr negative or not finite, an unknown quantity, or a codebook too large to
+            materialise whose kind does not know its own geometry.
 
     Example:
         >>> import tokenkl as tk
@@ -138,14 +132,15 @@ def brackets(
     snr = check_snr(snr)
     levels = snr.ravel()
     ends = _start(codebook, levels.size)
-    for bound in _from_geometry(codebook, levels):
-        _add(ends, bound)
+    at = Setting(codebook, levels)
+    for reading in readings(None, at):
+        _add(ends, reading.bound(at))
     for name, value in (known or {}).items():
         _add_known(ends, check_choice(name, ASKED, "known"), value, level, levels.size)
     order = np.argsort(levels, kind="stable")
     for _ in range(ROUNDS):
         before = [end.value for pair in ends.values() for end in pair]
-        _pass_on(ends, codebook, levels)
+        _pass_on(ends, at)
         _along_the_snr(ends, order)
         after = [end.value for pair in ends.values() for end in pair]
         if all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)):
@@ -154,30 +149,8 @@ def brackets(
 
 
 def _start(codebook: Codebook, size: int) -> dict[str, tuple[_Best, _Best]]:
-    tops = dict.fromkeys(KEPT, 1.0)
-    tops["conditional_entropy"] = tops["mutual_information"] = float(codebook.prior_entropy())
-    tops["mmse"] = np.inf
+    tops = {name: QUANTITIES[name].largest(codebook) for name in KEPT}
     return {name: (_Best(size, 0.0, True), _Best(size, top, False)) for name, top in tops.items()}
-
-
-def _from_geometry(codebook: Codebook, snr: np.ndarray) -> Iterator[Bound]:
-    """Every bound that needs nothing but the codebook."""
-    one_hot = isinstance(codebook, OneHot)
-    yield _moments.prior_error_bound(codebook)
-    yield _moments.universal_accuracy_bound(codebook, snr)
-    yield _moments.information_decay_bound(codebook, snr)
-    yield _moments.mmse_decay_bound(codebook, snr)
-    yield _moments.box_information_bound(codebook, snr)
-    if not one_hot:
-        yield _capacity.capacity_bound(codebook, snr)
-    if codebook.knows_covariance or codebook.fits:
-        yield _moments.linear_mmse_bound(codebook, snr)
-        yield _moments.gaussian_information_bound(codebook, snr)
-    small = codebook.fits and codebook.K <= MAX_TOKENS
-    if codebook.knows_pairs or small:
-        yield union_bound(codebook, snr)
-    if small or one_hot:
-        yield from _pairs.bounds_by_pairs(codebook, snr)
 
 
 def _add(ends: dict[str, tuple[_Best, _Best]], bound: Bound) -> None:
@@ -202,51 +175,32 @@ def _add_known(
     ends[name][1].offer(high, f"known {name}")
 
 
-def _pass_on(ends: dict[str, tuple[_Best, _Best]], cb: Codebook, snr: np.ndarray) -> None:
+def _pass_on(ends: dict[str, tuple[_Best, _Best]], at: Setting) -> None:
     """Every quantity bounds the others once."""
-    error, share, entropy, information, mmse = (ends[name] for name in KEPT)
-    K, prior_entropy = cb.K, float(cb.prior_entropy())
+    for given, source in ends.items():
+        for reading in readings(given, at):
+            side = int(reading.direction == "upper")
+            bound = reading.bound(at, source[side].value)
+            ends[reading.quantity][side].offer(bound.value, bound.name, source[side].names)
+        if given == "conditional_entropy":
+            _balance(ends, float(at.codebook.prior_entropy()))
 
-    def offer(end: _Best, source: _Best, bound: Bound) -> None:
-        end.offer(bound.value, bound.name, source.names)
 
-    low, high = error
-    offer(share[0], low, _posterior.sampling_error_above_error(low.value))
-    offer(share[1], high, _posterior.cover_hart_sampling_error(high.value, K))
-    below_one = np.minimum(low.value, 1 - EPS)
-    offer(entropy[0], low, _posterior.kovalevsky_entropy(below_one))
-    offer(entropy[1], high, _posterior.fano_entropy(high.value, K))
-    low, high = share
-    offer(error[0], low, _posterior.cover_hart_error(low.value, K))
-    offer(error[1], high, _posterior.error_below_sampling_error(high.value))
-    offer(mmse[0], low, _moments.mmse_above_sampling_error(cb, low.value))
-    offer(mmse[1], high, _moments.mmse_below_sampling_error(cb, high.value))
-    low, high = entropy
-    offer(error[0], low, _posterior.fano_error(low.value, K))
-    offer(error[1], high, _posterior.kovalevsky_error(high.value))
-    # H = H(prior) - I, rounded to the safe side.
+def _balance(ends: dict[str, tuple[_Best, _Best]], prior_entropy: float) -> None:
+    """I + H = H(prior), rounded to the safe side."""
+    entropy, information = ends["conditional_entropy"], ends["mutual_information"]
     slack = 4 * EPS * prior_entropy
-    information[0].offer(prior_entropy - high.value - slack, "H(prior) - H", high.names)
-    information[1].offer(prior_entropy - low.value + slack, "H(prior) - H", low.names)
-    low, high = information
-    entropy[0].offer(prior_entropy - high.value - slack, "H(prior) - I", high.names)
-    entropy[1].offer(prior_entropy - low.value + slack, "H(prior) - I", low.names)
-    finite = np.minimum(high.value, 1e300)
-    offer(mmse[1], high, _moments.mmse_below_information(finite, snr))
-    low, high = mmse
-    offer(information[0], low, _moments.information_above_mmse(low.value, snr))
-    smallest, largest = _moments.token_distance(cb), _moments.diameter(cb)
-    if largest > 0:
-        share[0].offer(2 * low.value / largest**2, "diameter", low.names)
-    if 0 < smallest < np.inf:
-        share[1].offer(2 * high.value / smallest**2, "smallest distance", high.names)
+    for one, other, name in ((entropy, information, "H"), (information, entropy, "I")):
+        low, high = one
+        other[0].offer(prior_entropy - high.value - slack, f"H(prior) - {name}", high.names)
+        other[1].offer(prior_entropy - low.value + slack, f"H(prior) - {name}", low.names)
 
 
 def _along_the_snr(ends: dict[str, tuple[_Best, _Best]], order: np.ndarray) -> None:
     """Information grows in the SNR and everything else falls: one level bounds the next."""
     for name, (low, high) in ends.items():
         # From where a lower bound is inherited: from smaller SNRs if the quantity grows.
-        forward = order if name == "mutual_information" else order[::-1]
+        forward = order if QUANTITIES[name].grows else order[::-1]
         low.inherit(forward)
         high.inherit(forward[::-1])
 
@@ -269,7 +223,7 @@ def _answer(ends: dict[str, tuple[_Best, _Best]], quantity: str, snr: np.ndarray
                 name,
                 citation,
                 quantity,
-                UNITS.get(quantity, ""),
+                QUANTITIES[quantity].unit,
             )
         )
         names.append(found)

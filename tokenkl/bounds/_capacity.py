@@ -451,7 +451,7 @@ def smallest_box_entropy(K: int, n: int, snr: Float[Any, " *shape"]) -> Bound:
 
     For K = 2^n and h <= 1.665925 (noise s = 1/h >= 0.600267) FSQ of base 2 attains it, since two
     equiprobable points are Smith's best law: no 2^n equally probable tokens in the box have a
-    smaller conditional entropy, whatever n (THEORY, statement 16).
+    smaller conditional entropy, whatever n (docs/theory/bounds.md, statement 16).
 
     Args:
         K: number of tokens.

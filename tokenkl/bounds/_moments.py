@@ -27,8 +27,8 @@ def diameter(codebook: Codebook) -> float:
 
 
 def token_distance(codebook: Codebook) -> float:
-    """The smallest distance of two tokens: 0 where points are equal, infinite for one token."""
-    return math.inf if codebook.K < 2 else codebook.min_distance()
+    """The smallest distance of two tokens, or a lower bound on it; infinite for one token."""
+    return math.inf if codebook.K < 2 else codebook.min_distance_bound()
 
 
 # ---- MMSE ---------------------------------------------------------------------------------------

@@ -15,20 +15,13 @@ from rich.table import Table
 
 from tokenkl.estimate import Estimate, count_of
 from tokenkl.information import Profile
+from tokenkl.quantities import QUANTITIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tokenkl.codebooks import Codebook
 
-#: Quantity -> its name as the head of a column.
-TITLES = {
-    "accuracy": "accuracy",
-    "error_probability": "error\nprobability",
-    "conditional_entropy": "conditional\nentropy",
-    "mutual_information": "mutual\ninformation",
-    "mmse": "MMSE",
-}
 #: Unit -> how a head shows it; squared distance is the MMSE's only unit and goes to the caption.
 UNITS = {"nats": "nats", "bits": "bits", "squared distance": "dist²"}
 
@@ -167,7 +160,7 @@ def snr_columns(profile: Profile, linear: bool) -> list[Column]:
 
 def quantity_title(estimate: Estimate, unit: bool = True) -> str:
     """Name of a quantity with its unit below."""
-    title = TITLES[estimate.quantity]
+    title = QUANTITIES[estimate.quantity].title
     shown = UNITS.get(estimate.unit, "") if unit else ""
     return f"{title}\n({shown})" if shown else title
 

@@ -243,6 +243,10 @@ class Codebook(eqx.Module):
         """Smallest distance between two tokens; K >= 2."""
         return float(self.nn_distances().min())
 
+    def min_distance_bound(self) -> float:
+        """The smallest distance, or a lower bound on it where nobody can go through all pairs."""
+        return self.min_distance()
+
     def mean_nn_distance(self) -> float:
         """Mean of `nn_distances`, every token counting equally; K >= 2."""
         distances = self.nn_distances()
@@ -348,10 +352,10 @@ class Codebook(eqx.Module):
             ValueError: a kind that does not say how it is stored.
         """
         reject(
-            "cb",
+            "codebook",
             type(self).__name__,
             "a kind with record and from_record, registered by tk.register; save "
-            "PointCodebook(cb.points, cb.prior) instead",
+            "PointCodebook(codebook.points, codebook.prior) instead",
         )
 
     @classmethod

@@ -46,7 +46,7 @@ STAGE = re.compile(r"(?P<owner>.*\blayers)\.(?P<stage>\d+)\.(?P<rest>_?codebook\
 SINGLE = re.compile(r"(?:.*\.)?_?codebook\.embed")
 
 
-def save_codebook(cb: Codebook, path: PathLike) -> None:
+def save_codebook(codebook: Codebook, path: PathLike) -> None:
     """Write a codebook, structure and prior included, to a .npz or .safetensors file.
 
     `load_codebook` gives back the same kind of codebook, bit for bit. The file appears whole or
@@ -57,9 +57,10 @@ def save_codebook(cb: Codebook, path: PathLike) -> None:
             not one of tokenkl's, or one that JAX is tracing.
     """
     suffix = _suffix(path, (".npz", ".safetensors"), "written to a .npz or .safetensors file")
-    header, arrays = _pack(cb)
+    header, arrays = _pack(codebook)
     if is_traced(*arrays.values(), header.get("scale")):
-        reject("cb", "a traced codebook", "a codebook of numbers, outside JAX transformations")
+        expected = "a codebook of numbers, outside JAX transformations"
+        reject("codebook", "a traced codebook", expected)
     text = json.dumps({"format": "tokenkl codebook", "version": 1, **header})
     plain = {name: np.ascontiguousarray(array, np.float64) for name, array in arrays.items()}
     with atomic_path(path) as temporary:
@@ -240,12 +241,12 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join([*names[:12], *more])
 
 
-def _pack(cb: Codebook) -> tuple[dict[str, Any], dict[str, Any]]:
+def _pack(codebook: Codebook) -> tuple[dict[str, Any], dict[str, Any]]:
     """The scalar fields and the arrays that determine a codebook."""
-    header, arrays = cb.record()
-    header = {"kind": type(cb).__name__, **header}
+    header, arrays = codebook.record()
+    header = {"kind": type(codebook).__name__, **header}
     if KINDS.get(header["kind"]) is None:
-        reject("cb", header["kind"], "a kind that tk.register was called on")
+        reject("codebook", header["kind"], "a kind that tk.register was called on")
     return header, {name: array for name, array in arrays.items() if array is not None}
 
 

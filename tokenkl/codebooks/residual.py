@@ -16,6 +16,7 @@ from tokenkl._random import draw_ids
 from tokenkl._validation import check_ids, check_points, check_prior, is_traced, reject
 from tokenkl.codebooks.base import (
     Codebook,
+    PointCodebook,
     Reader,
     Record,
     all_but_the_top,
@@ -245,6 +246,15 @@ class ResidualCodebook(Codebook):
     def largest_coordinate(self) -> float:
         low, high = self._corners()
         return float(max(high.max(), -low.min()))
+
+    def diameter_bound(self) -> float:
+        if self.fits:
+            return super().diameter_bound()
+        apart = [PointCodebook(s, allow_duplicates=True).diameter() for s in self.stages]
+        return min(float(2 * np.linalg.norm(self.half_widths())), math.fsum(apart))
+
+    def min_distance_bound(self) -> float:
+        return super().min_distance_bound() if self.fits else 0.0
 
     # ---- Codebooks made from this one -----------------------------------------------------------
 

@@ -12,11 +12,11 @@ from tokenkl._validation import check_positive, reject
 from tokenkl.codebooks.base import Codebook, PointCodebook
 
 
-def perturb(cb: Codebook, sd: float, key: Any, *, box: float | None = None) -> PointCodebook:
+def perturb(codebook: Codebook, sd: float, key: Any, *, box: float | None = None) -> PointCodebook:
     """Every coordinate of every token moved by independent N(0, sd^2) noise.
 
     Args:
-        cb: the codebook; its (K, n) points are materialised. The prior is kept.
+        codebook: the codebook; its (K, n) points are materialised. The prior is kept.
         sd: standard deviation of the noise, above 0.
         key: whole number or JAX random key; the same key gives the same codebook.
         box: clip the moved points to [-box, box]^n; tokens clipped to the same corner then
@@ -26,17 +26,17 @@ def perturb(cb: Codebook, sd: float, key: Any, *, box: float | None = None) -> P
         ValueError: sd or box not above 0, or a codebook too large to materialise.
     """
     sd = check_positive(sd, "sd")
-    points = np.asarray(cb.points)
+    points = np.asarray(codebook.points)
     points = points + sd * generator(key).standard_normal(points.shape)
     if box is not None:
         box = check_positive(box, "box")
         points = np.clip(points, -box, box)
     return PointCodebook(
-        points, cb.stated_prior, name=f"{cb.label}, perturbed", allow_duplicates=True
+        points, codebook.stated_prior, name=f"{codebook.label}, perturbed", allow_duplicates=True
     )
 
 
-def permute(cb: Codebook, key: Any) -> PointCodebook:
+def permute(codebook: Codebook, key: Any) -> PointCodebook:
     """The same points, given to the token ids in a random order; every id keeps its prior.
 
     With equal priors nothing that depends only on the law of the points changes; with unequal
@@ -45,12 +45,12 @@ def permute(cb: Codebook, key: Any) -> PointCodebook:
     Raises:
         ValueError: a codebook too large to materialise, or an invalid key.
     """
-    points = np.asarray(cb.points)[generator(key).permutation(cb.K)]
-    name = f"{cb.label}, permuted"
-    return PointCodebook(points, cb.stated_prior, name=name, allow_duplicates=True)
+    points = np.asarray(codebook.points)[generator(key).permutation(codebook.K)]
+    name = f"{codebook.label}, permuted"
+    return PointCodebook(points, codebook.stated_prior, name=name, allow_duplicates=True)
 
 
-def centre(cb: Codebook) -> Codebook:
+def centre(codebook: Codebook) -> Codebook:
     """The codebook moved so that its prior-weighted mean sum_k pi_k e_k is 0.
 
     Information quantities do not change under a shift; average power is measured after it. Grids,
@@ -60,10 +60,10 @@ def centre(cb: Codebook) -> Codebook:
     Raises:
         ValueError: a one-hot codebook too large to materialise.
     """
-    return cb.centred()
+    return codebook.centred()
 
 
-def average_power(cb: Codebook) -> float:
+def average_power(codebook: Codebook) -> float:
     """Mean squared distance of the tokens from their mean: the trace of Cov(e), prior-weighted.
 
     Closed forms: a grid, the sum of the variances of its coordinates, whatever the prior;
@@ -73,20 +73,20 @@ def average_power(cb: Codebook) -> float:
     Raises:
         ValueError: a codebook without a closed form, too large to materialise.
     """
-    return cb.average_power()
+    return codebook.average_power()
 
 
-def diameter(cb: Codebook) -> float:
+def diameter(codebook: Codebook) -> float:
     """Largest distance between two tokens; grids, lattice cuts and one-hot tokens stay lazy.
 
     Raises:
         ValueError: another codebook too large to materialise.
     """
-    return cb.diameter()
+    return codebook.diameter()
 
 
 def scale_to(
-    cb: Codebook,
+    codebook: Codebook,
     *,
     box: float | None = None,
     power: float | None = None,
@@ -98,7 +98,7 @@ def scale_to(
     as the `ProductCodebook` of its scaled levels. Nothing is shifted: `centre` does that.
 
     Args:
-        cb: the codebook.
+        codebook: the codebook.
         box: the largest |coordinate| of any token.
         power: the average power tr Cov(e), see `average_power`.
         min_distance: the smallest distance between two tokens.
@@ -117,13 +117,14 @@ def scale_to(
     target = check_positive(given[name], name)
     if name == "box":
         # Dividing first makes the largest coordinate exactly 1, and then exactly the target.
-        now = cb.largest_coordinate()
+        now = codebook.largest_coordinate()
     elif name == "power":
-        now, target = math.sqrt(cb.average_power()), math.sqrt(target)
+        now, target = math.sqrt(codebook.average_power()), math.sqrt(target)
     else:
-        if cb.K < 2:
-            reject("K", cb.K, "at least 2 for a distance between tokens to exist")
-        now = cb.min_distance()
+        if codebook.K < 2:
+            reject("K", codebook.K, "at least 2 for a distance between tokens to exist")
+        now = codebook.min_distance()
     if now == 0:
-        reject("cb", repr(cb), f"a codebook whose {name} is above 0, so that scaling can set it")
-    return cb.scaled(target, over=now)
+        expected = f"a codebook whose {name} is above 0, so that scaling can set it"
+        reject("codebook", repr(codebook), expected)
+    return codebook.scaled(target, over=now)

@@ -144,8 +144,9 @@ def produced_law(
         reject("method", method, "MonteCarlo(n_samples=...) without targets: so many paths")
     paths = (method.n_samples if method else None) or DEFAULT_PATHS
     chosen = _Paths(codebook, grid, sampler, decision, temperature, scale, logits)
+    log_prior = codebook.log_prior  # refuses where tokens are too many to be counted
     counts = chosen.count(paths, key, progress)
-    kl = kl_from_counts(codebook.log_prior, counts)
+    kl = kl_from_counts(log_prior, counts)
     variation = variation_from_counts(codebook.prior, counts)
     how = f"{sampler}, simulated paths"
     drawn: dict[str, Any] = {"method": how, "seed": seed_of(key), "draws": draws_of(key)}

@@ -26,19 +26,13 @@ from tokenkl.information.rare.profile import RareSampling
 from tokenkl.information.residual.profile import ParticleFilter
 from tokenkl.information.sampling.clusters import Sampling
 from tokenkl.information.sampling.traced import TracedSampling
+from tokenkl.quantities import QUANTITIES as TABLE
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Quantity -> unit.
-UNITS = {
-    "accuracy": "",
-    "error_probability": "",
-    "conditional_entropy": "nats",
-    "mutual_information": "nats",
-    "mmse": "squared distance",
-}
-QUANTITIES = tuple(UNITS)
+#: Those of the table that there are estimators for.
+QUANTITIES = tuple(name for name in TABLE if name != "sampling_error")
 #: In the order of preference: the first that serves a quantity at a level takes it.
 ESTIMATORS: tuple[Estimator, ...] = (
     *EXACT,
@@ -134,7 +128,7 @@ class Plan:
                 parts[name].append((share.levels, one.noted(note)))
         estimates = {}
         for name in self.quantities:
-            words: dict[str, Any] = {"quantity": name, "unit": UNITS[name]}
+            words: dict[str, Any] = {"quantity": name, "unit": TABLE[name].unit}
             if sampled.get(name):
                 words |= {"seed": seed_of(key), "draws": draws_of(key)}
             joined = Findings.joined(self.problem.snr.size, parts[name])

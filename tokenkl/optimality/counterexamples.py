@@ -2,8 +2,9 @@
 
 The objective is D, the mean nearest-neighbour distance (`mean_nn_distance`). FSQ with L levels has
 D = 2/(L - 1) in every dimension and is a strict local maximum in the box; these codebooks show
-that it is not the global one for two levels from n = 5 on, nor for three from n = 4 on. (THEORY,
-statement 17; the lattices: Conway and Sloane, Sphere Packings, Lattices and Groups, chapters 4, 5.)
+that it is not the global one for two levels from n = 5 on, nor for three from n = 4 on.
+(docs/theory/index.md, statement 17; the lattices: Conway and Sloane, Sphere Packings, Lattices and
+Groups, chapters 4, 5.)
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def edge_heavy_nine() -> PointCodebook:
     point is left inside. With s = 1 / sqrt(snr), A(these) - A(FSQ) is positive from s = 2.378 (SNR
     -7.52 dB) on, and 7.57e-6 at s = 3. As s grows, s^3 times it tends to
     (8/27 - 1/4) / (18 sqrt(2 pi)) = 0.001026: after the corners, the next term of the accuracy
-    counts points on edges only. (THEORY, statement 19.)
+    counts points on edges only. (docs/theory/index.md, statement 19.)
     """
     corners = [(-1, -1), (-1, 1), (1, -1), (1, 1)]
     on_edges = [(-1, 0), (1, 0), (0, -1), (-1 / 3, 1), (1 / 3, 1)]

@@ -9,7 +9,7 @@ from tokenkl._validation import reject
 from tokenkl.codebooks.base import Codebook
 
 
-def nn_distances(cb: Codebook) -> Float[np.ndarray, " K"]:
+def nn_distances(codebook: Codebook) -> Float[np.ndarray, " K"]:
     """min_{j != k} |e_k - e_j| for every token k, in the order of the ids.
 
     Exact to rounding at any K that fits in memory: closed forms for grids and one-hot codebooks,
@@ -20,26 +20,27 @@ def nn_distances(cb: Codebook) -> Float[np.ndarray, " K"]:
     Raises:
         ValueError: K = 1, or more tokens than the library materialises (2**26; K n for points).
     """
-    _check_pair(cb)
-    return cb.nn_distances()
+    _check_pair(codebook)
+    return codebook.nn_distances()
 
 
-def mean_nn_distance(cb: Codebook) -> float:
+def mean_nn_distance(codebook: Codebook) -> float:
     """D = (1/K) sum_k min_{j != k} |e_k - e_j|, the mean nearest-neighbour distance.
 
     Every token counts equally, whatever the prior. On a grid, a token's distance is the minimum
     of independent gaps, one for each coordinate, so that D is the integral of
     prod_i (share of coordinate i's levels with gap at least d) over d: no K appears, and 10^40
-    tokens cost as much as their levels. (Definition: arXiv 2606.09962; THEORY, statement 17.)
+    tokens cost as much as their levels. (Definition: arXiv 2606.09962; docs/theory/index.md,
+    statement 17.)
 
     Raises:
         ValueError: K = 1, or points too many to materialise.
     """
-    _check_pair(cb)
-    return cb.mean_nn_distance()
+    _check_pair(codebook)
+    return codebook.mean_nn_distance()
 
 
-def min_distance(cb: Codebook) -> float:
+def min_distance(codebook: Codebook) -> float:
     """min_{j != k} |e_k - e_j|, the smallest distance between two tokens; 0 if two coincide.
 
     Closed forms for grids (the smallest gap between two levels) and one-hot codebooks
@@ -48,10 +49,10 @@ def min_distance(cb: Codebook) -> float:
     Raises:
         ValueError: K = 1, or points too many to materialise.
     """
-    _check_pair(cb)
-    return cb.min_distance()
+    _check_pair(codebook)
+    return codebook.min_distance()
 
 
-def _check_pair(cb: Codebook) -> None:
-    if cb.K < 2:
-        reject("K", cb.K, "at least 2 for a nearest neighbour to exist")
+def _check_pair(codebook: Codebook) -> None:
+    if codebook.K < 2:
+        reject("K", codebook.K, "at least 2 for a nearest neighbour to exist")

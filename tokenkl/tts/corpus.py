@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -375,8 +374,3 @@ def _is_whole(path: Path) -> bool:
     except ValueError:  # whatever the damage, it is made anew
         return False
     return True
-
-
-def total_seconds(utterances: list[Utterance]) -> float:
-    """Duration of a list of utterances."""
-    return math.fsum(u.seconds for u in utterances)

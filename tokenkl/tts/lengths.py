@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._formats import conform
-from tokenkl._random import generator
 from tokenkl._validation import check_positive, reject
 from tokenkl.tts.data import Example
 
@@ -84,11 +83,6 @@ class Lengths:
         whole = np.round(edges).astype(np.int64)
         whole[-1] = max(1, whole[-1])
         return np.diff(whole)
-
-    def draw_rate(self, key: Any) -> float:
-        """A speaking rate as the corpus has it, 1 being usual."""
-        u = generator(key).random()
-        return 1 / float(np.interp(u, np.linspace(0, 1, len(self.rates)), self.rates))
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

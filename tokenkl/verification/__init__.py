@@ -30,12 +30,13 @@ from scipy import special
 
 from tokenkl import bounds
 from tokenkl._validation import check_count, check_snr, reject
-from tokenkl.bounds._moments import token_distance
+from tokenkl.bounds.theorems import THEOREMS as INEQUALITIES
+from tokenkl.bounds.theorems import Setting
 from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.estimate import Bound, Estimate
-from tokenkl.halfspaces.bonferroni import MAX_TOKENS
 from tokenkl.information import MonteCarlo, profile
 from tokenkl.information.methods import Method
+from tokenkl.quantities import QUANTITIES
 from tokenkl.verification._anew import Side, estimate
 
 #: Level of the intervals of measured quantities, about 30 in a run.
@@ -53,35 +54,14 @@ NODES, NEAR_NODES, MAX_NODES = 8, 5, 2**24
 
 PASS, WITHIN, FAIL = "pass", "within error bars", "fail"
 
-#: Theorem -> what it says, and who proved it.
-THEOREMS: dict[str, tuple[str, str]] = {
+#: Quantities that are measured.
+MEASURED = tuple(name for name in QUANTITIES if name != "sampling_error")
+#: What is checked beside the inequalities of `tokenkl.bounds`: name -> what it says, who proved it.
+EQUALITIES = {
     "complement": ("A + P_e = 1", "definition"),
     "entropy balance": ("I + H = H(prior)", "definition"),
-    "sum p^2 <= max p": ("P_e <= S", "norms"),
-    "max p <= sqrt(sum p^2)": ("1 - sqrt(1 - S) <= P_e", "norms, Jensen"),
-    "Cover-Hart": ("S <= 2 P_e - K/(K-1) P_e^2", "Cover and Hart 1967"),
-    "Jensen": ("P_e <= 1 - exp(-H)", "Jensen"),
-    "Hellman-Raviv": ("P_e <= H / (2 log 2)", "Hellman and Raviv 1970"),
-    "Kovalevsky": ("P_e <= polygon of H", "Kovalevsky 1965"),
-    "Fano": ("H <= h_b(P_e) + P_e log(K-1)", "Fano 1961"),
-    "union bound": ("P_e <= sum of pairwise errors", "Boole"),
-    "largest pair": ("max_j Q(r_kj) <= P_e", "monotonicity"),
-    "Bonferroni": ("second-order sum <= P_e", "Bonferroni 1936"),
-    "de Caen": ("de Caen's sum <= P_e", "de Caen 1997"),
-    "guess from the prior": ("P_e <= 1 - max prior", "conditioning"),
-    "universal accuracy": ("A <= max prior prod(1 + sqrt(2/pi) h b)", "this project"),
-    "smallest distance, S": ("(d_min^2/2) S <= mmse", "pairs of tokens"),
-    "diameter, S": ("mmse <= (diam^2/2) S", "pairs of tokens"),
-    "smallest distance, P_e": ("(d_min^2/2) P_e <= mmse", "pairs of tokens"),
-    "diameter, P_e": ("mmse <= diam^2 (P_e - K/(2K-2) P_e^2)", "pairs, Cover-Hart"),
-    "linear MMSE": ("mmse <= tr Sigma (I + snr Sigma)^-1", "orthogonality"),
-    "MMSE decay": ("tr Sigma exp(-snr diam^2/4) <= mmse", "Guo et al. 2011, Gronwall"),
-    "Gaussian input": ("I <= log det(I + snr Sigma) / 2", "Shannon 1948"),
-    "Gaussian input in the box": ("I <= sum log(1 + snr b^2) / 2", "Shannon 1948"),
-    "capacity of the box": ("I <= sum C(h b)", "Smith 1971"),
-    "prior entropy": ("I <= H(prior)", "conditioning"),
-    "information decay": ("decay of the MMSE, integrated <= I", "I-MMSE"),
-    "MMSE falls": ("(snr/2) mmse <= I", "Guo, Shamai, Verdu 2005"),
+}
+ALONG_THE_SNR = {
     "monotone in the SNR": ("P_e, H, mmse fall", "data processing"),
     "slope of H, above": ("H(a) - H(b) <= (b-a)/2 mmse(a)", "I-MMSE"),
     "slope of H, below": ("(b-a)/2 mmse(b) <= H(a) - H(b)", "I-MMSE"),
@@ -90,19 +70,19 @@ THEOREMS: dict[str, tuple[str, str]] = {
     "I-MMSE, derivative": ("dI/dsnr = mmse/2", "Guo, Shamai, Verdu 2005"),
     "N-step KL": ("0 <= N-step KL", "chain rule of KL"),
     "largest of normals": ("P_e of one-hot tokens by quadrature", "order statistics"),
-    "P_e, sampled anew": ("P_e of the moved codebook agrees", "invariance"),
-    "A, sampled anew": ("A of the moved codebook agrees", "invariance"),
-    "H, sampled anew": ("H of the moved codebook agrees", "invariance"),
-    "I, sampled anew": ("I of the moved codebook agrees", "invariance, I-MMSE"),
-    "mmse, sampled anew": ("mmse of the moved codebook agrees", "invariance"),
 }
-#: Quantity -> its letter above.
-LETTERS = {
-    "error_probability": "P_e",
-    "accuracy": "A",
-    "conditional_entropy": "H",
-    "mutual_information": "I",
-    "mmse": "mmse",
+#: Theorem -> what it says, and who proved it.
+THEOREMS: dict[str, tuple[str, str]] = {
+    **EQUALITIES,
+    **{one.name: (one.statement, one.source) for one in INEQUALITIES},
+    **ALONG_THE_SNR,
+    **{
+        f"{QUANTITIES[name].symbol}, sampled anew": (
+            f"{QUANTITIES[name].symbol} of the moved codebook agrees",
+            "invariance, I-MMSE" if name == "mutual_information" else "invariance",
+        )
+        for name in MEASURED
+    },
 }
 
 
@@ -170,21 +150,20 @@ def verify(
 
     def at(snr: np.ndarray, how: Method | None = method, seed: int = key) -> dict[str, Side]:
         found = measure(codebook, snr, method=how, key=seed)
-        return {name: _side(found[name], snr.size) for name in LETTERS}
+        return {name: _side(found[name], snr.size) for name in MEASURED}
 
     first = measure(codebook, levels, method=method, key=key)
-    found = {name: _side(first[name], levels.size) for name in LETTERS}
+    found = {name: _side(first[name], levels.size) for name in MEASURED}
     progress(1, 4)
     ledger = _Ledger(levels)
     again = estimate(codebook, levels, key=key, alarm=ALARM)
     progress(2, 4)
-    _check_posterior(ledger, found, codebook)
-    _check_geometry(ledger, found, codebook)
-    if again is not None:
-        _check_share(ledger, found, again["sampling_error"], codebook)
+    _check_balances(ledger, found, codebook)
+    share = {} if again is None else {"sampling_error": again["sampling_error"]}
+    _check_inequalities(ledger, {**found, **share}, codebook)
     progress(3, 4)
     _check_curves(ledger, found)
-    if not any(first[name].is_sampled for name in LETTERS):
+    if not any(first[name].is_sampled for name in MEASURED):
         _check_integral(ledger, found, at, bounds.diameter(codebook))
     elif method is None:
         found = _sharpened(codebook, levels, found, at, key)
@@ -297,76 +276,38 @@ def _side(given: Any, size: int) -> Side:
     return Side(*(np.broadcast_to(np.asarray(part, float), (size,)) for part in parts))
 
 
-def _bound_of(function: Callable[..., Bound], side: Side, *more: Any) -> Side:
+def _bound_of(function: Callable[..., Bound], at: Setting, side: Side) -> Side:
     """A bound that grows with the quantity it is computed from, at its value and at both ends."""
-    ends = (np.asarray(function(np.maximum(np.nan_to_num(end), 0.0), *more).value) for end in side)
+    ends = (np.asarray(function(at, np.maximum(np.nan_to_num(end), 0.0)).value) for end in side)
     return Side(*(np.where(np.isnan(end), np.nan, of) for end, of in zip(side, ends, strict=True)))
 
 
 # ---- The checks ---------------------------------------------------------------------------------
 
 
-def _check_posterior(ledger: _Ledger, found: dict[str, Side], codebook: Codebook) -> None:
-    error, entropy = found["error_probability"], found["conditional_entropy"]
-    ledger.equal("complement", _sum(found["accuracy"], error), 1.0)
-    total = _sum(entropy, found["mutual_information"])
+def _check_balances(ledger: _Ledger, found: dict[str, Side], codebook: Codebook) -> None:
+    ledger.equal("complement", _sum(found["accuracy"], found["error_probability"]), 1.0)
+    total = _sum(found["conditional_entropy"], found["mutual_information"])
     ledger.equal("entropy balance", total, float(codebook.prior_entropy()))
-    ledger.at_most("Jensen", error, _bound_of(bounds.jensen_error, entropy))
-    ledger.at_most("Hellman-Raviv", error, _bound_of(bounds.hellman_raviv_error, entropy))
-    ledger.at_most("Kovalevsky", error, _bound_of(bounds.kovalevsky_error, entropy))
-    ledger.at_most("Fano", entropy, _bound_of(bounds.fano_entropy, error, codebook.K))
 
 
-def _check_share(ledger: _Ledger, found: dict[str, Side], share: Side, codebook: Codebook) -> None:
-    """What the sampling error S has to do with the others."""
-    error, mmse = found["error_probability"], found["mmse"]
-    ledger.at_most("sum p^2 <= max p", error, share)
-    below = _bound_of(bounds.error_above_sampling_error, share)
-    ledger.at_most("max p <= sqrt(sum p^2)", below, error)
-    cover_hart = _bound_of(bounds.cover_hart_sampling_error, error, codebook.K)
-    ledger.at_most("Cover-Hart", share, cover_hart)
-    if codebook.K > 1:
-        closest, widest = token_distance(codebook) ** 2, bounds.diameter(codebook) ** 2
-        ledger.at_most("smallest distance, S", _scaled(share, closest / 2), mmse)
-        ledger.at_most("diameter, S", mmse, _scaled(share, widest / 2))
+def _check_inequalities(ledger: _Ledger, known: dict[str, Side], codebook: Codebook) -> None:
+    """The first reading of every theorem, on measured values."""
+    at = Setting(codebook, ledger.snr)
+    for theorem in INEQUALITIES:
+        reading = theorem.readings[0]
+        needed = {reading.quantity} | ({reading.given} if reading.given else set())
+        if not (needed <= set(known) and reading.when(at)):
+            continue
+        found, bound = known[reading.quantity], reading.bound
+        limit = _bound_of(bound, at, known[reading.given]) if reading.given else bound(at)
+        sides = (found, limit) if reading.direction == "upper" else (limit, found)
+        ledger.at_most(theorem.name, *sides)
 
 
 def _sum(one: Side, other: Side) -> Side:
     """Of two quantities found from the same samples: errors add at worst."""
     return Side(*(a + b for a, b in zip(one, other, strict=True)))
-
-
-def _check_geometry(ledger: _Ledger, found: dict[str, Side], codebook: Codebook) -> None:
-    snr, error, mmse = ledger.snr, found["error_probability"], found["mmse"]
-    information = found["mutual_information"]
-    small = codebook.K <= MAX_TOKENS
-    is_one_hot = isinstance(codebook, OneHot)
-    if small or codebook.knows_pairs:
-        ledger.at_most("union bound", error, bounds.union_bound(codebook, snr))
-    if small or is_one_hot:
-        ledger.at_most("largest pair", bounds.pairwise_bound(codebook, snr), error)
-        ledger.at_most("Bonferroni", bounds.bonferroni_bound(codebook, snr), error)
-        ledger.at_most("de Caen", bounds.de_caen_bound(codebook, snr), error)
-    ledger.at_most("guess from the prior", error, bounds.prior_error_bound(codebook))
-    universal = bounds.universal_accuracy_bound(codebook, snr)
-    ledger.at_most("universal accuracy", found["accuracy"], universal)
-    if codebook.K > 1:
-        closest = token_distance(codebook) ** 2
-        ledger.at_most("smallest distance, P_e", _scaled(error, closest / 2), mmse)
-        below = _bound_of(lambda x: bounds.mmse_below_error(codebook, x), error)
-        ledger.at_most("diameter, P_e", mmse, below)
-    ledger.at_most("linear MMSE", mmse, bounds.linear_mmse_bound(codebook, snr))
-    ledger.at_most("MMSE decay", bounds.mmse_decay_bound(codebook, snr), mmse)
-    gaussian = bounds.gaussian_information_bound(codebook, snr)
-    ledger.at_most("Gaussian input", information, gaussian)
-    box = bounds.box_information_bound(codebook, snr)
-    ledger.at_most("Gaussian input in the box", information, box)
-    if not is_one_hot:
-        ledger.at_most("capacity of the box", information, bounds.capacity_bound(codebook, snr))
-    ledger.at_most("prior entropy", information, bounds.prior_information_bound(codebook))
-    decay = bounds.information_decay_bound(codebook, snr)
-    ledger.at_most("information decay", decay, information)
-    ledger.at_most("MMSE falls", _scaled(mmse, snr / 2), information)
 
 
 def _scaled(side: Side, factor: Any) -> Side:
@@ -489,8 +430,8 @@ def _check_anew(
     ledger: _Ledger, found: dict[str, Side], again: dict[str, Side] | None, codebook: Codebook
 ) -> None:
     if again is not None:
-        for name, letter in LETTERS.items():
-            ledger.equal(f"{letter}, sampled anew", found[name], again[name])
+        for name in MEASURED:
+            ledger.equal(f"{QUANTITIES[name].symbol}, sampled anew", found[name], again[name])
     if isinstance(codebook, OneHot):
         exact = [_largest_of_normals(codebook, float(one)) for one in ledger.snr]
         known = np.array([one is not None for one in exact])

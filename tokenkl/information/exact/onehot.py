@@ -1,6 +1,6 @@
 """Exact information for one-hot codebooks, at any K: one-dimensional integrals only.
 
-With Y = h e_k + eps, h = scale sqrt(snr), and l_k = log pi_k (THEORY, statement 3):
+With Y = h e_k + eps, h = scale sqrt(snr), and l_k = log pi_k (docs/theory/index.md, statement 3):
 
 - P_e = sum_k pi_k int phi(w - h - l_k/h) [1 - prod_{j != k} Phi(w - l_j/h)] dw.
 - log(1 + R) = int_0^inf (1 - e^(-tau R)) e^(-tau) / tau dtau, applied to the odds R against the

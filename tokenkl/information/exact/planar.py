@@ -3,9 +3,9 @@
 The MAP region of a token is a convex polygon, bounded by lines at a distance r from the token. In
 the angular sector that an edge spans, the noise leaves the region with probability
 T(h r, t2 / r) - T(h r, t1 / r), where t1 < t2 are the ends of the edge along its line and h is
-sqrt(snr); so the error probability is a sum over edges (THEORY, statement 5; Owen 1956). With
-unequal priors a token may lie outside its region: r is then negative on the edges that face it,
-and the same sum is one less than the error probability.
+sqrt(snr); so the error probability is a sum over edges (docs/theory/index.md, statement 5; Owen
+1956). With unequal priors a token may lie outside its region: r is then negative on the edges that
+face it, and the same sum is one less than the error probability.
 
 Points enter by differences only. Rivals that lie close together have almost the same line, on which
 their crossing is known badly; but both edges end at one and the same point, so that what one

@@ -1,7 +1,8 @@
 """Exact information for product codebooks: one coordinate at a time.
 
-With a product prior, entropy and MMSE add over coordinates and accuracy multiplies (THEORY,
-statement 2), so all the work is on one coordinate with levels u and prior p, at h = sqrt(snr):
+With a product prior, entropy and MMSE add over coordinates and accuracy multiplies
+(docs/theory/index.md, statement 2), so all the work is on one coordinate with levels u and prior p,
+at h = sqrt(snr):
 
 - The MAP regions are intervals between thresholds on the upper envelope of the log-densities, so
   the error probability is a finite sum of positive normal tails.
@@ -490,7 +491,7 @@ def _squared_variance(
 _traced_error = with_slope(
     lambda gamma, rest: _traced_error_at(_nearly_zero(gamma), rest), _traced_error_slope
 )
-#: d mmse / d snr = -E Var^2 and dH / d snr = -mmse / 2 (THEORY, statement 4).
+#: d mmse / d snr = -E Var^2 and dH / d snr = -mmse / 2 (docs/theory/index.md, statement 4).
 _traced_mmse = with_slope(
     lambda gamma, rest: _traced_integrals(gamma, rest)[1],
     lambda gamma, rest: -_traced_integrals(gamma, rest, _squared_variance)[0],
