@@ -315,7 +315,7 @@ def test_methods() -> None:
 
 def test_rare_events() -> None:
     words = ("profile", "fsq:3^2", "--snr", "100", "--method", "rare")
-    assert "rare-event sampling, 2000 samples" in succeed(*words).stdout
+    assert "rare-event sampling, 2,000 samples" in succeed(*words).stdout
     assert "rare-event sampling, 500 samples" in succeed(*words, "--samples", "500").stdout
     assert "rare-event sampling" in succeed(*words, "--rtol", "1e-4").stdout
     assert "--samples must be at least 64" in fail(*words, "--samples", "5")

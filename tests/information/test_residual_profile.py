@@ -127,7 +127,7 @@ def test_k_means_stages_against_enumeration(priors: bool) -> None:
         ours, theirs = (one.confidence_interval(1 - 1e-5) for one in (found, exact[name]))
         assert (ours.low <= theirs.high).all(), name
         assert (theirs.low <= ours.high).all(), name
-    assert (fields["conditional_entropy"]["numerical_error"] < 0.01).all()
+    assert (fields["conditional_entropy"].numerical_error < 0.01).all()
 
 
 def small(n_stages: int = 4, size: int = 256, n: int = 3, seed: int = 0) -> ResidualCodebook:
