@@ -90,7 +90,7 @@ class Estimator(abc.ABC):
             given = getattr(method, field)
             if not any(given is one or given == one for one in allowed):
                 shown = " or ".join(map(repr, allowed))
-                reject(field, repr(given), f"{shown} for {self.name}, which has no use for others")
+                reject(field, repr(given), f"{shown} for the estimator {self.name!r}")
 
 
 class SampleAverage(Estimator):
