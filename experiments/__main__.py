@@ -71,10 +71,10 @@ def _reproduce(names: Sequence[str], folder: Path, wanted: Wanted) -> None:
                 task = display.add_task(name, total=None)
                 report = functools.partial(_advance, display, task, total, before, seconds[name])
                 took = _make(name, folder, wanted, report)
+                rows.append((name, took, short_path(folder / name) + ".{csv,json,pdf,png}"))
                 what = took if took == "kept" else f"{took} s"
                 pictures = [short_path(folder / f"{name}{suffix}") for suffix in (".pdf", ".png")]
                 console.print(f"{name}: {what}: {', '.join(pictures)}")
-                rows.append((name, took, short_path(folder / name) + ".{csv,json,pdf,png}"))
                 display.remove_task(task)
                 before += seconds[name]
                 display.update(total, completed=before)

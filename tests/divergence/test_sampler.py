@@ -23,6 +23,7 @@ from tokenkl.divergence.mmse_table import (
     tabulate,
     unseen_variance,
 )
+from tokenkl.information.problem import Problem
 
 Z = special.ndtri(1 - 1e-5)
 GRID = np.concatenate([[0.0], np.geomspace(0.02, 40, 12)])
@@ -248,12 +249,12 @@ def test_unseen_variance_of_two_tokens() -> None:
     codebook = tk.PointCodebook([[0.0, 0.0], [0.6, 0.8]])
     snr = np.array([36.0, 60.0])
     expected = [scalar_loss(tk.ProductCodebook([[0.0, 1.0]]), one) for one in snr]
-    assert unseen_variance(codebook, snr, 1000) == pytest.approx(expected, rel=0.15)
-    assert (unseen_variance(codebook, snr[:1], 10**5) == 0).all()
-    assert (unseen_variance(codebook, np.array([4.0]), 10) == 0).all()
+    assert unseen_variance(Problem(codebook, snr), 1000) == pytest.approx(expected, rel=0.15)
+    assert (unseen_variance(Problem(codebook, snr[:1]), 10**5) == 0).all()
+    assert (unseen_variance(Problem(codebook, np.array([4.0])), 10) == 0).all()
     larger = tk.PointCodebook(8 * codebook.points)
-    assert unseen_variance(larger, snr / 64, 1000) == pytest.approx(
-        8**4 * unseen_variance(codebook, snr, 1000), rel=1e-12
+    assert unseen_variance(Problem(larger, snr / 64), 1000) == pytest.approx(
+        8**4 * unseen_variance(Problem(codebook, snr), 1000), rel=1e-12
     )
 
 
@@ -333,7 +334,7 @@ def test_prior_mismatch_by_quadrature(snr: float, scale: float) -> None:
     y = np.linspace(-14, 16, 40_001)
     p = (prior * stats.norm.pdf(y[:, None] - np.sqrt(snr) * u)).sum(axis=1)
     expected = integrate.simpson(special.rel_entr(p, stats.norm.pdf(y, scale=scale)), x=y)
-    assert prior_mismatch(codebook, snr, scale=scale).value == pytest.approx(
+    assert prior_mismatch(codebook, snr, start=scale).value == pytest.approx(
         expected, rel=1e-8, abs=1e-13
     )
 
@@ -375,11 +376,11 @@ def test_nodes_hold_any_range() -> None:
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ([1.0], "snr_grid must be at least two SNRs"),
-        ([1.0, 1.0], "snr_grid must be strictly increasing"),
-        ([-1.0, 1.0], "snr_grid must be at least 0"),
-        ([0.0, np.inf], "snr_grid must be finite"),
-        ([[0.0, 1.0]], "snr_grid must be an array with 1 axes"),
+        ([1.0], "grid must be at least two SNRs"),
+        ([1.0, 1.0], "grid must be strictly increasing"),
+        ([-1.0, 1.0], "grid must be at least 0"),
+        ([0.0, np.inf], "grid must be finite"),
+        ([[0.0, 1.0]], "grid must be an array with 1 axes"),
     ],
 )
 def test_bad_grids(grid: list, message: str) -> None:
@@ -396,12 +397,12 @@ def test_other_bad_arguments() -> None:
         ancestral_kl(POINTS, GRID, method="exact")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="codebook must be a tokenkl codebook"):
         ancestral_kl(np.eye(3), GRID)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="snr_grids must be at least one"):
+    with pytest.raises(ValueError, match="grids must be at least one"):
         ancestral_kl_curve(tk.FSQ((2,)), [])
     with pytest.raises(ValueError, match="at least two distinct tokens"):
         ancestral_kl_curve(tk.FSQ((1,)), [GRID])
-    with pytest.raises(ValueError, match="scale must be above 0"):
-        prior_mismatch(tk.FSQ((2,)), 1.0, scale=0.0)
+    with pytest.raises(ValueError, match="start must be above 0"):
+        prior_mismatch(tk.FSQ((2,)), 1.0, start=0.0)
     with pytest.raises(ValueError, match="snr must be one concrete number"):
         prior_mismatch(tk.FSQ((2,)), [1.0, 2.0])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="n_paths must be a whole number"):

@@ -3,6 +3,11 @@
 import dataclasses
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +236,7 @@ def test_the_bar_of_all_figures_moves_with_that_of_one() -> None:
             assert [task.completed for task in display.tasks] == [done, 4.0 + 2.0 * share]
 
 
-# ---- Through `tokenkl reproduce`, in a process of its own -----------------------------------------
+# ---- Through `tokenkl reproduce`, in a process of its own ----------------------------------------
 
 REPRODUCE = [sys.executable, "-m", "tokenkl", "reproduce"]
 
@@ -265,10 +270,11 @@ def test_a_signal_stops_the_work_and_leaves_a_whole_state(
         stderr=subprocess.PIPE,
         text=True,
         # A job in the background of a script begins with the signal ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     assert "fsq_in_the_wild: " in process.stderr.readline()
+    time.sleep(1)  # the second figure, of minutes, has begun
     process.send_signal(number)
     error = process.communicate(timeout=30)[1]
     if number == signal.SIGINT:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tokenkl.codebooks import Codebook
-    from tokenkl.information import MonteCarlo
+    from tokenkl.information.methods import Method
 
 #: What can be written where a codebook is asked for, and what it stands for.
 CODEBOOKS = (
@@ -74,13 +74,13 @@ Seed = Annotated[
 How = Annotated[
     str,
     typer.Option(
-        "--method", metavar="NAME", help="auto (exact where possible), exact or monte-carlo."
+        "--method", metavar="NAME", help="auto (exact where possible), exact, monte-carlo or rare."
     ),
 ]
 Samples = Annotated[
     int | None,
     typer.Option(
-        min=2, metavar="N", help="Monte-Carlo samples; without it 16384, 1024 for a large RVQ."
+        min=2, metavar="N", help="Samples; without it 16384, 1024 for a large RVQ, 2000 for rare."
     ),
 ]
 Rtol = Annotated[
@@ -182,18 +182,26 @@ class Sampling:
     rtol: Rtol = 0.0
     atol: Atol = 0.0
 
-    def settings(self) -> MonteCarlo | None:
-        """The Monte-Carlo settings; None for the library's own choice. Checks the method's name."""
-        from tokenkl import MonteCarlo
+    def settings(self) -> Method | None:
+        """Settings for what is sampled; None for the library's own choice."""
+        from tokenkl import MonteCarlo, RareEvents
         from tokenkl._validation import check_choice, reject
 
-        check_choice(self.method, ("auto", "exact", "monte-carlo"), "--method")
+        check_choice(self.method, ("auto", "exact", "monte-carlo", "rare"), "--method")
         for option, value in (("--rtol", self.rtol), ("--atol", self.atol)):
             if not 0 <= value < math.inf:
                 reject(option, value, "a finite number, at least 0")
         if self.samples is not None and (self.rtol > 0 or self.atol > 0):
             expected = "left out where --rtol or --atol sets the number of samples"
             reject("--samples", self.samples, expected)
+        if self.method == "rare":
+            if self.atol > 0:
+                reject("--atol", self.atol, "0 for --method rare, whose targets are relative")
+            if self.samples is None:
+                return RareEvents(rtol=self.rtol)
+            if self.samples < 64:
+                reject("--samples", self.samples, "at least 64 for --method rare")
+            return RareEvents(n_samples=self.samples)
         if self.method == "auto" and self.samples is None and self.rtol == self.atol == 0:
             return None
         return MonteCarlo(n_samples=self.samples, rtol=self.rtol, atol=self.atol)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tokenkl.codebooks import Codebook
-    from tokenkl.information import MonteCarlo, Profile
+    from tokenkl.information import Profile
+    from tokenkl.information.methods import Method
 
 
 @command(files=FigureFiles, short_help="Information and errors over a range of noise.")
@@ -136,7 +137,7 @@ class _Request:
 
     levels: Any
     names: Sequence[str]
-    settings: MonteCarlo | None
+    settings: Method | None
     sampling: Sampling
     seed: int
     bits: bool
@@ -171,7 +172,7 @@ def _find(
     snr: Any,
     names: Sequence[str],
     method: str,
-    settings: MonteCarlo | None,
+    settings: Method | None,
     seed: int,
     title: str,
 ) -> Profile:
@@ -180,7 +181,7 @@ def _find(
     from tokenkl._validation import reject
     from tokenkl.information import exact_quantities
 
-    exact = () if method == "monte-carlo" else exact_quantities(codebook)
+    exact = exact_quantities(codebook) if method in ("auto", "exact") else ()
     sampled = [name for name in names if name not in exact]
     if sampled and method == "exact":
         reject(

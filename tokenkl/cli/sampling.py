@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -74,7 +74,7 @@ def steps(
 
     import tokenkl as tk
     from tokenkl.cli.tables import describe
-    from tokenkl.divergence.steps import STEP_GRIDS
+    from tokenkl.samplers.grids import STEP_GRIDS
     from tokenkl.schedule import parse_schedule
 
     chosen = parse_schedule(schedule)
@@ -195,10 +195,10 @@ def sampler_kl(
     with progress_bar(made.label) as progress:
         grids = _grids(made, grid, Ns, low, high, how)
         costs = {"path_kl": tk.ancestral_kl_curve(made, grids, progress=progress, **how)}
-        start = tk.prior_mismatch(made, low, scale=start_scale, **how)
+        start = tk.prior_mismatch(made, low, start=start_scale, **how)
         if token:
             how["method"] = _sampling(made, source.samples, law=True)
-            options = {"temperature": temperature, "start_scale": start_scale, **how}
+            options = {"temperature": temperature, "start": start_scale, **how}
             costs |= _laws(made, grids, options, progress)
     if bits:
         start = start.bits
@@ -224,7 +224,7 @@ def sampler_kl(
 def _counts(text: str, grid: str) -> list[int]:
     from tokenkl._validation import check_choice, reject
     from tokenkl.cli.typed import parse_grid
-    from tokenkl.divergence.steps import STEP_GRIDS
+    from tokenkl.samplers.grids import STEP_GRIDS
 
     numbers = parse_grid(text, "--steps", example="--steps 4,8,16")
     if (numbers % 1 != 0).any() or (numbers < 1).any() or (numbers > 10**4).any():
@@ -253,7 +253,7 @@ def _laws(
     for sampler in ("ddim", "ddpm"):
         laws = []
         for number, one in enumerate(grids):
-            laws.append(tk.produced_law(codebook, one, sampler=cast(Any, sampler), **options))
+            laws.append(tk.produced_law(codebook, one, sampler=sampler, **options))
             progress(number + 1, len(grids))
         found[f"{sampler}_token_kl"] = tk.Estimate.stack([law.kl for law in laws])
         found[f"{sampler}_tv"] = tk.Estimate.stack([law.total_variation for law in laws])
