@@ -116,7 +116,11 @@ Plot = Annotated[
 ]
 PriorFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Prior: .npz, .npy, .json, .csv or .txt, K numbers."),
+    typer.Option(
+        metavar="FILE",
+        help="Prior: .npz, .npy, .json, .csv or .txt, K numbers; or a .npz with arrays priors.0, "
+        "priors.1, ..., one for each coordinate of a grid or stage of a residual codebook.",
+    ),
 ]
 TokensFile = Annotated[
     Path | None,
