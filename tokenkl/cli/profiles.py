@@ -44,16 +44,17 @@ def profile(
 
     asked = _Request.parse(noise, quantities, sampling, source.seed, bits)
     made = source.make()
+    asked = asked.about(made)
     found = asked.find(made, made.label)
-    unused = sampling.samples is not None and not any(
-        estimate.is_sampled for estimate in found.estimates.values()
-    )
+    notes = asked.left_out
+    if sampling.samples is not None and not any(e.is_sampled for e in found.estimates.values()):
+        notes += ["--samples had no effect: everything here has an exact formula."]
     return Result(
         record={"specification": source.codebook, **found.to_json()},
         show=lambda console: _print_profile(console, asked, found, describe(made)),
         table=lambda: frame_of(found),
         figure=lambda: profile_figure([("", found)], describe(made)),
-        notes=["--samples had no effect: everything here has an exact formula."] * unused,
+        notes=notes,
     )
 
 
@@ -97,6 +98,7 @@ def compare(
     if scale_to != "none":
         made = [scaled(one, **{scale_to: 1.0}) for one in made]
     labels = _short_names(specs)
+    asked = asked.about(*made)
     found = [
         asked.find(one, f"{label} ({number} of {len(made)})")
         for number, (one, label) in enumerate(zip(made, labels, strict=True), 1)
@@ -110,6 +112,7 @@ def compare(
         show=lambda console: _print_comparison(console, asked, made, pairs, scale_to),
         table=lambda: _table(specs, found),
         figure=lambda: profile_figure(pairs),
+        notes=asked.left_out,
     )
 
 
@@ -120,14 +123,14 @@ def info(*, source: Source) -> Result:
     \b
     Example: tokenkl info fsq:17^6
     """
-    from tokenkl.cli.tables import facts_on, print_pairs, shown_facts
+    from tokenkl.cli.tables import facts_on, findable, print_pairs, shown_facts
 
     made = source.make()
     with progress_bar("distances"):
         record = facts_on(made)
     return Result(
         record={"specification": source.codebook, **record},
-        show=lambda console: print_pairs(console, shown_facts(record)),
+        show=lambda console: print_pairs(console, shown_facts(record, findable(made))),
     )
 
 
@@ -142,6 +145,7 @@ class _Request:
     seed: int
     bits: bool
     is_linear: bool
+    are_named: bool
 
     @classmethod
     def parse(
@@ -152,7 +156,27 @@ class _Request:
 
         levels = noise.levels(DEFAULT_DB)
         names = parse_names(quantities, QUANTITIES, "--quantities")
-        return cls(levels, names, sampling.settings(), sampling, seed, bits, noise.is_linear)
+        named = quantities is not None
+        return cls(levels, names, sampling.settings(), sampling, seed, bits, noise.is_linear, named)
+
+    def about(self, *codebooks: Codebook) -> _Request:
+        """Leave out what is not found for every one of these, unless it was asked for by name."""
+        from tokenkl.cli.tables import findable
+
+        if self.are_named:
+            return self
+        found = [findable(one) for one in codebooks]
+        names = [name for name in self.names if all(name in one for one in found)]
+        return dataclasses.replace(self, names=names or self.names)
+
+    @property
+    def left_out(self) -> list[str]:
+        from tokenkl import QUANTITIES
+
+        missing = [name for name in QUANTITIES if name not in self.names]
+        if self.are_named or not missing:
+            return []
+        return [f"Left out: {', '.join(missing)}, which need a list of all tokens."]
 
     @property
     def targets(self) -> tuple[float, float]:

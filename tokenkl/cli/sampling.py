@@ -519,8 +519,14 @@ def _figure_of_levels(grids: list[dict[str, Any]], snr_db: float) -> Figure:
 def _sampling(codebook: Codebook, samples: int | None, *, law: bool = False) -> Any:
     """Settings where something has to be sampled: the MMSE, or paths for the `law` of tokens."""
     from tokenkl import MonteCarlo
+    from tokenkl._validation import reject
+    from tokenkl.cli.tables import findable
     from tokenkl.information import exact_quantities
 
+    if "mmse" not in findable(codebook):
+        reject(
+            "CODEBOOK", codebook.label, "one whose MMSE is found: its tokens are too many to list"
+        )
     exact = codebook.factors() is not None if law else "mmse" in exact_quantities(codebook)
     return None if samples is None or exact else MonteCarlo(n_samples=samples)
 

@@ -275,6 +275,22 @@ def describe(codebook: Codebook) -> str:
     return f"{codebook.label}: K = {size} tokens in R^{codebook.n}, {prior}"
 
 
+def findable(codebook: Codebook) -> tuple[str, ...]:
+    """The quantities that something finds: of a lattice with too many tokens to list not all."""
+    import tokenkl as tk
+    from tokenkl._validation import MAX_ELEMENTS
+
+    def is_found(name: str) -> bool:
+        try:
+            tk.plan(codebook, 1.0, [name])
+        except ValueError:
+            return False
+        return True
+
+    is_listed = codebook.K * codebook.n <= MAX_ELEMENTS
+    return tuple(name for name in tk.QUANTITIES if is_listed or is_found(name))
+
+
 def facts_on(codebook: Codebook) -> dict[str, Any]:
     """Everything that `info` shows, as plain numbers; None where it is not computed."""
     from tokenkl.information import exact_quantities
@@ -303,8 +319,8 @@ def facts_on(codebook: Codebook) -> dict[str, Any]:
     }
 
 
-def shown_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """The same for people."""
+def shown_facts(facts: dict[str, Any], found: Sequence[str]) -> list[tuple[str, str]]:
+    """The same for people, and how those quantities are found that can be."""
     K, exact = facts["K"], facts["exact_quantities"]
     power, digits = divmod(facts["bits"] * math.log10(2), 1)
     size = f"{10**digits:.3g}e+{power:.0f}" if K is None or K >= 10**30 else f"{K:,}"
@@ -336,8 +352,10 @@ def shown_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         way = "exact, no sampling: all quantities"
     elif exact:
         way = f"exact: {', '.join(exact).replace('_', ' ')}; the others are sampled"
-    else:
+    elif "mmse" in found:
         way = "sampled (Monte-Carlo): all quantities"
+    else:
+        way = f"sampled: {_listed(found)}; the others need a list of all tokens"
     return [*rows, ("information", way)]
 
 
