@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 import tokenkl as tk
 from tokenkl import cli
 from tokenkl.cli._options import CODEBOOKS
+from tokenkl.codebooks.registry import SPECS
 
 COMMAND = [sys.executable, "-m", "tokenkl.cli"]
 
@@ -165,6 +166,23 @@ def test_profile_of_what_is_partly_exact() -> None:
     done = succeed("profile", "perturb:fsq:3^2:0.1", "--snr-db", "0", "--samples", "200")
     assert "Method on accuracy, error probability: exact" in done.stdout
     assert "200 samples" in done.stdout
+
+
+def test_what_needs_all_of_too_many_tokens_is_left_out() -> None:
+    words = ("--snr-db", "20", "--samples", "200")
+    sentence = "Left out: conditional_entropy, mutual_information, mmse, which need a list of all"
+    done = succeed("profile", "d:4^24", *words)
+    assert len(numbers(done.stdout)[0]) == 7  # dB, and two of a value, "±" and a reach
+    assert sentence in done.stderr
+    assert sentence in succeed("compare", "d:4^24", "fsq:4^24", *words).stderr
+    assert (
+        done.stdout
+        == succeed("profile", "d:4^24", *words, "--quantities", "accuracy,error_probability").stdout
+    )
+    assert "needs all tokens" in fail("profile", "d:4^24", *words, "--quantities", "mmse")
+    assert "whose MMSE is found" in fail("steps", "d:4^24")
+    shown = " ".join(succeed("info", "d:4^24").stdout.split())
+    assert "sampled: accuracy, error probability; the others need a list of all tokens" in shown
 
 
 def test_seed_changes_the_samples_and_the_perturbation() -> None:
@@ -592,6 +610,8 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_kind_of_codebook_is_in_the_help() -> None:
+    written = {word.split(":")[0] for spec, _ in CODEBOOKS for word in spec.split(", ")}
+    assert set(SPECS) <= written
     shown = " ".join(succeed("profile", "--help").output.split())
     for spec, meaning in CODEBOOKS:
         assert f"{spec} {meaning}" in shown

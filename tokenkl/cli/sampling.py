@@ -524,9 +524,8 @@ def _sampling(codebook: Codebook, samples: int | None, *, law: bool = False) -> 
     from tokenkl.information import exact_quantities
 
     if "mmse" not in findable(codebook):
-        reject(
-            "CODEBOOK", codebook.label, "one whose MMSE is found: its tokens are too many to list"
-        )
+        expected = "one whose MMSE is found, which for a lattice needs a list of all tokens"
+        reject("CODEBOOK", codebook.label, expected)
     exact = codebook.factors() is not None if law else "mmse" in exact_quantities(codebook)
     return None if samples is None or exact else MonteCarlo(n_samples=samples)
 
