@@ -313,6 +313,15 @@ def test_methods() -> None:
     assert "--method must be one of" in fail("profile", "e8", "--method", "guess")
 
 
+def test_rare_events() -> None:
+    words = ("profile", "fsq:3^2", "--snr", "100", "--method", "rare")
+    assert "rare-event sampling, 2,000 samples" in succeed(*words).stdout
+    assert "rare-event sampling, 500 samples" in succeed(*words, "--samples", "500").stdout
+    assert "rare-event sampling" in succeed(*words, "--rtol", "1e-4").stdout
+    assert "--samples must be at least 64" in fail(*words, "--samples", "5")
+    assert "--atol must be 0 for --method rare" in fail(*words, "--atol", "0.1")
+
+
 def test_targets() -> None:
     words = ("profile", "perturb:fsq:2^3:0.1", "--snr", "1", "--quantities", "mmse")
     done = succeed(*words, "--atol", "0.01", "--json", "-")

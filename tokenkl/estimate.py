@@ -248,7 +248,7 @@ class Estimate:
                 "of one unit",
             )
         known = not is_traced(*self._numbers().values())
-        twice = other is self and known and np.any(self._may_err(np))
+        twice = other is self and known and np.any(_may_err(self._numbers(), np))
         if twice or set(self.draws) & set(other.draws):
             reject(
                 "the estimates of a sum",
@@ -266,16 +266,9 @@ class Estimate:
         self._check_summand(other)
         both = (self, other)
         xp = _module(*self._numbers().values(), *other._numbers().values())
-        counts = [one.n_samples for one in both]
-        total = counts[0] + counts[1]
-        # So that the second terms of Maurer and Pontil's bounds add up (docs/theory/sampling.md).
-        reaches = [xp.where(one._may_err(xp), one.sample_range, 0.0) for one in both]  # noqa: SLF001
-        shares = [reach / xp.maximum(n - 1, 1) for reach, n in zip(reaches, counts, strict=True)]
         seeds, draws = {one.seed for one in both}, {*self.draws, *other.draws}
         found = Estimate(
             **sum_of_independent(self._numbers(), other._numbers(), xp),
-            n_samples=total,
-            sample_range=xp.maximum(total - 1, 1) * (shares[0] + shares[1]),
             method=" + ".join(dict.fromkeys(one.method for one in both)),
             seed=self.seed if len(seeds) == 1 else None,
             unit=self.unit,
@@ -283,10 +276,6 @@ class Estimate:
             draws=tuple(sorted(draws)),
         )
         return found._rounded()
-
-    def _may_err(self, xp: Any) -> Any:
-        """Where there is a sampling error, if it was seen or not."""
-        return (xp.asarray(self.n_samples) > 0) | (xp.asarray(self.standard_error) != 0)
 
     __radd__ = __add__
 
@@ -411,13 +400,18 @@ class Estimate:
 
 
 def sum_of_independent(one: Mapping[str, Any], other: Mapping[str, Any], xp: Any = np) -> Any:
-    """Value, its errors and their law, of the sum of two independent estimates (their fields)."""
-    errors = one["standard_error"], other["standard_error"]
+    """All numbers of the sum of two independent estimates, from those of both (by field)."""
+    both, errors = (one, other), (one["standard_error"], other["standard_error"])
     error = xp.hypot(*errors)
     # Parts of the variance: their powers weigh skewness and (Welch and Satterthwaite) freedom.
     tiny = jnp.finfo(error.dtype).tiny
     ours, theirs = (e / xp.maximum(error, tiny) for e in errors)
     inverse = ours**4 / one["degrees_of_freedom"] + theirs**4 / other["degrees_of_freedom"]
+    # So that the second terms of Maurer and Pontil's bounds add up (docs/theory/sampling.md, S9).
+    counts = [numbers["n_samples"] for numbers in both]
+    reaches = [xp.where(_may_err(numbers, xp), numbers["sample_range"], 0.0) for numbers in both]
+    shares = [reach / xp.maximum(n - 1, 1) for reach, n in zip(reaches, counts, strict=True)]
+    total = counts[0] + counts[1]
     return {
         "value": one["value"] + other["value"],
         "standard_error": error,
@@ -425,7 +419,14 @@ def sum_of_independent(one: Mapping[str, Any], other: Mapping[str, Any], xp: Any
         "skewness": ours**3 * one["skewness"] + theirs**3 * other["skewness"],
         "degrees_of_freedom": xp.where(inverse > 0, 1 / xp.maximum(inverse, tiny), np.inf),
         "interval_supported": one["interval_supported"] & other["interval_supported"],
+        "n_samples": total,
+        "sample_range": xp.maximum(total - 1, 1) * (shares[0] + shares[1]),
     }
+
+
+def _may_err(numbers: Mapping[str, Any], xp: Any) -> Any:
+    """Where there is a sampling error, if it was seen or not."""
+    return (xp.asarray(numbers["n_samples"]) > 0) | (xp.asarray(numbers["standard_error"]) != 0)
 
 
 def _module(*values: Any) -> Any:

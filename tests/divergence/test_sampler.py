@@ -23,6 +23,7 @@ from tokenkl.divergence.mmse_table import (
     tabulate,
     unseen_variance,
 )
+from tokenkl.information.problem import Problem
 
 Z = special.ndtri(1 - 1e-5)
 GRID = np.concatenate([[0.0], np.geomspace(0.02, 40, 12)])
@@ -248,12 +249,12 @@ def test_unseen_variance_of_two_tokens() -> None:
     codebook = tk.PointCodebook([[0.0, 0.0], [0.6, 0.8]])
     snr = np.array([36.0, 60.0])
     expected = [scalar_loss(tk.ProductCodebook([[0.0, 1.0]]), one) for one in snr]
-    assert unseen_variance(codebook, snr, 1000) == pytest.approx(expected, rel=0.15)
-    assert (unseen_variance(codebook, snr[:1], 10**5) == 0).all()
-    assert (unseen_variance(codebook, np.array([4.0]), 10) == 0).all()
+    assert unseen_variance(Problem(codebook, snr), 1000) == pytest.approx(expected, rel=0.15)
+    assert (unseen_variance(Problem(codebook, snr[:1]), 10**5) == 0).all()
+    assert (unseen_variance(Problem(codebook, np.array([4.0])), 10) == 0).all()
     larger = tk.PointCodebook(8 * codebook.points)
-    assert unseen_variance(larger, snr / 64, 1000) == pytest.approx(
-        8**4 * unseen_variance(codebook, snr, 1000), rel=1e-12
+    assert unseen_variance(Problem(larger, snr / 64), 1000) == pytest.approx(
+        8**4 * unseen_variance(Problem(codebook, snr), 1000), rel=1e-12
     )
 
 

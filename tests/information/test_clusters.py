@@ -8,6 +8,7 @@ from scipy import special, stats
 
 import tokenkl as tk
 from benchmarks.coverage import clustered_cases, rotated
+from tokenkl.information.problem import Problem
 from tokenkl.information.rare.profile import STATISTICS, rare_profile
 from tokenkl.information.sampling import kernel
 from tokenkl.information.sampling.clusters import clusters_of
@@ -45,13 +46,14 @@ def test_what_clusters_add_by_coordinate(case, root) -> None:
         "conditional_entropy": tk.conditional_entropy(first, snr).value,
         "mmse": tk.mmse(first, snr).value,
     }
-    found = rare_profile(points, snr, STATISTICS, n_samples=8000, key=1, labels=labels)
+    method = tk.RareEvents(n_samples=8000)
+    found = rare_profile(Problem(points, snr), STATISTICS, method, 1, labels=labels)
     z = stats.norm.isf(BUDGET / 6)
     for name, answer in answers.items():
-        error = z * found[name]["standard_error"] + found[name]["numerical_error"]
-        assert abs(found[name]["value"] - answer) <= error, name
-        assert found[name]["standard_error"] < 0.03 * answer, name
-        assert found[name]["interval_supported"].all()
+        error = z * found[name].standard_error + found[name].numerical_error
+        assert abs(found[name].value - answer) <= error, name
+        assert found[name].standard_error < 0.03 * answer, name
+        assert found[name].interval_supported.all()
 
 
 def test_posteriors_that_know_the_cluster() -> None:
@@ -118,7 +120,7 @@ def test_where_there_are_clusters() -> None:
     order = RNG.permutation(1400)
     codebook = tk.PointCodebook(points[order])
     for root in (2.0, 40.0):  # mistakes between clusters are common, and rare
-        found = list(clusters_of(codebook, np.array([root**2]), 2**14))
+        found = list(clusters_of(Problem(codebook, np.array([root**2])), 2**14))
         if root == 2.0:
             assert not found
             continue
@@ -127,7 +129,7 @@ def test_where_there_are_clusters() -> None:
         assert (clusters.labels[partners[:700]] == clusters.labels[partners[700:]]).mean() > 0.95
         assert np.unique(clusters.labels).size > 600
     smooth = tk.perturb(tk.FSQ((3,) * 4), 0.1, key=0)
-    assert not list(clusters_of(smooth, np.geomspace(0.1, 100, 7), 2**14))
+    assert not list(clusters_of(Problem(smooth, np.geomspace(0.1, 100, 7)), 2**14))
 
 
 def test_one_remote_token_is_a_cluster() -> None:

@@ -79,7 +79,7 @@ def test_limits(codebook: tk.Codebook) -> None:
     """At snr = 0 the observation says nothing; at snr = 1e6 it says everything."""
     profile = tk.profile(codebook, [0.0, 1e6])
     prior_entropy = float(codebook.prior_entropy())
-    best = float(np.exp(codebook._log_prior().max())) if codebook.K < 10**6 else 1 / codebook.K
+    best = float(np.exp(codebook.log_prior.max())) if codebook.K < 10**6 else 1 / codebook.K
     np.testing.assert_allclose(profile["accuracy"].value[0], best, rtol=1e-12)
     np.testing.assert_allclose(profile["conditional_entropy"].value, [prior_entropy, 0], rtol=1e-12)
     np.testing.assert_allclose(profile["mutual_information"].value[0], 0, atol=1e-14)

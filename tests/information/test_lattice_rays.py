@@ -8,19 +8,26 @@ from scipy.special import ndtr
 
 import tokenkl as tk
 from tokenkl.codebooks import LatticeCodebook, d_codebook
-from tokenkl.information.lattice import accuracy
+from tokenkl.information.lattice import rare
 from tokenkl.information.lattice.accuracy import cell_reach, decoded_profile
-from tokenkl.information.lattice.rare import counts, longer_vectors, rare_fields, short_vectors
+from tokenkl.information.lattice.rare import (
+    counts,
+    is_complete,
+    longer_vectors,
+    rare_errors,
+    short_vectors,
+)
+from tokenkl.information.problem import Problem
 
 
 def by_rays(codebook, snr, n_samples, key):
     method = tk.MonteCarlo(n_samples=n_samples)
     names = ("error_probability", "accuracy")
-    return decoded_profile(codebook, np.asarray(snr), names, method, key)[0]
+    return decoded_profile(Problem(codebook, np.asarray(snr)), names, method, key)
 
 
 def z_scores(fields, exact):
-    return (fields["value"] - exact) / np.hypot(fields["standard_error"], fields["numerical_error"])
+    return (fields.value - exact) / np.hypot(fields.standard_error, fields.numerical_error)
 
 
 def test_a_simplex():
@@ -30,8 +37,8 @@ def test_a_simplex():
     for name in ("error_probability", "accuracy"):
         exact = tk.profile(tk.OneHot(4, scale=2.0), snr, [name])[name].value
         assert (np.abs(z_scores(found[name], exact)) < 5).all()
-    assert found["error_probability"]["interval_supported"].all()
-    assert found["error_probability"]["value"][-1] < 1e-44
+    assert found["error_probability"].interval_supported.all()
+    assert found["error_probability"].value[-1] < 1e-44
 
 
 @pytest.mark.parametrize("levels", [2, 3, 4, 7])
@@ -55,7 +62,7 @@ def test_e8_against_posteriors():
     snr = np.array([0.1, 1.0, 10.0, 40.0, 100.0])
     found = by_rays(LatticeCodebook("D+", 3, 8), snr, 200_000, key=2)["error_probability"]
     listed = tk.error_probability(tk.e8_codebook(), snr, key=3)
-    z = (found["value"] - listed.value) / np.hypot(found["standard_error"], listed.standard_error)
+    z = (found.value - listed.value) / np.hypot(found.standard_error, listed.standard_error)
     assert (np.abs(z) < 4.9).all()
 
 
@@ -107,7 +114,7 @@ def test_targets_keys_and_lists(monkeypatch):
     assert again.value == target.value
     small = LatticeCodebook("D", 3, 4)
     assert "ray" not in tk.error_probability(small, 1.0, key=0).method
-    monkeypatch.setattr(accuracy, "LARGE", 10)
+    monkeypatch.setattr(rare, "LARGE", 10)
     assert "ray" in tk.error_probability(small, 1.0, key=0).method
     # What needs the whole posterior still lists the tokens where it can.
     assert "ray" not in tk.mmse(small, 1.0, key=0).method
@@ -127,9 +134,8 @@ def test_intervals_cover():
     method = tk.MonteCarlo(n_samples=1000)
     hits = 0
     for key in range(400):
-        fields = decoded_profile(codebook, snr, ("error_probability",), method, key)[0]
-        one = tk.Estimate(**fields["error_probability"])
-        low, high, _ = one.confidence_interval()
+        found = decoded_profile(Problem(codebook, snr), ("error_probability",), method, key)
+        low, high, _ = found["error_probability"].estimate(snr.shape).confidence_interval()
         hits += int(low[0] <= exact <= high[0])
     # Binomial with 400 draws of 0.95 lies in these bounds with probability 1 - 2e-5.
     assert 357 <= hits <= 397
@@ -175,11 +181,13 @@ def test_theta_series():
 
 def test_rare_errors_of_a_simplex():
     snr = np.array([4.0, 10.0, 18.0, 50.0, 150.0])
-    rare, fields = rare_fields(d_codebook(3, 2), np.sqrt(snr), 20_000, 1)
-    exact = tk.error_probability(tk.OneHot(4, scale=2.0), snr).value[rare]
-    assert rare[2:].all()
-    allowed = 4.6 * fields["standard_error"] + fields["numerical_error"]
-    assert (np.abs(fields["value"] - exact) <= allowed).all()
+    problem = Problem(d_codebook(3, 2), snr)
+    listed = is_complete(problem)
+    fields = rare_errors(problem.at(np.flatnonzero(listed)), 20_000, 1)
+    exact = tk.error_probability(tk.OneHot(4, scale=2.0), snr).value[listed]
+    assert listed[2:].all()
+    allowed = 4.6 * fields.standard_error + fields.numerical_error
+    assert (np.abs(fields.value - exact) <= allowed).all()
     assert (allowed < 0.02 * exact).all()
     assert exact.min() < 1e-60
 
@@ -191,11 +199,12 @@ def test_rare_errors_against_the_list_of_all_tokens():
         (LatticeCodebook("D+", 3, 4), [90.0, 130.0, 240.0]),
     ):
         listed = tk.error_probability(codebook, levels, key=2)
-        rare, fields = rare_fields(codebook, np.sqrt(levels), 20_000, 3)
-        assert rare.all()
-        spread = np.hypot(fields["standard_error"], listed.standard_error)
-        allowed = 4.6 * spread + fields["numerical_error"] + listed.numerical_error
-        assert (np.abs(fields["value"] - listed.value) <= allowed).all()
+        problem = Problem(codebook, np.array(levels))
+        assert is_complete(problem).all()
+        fields = rare_errors(problem, 20_000, 3)
+        spread = np.hypot(fields.standard_error, listed.standard_error)
+        allowed = 4.6 * spread + fields.numerical_error + listed.numerical_error
+        assert (np.abs(fields.value - listed.value) <= allowed).all()
         assert (allowed < 0.02 * listed.value).all()
 
 

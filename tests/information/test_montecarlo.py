@@ -13,9 +13,10 @@ from scipy import stats
 
 import tokenkl as tk
 from benchmarks.coverage import as_points, at_errors
+from tokenkl.information.problem import Problem
 from tokenkl.information.residual.profile import residual_profile
 from tokenkl.information.sampling import kernel
-from tokenkl.information.sampling.montecarlo import traced_statistics
+from tokenkl.information.sampling.traced import traced_statistics
 from tokenkl.numerics import moments as moments_module
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 from tokenkl.numerics.threads import threads
@@ -438,11 +439,10 @@ def test_brackets_and_rays_ask_how_many_carry_the_variance(monkeypatch) -> None:
     residual, lattice = tk.ResidualCodebook(vectors), tk.d_codebook(12, 4)
 
     def supported() -> list[bool]:
-        fields, _ = residual_profile(
-            residual, np.array([1.0]), ("mmse",), tk.MonteCarlo(n_samples=300), 0
-        )
+        problem, method = Problem(residual, np.array([1.0])), tk.MonteCarlo(n_samples=300)
+        fields = residual_profile(problem, ("mmse",), method, 0)
         rays = tk.accuracy(lattice, 30.0, method=tk.MonteCarlo(n_samples=2000), key=0)
-        return [bool(fields["mmse"]["interval_supported"][0]), bool(rays.interval_supported)]
+        return [bool(fields["mmse"].interval_supported[0]), bool(rays.interval_supported)]
 
     assert supported() == [True, True]
     monkeypatch.setattr(moments_module, "MIN_CARRIERS", np.inf)

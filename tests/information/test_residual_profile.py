@@ -7,6 +7,7 @@ import pytest
 
 import tokenkl as tk
 from tokenkl.codebooks import ResidualCodebook
+from tokenkl.information.problem import Problem
 from tokenkl.information.residual.profile import (
     Stages,
     _Level,
@@ -80,12 +81,10 @@ def test_intervals_cover() -> None:
     exact = tk.profile(grid, snr)
     runs, held = 200, {name: np.zeros(snr.size) for name in tk.QUANTITIES}
     for key in range(runs):
-        fields, _ = residual_profile(
-            codebook, snr, tk.QUANTITIES, tk.MonteCarlo(n_samples=1024), key=key
-        )
-        for name, entry in fields.items():
-            entry.pop("note")
-            low, high, _ = tk.Estimate(**entry).confidence_interval()
+        method = tk.MonteCarlo(n_samples=1024)
+        found = residual_profile(Problem(codebook, snr), tk.QUANTITIES, method, key=key)
+        for name, one in found.items():
+            low, high, _ = one.estimate(snr.shape).confidence_interval()
             held[name] += (low <= exact[name].value) & (exact[name].value <= high)
     for name, count in held.items():
         # Binomial(200, 0.95) is below 175 with probability 2e-5.
@@ -112,15 +111,13 @@ def test_k_means_stages_against_enumeration(priors: bool) -> None:
     codebook = trained(0, priors)
     snr = 10.0 ** np.array([-3.0, -1.0, 0.5, 1.5, 2.5, 4.0])
     exact = tk.profile(codebook, snr, method=tk.MonteCarlo(n_samples=20000), key=2)
-    fields, how = residual_profile(
-        codebook, snr, tk.QUANTITIES, tk.MonteCarlo(n_samples=1500), key=3
-    )
-    assert (fields["mmse"]["n_samples"] == 1500).all()
-    assert "bracket" in how
+    method = tk.MonteCarlo(n_samples=1500)
+    fields = residual_profile(Problem(codebook, snr), tk.QUANTITIES, method, key=3)
+    assert (fields["mmse"].n_samples == 1500).all()
+    assert "bracket" in fields["mmse"].method
     z = 4.3  # two-sided 2e-5
     for name in tk.QUANTITIES:
-        fields[name].pop("note")
-        found = tk.Estimate(**fields[name])
+        found = fields[name].estimate(snr.shape)
         # At the largest SNR few samples carry the MMSE, and no central limit is claimed for it.
         central = found.interval_supported & exact[name].interval_supported
         assert central.any()
@@ -130,7 +127,7 @@ def test_k_means_stages_against_enumeration(priors: bool) -> None:
         ours, theirs = (one.confidence_interval(1 - 1e-5) for one in (found, exact[name]))
         assert (ours.low <= theirs.high).all(), name
         assert (theirs.low <= ours.high).all(), name
-    assert (fields["conditional_entropy"]["numerical_error"] < 0.01).all()
+    assert (fields["conditional_entropy"].numerical_error < 0.01).all()
 
 
 def small(n_stages: int = 4, size: int = 256, n: int = 3, seed: int = 0) -> ResidualCodebook:
@@ -189,7 +186,7 @@ def test_no_noise_and_nothing_but_noise() -> None:
 
 
 def test_a_control_grid_is_refused() -> None:
-    with pytest.raises(ValueError, match="control must be None for a residual codebook"):
+    with pytest.raises(ValueError, match=r"control must be None for the estimator"):
         tk.mmse(small(), 1.0, method=tk.MonteCarlo(control=tk.FSQ((2, 2, 2))), key=0)
 
 
@@ -248,16 +245,18 @@ def test_ranges_of_single_draws(scale: float) -> None:
     vectors = [scale * (rng.standard_normal((300, 2)) + 3) / 4**s for s in range(4)]
     shares = [rng.dirichlet(np.full(300, 0.3)) for _ in range(4)]
     codebook = ResidualCodebook(vectors, stage_priors=shares)
-    fields, _ = residual_profile(
-        codebook, np.array([0.1, 5.0]) / scale**2, tk.QUANTITIES, tk.MonteCarlo(n_samples=20), key=1
+    problem, method = (
+        Problem(codebook, np.array([0.1, 5.0]) / scale**2),
+        tk.MonteCarlo(n_samples=20),
     )
+    fields = residual_profile(problem, tk.QUANTITIES, method, key=1)
     # No token is farther from the mean than the sum of what the stages allow, nor is any posterior
     # mean; the estimate that competes lies within twice that radius of it.
     radius = sum(
         np.linalg.norm(c - p @ c, axis=1).max() for c, p in zip(vectors, shares, strict=True)
     )
     entropy = -sum((p * np.log(p)).sum() for p in shares)
-    ranges = {name: float(fields[name]["sample_range"]) for name in tk.QUANTITIES}
+    ranges = {name: float(fields[name].sample_range[0]) for name in tk.QUANTITIES}
     expected = dict.fromkeys(("accuracy", "error_probability"), 1.0)
     expected |= dict.fromkeys(("conditional_entropy", "mutual_information"), entropy)
     expected["mmse"] = radius**2 + (2 * radius) ** 2

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special
 
 from tokenkl._validation import check_snr
 from tokenkl.codebooks import Codebook
 from tokenkl.estimate import Bound
+from tokenkl.halfspaces.union import union_sum
 
 
 def union_bound(codebook: Codebook, snr: Float[np.ndarray, " *shape"]) -> Bound:
@@ -45,14 +45,7 @@ def union_bound(codebook: Codebook, snr: Float[np.ndarray, " *shape"]) -> Bound:
     Communications, section 4.2.
     """
     snr = check_snr(snr)
-    h = np.sqrt(snr.ravel())
-    total = np.zeros(h.size)
-    for weight, distance, odds in codebook.pairs():
-        for index, root in enumerate(h):
-            if odds is None:
-                total[index] += weight @ special.ndtr(-root * distance / 2)
-            else:
-                total[index] += np.sum(weight * special.ndtr(-_threshold(root, distance, odds)))
+    total = union_sum(codebook, np.sqrt(snr.ravel()))
     return Bound(
         np.minimum(total, 1.0).reshape(snr.shape),
         "upper",
@@ -60,11 +53,3 @@ def union_bound(codebook: Codebook, snr: Float[np.ndarray, " *shape"]) -> Bound:
         "Boole's inequality on pairwise errors; Proakis and Salehi 2008, section 4.2",
         quantity="error_probability",
     )
-
-
-def _threshold(h: float, distance: np.ndarray, odds: np.ndarray) -> np.ndarray:
-    """h d/2 + odds/(h d), with its limits where h d = 0: the more probable token always wins."""
-    reach = h * distance
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        shift = np.where(odds == 0, 0.0, odds / reach)
-    return reach / 2 + shift

@@ -18,6 +18,7 @@ from tokenkl.bounds import _capacity, _moments, _pairs, _posterior
 from tokenkl.bounds._union import union_bound
 from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.estimate import Bound
+from tokenkl.halfspaces.bonferroni import MAX_TOKENS
 
 EPS = float(np.finfo(float).eps)
 
@@ -31,7 +32,7 @@ class Setting:
     @property
     def has_pairs(self) -> bool:
         """Whether the nearest rivals of every token can be looked up."""
-        few = self.codebook.fits and self.codebook.K <= _pairs.MAX_TOKENS
+        few = self.codebook.fits and self.codebook.K <= MAX_TOKENS
         return few or self.is_one_hot
 
     @property

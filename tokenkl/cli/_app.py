@@ -19,7 +19,7 @@ from tokenkl._progress import make_display as make_display
 from tokenkl._progress import progress_bar as progress_bar
 
 if TYPE_CHECKING:
-    from tokenkl.information import MonteCarlo
+    from tokenkl.information import MonteCarlo, RareEvents
 
 #: What can be written where a codebook is asked for, and what it stands for.
 CODEBOOKS = (
@@ -136,13 +136,13 @@ Seed = Annotated[
 How = Annotated[
     str,
     typer.Option(
-        "--method", metavar="NAME", help="auto (exact where possible), exact or monte-carlo."
+        "--method", metavar="NAME", help="auto (exact where possible), exact, monte-carlo or rare."
     ),
 ]
 Samples = Annotated[
     int | None,
     typer.Option(
-        min=2, metavar="N", help="Monte-Carlo samples; without it 16384, 1024 for a large RVQ."
+        min=2, metavar="N", help="Samples; without it 16384, 1024 for a large RVQ, 2000 for rare."
     ),
 ]
 Rtol = Annotated[
@@ -177,17 +177,25 @@ Smoothing = Annotated[
 ]
 
 
-def monte_carlo(method: str, samples: int | None, rtol: float, atol: float) -> MonteCarlo | None:
-    """The Monte-Carlo settings; None for the library's own choice. Checks the method's name."""
-    from tokenkl import MonteCarlo
+def sampling_method(
+    method: str, samples: int | None, rtol: float, atol: float
+) -> MonteCarlo | RareEvents | None:
+    """Settings for what is sampled; None for the library's own choice. Checks the method's name."""
+    from tokenkl import MonteCarlo, RareEvents
     from tokenkl._validation import check_choice, reject
 
-    check_choice(method, ("auto", "exact", "monte-carlo"), "--method")
+    check_choice(method, ("auto", "exact", "monte-carlo", "rare"), "--method")
     for option, value in (("--rtol", rtol), ("--atol", atol)):
         if not 0 <= value < math.inf:
             reject(option, value, "a finite number, at least 0")
     if samples is not None and (rtol > 0 or atol > 0):
         reject("--samples", samples, "left out where --rtol or --atol sets the number of samples")
+    if method == "rare":
+        if atol > 0:
+            reject("--atol", atol, "0 for --method rare, whose targets are relative")
+        if samples is not None and samples < 64:
+            reject("--samples", samples, "at least 64 for --method rare")
+        return RareEvents(rtol=rtol) if samples is None else RareEvents(n_samples=samples)
     if method == "auto" and samples is None and rtol == atol == 0:
         return None
     return MonteCarlo(n_samples=samples, rtol=rtol, atol=atol)

@@ -31,8 +31,8 @@ from tokenkl.cli._app import (
     app,
     check_output,
     check_outputs,
-    monte_carlo,
     progress_bar,
+    sampling_method,
     say_written,
     stdout,
     write_outputs,
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tokenkl.codebooks import Codebook
-    from tokenkl.information import MonteCarlo, Profile
+    from tokenkl.information import Profile
+    from tokenkl.information.methods import Method
 
 
 @app.command(short_help="Information and errors over a range of noise.", epilog=EPILOG)
@@ -80,7 +81,7 @@ def profile(
 
     levels = parse_snr(snr_db, snr, DEFAULT_DB)
     names = parse_names(quantities, QUANTITIES, "--quantities")
-    settings = monte_carlo(method, samples, rtol, atol)
+    settings = sampling_method(method, samples, rtol, atol)
     check_outputs(csv, json_file, plot)
     made = parse_codebook(codebook, seed=seed, prior=parse_prior(prior, tokens, smoothing))
     found = _find(made, levels, names, method, settings, seed, made.label)
@@ -140,7 +141,7 @@ def compare(
     levels = parse_snr(snr_db, snr, DEFAULT_DB)
     names = parse_names(quantities, QUANTITIES, "--quantities")
     check_choice(scale_to, ("box", "power", "none"), "--scale-to")
-    settings = monte_carlo(method, samples, rtol, atol)
+    settings = sampling_method(method, samples, rtol, atol)
     check_outputs(csv, json_file, plot)
     specs = list(dict.fromkeys(codebooks))
     if len(specs) < 2:
@@ -200,7 +201,7 @@ def _find(
     snr: Any,
     names: Sequence[str],
     method: str,
-    settings: MonteCarlo | None,
+    settings: Method | None,
     seed: int,
     title: str,
 ) -> Profile:
@@ -211,7 +212,7 @@ def _find(
     from tokenkl._validation import reject
     from tokenkl.information import exact_quantities
 
-    exact = () if method == "monte-carlo" else exact_quantities(codebook)
+    exact = exact_quantities(codebook) if method in ("auto", "exact") else ()
     sampled = [name for name in names if name not in exact]
     if sampled and method == "exact":
         reject(

@@ -23,8 +23,8 @@ from tokenkl.cli._app import (
     app,
     check_output,
     check_outputs,
-    monte_carlo,
     progress_bar,
+    sampling_method,
     say_written,
     stdout,
     write_outputs,
@@ -73,7 +73,7 @@ def verify(
     levels = parse_snr(snr_db, snr, DEFAULT_DB)
     if (levels <= 0).any():
         reject("--snr", float(levels.min()), "above 0 everywhere")
-    settings = monte_carlo("auto", samples, 0.0, 0.0)
+    settings = sampling_method("auto", samples, 0.0, 0.0)
     check_outputs(csv, json_file, None)
     check_output("--report", report)
     made = parse_codebook(codebook, seed=seed, prior=parse_prior(prior, tokens, smoothing))

@@ -31,16 +31,14 @@ from scipy.spatial.distance import cdist
 from tokenkl._random import generator
 from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook
-from tokenkl.halfspaces.tokens import make_tokens, pair_terms
+from tokenkl.halfspaces.tokens import pair_terms
+from tokenkl.halfspaces.union import PROBES
 from tokenkl.information import MonteCarlo, exact_quantities, mmse
-from tokenkl.information.methods import Exact, Method
-from tokenkl.information.rare.profile import PROBES
-from tokenkl.information.sampling.montecarlo import (
-    MAX_WORK,
-    PILOT,
-    Progress,
-    drawer,
-)
+from tokenkl.information.estimators import Progress
+from tokenkl.information.methods import Exact, Method, check_method
+from tokenkl.information.problem import Problem
+from tokenkl.information.sampling.montecarlo import MAX_WORK, PILOT, drawer
+from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
 #: Degree of the polynomials, and the longest piece in x that they start from. (Degree 10 left an
@@ -326,8 +324,7 @@ def _tail(u: Float[np.ndarray, "pieces each"]) -> Float[np.ndarray, " pieces"]:
 
 def is_exact(codebook: Codebook, method: Method | None) -> bool:
     """Whether the MMSE will be exact; refuses methods that cannot be had."""
-    if method is not None and not isinstance(method, (Exact, MonteCarlo)):
-        reject("method", method, "Exact(), MonteCarlo(...) or None")
+    check_method(method, Exact, MonteCarlo)
     if isinstance(method, MonteCarlo):
         return False
     if "mmse" in exact_quantities(codebook):
@@ -425,40 +422,41 @@ def sample_functionals(
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} has to be sampled")
     if method.control is not None:
         reject("method", "MonteCarlo with a control", "without one: control variates are not used")
-    # A power of two keeps every bit, and squares from overflow and underflow.
-    points = np.asarray(codebook.points)
-    exponent = math.frexp(float(np.abs(points).max()) or 1.0)[1]
-    points = np.ldexp(points, -exponent)
-    layout = kernel.lay_out(points - points.mean(axis=0), codebook.log_prior)
-    draw = drawer(codebook)
-    h = np.minimum(np.ldexp(np.sqrt(nodes.snr), exponent), 1e150)
+    problem = Problem(codebook, nodes.snr)
+    layout, draw = kernel.lay_out(problem.centred, problem.log_prior), drawer(codebook)
+    h = np.minimum(problem.h, 1e150)
     # Of noise, and of the kernel's four statistics at every node.
     bytes_each = 8 * (3 * codebook.n + 16 * h.size)
     size = int(np.clip(min(method.memory // bytes_each, MAX_WORK // codebook.K), 1, MAX_BLOCK))
     moments = Moments((len(weights),))
     profile = Moments((h.size,))
-    wanted = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)
-    wanted = min(wanted, method.max_samples)
     block = done = 0
-    while done < wanted:
-        ids, noise = draw(generator(key, block), size)
-        used = slice(wanted - done)
-        variance = kernel.block_statistics(layout, ids[used], noise[used], h)[:, 2]
-        variance = np.ldexp(variance, 2 * exponent)
-        moments.add(weights @ variance)
-        profile.add(variance)
-        block += 1
-        done += variance.shape[-1]
-        if progress is not None:
-            progress(done, wanted)
-        if done >= wanted and method.has_target and len(weights):
-            wanted = _needed(moments, done, method)
-    return Sampled(done, weights, moments, profile, unseen_variance(codebook, nodes.snr, done))
+
+    def advance(wanted: int) -> int:
+        nonlocal block, done
+        while done < wanted:
+            ids, noise = draw(generator(key, block), size)
+            used = slice(wanted - done)
+            variance = kernel.block_statistics(layout, ids[used], noise[used], h)[:, 2]
+            variance = np.ldexp(variance, 2 * problem.exponent)
+            moments.add(weights @ variance)
+            profile.add(variance)
+            block += 1
+            done += variance.shape[-1]
+            if progress is not None:
+                progress(done, wanted)
+        return done
+
+    def needed() -> int:
+        found = [(moments.mean, moments.standard_error)]
+        return int(samples_needed(found, np.full(len(weights), done), method).max(initial=0))
+
+    first = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)
+    sample_on(first, method, advance, needed)
+    return Sampled(done, weights, moments, profile, unseen_variance(problem, done))
 
 
-def unseen_variance(
-    codebook: Codebook, snr: Float[np.ndarray, " s"], n_samples: int
-) -> Float[np.ndarray, " s"]:
+def unseen_variance(problem: Problem, n_samples: int) -> Float[np.ndarray, " s"]:
     """About the variance of tr Cov(e | y) by mistakes of which a sample sees fewer than `FEW`.
 
     These are the ones over the largest distances. At a distance d the mean square is d^4 / 10 times
@@ -466,7 +464,7 @@ def unseen_variance(
     units are no matter of mistakes: every sample sees something of them. Found from the pairs of a
     few tokens, all of them where there are few.
     """
-    tokens = make_tokens(codebook)
+    tokens = problem.tokens
     K = tokens.ids.size
     rows = np.unique(np.linspace(0, K - 1, max(PROBES, PAIRS // K)).astype(int))
     squared = cdist(tokens.points[rows], tokens.points, "sqeuclidean").ravel()
@@ -475,21 +473,11 @@ def unseen_variance(
     row, column = np.divmod(order, K)
     squared = squared[order]
     fourth = np.ldexp(squared, 2 * tokens.exponent) ** 2 / 10
-    out = np.zeros(snr.size)
-    for index, root in enumerate(np.ldexp(np.sqrt(snr), tokens.exponent)):
+    out = np.zeros(problem.h.size)
+    for index, root in enumerate(problem.h):
         far = np.count_nonzero(root**2 * squared > NEAR**2)
         terms = pair_terms(tokens, root, rows[row[:far]], column[:far], squared[:far])
         terms *= K / rows.size
         few = np.searchsorted(n_samples * np.cumsum(terms), FEW)
         out[index] = terms[:few] @ fourth[:few]
     return out
-
-
-def _needed(moments: Moments, done: int, method: MonteCarlo) -> int:
-    """Samples that bring all standard errors to their targets, from the variances so far."""
-    target = method.atol + method.rtol * np.abs(moments.mean)
-    ratio = float(np.max(moments.standard_error / np.maximum(target, np.finfo(float).tiny)))
-    if ratio <= 1:
-        return done
-    # A tenth more than the estimate asks for, and at most four times on a rough variance.
-    return min(math.ceil(min(1.1 * ratio**2, 4.0) * done), method.max_samples)

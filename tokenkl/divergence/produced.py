@@ -26,9 +26,9 @@ from tokenkl.divergence._coordinate_laws import EPS, Scalar, ancestral_law, ddim
 from tokenkl.divergence.sampler import check_snr_grid
 from tokenkl.estimate import Estimate
 from tokenkl.information import Exact, MonteCarlo
+from tokenkl.information.estimators import Progress
 from tokenkl.information.exact.product import distinct_coordinates
-from tokenkl.information.methods import Method
-from tokenkl.information.sampling.montecarlo import Progress
+from tokenkl.information.methods import Method, check_method
 from tokenkl.samplers import DDIM, Ancestral, Level, Sampler, as_decision, as_sampler
 
 #: logits(y, snr): observations (paths, n) and one SNR to unnormalised log-probabilities (paths, K).
@@ -135,8 +135,7 @@ def produced_law(
     moves, decision = as_sampler(sampler), as_decision(decision)
     temperature = check_positive(temperature, "temperature")
     start = check_positive(start, "start")
-    if method is not None and not isinstance(method, (Exact, MonteCarlo)):
-        reject("method", method, "Exact(), MonteCarlo(...) or None")
+    check_method(method, Exact, MonteCarlo)
     known = type(moves) in EXACT and logits is None
     product = codebook.factors() if known else None
     if product is not None and not isinstance(method, MonteCarlo):

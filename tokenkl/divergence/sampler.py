@@ -52,8 +52,9 @@ from tokenkl.divergence.mmse_table import (
 )
 from tokenkl.estimate import Estimate
 from tokenkl.information import Profile, profile
+from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Method
-from tokenkl.information.sampling.montecarlo import Progress
+from tokenkl.information.problem import Problem
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
 #: Most different SNRs at which MMSE and entropy are found for themselves; more take a table.
@@ -258,7 +259,9 @@ def simulate_ancestral_kl(
             state = state + np.sqrt(rest)[:, None] * noise[1]
         moments.add(total[None])
     # A mistake at the start of a step adds as much as the square of its distance.
-    unseen = np.sqrt(10 * unseen_variance(codebook, grid[:-1], n_paths)) @ np.diff(grid) / 2
+    unseen = (
+        np.sqrt(10 * unseen_variance(Problem(codebook, grid[:-1]), n_paths)) @ np.diff(grid) / 2
+    )
     carriers = min(moments.effective()[0], moments.carriers()[0])
     little = unseen <= MOST_UNSEEN * math.sqrt(moments.variance[0])
     supported = bool(n_paths >= CLT_PATHS and carriers >= MIN_EFFECTIVE and little)

@@ -21,8 +21,8 @@ from tokenkl.codebooks import Codebook
 from tokenkl.divergence.mmse_table import MmseTable, tabulate
 from tokenkl.divergence.sampler import ancestral_kl, ancestral_kl_curve
 from tokenkl.estimate import Estimate
+from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Method
-from tokenkl.information.sampling.montecarlo import Progress
 from tokenkl.samplers.grids import check_range
 
 #: Steps up to which the search starts from the best grid among this many SNRs.

@@ -16,6 +16,7 @@ from scipy.spatial.distance import cdist
 
 from tokenkl._random import draw_ids
 from tokenkl.codebooks.base import Codebook
+from tokenkl.halfspaces.thresholds import threshold
 from tokenkl.numerics.moments import MIN_EFFECTIVE
 from tokenkl.numerics.neighbours import neighbourly, squared_distances
 
@@ -114,13 +115,15 @@ class Draws(NamedTuple):
         return mean, error, skewness, effective
 
 
-def make_tokens(codebook: Codebook, labels: Int[np.ndarray, " K"] | None = None) -> Tokens:
+def make_tokens(codebook: Codebook, exponent: int | None = None) -> Tokens:
+    """The tokens of a codebook; without an exponent that for which the largest is near 1."""
     points = np.asarray(codebook.points, dtype=float)
     log_prior = np.asarray(codebook.log_prior, dtype=float)
     ids = neighbourly(points, CELL)
     points, log_prior = points[ids], log_prior[ids]
     centred = points - points.mean(axis=0)
-    _, exponent = math.frexp(float(np.abs(centred).max()) or 1.0)
+    if exponent is None:
+        exponent = math.frexp(float(np.abs(centred).max()) or 1.0)[1]
     return Tokens(
         np.ldexp(points, -exponent),
         np.ldexp(centred, -exponent),
@@ -128,7 +131,7 @@ def make_tokens(codebook: Codebook, labels: Int[np.ndarray, " K"] | None = None)
         ids,
         codebook.has_equal_priors,
         exponent,
-        np.arange(ids.size) if labels is None else np.asarray(labels)[ids],
+        np.arange(ids.size),
     )
 
 
@@ -140,12 +143,9 @@ def thresholds(
     Of equally probable tokens that nothing tells apart the one with the smaller id is guessed.
     """
     reach = h * np.sqrt(squared)
-    r = reach / 2
-    if not tokens.equal:
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            r = r + (tokens.log_prior[k] - tokens.log_prior[j]) / reach
+    odds = 0.0 if tokens.equal else tokens.log_prior[k] - tokens.log_prior[j]
+    r = reach / 2 if tokens.equal else threshold(reach, odds)
     if reach.size and not reach.min() > 0:
-        odds = tokens.log_prior[k] - tokens.log_prior[j]
         first = tokens.ids[k] < tokens.ids[j]
         loses = (odds < 0) | ((odds == 0) & ~first)
         r = np.where(reach == 0, np.where(loses, -np.inf, np.inf), r)
@@ -160,28 +160,6 @@ def pair_terms(
     tails = special.erfc(r * math.sqrt(0.5)) / 2  # three times as fast as ndtr
     prior = 1 / tokens.ids.size if tokens.equal else np.exp(tokens.log_prior[k])
     return np.asarray(prior * tails)
-
-
-def nearest_terms(
-    tokens: Tokens, h: Float[np.ndarray, " s"], power: int = 0
-) -> Float[np.ndarray, " s"]:
-    """A lower bound on the union bound: of every token the nearest pair within its cell.
-
-    Each pair's term is multiplied by its squared distance to this `power`.
-    """
-    K = tokens.ids.size
-    near = np.zeros(K, dtype=int)
-    squared = np.zeros(K)
-    for start in range(0, K, CELL):
-        cell = slice(start, start + CELL)
-        block = cdist(tokens.points[cell], tokens.points[cell], "sqeuclidean")
-        block[tokens.labels[cell, None] == tokens.labels[cell]] = np.inf
-        near[cell] = start + block.argmin(axis=1)
-        squared[cell] = block.min(axis=1)
-    with_rival = np.flatnonzero(squared < np.inf)
-    pairs = (with_rival, near[with_rival], squared[with_rival])
-    size = squared[with_rival] ** power
-    return np.array([(pair_terms(tokens, root, *pairs) * size).sum() for root in h])
 
 
 def _differences(points: Any, i: Any, j: Any) -> Float[np.ndarray, " p"]:

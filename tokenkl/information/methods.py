@@ -74,14 +74,59 @@ class MonteCarlo:
             reject("n_samples", self.n_samples, "None where rtol or atol sets the sample size")
 
     @property
-    def reduces_variance(self) -> bool:
-        """Whether a pilot may look for something better than plain averages."""
-        return self.variance_reduction
-
-    @property
     def has_target(self) -> bool:
         """Whether a standard error, not a sample count, says when to stop."""
         return self.rtol > 0 or self.atol > 0
 
 
-Method = Exact | MonteCarlo
+@dataclasses.dataclass(frozen=True)
+class RareEvents:
+    """Sums over pairs of tokens, and draws from what these count in excess; for rare errors.
+
+    Nothing rare is waited for: a relative error is as cheap at 1e-300 as at 1e-3. What it costs is
+    a pass over the pairs of tokens at every SNR. Unasked it is used where errors are rare
+    (docs/theory/rare.md).
+
+    Args:
+        n_samples: independent draws at every SNR, at least 64; the fewest where `rtol` is given.
+        rtol: draw on until the standard error of each error probability, conditional entropy and
+            MMSE asked for is at most this part of it (an accuracy or a mutual information asks for
+            its complement); 0 for a fixed number.
+        max_samples: where draws are not added any more, with the target out of reach.
+        truncation: about the part of the union bound that may be left to pairs too far apart to be
+            drawn; None: 1e-9, or up to 1e-4 where more than 2^27 pairs would be summed otherwise.
+
+    Raises:
+        ValueError: a number out of its range.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> points = tk.PointCodebook([[0.0, 0.0], [1.0, 0.0], [0.3, 1.0]])
+        >>> found = tk.error_probability(points, 400.0, method=tk.RareEvents(), key=0)
+        >>> f"{float(found):.3g}"
+        '5.13e-24'
+    """
+
+    n_samples: int = 2000
+    rtol: float = 0.0
+    max_samples: int = 2**20
+    truncation: float | None = None
+
+    def __post_init__(self) -> None:
+        check_count(self.n_samples, "n_samples", 64)
+        check_count(self.max_samples, "max_samples", 2)
+        if self.rtol != 0:
+            check_positive(self.rtol, "rtol")
+        if self.truncation is not None and not 0 < self.truncation < 1:
+            reject("truncation", self.truncation, "strictly between 0 and 1")
+
+
+Method = Exact | MonteCarlo | RareEvents
+
+
+def check_method(method: Method | None, *kinds: type) -> None:
+    """Refuse what is no method, or none of these kinds of one (all by default)."""
+    kinds = kinds or (Exact, MonteCarlo, RareEvents)
+    if method is not None and not isinstance(method, kinds):
+        names = ", ".join(kind.__name__ + ("()" if kind is Exact else "(...)") for kind in kinds)
+        reject("method", method, f"{names} or None")

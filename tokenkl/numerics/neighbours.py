@@ -127,6 +127,35 @@ def squared_distances(points: Float[np.ndarray, "K n"], i: np.ndarray, j: np.nda
     return np.einsum("pn,pn->p", difference, difference)
 
 
+def nearest(points: Float[np.ndarray, "K n"], count: int) -> Int[np.ndarray, "K count"]:
+    """The `count` nearest other points of every point, nearest first."""
+    K, n = points.shape
+    if count < 1:
+        return np.zeros((K, 0), dtype=np.int64)
+    if K > 1024 and n <= TREE_DIMENSIONS:
+        return nearest_by_tree(points, count)
+    found = np.empty((K, count), dtype=np.int64)
+    rows = max(1, CHUNK_ELEMENTS // 2 // K)
+    for start in range(0, K, rows):
+        own = np.arange(start, min(K, start + rows))
+        squared = cdist(points[own], points, "sqeuclidean")
+        squared[np.arange(own.size), own] = np.inf
+        part = np.argpartition(squared, count - 1, axis=1)[:, :count]
+        order = np.argsort(np.take_along_axis(squared, part, axis=1), axis=1)
+        found[own] = np.take_along_axis(part, order, axis=1)
+    return found
+
+
+def nearest_by_tree(points: Float[np.ndarray, "K n"], count: int) -> Int[np.ndarray, "K count"]:
+    """The `count` nearest other points of every point, nearest first, by a k-d tree."""
+    K = len(points)
+    found = cKDTree(points).query(points, k=count + 1)[1]
+    # With equal points, or by rounding, the point itself need not come first, nor at all.
+    own = found == np.arange(K)[:, None]
+    own[~own.any(axis=1), -1] = True
+    return np.asarray(found[~own].reshape(K, count))
+
+
 def level_gaps(levels: Float[np.ndarray, " L"]) -> Float[np.ndarray, " L"]:
     """Distance of every level to the nearest other level; infinite for a single level."""
     levels = np.asarray(levels, dtype=np.float64)

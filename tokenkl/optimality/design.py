@@ -37,8 +37,8 @@ from tokenkl.information import (
     mutual_information,
     profile,
 )
+from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Method
-from tokenkl.information.sampling.montecarlo import Progress
 from tokenkl.schedule import Schedule
 
 #: Share of the prior entropy that is left out at each end where no range is given.

@@ -35,6 +35,7 @@ from tokenkl.bounds.theorems import Setting
 from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.estimate import Bound, Estimate
 from tokenkl.information import MonteCarlo, profile
+from tokenkl.information.methods import Method
 from tokenkl.quantities import QUANTITIES
 from tokenkl.verification._anew import Side, estimate
 
@@ -112,7 +113,7 @@ def verify(
     snr: Float[Any, " s"],
     *,
     key: Any = 0,
-    method: MonteCarlo | None = None,
+    method: Method | None = None,
     measure: Measure = profile,
     progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> list[Check]:
@@ -147,7 +148,7 @@ def verify(
     check_count(key, "key", 0)
     progress(0, 4)
 
-    def at(snr: np.ndarray, how: MonteCarlo | None = method, seed: int = key) -> dict[str, Side]:
+    def at(snr: np.ndarray, how: Method | None = method, seed: int = key) -> dict[str, Side]:
         found = measure(codebook, snr, method=how, key=seed)
         return {name: _side(found[name], snr.size) for name in MEASURED}
 

@@ -26,95 +26,91 @@ from jaxtyping import Bool, Float
 from scipy import special
 
 from tokenkl._random import generator
-from tokenkl._validation import MAX_ELEMENTS, reject
-from tokenkl.codebooks import Codebook, LatticeCodebook
-from tokenkl.information.lattice.rare import rare_fields
-from tokenkl.information.methods import MonteCarlo
-from tokenkl.information.sampling.montecarlo import (
-    DEFAULT_SAMPLES,
-    MAX_BLOCK,
-    PILOT,
+from tokenkl.codebooks import LatticeCodebook
+from tokenkl.information.estimators import (
+    DOUBLE_ALONE,
+    Names,
     Progress,
-    samples_needed,
+    SampleAverage,
+    Served,
+    Task,
 )
+from tokenkl.information.findings import Findings
+from tokenkl.information.lattice.rare import is_decoded
+from tokenkl.information.methods import MonteCarlo
+from tokenkl.information.problem import Problem
+from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES, MAX_BLOCK, PILOT
+from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
 EPS = float(np.finfo(float).eps)
-#: What decoding can find.
-DECODED_QUANTITIES = ("accuracy", "error_probability")
-#: Up to this many tokens every posterior is computed, which gives all quantities.
-LARGE = 2**15
+#: What a ray costs for each coordinate, in seconds.
+RAY_COST = 2e-6
 #: Where a ray starts, in diameters of the box.
 FAR = 1e4
 #: Steps along a ray. Each finds a nearer half-space; a handful is the rule.
 MAX_STEPS = 1000
 
 
-def is_decoded(codebook: Codebook, quantities: tuple[str, ...]) -> bool:
-    """Whether `decoded_profile` is the way: few quantities, or points too many for the others.
+class Rays(SampleAverage):
+    """`decoded_profile`: accuracy of a lattice cut with too many tokens to list."""
 
-    Raises:
-        ValueError: too many points for a quantity that needs them all.
-    """
-    if not isinstance(codebook, LatticeCodebook) or codebook.K <= LARGE:
-        return False
-    others = [name for name in quantities if name not in DECODED_QUANTITIES]
-    if others and codebook.K * codebook.n > MAX_ELEMENTS:
-        reject(
-            "quantities",
-            others[0],
-            f"accuracy or error_probability for {codebook!r}: a posterior needs all tokens, and "
-            "lattice decoding finds the best one only",
-        )
-    return not others
+    name = "lattice decoding along rays"
+    kinds = LatticeCodebook
+    only = DOUBLE_ALONE
+
+    def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
+        return wanted, is_decoded(problem, wanted)
+
+    def seconds(self, problem: Problem, method: MonteCarlo) -> float:
+        count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
+        cost = count * problem.codebook.n * RAY_COST  # of all levels together
+        return cost / max(problem.snr.size, 1)
+
+    def run(self, task: Task) -> dict[str, Findings]:
+        return decoded_profile(*task)
 
 
 def decoded_profile(
-    codebook: LatticeCodebook,
-    snr: Float[np.ndarray, " s"],
+    problem: Problem,
     quantities: tuple[str, ...],
-    method: MonteCarlo | None,
+    method: MonteCarlo,
     key: Any,
     progress: Progress | None = None,
-) -> tuple[dict[str, dict[str, Any]], str]:
-    """Error probability and accuracy with their errors and sample count, and how.
-
-    Where no method is asked for, errors that are rare enough are left to `_lattice_rare`.
-    """
-    h, forced = np.sqrt(snr), method is not None
-    method = method or MonteCarlo()
-    moments = Moments((2, h.size))
-    beyond = np.zeros(h.size)
-    wanted = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)
-    wanted = min(wanted, method.max_samples)
+) -> dict[str, Findings]:
+    """Error probability and accuracy, from the same rays at every level."""
+    codebook, h = problem.codebook, problem.root
+    assert isinstance(codebook, LatticeCodebook)
+    moments, beyond, block = Moments((2, h.size)), np.zeros(h.size), 0
     size = int(np.clip(method.memory // (8 * (16 * codebook.n + 8 * h.size)), 1, MAX_BLOCK))
-    block = count = 0
-    while count < wanted:
-        reach, is_open = cell_reach(codebook, generator(key, block), size)
-        used = slice(wanted - count)
-        half_square = (h[:, None] * reach[used]) ** 2 / 2
-        # The tail of the chi law, and one minus it, which need not be small.
-        tails = special.gammaincc(codebook.n / 2, half_square)
-        moments.add(np.stack([tails, special.gammainc(codebook.n / 2, half_square)]))
-        beyond += (tails * is_open[used]).sum(axis=1)
-        block, count = block + 1, int(moments.n[0, 0])
-        if progress is not None:
-            progress(count, wanted)
-        if count >= wanted and method.has_target:
-            found = _summary(moments, snr, beyond, codebook)
-            asked = {name: found[name] for name in quantities}
-            needed = samples_needed(asked, np.full(h.size, count), 4.0, method)
-            wanted = min(max(int(needed.max(initial=count)), count), method.max_samples)
-    found, how = _summary(moments, snr, beyond, codebook), "lattice decoding along rays"
-    if not forced:
-        rare, fields = rare_fields(codebook, h, count, key)
-        if rare.any():
-            how += ", short vectors where errors are rare"
-            _replace(found, rare, fields)
-    for fields in found.values():
-        fields["n_samples"] = np.full(h.size, count)
-        fields["degrees_of_freedom"] = np.full(h.size, np.inf)
-    return {name: found[name] for name in quantities}, how
+
+    def advance(wanted: int) -> int:
+        nonlocal block
+        count = int(moments.n[0, 0])
+        while count < wanted:
+            reach, is_open = cell_reach(codebook, generator(key, block), size)
+            used = slice(wanted - count)
+            half_square = (h[:, None] * reach[used]) ** 2 / 2
+            # The tail of the chi law, and one minus it, which need not be small.
+            tails = special.gammaincc(codebook.n / 2, half_square)
+            moments.add(np.stack([tails, special.gammainc(codebook.n / 2, half_square)]))
+            beyond[:] += (tails * is_open[used]).sum(axis=1)
+            block, count = block + 1, int(moments.n[0, 0])
+            if progress is not None:
+                progress(count, wanted)
+        return count
+
+    def found() -> dict[str, Findings]:
+        both = _summary(moments, problem, beyond)
+        return {name: both[name] for name in quantities}
+
+    def needed() -> int:
+        pairs = [(one.value, one.standard_error) for one in found().values()]
+        return int(samples_needed(pairs, moments.n[0], method).max(initial=0))
+
+    first = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)
+    sample_on(first, method, advance, needed)
+    return found()
 
 
 def cell_reach(
@@ -149,42 +145,28 @@ def cell_reach(
 
 
 def _summary(
-    moments: Moments, snr: np.ndarray, beyond: np.ndarray, codebook: LatticeCodebook
-) -> dict[str, dict[str, Any]]:
+    moments: Moments, problem: Problem, beyond: Float[np.ndarray, " s"]
+) -> dict[str, Findings]:
     """Means and errors. Without a signal the accuracy is 1/K, which no direction tells."""
-    blind = snr == 0
+    codebook, blind = problem.codebook, problem.snr == 0
+    assert isinstance(codebook, LatticeCodebook)
     blind_values = (1 - 1 / codebook.K, 1 / codebook.K)
     carried = (moments.effective() >= MIN_EFFECTIVE) & moments.carried()
-    out: dict[str, dict[str, Any]] = {}
+    out: dict[str, Findings] = {}
     for index, name in enumerate(("error_probability", "accuracy")):
         value = np.where(blind, blind_values[index], moments.mean[index])
         # Ends of rays are rounded by about eps times the number of levels, which the exponent of a
         # tail multiplies. Rays that were not followed to an end count for 0 up to their tail.
         exponent = -np.log(np.maximum(moments.mean[0], np.finfo(float).tiny))
         relative = 16 * EPS * (8 + codebook.levels * (1 + exponent))
-        out[name] = {
-            "value": value,
-            "standard_error": np.where(blind, 0.0, moments.standard_error[index]),
-            "skewness": np.where(blind, 0.0, moments.skewness[index]),
-            "numerical_error": np.where(
-                blind, EPS * value, relative * value + beyond / moments.n[0]
-            ),
-            "interval_supported": carried.all(axis=0) | blind,
-            "sample_range": 1.0,
-        }
+        out[name] = Findings(
+            value,
+            np.where(blind, 0.0, moments.standard_error[index]),
+            np.where(blind, EPS * value, relative * value + beyond / moments.n[0]),
+            moments.n[0],
+            carried.all(axis=0) | blind,
+            1.0,
+            np.where(blind, 0.0, moments.skewness[index]),
+            method=Rays.name,
+        )
     return out
-
-
-def _replace(
-    found: dict[str, dict[str, Any]], rare: Bool[np.ndarray, " s"], fields: dict[str, np.ndarray]
-) -> None:
-    """Put the errors of `_lattice_rare` in their places."""
-    accuracy = fields | {
-        "value": 1 - fields["value"],
-        "skewness": -fields["skewness"],
-        "numerical_error": fields["numerical_error"] + EPS,
-    }
-    for name, values in (("error_probability", fields), ("accuracy", accuracy)):
-        for field, value in values.items():
-            found[name][field][rare] = value
-        found[name]["interval_supported"][rare] = True

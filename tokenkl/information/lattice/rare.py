@@ -23,8 +23,22 @@ from jaxtyping import Bool, Float, Int
 from scipy import special
 
 from tokenkl._random import generator
+from tokenkl._validation import reject
 from tokenkl.codebooks import LatticeCodebook
+from tokenkl.information.estimators import Estimator, Names, Progress, Served, Task, defaults
+from tokenkl.information.findings import Findings
+from tokenkl.information.methods import RareEvents
+from tokenkl.information.problem import Problem
+from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
+
+EPS = float(np.finfo(float).eps)
+#: What decoding can find.
+DECODED_QUANTITIES = ("accuracy", "error_probability")
+#: Up to this many tokens every posterior is computed, which gives all quantities.
+LARGE = 2**15
+#: What a vector costs in one draw for each coordinate, in seconds.
+VECTOR_COST = 2e-9
 
 #: Used where what longer vectors may add is below this part of the union bound B.
 TRUNCATION = 1e-4
@@ -192,26 +206,73 @@ class Rivals:
         return total
 
 
-def rare_fields(
-    codebook: LatticeCodebook, h: Float[np.ndarray, " s"], n_samples: int, key: Any
-) -> tuple[Bool[np.ndarray, " s"], dict[str, np.ndarray]]:
-    """Where errors are rare enough for the list to be as good as complete, and what they are there.
+class ShortVectors(Estimator):
+    """Accuracy of a cut too large to list, where its short vectors are as good as all."""
 
-    Returns:
-        A mask over the noise levels, and arrays over those that it holds: `value`,
-        `standard_error`, `skewness` and `numerical_error` of the error probability.
+    name = "short vectors where errors are rare"
+    settings = RareEvents
+    kinds = LatticeCodebook
+    only = defaults(RareEvents, "rtol", "max_samples", "truncation")
+
+    def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
+        return wanted, is_decoded(problem, wanted) and is_complete(problem)
+
+    def default(self) -> RareEvents:
+        return RareEvents(n_samples=DEFAULT_SAMPLES)
+
+    def seconds(self, problem: Problem, method: RareEvents) -> float:
+        vectors = sum(len(vectors) for _, vectors, _ in problem.once(Rivals).groups)
+        return method.n_samples * VECTOR_COST * vectors * problem.codebook.n
+
+    def run(self, task: Task) -> dict[str, Findings]:
+        error = rare_errors(task.problem, task.method.n_samples, task.key, task.progress)
+        both = {"error_probability": error, "accuracy": error.complement(1.0, EPS)}
+        return {name: both[name] for name in task.quantities}
+
+
+def is_decoded(problem: Problem, wanted: Names) -> bool:
+    """Whether decoding is the way: few quantities, or points too many for the others.
+
+    Raises:
+        ValueError: too many points for a quantity that needs them all.
     """
-    if not 2 <= codebook.n <= MAX_DIMENSION:
-        return np.zeros(h.size, dtype=bool), {}
-    rivals = Rivals(codebook)
-    bounds = [rivals.bounds(float(root)) for root in h]
-    rare = np.array([0 < rest <= TRUNCATION * total for total, rest in bounds], dtype=bool)
-    rows = [
-        _one_level(rivals, float(h[index]), *bounds[index], n_samples, (key, int(index)))
-        for index in np.flatnonzero(rare)
-    ]
-    names = ("value", "standard_error", "skewness", "numerical_error")
-    return rare, dict(zip(names, np.array(rows).reshape(-1, len(names)).T, strict=True))
+    codebook = problem.codebook
+    if codebook.K <= LARGE:
+        return False
+    others = [name for name in wanted if name not in DECODED_QUANTITIES]
+    if others and not codebook.fits:
+        reject(
+            "quantities",
+            others[0],
+            f"accuracy or error_probability for {codebook!r}: a posterior needs all tokens, and "
+            "lattice decoding finds the best one only",
+        )
+    return not others
+
+
+def is_complete(problem: Problem) -> Bool[np.ndarray, " s"]:
+    """Where errors are rare enough for the list of short vectors to be as good as complete."""
+    if not 2 <= problem.codebook.n <= MAX_DIMENSION:
+        return np.zeros(problem.snr.shape, dtype=bool)
+    bounds = (problem.once(Rivals).bounds(float(root)) for root in problem.root)
+    return np.array([0 < rest <= TRUNCATION * total for total, rest in bounds], dtype=bool)
+
+
+def rare_errors(
+    problem: Problem, n_samples: int, key: Any, progress: Progress | None = None
+) -> Findings:
+    """The error probability at levels at which the list is as good as complete."""
+    rivals, rows = problem.once(Rivals), []
+    for place, root in zip(problem.place, problem.root, strict=True):
+        total, rest = rivals.bounds(float(root))
+        stream = key, int(place)
+        rows.append((*_one_level(rivals, float(root), total, rest, n_samples, stream), total))
+        if progress is not None:
+            progress(len(rows) * n_samples, problem.snr.size * n_samples)
+    value, error, skewness, numerical, bound = np.array(rows).reshape(-1, 5).T
+    return Findings(
+        *(value, error, numerical, n_samples, True, bound, skewness), method=ShortVectors.name
+    )
 
 
 def _one_level(

@@ -16,8 +16,9 @@ Statements, proofs and what is heuristic: docs/theory/rare.md.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,6 @@ from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
 from tokenkl._random import generator
-from tokenkl._validation import check_choice, check_count, check_positive, reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.halfspaces.tokens import (
     EPS,
@@ -35,26 +35,25 @@ from tokenkl.halfspaces.tokens import (
     Draws,
     Level,
     Tokens,
-    make_tokens,
-    nearest_terms,
-    pair_terms,
     singles,
 )
+from tokenkl.halfspaces.union import PROBES, nearest_terms, union_guess
+from tokenkl.information.estimators import (
+    COMPLEMENTS,
+    MISSED,
+    Estimator,
+    Names,
+    Progress,
+    Served,
+    Task,
+)
+from tokenkl.information.findings import NUMBERS, Findings
+from tokenkl.information.methods import RareEvents
+from tokenkl.information.problem import Problem
 from tokenkl.numerics.moments import MIN_EFFECTIVE
 
 #: What the samples give, in this order.
 STATISTICS = ("error_probability", "conditional_entropy", "mmse")
-#: Quantities that are found by their complement.
-COMPLEMENTS = {"accuracy": "error_probability", "mutual_information": "conditional_entropy"}
-#: What is found for each of them, beside the sample count and the union bound.
-FIELDS = (
-    "value",
-    "standard_error",
-    "numerical_error",
-    "skewness",
-    "interval_supported",
-    "sample_range",
-)
 #: Pairs farther apart than a radius are never drawn. What they add to the union bound is about this
 #: part of it, or up to the second number where more than so many pairs would have to be summed.
 TRUNCATION, LARGE_TRUNCATION, PAIRS = 1e-9, 1e-4, 2**27
@@ -65,22 +64,32 @@ COMMON = 0.2
 #: more tokens than the last number it takes longer to go through the pairs (measured at 65536 x 16:
 #: half a minute here at 1e-4; plain samples for 1 % at 1e-2 take two and a half).
 HAND_OVER, HAND_OVER_LARGE, LARGE = 0.1, 1e-2, 2**13
-#: Rows from which the union bound is guessed.
-PROBES = 32
-#: Most samples when a relative error is asked for.
-MAX_SAMPLES = 2**20
+#: What a level costs by itself, a draw for each token and coordinate, and a pair, in seconds.
+LEVEL_COST, DRAW_COST, PAIR_COST = 2e-2, 2e-9, 4e-9
+
+
+class RareSampling(Estimator):
+    """`rare_profile`: for any codebook whose points can be listed."""
+
+    name = "rare-event sampling"
+    settings = RareEvents
+
+    def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
+        return wanted, problem.codebook.fits and (asked or rare_is_better(problem))
+
+    def seconds(self, problem: Problem, method: RareEvents) -> float:
+        K, n = problem.codebook.K, problem.codebook.n
+        draws = method.n_samples * K * (n + 8) * DRAW_COST
+        return LEVEL_COST + min(K**2 / 2, PAIRS) * PAIR_COST + draws
+
+    def run(self, task: Task) -> dict[str, Findings]:
+        return rare_profile(*task)
 
 
 def rare_error_probability(
-    codebook: Codebook,
-    snr: Float[np.ndarray, " s"],
-    *,
-    n_samples: int = 2000,
-    rtol: float | None = None,
-    key: Any,
-    truncation: float | None = None,
-) -> dict[str, Any]:
-    """Bayes error probability P_e = sum_k pi_k P(union_{j != k} H_kj), however small.
+    codebook: Codebook, snr: Float[np.ndarray, " s"], *, key: Any, **settings: Any
+) -> dict[str, np.ndarray]:
+    """Bayes error probability P_e = sum_k pi_k P(union_{j != k} H_kj) between two bounds.
 
     Unbiased up to `numerical_error`. With B the union bound the relative variance of one sample is
     at most B / P_e - 1 where half-spaces often overlap; elsewhere only their overlap is sampled,
@@ -89,22 +98,17 @@ def rare_error_probability(
     Args:
         codebook: any codebook whose points can be materialised.
         snr: signal-to-noise ratios, at least 0.
-        n_samples: independent samples for every SNR; the least number where `rtol` is given.
-        rtol: sample on until the standard error is below this part of the value (at most about a
-            million samples).
         key: integer seed or JAX key. The samples of all SNRs come from the same random numbers.
-        truncation: about the part of the union bound that may be left to pairs too far apart to be
-            drawn; None: 1e-9, or up to 1e-4 where more than 2^27 pairs would be summed otherwise.
+        settings: those of `RareEvents`.
 
     Returns:
-        Arrays over `snr`: `value`, `standard_error`, `numerical_error` (dropped pairs, faint
-        overlaps, quadrature, rounding), `n_samples`; `union_bound`, an upper bound that may exceed
-        1, and `lower_bound`, by the nearest half-spaces of every token (Bonferroni and de Caen; up
-        to 8192 tokens) or the nearest alone. Also `skewness` of the mean, `interval_supported` and
-        `sample_range`, as in `Estimate`.
+        Arrays over `snr`: the numbers of `Findings` (`numerical_error` holds dropped pairs, faint
+        overlaps, quadrature and rounding), `union_bound`, an upper bound that may exceed 1, and
+        `lower_bound`, by the nearest half-spaces of every token (Bonferroni and de Caen; up to 8192
+        tokens) or the nearest alone.
 
     Raises:
-        ValueError: an argument out of its range, or points too many to materialise.
+        ValueError: a setting out of its range, or points too many to materialise.
 
     Example:
         >>> import numpy as np, tokenkl as tk
@@ -115,118 +119,91 @@ def rare_error_probability(
 
     Source: Owen, Maximov and Chertkov 2019, arXiv:1710.06965, theorem 1.
     """
-    names = ("error_probability",)
-    found = rare_profile(
-        codebook,
-        snr,
-        names,
-        n_samples=n_samples,
-        rtol=rtol,
-        key=key,
-        truncation=truncation,
-        lower_bound=True,
-    )
-    return found["error_probability"]
+    from tokenkl.halfspaces.wedges import lower_bound_of
+
+    problem, method = Problem(codebook, np.asarray(snr, dtype=float)), RareEvents(**settings)
+    rows = []
+    with threadpool_limits(1, "blas"):  # products whose bits do not depend on the threads
+        for level, dropped in _levels(problem, problem.tokens, method.truncation, False):
+            found = _level(level, dropped, (0,), method, 0.0, key)
+            row = {name: getattr(found, name)[0] for name in NUMBERS}
+            row["union_bound"] = level.totals[0] + dropped[0]
+            rows.append(row | {"lower_bound": lower_bound_of(level, codebook.K <= LARGE)})
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def rare_profile(
-    codebook: Codebook,
-    snr: Float[np.ndarray, " s"],
-    quantities: Sequence[str] = (*STATISTICS, "accuracy", "mutual_information"),
-    *,
-    n_samples: int = 2000,
-    rtol: float | None = None,
-    atol: float = 0.0,
+    problem: Problem,
+    quantities: Sequence[str],
+    method: RareEvents,
     key: Any,
-    truncation: float | None = None,
-    lower_bound: bool = False,
+    progress: Progress | None = None,
+    *,
+    atol: float = 0.0,
     labels: Int[np.ndarray, " K"] | None = None,
-    max_samples: int = MAX_SAMPLES,
-) -> dict[str, dict[str, Any]]:
-    """What `rare_error_probability` returns, for any of the five information quantities.
+) -> dict[str, Findings]:
+    """Any of the five quantities, as `rare_error_probability` finds one of them.
 
-    Arguments and errors as there; `rtol` holds for each of error probability, conditional entropy
-    and MMSE that is asked for (an accuracy or a mutual information asks for its complement), and
-    `atol` is added to what it allows. `lower_bound` adds the field of that name. With `labels`, the
-    cluster of every token, only what mistakes between clusters add is found (see `clusters`); for
-    an accuracy or a mutual information again its complement. `max_samples` is where to stop at a
-    level when the target is out of reach.
+    `atol` is added to what `rtol` allows. With `labels`, the cluster of every token, only what
+    mistakes between clusters add to `STATISTICS` is found (see `clusters`).
     """
-    for name in quantities:
-        check_choice(name, (*STATISTICS, *COMPLEMENTS), "quantities")
-    check_count(n_samples, "n_samples", 64)
-    if rtol is not None:
-        check_positive(rtol, "rtol")
-    if truncation is not None and not 0 < truncation < 1:
-        reject("truncation", truncation, "strictly between 0 and 1")
-    from tokenkl.halfspaces import pair_sums  # brings in Numba
-    from tokenkl.halfspaces.wedges import lower_bound_of
-
-    snr = np.asarray(snr, dtype=float)
     watched = [STATISTICS.index(COMPLEMENTS.get(name, name)) for name in quantities]
+    levels: list[Findings] = []
     with threadpool_limits(1, "blas"):  # products whose bits do not depend on the threads
-        tokens = make_tokens(codebook, labels)
-        h = np.ldexp(np.sqrt(snr), tokens.exponent)
-        edges = _edges(tokens, h, truncation)
-        sums = pair_sums.pair_sums(
-            *(tokens.points, tokens.log_prior, tokens.ids, tokens.equal),
-            *(h, edges, max(watched) > 0, tokens.labels),
-        )
-        levels, lower = [], []
-        for index, root in enumerate(h):
-            rows, most, totals = sums.rows[index], sums.most[index], sums.totals[index]
-            level = Level(tokens, rows, most, totals, root, edges[index])
-            rule = n_samples, rtol, atol, max_samples
-            levels.append(_level(level, sums.dropped[index], watched, rule, key))
-            lower.append(lower_bound_of(level, codebook.K <= LARGE) if lower_bound else np.nan)
-    out: dict[str, dict[str, Any]] = {}
-    for name in quantities:
-        index = STATISTICS.index(COMPLEMENTS.get(name, name))
-        fields = {field: np.array([level[field][index] for level in levels]) for field in FIELDS}
+        tokens = problem.tokens
+        if labels is not None:
+            tokens = tokens._replace(labels=np.asarray(labels)[tokens.ids])
+        for level, dropped in _levels(problem, tokens, method.truncation, max(watched) > 0):
+            levels.append(_level(level, dropped, watched, method, atol, key))
+            if progress is not None:
+                done = sum(int(found.n_samples[0]) for found in levels)
+                progress(done, done + (problem.snr.size - len(levels)) * method.n_samples)
+    columns = {
+        name: np.array([getattr(found, name) for found in levels]).reshape(-1, 3)
+        for name in NUMBERS
+    }
+    out = {}
+    for name, index in zip(quantities, watched, strict=True):
+        own: dict[str, Any] = {field: column[:, index] for field, column in columns.items()}
+        found = Findings(**own)
+        allowed = method.rtol * found.value + atol
+        if (method.rtol or atol) and np.any(found.standard_error > allowed):
+            found = dataclasses.replace(found, note=MISSED)
         if name in COMPLEMENTS:
-            whole = 1.0 if name == "accuracy" else float(codebook.prior_entropy())
-            fields["value"] = whole - fields["value"]
-            fields["skewness"] = -fields["skewness"]
-            fields["numerical_error"] = fields["numerical_error"] + 2 * EPS * whole
-        fields["n_samples"] = np.array([level["n_samples"] for level in levels])
-        fields["union_bound"] = sums.totals[:, 0] + sums.dropped[:, 0]
-        if lower_bound:
-            fields["lower_bound"] = np.array(lower)
-        out[name] = fields
+            whole = 1.0 if name == "accuracy" else float(problem.codebook.prior_entropy())
+            found = found.complement(whole, 2 * EPS * whole)
+        out[name] = dataclasses.replace(found, method=RareSampling.name)
     return out
 
 
-def rare_is_better(codebook: Codebook, snr: Float[np.ndarray, " s"]) -> Bool[np.ndarray, " s"]:
+def _levels(
+    problem: Problem, tokens: Tokens, truncation: float | None, moments: bool
+) -> Iterator[tuple[Level, Float[np.ndarray, " 3"]]]:
+    """Every level with the sums over its pairs, and what the pairs beyond its radius add."""
+    from tokenkl.halfspaces import pair_sums  # brings in Numba
+
+    h, edges = problem.h, _edges(tokens, problem.h, truncation)
+    sums = pair_sums.pair_sums(
+        *(tokens.points, tokens.log_prior, tokens.ids, tokens.equal),
+        *(h, edges, moments, tokens.labels),
+    )
+    for index, root in enumerate(h):
+        found = sums.rows[index], sums.most[index], sums.totals[index]
+        yield Level(tokens, *found, root, edges[index]), sums.dropped[index]
+
+
+def rare_is_better(problem: Problem) -> Bool[np.ndarray, " s"]:
     """Whether `rare_profile` is the better way at each SNR, from the geometry alone.
 
     That is where the union bound is below `HAND_OVER` (less for large K), as far as that can be
     told without a pass over all pairs: by the pairs of a few rows and by the nearest pairs inside
     cells of the k-d tree. Nothing random is involved, so the choice biases no estimate.
     """
-    if codebook.K < 2:
-        return np.zeros(np.shape(snr), dtype=bool)
-    tokens = make_tokens(codebook)
-    h = np.ldexp(np.sqrt(np.asarray(snr, dtype=float)), tokens.exponent)
-    most = HAND_OVER if codebook.K <= LARGE else HAND_OVER_LARGE
-    return np.asarray(union_guess(tokens, h) < most)
-
-
-def union_guess(
-    tokens: Tokens, h: Float[np.ndarray, " s"], power: int = 0
-) -> Float[np.ndarray, " s"]:
-    """About the union bound, from the pairs of a few rows and the nearest pairs inside cells.
-
-    Each pair's term is multiplied by its squared distance to this `power`.
-    """
-    K = tokens.ids.size
-    rows = np.unique(np.linspace(0, K - 1, PROBES).astype(int))
-    squared = cdist(tokens.points[rows], tokens.points, "sqeuclidean")
-    row, column = np.nonzero(tokens.labels[rows, None] != tokens.labels)
-    guess = np.zeros(h.size)
-    for index, root in enumerate(h):
-        terms = pair_terms(tokens, root, rows[row], column, squared[row, column])
-        guess[index] = terms @ squared[row, column] ** power * K / rows.size
-    return np.maximum(guess, nearest_terms(tokens, h, power))
+    K = problem.codebook.K
+    if K < 2:
+        return np.zeros(problem.snr.shape, dtype=bool)
+    most = HAND_OVER if K <= LARGE else HAND_OVER_LARGE
+    return np.asarray(union_guess(problem.tokens, problem.h) < most)
 
 
 def _edges(
@@ -272,10 +249,11 @@ def _level(
     level: Level,
     dropped: Float[np.ndarray, " 3"],
     watched: Sequence[int],
-    rule: tuple[int, float | None, float, int],
+    method: RareEvents,
+    atol: float,
     key: Any,
-) -> dict[str, Any]:
-    """Sample at one level until the rule (least, rtol, atol, most) says stop, and summarise."""
+) -> Findings:
+    """Sample at one level until the targets are met: all three `STATISTICS` there."""
     from tokenkl.halfspaces.pair_sums import QUADRATURE
     from tokenkl.halfspaces.wedges import doubles, prepare
 
@@ -285,19 +263,10 @@ def _level(
     widest = 4 * float((tokens.centred**2).sum(axis=1).max())
     if total <= TINY:  # below what a float can hold
         least = (total + dropped[0] + TINY) * np.array([1.0, 1e3, units[2] * 8])
-        return {
-            "value": np.full(3, total),
-            "standard_error": np.zeros(3),
-            "numerical_error": least,
-            "skewness": np.zeros(3),
-            "interval_supported": np.ones(3, dtype=bool),
-            "sample_range": least,
-            "n_samples": 0,
-        }
+        return Findings(np.full(3, total), numerical_error=least, sample_range=least)
     proposal = None if tokens.clustered else prepare(level)
     if proposal is not None and proposal.overlap > COMMON * total:
         proposal = None  # overlaps are common: single half-spaces see enough of them
-    n_samples, rtol, atol, max_samples = rule
 
     def sample(size: int, block: int) -> Draws:
         rng = generator(key, block)
@@ -305,19 +274,19 @@ def _level(
             return singles(level, size, rng, moments)
         return doubles(proposal, size, rng, moments)
 
-    draws = sample(n_samples, 0)
+    draws = sample(method.n_samples, 0)
     block = 1
     while True:
         mean, error, skewness, effective = draws.summary()
         value = level.totals - mean
-        if not (rtol or atol) or draws.size >= max_samples:
+        if not (method.rtol or atol) or draws.size >= method.max_samples:
             break
-        allowed = (rtol or 0.0) * value + atol / units
+        allowed = method.rtol * value + atol / units
         excess = max(error[i] / max(allowed[i], TINY) for i in watched)
         if excess <= 1:
             break
         more = math.ceil(min(1.1 * excess**2, 4.0) * draws.size) - draws.size
-        more = min(max(more, 64), max_samples)
+        more = min(max(more, 64), method.max_samples - draws.size)
         draws = draws.merged(sample(more, block))
         block += 1
     n = draws.size
@@ -345,12 +314,12 @@ def _level(
         # Means of clusters are rounded, and their distances with them.
         numerical[2] += 32 * EPS * math.sqrt(tokens.points.shape[1] * total * max(value[2], 0.0))
     carried = (effective >= MIN_EFFECTIVE) | (error <= 0.01 * np.abs(value))
-    return {
-        "value": units * value,
-        "standard_error": units * error,
-        "numerical_error": units * numerical + TINY,
-        "skewness": -skewness,
-        "interval_supported": carried,
-        "sample_range": units * total * np.array([1.0, 1 + 2 * math.log(K), widest]),
-        "n_samples": n,
-    }
+    return Findings(
+        units * value,
+        units * error,
+        units * numerical + TINY,
+        n,
+        carried,
+        units * total * np.array([1.0, 1 + 2 * math.log(K), widest]),
+        -skewness,
+    )

@@ -25,19 +25,29 @@ Half of the mean width of the bracket is reported as numerical error, sampling e
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from tokenkl._random import draw_ids, generator
-from tokenkl._validation import MAX_ELEMENTS, reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.residual import ResidualCodebook
+from tokenkl.information.estimators import (
+    DOUBLE_ALONE,
+    Names,
+    Progress,
+    SampleAverage,
+    Served,
+    Task,
+)
+from tokenkl.information.findings import Findings
 from tokenkl.information.methods import MonteCarlo
-from tokenkl.information.sampling.montecarlo import Progress, samples_needed
+from tokenkl.information.problem import Problem
+from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 from tokenkl.numerics.neighbours import neighbourly
 from tokenkl.numerics.threads import share_out
@@ -61,14 +71,14 @@ WORTHWHILE = 0.25
 #: A chi-square variable with n degrees of freedom is above n + LOST (sqrt(n) + LOST) with a
 #: probability below exp(-LOST^2 / 4).
 LOST = 6.0
-#: How many times more samples one round may ask for.
-GROWTH = 4.0
+#: What a vector of a stage costs for each particle and coordinate, in seconds.
+VECTOR_COST = 1e-9
 #: Where the bracket of a probability, or of an information relative to H(pi), is wider than this
 #: on either side, the note calls it of no use.
 USELESS = 0.2
 
 
-def too_large_to_enumerate(codebook: Codebook) -> TypeGuard[ResidualCodebook]:
+def too_large_to_enumerate(codebook: Codebook) -> bool:
     """Whether this is a residual codebook whose points are more than may be materialised.
 
     Its prior must be equal or a product over stages; a prior of K numbers is never that large.
@@ -76,59 +86,72 @@ def too_large_to_enumerate(codebook: Codebook) -> TypeGuard[ResidualCodebook]:
     return (
         isinstance(codebook, ResidualCodebook)
         and codebook.given_prior is None
-        and codebook.K * codebook.n > MAX_ELEMENTS
+        and not codebook.fits
     )
 
 
+class ParticleFilter(SampleAverage):
+    """`residual_profile`, for residual codebooks that are too large for all else."""
+
+    name = "particle filter over stages, bracket"
+    kinds = ResidualCodebook
+    only = DOUBLE_ALONE
+
+    def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
+        return wanted, too_large_to_enumerate(problem.codebook)
+
+    def seconds(self, problem: Problem, method: MonteCarlo) -> float:
+        count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
+        vectors = sum(p.size for p in problem.once(prepare).log_prior)
+        each = MOST * vectors * problem.codebook.n * VECTOR_COST
+        return (count + PILOT) * each
+
+    def run(self, task: Task) -> dict[str, Findings]:
+        return residual_profile(*task)
+
+
 def residual_profile(
-    codebook: ResidualCodebook,
-    snr: Float[np.ndarray, " s"],
+    problem: Problem,
     quantities: Sequence[str],
     method: MonteCarlo,
     key: Any,
     progress: Progress | None = None,
-) -> tuple[dict[str, dict[str, Any]], str]:
-    """For every quantity the fields of its estimate, and how they were found.
+) -> dict[str, Findings]:
+    """Brackets of the quantities for a residual codebook of any size.
 
     The time for one sample at one SNR is proportional to the particles times sum_s K_s times n. The
     memory of a thread, beside the stages, is proportional to the particles times max_s K_s; the
-    number of particles is cut until this fits `method.memory`.
-
-    Args:
-        codebook: a residual codebook of any size, with equal priors or a product over its stages.
-        snr: signal-to-noise ratios, at least 0.
-        quantities: names, as in `tokenkl.information.QUANTITIES`.
-        method: sample count, or targets for standard error and numerical error alike.
-        key: integer seed or JAX key.
-        progress: called with (samples done, samples wanted).
-
-    Raises:
-        ValueError: a control grid in `method`.
+    number of particles is cut until this fits `method.memory`. Targets are for standard error and
+    numerical error alike.
     """
-    if method.control is not None:
-        reject("control", repr(method.control), "None for a residual codebook this large")
-    stages = prepare(codebook)
-    wanted = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
+    snr, stages = problem.snr, problem.once(prepare)
+    first = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
     levels = [_Level(stages, float(level), quantities) for level in snr]
     for level in levels:
-        level.tune(generator(key, 0), wanted, method)
+        level.tune(generator(key, 0), first, method)
         if progress is not None:
-            progress(0, wanted)
+            progress(0, first)
     done = 0
-    while done < wanted:
-        _sample(levels, key, done, wanted, progress)
-        done = wanted
-        summaries = [level.summary() for level in levels]
-        found = {name: _stacked([summary[name] for summary in summaries]) for name in quantities}
-        if method.has_target:
-            # All levels go on together: they share their draws.
-            more = samples_needed(found, np.full(snr.shape, done), GROWTH, method)
-            wanted = min(int(more.max(initial=done)), method.max_samples)
-    for name, fields in found.items():
-        fields["n_samples"] = np.full(snr.shape, done)
-        fields["degrees_of_freedom"] = np.full(snr.shape, np.inf)
-        fields["note"] = _note(name, snr, fields, levels[0].prior_entropy)
-    return found, "particle filter over stages, bracket"
+
+    def advance(wanted: int) -> int:
+        nonlocal done
+        _sample(levels, key, done, int(wanted), progress)
+        done = int(wanted)
+        return done
+
+    def found() -> dict[str, Findings]:
+        rows = [level.summary() for level in levels]
+        return {name: _stacked([row[name] for row in rows], done) for name in quantities}
+
+    def needed() -> int:  # all levels go on together: they share their draws
+        pairs = [(one.value, one.standard_error) for one in found().values()]
+        return int(samples_needed(pairs, np.full(snr.shape, done), method).max(initial=0))
+
+    sample_on(first, method, advance, needed)
+    return {
+        name: dataclasses.replace(one, note=_note(name, snr, one, levels[0].prior_entropy))
+        for name, one in found().items()
+    }
 
 
 def _sample(
@@ -160,9 +183,9 @@ class Stages(NamedTuple):
     extent: float
 
 
-def prepare(codebook: ResidualCodebook) -> Stages:
+def prepare(codebook: Codebook) -> Stages:
     """Stages as the filter wants them: small ones joined, the widest first, in k-d order."""
-
+    assert isinstance(codebook, ResidualCodebook)
     pairs = []
     for stage, log_prior in zip(codebook.stages, codebook.stage_log_priors, strict=True):
         c, p = np.asarray(stage, dtype=float), np.asarray(log_prior)
@@ -328,7 +351,7 @@ class _Level:
         for name, (low, high) in self.brackets(x).items():
             middle = (low + high) / 2
             deviation = float(middle.std())
-            if name in ("conditional_entropy", "mmse"):
+            if name in ("conditional_entropy", "mmse") and method.variance_reduction:
                 self.controls[name], deviation = _chosen(self.with_mean_0(x, name), middle)
             asked = name in self.quantities
             if name == "conditional_entropy":
@@ -473,23 +496,21 @@ def _effective(values: Float[np.ndarray, " samples"]) -> float:
     return float(values.sum() ** 2 / max((values**2).sum(), np.finfo(float).tiny))
 
 
-def _stacked(levels: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    out = {field: np.array([level[field] for level in levels]) for field in levels[0]}
-    return out | {"sample_range": float(out["sample_range"].max())}
+def _stacked(levels: Sequence[dict[str, Any]], done: int) -> Findings:
+    columns: dict[str, Any] = {name: np.array([one[name] for one in levels]) for name in levels[0]}
+    return Findings(**columns, n_samples=done, method=ParticleFilter.name)
 
 
-def _note(
-    name: str, snr: Float[np.ndarray, " s"], fields: dict[str, Any], prior_entropy: float
-) -> str:
+def _note(name: str, snr: Float[np.ndarray, " s"], found: Findings, prior_entropy: float) -> str:
     """How wide the bracket is, and where it says nothing of use."""
-    half = fields["numerical_error"]
+    half = found.numerical_error
     worst = int(np.argmax(half))
     with np.errstate(divide="ignore"):
         level = 10 * np.log10(snr)
     text = f"a bracket, of half-width up to {half[worst]:.2g} (at {level[worst]:.3g} dB)"
-    scale = {"mmse": fields["value"], "accuracy": 1.0, "error_probability": 1.0}
-    useless = half > USELESS * np.maximum(scale.get(name, prior_entropy), fields["standard_error"])
-    useless &= fields["value"] > 0
+    scale = {"mmse": found.value, "accuracy": 1.0, "error_probability": 1.0}
+    useless = half > USELESS * np.maximum(scale.get(name, prior_entropy), found.standard_error)
+    useless &= found.value > 0
     if useless.any():
         where = f"{level[useless].min():.3g} to {level[useless].max():.3g} dB"
         text += f"; too wide to be of use at some SNR from {where}"

@@ -21,25 +21,21 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import special
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import cdist, pdist
 
 from tokenkl._random import generator
 from tokenkl.codebooks.base import Codebook, PointCodebook
-from tokenkl.estimate import sum_of_independent
-from tokenkl.halfspaces.tokens import CELL, EPS, Tokens, make_tokens
-from tokenkl.information.methods import MonteCarlo
-from tokenkl.information.rare.profile import (
-    COMPLEMENTS,
-    HAND_OVER,
-    MAX_SAMPLES,
-    STATISTICS,
-    rare_profile,
-    union_guess,
-)
-from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES, Part, Progress, sample_profile
+from tokenkl.halfspaces.tokens import CELL, EPS, Tokens
+from tokenkl.halfspaces.union import union_guess
+from tokenkl.information.estimators import COMPLEMENTS, Names, Progress, SampleAverage, Served, Task
+from tokenkl.information.findings import Findings
+from tokenkl.information.methods import MonteCarlo, RareEvents
+from tokenkl.information.problem import Problem
+from tokenkl.information.rare.profile import HAND_OVER, STATISTICS, rare_profile
+from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES, Part, sample_profile
 
 #: A gap between clusters is at least this many times the longest step within one. Points without
 #: clusters show such gaps too, but among the few nearest or most remote of them only.
@@ -55,12 +51,50 @@ BETWEEN = 0.4
 DRAWS, MANY_DRAWS, MANY_DRAWS_TOKENS = 2000, 8000, 1024
 #: Tokens less likely than others by this factor are sampled by themselves, with fewer samples.
 UNLIKELY, FEWER = 100.0, 8
+#: What a sample costs at one level by itself, for each token, and for each of its coordinates, in
+#: seconds.
+SAMPLE_COST, TOKEN_COST, COORDINATE_COST = 4e-6, 2e-9, 5e-10
 #: Stream of random numbers below the key.
 PARTS = 4
 #: Mean cube of what a mistake adds, to the error, to the entropy and, over the sixth power of the
 #: distance, to the variance, for each mistake: with p = 1/(1 + exp(v)) the integrals over v > 0 of
 #: min(p, 1-p)^3, of the binary entropy cubed and of (p(1-p))^3, over that of min(p, 1-p), log 2.
 CUBES = (0.0983, 0.488, 0.0241)
+
+
+class Sampling(SampleAverage):
+    """`sample_profile`, and `clustered_profile` where it would not see what matters."""
+
+    name = "Monte-Carlo"
+
+    def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
+        return wanted, True
+
+    def seconds(self, problem: Problem, method: MonteCarlo) -> float:
+        count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
+        tokens = problem.codebook.K * (TOKEN_COST + COORDINATE_COST * problem.codebook.n)
+        return count * (SAMPLE_COST + tokens)
+
+    def run(self, task: Task) -> dict[str, Findings]:
+        problem, wanted, method, key, progress = task
+        found = sample_profile(*task)
+        parts = {name: [(np.arange(problem.snr.size), found[name])] for name in wanted}
+        expected = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
+        for clusters in clusters_of(problem, expected):
+            blind = clusters.levels[_is_blind(found, clusters)]
+            if blind.size == 0:
+                continue
+            again = (
+                clustered_profile(problem.at(blind), wanted, method, key, progress, clusters.labels)
+                if method.variance_reduction
+                else {
+                    name: dataclasses.replace(found[name].at(blind), interval_supported=False)
+                    for name in wanted
+                }
+            )
+            for name in wanted:
+                parts[name].append((blind, again[name]))
+        return {name: Findings.joined(problem.snr.size, parts[name]) for name in wanted}
 
 
 class Clusters(NamedTuple):
@@ -78,18 +112,15 @@ class Clusters(NamedTuple):
     unlikely: Float[np.ndarray, " 3"]
 
 
-def clusters_of(
-    codebook: Codebook, snr: Float[np.ndarray, " s"], n_samples: int
-) -> Iterator[Clusters]:
+def clusters_of(problem: Problem, n_samples: int) -> Iterator[Clusters]:
     """Clusters at those levels where there are any, as small as a sample allows.
 
     That is where a union bound over tokens of different clusters is below `SEEN` / `n_samples`:
     what is more frequent a sample sees. Levels that share a partition come together.
     """
-    if codebook.K < 3:
+    if problem.codebook.K < 3:
         return
-    tokens = make_tokens(codebook)
-    h = np.ldexp(np.sqrt(np.asarray(snr, dtype=float)), tokens.exponent)
+    tokens, h = problem.tokens, problem.h
     open_ = np.arange(h.size)
     for labels in _partitions(tokens):
         apart = tokens._replace(labels=labels)
@@ -97,7 +128,8 @@ def clusters_of(
         if known.any():
             levels = open_[known]
             back = labels[np.argsort(tokens.ids)]
-            yield Clusters(levels, back, _sizes(apart, h[levels]), *_unlikely(codebook, back))
+            unlikely = _unlikely(problem.codebook, back)
+            yield Clusters(levels, back, _sizes(apart, h[levels]), *unlikely)
         open_ = open_[~known]
         if open_.size == 0:
             return
@@ -170,78 +202,81 @@ def _partitions(tokens: Tokens) -> Iterator[Int[np.ndarray, " K"]]:
             yield labels
 
 
+def _is_blind(found: dict[str, Findings], clusters: Clusters) -> Bool[np.ndarray, " levels"]:
+    """Whether what was hardly seen may make some mean's error skew, by the spread that it shows.
+
+    That is mistakes between clusters, and tokens that are unlikely themselves. Or whether few
+    samples carry that spread.
+    """
+    out = np.zeros(clusters.levels.size, dtype=bool)
+    for name, all_levels in found.items():
+        one, column = all_levels.at(clusters.levels), STATISTICS.index(COMPLEMENTS.get(name, name))
+        # The skewness of a mean of n is that of one draw over sqrt(n): size^3 / n^2 error^3.
+        most = np.cbrt(SKEWNESS * one.n_samples.astype(float) ** 2) * one.standard_error
+        rare = np.maximum(clusters.unlikely[column], np.abs(one.value) * (name == "mmse"))
+        out |= (clusters.mistakes[:, column] > most) | (np.cbrt(clusters.share) * rare > most)
+        out |= ~one.interval_supported
+    return out
+
+
 def clustered_profile(
-    codebook: Codebook,
-    snr: Float[np.ndarray, " s"],
+    problem: Problem,
     quantities: Sequence[str],
     method: MonteCarlo,
     key: Any,
     progress: Progress | None,
     labels: Int[np.ndarray, " K"],
-) -> tuple[dict[str, dict[str, Any]], str]:
+) -> dict[str, Findings]:
     """What `sample_profile` returns, with mistakes between clusters taken apart.
 
     Tokens are sampled in parts, from the likely to the unlikely: a sample of all of them would
     hardly see the latter.
     """
-    draws = MANY_DRAWS if codebook.K <= MANY_DRAWS_TOKENS else DRAWS
-    between = rare_profile(
-        *(codebook, snr, STATISTICS),
-        n_samples=draws,
-        rtol=BETWEEN * method.rtol or None,
-        atol=BETWEEN * method.atol,
-        key=key,
-        labels=labels,
-        max_samples=min(method.max_samples, MAX_SAMPLES),
+    codebook = problem.codebook
+    settings = RareEvents(
+        n_samples=MANY_DRAWS if codebook.K <= MANY_DRAWS_TOKENS else DRAWS,
+        rtol=BETWEEN * method.rtol,
+        max_samples=min(method.max_samples, RareEvents.max_samples),
     )
+    atol = BETWEEN * method.atol
+    between = rare_profile(problem, STATISTICS, settings, key, progress, atol=atol, labels=labels)
     prior = np.asarray(codebook.prior)
     _, cluster = np.unique(labels, return_inverse=True)
     entropy = float(special.entr(np.bincount(cluster, prior)).sum())
     total = {name: _between(name, between, entropy) for name in quantities}
     ranks, alone = _ranks(prior), (np.bincount(cluster) == 1)[cluster]
-    hows = ["rare-event sampling between clusters"]
+    hows = []
     for rank in np.unique(ranks):
         ids = np.flatnonzero(ranks == rank)
         share = float(prior[ids].sum())
         if share == 0 or alone[ids].all():  # nothing counts, or nothing is in doubt
-            for name, fields in total.items():
-                fields["value"] = fields["value"] + share * (name == "accuracy")
+            if "accuracy" in total:
+                found = total["accuracy"]
+                total["accuracy"] = dataclasses.replace(found, value=found.value + share)
             continue
-        known = {name: fields["value"] for name, fields in total.items()}
-        settings = method
+        chosen = method
         if rank > 0 and not method.has_target:
             count = max((method.n_samples or DEFAULT_SAMPLES) // FEWER, 2**10)
-            settings = dataclasses.replace(method, n_samples=count)
+            chosen = dataclasses.replace(method, n_samples=count)
         tokens = PointCodebook(
-            np.asarray(codebook.points)[ids],
+            problem.points[ids],
             None if np.ptp(prior[ids]) == 0 else prior[ids] / share,
             allow_duplicates=True,
         )
         subkey = int(generator(key, PARTS, int(rank)).integers(2**63))
-        part = Part(codebook, labels, ids, share, known)
-        found, how = sample_profile(tokens, snr, quantities, settings, subkey, progress, part)
-        hows.insert(-1, how)
-        for name, fields in found.items():
-            total[name] = _sum(total[name], fields, share)
-    return total, ", ".join(dict.fromkeys(hows))
+        part = Part(problem, labels, ids, share, {name: one.value for name, one in total.items()})
+        own = Problem(tokens, problem.snr, problem.exponent)
+        sampled = sample_profile(own, quantities, chosen, subkey, progress, part)
+        hows.append(sampled[quantities[0]].method)
+        total = {name: one.plus(sampled[name], share) for name, one in total.items()}
+    how = ", ".join(dict.fromkeys([*hows, "rare-event sampling between clusters"]))
+    return {name: dataclasses.replace(one, method=how) for name, one in total.items()}
 
 
-def _between(name: str, between: dict[str, dict[str, Any]], entropy: float) -> dict[str, Any]:
+def _between(name: str, between: dict[str, Findings], entropy: float) -> Findings:
     """What clusters add to a quantity; `entropy` is that of the cluster."""
-    fields = dict(between[COMPLEMENTS.get(name, name)])
+    found = between[COMPLEMENTS.get(name, name)]
     if name in COMPLEMENTS:
         whole = entropy if name == "mutual_information" else 0.0
-        fields["value"] = whole - fields["value"]
-        fields["skewness"] = -fields["skewness"]
-        fields["numerical_error"] = fields["numerical_error"] + 4 * EPS * whole
-    fields["degrees_of_freedom"] = np.full(fields["value"].shape, np.inf)
-    return fields
-
-
-def _sum(total: dict[str, Any], part: dict[str, Any], weight: float) -> dict[str, Any]:
-    """One more independent part of a sum."""
-    weighed = {name: weight * part[name] for name in ("value", "standard_error", "numerical_error")}
-    return sum_of_independent(total, part | weighed) | {
-        "sample_range": np.max(total["sample_range"]) + weight * part["sample_range"],
-        "n_samples": total["n_samples"] + part["n_samples"],
-    }
+        found = found.complement(whole, 4 * EPS * whole)
+    return dataclasses.replace(found, note="")  # targets are for the sum

@@ -23,13 +23,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial import cKDTree
 
 from tokenkl._validation import reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.product import ProductCodebook
 from tokenkl.information.exact.product import product_profile
-from tokenkl.numerics.neighbours import TREE_DIMENSIONS
+from tokenkl.numerics.neighbours import TREE_DIMENSIONS, nearest_by_tree
 
 #: Nearest neighbours of every token; the largest K for which all distances are computed.
 NEIGHBOURS = 16
@@ -270,11 +269,7 @@ def _nearest(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray] | 
     K, n = points.shape
     count = min(count, K - 1)
     if n <= TREE_DIMENSIONS and 2 * count < K:
-        found = cKDTree(points).query(points, k=count + 1)[1]
-        # With equal points the token itself need not come first, nor at all.
-        own = found == np.arange(K)[:, None]
-        own[~own.any(axis=1), -1] = True
-        ids = found[~own].reshape(K, count)
+        ids = nearest_by_tree(points, count)
     elif K <= MAX_PAIRWISE:
         ids = np.empty((K, count), dtype=np.int64)
         norms = np.einsum("kn,kn->k", points, points)

@@ -16,22 +16,23 @@ part.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from tokenkl._random import generator
-from tokenkl._validation import is_traced
 from tokenkl.codebooks.base import Codebook
-from tokenkl.information.exact.slopes import with_slope
+from tokenkl.information.estimators import Progress
+from tokenkl.information.findings import Findings
 from tokenkl.information.methods import MonteCarlo
+from tokenkl.information.problem import Problem
 from tokenkl.information.sampling import pilot, sobol, xla
 from tokenkl.information.sampling.controls import Controls
+from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.information.sampling.within import Within
 from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE, Moments
 from tokenkl.numerics.neighbours import neighbourly
@@ -45,8 +46,6 @@ PILOT = 2**11
 #: Most samples in one block, and most tokens times samples.
 MAX_BLOCK = 2**9
 MAX_WORK = 2**28
-#: Numbers in one array of the differentiable statistics: larger batches run slower in XLA on a CPU.
-TRACED_WORK = 2**16
 #: Single precision is taken unasked where the target is this many times its error.
 UNNOTICED = 20.0
 #: What one token costs at one level, in nanoseconds, for the choice of controls.
@@ -58,51 +57,27 @@ ROUNDS = 12
 #: Streams of random numbers below the key.
 SAMPLE, PILOT_SAMPLE, NETS, PILOT_NETS = range(4)
 
-Progress = Callable[[int, int], None]
-
 
 def sample_profile(
-    codebook: Codebook,
-    snr: Float[np.ndarray, " s"],
+    problem: Problem,
     quantities: Sequence[str],
     method: MonteCarlo,
     key: Any,
     progress: Progress | None = None,
     part: Part | None = None,
-) -> tuple[dict[str, dict[str, Any]], str]:
-    """For every quantity its mean, errors, support, range and sample count; and how.
+) -> dict[str, Findings]:
+    """Averages over samples at every level.
 
-    As a `part` of a codebook, `codebook` has its tokens, and posteriors are of all that are in the
+    As a `part` of a codebook, the problem has its tokens, and posteriors are of all that are in the
     token's cluster.
     """
-    run = _Run(codebook, snr, quantities, method, key, progress, part)
-    plan = run.plan
-    if not method.has_target:
-        run.advance(np.full(snr.size, min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)))
-    else:
-        first = np.full(snr.size, PILOT)
-        if plan is not None:
-            pilot = Moments(plan.mean.shape)
-            pilot.n[:] = run.pilot
-            pilot.mean, pilot.squares = plan.mean, plan.variance * (run.pilot - 1)
-            needed = samples_needed(run.summarise(pilot), pilot.n[:, 0], 1e3, method, part)
-            known = plan.used.any(axis=1) | plan.sobol
-            needed = np.ceil(plan.margin * needed).astype(np.int64)
-            first = np.maximum(np.where(known, PILOT // 2, PILOT), needed)
-        wanted = np.minimum(first, method.max_samples)
-        for _ in range(ROUNDS):
-            run.advance(wanted)
-            done = run.plain.n[:, 0]
-            needed = samples_needed(run.summarise(), done, 4.0, method, part)
-            # A variance that few samples carry may have met its target by chance.
-            thin = run.is_thin() & (done < DEFAULT_SAMPLES)
-            needed = np.maximum(needed, np.where(thin, 2 * done, 0))
-            wanted = np.minimum(needed, method.max_samples)
-            if (wanted <= done).all():
-                break
-    summary = run.summarise()
-    how = "Monte-Carlo" if plan is None else f"Monte-Carlo{plan.description}"
-    return {name: summary[name] for name in quantities}, how
+    run = _Run(problem, quantities, method, key, progress, part)
+    first = np.full(problem.snr.size, method.n_samples or DEFAULT_SAMPLES)
+    if method.has_target:
+        first = run.first_look()
+    sample_on(first, method, run.advance, run.needed, ROUNDS)
+    how = "Monte-Carlo" if run.plan is None else f"Monte-Carlo{run.plan.description}"
+    return {name: dataclasses.replace(one, method=how) for name, one in run.summarise().items()}
 
 
 class Part(NamedTuple):
@@ -111,7 +86,7 @@ class Part(NamedTuple):
     `known` is about what the other parts add to each quantity: targets are for the sum.
     """
 
-    whole: Codebook
+    whole: Problem
     labels: Int[np.ndarray, " K"]
     ids: Int[np.ndarray, " k"]
     weight: float
@@ -123,8 +98,7 @@ class _Run:
 
     def __init__(
         self,
-        codebook: Codebook,
-        snr: Float[np.ndarray, " s"],
+        problem: Problem,
         quantities: Sequence[str],
         method: MonteCarlo,
         key: Any,
@@ -134,30 +108,24 @@ class _Run:
         # Brings in Numba, which most uses do without.
         from tokenkl.information.sampling import kernel
 
-        self.codebook, self.snr, self.quantities, self.method = codebook, snr, quantities, method
+        self.problem, self.quantities, self.method = problem, quantities, method
         self.key, self.progress, self.kernel, self.part = key, progress, kernel, part
-        points = np.asarray(codebook.points)
-        # A power of two keeps every bit, and squares from overflow and underflow.
-        whole = points if part is None else np.asarray(part.whole.points)
-        _, self.exponent = math.frexp(float(np.abs(whole).max()) or 1.0)
-        points = np.ldexp(points, -self.exponent)
-        points = points - points.mean(axis=0)  # large offsets would cost digits
-        self.centred = points
+        codebook = problem.codebook
         self.within: Within | None = None
         if part is not None:
-            log_prior = np.asarray(part.whole.log_prior)
-            scaled = np.ldexp(whole, -self.exponent)
-            self.within = Within(kernel.lay_out, scaled, log_prior, part.labels)
+            scaled = np.ldexp(part.whole.points, -problem.exponent)
+            self.within = Within(kernel.lay_out, scaled, part.whole.log_prior, part.labels)
             self.radius = self.within.radius
         else:
-            self.table = kernel.lay_out(points, codebook.log_prior)
-            self.radius = float(np.max(np.sum(points**2, axis=1)))
-        self.precision = _precision(method, quantities, math.ldexp(self.radius, 2 * self.exponent))
+            self.table = kernel.lay_out(problem.centred, problem.log_prior)
+            self.radius = float(np.max(np.sum(problem.centred**2, axis=1)))
+        size = math.ldexp(self.radius, 2 * problem.exponent)
+        self.precision = _precision(method, quantities, size)
         if self.within is not None and self.precision.gpu:
             self.precision = _Precision()
         self.draw = drawer(codebook)
         # Every logit stays finite.
-        self.h = np.minimum(np.ldexp(np.sqrt(snr), self.exponent), 1e150)
+        self.h = np.minimum(problem.h, 1e150)
         self.size = _block_size(codebook, self.h.size, method.memory)
         shape = (self.h.size, len(STATISTICS))
         #: The statistics themselves; what controls leave of them; means of Sobol replicates.
@@ -167,12 +135,13 @@ class _Run:
         self.plan: pilot.Plan | None = None
         self.pilot = pilot.size(method)
         if pilot.affordable(codebook, self.h.size, self.pilot, method.memory):
-            self._decide(points)
+            self._decide()
 
-    def _decide(self, points: np.ndarray) -> None:
-        codebook, method = self.codebook, self.method
+    def _decide(self) -> None:
+        codebook, method = self.problem.codebook, self.method
+        points, exponent = self.problem.centred, self.problem.exponent
         labels = None if self.part is None else self.part.labels[self.part.ids]
-        known = (method.control, method.memory // 2, self.exponent, labels)
+        known = (method.control, method.memory // 2, exponent, labels)
         self.controls = Controls(codebook, points, self.h, *known)
         is_net = codebook.n <= sobol.MAX_DIMENSION
         if is_net:
@@ -199,15 +168,46 @@ class _Run:
     def _statistics(self, ids: np.ndarray, noise: np.ndarray, levels: np.ndarray) -> np.ndarray:
         mmse, h = "mmse" in self.quantities, self.h[levels]
         if self.precision.gpu:
-            log_prior = np.asarray(self.codebook.log_prior)
-            return xla.block_statistics(self.centred, log_prior, ids, noise, h, mmse)
+            known = self.problem.centred, self.problem.log_prior
+            return xla.block_statistics(*known, ids, noise, h, mmse)
         block_statistics, single = self.kernel.block_statistics, self.precision.error > 0
         if self.within is not None and self.part is not None:
             tokens = self.part.ids[ids]
             return self.within.statistics(block_statistics, tokens, noise, h, mmse, single)
         return block_statistics(self.table, ids, noise, h, mmse, single)
 
-    def advance(self, counts: Int[np.ndarray, " levels"]) -> None:
+    def first_look(self) -> Int[np.ndarray, " levels"]:
+        """Samples before the targets are looked at: what the pilot says that it takes."""
+        plan = self.plan
+        if plan is None:
+            return np.full(self.h.size, PILOT)
+        moments = Moments(plan.mean.shape)
+        moments.n[:] = self.pilot
+        moments.mean, moments.squares = plan.mean, plan.variance * (self.pilot - 1)
+        needed = self._needed(self.summarise(moments), moments.n[:, 0], 1e3)
+        known = plan.used.any(axis=1) | plan.sobol
+        needed = np.ceil(plan.margin * needed).astype(np.int64)
+        return np.maximum(np.where(known, PILOT // 2, PILOT), needed)
+
+    def needed(self) -> Int[np.ndarray, " levels"]:
+        """Samples that the targets call for, by those so far."""
+        done = self.plain.n[:, 0]
+        # A variance that few samples carry may have met its target by chance.
+        thin = self.is_thin() & (done < DEFAULT_SAMPLES)
+        return np.maximum(self._needed(self.summarise(), done), np.where(thin, 2 * done, 0))
+
+    def _needed(self, found: dict[str, Findings], done: np.ndarray, *growth: float) -> np.ndarray:
+        part = self.part
+        pairs = [(one.value, one.standard_error) for one in found.values()]
+        if part is not None:
+            known = [part.known[name] for name in found]
+            pairs = [
+                (part.weight * value + rest, part.weight * error / SHARE)
+                for (value, error), rest in zip(pairs, known, strict=True)
+            ]
+        return samples_needed(pairs, done, self.method, *growth)
+
+    def advance(self, counts: Int[np.ndarray, " levels"]) -> Int[np.ndarray, " levels"]:
         """Sample on until every level has at least `counts` samples, in whole blocks or nets."""
         is_net = np.zeros(self.h.size, dtype=bool) if self.plan is None else self.plan.sobol
         self._advance_independent(np.flatnonzero(~is_net), counts)
@@ -215,6 +215,7 @@ class _Run:
             self.points[level] = sobol.shape(int(counts[level]))[1]
         for points in np.unique(self.points[is_net]):
             self._advance_nets(np.flatnonzero(self.points == points), counts, int(points))
+        return self.plain.n[:, 0]
 
     def _advance_independent(self, levels: np.ndarray, counts: np.ndarray) -> None:
         """Block b of the stream is the same whoever takes part in it."""
@@ -275,26 +276,17 @@ class _Run:
         if self.progress is not None:
             self.progress(done, wanted)
 
-    def summarise(self, pilot: Moments | None = None) -> dict[str, dict[str, Any]]:
+    def summarise(self, pilot: Moments | None = None) -> dict[str, Findings]:
         """All quantities from the sample so far (or as the pilot has them)."""
         best, carriers = (pilot, None) if pilot else self._merged()
-        source = pilot or self.plain
-        summary = _summary(
-            self.codebook,
-            best,
-            source,
-            self.snr,
-            (self.radius, self.exponent),
-            self.plan,
-            self.precision,
-            carriers,
+        nets = self.nets.n[:, 0]
+        found = _summary(
+            *(self.problem, best, pilot or self.plain, carriers, self.radius, self.precision),
+            np.where(nets > 0, nets - 1, np.inf),
+            None if self.plan is None else self.plan.direct,
             self.part is not None,
         )
-        for fields in summary.values():
-            fields["n_samples"] = source.n[:, 0]
-            nets = self.nets.n[:, 0]
-            fields["degrees_of_freedom"] = np.where(nets > 0, nets - 1, np.inf)
-        return {name: summary[name] for name in self.quantities}
+        return {name: found[name] for name in self.quantities}
 
     def is_thin(self) -> Bool[np.ndarray, " levels"]:
         """Whether few samples carry some variance that matters, of a mean that many carry."""
@@ -303,7 +295,7 @@ class _Run:
         # Where the entropy is rare, so is what moves the divergence from its limit, and conversely.
         informative[:, [1, 3]] = informative[:, [1, 3]].min(axis=1, keepdims=True)
         thin = (self._merged()[1] < MIN_CARRIERS) & (informative >= MIN_EFFECTIVE)
-        return thin[:, columns].any(axis=1) & (self.snr > 0)
+        return thin[:, columns].any(axis=1) & (self.problem.snr > 0)
 
     def _merged(self) -> tuple[Moments, np.ndarray]:
         """The moments that the estimate rests on, of every level and statistic; what carries them.
@@ -380,200 +372,80 @@ def drawer(codebook: Codebook) -> Callable[[np.random.Generator, int], tuple[Any
     return draw
 
 
-def samples_needed(
-    summaries: dict[str, dict[str, Any]],
-    done: Int[np.ndarray, " levels"],
-    growth: float,
-    method: MonteCarlo,
-    part: Part | None = None,
-) -> Int[np.ndarray, " levels"]:
-    """Samples that bring the standard errors to their targets, from the variances so far."""
-    ratio = np.zeros(done.shape)
-    for name, summary in summaries.items():
-        value, error = summary["value"], summary["standard_error"]
-        if part is not None:
-            value, error = part.weight * value + part.known[name], part.weight * error / SHARE
-        target = method.atol + method.rtol * np.abs(value)
-        excess = error / np.maximum(target, np.finfo(float).tiny)
-        ratio = np.maximum(ratio, np.minimum(excess, 1e6))
-    # A tenth more than the estimate asks for, and not too many times more on a rough variance.
-    more = np.ceil(np.minimum(1.1 * ratio**2, growth) * done).astype(np.int64)
-    return np.where(ratio <= 1, np.minimum(more, done), more)
-
-
 def _summary(
-    codebook: Codebook,
+    problem: Problem,
     moments: Moments,
     plain: Moments,
-    snr: Float[np.ndarray, " s"],
-    size: tuple[float, int],
-    plan: pilot.Plan | None,
-    precision: _Precision,
     carriers: np.ndarray | None,
+    radius: float,
+    precision: _Precision,
+    degrees_of_freedom: Float[np.ndarray, " s"],
+    use_direct: Bool[np.ndarray, " s"] | None,
     is_part: bool,
-) -> dict[str, dict[str, Any]]:
-    """Means and errors; `size` is the largest squared distance from the centre, and the exponent
-    of the power of two that distances are divided by.
+) -> dict[str, Findings]:
+    """Means and errors; `radius` is the largest squared distance from the centre.
 
     The `plain` moments say how many samples are informative, with or without controls; `carriers`
     how many are behind the variance (None: that does not matter yet). Of a part of the
-    tokens the mutual information is their share in the mean divergence from the prior.
+    tokens the mutual information is their share in the mean divergence from the prior; `use_direct`
+    is where it comes from that divergence elsewhere.
     """
-    radius, exponent = size
-    eps = np.finfo(float).eps
+    codebook, eps = problem.codebook, np.finfo(float).eps
     log_K = math.log(max(codebook.K, 2))
-    mmse = moments.mean[:, 2]
-    informative = plain.effective()
+    mmse, count = moments.mean[:, 2], plain.n[:, 0]
     # For every statistic the range of one sample, and rounding beyond that of the value itself.
     scales: dict[str, tuple[float, Any]] = {
         "error_probability": (1.0, 0.0),
         "conditional_entropy": (log_K, 0.0),
         "mmse": (radius, 8 * eps * np.sqrt(radius * np.abs(mmse))),
-        "divergence": (-float(np.min(codebook.log_prior)), 16 * eps * log_K),
+        "divergence": (-float(np.min(problem.log_prior)), 16 * eps * log_K),
     }
+    lengths = np.array([length for length, _ in scales.values()])
+    informed = (plain.effective() >= MIN_EFFECTIVE) | (lengths == 0)
+    if carriers is not None:
+        informed &= moments.carried(carriers)
+    correct = 1 - moments.mean[:, 0]
+    effective = count * correct**2 / (correct**2 + plain.squares[:, 0] / np.maximum(count, 1))
+    informed[:, 0] &= effective >= MIN_EFFECTIVE
     # Without noise in the posterior, the mean needs no central limit.
-    certain = (snr == 0) | (codebook.K == 1)
-    out: dict[str, dict[str, Any]] = {}
+    supported = informed | ((problem.snr == 0) | (codebook.K == 1))[:, None]
+    out: dict[str, Findings] = {}
     for index, (name, (length, rounding)) in enumerate(scales.items()):
-        mean = np.abs(moments.mean[:, index])
+        value, error = moments.mean[:, index], moments.standard_error[:, index]
+        mean = np.abs(value)
         single = precision.error * mean
         if name in ("conditional_entropy", "divergence"):
             single = precision.error * np.minimum(mean, 1.0) + precision.floor
         elif name == "mmse" and precision.error > 0:  # rounded weights move the posterior mean
             single = single + 2.0**-22 * np.sqrt(radius * mean) + 2.0**-44 * radius
-        informed = (informative[:, index] >= MIN_EFFECTIVE) | (length == 0)
-        out[name] = {
-            "value": moments.mean[:, index],
-            "standard_error": moments.standard_error[:, index],
-            "skewness": moments.skewness[:, index],
-            "numerical_error": (1e-12 * mean + moments.rounding[:, index] + rounding + single),
-            "interval_supported": informed | certain,
-            "sample_range": length,
-        }
-    if carriers is not None:
-        carried = moments.carried(carriers)
-        for index, name in enumerate(scales):
-            out[name]["interval_supported"] &= carried[:, index] | certain
-    for field in ("value", "standard_error", "numerical_error", "sample_range"):
-        out["mmse"][field] = np.ldexp(out["mmse"][field], 2 * exponent)
-    correct = 1 - out["error_probability"]["value"]
-    count = plain.n[:, 0]
-    effective = count * correct**2 / (correct**2 + plain.squares[:, 0] / np.maximum(count, 1))
-    out["error_probability"]["interval_supported"] &= (effective >= MIN_EFFECTIVE) | certain
-    out["accuracy"] = out["error_probability"] | {
-        "value": correct,
-        "skewness": -out["error_probability"]["skewness"],
-        "numerical_error": out["error_probability"]["numerical_error"] + eps,
-    }
+        numerical = 1e-12 * mean + moments.rounding[:, index] + rounding + single
+        unit = 2 * problem.exponent if name == "mmse" else 0
+        out[name] = Findings(
+            np.ldexp(value, unit),
+            np.ldexp(error, unit),
+            np.ldexp(numerical, unit),
+            count,
+            supported[:, index],
+            np.ldexp(length, unit),
+            moments.skewness[:, index],
+            degrees_of_freedom,
+        )
+    out["accuracy"] = out["error_probability"].complement(1.0, eps)
     # Two unbiased routes to the mutual information: the one with the smaller variance, in the pilot
     # where there was one. Both need support: an entropy near 0 and a divergence near 0 are carried
     # by few samples each.
-    direct = out.pop("divergence")
-    entropy = out["conditional_entropy"]
-    use_direct = direct["standard_error"] < entropy["standard_error"]
+    direct, entropy = out.pop("divergence"), out["conditional_entropy"]
     if is_part:
-        use_direct = np.ones_like(use_direct)
-    elif plan is not None:
-        use_direct = plan.direct
-    out["mutual_information"] = {
-        name: np.where(use_direct, direct[name], entropy[name])
-        for name in ("standard_error", "numerical_error")
-    } | {
-        "value": np.where(
-            use_direct, direct["value"], float(codebook.prior_entropy()) - entropy["value"]
-        ),
-        "skewness": np.where(use_direct, direct["skewness"], -entropy["skewness"]),
-        "interval_supported": direct["interval_supported"] & entropy["interval_supported"],
-        "sample_range": max(direct["sample_range"], entropy["sample_range"]),
-    }
+        use_direct = np.ones(count.shape, dtype=bool)
+    elif use_direct is None:
+        use_direct = direct.standard_error < entropy.standard_error
+    routes = [
+        (np.arange(count.size), entropy.complement(float(codebook.prior_entropy()))),
+        (np.flatnonzero(use_direct), direct.at(np.flatnonzero(use_direct))),
+    ]
+    out["mutual_information"] = dataclasses.replace(
+        Findings.joined(count.size, routes),
+        interval_supported=direct.interval_supported & entropy.interval_supported,
+        sample_range=np.maximum(direct.sample_range, entropy.sample_range),
+    )
     return out
-
-
-@jax.jit
-def traced_statistics(
-    points: Any, log_prior: Any, ids: Any, noise: Any, h: Any
-) -> Float[Any, "levels statistics samples"]:
-    """What `kernel.block_statistics` computes, in JAX: differentiable, and many times slower.
-
-    Fit for float32: points enter as differences from the true token, logits are relative to the
-    largest one, and what is small is a sum of small terms.
-    """
-    tokens = jnp.arange(points.shape[0])
-
-    @jax.checkpoint  # derivatives compute a sample anew rather than keep all that it went through
-    def sample(given: Any) -> Any:
-        token, eps = given
-        step = points - points[token]
-        along = step @ eps
-        squared = jnp.einsum("kn,kn->k", step, step)
-        relative_prior = log_prior - log_prior[token]
-
-        def at_level(root: Any) -> Any:
-            logits = relative_prior + root * along - root**2 * squared / 2
-            best = jnp.argmax(jax.lax.stop_gradient(logits))
-            logits = logits - logits[best]
-            weight = jnp.exp(logits)
-            others = jnp.sum(jnp.where(tokens == best, 0, weight))
-            total = 1 + others
-            mean_logit = jnp.sum(weight * logits) / total
-            mean_prior = jnp.sum(weight * log_prior) / total
-            centre = weight @ step / total
-            second = jnp.sum(weight * squared) / total
-            return jnp.stack(
-                [
-                    others / total,
-                    jnp.log1p(others) - mean_logit,
-                    second - jnp.sum(centre**2),
-                    mean_logit - jnp.log1p(others) - mean_prior,
-                ]
-            )
-
-        return jax.vmap(at_level)(h)
-
-    K, n = points.shape
-    together = int(np.clip(TRACED_WORK // (K * max(n, h.shape[0])), 1, ids.shape[0]))
-    values = jax.lax.map(sample, (ids, noise), batch_size=together)
-    return jnp.moveaxis(values, 0, -1)
-
-
-def traced_profile(codebook: Codebook, snr: Any, method: MonteCarlo, key: Any) -> dict[str, Any]:
-    """Differentiable estimates: the same samples at every value of the traced inputs.
-
-    Tokens are drawn with common random numbers and weighted by prior / stop_gradient(prior), so
-    that derivatives with respect to points, prior and snr are unbiased.
-    """
-    points, log_prior = codebook.points, codebook.log_prior
-    if not is_traced(points):
-        points = np.asarray(points) - np.mean(points, axis=0)  # before float32 loses the offset
-    size = method.n_samples or 2**12
-    rng = generator(key)
-    uniform, noise = rng.random(size), rng.standard_normal((size, codebook.n))
-    prior = jnp.exp(jnp.asarray(log_prior))
-    fixed = jax.lax.stop_gradient(prior)
-    edges = jnp.cumsum(fixed)
-    ids = jnp.searchsorted(edges / edges[-1], uniform, side="right")
-    ids = jnp.minimum(ids, codebook.K - 1)
-    weight = prior[ids] / fixed[ids]
-    known = (jnp.asarray(points), jnp.asarray(log_prior), weight)
-
-    def averages(gamma: Any, rest: Any) -> Any:
-        # The root has no slope at 0; what is a function of it alone, as the error, is flat there.
-        h = jnp.where(gamma > 0, jnp.sqrt(jnp.where(gamma > 0, gamma, 1.0)), 0.0)
-        values = traced_statistics(rest[0], rest[1], ids, noise, h)
-        return jnp.mean(values * rest[2], axis=-1)
-
-    def slopes(gamma: Any, rest: Any) -> Any:
-        # By I-MMSE at snr 0, where samples of the slope would have no variance.
-        moved = jax.jvp(lambda g: averages(g, rest), (gamma,), (jnp.ones_like(gamma),))[1]
-        half = averages(gamma, rest)[:, 2] / 2
-        known_there = moved.at[:, 1].set(-half).at[:, 3].set(half)
-        return jnp.where((gamma > 0)[:, None], moved, known_there)
-
-    mean = with_slope(averages, slopes)(jnp.asarray(snr), known)
-    return {
-        "error_probability": mean[:, 0],
-        "accuracy": jnp.mean(weight) - mean[:, 0],
-        "conditional_entropy": mean[:, 1],
-        "mutual_information": codebook.prior_entropy() - mean[:, 1],
-        "mmse": mean[:, 2],
-    }

@@ -78,7 +78,7 @@ class Plan(NamedTuple):
 
 def size(method: MonteCarlo) -> int:
     """Samples in the pilot; 0 where there is to be none."""
-    if not method.reduces_variance:
+    if not method.variance_reduction:
         return 0
     wanted = method.max_samples if method.has_target else method.n_samples or MANY
     wanted = min(wanted, method.max_samples)

@@ -1,0 +1,106 @@
+"""`Findings`: what an estimator found for one quantity at several noise levels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from tokenkl._validation import is_traced
+from tokenkl.estimate import PER_ESTIMATE, PER_VALUE, Estimate, sum_of_independent
+
+#: The fields that have a number for every level.
+NUMBERS = ("value", *PER_VALUE, *PER_ESTIMATE)
+UNSUPPORTED = (
+    "too few informative samples for a central-limit interval at some SNR; the interval there is "
+    "an empirical Bernstein bound"
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Findings:
+    """Values and their errors, one of each for every level; what they mean is said at `Estimate`.
+
+    `method` is what the way is called, `note` what has to be known about it.
+    """
+
+    value: Any
+    standard_error: Any = 0.0
+    numerical_error: Any = 0.0
+    n_samples: Any = 0
+    interval_supported: Any = True
+    sample_range: Any = np.inf
+    skewness: Any = 0.0
+    degrees_of_freedom: Any = np.inf
+    method: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not is_traced(self.value):
+            shape = np.shape(self.value)
+            for name in NUMBERS:
+                number = np.asarray(getattr(self, name))
+                whole = number if number.shape == shape else np.broadcast_to(number, shape)
+                object.__setattr__(self, name, whole)
+
+    def at(self, levels: Int[np.ndarray, " levels"]) -> Findings:
+        """At some of the levels."""
+        numbers = {name: getattr(self, name)[levels] for name in NUMBERS}
+        return dataclasses.replace(self, **numbers)
+
+    def noted(self, note: str) -> Findings:
+        """With one more note."""
+        joined = _listed("; ", (self.note, note))
+        return dataclasses.replace(self, note=joined) if note else self
+
+    def complement(self, whole: float, rounding: float = 0.0) -> Findings:
+        """Of whole - quantity: an accuracy from an error, an information from an entropy."""
+        return dataclasses.replace(
+            self,
+            value=whole - self.value,
+            numerical_error=self.numerical_error + rounding,
+            skewness=-self.skewness,
+        )
+
+    def plus(self, part: Findings, weight: float) -> Findings:
+        """Of a sum with one more independent part (statement S9 of docs/theory/sampling.md)."""
+        scaled = ("value", "standard_error", "numerical_error", "sample_range")
+        weighed = {name: weight * getattr(part, name) for name in scaled}
+        found = sum_of_independent(vars(self), vars(part) | weighed)
+        return Findings(**found, method=_listed(", ", (self.method, part.method)), note=self.note)
+
+    @staticmethod
+    def joined(size: int, parts: Sequence[tuple[Int[np.ndarray, " levels"], Findings]]) -> Findings:
+        """Of `size` levels, from findings at some of them each; later ones replace others."""
+        if not size and not parts:
+            return Findings(np.zeros(0))
+        if len(parts) == 1 and parts[0][0].size == size:
+            return parts[0][1]
+        numbers: dict[str, Any] = {}
+        for name in NUMBERS:
+            numbers[name] = np.zeros(size, dtype=getattr(parts[0][1], name).dtype)
+            for levels, found in parts:
+                numbers[name][levels] = getattr(found, name)
+        return Findings(
+            **numbers,
+            method=_listed(", ", [found.method for _, found in parts]),
+            note=_listed("; ", [found.note for _, found in parts]),
+        )
+
+    def estimate(self, shape: tuple[int, ...], **words: Any) -> Estimate:
+        """As an `Estimate` of this shape; `words` are those of its fields that are no numbers."""
+        numbers = {name: getattr(self, name) for name in NUMBERS}
+        for name, number in numbers.items():
+            if np.ndim(number):
+                numbers[name] = number.reshape(shape)
+            if name in PER_ESTIMATE and np.size(number) and np.all(number == np.ravel(number)[0]):
+                numbers[name] = np.ravel(number)[0]
+        notes = (self.note, "" if np.all(self.interval_supported) else UNSUPPORTED)
+        return Estimate(**numbers, method=self.method, note=_listed("; ", notes), **words)
+
+
+def _listed(separator: str, words: Sequence[str]) -> str:
+    return separator.join(dict.fromkeys(filter(None, words)))
