@@ -296,3 +296,28 @@ def test_progress_is_reported_everywhere() -> None:
         )
         assert seen
         assert all(0 <= done <= wanted for done, wanted in seen)
+
+
+def test_progress_of_rare_events_counts_draws() -> None:
+    seen: list[tuple[int, int]] = []
+    tk.profile(
+        POINTS,
+        [100.0, 1e3],
+        ["mmse"],
+        method=tk.RareEvents(n_samples=500),
+        key=0,
+        progress=lambda done, wanted: seen.append((done, wanted)),
+    )
+    assert seen == [(500, 1000), (1000, 1000)]
+
+
+def test_levels_of_a_lattice_keep_their_streams_and_places() -> None:
+    """Draws of a level depend on its place among all that were asked for, whoever serves those."""
+    method = tk.RareEvents(n_samples=4000)
+    together = tk.error_probability(LATTICE, [150.0, 200.0], method=method, key=0)
+    first = tk.error_probability(LATTICE, [150.0], method=method, key=0)
+    second = tk.error_probability(LATTICE, [200.0], method=method, key=0)
+    assert together.value[0] == first.value[0] > together.value[1]
+    assert together.value[1] == pytest.approx(second.value[0], rel=1e-3)
+    behind = [tk.error_probability(LATTICE, [snr, 200.0], key=0).value[1] for snr in (3.0, 150.0)]
+    assert behind[0] == behind[1] != tk.error_probability(LATTICE, [200.0], key=0).value[0]
