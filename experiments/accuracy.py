@@ -340,7 +340,7 @@ def _draw_plane(axes: Any, table: pd.DataFrame, facts: dict[str, Any]) -> None:
     axes.legend(loc="upper left")
 
 
-def _draw_curves(axes: Any, table: pd.DataFrame, facts: dict[str, Any]) -> None:
+def _draw_curves(axes: Any, table: pd.DataFrame, _: dict[str, Any]) -> None:
     for name in (RANDOM, PERTURBED, FSQ, E8):
         rows, style = _select(table, "b", name), line_style(NUMBER[name])
         if name != FSQ:

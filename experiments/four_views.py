@@ -102,7 +102,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         normal = tk.scale_to(tk.centre(codebook), power=1.0)
         powers[name] = tk.average_power(_boxed(codebook))
         runs = _runs(normal, db, config, number)
-        rows = _rows(name, db, runs)
+        rows = _rows(name, runs)
         for view, shift in (("i", 10 * np.log10(powers[name])), ("ii", 0.0)):
             # In the box the SNR is 1 / sigma^2; the runs have power / sigma^2.
             reference = tk.scale_to(books[FSQ], power=powers[FSQ] if view == "i" else 1.0)
@@ -113,7 +113,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     free: dict[str, tk.Codebook] = {name: tk.FSQ(levels) for name, levels in GRIDS.items()}
     for name, codebook in (free | {ONE_HOT: tk.OneHot(K)}).items():
         runs = [tk.profile(tk.scale_to(codebook, power=1.0), 10 ** (db / 10))]
-        parts.append(_rows(name, db, runs).assign(view="iii", x=db))
+        parts.append(_rows(name, runs).assign(view="iii", x=db))
         if name == ONE_HOT:
             parts.append(_steps(name, db, runs, config))
     table = pd.concat(parts, ignore_index=True)
@@ -142,7 +142,7 @@ def _runs(codebook: tk.Codebook, db: np.ndarray, config: Config, number: int) ->
     return [tk.profile(codebook, snr, method=method, key=key) for key in keys]
 
 
-def _rows(name: str, db: np.ndarray, runs: list[tk.Profile]) -> pd.DataFrame:
+def _rows(name: str, runs: list[tk.Profile]) -> pd.DataFrame:
     """Information in bits with a 95 % interval, from all runs together."""
     each = [run["mutual_information"].bits for run in runs]
     value = np.mean([one.value for one in each], axis=0)

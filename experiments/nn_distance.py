@@ -231,7 +231,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     """All codebooks at one scale, and those above FSQ by how much they are above it."""
     figure, axes = new_figure(1, 2, width=PAGE, panel_height=3.0, width_ratios=[1.25, 1])
     _draw_all(axes[0, 0], table, facts)
-    _draw_gains(axes[0, 1], table, facts)
+    _draw_gains(axes[0, 1], facts)
     label_panels(
         axes,
         (
@@ -293,7 +293,7 @@ def _draw_all(panel: Axes, table: pd.DataFrame, facts: dict[str, Any]) -> None:
     panel.legend(loc="upper left", ncols=2, columnspacing=1.0, handlelength=1.2, borderaxespad=0.1)
 
 
-def _draw_gains(panel: Axes, table: pd.DataFrame, facts: dict[str, Any]) -> None:
+def _draw_gains(panel: Axes, facts: dict[str, Any]) -> None:
     """One row for each codebook above FSQ: its gain, on a logarithmic axis."""
     y, ticks, names = 0.0, [], []
     for case in facts["cases"]:

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
 from tokenkl._random import generator
-from tokenkl.divergence.steps import uniform_time_steps
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, draw_interval, line_style, new_figure
+from tokenkl.samplers.grids import uniform_time_steps
 
 FSQ, PERTURBED, PERMUTED = "FSQ base 3", "perturbed", "permuted"
 VQ, LATTICE, ONE_HOT = "VQ, uniform data", "E8 cut", "one-hot"
@@ -134,9 +134,9 @@ def _bias(config: Config) -> list[pd.DataFrame]:
         excess, two = [], []
         for N in config.bias_steps:
             grid = grid_of(config, N)
-            law = tk.produced_law(tk.FSQ((3,)), grid, sampler=cast(Any, sampler))
+            law = tk.produced_law(tk.FSQ((3,)), grid, sampler=sampler)
             excess.append(float(law.probabilities[1]) - 1 / 3)
-            base2 = tk.produced_law(tk.FSQ((2,)), grid, sampler=cast(Any, sampler))
+            base2 = tk.produced_law(tk.FSQ((2,)), grid, sampler=sampler)
             two.append(float(np.abs(base2.probabilities - 0.5).max()))
         for name, values in (("base 3", excess), ("base 2", two)):
             parts.append(

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
-from tokenkl.divergence.steps import STEP_GRIDS, uniform_time_steps
 from tokenkl.plotting import AXIS_LABELS, COLOURS, MARKERS, PAGE, STYLE, line_style, new_figure
+from tokenkl.samplers.grids import STEP_GRIDS, uniform_time_steps
 
 OPTIMAL = "optimal"
 #: How the rules are called in the figure.

@@ -580,7 +580,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     figure, axes = new_figure(2, 2, width=PAGE, panel_height=3.0)
     bases = [int(key) for key in facts["states"]]
     for panel, base in zip(axes[0], bases, strict=False):
-        _draw_steps(panel, facts[f"base_{base}"]["log_kl"], base)
+        _draw_steps(panel, facts[f"base_{base}"]["log_kl"])
     _draw_gaps(axes[1, 0], facts, bases)
     _draw_ranks(axes[1, 1], facts, bases)
     axes[0, 0].legend(loc="upper right", ncol=2, fontsize=6.5, handlelength=1.8, columnspacing=1)
@@ -605,7 +605,7 @@ def _curve(facts: dict[str, Any], sampler: str, name: str) -> np.ndarray:
     return np.array(sorted(rows), dtype=float).reshape(-1, 4)
 
 
-def _draw_steps(panel: Any, facts: dict[str, Any], base: int) -> None:
+def _draw_steps(panel: Any, facts: dict[str, Any]) -> None:
     for name in SHOWN:
         rows = _curve(facts, "ddim", name)
         if not len(rows):

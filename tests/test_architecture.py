@@ -20,11 +20,13 @@ ROOMS = (
     "estimate",
     "quantities",
     "schedule",
+    "samplers",
     "codebooks",
-    "channel",
     "decoding",
     "halfspaces",
     "information",
+    "channels",
+    "channel",
     "divergence",
     "bounds",
     "verification",
@@ -63,6 +65,31 @@ def test_no_import_runs_upwards() -> None:
             if used in ROOMS and ROOMS.index(used) > ROOMS.index(room):
                 wrong.append(f"{room} imports {used}")
     assert not wrong, wrong
+
+
+def test_no_private_name_leaves_its_room() -> None:
+    """What another room needs has a name without an underscore."""
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        room = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(
+                "tokenkl."
+            ):
+                continue
+            parts = node.module.split(".")[1:]
+            # Modules at the top whose names begin with an underscore serve every room.
+            inner = [*parts[1:], *(alias.name for alias in node.names)]
+            if parts[0] != room and any(name.startswith("_") for name in inner):
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {'.'.join(parts)}: {inner[-1]}")
+    assert not wrong, wrong
+
+
+def test_speech_is_known_to_its_commands_only() -> None:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).parts
+        if parts[0] != "tts" and parts[:2] != ("cli", "tts"):
+            assert "tts" not in _imports(path), path
 
 
 def test_import_is_light() -> None:

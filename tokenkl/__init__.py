@@ -5,6 +5,7 @@ into a signal-to-noise ratio, information and divergence say what is lost, optim
 """
 
 from tokenkl.bounds import amplitude_capacity, bracket
+from tokenkl.channels import Channel, Gaussian, Masking, UniformNoise
 from tokenkl.codebooks import (
     FSQ,
     Codebook,
@@ -69,25 +70,32 @@ from tokenkl.optimality import (
     min_distance,
     recommend_levels,
 )
+from tokenkl.samplers import DDIM, Ancestral, Level, Sampler
 from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
 from tokenkl.verification import verify
 
 __all__ = [
+    "DDIM",
     "EDM",
     "FSQ",
     "QUANTITIES",
     "VE",
+    "Ancestral",
     "BetaVP",
     "Bound",
+    "Channel",
     "Codebook",
     "ConfidenceInterval",
     "CosineVP",
     "Estimate",
     "Exact",
     "FlowMatching",
+    "Gaussian",
     "LatticeCodebook",
     "LearnedPathKL",
+    "Level",
     "LinearVP",
+    "Masking",
     "MonteCarlo",
     "OneHot",
     "Plan",
@@ -96,8 +104,10 @@ __all__ = [
     "Profile",
     "RareEvents",
     "ResidualCodebook",
+    "Sampler",
     "Schedule",
     "SubVP",
+    "UniformNoise",
     "accuracy",
     "amplitude_capacity",
     "ancestral_kl",

@@ -6,9 +6,10 @@ expected. Values that JAX is tracing cannot be inspected, so only their shapes a
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -31,6 +32,27 @@ def reject(name: str, value: Any, expected: str) -> NoReturn:
         shown = value if isinstance(value, str) else repr(value)
     shown = printable(" ".join(shown.split()))  # arrays print over several lines
     raise ValueError(f"{printable(f'{name} must be {expected}')}; got {shortened(shown, 80)}.")
+
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+
+def renamed(**names: str) -> Callable[[Callable[Given, Answer]], Callable[Given, Answer]]:
+    """Old names of keyword arguments go on working: `renamed(start_scale="start")`."""
+
+    def decorate(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
+        @functools.wraps(function)
+        def call(*args: Given.args, **given: Given.kwargs) -> Answer:
+            for old in names.keys() & given.keys():
+                if names[old] in given:
+                    reject(old, given[old], f"left out where {names[old]}, its new name, is given")
+                given[names[old]] = given.pop(old)
+            return function(*args, **given)
+
+        return call
+
+    return decorate
 
 
 def printable(text: str) -> str:

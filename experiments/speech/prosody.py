@@ -89,7 +89,7 @@ def measure(
         for seed in SEEDS:
             ids = voice.tokens_of(
                 examples, steps=way.steps, grid=way.grid, guidance=way.guidance,
-                sampler=way.sampler, decide=way.decide, key=1000 + seed,
+                sampler=way.sampler, decision=way.decide, key=1000 + seed,
             )  # fmt: skip
             spoken[seed] = [Spoken(e.text, i) for e, i in zip(examples, ids, strict=True)]
         heard(spoken, way.label)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ from scipy import special
 
 from experiments.toy.data import Chain
 from experiments.toy.model import noise_level
+from tokenkl.samplers import Level, Sampler, as_sampler
 
 #: Sequences that are sampled together, for every seed.
 BLOCK = 2048
@@ -114,14 +115,13 @@ def sample_ids(
     key: Any,
     t: Float[Array, " most"],
     steps: Int[Array, ""],
-    ancestral: bool,
+    sampler: Sampler,
     shape: tuple[int, int],
 ) -> Int[Array, "batch length"]:
     """Token sequences from noise in `steps` evaluations of the denoiser.
 
-    DDIM moves to alpha e_theta + sigma (x - alpha e_theta) / sigma of the next time, and takes the
-    most probable token at the last evaluation, as CDCD does; the ancestral sampler draws from the
-    Gaussian posterior of the next state given x and e_theta, and draws the token from p_theta.
+    A sampler that draws its steps draws the token from p_theta at the last evaluation; another one
+    (DDIM) takes the most probable token, as CDCD does.
     """
     points = denoiser.points(given)
     noise, walk, last = jax.random.split(key, 3)
@@ -130,23 +130,19 @@ def sample_ids(
     def step(number: Any, x: Any) -> Any:
         now, after = t[number], t[number + 1]
         mean = jax.nn.softmax(denoiser(x, now[None])) @ points
-        (alpha, sigma), (alpha1, sigma1) = noise_level(now), noise_level(after)
-        if not ancestral:
-            return alpha1 * mean + sigma1 * (x - alpha * mean) / sigma
-        # snr(now) / snr(after), and the weight of x, written so that alpha = 0 is no division by 0.
-        weight = alpha * sigma1**2 / (jnp.maximum(alpha1, 1e-6) * sigma**2)
-        ratio = weight * alpha / alpha1
-        z = jax.random.normal(jax.random.fold_in(walk, number), x.shape)
-        return weight * x + alpha1 * (1 - ratio) * mean + sigma1 * jnp.sqrt(1 - ratio) * z
+        levels = Level(*noise_level(now)), Level(*noise_level(after))
+        draws = sampler.draws
+        z = jax.random.normal(jax.random.fold_in(walk, number), x.shape) if draws else None
+        return sampler.step(x, mean, *levels, z)
 
     x = jax.lax.fori_loop(0, steps - 1, step, x)
     logits = denoiser(x, t[steps - 1][None])
-    if ancestral:
+    if sampler.draws:
         return jax.random.categorical(last, logits)
     return jnp.argmax(logits, axis=-1)
 
 
-@functools.partial(jax.jit, static_argnames=("static", "ancestral", "length", "K", "blocks"))
+@functools.partial(jax.jit, static_argnames=("static", "sampler", "length", "K", "blocks"))
 def _counts(
     dynamic: Any,
     given: Any,
@@ -155,7 +151,7 @@ def _counts(
     steps: Any,
     *,
     static: Any,
-    ancestral: bool,
+    sampler: Sampler,
     length: int,
     K: int,
     blocks: int,
@@ -166,7 +162,7 @@ def _counts(
 
         def block(number: Any, counts: Any) -> Any:
             inner = jax.random.fold_in(key, number)
-            ids = sample_ids(denoiser, given, inner, t, steps, ancestral, (BLOCK, length))
+            ids = sample_ids(denoiser, given, inner, t, steps, sampler, (BLOCK, length))
             return counts.at[ids @ powers].add(1)
 
         return jax.lax.fori_loop(0, blocks, block, jnp.zeros(K**length, dtype=jnp.int32))
@@ -180,7 +176,7 @@ def generated_counts(
     *,
     steps: int,
     most_steps: int,
-    sampler: Literal["ddim", "ancestral"],
+    sampler: Sampler | str,
     n_samples: int,
     length: int,
     seed: int,
@@ -200,7 +196,7 @@ def generated_counts(
         jnp.asarray(times(steps, most_steps), dtype=jnp.float32),
         steps,
         static=static,
-        ancestral=sampler == "ancestral",
+        sampler=as_sampler(sampler),
         length=length,
         K=given.shape[1],
         blocks=-(-n_samples // BLOCK),

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 import tokenkl as tk
 from tokenkl._random import generator
-from tokenkl.channel import posterior_covariance
+from tokenkl.channels.gaussian import posterior_covariance
 
 SCHEDULE = tk.LinearVP()
 #: Label of each predictor, and whether a large value is expected to be good (+1) or bad (-1).

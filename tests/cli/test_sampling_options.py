@@ -72,7 +72,7 @@ def test_sampler_kl(grid: str, prior: tuple[str, np.ndarray]) -> None:
         assert getattr(row, f"{sampler}_token_kl") == pytest.approx(float(law.kl), rel=1e-6)
         assert getattr(row, f"{sampler}_tv") == pytest.approx(float(law.total_variation), rel=1e-6)
     found = record(*words.split())
-    start = tk.prior_mismatch(codebook, low, scale=0.7)
+    start = tk.prior_mismatch(codebook, low, start=0.7)
     assert found["prior_mismatch"]["value"] == pytest.approx(float(start), rel=1e-9)
     assert found["snr_grids"] == [pytest.approx(steps.tolist(), rel=1e-9)]
 

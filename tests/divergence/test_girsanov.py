@@ -206,7 +206,7 @@ def test_initial_part_by_quadrature(snr, variance):
 
     exact = integrate.quad(integrand, -12, 12, epsabs=1e-13, limit=200)[0]
     found = learned_path_kl(
-        LINE, constant(LINE), (snr, 8.0), key=8, n_samples=2**14, start_variance=variance
+        LINE, constant(LINE), (snr, 8.0), key=8, n_samples=2**14, start=variance**0.5
     ).initial
     assert found.interval_supported
     assert abs(found.value - exact) <= Z * found.standard_error + found.numerical_error + 1e-12
@@ -435,13 +435,15 @@ def test_the_joint_law_would_break_the_dimension_free_bound():
         ({"denoiser": 3}, r"^denoiser must be a function of observations and SNRs"),
         ({"denoiser": lambda y, snr: y}, r"^denoiser must be a function whose result has shape"),
         ({"denoiser": lambda y, snr: np.full((len(y), 2), np.nan)}, r"^denoiser must be .* finite"),
-        ({"snr": [1.0]}, r"^snr must be at least two SNRs that increase"),
-        ({"snr": [1.0, 0.5]}, r"^snr must be at least two SNRs that increase"),
-        ({"snr": [-1.0, 0.5]}, r"^snr must be at least 0"),
-        ({"snr": GRID, "sampler": "continuous"}, r"^snr must be a pair"),
+        ({"grid": [1.0]}, r"^grid must be at least two SNRs that increase"),
+        ({"grid": [1.0, 0.5]}, r"^grid must be at least two SNRs that increase"),
+        ({"grid": [-1.0, 0.5]}, r"^grid must be at least 0"),
+        ({"grid": GRID, "sampler": "continuous"}, r"^grid must be a pair"),
         ({"sampler": "ddim"}, r"^sampler must be one of"),
         ({"n_samples": 7}, r"^n_samples must be a whole number, at least 8"),
+        ({"start": 0.0}, r"^start must be above 0"),
         ({"start_variance": 0.0}, r"^start_variance must be above 0"),
+        ({"start_variance": 2.0, "start": 2.0}, r"^start_variance must be left out"),
         ({"dimension_free": "both"}, r"^dimension_free must be one of"),
         ({"key": -1}, r"^key must be"),
     ],
@@ -450,7 +452,7 @@ def test_bad_input(change, message):
     arguments = {
         "codebook": LINE,
         "denoiser": tempered(LINE, 2.0),
-        "snr": (0.1, 1.0),
+        "grid": (0.1, 1.0),
         "key": 0,
         "n_samples": 64,
     }

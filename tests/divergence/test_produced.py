@@ -282,7 +282,7 @@ def test_large_grids_are_not_materialised() -> None:
         ({"sampler": "euler"}, "sampler must be one of"),
         ({"decision": "nearest"}, "decision must be one of"),
         ({"temperature": 0.0}, "temperature must be above 0"),
-        ({"start_scale": -1.0}, "start_scale must be above 0"),
+        ({"start": -1.0}, "start must be above 0"),
         ({"method": tk.MonteCarlo(n_samples=100)}, "key must be"),
         ({"method": tk.MonteCarlo(rtol=0.1), "key": 0}, "without targets"),
         ({"method": "paths"}, "method must be Exact"),

@@ -14,7 +14,7 @@ from scipy import integrate, special, stats
 import tokenkl as tk
 from tests.problems import assert_honest, zipf
 from tokenkl.divergence import ancestral_kl, ancestral_kl_curve, prior_mismatch
-from tokenkl.divergence._mmse_table import (
+from tokenkl.divergence.mmse_table import (
     Nodes,
     exact_table,
     sample_functionals,
@@ -334,7 +334,7 @@ def test_prior_mismatch_by_quadrature(snr: float, scale: float) -> None:
     y = np.linspace(-14, 16, 40_001)
     p = (prior * stats.norm.pdf(y[:, None] - np.sqrt(snr) * u)).sum(axis=1)
     expected = integrate.simpson(special.rel_entr(p, stats.norm.pdf(y, scale=scale)), x=y)
-    assert prior_mismatch(codebook, snr, scale=scale).value == pytest.approx(
+    assert prior_mismatch(codebook, snr, start=scale).value == pytest.approx(
         expected, rel=1e-8, abs=1e-13
     )
 
@@ -376,11 +376,11 @@ def test_nodes_hold_any_range() -> None:
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ([1.0], "snr_grid must be at least two SNRs"),
-        ([1.0, 1.0], "snr_grid must be strictly increasing"),
-        ([-1.0, 1.0], "snr_grid must be at least 0"),
-        ([0.0, np.inf], "snr_grid must be finite"),
-        ([[0.0, 1.0]], "snr_grid must be an array with 1 axes"),
+        ([1.0], "grid must be at least two SNRs"),
+        ([1.0, 1.0], "grid must be strictly increasing"),
+        ([-1.0, 1.0], "grid must be at least 0"),
+        ([0.0, np.inf], "grid must be finite"),
+        ([[0.0, 1.0]], "grid must be an array with 1 axes"),
     ],
 )
 def test_bad_grids(grid: list, message: str) -> None:
@@ -397,12 +397,12 @@ def test_other_bad_arguments() -> None:
         ancestral_kl(POINTS, GRID, method="exact")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="codebook must be a tokenkl codebook"):
         ancestral_kl(np.eye(3), GRID)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="snr_grids must be at least one"):
+    with pytest.raises(ValueError, match="grids must be at least one"):
         ancestral_kl_curve(tk.FSQ((2,)), [])
     with pytest.raises(ValueError, match="at least two distinct tokens"):
         ancestral_kl_curve(tk.FSQ((1,)), [GRID])
-    with pytest.raises(ValueError, match="scale must be above 0"):
-        prior_mismatch(tk.FSQ((2,)), 1.0, scale=0.0)
+    with pytest.raises(ValueError, match="start must be above 0"):
+        prior_mismatch(tk.FSQ((2,)), 1.0, start=0.0)
     with pytest.raises(ValueError, match="snr must be one concrete number"):
         prior_mismatch(tk.FSQ((2,)), [1.0, 2.0])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="n_paths must be a whole number"):

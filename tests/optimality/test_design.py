@@ -11,7 +11,7 @@ from scipy import integrate, stats
 
 import tokenkl as tk
 from tests.problems import zipf
-from tokenkl.divergence._mmse_table import (
+from tokenkl.divergence.mmse_table import (
     Nodes,
     sample_functionals,
     sampled_nodes,

@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tokenkl as tk
-from tokenkl.testing import codebooks, exact_codebooks, point_codebooks, reference_profile, snrs
+from tokenkl.testing import (
+    codebooks,
+    exact_codebooks,
+    point_codebooks,
+    priors,
+    reference_profile,
+    snrs,
+)
 
 
 def slack(*estimates: tk.Estimate) -> float:
@@ -71,3 +78,39 @@ def test_adding_noise_with_relative_precision(
     found = tk.profile(codebook, np.array([snr * share, snr]))
     information = found["mutual_information"].value
     assert information[0] <= information[1] * (1 + 1e-9)
+
+
+@given(st.sampled_from((2, 3, 5, 9)).flatmap(priors), st.floats(0, 1), st.floats(0, 1))
+def test_more_noise_in_every_channel(prior: np.ndarray | None, one: float, other: float) -> None:
+    """Each channel at more noise is itself, followed by noise: a snr falls, replacements grow.
+
+    Masks on masks are masks, and 1 - m = (1 - m1) (1 - m2); so for replacements.
+    """
+    law = np.array([0.5, 0.5]) if prior is None else prior
+    low, high = min(one, other), max(one, other)
+    onehot = tk.Gaussian(tk.OneHot(law.size, law))
+    for channel, levels in (
+        (onehot, np.array([10 * high, 10 * low])),
+        (tk.Masking(law), np.array([low, high])),
+        (tk.UniformNoise(law), np.array([low, high])),
+    ):
+        found = channel.profile(levels)
+        for name, sign in (
+            ("mutual_information", 1),
+            ("accuracy", 1),
+            ("error_probability", -1),
+            ("conditional_entropy", -1),
+        ):
+            fall = sign * (found[name].value[0] - found[name].value[1])
+            assert fall >= -found[name].numerical_error.sum(), (channel, name)
+
+
+@given(st.sampled_from((2, 3, 5, 9)).flatmap(priors), st.floats(0, 1))
+def test_masks_lose_their_share(prior: np.ndarray | None, masked: float) -> None:
+    """I = (1 - m) H(prior), and the posterior under the mask is the prior."""
+    law = np.array([0.5, 0.5]) if prior is None else prior
+    found = tk.Masking(law).profile(masked)
+    entropy = -(law * np.log(law)).sum()
+    np.testing.assert_allclose(
+        found["mutual_information"].value, (1 - masked) * entropy, rtol=1e-13, atol=1e-15
+    )

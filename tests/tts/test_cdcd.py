@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 import tokenkl as tk
-from tokenkl.tts.cdcd import CDCD, CDCDConfig, best_bound
+from tokenkl.tts.cdcd import CDCD, CDCDConfig, _level, best_bound
 from tokenkl.tts.data import Batch, Example, make_batch
 from tokenkl.tts.levels import GRIDS, noise_levels, sampling_levels
 
@@ -73,12 +73,12 @@ def test_bound_of_the_exact_posterior_is_the_entropy(prior: np.ndarray) -> None:
     assert abs(best.mean()) < 6 * error.max()
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
 def test_samples_of_the_exact_denoiser_follow_the_prior(sampler: str) -> None:
     model = exact_model(UNEQUAL)
     frames = torch.ones(20, 100, dtype=torch.long)
     made = model.generate(
-        frames, frames > 0, steps=150, sampler=sampler, guidance=0.0, decide="nearest", key=3,
+        frames, frames > 0, steps=150, sampler=sampler, guidance=0.0, decision="nearest", key=3,
         grid=np.linspace(-9, 6, 150),
     )  # fmt: skip
     counts = np.bincount(made.ids.numpy().ravel(), minlength=9)
@@ -302,18 +302,15 @@ def test_information_levels_share_information_evenly() -> None:
 
 def test_steps_keep_the_law_of_a_state() -> None:
     # Given the token, the state after an ancestral step has mean alpha' e and variance sigma'^2.
-    from tokenkl.tts.cdcd import _step
-
     generator = torch.Generator().manual_seed(0)
-    now, then, e = -1.0, 0.7, 1.5
-    alpha, sigma = (1 / (1 + math.exp(-now))) ** 0.5, (1 / (1 + math.exp(now))) ** 0.5
-    x = alpha * e + sigma * torch.randn(10**6, generator=generator, dtype=torch.float64)
+    now, then, e = _level(-1.0), _level(0.7), 1.5
+    x = now.alpha * e + now.sigma * torch.randn(10**6, generator=generator, dtype=torch.float64)
     e_hat = torch.full_like(x, e)
-    alpha2, sigma2 = (1 / (1 + math.exp(-then))) ** 0.5, (1 / (1 + math.exp(then))) ** 0.5
     fresh = torch.randn(10**6, generator=generator, dtype=torch.float64)
-    for moved in (_step(x, e_hat, now, then, None), _step(x, e_hat, now, then, fresh)):
-        assert float(moved.mean()) == pytest.approx(alpha2 * e, abs=5e-3)
-        assert float(moved.var()) == pytest.approx(sigma2**2, rel=1e-2)
+    for sampler in (tk.DDIM(), tk.Ancestral()):
+        moved = sampler.step(x, e_hat, now, then, fresh)
+        assert float(moved.mean()) == pytest.approx(then.alpha * e, abs=5e-3)
+        assert float(moved.var()) == pytest.approx(then.sigma**2, rel=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +318,7 @@ def test_steps_keep_the_law_of_a_state() -> None:
     [
         ({"steps": 0}, "steps"),
         ({"sampler": "euler"}, "sampler"),
-        ({"decide": "vote"}, "decide"),
+        ({"decision": "vote"}, "decision"),
         ({"guidance": -1.0}, "guidance"),
         ({"start": 0.0}, "start"),
         ({"steps": 2, "grid": np.array([1.0, 0.0])}, "grid"),

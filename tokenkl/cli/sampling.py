@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -80,7 +80,7 @@ def steps(
 
     import tokenkl as tk
     from tokenkl.cli.tables import describe, print_pairs
-    from tokenkl.divergence.steps import STEP_GRIDS
+    from tokenkl.samplers.grids import STEP_GRIDS
     from tokenkl.schedule import parse_schedule
 
     chosen = parse_schedule(schedule)
@@ -183,7 +183,7 @@ def sampler_kl(
     from tokenkl._validation import check_choice, reject
     from tokenkl.cli.tables import describe
     from tokenkl.cli.typed import parse_grid
-    from tokenkl.divergence.steps import STEP_GRIDS
+    from tokenkl.samplers.grids import STEP_GRIDS
 
     numbers = parse_grid(counts, "--steps", example="--steps 4,8,16")
     if (numbers != np.round(numbers)).any() or (numbers < 1).any() or (numbers > 10**4).any():
@@ -204,14 +204,14 @@ def sampler_kl(
         columns["path_kl"] = tk.ancestral_kl_curve(
             made, grids, method=method, key=seed, progress=progress
         )
-        start = tk.prior_mismatch(made, low, scale=start_scale, method=method, key=seed)
+        start = tk.prior_mismatch(made, low, start=start_scale, method=method, key=seed)
         laws: dict[str, list[Any]] = {"ddim": [], "ddpm": []}
-        options: dict[str, Any] = {"temperature": temperature, "start_scale": start_scale}
+        options: dict[str, Any] = {"temperature": temperature, "start": start_scale}
         options |= {"method": _sampling(made, samples, law=True), "key": seed}
         if token:
             for name, found in laws.items():
                 for number, one in enumerate(grids):
-                    law = tk.produced_law(made, one, sampler=cast(Any, name), **options)
+                    law = tk.produced_law(made, one, sampler=name, **options)
                     found.append(law)
                     progress(number + 1, len(grids))
     texts: dict[str, Any] = {"N": Ns}

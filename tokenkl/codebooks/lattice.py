@@ -565,7 +565,7 @@ def _d_plus_from_spec(spec: str, rest: str) -> Codebook:
 
 
 @register_spec("e8", "e8", "e8")
-def _e8_from_spec(spec: str, rest: str) -> Codebook:
+def _e8_from_spec(spec: str, _: str) -> Codebook:
     if spec != "e8":
         reject("CODEBOOK", spec, "e8 alone, the cut of 6561 tokens; see d+:LEVELS^8 for others")
     return e8_codebook()

@@ -10,7 +10,8 @@ from tokenkl.divergence.sampler import (
     prior_mismatch,
     simulate_ancestral_kl,
 )
-from tokenkl.divergence.steps import OptimalSteps, optimal_step_grids, optimal_steps, step_grid
+from tokenkl.divergence.steps import OptimalSteps, optimal_step_grids, optimal_steps
+from tokenkl.samplers.grids import step_grid
 
 __all__ = [
     "LearnedPathKL",

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from scipy import special
 
 from tokenkl.information.exact.product import MARGIN, map_intervals
+from tokenkl.samplers import DDIM, Ancestral, Level
 
 EPS = np.finfo(float).eps
 #: Nodes of the trapezoid rule for each standard deviation of the narrowest Gaussian in it: its
@@ -38,12 +39,12 @@ BLOCK = 2**22
 
 @dataclasses.dataclass(frozen=True)
 class Scalar:
-    """One coordinate: levels in ascending order, log-prior, temperature, scale of the start."""
+    """One coordinate: levels in ascending order, log-prior, temperature, sd of the start."""
 
     levels: Float[np.ndarray, " L"]
     log_prior: Float[np.ndarray, " L"]
     temperature: float
-    scale: float
+    start: float
 
     def posterior(self, y: np.ndarray, h: float) -> np.ndarray:
         """p(level | y)^(1 / temperature), normalised: (..., L)."""
@@ -69,9 +70,9 @@ class Scalar:
         return np.where(owns[0], lower, np.inf), np.where(owns[0], upper, np.inf)
 
 
-def ddim_law(scalar: Scalar, snr_grid: np.ndarray, decision: str) -> tuple[np.ndarray, np.ndarray]:
-    """DDIM from y ~ N(0, scale^2)."""
-    h = np.sqrt(snr_grid)
+def ddim_law(scalar: Scalar, grid: np.ndarray, decision: str) -> tuple[np.ndarray, np.ndarray]:
+    """DDIM from y ~ N(0, start^2), over a grid of SNRs."""
+    h = np.sqrt(grid)
     if decision == "map":
         lower, upper = scalar.decision(h[-1])
         low, low_error = _pulled_back(scalar, h, lower)
@@ -82,7 +83,7 @@ def ddim_law(scalar: Scalar, snr_grid: np.ndarray, decision: str) -> tuple[np.nd
         law = np.where(lower < upper, special.ndtr(b) - special.ndtr(a), 0.0)
         moved = _density(low) * low_error + _density(high) * high_error
         return law, moved + 8 * EPS * special.ndtr(b)
-    law, error = _carried_forward(scalar, h)
+    law, error = _carried_forward(scalar, grid)
     if error.max() < ENOUGH:
         return law, error
     laws, errors = [], []
@@ -104,28 +105,29 @@ def ddim_law(scalar: Scalar, snr_grid: np.ndarray, decision: str) -> tuple[np.nd
     return laws[0], np.abs(laws[0] - laws[1]) + errors[0]
 
 
-def ddpm_law(scalar: Scalar, snr_grid: np.ndarray, decision: str) -> tuple[np.ndarray, np.ndarray]:
-    """The ancestral sampler from y ~ N(0, scale^2)."""
-    fine = _carried(scalar, snr_grid, decision, RATIO, POSTERIOR_STEP)
-    coarse = _carried(scalar, snr_grid, decision, CHECK_RATIO, CHECK_STEP)
-    return fine, np.abs(fine - coarse) + 16 * EPS * snr_grid.size * fine
+def ancestral_law(scalar: Scalar, grid: np.ndarray, decision: str) -> tuple[np.ndarray, np.ndarray]:
+    """The ancestral sampler from y ~ N(0, start^2), over a grid of SNRs."""
+    fine = _carried(scalar, grid, decision, RATIO, POSTERIOR_STEP)
+    coarse = _carried(scalar, grid, decision, CHECK_RATIO, CHECK_STEP)
+    return fine, np.abs(fine - coarse) + 16 * EPS * grid.size * fine
 
 
 # ---- DDIM -------------------------------------------------------------------------------------
 
 
-def _carried_forward(scalar: Scalar, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _carried_forward(scalar: Scalar, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The law of a drawn token by a plain rule over the start: exact unless the map is steep."""
-    laws = []
+    laws, levels = [], [Level.of_snr(snr) for snr in grid]
+    last = levels[-1].alpha
     for points in FORWARD:
         start = np.linspace(-MARGIN, MARGIN, points)
         mass = _density(start) * (2 * MARGIN / (points - 1))
-        y = scalar.scale * start
-        for now, then in itertools.pairwise(h):
-            y = y + (then - now) * scalar.mean(y, now)
-        laws.append(mass @ scalar.posterior(y, h[-1]))
-    steepest = float((np.diff(y) / np.diff(start)).max()) * h[-1] * np.ptp(scalar.levels)
-    rounding = 4 * EPS * h.size * (1 + steepest / scalar.temperature)
+        y = scalar.start * start
+        for now, then in itertools.pairwise(levels):
+            y = DDIM().step(y, scalar.mean(y, now.alpha), now, then)
+        laws.append(mass @ scalar.posterior(y, last))
+    steepest = float((np.diff(y) / np.diff(start)).max()) * last * np.ptp(scalar.levels)
+    rounding = 4 * EPS * grid.size * (1 + steepest / scalar.temperature)
     return laws[1], np.abs(laws[1] - laws[0]) + rounding
 
 
@@ -142,8 +144,8 @@ def _pulled_back(scalar: Scalar, h: np.ndarray, y: np.ndarray) -> tuple[np.ndarr
         value = _step_back(scalar, value, now, then - now)
         reach = np.abs(value) + (then - now) * np.abs(scalar.levels).max()
         error = error + 16 * EPS * reach  # each step back contracts what came before
-    start = np.where(finite, value / scalar.scale, np.copysign(np.inf, y))
-    return start, np.where(finite, error / scalar.scale, 0.0)
+    start = np.where(finite, value / scalar.start, np.copysign(np.inf, y))
+    return start, np.where(finite, error / scalar.start, 0.0)
 
 
 def _step_back(scalar: Scalar, target: np.ndarray, h: float, width: float) -> np.ndarray:
@@ -171,7 +173,7 @@ def _step_back(scalar: Scalar, target: np.ndarray, h: float, width: float) -> np
     return y
 
 
-# ---- DDPM -------------------------------------------------------------------------------------
+# ---- Ancestral --------------------------------------------------------------------------------
 
 
 def _posterior_spacing(scalar: Scalar, h: float, step: float) -> float:
@@ -182,7 +184,7 @@ def _posterior_spacing(scalar: Scalar, h: float, step: float) -> float:
 
 def _line(scalar: Scalar, h: float, delta: float, tail: float = 0.0) -> np.ndarray:
     """Equidistant points that no path leaves: drifts are in the hull of the levels and 0."""
-    margin = MARGIN * max(1.0, scalar.scale) + tail
+    margin = MARGIN * max(1.0, scalar.start) + tail
     low = h * min(scalar.levels[0], 0.0) - margin
     high = h * max(scalar.levels[-1], 0.0) + margin
     count = math.ceil((high - low) / delta)
@@ -190,35 +192,36 @@ def _line(scalar: Scalar, h: float, delta: float, tail: float = 0.0) -> np.ndarr
 
 
 def _carried(
-    scalar: Scalar, snr_grid: np.ndarray, decision: str, ratio: float, posterior_step: float
+    scalar: Scalar, grid: np.ndarray, decision: str, ratio: float, posterior_step: float
 ) -> np.ndarray:
     """Probabilities of the levels, by densities on equidistant points, one step after another."""
-    h = np.sqrt(snr_grid)
-    sd = np.sqrt(np.diff(snr_grid)) / h[1:]
+    levels = [Level.of_snr(snr) for snr in grid]
+    h = [level.alpha for level in levels]
+    steps = [Ancestral().coefficients(*pair) for pair in itertools.pairwise(levels)]
+    last = len(steps)
 
     def spacing(step: int) -> float:
         """Of the points before a step: their density is a mixture of Gaussians of width `made`, and
-        the step integrates it against one of width sd / slope (or against the posterior)."""
-        made = scalar.scale if step == 0 else float(sd[step - 1])
-        if step == sd.size:
+        the step integrates it against one of width spread / slope (or against the posterior)."""
+        made = scalar.start if step == 0 else steps[step - 1][2]
+        if step == last:
             return min(made / ratio, _posterior_spacing(scalar, h[-1], posterior_step))
         rough = _line(scalar, h[step], _posterior_spacing(scalar, h[step], posterior_step))
-        gain = h[step + 1] - h[step] ** 2 / h[step + 1]
-        slope = h[step] / h[step + 1] + gain * scalar.mean_and_slope(rough, h[step])[1].max()
-        return 1 / (ratio * math.hypot(1 / made, slope / sd[step]))
+        kept, towards, spread = steps[step]
+        slope = kept + towards * scalar.mean_and_slope(rough, h[step])[1].max()
+        return 1 / (ratio * math.hypot(1 / made, slope / spread))
 
     delta = spacing(0)
     y = _line(scalar, h[0], delta)
-    mass = delta * _density(y / scalar.scale) / scalar.scale
-    for step in range(sd.size):
-        gain = h[step + 1] - h[step] ** 2 / h[step + 1]
-        centre = y * (h[step] / h[step + 1]) + gain * scalar.mean(y, h[step])
-        if step == sd.size - 1 and decision == "map":
+    mass = delta * _density(y / scalar.start) / scalar.start
+    for step, (kept, towards, spread) in enumerate(steps):
+        centre = kept * y + towards * scalar.mean(y, h[step])
+        if step == last - 1 and decision == "map":
             lower, upper = scalar.decision(h[-1])
-            return mass @ _between(centre, sd[step], lower, upper)
+            return mass @ _between(centre, spread, lower, upper)
         delta = spacing(step + 1)
         following = _line(scalar, h[step + 1], delta)
-        mass = _moved(mass, centre, following, float(sd[step])) * delta
+        mass = _moved(mass, centre, following, spread) * delta
         y = following
     return mass @ scalar.posterior(y, h[-1])
 

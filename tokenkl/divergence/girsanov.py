@@ -37,9 +37,10 @@ from tokenkl._validation import (
     check_positive,
     check_snr,
     reject,
+    renamed,
 )
-from tokenkl.channel import denoiser as posterior_mean
-from tokenkl.channel import log_posterior, sample
+from tokenkl.channels.gaussian import denoiser as posterior_mean
+from tokenkl.channels.gaussian import log_posterior, sample
 from tokenkl.codebooks import Codebook, average_power
 from tokenkl.codebooks.transforms import diameter
 from tokenkl.divergence.sampler import ancestral_kl
@@ -108,15 +109,17 @@ class LearnedPathKL:
         return f"<LearnedPathKL in nats: {shown}>"
 
 
+@renamed(snr="grid")
 def learned_path_kl(
     codebook: Codebook,
     denoiser: Denoiser,
-    snr: Float[Any, " points"],
+    grid: Float[Any, " points"],
     *,
     key: Any,
     sampler: Sampler = "ancestral",
     n_samples: int = 2**14,
-    start_variance: float = 1.0,
+    start: float = 1.0,
+    start_variance: float | None = None,
     dimension_free: Direction | None = None,
     backend: Backend | None = None,
     progress: Progress | None = None,
@@ -133,13 +136,14 @@ def learned_path_kl(
         denoiser: p_theta. Called with observations Y = sqrt(snr) e_k + eps, (batch, n), and SNRs,
             (batch,); returns (batch, K) logits or log-probabilities. A diffusion state X is
             Y = X / sigma.
-        snr: for the ancestral sampler the increasing grid snr_0 < ... < snr_N, at least 2 points;
+        grid: for the ancestral sampler the increasing grid snr_0 < ... < snr_N, at least 2 points;
             for the continuous one the pair (first, last).
         key: integer seed or JAX key.
         sampler: "ancestral" keeps e_theta on every step of the grid; "continuous" never does.
         n_samples: draws, at least 8 for every step; rounded down to a multiple of 8 x strata.
-        start_variance: the sampler starts at Y ~ N(0, start_variance I): 1 for pure noise;
-            (1 + snr_0) for X ~ N(0, I) under a variance-preserving schedule.
+        start: the sampler starts at Y ~ N(0, start^2 I): 1 for pure noise; sqrt(1 + snr_0) for
+            X ~ N(0, I) under a variance-preserving schedule.
+        start_variance: its square, in place of it.
         dimension_free: "forward" bounds by KL(p || p_theta), which needs a codebook that is a grid
             and a p_theta that is a product over its coordinates (a factorised head; checked at
             every draw, which is not a proof elsewhere); "reverse" by KL(p_theta || p), which needs
@@ -166,12 +170,16 @@ def learned_path_kl(
         np.True_
     """
     _check(codebook, denoiser)
-    grid = _check_grid(snr, sampler)
+    grid = _check_grid(grid, sampler)
     steps = grid.size - 1
     check_count(n_samples, "n_samples", minimum=PER_STRATUM * steps)
-    start_variance = check_positive(start_variance, "start_variance")
+    variance = check_positive(start, "start") ** 2
+    if start_variance is not None:
+        if start != 1:
+            reject("start_variance", start_variance, "left out where start is given")
+        variance = check_positive(start_variance, "start_variance")
     model = _Model(codebook, denoiser, backend, _factor(codebook, dimension_free), dimension_free)
-    strata = _steps(grid, n_samples, key)
+    strata = _steps(grid, n_samples)
     if sampler == "continuous":
         strata = _window(codebook, grid, n_samples, key)
     draws = _draw(model, strata, key, progress)
@@ -191,7 +199,7 @@ def learned_path_kl(
     else:
         steps_cost = _discretisation(codebook, grid, strata, key)
     return LearnedPathKL(
-        initial=_initial(codebook, float(grid[0]), start_variance, n_samples, key),
+        initial=_initial(codebook, float(grid[0]), variance, n_samples, key),
         denoiser=error,
         discretisation=steps_cost,
         decoding=excess_cross_entropy(
@@ -309,7 +317,7 @@ class _Draws(NamedTuple):
     reverse: np.ndarray  # KL(p_theta || p), where asked for
 
 
-def _steps(grid: np.ndarray, n_samples: int, key: Any) -> _Strata:
+def _steps(grid: np.ndarray, n_samples: int) -> _Strata:
     """One stratum for every step, at the SNR where the step begins, weighted by its length."""
     steps = grid.size - 1
     draws = max(n_samples // steps, 2)
@@ -570,11 +578,11 @@ def _check(codebook: Any, denoiser: Any) -> None:
         reject("denoiser", denoiser, "a function of observations and SNRs that returns logits")
 
 
-def _check_grid(snr: Any, sampler: Any) -> np.ndarray:
+def _check_grid(grid: Any, sampler: Any) -> np.ndarray:
     check_choice(sampler, ("ancestral", "continuous"), "sampler")
-    grid: np.ndarray = check_snr(as_float_array("snr", snr, ndim=1))
-    if grid.size < 2 or (np.diff(grid) <= 0).any():
-        reject("snr", grid, "at least two SNRs that increase")
-    if sampler == "continuous" and grid.size != 2:
-        reject("snr", grid, "a pair (first, last) for the continuous sampler")
-    return grid
+    levels: np.ndarray = check_snr(as_float_array("grid", grid, ndim=1), "grid")
+    if levels.size < 2 or (np.diff(levels) <= 0).any():
+        reject("grid", levels, "at least two SNRs that increase")
+    if sampler == "continuous" and levels.size != 2:
+        reject("grid", levels, "a pair (first, last) for the continuous sampler")
+    return levels

@@ -1,6 +1,6 @@
 """The law of the token that a sampler with the exact denoiser produces in N steps.
 
-DDIM and the ancestral (DDPM) sampler, from snr_0 to snr_N, started from N(0, scale^2 I) in units of
+Any sampler of `tokenkl.samplers`, from snr_0 to snr_N, started from N(0, start^2 I) in units of
 the noise, that is in Y = x / sigma. Where the prior factorises the coordinates do not interact, and
 the law is found without sampling (`_coordinate_laws`); elsewhere paths are simulated and counted.
 """
@@ -12,29 +12,30 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-from tokenkl import channel
 from tokenkl._random import draws_of, generator, seed_of
-from tokenkl._validation import MAX_ELEMENTS, check_choice, check_positive, reject
+from tokenkl._validation import MAX_ELEMENTS, check_positive, reject, renamed
+from tokenkl.channels import gaussian as channel
 from tokenkl.codebooks import Codebook, ProductCodebook
-from tokenkl.divergence._coordinate_laws import EPS, Scalar, ddim_law, ddpm_law
+from tokenkl.divergence._coordinate_laws import EPS, Scalar, ancestral_law, ddim_law
 from tokenkl.divergence.sampler import check_snr_grid
 from tokenkl.estimate import Estimate
 from tokenkl.information import Exact, MonteCarlo
 from tokenkl.information.estimators import Progress
 from tokenkl.information.exact.product import distinct_coordinates
 from tokenkl.information.methods import Method, check_method
+from tokenkl.samplers import DDIM, Ancestral, Level, Sampler, as_decision, as_sampler
 
-Sampler = Literal["ddim", "ddpm"]
-Decision = Literal["map", "sample"]
 #: logits(y, snr): observations (paths, n) and one SNR to unnormalised log-probabilities (paths, K).
 Logits = Callable[[np.ndarray, float], np.ndarray]
 
+#: What finds the law of one coordinate.
+EXACT = {DDIM: ddim_law, Ancestral: ancestral_law}
 DEFAULT_PATHS = 2**16
 #: Least expected count of the rarest token for intervals from counts.
 MIN_COUNT = 5
@@ -52,7 +53,7 @@ class ProducedLaw:
     - `total_variation`: sum |prior - produced| / 2.
     - `factors`: the law of each coordinate where the law is a product, else None.
     - `counts`: (K,) times each token was produced, else None.
-    - `sampler`, `n_steps`: what produced it.
+    - `sampler`, `n_steps`: the name of what produced it, and in how many steps.
     """
 
     kl: Estimate
@@ -74,14 +75,15 @@ class ProducedLaw:
         return _outer(self.factors, grid)
 
 
+@renamed(snr_grid="grid", start_scale="start")
 def produced_law(
     codebook: Codebook,
-    snr_grid: Float[Any, " points"],
+    grid: Float[Any, " points"],
     *,
-    sampler: Sampler = "ddim",
-    decision: Decision = "map",
+    sampler: Sampler | str = "ddim",
+    decision: str = "map",
     temperature: float = 1.0,
-    start_scale: float = 1.0,
+    start: float = 1.0,
     logits: Logits | None = None,
     method: Method | None = None,
     key: Any = None,
@@ -89,26 +91,28 @@ def produced_law(
 ) -> ProducedLaw:
     """The law of the token produced by N sampling steps with the exact denoiser.
 
-    From y ~ N(0, start_scale^2 I) at snr_0, with h = sqrt(snr) and e(y) the posterior mean:
-    DDIM, y <- y + (h' - h) e(y); DDPM, z <- z + (snr' - snr) e(y) + N(0, (snr' - snr) I) with
-    z = h y. At snr_N the token is the best guess ("map") or drawn from the posterior ("sample").
+    From y ~ N(0, start^2 I) at snr_0, with h = sqrt(snr) and e(y) the posterior mean:
+    DDIM, y <- y + (h' - h) e(y); ancestral (DDPM), z <- z + (snr' - snr) e(y) +
+    N(0, (snr' - snr) I) with z = h y. At snr_N the token is the best guess ("map") or drawn from
+    the posterior ("sample").
 
     Product priors: exact, one coordinate at a time. DDIM maps each coordinate increasingly, so
-    thresholds are traced back to the start; DDPM densities are integrated by the trapezoid rule.
-    Elsewhere: simulated paths. KL(prior || produced) then takes log((count + 1/2) / paths), whose
-    bias is of second order in 1 / count, with a standard error that holds also where produced and
-    prior agree and the fluctuation is chi-squared. The total variation lies between an estimate
+    thresholds are traced back to the start; ancestral densities are integrated by the trapezoid
+    rule. Elsewhere: simulated paths. KL(prior || produced) then takes log((count + 1/2) / paths),
+    whose bias is of second order in 1 / count, with a standard error that holds also where produced
+    and prior agree and the fluctuation is chi-squared. The total variation lies between an estimate
     that is too low on average (tokens chosen by one half of the paths, compared on the other) and
     one too high (that of the counts); the value is their middle, `numerical_error` half their
     distance.
 
     Args:
         codebook: any codebook.
-        snr_grid: (N + 1,) SNRs from the start to the end, increasing, the first at least 0.
-        sampler: "ddim" or "ddpm".
+        grid: (N + 1,) SNRs from the start to the end, increasing, the first at least 0.
+        sampler: `DDIM()` or "ddim", `Ancestral()` or "ancestral" (or "ddpm"); any other `Sampler`
+            is simulated.
         decision: "map" or "sample", how the token is read off at the end.
         temperature: posteriors in the denoiser (and in "sample") are raised to 1 / temperature.
-        start_scale: standard deviation of the start in units of the noise there; 2/3 in the paper.
+        start: standard deviation of the start in units of the noise there; 2/3 in the paper.
         logits: replaces the exact log-posteriors in denoiser and decision, for guidance or a
             learned model; paths are then simulated.
         method: `Exact()`, `MonteCarlo(n_samples=...)` (paths; 65536 if None) or None: exact where
@@ -127,36 +131,37 @@ def produced_law(
     """
     if not isinstance(codebook, Codebook):
         reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
-    grid = check_snr_grid(snr_grid)
-    check_choice(sampler, ("ddim", "ddpm"), "sampler")
-    check_choice(decision, ("map", "sample"), "decision")
+    snr = check_snr_grid(grid)
+    moves, decision = as_sampler(sampler), as_decision(decision)
     temperature = check_positive(temperature, "temperature")
-    scale = check_positive(start_scale, "start_scale")
+    start = check_positive(start, "start")
     check_method(method, Exact, MonteCarlo)
-    product = codebook.factors() if logits is None else None
+    known = type(moves) in EXACT and logits is None
+    product = codebook.factors() if known else None
     if product is not None and not isinstance(method, MonteCarlo):
-        return _exact(product, grid, sampler, decision, temperature, scale)
+        return _exact(product, snr, moves, decision, temperature, start)
     if isinstance(method, Exact):
-        reject("method", "Exact()", "MonteCarlo(...) where the prior is no product, or with logits")
+        unless = "the prior is no product, with logits, or for samplers other than DDIM, Ancestral"
+        reject("method", "Exact()", f"MonteCarlo(...) where {unless}")
     if key is None:
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} is sampled")
     if isinstance(method, MonteCarlo) and (method.has_target or method.control is not None):
         reject("method", method, "MonteCarlo(n_samples=...) without targets: so many paths")
     paths = (method.n_samples if method else None) or DEFAULT_PATHS
-    chosen = _Paths(codebook, grid, sampler, decision, temperature, scale, logits)
+    chosen = _Paths(codebook, snr, moves, decision, temperature, start, logits)
     log_prior = codebook.log_prior  # refuses where tokens are too many to be counted
     counts = chosen.count(paths, key, progress)
     kl = kl_from_counts(log_prior, counts)
     variation = variation_from_counts(codebook.prior, counts)
-    how = f"{sampler}, simulated paths"
+    how = f"{moves.name}, simulated paths"
     drawn: dict[str, Any] = {"method": how, "seed": seed_of(key), "draws": draws_of(key)}
     return ProducedLaw(
         dataclasses.replace(kl, **drawn),
         dataclasses.replace(variation, **drawn),
         None,
         counts.sum(axis=0),
-        sampler,
-        grid.size - 1,
+        moves.name,
+        snr.size - 1,
         codebook,
     )
 
@@ -165,15 +170,15 @@ def produced_law(
 
 
 def _exact(
-    codebook: Any, grid: np.ndarray, sampler: str, decision: str, temperature: float, scale: float
+    codebook: Any, grid: np.ndarray, sampler: Any, decision: str, temperature: float, start: float
 ) -> ProducedLaw:
-    law_of = {"ddim": ddim_law, "ddpm": ddpm_law}[sampler]
+    law_of = EXACT[type(sampler)]
     known: dict[tuple[bytes, bytes], tuple[np.ndarray, np.ndarray]] = {}
     for levels, log_prior, _ in distinct_coordinates(codebook):
         order = np.argsort(levels)
         law, error = np.ones(1), np.zeros(1)
         if levels.size > 1:
-            scalar = Scalar(levels[order], log_prior[order], temperature, scale)
+            scalar = Scalar(levels[order], log_prior[order], temperature, start)
             law, error = law_of(scalar, grid, decision)
         place = np.argsort(order)
         known[levels.tobytes(), log_prior.tobytes()] = law[place], error[place]
@@ -187,14 +192,14 @@ def _exact(
         log_priors.append(log_prior)
         value, slack = _kl(log_prior, law, error)
         kl, kl_error = kl + value, kl_error + slack
-    how = f"{sampler}, exact by coordinate"
+    how = f"{sampler.name}, exact by coordinate"
     note = "some token is never produced" if math.isinf(kl) else ""
     return ProducedLaw(
         Estimate(kl, 0.0, kl_error, method=how, quantity="KL", unit="nats", note=note),
         _exact_variation(codebook, log_priors, factors, errors, how),
         tuple(factors),
         None,
-        sampler,
+        sampler.name,
         grid.size - 1,
         codebook,
     )
@@ -250,10 +255,10 @@ def _outer(factors: Any, codebook: ProductCodebook) -> np.ndarray:
 class _Paths:
     codebook: Codebook
     grid: np.ndarray
-    sampler: str
+    sampler: Sampler
     decision: str
     temperature: float
-    scale: float
+    start: float
     logits: Logits | None
 
     def count(self, paths: int, key: Any, progress: Progress | None) -> Int[np.ndarray, "halves K"]:
@@ -273,17 +278,13 @@ class _Paths:
 
     def _run(self, rng: np.random.Generator, number: int) -> np.ndarray:
         """Ids of the tokens that some paths end in."""
-        h = np.sqrt(self.grid)
-        y = self.scale * rng.standard_normal((number, self.codebook.n))
-        for now, then in itertools.pairwise(h):
-            mean = self._mean(y, now)
-            if self.sampler == "ddim":
-                y = y + (then - now) * mean
-            else:
-                width = then**2 - now**2
-                noise = rng.standard_normal(y.shape)
-                y = (now * y + width * mean + math.sqrt(width) * noise) / then
-        logits = self._logits(y, h[-1])
+        levels = [Level.of_snr(snr) for snr in self.grid]
+        y = self.start * rng.standard_normal((number, self.codebook.n))
+        for now, then in itertools.pairwise(levels):
+            mean = self._mean(y, now.alpha)
+            fresh = rng.standard_normal(y.shape) if self.sampler.draws else None
+            y = self.sampler.step(y, mean, now, then, fresh)
+        logits = self._logits(y, levels[-1].alpha)
         if self.decision == "sample":
             logits = logits + rng.gumbel(size=logits.shape)
         return np.asarray(logits.argmax(axis=1))

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl import channel
 from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import (
     as_float_array,
@@ -33,10 +32,12 @@ from tokenkl._validation import (
     check_snr,
     is_traced,
     reject,
+    renamed,
 )
+from tokenkl.channels import gaussian as channel
 from tokenkl.codebooks import Codebook
 from tokenkl.codebooks.transforms import average_power
-from tokenkl.divergence._mmse_table import (
+from tokenkl.divergence.mmse_table import (
     EPS,
     MOST_UNSEEN,
     as_monte_carlo,
@@ -65,9 +66,10 @@ WANTED = 1e-10
 CLT_PATHS = 100
 
 
+@renamed(snr_grid="grid")
 def ancestral_kl(
     codebook: Codebook,
-    snr_grid: Float[Any, " points"],
+    grid: Float[Any, " points"],
     *,
     method: Method | None = None,
     key: Any = None,
@@ -85,7 +87,7 @@ def ancestral_kl(
 
     Args:
         codebook: any codebook with at least two distinct tokens.
-        snr_grid: (N + 1,) signal-to-noise ratios, increasing, the first at least 0.
+        grid: (N + 1,) signal-to-noise ratios, increasing, the first at least 0.
         method: `Exact()`, `MonteCarlo(...)` or None: exact where the structure allows it, else
             8192 samples.
         key: integer seed or JAX key; needed where the method samples.
@@ -105,13 +107,15 @@ def ancestral_kl(
         >>> round(float(tk.ancestral_kl(tk.FSQ((2,)), [0.0, 1.0])), 6)  # 1/2 - I(1)
         0.163169
     """
-    grid = check_snr_grid(snr_grid)
-    return ancestral_kl_curve(codebook, [grid], method=method, key=key, progress=progress)[0]
+    return ancestral_kl_curve(
+        codebook, [check_snr_grid(grid)], method=method, key=key, progress=progress
+    )[0]
 
 
+@renamed(snr_grids="grids")
 def ancestral_kl_curve(
     codebook: Codebook,
-    snr_grids: Sequence[Float[Any, " points"]],
+    grids: Sequence[Float[Any, " points"]],
     *,
     method: Method | None = None,
     key: Any = None,
@@ -128,9 +132,9 @@ def ancestral_kl_curve(
 
     Args, result and errors as in `ancestral_kl`; the result has one entry for each grid.
     """
-    grids = [check_snr_grid(grid, f"snr_grids[{i}]") for i, grid in enumerate(snr_grids)]
+    grids = [check_snr_grid(grid, f"grids[{i}]") for i, grid in enumerate(grids)]
     if not grids:
-        reject("snr_grids", "no grid at all", "at least one array of SNRs")
+        reject("grids", "no grid at all", "at least one array of SNRs")
     _check_codebook(codebook)
     squared_size(codebook)  # refuses a single point
     named: dict[str, Any] = {"quantity": "ancestral KL", "unit": "nats"}
@@ -160,47 +164,48 @@ def ancestral_kl_curve(
     )
 
 
+@renamed(scale="start")
 def prior_mismatch(
     codebook: Codebook,
     snr: float,
     *,
-    scale: float = 1.0,
+    start: float = 1.0,
     method: Method | None = None,
     key: Any = None,
     progress: Progress | None = None,
 ) -> Estimate:
-    """KL between the true law of Y at this SNR and N(0, scale^2 I), where samplers start; nats.
+    """KL between the true law of Y at this SNR and N(0, start^2 I), where samplers start; nats.
 
-    With Y = sqrt(snr) e_k + eps and scale 1 it is snr E|e|^2 / 2 - I(k; Y). The two terms agree to
+    With Y = sqrt(snr) e_k + eps and start 1 it is snr E|e|^2 / 2 - I(k; Y). The two terms agree to
     first order in the SNR, so it is computed as snr |E e|^2 / 2 plus the `ancestral_kl` of a single
-    step from 0 to snr, which does not cancel. Another scale adds
-    (snr E|e|^2 + n)(scale^-2 - 1) / 2 + n log(scale).
+    step from 0 to snr, which does not cancel. Another start adds
+    (snr E|e|^2 + n)(start^-2 - 1) / 2 + n log(start).
 
     Args:
         codebook: any codebook.
         snr: signal-to-noise ratio at the start of sampling (the smallest one), at least 0.
-        scale: standard deviation of the start in units of the noise there. A start from
+        start: standard deviation of the start in units of the noise there. A start from
             N(0, rho^2 I) in x at time t is rho / sigma(t) here.
         method, key, progress: as in `ancestral_kl`.
 
     Raises:
-        ValueError: snr negative, not finite or not one number; scale not above 0.
+        ValueError: snr negative, not finite or not one number; start not above 0.
     """
     _check_codebook(codebook)
     level = check_snr(snr)
     if is_traced(level) or level.ndim:
         reject("snr", snr, "one concrete number")
-    level, scale = float(level), check_positive(scale, "scale")
+    level, start = float(level), check_positive(start, "start")
     mean, power = _mean(codebook), average_power(codebook)
     squared = float(mean @ mean)
     offset = level * squared / 2
     # The mean is a sum of tokens, which may cancel.
     rounding = 16 * EPS * level * math.sqrt(squared * (squared + power))
-    if scale != 1:
+    if start != 1:
         second = level * (squared + power) + codebook.n
-        moved = (1 - scale) * (1 + scale) / scale**2
-        offset += second * moved / 2 + codebook.n * math.log(scale)
-        rounding += 16 * EPS * (abs(second * moved) + codebook.n * abs(math.log(scale)))
+        moved = (1 - start) * (1 + start) / start**2
+        offset += second * moved / 2 + codebook.n * math.log(start)
+        rounding += 16 * EPS * (abs(second * moved) + codebook.n * abs(math.log(start)))
     named: dict[str, Any] = {"quantity": "prior mismatch", "unit": "nats"}
     if level == 0 or power == 0:
         return Estimate(offset, 0.0, rounding, method="exact", **named)
@@ -209,8 +214,9 @@ def prior_mismatch(
     return dataclasses.replace(step, value=step.value + offset, numerical_error=error, **named)
 
 
+@renamed(snr_grid="grid")
 def simulate_ancestral_kl(
-    codebook: Codebook, snr_grid: Float[Any, " points"], *, key: Any, n_paths: int = 4096
+    codebook: Codebook, grid: Float[Any, " points"], *, key: Any, n_paths: int = 4096
 ) -> Estimate:
     """The KL of `ancestral_kl` by simulated paths and Girsanov's theorem; nats.
 
@@ -221,7 +227,7 @@ def simulate_ancestral_kl(
 
     Args:
         codebook: any codebook whose K x paths posterior can be formed a block at a time.
-        snr_grid: as in `ancestral_kl`.
+        grid: as in `ancestral_kl`.
         key: integer seed or JAX key.
         n_paths: at least 2; below 100, or where few of them carry the value or rare mistakes were
             not seen, no central-limit interval is offered.
@@ -229,7 +235,7 @@ def simulate_ancestral_kl(
     Raises:
         ValueError: as `ancestral_kl`.
     """
-    grid = check_snr_grid(snr_grid)
+    grid = check_snr_grid(grid)
     _check_codebook(codebook)
     check_count(n_paths, "n_paths", 2)
     moments = Moments((1,))
@@ -279,7 +285,7 @@ def simulate_ancestral_kl(
 # ---- Pieces -----------------------------------------------------------------------------------
 
 
-def check_snr_grid(grid: Any, name: str = "snr_grid") -> np.ndarray:
+def check_snr_grid(grid: Any, name: str = "grid") -> np.ndarray:
     """At least two increasing SNRs, in float64."""
     array = as_float_array(name, grid, ndim=1)
     if is_traced(array):

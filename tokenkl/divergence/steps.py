@@ -1,4 +1,4 @@
-"""Grids of SNRs for samplers: the usual ones, and the best one for a codebook.
+"""The best grid of SNRs for the sampler of a codebook; `tokenkl.samplers.grids` has the usual ones.
 
 The path KL of a grid (`ancestral_kl`) is a sum over its steps, so that shortest paths find the best
 grid among all grids of given SNRs. For many steps its density tends to sqrt(-d mmse / d snr), and
@@ -9,28 +9,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._random import draws_of, generator, seed_of
-from tokenkl._validation import (
-    check_choice,
-    check_count,
-    check_positive,
-    check_snr,
-    is_traced,
-    reject,
-)
+from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook
-from tokenkl.divergence._mmse_table import MmseTable, tabulate
+from tokenkl.divergence.mmse_table import MmseTable, tabulate
 from tokenkl.divergence.sampler import ancestral_kl, ancestral_kl_curve
 from tokenkl.estimate import Estimate
 from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Method
-from tokenkl.schedule import EDM, CosineVP, LinearVP, Schedule
+from tokenkl.samplers.grids import check_range
 
 #: Steps up to which the search starts from the best grid among this many SNRs.
 MOST_SEARCHED, SEARCH_LEVELS = 64, 400
@@ -41,68 +34,6 @@ FINEST = 1e-9
 MAX_ROUNDS = 200
 #: Points of the quadrature of the optimal density for each node of the table.
 DENSE = 4
-
-
-def uniform_time_steps(
-    N: int, snr_min: float, snr_max: float, schedule: Schedule | None = None
-) -> Float[np.ndarray, " points"]:
-    """N + 1 SNRs at equidistant times of a schedule, from t(snr_min) down to t(snr_max).
-
-    `schedule` is `LinearVP()` where none is given: the one of the paper's public code.
-
-    Raises:
-        ValueError: N below 1, or not 0 <= snr_min < snr_max within the schedule's range.
-    """
-    low, high = _check_range(N, snr_min, snr_max)
-    chosen = LinearVP() if schedule is None else schedule
-    if not isinstance(chosen, Schedule):
-        reject("schedule", schedule, "a tokenkl Schedule, such as LinearVP()")
-    start, stop = chosen.t_from_snr(np.array([low, high]))
-    inner = chosen.snr(np.linspace(start, stop, N + 1)[1:-1])
-    return np.concatenate([[low], inner, [high]])
-
-
-def cosine_steps(N: int, snr_min: float, snr_max: float) -> Float[np.ndarray, " points"]:
-    """N + 1 SNRs at equidistant times of `CosineVP`. Raises as `uniform_time_steps`."""
-    return uniform_time_steps(N, snr_min, snr_max, CosineVP())
-
-
-def log_snr_steps(N: int, snr_min: float, snr_max: float) -> Float[np.ndarray, " points"]:
-    """N + 1 SNRs equidistant in log snr; snr_min must be above 0. Raises as the others."""
-    low, high = _check_range(N, snr_min, snr_max, positive=True)
-    inner = np.exp(np.linspace(math.log(low), math.log(high), N + 1)[1:-1])
-    return np.concatenate([[low], inner, [high]])
-
-
-def edm_steps(
-    N: int, snr_min: float, snr_max: float, rho: float = 7.0
-) -> Float[np.ndarray, " points"]:
-    """N + 1 SNRs with snr^(-1/(2 rho)) equidistant: Karras et al. (2022), eq. 5, rho = 7.
-
-    snr_min must be above 0. Raises as the others, and for rho not above 0.
-    """
-    low, high = _check_range(N, snr_min, snr_max, positive=True)
-    rho = check_positive(rho, "rho")
-    return uniform_time_steps(N, low, high, EDM(high**-0.5, low**-0.5, rho))
-
-
-#: Name -> function of N, snr_min, snr_max.
-STEP_GRIDS: dict[str, Callable[[int, float, float], np.ndarray]] = {
-    "uniform": uniform_time_steps,
-    "cosine": cosine_steps,
-    "log-snr": log_snr_steps,
-    "edm": edm_steps,
-}
-
-
-def step_grid(name: str, N: int, snr_min: float, snr_max: float) -> Float[np.ndarray, " points"]:
-    """The grid of N + 1 SNRs with this name: "uniform", "cosine", "log-snr" or "edm".
-
-    Raises:
-        ValueError: another name, or as `uniform_time_steps` and `log_snr_steps`.
-    """
-    check_choice(name, tuple(STEP_GRIDS), "name")
-    return STEP_GRIDS[name](N, snr_min, snr_max)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -185,7 +116,7 @@ def optimal_step_grids(
     if not Ns:
         reject("Ns", Ns, "at least one number of steps")
     for N in Ns:
-        low, high = _check_range(N, snr_min, snr_max)
+        low, high = check_range(N, snr_min, snr_max)
     streams = (key, key) if key is None else tuple(generator(key).integers(2**63, size=2))
     table = tabulate(codebook, low, high, method, streams[0], progress)
     grids = []
@@ -236,20 +167,6 @@ def cheapest_paths(
 
 
 # ---- Pieces -----------------------------------------------------------------------------------
-
-
-def _check_range(N: Any, snr_min: Any, snr_max: Any, positive: bool = False) -> tuple[float, float]:
-    check_count(N, "N")
-    for name, value in (("snr_min", snr_min), ("snr_max", snr_max)):
-        if is_traced(value) or np.ndim(value):
-            reject(name, value, "one concrete number")
-        check_snr(value, name)
-    low, high = float(snr_min), float(snr_max)
-    if positive and low == 0:
-        reject("snr_min", low, "above 0, where its logarithm and its noise level are finite")
-    if high <= low:
-        reject("snr_max", high, f"above snr_min = {low}")
-    return low, high
 
 
 def _snr_of(table: MmseTable, x: np.ndarray, low: float, high: float) -> np.ndarray:

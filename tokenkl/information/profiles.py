@@ -1,4 +1,4 @@
-"""`Profile`: several quantities of one codebook over a grid of SNRs."""
+"""`Profile`: several quantities of one channel over levels of its noise, such as a grid of SNRs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,29 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Profile:
-    """Estimates of several quantities, all of the shape of `snr`; ``profile["mmse"]`` is one.
+    """Estimates of several quantities, all of the shape of `noise`; ``profile["mmse"]`` is one.
 
-    A JAX pytree, whose leaves are `snr` and those of the estimates.
+    `noise` has the levels of the channel's noise variable, whose name `variable` is; `n` is None
+    where tokens have no coordinates. A JAX pytree, whose leaves are the levels and those of the
+    estimates.
     """
 
     label: str
     K: int
-    n: int
-    snr: Float[np.ndarray, " *shape"]
+    n: int | None
+    noise: Float[np.ndarray, " *shape"]
     estimates: dict[str, Estimate]
+    variable: str = "snr"
 
     def __getitem__(self, quantity: str) -> Estimate:
         return self.estimates[quantity]
+
+    @property
+    def snr(self) -> Float[np.ndarray, " *shape"]:
+        """The levels of a Gaussian channel."""
+        if self.variable != "snr":
+            raise AttributeError(f"snr must be asked of a profile over it; got {self!r}.")
+        return self.noise
 
     @property
     def snr_db(self) -> Float[np.ndarray, " *shape"]:
@@ -39,10 +49,11 @@ class Profile:
             return 10 * np.log10(self.snr)
 
     def to_frame(self, level: float = 0.95) -> pd.DataFrame:
-        """One row for every SNR; for every quantity its value, errors and interval at `level`."""
+        """One row for every level; for every quantity its value, errors and interval at `level`."""
         import pandas as pd
 
-        columns: dict[str, Any] = {"snr_db": self.snr_db.ravel(), "snr": self.snr.ravel()}
+        columns: dict[str, Any] = {"snr_db": self.snr_db.ravel()} if self.variable == "snr" else {}
+        columns[self.variable] = self.noise.ravel()
         for name, estimate in self.estimates.items():
             interval = estimate.confidence_interval(level)
             columns[name] = np.ravel(estimate.value)
@@ -73,30 +84,34 @@ class Profile:
                 "interval_high": np.ravel(interval.high).tolist(),
                 "interval_supported": np.ravel(estimate.interval_supported).tolist(),
             }
+        tokens: dict[str, Any] = {"codebook": self.label, "K": self.K, "n": self.n}
+        if self.n is None:
+            tokens = {"channel": self.label, "K": self.K}
         return {
-            "codebook": self.label,
-            "K": self.K,
-            "n": self.n,
+            **tokens,
             "interval_level": level,
-            "snr": np.ravel(self.snr).tolist(),
+            self.variable: np.ravel(self.noise).tolist(),
             "quantities": quantities,
         }
 
     def __repr__(self) -> str:
-        return f"<Profile of {self.label}: {', '.join(self.estimates)} at {self.snr.size} SNRs>"
+        levels = "SNRs" if self.variable == "snr" else f"levels of {self.variable}"
+        return (
+            f"<Profile of {self.label}: {', '.join(self.estimates)} at {self.noise.size} {levels}>"
+        )
 
 
 def _flatten(profile: Profile) -> tuple[list[tuple[GetAttrKey, Any]], Any]:
     """The estimates one by one: a dictionary would come back in alphabetical order."""
-    children = {"snr": profile.snr, **profile.estimates}
-    known = profile.label, profile.K, profile.n, tuple(profile.estimates)
+    children = {profile.variable: profile.noise, **profile.estimates}
+    known = profile.label, profile.K, profile.n, profile.variable, tuple(profile.estimates)
     return [(GetAttrKey(name), child) for name, child in children.items()], known
 
 
 def _unflatten(known: Any, children: Any) -> Profile:
-    label, K, n, names = known
-    snr, *estimates = children
-    return Profile(label, K, n, snr, dict(zip(names, estimates, strict=True)))
+    label, K, n, variable, names = known
+    noise, *estimates = children
+    return Profile(label, K, n, noise, dict(zip(names, estimates, strict=True)), variable)
 
 
 jax.tree_util.register_pytree_with_keys(Profile, _flatten, _unflatten)

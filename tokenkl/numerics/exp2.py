@@ -51,7 +51,7 @@ def _cast(source: Any, target: Any, kind: Any) -> Any:
     """The same 64 bits read as another type."""
 
     @intrinsic
-    def cast(_context: Any, x: Any) -> Any:
+    def cast(_context: Any, x: Any) -> Any:  # noqa: ARG001 - Numba asks for it
         def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
             return builder.bitcast(args[0], kind)
 

@@ -28,7 +28,7 @@ from tokenkl._validation import (
 )
 from tokenkl.codebooks import FSQ, Codebook
 from tokenkl.codebooks.transforms import average_power
-from tokenkl.divergence._mmse_table import tabulate
+from tokenkl.divergence.mmse_table import tabulate
 from tokenkl.information import (
     QUANTITIES,
     MonteCarlo,

@@ -24,15 +24,14 @@ from torch.nn import functional as F
 
 from tokenkl._formats import conform
 from tokenkl._random import generator
-from tokenkl._validation import check_choice, check_count, check_positive, reject
+from tokenkl._validation import check_choice, check_count, check_positive, reject, renamed
 from tokenkl.codebooks.product import digits_of
+from tokenkl.samplers import Level, Sampler, as_decision, as_sampler
 from tokenkl.tts.data import FILLER, Batch
 from tokenkl.tts.stored import LARGEST
 from tokenkl.tts.tokenizers import ConvNeXtBlock
 
 Head = Literal["joint", "factorised"]
-Sampler = Literal["ddim", "ddpm"]
-Decide = Literal["argmax", "nearest", "sample"]
 
 #: Entries of the table of noise levels of a model, see `CDCD`.
 LEVELS = 257
@@ -468,6 +467,7 @@ class CDCD(nn.Module):
     # Sampling.
 
     @torch.no_grad()
+    @renamed(decide="decision")
     def generate(
         self,
         frames: Int[Tensor, "B L"],
@@ -475,10 +475,10 @@ class CDCD(nn.Module):
         *,
         steps: int = 10,
         grid: Float[Any, " steps"] | None = None,
-        sampler: Sampler = "ddim",
+        sampler: Sampler | str = "ddim",
         guidance: float = 0.5,
         start: float = 1.0,
-        decide: Decide = "argmax",
+        decision: str = "map",
         prompt: Int[Tensor, "B P"] | None = None,
         key: Any = 0,
     ) -> Generated:
@@ -491,19 +491,20 @@ class CDCD(nn.Module):
             frames, mask: as `Batch` has them.
             steps: calls of the network.
             grid: ln(snr) at these calls, ascending; equal steps of diffusion time when None.
-            sampler: "ddim" is deterministic given the first noise, "ddpm" draws from the posterior
-                of every step.
+            sampler: `DDIM()` or "ddim" is deterministic given the first noise, `Ancestral()` or
+                "ancestral" (or "ddpm") draws from the posterior of every step.
             guidance: w in (1 + w) logits(text) - w logits(no text), Ho and Salimans 2022.
             start: standard deviation of the first noise.
-            decide: how tokens follow from the last p: the most likely, the one nearest to e_hat,
-                or a draw.
+            decision: how tokens follow from the last p: "map" is the most likely, "nearest" the one
+                nearest to e_hat, "sample" a draw.
             prompt: token ids that the sequences begin with; the model must be trained with prompts.
             key: whole number or JAX random key.
 
         Raises:
             ValueError: an argument out of its range.
         """
-        self._check_sampling(steps, sampler, decide, guidance, start, prompt)
+        moves, decision = as_sampler(sampler), as_decision(decision, ("map", "nearest", "sample"))
+        self._check_sampling(steps, guidance, start, prompt)
         if grid is None:
             grid = self.log_snr(1 - np.arange(steps) / steps)
         levels = np.clip(np.asarray(grid, np.float64), *RANGE)
@@ -527,9 +528,9 @@ class CDCD(nn.Module):
             e_hat = self.mean_point(logits)
             guess = e_hat
             if index + 1 < steps:
-                fresh = noise() if sampler == "ddpm" else None
-                x = _step(x, e_hat, float(level), float(levels[index + 1]), fresh)
-        ids = self._decided(logits, e_hat, decide, sources)
+                fresh = noise() if moves.draws else None
+                x = moves.step(x, e_hat, _level(level), _level(levels[index + 1]), fresh)
+        ids = self._decided(logits, e_hat, decision, sources)
         if prompt is not None:
             ids[:, : prompt.shape[1]] = prompt
         return Generated(ids * mask, e_hat)
@@ -564,29 +565,21 @@ class CDCD(nn.Module):
         return known
 
     def _decided(
-        self, logits: Tensor, e_hat: Tensor, decide: Decide, sources: list[np.random.Generator]
+        self, logits: Tensor, e_hat: Tensor, decision: str, sources: list[np.random.Generator]
     ) -> Tensor:
-        if decide == "nearest" and not self.config.one_hot:
+        if decision == "nearest" and not self.config.one_hot:
             return torch.cdist(e_hat, self.table()).argmin(-1)
         log_p = self.log_probabilities(logits)
-        if decide == "sample":  # Gumbel's trick, so that each sequence has its own source
+        if decision == "sample":  # Gumbel's trick, so that each sequence has its own source
             shape = tuple(log_p.shape[1:])
             drawn = np.stack([source.gumbel(size=shape) for source in sources])
             log_p = log_p + torch.from_numpy(drawn).to(log_p)
         return log_p.argmax(-1)
 
     def _check_sampling(
-        self,
-        steps: int,
-        sampler: str,
-        decide: str,
-        guidance: float,
-        start: float,
-        prompt: Tensor | None,
+        self, steps: int, guidance: float, start: float, prompt: Tensor | None
     ) -> None:
         check_count(steps, "steps")
-        check_choice(sampler, ("ddim", "ddpm"), "sampler")
-        check_choice(decide, ("argmax", "nearest", "sample"), "decide")
         check_positive(start, "start")
         if not 0 <= guidance < math.inf:
             reject("guidance", guidance, "a finite number, at least 0")
@@ -614,18 +607,6 @@ def best_bound(rows: Float[np.ndarray, "draws B"]) -> Float[np.ndarray, " B"]:
     return np.where(even, rows[chosen[0]], rows[chosen[1]])
 
 
-def _step(x: Tensor, e_hat: Tensor, now: float, then: float, fresh: Tensor | None) -> Tensor:
-    """From ln(snr) = now to a higher one: along the line through e_hat, or drawn (with `fresh`)."""
-    alpha, sigma = math.sqrt(_sigmoid(now)), math.sqrt(_sigmoid(-now))
-    alpha2, sigma2 = math.sqrt(_sigmoid(then)), math.sqrt(_sigmoid(-then))
-    if fresh is None:
-        return alpha2 * e_hat + sigma2 / sigma * (x - alpha * e_hat)
-    # q(x' | x, e) with e = e_hat. Y = snr x / alpha is Brownian in snr with drift e: given Y and
-    # e, Y' is Y + (snr' - snr) e + N(0, snr' - snr), written here for x.
-    ratio = math.exp(now - then)
-    kept = alpha2 / alpha * ratio if alpha > 0 else 0.0
-    return kept * x + alpha2 * (1 - ratio) * e_hat + sigma2 * math.sqrt(1 - ratio) * fresh
-
-
-def _sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value))
+def _level(log_snr: float) -> Level:
+    """With alpha^2 + sigma^2 = 1."""
+    return Level(*(math.sqrt(1 / (1 + math.exp(sign * log_snr))) for sign in (-1, 1)))

@@ -9,8 +9,9 @@ from jaxtyping import Float
 
 from tokenkl._validation import check_choice, check_count
 from tokenkl.codebooks import Codebook
-from tokenkl.divergence.steps import STEP_GRIDS, optimal_steps, step_grid
+from tokenkl.divergence.steps import optimal_steps
 from tokenkl.optimality.design import information_uniform_schedule
+from tokenkl.samplers.grids import STEP_GRIDS, step_grid
 from tokenkl.schedule import parse_schedule
 from tokenkl.tts.cdcd import LEVELS, RANGE
 

@@ -625,7 +625,9 @@ def _accelerator(config: TrainConfig, cpu: bool) -> Any:
     from accelerate.state import AcceleratorState
 
     # accelerate keeps one state for a process, and would refuse another precision than before.
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    AcceleratorState._reset_state(  # noqa: SLF001 - there is no public way
+        reset_partial_state=not torch.distributed.is_initialized()
+    )
     accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=cpu)
     if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         reject("mixed_precision", config.mixed_precision, "'no' or 'bf16' on the CPU")
@@ -663,7 +665,7 @@ def _interrupts() -> Iterator[threading.Event]:
         return
     before = signal.getsignal(signal.SIGINT)
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(_: int, __: Any) -> None:
         event.set()
         signal.signal(signal.SIGINT, before)
 

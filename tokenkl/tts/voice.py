@@ -303,16 +303,16 @@ def new_cdcd(
     from tokenkl._random import generator
 
     codebook = place_tokens(geometry, tokenizer.codebook(), key=key)
-    one_hot = isinstance(codebook, OneHot)
+    one_hot = codebook if isinstance(codebook, OneHot) else None
     quantizer = tokenizer.quantizer
     digits = {"fsq": ("levels", "F"), "rvq": ("sizes", "C")}.get(tokenizer.config.kind)
     shape = {} if digits is None else {"shape": getattr(quantizer, digits[0]), "order": digits[1]}
     config = CDCDConfig(
         K=codebook.K, symbols=encoder.size, dim=codebook.n,
-        one_hot=one_hot, learned=geometry == "learned", **{**shape, **changes},
+        one_hot=one_hot is not None, learned=geometry == "learned", **{**shape, **changes},
     )  # fmt: skip
-    if isinstance(codebook, OneHot):
-        points = np.array([[codebook.scale]])
+    if one_hot is not None:
+        points = np.array([[one_hot.scale]])
     else:
         points = np.asarray(codebook.points)
     with torch.random.fork_rng(devices=[]):

@@ -116,7 +116,7 @@ Guidance = Annotated[
 ]
 SamplerName = Annotated[
     str | None,
-    typer.Option("--sampler", metavar="NAME", help="ddim (without it) or ddpm."),
+    typer.Option("--sampler", metavar="NAME", help="ddim (without it) or ancestral."),
 ]
 Temperature = Annotated[
     float | None,
@@ -148,12 +148,13 @@ class Sampling:
             ValueError: a name or number that is not one.
         """
         from tokenkl._validation import check_choice, check_positive, reject
+        from tokenkl.samplers import as_sampler
         from tokenkl.tts.levels import GRIDS
 
         if self.grid is not None:
             check_choice(self.grid, GRIDS, "--grid")
         if self.sampler is not None:
-            check_choice(self.sampler, ("ddim", "ddpm"), "--sampler")
+            as_sampler(self.sampler, "--sampler")
         if self.guidance is not None and not 0 <= self.guidance < float("inf"):
             reject("--guidance", self.guidance, "a finite number, at least 0")
         if self.temperature is not None and not 0 <= self.temperature < float("inf"):

@@ -129,3 +129,30 @@ def test_lazy_grids_and_broadcasting() -> None:
 def test_bad_input(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_class_is_the_functions() -> None:
+    """What `tk.Gaussian` gives is what the functions give, bit by bit."""
+    codebook = CODEBOOKS["grid C"]
+    bound = tk.Gaussian(codebook)
+    assert (bound.K, bound.variable) == (24, "snr")
+    for ours, theirs in zip(
+        bound.sample(2.0, 5, key=1), channel.sample(codebook, 2.0, 5, key=1), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    _, y = channel.sample(codebook, 2.0, 5, key=1)
+    np.testing.assert_array_equal(
+        bound.log_posterior(y, 2.0), channel.log_posterior(codebook, y, 2.0)
+    )
+    snr, sampled = np.array([0.5, 2.0]), tk.MonteCarlo(n_samples=64)
+    ours = bound.profile(snr, ["mmse"], method=sampled, key=3)
+    theirs = tk.profile(codebook, snr, ["mmse"], method=sampled, key=3)
+    assert ours.to_json() == theirs.to_json()
+    assert list(ours.to_json())[:5] == ["codebook", "K", "n", "interval_level", "snr"]
+    assert list(ours.to_frame())[:3] == ["snr_db", "snr", "mmse"]
+    assert tuple(bound.profile(snr).estimates) == tk.QUANTITIES
+
+
+def test_what_is_no_codebook() -> None:
+    with pytest.raises(ValueError, match="codebook must be a tokenkl codebook"):
+        tk.Gaussian(np.eye(3))

@@ -1,0 +1,24 @@
+"""What is installed: code, the marker of its types, the voices and how they learned."""
+
+from pathlib import Path
+
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).resolve().parent.parent
+VOICES = {
+    "tokenkl/tts/weights/characters.safetensors",
+    "tokenkl/tts/weights/loss-characters.csv",
+    "tokenkl/tts/weights/loss-phonemes.csv",
+    "tokenkl/tts/weights/phonemes.safetensors",
+    "tokenkl/tts/weights/tokenizer.safetensors",
+}
+
+
+def test_contents() -> None:
+    found = {one.distribution_path for one in WheelBuilder(str(ROOT)).recurse_included_files()}
+    code = {str(path.relative_to(ROOT)) for path in (ROOT / "tokenkl").rglob("*.py")}
+    assert found == code | {"tokenkl/py.typed"} | VOICES
+
+
+def test_what_is_installed_is_small() -> None:
+    assert sum((ROOT / name).stat().st_size for name in VOICES) < 2**25
