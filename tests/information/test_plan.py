@@ -120,6 +120,8 @@ def test_it_prints_as_a_table() -> None:
     assert frame["snr"].tolist() == [1.0, 2.0, 1e3] * 2
     assert frame["estimator"].tolist()[-1] == "rare-event sampling"
     assert frame["seconds"].sum() == pytest.approx(plan.seconds)
+    with pytest.raises(ValueError, match="quantity must be one of"):
+        plan["energy"]
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan.quantities = ()  # type: ignore[misc]
 
@@ -140,7 +142,7 @@ def test_a_new_estimator_is_one_class_and_one_entry(monkeypatch) -> None:
         settings = tk.Exact
 
         def serves(self, problem, wanted, asked):
-            return tuple(name for name in wanted if name == "mmse"), problem.snr < 0.5
+            return tuple(name for name in wanted if name == "mmse"), problem.snr > 0.5
 
         def seconds(self, problem, method):
             return 0.0
@@ -150,9 +152,10 @@ def test_a_new_estimator_is_one_class_and_one_entry(monkeypatch) -> None:
 
     monkeypatch.setattr(plans, "ESTIMATORS", (Guess(), *ESTIMATORS))
     found = tk.profile(POINTS, [0.1, 1.0], ["mmse", "accuracy"], key=0)
-    assert found["mmse"].value[0] == 0.1
-    assert found["mmse"].n_samples[0] == 0
-    assert found["mmse"].method.startswith("a guess, Monte-Carlo")
+    assert found["mmse"].value[1] == 1.0
+    assert found["mmse"].n_samples[1] == 0
+    assert found["mmse"].seed == 0
+    assert found["mmse"].method.endswith(", a guess")
     assert "guess" not in found["accuracy"].method
 
 
