@@ -186,7 +186,7 @@ def test_no_noise_and_nothing_but_noise() -> None:
 
 
 def test_a_control_grid_is_refused() -> None:
-    with pytest.raises(ValueError, match="control must be None for the estimator"):
+    with pytest.raises(ValueError, match=r"control must be None for the estimator"):
         tk.mmse(small(), 1.0, method=tk.MonteCarlo(control=tk.FSQ((2, 2, 2))), key=0)
 
 
