@@ -120,6 +120,8 @@ def test_it_prints_as_a_table() -> None:
     assert frame["snr"].tolist() == [1.0, 2.0, 1e3] * 2
     assert frame["estimator"].tolist()[-1] == "rare-event sampling"
     assert frame["seconds"].sum() == pytest.approx(plan.seconds)
+    with pytest.raises(ValueError, match="quantity must be one of"):
+        plan["energy"]
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan.quantities = ()  # type: ignore[misc]
 
@@ -140,7 +142,7 @@ def test_a_new_estimator_is_one_class_and_one_entry(monkeypatch) -> None:
         settings = tk.Exact
 
         def serves(self, problem, wanted, asked):
-            return tuple(name for name in wanted if name == "mmse"), problem.snr < 0.5
+            return tuple(name for name in wanted if name == "mmse"), problem.snr > 0.5
 
         def seconds(self, problem, method):
             return 0.0
@@ -150,9 +152,10 @@ def test_a_new_estimator_is_one_class_and_one_entry(monkeypatch) -> None:
 
     monkeypatch.setattr(plans, "ESTIMATORS", (Guess(), *ESTIMATORS))
     found = tk.profile(POINTS, [0.1, 1.0], ["mmse", "accuracy"], key=0)
-    assert found["mmse"].value[0] == 0.1
-    assert found["mmse"].n_samples[0] == 0
-    assert found["mmse"].method.startswith("a guess, Monte-Carlo")
+    assert found["mmse"].value[1] == 1.0
+    assert found["mmse"].n_samples[1] == 0
+    assert found["mmse"].seed == 0
+    assert found["mmse"].method.endswith(", a guess")
     assert "guess" not in found["accuracy"].method
 
 
@@ -296,3 +299,28 @@ def test_progress_is_reported_everywhere() -> None:
         )
         assert seen
         assert all(0 <= done <= wanted for done, wanted in seen)
+
+
+def test_progress_of_rare_events_counts_draws() -> None:
+    seen: list[tuple[int, int]] = []
+    tk.profile(
+        POINTS,
+        [100.0, 1e3],
+        ["mmse"],
+        method=tk.RareEvents(n_samples=500),
+        key=0,
+        progress=lambda done, wanted: seen.append((done, wanted)),
+    )
+    assert seen == [(500, 1000), (1000, 1000)]
+
+
+def test_levels_of_a_lattice_keep_their_streams_and_places() -> None:
+    """Draws of a level depend on its place among all that were asked for, whoever serves those."""
+    method = tk.RareEvents(n_samples=4000)
+    together = tk.error_probability(LATTICE, [150.0, 200.0], method=method, key=0)
+    first = tk.error_probability(LATTICE, [150.0], method=method, key=0)
+    second = tk.error_probability(LATTICE, [200.0], method=method, key=0)
+    assert together.value[0] == first.value[0] > together.value[1]
+    assert together.value[1] == pytest.approx(second.value[0], rel=1e-3)
+    behind = [tk.error_probability(LATTICE, [snr, 200.0], key=0).value[1] for snr in (3.0, 150.0)]
+    assert behind[0] == behind[1] != tk.error_probability(LATTICE, [200.0], key=0).value[0]

@@ -73,6 +73,7 @@ class Plan:
 
     def __getitem__(self, quantity: str) -> np.ndarray:
         """Names of the estimators of a quantity, in the shape of the SNRs."""
+        check_choice(quantity, self.quantities, "quantity")
         names = np.full(self.problem.snr.size, "", dtype=object)
         for share in self.shares:
             if quantity in share.quantities:
@@ -112,11 +113,10 @@ class Plan:
 
     def run(self, key: Any = None, progress: Progress | None = None) -> dict[str, Estimate]:
         """An `Estimate` of every quantity."""
-        sampled = {
-            name: share.estimator.samples for share in self.shares for name in share.quantities
-        }
+        drawn = [share.quantities for share in self.shares if share.estimator.samples]
+        sampled = {name for names in drawn for name in names}
         for name in self.quantities:
-            if sampled.get(name) and key is None:
+            if name in sampled and key is None:
                 why = f"since {name} of {self.problem.codebook!r} has to be sampled"
                 reject("key", "None", f"an integer seed or a JAX key, {why}")
         parts: dict[str, list[tuple[np.ndarray, Findings]]] = {name: [] for name in self.quantities}
@@ -129,7 +129,7 @@ class Plan:
         estimates = {}
         for name in self.quantities:
             words: dict[str, Any] = {"quantity": name, "unit": TABLE[name].unit}
-            if sampled.get(name):
+            if name in sampled:
                 words |= {"seed": seed_of(key), "draws": draws_of(key)}
             joined = Findings.joined(self.problem.snr.size, parts[name])
             estimates[name] = joined.estimate(self.shape, **words)
