@@ -15,7 +15,6 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
-from tokenkl._progress import make_display as make_display
 from tokenkl._progress import progress_bar as progress_bar
 
 app = typer.Typer(

@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 from rich.console import Console
@@ -21,7 +21,6 @@ from tokenkl.cli._app import app, check_output, say_written, stdout, write_outpu
 from tokenkl.cli._options import EPILOG, Csv, Json, Plot, Report
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 FORMATS = (".pdf", ".png", ".svg")
@@ -31,15 +30,17 @@ FORMATS = (".pdf", ".png", ".svg")
 class Result:
     """What a command found; whatever takes time to make is made only where it is asked for.
 
-    - `record` is for --json; `table`, `figure` and `report` for --csv, --plot and --report.
-    - `show` prints it for people.
+    - `record` is for --json; `table` (a frame, rows or columns), `figure` and `report` are for
+      --csv, --plot and --report.
+    - `title` and what `show` prints are for people.
     - `notes` go to stderr when all is written, and then the command ends with `exit_code`.
     """
 
     record: dict[str, Any]
     show: Callable[[Console], object]
-    table: Callable[[], pd.DataFrame] = lambda: _absent("table")
-    figure: Callable[[], Figure] = lambda: _absent("figure")
+    title: str = ""
+    table: Callable[[], Any] = dict
+    figure: Callable[[], Figure] | None = None
     report: str = ""
     notes: Sequence[str] = ()
     exit_code: int = 0
@@ -73,13 +74,17 @@ class Files:
         """Write the files, all together or none; print, unless standard output is one of them."""
         targets = self._targets()
         write_outputs(
-            (targets.get("--csv"), lambda file: result.table().to_csv(file, index=False)),
+            (targets.get("--csv"), lambda file: _write_table(result.table(), file)),
             (targets.get("--report"), result.report),
-            (targets.get("--plot"), lambda path: _save(result.figure(), path)),
+            (targets.get("--plot"), lambda path: _draw(result, path)),
             (targets.get("--json"), result.record),
         )
         if "-" not in targets.values():
-            result.show(stdout())
+            console = stdout()
+            if result.title:
+                console.print(result.title, style="bold")
+                console.print()
+            result.show(console)
         say_written(*targets.values())
         for note in result.notes:
             typer.echo(note, err=True)
@@ -108,14 +113,17 @@ class ReportFiles(TableFiles):
     report: Report = None
 
 
-def _absent(what: str) -> NoReturn:
-    raise AssertionError(f"a command without an option for a {what} was asked for one")
+def _write_table(table: Any, file: Any) -> None:
+    import pandas as pd
+
+    pd.DataFrame(table).to_csv(file, index=False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _draw(result: Result, path: Path) -> None:
     from tokenkl.plotting import save_figure
 
-    save_figure(figure, path)
+    assert result.figure is not None  # since there is an option for it
+    save_figure(result.figure(), path)
 
 
 def command(

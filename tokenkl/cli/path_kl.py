@@ -120,7 +120,7 @@ def path_kl(
     import numpy as np
 
     from tokenkl import divergence
-    from tokenkl.cli.tables import format_exact, print_pairs
+    from tokenkl.cli.tables import format_exact, plain, print_pairs
 
     chosen, end = times.range()
     point1, point2 = points.make(seed)
@@ -149,29 +149,15 @@ def path_kl(
                 point1, point2, chosen, times.t_min, end, key=seed, n_paths=paths, n_steps=steps
             )
         simulated = simulated.bits if bits else simulated
-        record["simulated"] = _record(simulated, paths, steps)
+        how = {"n_paths": paths, "n_steps": steps, "seed": seed, "note": simulated.note}
+        record["simulated"] = plain(simulated) | {
+            "interval_level": 0.95, "method": simulated.method, **how
+        }  # fmt: skip
         shown += [
             ("", f"{_text(simulated)} (simulated)"),
             ("", f"{paths:,} paths of {steps:,} steps, seed {seed}; ± is a 95 % interval"),
         ]
     return Result(record, lambda console: print_pairs(console, shown))
-
-
-def _record(estimate: Estimate, paths: int, steps: int) -> dict[str, Any]:
-    interval = estimate.confidence_interval(0.95)
-    return {
-        "value": float(estimate.value),
-        "standard_error": float(estimate.standard_error),
-        "numerical_error": float(estimate.numerical_error),
-        "interval_low": float(interval.low),
-        "interval_high": float(interval.high),
-        "interval_level": 0.95,
-        "method": estimate.method,
-        "n_paths": paths,
-        "n_steps": steps,
-        "seed": estimate.seed,
-        "note": estimate.note,
-    }
 
 
 def _text(estimate: Estimate) -> str:

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from tokenkl.information import Profile
     from tokenkl.information.methods import Method
 
+#: What --scale-to says at the head of a comparison.
+SCALINGS = {
+    "box": "every codebook scaled to the box [-1, 1]^n",
+    "power": "every codebook scaled to average power 1",
+    "none": "codebooks as they are, not scaled",
+}
+
 
 @command(files=FigureFiles, short_help="Information and errors over a range of noise.")
 def profile(
@@ -45,13 +52,14 @@ def profile(
     asked = _Request.parse(noise, quantities, sampling, source.seed, bits)
     made = source.make()
     asked = asked.about(made)
-    found = asked.find(made, made.label)
+    found = _find(asked, made, made.label)
     notes = asked.left_out
     if sampling.samples is not None and not any(e.is_sampled for e in found.estimates.values()):
         notes += ["--samples had no effect: everything here has an exact formula."]
     return Result(
         record={"specification": source.codebook, **found.to_json()},
-        show=lambda console: _print_profile(console, asked, found, describe(made)),
+        title=describe(made),
+        show=lambda console: _print_profile(console, asked, found),
         table=lambda: frame_of(found),
         figure=lambda: profile_figure([("", found)], describe(made)),
         notes=notes,
@@ -90,7 +98,7 @@ def compare(
     from tokenkl.codebooks.transforms import scale_to as scaled
 
     asked = _Request.parse(noise, quantities, sampling, seed, bits)
-    check_choice(scale_to, ("box", "power", "none"), "--scale-to")
+    check_choice(scale_to, tuple(SCALINGS), "--scale-to")
     specs = list(dict.fromkeys(codebooks))
     if len(specs) < 2:
         reject("CODEBOOK...", " ".join(codebooks), "two or more different codebooks")
@@ -100,7 +108,7 @@ def compare(
     labels = _short_names(specs)
     asked = asked.about(*made)
     found = [
-        asked.find(one, f"{label} ({number} of {len(made)})")
+        _find(asked, one, f"{label} ({number} of {len(made)})")
         for number, (one, label) in enumerate(zip(made, labels, strict=True), 1)
     ]
     records = [
@@ -109,7 +117,8 @@ def compare(
     pairs = list(zip(labels, found, strict=True))
     return Result(
         record={"scale_to": scale_to, "codebooks": records},
-        show=lambda console: _print_comparison(console, asked, made, pairs, scale_to),
+        title=f"Comparison: {SCALINGS[scale_to]}",
+        show=lambda console: _print_comparison(console, asked, made, pairs),
         table=lambda: _table(specs, found),
         figure=lambda: profile_figure(pairs),
         notes=asked.left_out,
@@ -182,48 +191,33 @@ class _Request:
     def targets(self) -> tuple[float, float]:
         return self.sampling.rtol, self.sampling.atol
 
-    def find(self, codebook: Codebook, title: str) -> Profile:
-        from tokenkl.cli.tables import in_bits
 
-        found = _find(
-            codebook, self.levels, self.names, self.sampling.method, self.settings, self.seed, title
-        )
-        return in_bits(found) if self.bits else found
-
-
-def _find(
-    codebook: Codebook,
-    snr: Any,
-    names: Sequence[str],
-    method: str,
-    settings: Method | None,
-    seed: int,
-    title: str,
-) -> Profile:
-    """The profile: exact quantities without sampling, the others with these settings, if any."""
+def _find(asked: _Request, codebook: Codebook, title: str) -> Profile:
+    """The profile: exact quantities without sampling, the others with the settings, if any."""
     import tokenkl as tk
     from tokenkl._validation import reject
+    from tokenkl.cli.tables import in_bits
     from tokenkl.information import exact_quantities
 
-    exact = exact_quantities(codebook) if method in ("auto", "exact") else ()
-    sampled = [name for name in names if name not in exact]
-    if sampled and method == "exact":
+    is_exact = asked.sampling.method in ("auto", "exact")
+    exact = [name for name in asked.names if is_exact and name in exact_quantities(codebook)]
+    sampled = [name for name in asked.names if name not in exact]
+    if sampled and asked.sampling.method == "exact":
         reject(
             "--method",
             "exact",
             f"auto or monte-carlo for {sampled[0]} of {codebook.label}, which has no exact formula",
         )
+    parts = []
     with progress_bar(title) as progress:
-        parts = []
-        if len(sampled) < len(names):
-            chosen = [name for name in names if name in exact]
-            parts.append(tk.profile(codebook, snr, chosen, method=tk.Exact()))
+        if exact:
+            parts.append(tk.profile(codebook, asked.levels, exact, method=tk.Exact()))
         if sampled:
-            parts.append(
-                tk.profile(codebook, snr, sampled, method=settings, key=seed, progress=progress)
-            )
+            how: dict[str, Any] = {"method": asked.settings, "progress": progress}
+            parts.append(tk.profile(codebook, asked.levels, sampled, key=asked.seed, **how))
     merged = {name: part[name] for part in parts for name in part.estimates}
-    return dataclasses.replace(parts[0], estimates={name: merged[name] for name in names})
+    found = dataclasses.replace(parts[0], estimates={name: merged[name] for name in asked.names})
+    return in_bits(found) if asked.bits else found
 
 
 def _table(specs: Sequence[str], found: Sequence[Profile]) -> pd.DataFrame:
@@ -237,10 +231,9 @@ def _table(specs: Sequence[str], found: Sequence[Profile]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _print_profile(console: Console, asked: _Request, found: Profile, title: str) -> None:
+def _print_profile(console: Console, asked: _Request, found: Profile) -> None:
     from tokenkl.cli import tables
 
-    tables.print_title(console, title)
     columns = [
         (tables.quantity_title(one), tables.cells(one, tables.missed_target(one, *asked.targets)))
         for one in found.estimates.values()
@@ -256,16 +249,9 @@ def _print_comparison(
     asked: _Request,
     made: Sequence[Codebook],
     pairs: Sequence[tuple[str, Profile]],
-    scale_to: str,
 ) -> None:
     from tokenkl.cli import tables
 
-    scaling = {
-        "box": "every codebook scaled to the box [-1, 1]^n",
-        "power": "every codebook scaled to average power 1",
-        "none": "codebooks as they are, not scaled",
-    }[scale_to]
-    tables.print_title(console, f"Comparison: {scaling}")
     described = [
         (f"{label}:", tables.describe(one)) for (label, _), one in zip(pairs, made, strict=True)
     ]

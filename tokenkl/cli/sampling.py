@@ -14,9 +14,6 @@ from tokenkl.cli._options import Bits, SampledSource, ScheduleName
 from tokenkl.cli._result import FigureFiles, Result, command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pandas as pd
     from matplotlib.figure import Figure
 
     from tokenkl._progress import Report
@@ -104,23 +101,22 @@ def steps(
     rows = {"optimal": best.snr, **named}
     return Result(
         record,
-        show=lambda console: _print_steps(console, describe(made), frame, best.kl, others, chosen),
-        table=_table(frame),
+        title=describe(made),
+        show=lambda console: _print_steps(console, frame, best.kl, others, chosen),
+        table=lambda: frame,
         figure=lambda: _figure_of_grids(rows, f"{describe(made)}: {count} steps"),
     )
 
 
 def _print_steps(
     console: Console,
-    title: str,
     frame: dict[str, Any],
     best: Estimate,
     others: dict[str, Estimate],
     schedule: Schedule,
 ) -> None:
-    from tokenkl.cli.tables import print_pairs, print_title
+    from tokenkl.cli.tables import print_pairs
 
-    print_title(console, title)
     _print(console, frame, {"step": "step", "snr_db": "SNR\n(dB)", "snr": "SNR", "t": "t"})
     console.print()
     costs = [("optimal", _shown(best))]
@@ -215,8 +211,9 @@ def sampler_kl(
     }
     return Result(
         record,
-        show=lambda console: _print_costs(console, describe(made), Ns, costs, start),
-        table=_table({"N": Ns} | _with_intervals(costs)),
+        title=describe(made),
+        show=lambda console: _print_costs(console, Ns, costs, start),
+        table=lambda: {"N": Ns} | _with_intervals(costs),
         figure=lambda: _figure_of_costs(Ns, costs, describe(made)),
     )
 
@@ -270,11 +267,8 @@ def _with_intervals(costs: dict[str, Estimate]) -> dict[str, Any]:
 
 
 def _print_costs(
-    console: Console, title: str, Ns: list[int], costs: dict[str, Estimate], start: Estimate
+    console: Console, Ns: list[int], costs: dict[str, Estimate], start: Estimate
 ) -> None:
-    from tokenkl.cli.tables import print_title
-
-    print_title(console, title)
     heads = {
         "path_kl": f"path KL\n({start.unit})",
         "ddim_token_kl": f"token KL\nDDIM ({start.unit})",
@@ -352,8 +346,9 @@ def noise_schedule(
     }
     return Result(
         record,
-        show=lambda console: _print_parts(console, describe(made), columns, law, chosen),
-        table=_table(columns),
+        title=describe(made),
+        show=lambda console: _print_parts(console, columns, law, chosen),
+        table=lambda: columns,
         figure=lambda: _figure_of_density(law, describe(made)),
     )
 
@@ -378,13 +373,10 @@ def _parts(law: NoiseSchedule, count: int, schedule: Schedule) -> dict[str, Any]
 
 
 def _print_parts(
-    console: Console, title: str, columns: dict[str, Any], law: NoiseSchedule, schedule: Schedule
+    console: Console, columns: dict[str, Any], law: NoiseSchedule, schedule: Schedule
 ) -> None:
     import numpy as np
 
-    from tokenkl.cli.tables import print_title
-
-    print_title(console, title)
     heads = {
         "information_share": "share of\ninformation",
         "snr_db": "SNR\n(dB)",
@@ -469,19 +461,18 @@ def recommend_levels(
         for one in found
     ]
     where = "in the box [-1, 1]^n" if power is None else f"at average power {power:g}"
-    title = f"FSQ grids at {snr_db:g} dB, {where}"
     return Result(
         record={"snr_db": snr_db, "power": power, "by": by, "grids": grids},
-        show=lambda console: _print_levels(console, title, grids),
-        table=_table(grids),
+        title=f"FSQ grids at {snr_db:g} dB, {where}",
+        show=lambda console: _print_levels(console, grids),
+        table=lambda: grids,
         figure=lambda: _figure_of_levels(grids, snr_db),
     )
 
 
-def _print_levels(console: Console, title: str, grids: list[dict[str, Any]]) -> None:
-    from tokenkl.cli.tables import format_exact, print_title
+def _print_levels(console: Console, grids: list[dict[str, Any]]) -> None:
+    from tokenkl.cli.tables import format_exact
 
-    print_title(console, title)
     heads = {
         "levels": "levels",
         "n": "n",
@@ -540,31 +531,11 @@ def _times(schedule: Schedule, snr: Any) -> Any:
     return np.where(inside, schedule.t_from_snr(np.where(inside, snr, middle)), np.nan)
 
 
-def _table(columns: Any) -> Callable[[], pd.DataFrame]:
-    """What makes the table of these columns, or of these rows."""
-
-    def make() -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.DataFrame(columns)
-
-    return make
-
-
 def _plain(estimate: Estimate) -> dict[str, Any]:
-    import numpy as np
+    from tokenkl.cli.tables import plain
 
-    interval = estimate.confidence_interval(0.95)
-    numbers = {
-        "value": estimate.value,
-        "standard_error": estimate.standard_error,
-        "numerical_error": estimate.numerical_error,
-        "interval_low": interval.low,
-        "interval_high": interval.high,
-        "n_samples": estimate.n_samples,
-    }
     words = {"method": estimate.method, "note": estimate.note}
-    return {name: np.asarray(value).tolist() for name, value in numbers.items()} | words
+    return plain(estimate) | {"n_samples": estimate.n_samples.tolist()} | words
 
 
 def _shown(estimate: Estimate) -> str:

@@ -106,6 +106,19 @@ def reach(estimate: Estimate) -> Any:
     return np.maximum(interval.high - estimate.value, estimate.value - interval.low)
 
 
+def plain(estimate: Estimate) -> dict[str, Any]:
+    """Values, errors and 95 % intervals, for JSON."""
+    interval = estimate.confidence_interval(0.95)
+    numbers = {
+        "value": estimate.value,
+        "standard_error": estimate.standard_error,
+        "numerical_error": estimate.numerical_error,
+        "interval_low": interval.low,
+        "interval_high": interval.high,
+    }
+    return {name: np.asarray(number).tolist() for name, number in numbers.items()}
+
+
 def cells(estimate: Estimate, missed: Any = False) -> list[str]:
     """One string for each SNR, decimal points above each other."""
     values = np.ravel(estimate.value)
@@ -190,11 +203,6 @@ def _table(columns: Sequence[Column]) -> Table:
 
 def _width(console: Console, table: Table) -> int:
     return console.measure(table, options=console.options.update(width=10_000)).maximum
-
-
-def print_title(console: Console, title: str) -> None:
-    console.print(title, style="bold")
-    console.print()
 
 
 def print_pairs(console: Console, pairs: Sequence[tuple[str, str]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -14,8 +14,6 @@ from tokenkl.cli._options import Noise, SampledSource, Sampling
 from tokenkl.cli._result import ReportFiles, Result, command
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from tokenkl.verification import Check
 
 #: Noise levels where none are asked for.
@@ -50,19 +48,18 @@ def verify(*, noise: Noise, source: SampledSource) -> Result:
     head = {"specification": source.codebook, "label": made.label, "counts": counts}
     return Result(
         record={**head, "checks": rows},
-        show=lambda console: _print(console, describe(made), checks, counts),
-        table=lambda: _table(rows),
+        title=describe(made),
+        show=lambda console: _print(console, checks, counts),
+        table=lambda: rows,
         report=markdown_report(checks, describe(made)),
         exit_code=1 if counts["fail"] else 0,
     )
 
 
-def _print(console: Console, title: str, checks: Sequence[Check], counts: dict[str, int]) -> None:
+def _print(console: Console, checks: Sequence[Check], counts: dict[str, int]) -> None:
     from tokenkl.cli.tables import print_table
     from tokenkl.verification import worst
 
-    console.print(title)
-    console.print()
     shown = worst(checks)
     print_table(
         console,
@@ -80,9 +77,3 @@ def _print(console: Console, title: str, checks: Sequence[Check], counts: dict[s
         + ", ".join(f"{count} {name}" for name, count in counts.items())
         + "."
     )
-
-
-def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(rows)

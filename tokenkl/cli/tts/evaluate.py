@@ -20,8 +20,6 @@ from tokenkl.cli.tts._group import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from tokenkl.tts.audio import Utterance
     from tokenkl.tts.reports import SpeechReport
     from tokenkl.tts.voice import Voice
@@ -131,7 +129,8 @@ def evaluate(
     return Result(
         record | {"reports": {label: report.to_json() for label, report in reports.items()}},
         show=lambda console: _print(console, rows, record, len(references), seeds),
-        table=lambda: _table(rows),
+        # As text, so that what is not a number is written as nan.
+        table=lambda: [{name: str(value) for name, value in row.items()} for row in rows],
     )
 
 
@@ -260,12 +259,6 @@ def _rows(reports: dict[str, SpeechReport]) -> list[dict[str, Any]]:
                 }
             )  # fmt: skip
     return rows
-
-
-def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(rows).astype(str)  # what is not a number is written as nan
 
 
 def _print(
