@@ -456,7 +456,7 @@ def _sampling(codebook: Codebook, samples: int | None, *, law: bool = False) -> 
     from tokenkl import MonteCarlo
     from tokenkl.information import exact_quantities
 
-    exact = codebook.factors() is not None if law else "mmse" in exact_quantities(codebook)
+    exact = codebook.factors is not None if law else "mmse" in exact_quantities(codebook)
     return None if samples is None or exact else MonteCarlo(n_samples=samples)
 
 
