@@ -517,7 +517,7 @@ def _sampling(codebook: Codebook, samples: int | None, *, law: bool = False) -> 
     if "mmse" not in findable(codebook):
         expected = "one whose MMSE is found, which for a lattice needs a list of all tokens"
         reject("CODEBOOK", codebook.label, expected)
-    exact = codebook.factors() is not None if law else "mmse" in exact_quantities(codebook)
+    exact = codebook.factors is not None if law else "mmse" in exact_quantities(codebook)
     return None if samples is None or exact else MonteCarlo(n_samples=samples)
 
 
