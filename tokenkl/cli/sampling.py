@@ -532,10 +532,12 @@ def _times(schedule: Schedule, snr: Any) -> Any:
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:
+    import numpy as np
+
     from tokenkl.cli.tables import plain
 
-    words = {"method": estimate.method, "note": estimate.note}
-    return plain(estimate) | {"n_samples": estimate.n_samples.tolist()} | words
+    how = {"n_samples": np.asarray(estimate.n_samples).tolist(), "method": estimate.method}
+    return plain(estimate) | how | {"note": estimate.note}
 
 
 def _shown(estimate: Estimate) -> str:
