@@ -12,8 +12,7 @@ from tokenkl.cli._app import app, check_output, fail, progress_bar, say_written,
 @app.command("derive", short_help="Formulas derived by SymPy, as LaTeX.")
 def derive(
     latex: Annotated[
-        str,
-        typer.Option(metavar="FILE", help="Markdown file to write; - for standard output."),
+        str, typer.Option(metavar="FILE", help="Markdown file to write; - for standard output.")
     ] = "docs/theory/derivations.md",
 ) -> None:
     """Derive every formula anew by SymPy and write them as LaTeX in a Markdown page.

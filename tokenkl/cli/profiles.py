@@ -70,8 +70,7 @@ def profile(
 def compare(
     *,
     codebooks: Annotated[
-        list[str],
-        typer.Argument(metavar="CODEBOOK", help="Two or more, such as fsq:3^8 e8."),
+        list[str], typer.Argument(metavar="CODEBOOK", help="Two or more, such as fsq:3^8 e8.")
     ],
     noise: Noise,
     quantities: Quantities = None,

@@ -156,8 +156,7 @@ def sampler_kl(
         str, typer.Option("--steps", metavar="GRID", help="Numbers of steps: 1:16:1 or 4,8,16.")
     ] = "1,2,4,8,16,32,64",
     grid: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="uniform, cosine, log-snr, edm or optimal."),
+        str, typer.Option(metavar="NAME", help="uniform, cosine, log-snr, edm or optimal.")
     ] = "cosine",
     span: _Range,
     start_scale: Annotated[
@@ -473,14 +472,10 @@ def recommend_levels(
 def _print_levels(console: Console, grids: list[dict[str, Any]]) -> None:
     from tokenkl.cli.tables import format_exact
 
-    heads = {
-        "levels": "levels",
-        "n": "n",
-        "K": "K",
-        "bits": "bits",
+    heads = {name: name for name in grids[0]}
+    heads |= {
         "information_bits": "information\n(bits)",
         "entropy_left_bits": "entropy left\n(bits)",
-        "accuracy": "accuracy",
     }
     columns = {name: [one[name] for one in grids] for name in heads}
     exact = list(heads)[3:]

@@ -96,8 +96,7 @@ def _tts() -> None:
 # ---- Options that several commands share ---------------------------------------------------------
 
 Steps = Annotated[
-    str,
-    typer.Option("--steps", metavar="LIST", help="Sampling steps of diffusion voices: 2,5,10."),
+    str, typer.Option("--steps", metavar="LIST", help="Sampling steps of diffusion voices: 2,5,10.")
 ]
 
 

@@ -262,11 +262,7 @@ def _rows(reports: dict[str, SpeechReport]) -> list[dict[str, Any]]:
 
 
 def _print(
-    console: Console,
-    rows: list[dict[str, Any]],
-    record: dict[str, Any],
-    sentences: int,
-    seeds: int,
+    console: Console, rows: list[dict[str, Any]], record: dict[str, Any], sentences: int, seeds: int
 ) -> None:
     from rich import box
     from rich.table import Table

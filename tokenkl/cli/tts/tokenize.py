@@ -33,8 +33,7 @@ def tokenize(
         ),
     ] = "phonemes",
     reconstruct: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Also write what can be heard of the tokens."),
+        Path | None, typer.Option(metavar="DIR", help="Also write what can be heard of the tokens.")
     ] = None,
     codebook: Annotated[
         str | None,

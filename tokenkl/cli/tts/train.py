@@ -106,8 +106,7 @@ def train(
     ] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave a GPU alone.")] = False,
     prepare: Annotated[
-        bool,
-        typer.Option("--prepare", help="Make corpus, tokenizer and tokens, and do not train."),
+        bool, typer.Option("--prepare", help="Make corpus, tokenizer and tokens, and do not train.")
     ] = False,
 ) -> None:
     """Train a voice: corpus, tokenizer and model, whatever is missing of them.
