@@ -1,7 +1,6 @@
 """The command line, end to end: tables, files, figures, and every way to get it wrong."""
 
 import csv
-import dataclasses
 import hashlib
 import io
 import json
@@ -20,17 +19,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import image
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import Progress
 from typer.testing import CliRunner
 
-import experiments
 import tokenkl as tk
-from experiments import harness
 from tokenkl import cli
-from tokenkl.cli._app import CODEBOOKS
-from tokenkl.cli.reproduce import _advance
+from tokenkl.cli._options import CODEBOOKS
+from tokenkl.codebooks.registry import SPECS
 
 COMMAND = [sys.executable, "-m", "tokenkl.cli"]
 
@@ -172,6 +166,23 @@ def test_profile_of_what_is_partly_exact() -> None:
     done = succeed("profile", "perturb:fsq:3^2:0.1", "--snr-db", "0", "--samples", "200")
     assert "Method on accuracy, error probability: exact" in done.stdout
     assert "200 samples" in done.stdout
+
+
+def test_what_needs_all_of_too_many_tokens_is_left_out() -> None:
+    words = ("--snr-db", "20", "--samples", "200")
+    sentence = "Left out: conditional_entropy, mutual_information, mmse, which need a list of all"
+    done = succeed("profile", "d:4^24", *words)
+    assert len(numbers(done.stdout)[0]) == 7  # dB, and two of a value, "±" and a reach
+    assert sentence in done.stderr
+    assert sentence in succeed("compare", "d:4^24", "fsq:4^24", *words).stderr
+    assert (
+        done.stdout
+        == succeed("profile", "d:4^24", *words, "--quantities", "accuracy,error_probability").stdout
+    )
+    assert "needs all tokens" in fail("profile", "d:4^24", *words, "--quantities", "mmse")
+    assert "whose MMSE is found" in fail("steps", "d:4^24")
+    shown = " ".join(succeed("info", "d:4^24").stdout.split())
+    assert "sampled: accuracy, error probability; the others need a list of all tokens" in shown
 
 
 def test_seed_changes_the_samples_and_the_perturbation() -> None:
@@ -588,156 +599,9 @@ def test_info() -> None:
 # ---- reproduce ----------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    count: int
-
-
-@pytest.fixture
-def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
-    """Two tiny experiments in place of the real ones, a folder, and a log of what is computed."""
-    log: list[str] = []
-
-    def make(name: str) -> harness.Experiment:
-        def compute(config: Config, progress: Any) -> tuple[pd.DataFrame, dict[str, Any]]:
-            log.append(f"{name} {config.count}")
-            for done in range(config.count):
-                progress(done + 1, config.count)
-            return pd.DataFrame({"x": range(config.count)}), {"sum": config.count}
-
-        def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
-            figure = Figure(figsize=(1, 1))
-            figure.subplots().plot(table["x"])
-            return figure
-
-        return harness.Experiment(name, f"{name} holds", Config(4), Config(2), compute, plot)
-
-    made = {name: make(name) for name in ("first", "second")}
-    monkeypatch.setattr(experiments, "NAMES", tuple(made))
-    monkeypatch.setattr(experiments, "load", made.__getitem__)
-    monkeypatch.setattr(harness, "FIGURES", tmp_path / "figures")
-    return tmp_path / "figures", log
-
-
-def test_reproduce_everything(figures: tuple[Path, list[str]]) -> None:
-    folder, log = figures
-    done = succeed("reproduce")
-    assert log == ["first 4", "second 4"]
-    for name in ("first", "second"):
-        for suffix in (".csv", ".json", ".pdf", ".png"):
-            assert (folder / f"{name}{suffix}").exists()
-        assert f"{name}.{{csv,json,pdf,png}}" in done.stdout
-        assert str(Path("figures") / f"{name}.pdf") in done.stderr
-
-
-def test_reproduce_some_and_keep(figures: tuple[Path, list[str]], tmp_path: Path) -> None:
-    _, log = figures
-    folder = tmp_path / "elsewhere" / "deep"
-    words = ("--smoke", "--folder", str(folder))
-    succeed("reproduce", "second", *words)
-    done = succeed("reproduce", *words, "--keep")
-    assert log == ["second 2", "first 2"]
-    assert "second: kept" in done.stderr
-    # What was stored but not drawn, as after Ctrl-C in between, is drawn.
-    (folder / "first.png").unlink()
-    succeed("reproduce", *words, "--keep")
-    assert (folder / "first.png").exists()
-    # Another config is not the same result.
-    succeed("reproduce", "first", "--keep", "--folder", str(folder))
-    assert log == ["second 2", "first 2", "first 4"]
-
-
-@pytest.mark.slow
-def test_keep_mends_what_does_not_belong_together(
-    figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever an interrupted run or a hand left: afterwards all is as after a fresh run."""
-    folder, log = figures
-    succeed("reproduce", "first", "--smoke")
-    small = {path.name: path.read_bytes() for path in folder.iterdir()}
-    succeed("reproduce", "first")
-    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert set(json.loads(whole["first.json"])["files"]) == {*whole} - {"first.json"}
-
-    def state() -> dict[str, bytes]:
-        assert succeed("reproduce", "first", "--keep").exit_code == 0
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-    for name in whole:
-        assert small[name] != whole[name]
-        for damage in (small[name], b"", None):
-            if damage is None:
-                (folder / name).unlink()
-            else:
-                (folder / name).write_bytes(damage)
-            log.clear()
-            found = state()
-            found["first.json"] = whole["first.json"]  # it holds the run time
-            assert found == whole, (name, damage)
-            # Only what a picture is made from has to be computed again.
-            assert log == ([] if name.endswith((".pdf", ".png")) else ["first 4"])
-
-    # Ctrl-C while drawing: what was computed is kept, and no picture of the run before is.
-    def interrupted(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
-        raise KeyboardInterrupt
-
-    succeed("reproduce", "first", "--smoke")
-    stopped = dataclasses.replace(experiments.load("first"), plot=interrupted)
-    with monkeypatch.context() as patch:
-        patch.setattr(experiments, "load", {"first": stopped}.__getitem__)
-        assert run("reproduce", "first").exit_code == 130
-    assert {path.name for path in folder.iterdir()} == {"first.csv", "first.json"}
-    log.clear()
-    assert {**state(), "first.json": b""} == {**whole, "first.json": b""}
-    assert log == []
-
-
-def test_a_record_without_digests_is_drawn_but_not_kept(figures: tuple[Path, list[str]]) -> None:
-    folder, log = figures
-    succeed("reproduce", "first")
-    path = folder / "first.json"
-    whole = path.read_text()
-    record = json.loads(whole)
-    del record["files"]
-    old = json.dumps(record, indent=1) + "\n"
-    path.write_text(old)
-    succeed("reproduce", "first", "--keep")
-    assert log == ["first 4", "first 4"]
-    path.write_text(old)
-    succeed("reproduce", "first", "--plot-only")
-    assert path.read_text() == whole
-    assert len(log) == 2
-
-
-def test_plot_only(figures: tuple[Path, list[str]]) -> None:
-    folder, log = figures
-    assert "first: first has no stored results" in fail("reproduce", "first", "--plot-only")
-    succeed("reproduce", "first")
-    (folder / "first.pdf").unlink()
-    succeed("reproduce", "first", "--plot-only")
-    assert (folder / "first.pdf").exists()
-    assert log == ["first 4"]
-    (folder / "first.csv").write_text("x\n1\n")
-    assert "and belong together" in fail("reproduce", "first", "--plot-only")
-
-
-def test_ctrl_c_says_how_to_go_on(
-    figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(config: Config, progress: Any) -> Any:
-        raise KeyboardInterrupt
-
-    second = dataclasses.replace(experiments.load("second"), compute=interrupted)
-    made = {"first": experiments.load("first"), "second": second}
-    monkeypatch.setattr(experiments, "load", made.__getitem__)
-    done = run("reproduce", "--smoke")
-    assert done.exit_code == 130
-    assert done.stderr.splitlines()[-1] == (
-        "Stopped in second, after first; `tokenkl reproduce --smoke --keep` goes on from there."
-    )
-    done = run("reproduce", "second", "--folder", "a b")
-    assert "before any figure was done" in done.stderr
-    assert "`tokenkl reproduce second --keep --folder 'a b'`" in done.stderr
+def test_reproduce_needs_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tk, "__file__", str(tmp_path / "site-packages" / "tokenkl" / "__init__.py"))
+    assert "installed from a source checkout" in fail("reproduce")
 
 
 @pytest.fixture(autouse=True)
@@ -745,50 +609,12 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-def test_reproduce_list(figures: tuple[Path, list[str]]) -> None:
-    done = succeed("reproduce", "--list")
-    assert [line.split() for line in done.stdout.splitlines()] == [
-        ["first", "first", "holds"],
-        ["second", "second", "holds"],
-    ]
-    assert figures[1] == []
-
-
-def test_reproduce_mistakes(figures: tuple[Path, list[str]], tmp_path: Path) -> None:
-    assert "NAMES must be among first, second; got 'third'" in fail("reproduce", "third")
-    assert "--plot-only must be given without" in fail("reproduce", "--plot-only", "--keep")
-    (tmp_path / "file").write_text("")
-    assert "--folder must be a folder that can be written to" in fail(
-        "reproduce", "--folder", str(tmp_path / "file")
-    )
-
-
-def test_reproduce_needs_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tk, "__file__", str(tmp_path / "site-packages" / "tokenkl" / "__init__.py"))
-    assert "installed from a source checkout" in fail("reproduce")
-
-
-def test_expected_seconds(tmp_path: Path) -> None:
-    for name, seconds in (("a", 10.0), ("b", 30.0)):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"run_seconds": seconds, "smoke": False}))
-    (tmp_path / "damaged.json").write_text("{")
-    found = cli.reproduce._expected_seconds(["a", "b", "damaged", "new"], tmp_path, smoke=False)
-    assert found == {"a": 10, "b": 30, "damaged": 20, "new": 20}
-    assert cli.reproduce._expected_seconds(["a"], tmp_path, smoke=True) == {"a": 1}
-
-
 def test_every_kind_of_codebook_is_in_the_help() -> None:
+    written = {word.split(":")[0] for spec, _ in CODEBOOKS for word in spec.split(", ")}
+    assert set(SPECS) <= written
     shown = " ".join(succeed("profile", "--help").output.split())
     for spec, meaning in CODEBOOKS:
         assert f"{spec} {meaning}" in shown
-
-
-def test_the_bar_of_all_figures_moves_with_that_of_one() -> None:
-    with Progress(console=Console(file=io.StringIO())) as display:
-        one, total = display.add_task("one"), display.add_task("all", total=10.0)
-        for done, share in ((0.0, 0.0), (1.0, 0.5), (3.0, 1.0)):
-            _advance(display, one, total, 4.0, 2.0, done, 2.0)
-            assert [task.completed for task in display.tasks] == [done, 4.0 + 2.0 * share]
 
 
 def test_a_comparison_says_what_the_estimates_say_about_themselves() -> None:

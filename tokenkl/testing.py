@@ -164,7 +164,7 @@ def reference_profile(codebook: Codebook, snr: float) -> dict[str, Estimate]:
     snr = float(check_snr(snr))
     if isinstance(codebook, OneHot) and codebook.K > 3:
         return _one_hot_reference(codebook, snr)
-    grid = codebook.factors()
+    grid = codebook.factors
     if grid is not None:
         lines = [
             _average(column[:, None], np.asarray(grid.coordinate_log_prior(axis)), snr)

@@ -107,6 +107,16 @@ def test_prior_file(tmp_path: Path) -> None:
     assert frame["snr_db"].iloc[5] != pytest.approx(equal["snr_db"].iloc[5], abs=0.1)
 
 
+def test_a_record_in_bits_holds_bits() -> None:
+    words = ("sampler-kl", "fsq:3", "--steps", "2", "--token")
+    nats, bits = record(*words), record(*words, "--bits")
+    assert (nats["unit"], bits["unit"]) == ("nats", "bits")
+    for name in ("path_kl", "ddim_token_kl", "ddpm_token_kl", "prior_mismatch"):
+        for part in ("value", "interval_high"):
+            assert np.multiply(bits[name][part], np.log(2)) == pytest.approx(nats[name][part])
+    assert bits["ddim_tv"] == nats["ddim_tv"]
+
+
 def test_recommend_levels() -> None:
     words = ("recommend-levels", "--budget-tokens", "1000", "--n-max", "5", "--top", "3")
     frame = table(*words)

@@ -176,6 +176,53 @@ def test_priors_from_tokens(tmp_path) -> None:
         parse_codebook("onehot:3", prior=given)
 
 
+def test_priors_by_parts(tmp_path) -> None:
+    parts = [np.array([0.7, 0.2, 0.1]), np.array([0.25, 0.25, 0.5])]
+    np.savez(tmp_path / "p.npz", **{f"priors.{index}": part for index, part in enumerate(parts)})
+    given = parse_prior(tmp_path / "p.npz", None, None)
+    expected = np.sort(np.outer(*parts).ravel())
+    tk.save_codebook(tk.ResidualCodebook([np.eye(3), 0.1 * np.eye(3)]), tmp_path / "stages.npz")
+    for spec in ("fsq:3^2", "permute:fsq:3^2", f"rvq:{tmp_path}/stages.npz"):
+        assert np.allclose(np.sort(parse_codebook(spec, prior=given).prior), expected), spec
+    # Far beyond what a vector of K numbers could hold.
+    many = {f"priors.{index}": parts[0] for index in range(40)}
+    np.savez(tmp_path / "many.npz", **many)
+    entropy = -(parts[0] * np.log(parts[0])).sum()
+    made = parse_codebook("fsq:3^40", prior=parse_prior(tmp_path / "many.npz", None, None))
+    assert float(made.prior_entropy()) == pytest.approx(40 * entropy)
+    # The file of a grid holds its own.
+    tk.save_codebook(tk.FSQ((3, 3), priors=parts), tmp_path / "grid.npz")
+    again = parse_codebook("fsq:3^2", prior=parse_prior(tmp_path / "grid.npz", None, None))
+    assert np.allclose(again.prior, np.outer(*parts).ravel())
+    for spec, sentence in (
+        ("fsq:3^3", "priors must be a list of 3"),
+        ("fsq:2^2", r"priors\[0\] must be of length K = 2"),
+        ("onehot:9", "priors must be given for a grid or a residual codebook"),
+        ("d:4^24", "priors must be given for a grid or a residual codebook"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            parse_codebook(spec, prior=given)
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (("priors.0", "priors.2"), r"--prior: .*; it holds priors.2, and no priors.1\.$"),
+        (("priors.1",), r"--prior: .*; it holds priors.1, and no priors.0\.$"),
+        (("priors.0", "prior"), r"; it holds both a whole prior and priors.0, one of its parts\.$"),
+    ],
+)
+def test_parts_of_a_prior_that_do_not_fit(tmp_path, names: tuple[str, ...], sentence: str) -> None:
+    np.savez(tmp_path / "p.npz", **dict.fromkeys(names, np.array([0.5, 0.5])))
+    with pytest.raises(ValueError, match=sentence):
+        parse_prior(tmp_path / "p.npz", None, None)
+    np.savez(tmp_path / "p.npz", **{"priors.0": np.array([0.5, 0.6])})
+    with pytest.raises(ValueError, match=r"priors.0 must be a probability vector"):
+        parse_prior(tmp_path / "p.npz", None, None)
+    np.savez(tmp_path / "p.npz", **{"priors.00": np.array([0.5, 0.5])})  # not a part, but alone
+    assert parse_prior(tmp_path / "p.npz", None, None)(2) == pytest.approx([0.5, 0.5])
+
+
 def test_prior_options_that_clash(tmp_path) -> None:
     save_prior(np.array([0.5, 0.5]), tmp_path / "p.npy")
     np.save(tmp_path / "ids.npy", np.array([0, 1]))

@@ -175,16 +175,16 @@ def test_facts_on_a_huge_grid_and_on_a_huge_residual_codebook() -> None:
     facts = tables.facts_on(tk.FSQ((17,) * 6000))
     assert facts["bits"] == pytest.approx(6000 * math.log2(17))
     assert facts["K"] is None
-    assert dict(tables.shown_facts(facts))["tokens K"].startswith("4.94e+7382 ")
+    assert dict(tables.shown_facts(facts, tk.QUANTITIES))["tokens K"].startswith("4.94e+7382 ")
     stages = [np.random.default_rng(i).standard_normal((1024, 4)) for i in range(8)]
     facts = tables.facts_on(tk.ResidualCodebook(stages))
     assert facts["K"] == 1024**8
     assert facts["min_distance"] is None
-    assert "not computed" in dict(tables.shown_facts(facts))["min distance"]
+    assert "not computed" in dict(tables.shown_facts(facts, tk.QUANTITIES))["min distance"]
 
 
 def test_facts_on_one_token_and_on_an_unequal_prior() -> None:
-    shown = dict(tables.shown_facts(tables.facts_on(tk.OneHot(1))))
+    shown = dict(tables.shown_facts(tables.facts_on(tk.OneHot(1)), tk.QUANTITIES))
     assert shown["min distance"] == "none, for a single token"
     facts = tables.facts_on(tk.OneHot(2, [0.25, 0.75]))
     entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))

@@ -31,7 +31,7 @@ from tokenkl._validation import (
 from tokenkl.channels.base import Channel, check_size
 from tokenkl.estimate import Estimate
 from tokenkl.information import Exact, Profile
-from tokenkl.information.methods import Method
+from tokenkl.information.methods import Method, check_method
 from tokenkl.quantities import QUANTITIES
 
 #: Roundings of one term, by far (tests/channels/test_precision.py); a sum adds its depth.
@@ -134,8 +134,7 @@ class DiscreteChannel(Channel):
                     "quantities", repr(name), "without it, since these tokens have no coordinates"
                 )
             check_choice(name, self.quantities, "quantities")
-        if method is not None and not isinstance(method, Exact):
-            reject("method", method, "Exact() or None, since all quantities have closed forms")
+        check_method(method, Exact)  # all quantities have closed forms
         level = check_time(noise, self.variable)
         traced = is_traced(level, self.prior)
         law = _law_of(self.prior)

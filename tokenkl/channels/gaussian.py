@@ -119,7 +119,7 @@ def log_posterior(
     """
     y, h, dtype = _inputs(codebook, y, snr)
     check_size(math.prod(y.shape[:-1]) * codebook.K, "y")
-    grid = codebook.factors()
+    grid = codebook.factors
     if grid is not None:
         xp = codebook.array_module(y, h)
         parts = _coordinate_log_posteriors(grid, y, h)
@@ -140,7 +140,7 @@ def denoiser(
     Raises as `log_posterior`.
     """
     y, h, dtype = _inputs(codebook, y, snr)
-    grid = codebook.factors()
+    grid = codebook.factors
     if grid is not None:
         xp = codebook.array_module(y, h)
         parts = _coordinate_log_posteriors(grid, y, h)
@@ -170,7 +170,7 @@ def posterior_covariance(
     """
     y, h, dtype = _inputs(codebook, y, snr)
     check_size(math.prod(y.shape[:-1]) * codebook.n**2, "y")
-    grid = codebook.factors()
+    grid = codebook.factors
     if grid is not None:
         xp = codebook.array_module(y, h)
         parts = _coordinate_log_posteriors(grid, y, h)

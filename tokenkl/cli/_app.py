@@ -1,4 +1,4 @@
-"""What the commands share: the app, its errors, common options, progress, and writing of files."""
+"""What the commands share: the app, its errors, progress, and writing of files."""
 
 from __future__ import annotations
 
@@ -9,39 +9,14 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from tokenkl._progress import make_display as make_display
 from tokenkl._progress import progress_bar as progress_bar
-
-if TYPE_CHECKING:
-    from tokenkl.information import MonteCarlo, RareEvents
-
-#: What can be written where a codebook is asked for, and what it stands for.
-CODEBOOKS = (
-    ("fsq:3^8", "FSQ, 3 levels in each of 8 coordinates"),
-    ("fsq:8x5x5x5", "FSQ, levels by coordinate; also fsq:8,5,5,5"),
-    ("fsq:8,5,5,5:rounding", "the grid of the FSQ paper (even counts differ)"),
-    ("onehot:6561", "one-hot tokens"),
-    ("e8", "6561 points of the E8 lattice in the cube"),
-    ("FILE", "a .npz, .safetensors or .npy file"),
-    ("vq:FILE, vq:FILE:NAME", "... that holds a table of points (called NAME)"),
-    ("rvq:FILE, rvq:FILE:NAME", "... that holds the stages of a residual one"),
-    ("perturb:SPEC:SD", "N(0, SD^2) noise on every coordinate (--seed)"),
-    ("permute:SPEC", "the points in a random order (--seed)"),
-    ("centre:SPEC", "moved so that the mean is 0"),
-)
-
-#: Noise levels where none are asked for.
-DEFAULT_DB = "-20:40:5"
-
-EPILOG = "Ways to write a codebook:\n\n\b\n" + "\n".join(
-    f"{spec:<24} {meaning}" for spec, meaning in CODEBOOKS
-)
 
 app = typer.Typer(
     name="tokenkl",
@@ -53,12 +28,12 @@ app = typer.Typer(
 )
 
 
-class _Commands(TyperGroup):
+class _Sentences:
     """Turns the library's errors into one sentence and exit code 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            return super().invoke(ctx)  # type: ignore[misc]
         except BrokenPipeError:  # the reader went away: typer ends quietly
             raise
         except ValueError as error:
@@ -68,6 +43,14 @@ class _Commands(TyperGroup):
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             fail(f"{where}{error.strerror or error}.")
+
+
+class _Commands(_Sentences, TyperGroup):
+    pass
+
+
+class OneCommand(_Sentences, TyperCommand):
+    """For an app of its own."""
 
 
 def fail(message: str) -> NoReturn:
@@ -100,107 +83,6 @@ def _tokenkl(
     """What a tokenizer's geometry does to continuous diffusion over categorical data."""
 
 
-# ---- Options that several commands share ------------------------------------------------------
-
-CodebookArgument = Annotated[
-    str, typer.Argument(metavar="CODEBOOK", help="Such as fsq:3^8; see the list below.")
-]
-SnrDb = Annotated[
-    str | None,
-    typer.Option(
-        metavar="GRID",
-        help="SNR in dB: --snr-db=-20:40:1 (both ends included) or --snr-db=-10,0,10. "
-        f"Without --snr and --snr-db: {DEFAULT_DB}.",
-        show_default=False,
-    ),
-]
-Snr = Annotated[
-    str | None,
-    typer.Option(metavar="GRID", help="SNR as a ratio: --snr 0.1,1,10 or --snr 0:1:0.1."),
-]
-Quantities = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAMES",
-        help="Comma list of accuracy, error_probability, conditional_entropy, "
-        "mutual_information, mmse; all without it.",
-        show_default=False,
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option(
-        min=0, max=2**32 - 1, metavar="N", help="Of everything random; same seed, same bits."
-    ),
-]
-How = Annotated[
-    str,
-    typer.Option(
-        "--method", metavar="NAME", help="auto (exact where possible), exact, monte-carlo or rare."
-    ),
-]
-Samples = Annotated[
-    int | None,
-    typer.Option(
-        min=2, metavar="N", help="Samples; without it 16384, 1024 for a large RVQ, 2000 for rare."
-    ),
-]
-Rtol = Annotated[
-    float,
-    typer.Option(
-        metavar="X", help="Sample until the standard error is at most atol + rtol |value|."
-    ),
-]
-Atol = Annotated[float, typer.Option(metavar="X", help="See --rtol; in the unit of the quantity.")]
-Bits = Annotated[bool, typer.Option("--bits", help="Information in bits rather than nats.")]
-Csv = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Write the numbers; - for standard output.")
-]
-Json = Annotated[
-    str | None,
-    typer.Option("--json", metavar="FILE", help="Write the numbers; - for standard output."),
-]
-Plot = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Draw a figure, as .pdf, .png or .svg.")
-]
-PriorFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Prior: .npz, .npy, .json, .csv or .txt, K numbers."),
-]
-TokensFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Prior from the token ids in a .npz, .npy or .txt file."),
-]
-Smoothing = Annotated[
-    float | None,
-    typer.Option(metavar="X", help="Added to every count of --tokens, 0.5 without it."),
-]
-
-
-def sampling_method(
-    method: str, samples: int | None, rtol: float, atol: float
-) -> MonteCarlo | RareEvents | None:
-    """Settings for what is sampled; None for the library's own choice. Checks the method's name."""
-    from tokenkl import MonteCarlo, RareEvents
-    from tokenkl._validation import check_choice, reject
-
-    check_choice(method, ("auto", "exact", "monte-carlo", "rare"), "--method")
-    for option, value in (("--rtol", rtol), ("--atol", atol)):
-        if not 0 <= value < math.inf:
-            reject(option, value, "a finite number, at least 0")
-    if samples is not None and (rtol > 0 or atol > 0):
-        reject("--samples", samples, "left out where --rtol or --atol sets the number of samples")
-    if method == "rare":
-        if atol > 0:
-            reject("--atol", atol, "0 for --method rare, whose targets are relative")
-        if samples is not None and samples < 64:
-            reject("--samples", samples, "at least 64 for --method rare")
-        return RareEvents(rtol=rtol) if samples is None else RareEvents(n_samples=samples)
-    if method == "auto" and samples is None and rtol == atol == 0:
-        return None
-    return MonteCarlo(n_samples=samples, rtol=rtol, atol=atol)
-
-
 # ---- Terminal and files -----------------------------------------------------------------------
 
 
@@ -215,23 +97,6 @@ class _PlainConsole(Console):
 
 def stdout() -> Console:
     return _PlainConsole(highlight=False, markup=False)
-
-
-def check_outputs(csv: str | None, json_file: str | None, plot: str | None) -> None:
-    """Every output can be written, which is better known before the work than after it."""
-    from tokenkl._validation import reject
-
-    check_output("--csv", csv)
-    check_output("--json", json_file)
-    if plot is not None:
-        formats = (".pdf", ".png", ".svg")
-        if Path(plot).suffix not in formats:
-            reject("--plot", plot, f"a file name that ends in {', '.join(formats)}")
-        check_output("--plot", plot)
-    given = [target for target in (csv, json_file, plot) if target is not None]
-    for target in given:
-        if given.count(target) > 1:
-            reject("--csv, --json and --plot", f"{target} twice", "different files")
 
 
 def check_output(option: str, target: str | None) -> None:

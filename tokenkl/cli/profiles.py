@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
-from tokenkl.cli._app import (
-    DEFAULT_DB,
-    EPILOG,
-    Atol,
-    Bits,
-    CodebookArgument,
-    Csv,
-    How,
-    Json,
-    Plot,
-    PriorFile,
-    Quantities,
-    Rtol,
-    Samples,
-    Seed,
-    Smoothing,
-    Snr,
-    SnrDb,
-    TokensFile,
-    app,
-    check_output,
-    check_outputs,
-    progress_bar,
-    sampling_method,
-    say_written,
-    stdout,
-    write_outputs,
-)
+from tokenkl.cli._app import progress_bar
+from tokenkl.cli._options import DEFAULT_DB, Bits, Noise, Quantities, Sampling, Seed, Source
+from tokenkl.cli._result import FigureFiles, JsonFile, Result, command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,25 +22,15 @@ if TYPE_CHECKING:
     from tokenkl.information.methods import Method
 
 
-@app.command(short_help="Information and errors over a range of noise.", epilog=EPILOG)
+@command(files=FigureFiles, short_help="Information and errors over a range of noise.")
 def profile(
-    codebook: CodebookArgument,
-    snr_db: SnrDb = None,
-    snr: Snr = None,
+    *,
+    noise: Noise,
     quantities: Quantities = None,
-    prior: PriorFile = None,
-    tokens: TokensFile = None,
-    smoothing: Smoothing = None,
-    seed: Seed = 0,
-    method: How = "auto",
-    samples: Samples = None,
-    rtol: Rtol = 0.0,
-    atol: Atol = 0.0,
+    source: Source,
+    sampling: Sampling,
     bits: Bits = False,
-    csv: Csv = None,
-    json_file: Json = None,
-    plot: Plot = None,
-) -> None:
+) -> Result:
     """What a noisy observation says about the token, over a range of noise.
 
     Accuracy, error probability, conditional entropy, mutual information and MMSE of the channel
@@ -74,39 +40,32 @@ def profile(
     \b
     Example: tokenkl profile fsq:3^8 --snr-db=-20:40:1 --plot profile.pdf
     """
-    from tokenkl import QUANTITIES
-    from tokenkl.cli.tables import describe, frame_of, in_bits
-    from tokenkl.cli.typed import parse_names, parse_prior, parse_snr
-    from tokenkl.codebooks.grammar import parse_codebook
+    from tokenkl.cli.tables import describe, frame_of, profile_figure
 
-    levels = parse_snr(snr_db, snr, DEFAULT_DB)
-    names = parse_names(quantities, QUANTITIES, "--quantities")
-    settings = sampling_method(method, samples, rtol, atol)
-    check_outputs(csv, json_file, plot)
-    made = parse_codebook(codebook, seed=seed, prior=parse_prior(prior, tokens, smoothing))
-    found = _find(made, levels, names, method, settings, seed, made.label)
-    if bits:
-        found = in_bits(found)
-    write_outputs(
-        (csv, lambda file: frame_of(found).to_csv(file, index=False)),
-        (plot, _drawing([("", found)], describe(made))),
-        (json_file, {"specification": codebook, **found.to_json()}),
+    asked = _Request.parse(noise, quantities, sampling, source.seed, bits)
+    made = source.make()
+    asked = asked.about(made)
+    found = asked.find(made, made.label)
+    notes = asked.left_out
+    if sampling.samples is not None and not any(e.is_sampled for e in found.estimates.values()):
+        notes += ["--samples had no effect: everything here has an exact formula."]
+    return Result(
+        record={"specification": source.codebook, **found.to_json()},
+        show=lambda console: _print_profile(console, asked, found, describe(made)),
+        table=lambda: frame_of(found),
+        figure=lambda: profile_figure([("", found)], describe(made)),
+        notes=notes,
     )
-    if "-" not in (csv, json_file):
-        _print_profile(found, describe(made), snr is not None, rtol, atol)
-    say_written(csv, json_file, plot)
-    if samples is not None and not any(e.is_sampled for e in found.estimates.values()):
-        typer.echo("--samples had no effect: everything here has an exact formula.", err=True)
 
 
-@app.command(short_help="The same for several codebooks side by side.", epilog=EPILOG)
+@command(files=FigureFiles, short_help="The same for several codebooks side by side.")
 def compare(
+    *,
     codebooks: Annotated[
         list[str],
         typer.Argument(metavar="CODEBOOK", help="Two or more, such as fsq:3^8 e8."),
     ],
-    snr_db: SnrDb = None,
-    snr: Snr = None,
+    noise: Noise,
     quantities: Quantities = None,
     scale_to: Annotated[
         str,
@@ -117,32 +76,21 @@ def compare(
         ),
     ] = "none",
     seed: Seed = 0,
-    method: How = "auto",
-    samples: Samples = None,
-    rtol: Rtol = 0.0,
-    atol: Atol = 0.0,
+    sampling: Sampling,
     bits: Bits = False,
-    csv: Csv = None,
-    json_file: Json = None,
-    plot: Plot = None,
-) -> None:
+) -> Result:
     """Several codebooks side by side: one table for each quantity, one column for each codebook.
 
     \b
     Example: tokenkl compare fsq:3^8 e8 --scale-to box --quantities accuracy
     """
-    from tokenkl import QUANTITIES
     from tokenkl._validation import check_choice, reject
-    from tokenkl.cli.tables import in_bits
-    from tokenkl.cli.typed import parse_names, parse_snr
+    from tokenkl.cli.tables import profile_figure
     from tokenkl.codebooks.grammar import parse_codebook
     from tokenkl.codebooks.transforms import scale_to as scaled
 
-    levels = parse_snr(snr_db, snr, DEFAULT_DB)
-    names = parse_names(quantities, QUANTITIES, "--quantities")
+    asked = _Request.parse(noise, quantities, sampling, seed, bits)
     check_choice(scale_to, ("box", "power", "none"), "--scale-to")
-    settings = sampling_method(method, samples, rtol, atol)
-    check_outputs(csv, json_file, plot)
     specs = list(dict.fromkeys(codebooks))
     if len(specs) < 2:
         reject("CODEBOOK...", " ".join(codebooks), "two or more different codebooks")
@@ -150,50 +98,97 @@ def compare(
     if scale_to != "none":
         made = [scaled(one, **{scale_to: 1.0}) for one in made]
     labels = _short_names(specs)
-    found: list[Profile] = []
-    for number, (one, label) in enumerate(zip(made, labels, strict=True), 1):
-        title = f"{label} ({number} of {len(made)})"
-        profile_of_one = _find(one, levels, names, method, settings, seed, title)
-        found.append(in_bits(profile_of_one) if bits else profile_of_one)
+    asked = asked.about(*made)
+    found = [
+        asked.find(one, f"{label} ({number} of {len(made)})")
+        for number, (one, label) in enumerate(zip(made, labels, strict=True), 1)
+    ]
     records = [
         {"specification": spec, **one.to_json()} for spec, one in zip(specs, found, strict=True)
     ]
-    write_outputs(
-        (csv, lambda file: _table(specs, found).to_csv(file, index=False)),
-        (plot, _drawing(list(zip(labels, found, strict=True)))),
-        (json_file, {"scale_to": scale_to, "codebooks": records}),
+    pairs = list(zip(labels, found, strict=True))
+    return Result(
+        record={"scale_to": scale_to, "codebooks": records},
+        show=lambda console: _print_comparison(console, asked, made, pairs, scale_to),
+        table=lambda: _table(specs, found),
+        figure=lambda: profile_figure(pairs),
+        notes=asked.left_out,
     )
-    if "-" not in (csv, json_file):
-        _print_comparison(made, labels, found, scale_to, snr is not None, rtol, atol)
-    say_written(csv, json_file, plot)
 
 
-@app.command(short_help="Size, prior, power and distances of a codebook.", epilog=EPILOG)
-def info(
-    codebook: CodebookArgument,
-    prior: PriorFile = None,
-    tokens: TokensFile = None,
-    smoothing: Smoothing = None,
-    seed: Seed = 0,
-    json_file: Json = None,
-) -> None:
+@command(files=JsonFile, short_help="Size, prior, power and distances of a codebook.")
+def info(*, source: Source) -> Result:
     """Size, prior, power and distances of a codebook, and which quantities are exact for it.
 
     \b
     Example: tokenkl info fsq:17^6
     """
-    from tokenkl.cli.tables import facts_on, print_pairs, shown_facts
-    from tokenkl.cli.typed import parse_prior
-    from tokenkl.codebooks.grammar import parse_codebook
+    from tokenkl.cli.tables import facts_on, findable, print_pairs, shown_facts
 
-    check_output("--json", json_file)
-    made = parse_codebook(codebook, seed=seed, prior=parse_prior(prior, tokens, smoothing))
+    made = source.make()
     with progress_bar("distances"):
         record = facts_on(made)
-    write_outputs((json_file, {"specification": codebook, **record}))
-    if json_file != "-":
-        print_pairs(stdout(), shown_facts(record))
-    say_written(json_file)
+    return Result(
+        record={"specification": source.codebook, **record},
+        show=lambda console: print_pairs(console, shown_facts(record, findable(made))),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """What `profile` and `compare` ask about a codebook."""
+
+    levels: Any
+    names: Sequence[str]
+    settings: Method | None
+    sampling: Sampling
+    seed: int
+    bits: bool
+    is_linear: bool
+    are_named: bool
+
+    @classmethod
+    def parse(
+        cls, noise: Noise, quantities: str | None, sampling: Sampling, seed: int, bits: bool
+    ) -> _Request:
+        from tokenkl import QUANTITIES
+        from tokenkl.cli.typed import parse_names
+
+        levels = noise.levels(DEFAULT_DB)
+        names = parse_names(quantities, QUANTITIES, "--quantities")
+        named = quantities is not None
+        return cls(levels, names, sampling.settings(), sampling, seed, bits, noise.is_linear, named)
+
+    def about(self, *codebooks: Codebook) -> _Request:
+        """Leave out what is not found for every one of these, unless it was asked for by name."""
+        from tokenkl.cli.tables import findable
+
+        if self.are_named:
+            return self
+        found = [findable(one) for one in codebooks]
+        names = [name for name in self.names if all(name in one for one in found)]
+        return dataclasses.replace(self, names=names or self.names)
+
+    @property
+    def left_out(self) -> list[str]:
+        from tokenkl import QUANTITIES
+
+        missing = [name for name in QUANTITIES if name not in self.names]
+        if self.are_named or not missing:
+            return []
+        return [f"Left out: {', '.join(missing)}, which need a list of all tokens."]
+
+    @property
+    def targets(self) -> tuple[float, float]:
+        return self.sampling.rtol, self.sampling.atol
+
+    def find(self, codebook: Codebook, title: str) -> Profile:
+        from tokenkl.cli.tables import in_bits
+
+        found = _find(
+            codebook, self.levels, self.names, self.sampling.method, self.settings, self.seed, title
+        )
+        return in_bits(found) if self.bits else found
 
 
 def _find(
@@ -206,8 +201,6 @@ def _find(
     title: str,
 ) -> Profile:
     """The profile: exact quantities without sampling, the others with these settings, if any."""
-    import dataclasses
-
     import tokenkl as tk
     from tokenkl._validation import reject
     from tokenkl.information import exact_quantities
@@ -244,73 +237,51 @@ def _table(specs: Sequence[str], found: Sequence[Profile]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _drawing(found: Sequence[tuple[str, Profile]], title: str = "") -> Callable[[Path], object]:
-    """What writes the figure of profiles, drawn only then."""
-
-    def draw(path: Path) -> None:
-        from tokenkl.cli.tables import profile_figure
-        from tokenkl.plotting import save_figure
-
-        save_figure(profile_figure(found, title), path)
-
-    return draw
-
-
-def _print_profile(found: Profile, title: str, linear: bool, rtol: float, atol: float) -> None:
+def _print_profile(console: Console, asked: _Request, found: Profile, title: str) -> None:
     from tokenkl.cli import tables
 
-    console = stdout()
-    console.print(title, style="bold")
-    console.print()
+    tables.print_title(console, title)
     columns = [
-        (
-            tables.quantity_title(estimate),
-            tables.cells(estimate, tables.missed_target(estimate, rtol, atol)),
-        )
-        for estimate in found.estimates.values()
+        (tables.quantity_title(one), tables.cells(one, tables.missed_target(one, *asked.targets)))
+        for one in found.estimates.values()
     ]
-    tables.print_table(console, tables.snr_columns(found, linear), columns)
+    tables.print_table(console, tables.snr_columns(found, asked.is_linear), columns)
     console.print()
-    lines = tables.method_lines([("", found)]) + tables.note_lines([("", found)], rtol, atol)
-    for line in lines:
+    for line in tables.footnotes([("", found)], *asked.targets):
         console.print(line)
 
 
 def _print_comparison(
+    console: Console,
+    asked: _Request,
     made: Sequence[Codebook],
-    labels: Sequence[str],
-    found: Sequence[Profile],
+    pairs: Sequence[tuple[str, Profile]],
     scale_to: str,
-    linear: bool,
-    rtol: float,
-    atol: float,
 ) -> None:
     from tokenkl.cli import tables
 
-    console = stdout()
     scaling = {
         "box": "every codebook scaled to the box [-1, 1]^n",
         "power": "every codebook scaled to average power 1",
         "none": "codebooks as they are, not scaled",
     }[scale_to]
-    console.print(f"Comparison: {scaling}", style="bold")
-    console.print()
-    tables.print_pairs(
-        console,
-        [(f"{label}:", tables.describe(one)) for label, one in zip(labels, made, strict=True)],
-    )
-    for name, first in found[0].estimates.items():
-        heading = tables.quantity_title(first).replace("\n", " ")
+    tables.print_title(console, f"Comparison: {scaling}")
+    described = [
+        (f"{label}:", tables.describe(one)) for (label, _), one in zip(pairs, made, strict=True)
+    ]
+    tables.print_pairs(console, described)
+    first = pairs[0][1]
+    for name, estimate in first.estimates.items():
+        heading = tables.quantity_title(estimate).replace("\n", " ")
         console.print()
         console.print(heading[0].upper() + heading[1:], style="bold")
         columns = [
-            (label, tables.cells(one[name], tables.missed_target(one[name], rtol, atol)))
-            for label, one in zip(labels, found, strict=True)
+            (label, tables.cells(one[name], tables.missed_target(one[name], *asked.targets)))
+            for label, one in pairs
         ]
-        tables.print_table(console, tables.snr_columns(found[0], linear), columns)
+        tables.print_table(console, tables.snr_columns(first, asked.is_linear), columns)
     console.print()
-    pairs = list(zip(labels, found, strict=True))
-    for line in tables.method_lines(pairs) + tables.note_lines(pairs, rtol, atol):
+    for line in tables.footnotes(pairs, *asked.targets):
         console.print(line)
 
 

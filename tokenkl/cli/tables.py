@@ -192,6 +192,11 @@ def _width(console: Console, table: Table) -> int:
     return console.measure(table, options=console.options.update(width=10_000)).maximum
 
 
+def print_title(console: Console, title: str) -> None:
+    console.print(title, style="bold")
+    console.print()
+
+
 def print_pairs(console: Console, pairs: Sequence[tuple[str, str]]) -> None:
     """Names and values in two columns without lines."""
     table = Table.grid(padding=(0, 2))
@@ -242,6 +247,11 @@ def note_lines(profiles: Sequence[Labelled], rtol: float, atol: float) -> list[s
     return lines + [f"Note on {_who(profiles, found)}: {note}." for note, found in notes.items()]
 
 
+def footnotes(profiles: Sequence[Labelled], rtol: float, atol: float) -> list[str]:
+    """How the numbers were found, and what is to be known about them."""
+    return method_lines(profiles) + note_lines(profiles, rtol, atol)
+
+
 def _who(profiles: Sequence[Labelled], found: Sequence[tuple[str, str]]) -> str:
     """Which quantities of which codebooks, as briefly as that can be said."""
     parts = []
@@ -263,6 +273,22 @@ def describe(codebook: Codebook) -> str:
     size = f"{codebook.K:,}" if codebook.K < 10**15 else f"2^{math.log2(codebook.K):.1f}"
     prior = "equal priors" if codebook.has_equal_priors else "unequal priors"
     return f"{codebook.label}: K = {size} tokens in R^{codebook.n}, {prior}"
+
+
+def findable(codebook: Codebook) -> tuple[str, ...]:
+    """The quantities that something finds: of a lattice with too many tokens to list not all."""
+    import tokenkl as tk
+    from tokenkl._validation import MAX_ELEMENTS
+
+    def is_found(name: str) -> bool:
+        try:
+            tk.plan(codebook, 1.0, [name])
+        except ValueError:
+            return False
+        return True
+
+    is_listed = codebook.K * codebook.n <= MAX_ELEMENTS
+    return tuple(name for name in tk.QUANTITIES if is_listed or is_found(name))
 
 
 def facts_on(codebook: Codebook) -> dict[str, Any]:
@@ -293,8 +319,8 @@ def facts_on(codebook: Codebook) -> dict[str, Any]:
     }
 
 
-def shown_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """The same for people."""
+def shown_facts(facts: dict[str, Any], found: Sequence[str]) -> list[tuple[str, str]]:
+    """The same for people, and how those quantities are found that can be."""
     K, exact = facts["K"], facts["exact_quantities"]
     power, digits = divmod(facts["bits"] * math.log10(2), 1)
     size = f"{10**digits:.3g}e+{power:.0f}" if K is None or K >= 10**30 else f"{K:,}"
@@ -326,8 +352,10 @@ def shown_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         way = "exact, no sampling: all quantities"
     elif exact:
         way = f"exact: {', '.join(exact).replace('_', ' ')}; the others are sampled"
-    else:
+    elif "mmse" in found:
         way = "sampled (Monte-Carlo): all quantities"
+    else:
+        way = f"sampled: {_listed(found)}; the others need a list of all tokens"
     return [*rows, ("information", way)]
 
 

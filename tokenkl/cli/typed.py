@@ -28,7 +28,7 @@ MAX_DB = 3000.0
 
 def parse_prior(prior: Path | None, tokens: Path | None, smoothing: float | None) -> PriorOf | None:
     """What `--prior FILE`, or `--tokens FILE` with `--smoothing`, ask for; files are read now."""
-    from tokenkl.codebooks.files import load_prior, load_tokens
+    from tokenkl.codebooks.files import load_prior, load_priors, load_tokens
     from tokenkl.codebooks.vq import prior_from_tokens
 
     if prior is not None and tokens is not None:
@@ -38,6 +38,9 @@ def parse_prior(prior: Path | None, tokens: Path | None, smoothing: float | None
     if smoothing is not None and not 0 <= smoothing < math.inf:
         reject("--smoothing", smoothing, "a finite number, at least 0")
     if prior is not None:
+        parts = _naming("--prior", lambda: load_priors(prior))
+        if parts:
+            return lambda _: parts
         values = _naming("--prior", lambda: load_prior(prior))
         return lambda K: check_prior(values, K, "--prior")
     if tokens is not None:

@@ -4,56 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import typer
+from rich.console import Console
 
-from tokenkl.cli._app import (
-    EPILOG,
-    CodebookArgument,
-    Csv,
-    Json,
-    PriorFile,
-    Samples,
-    Seed,
-    Smoothing,
-    Snr,
-    SnrDb,
-    TokensFile,
-    app,
-    check_output,
-    check_outputs,
-    progress_bar,
-    sampling_method,
-    say_written,
-    stdout,
-    write_outputs,
-)
+from tokenkl.cli._app import progress_bar
+from tokenkl.cli._options import Noise, SampledSource, Sampling
+from tokenkl.cli._result import ReportFiles, Result, command
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from tokenkl.verification import Check
 
 #: Noise levels where none are asked for.
 DEFAULT_DB = "-20:30:10"
 
 
-@app.command(short_help="Check every theorem on a codebook.", epilog=EPILOG)
-def verify(
-    codebook: CodebookArgument,
-    snr_db: SnrDb = None,
-    snr: Snr = None,
-    prior: PriorFile = None,
-    tokens: TokensFile = None,
-    smoothing: Smoothing = None,
-    seed: Seed = 0,
-    samples: Samples = None,
-    csv: Csv = None,
-    json_file: Json = None,
-    report: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Write a report in Markdown; - for standard output."),
-    ] = None,
-) -> None:
+@command(files=ReportFiles, short_help="Check every theorem on a codebook.")
+def verify(*, noise: Noise, source: SampledSource) -> Result:
     """Check every theorem on a codebook: inequalities, identities and invariances, with margins.
 
     Every quantity is sampled a second time by other means; the errors in --csv, --json and --report
@@ -64,53 +34,52 @@ def verify(
     Example: tokenkl verify fsq:3^4 --snr-db=-10,0,10 --report report.md
     """
     from tokenkl._validation import reject
-    from tokenkl.cli.tables import describe, print_table
-    from tokenkl.cli.typed import parse_prior, parse_snr
-    from tokenkl.codebooks.grammar import parse_codebook
-    from tokenkl.verification import count_verdicts, markdown_report, worst
+    from tokenkl.cli.tables import describe
+    from tokenkl.verification import count_verdicts, markdown_report
     from tokenkl.verification import verify as check_all
 
-    levels = parse_snr(snr_db, snr, DEFAULT_DB)
+    levels = noise.levels(DEFAULT_DB)
     if (levels <= 0).any():
         reject("--snr", float(levels.min()), "above 0 everywhere")
-    settings = sampling_method("auto", samples, 0.0, 0.0)
-    check_outputs(csv, json_file, None)
-    check_output("--report", report)
-    made = parse_codebook(codebook, seed=seed, prior=parse_prior(prior, tokens, smoothing))
+    settings = Sampling(samples=source.samples).settings()
+    made = source.make()
     with progress_bar(made.label) as progress:
-        checks = check_all(made, levels, key=seed, method=settings, progress=progress)
+        checks = check_all(made, levels, key=source.seed, method=settings, progress=progress)
     counts = count_verdicts(checks)
     rows = [dataclasses.asdict(one) for one in checks]
-    head = {"specification": codebook, "label": made.label, "counts": counts}
-    write_outputs(
-        (csv, lambda file: _table(rows).to_csv(file, index=False)),
-        (report, markdown_report(checks, describe(made))),
-        (json_file, {**head, "checks": rows}),
+    head = {"specification": source.codebook, "label": made.label, "counts": counts}
+    return Result(
+        record={**head, "checks": rows},
+        show=lambda console: _print(console, describe(made), checks, counts),
+        table=lambda: _table(rows),
+        report=markdown_report(checks, describe(made)),
+        exit_code=1 if counts["fail"] else 0,
     )
-    if "-" not in (csv, json_file, report):
-        console = stdout()
-        console.print(describe(made))
-        console.print()
-        shown = worst(checks)
-        print_table(
-            console,
-            [("theorem", [one.theorem for one in shown])],
-            [
-                ("verdict", [one.verdict for one in shown]),
-                ("SNR\n(dB)", [f"{10 * math.log10(one.snr):.4g}" for one in shown]),
-                ("margin", [f"{one.margin:.3g}" for one in shown]),
-                ("right\nside", [f"{one.right:.4g}" for one in shown]),
-            ],
-        )
-        console.print()
-        console.print(
-            "Margin: right minus left side, at the SNR where the theorem is closest to failing. "
-            + ", ".join(f"{count} {name}" for name, count in counts.items())
-            + "."
-        )
-    say_written(csv, json_file, report)
-    if counts["fail"]:
-        raise typer.Exit(1)
+
+
+def _print(console: Console, title: str, checks: Sequence[Check], counts: dict[str, int]) -> None:
+    from tokenkl.cli.tables import print_table
+    from tokenkl.verification import worst
+
+    console.print(title)
+    console.print()
+    shown = worst(checks)
+    print_table(
+        console,
+        [("theorem", [one.theorem for one in shown])],
+        [
+            ("verdict", [one.verdict for one in shown]),
+            ("SNR\n(dB)", [f"{10 * math.log10(one.snr):.4g}" for one in shown]),
+            ("margin", [f"{one.margin:.3g}" for one in shown]),
+            ("right\nside", [f"{one.right:.4g}" for one in shown]),
+        ],
+    )
+    console.print()
+    console.print(
+        "Margin: right minus left side, at the SNR where the theorem is closest to failing. "
+        + ", ".join(f"{count} {name}" for name, count in counts.items())
+        + "."
+    )
 
 
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -90,13 +90,15 @@ class Codebook(eqx.Module):
 
     # ---- Structure that others may use ----------------------------------------------------------
 
+    @property
     def as_grid(self) -> ProductCodebook | None:
         """The same tokens and prior, in the same order, as a grid; None where they are none."""
         return None
 
+    @property
     def factors(self) -> ProductCodebook | None:
         """As `as_grid`, where the prior makes the coordinates independent; elsewhere None."""
-        grid = self.as_grid()
+        grid = self.as_grid
         return grid if grid is not None and grid.factorises else None
 
     @property

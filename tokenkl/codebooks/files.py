@@ -43,6 +43,8 @@ TOKEN_FILE = "token ids in .npz, .npy or .txt (whole numbers separated by white 
 #: One stage of a residual quantizer, as named by vector-quantize-pytorch ("layers.0._codebook"),
 #: EnCodec ("quantizer.vq.layers.0._codebook") and transformers ("quantizer.layers.0.codebook").
 STAGE = re.compile(r"(?P<owner>.*\blayers)\.(?P<stage>\d+)\.(?P<rest>_?codebook\.embed)")
+#: A part of a prior: priors.0 is that of the first coordinate or stage.
+PART = re.compile(r"priors\.(0|[1-9]\d{0,8})")
 SINGLE = re.compile(r"(?:.*\.)?_?codebook\.embed")
 
 
@@ -148,6 +150,30 @@ def load_prior(path: PathLike) -> Float[np.ndarray, " K"]:
         else:
             values = _numbers(file, r"[\r\n]", str.splitlines, float)
         return check_prior(values, np.size(values))
+
+
+def load_priors(path: PathLike) -> list[np.ndarray]:
+    """Read a prior by parts from a .npz file: its arrays "priors.0", "priors.1", and so on.
+
+    One for each coordinate of a grid, or each stage of a residual codebook. Empty for a file
+    without such arrays, which may hold a whole prior.
+
+    Raises:
+        ValueError: a missing or damaged file, a number left out, a whole prior beside the parts,
+            or numbers that are not strictly positive probability vectors.
+    """
+    if Path(path).suffix.lower() != ".npz":
+        return []
+    with reading(path, PRIOR_FILE) as file, open_arrays(file) as source:
+        numbers = (PART.fullmatch(name) for name in source.shapes)
+        found = {int(number[1]) for number in numbers if number}
+        for index in range(max(found, default=-1) + 1):
+            if index not in found:
+                file.refuse(f"it holds priors.{max(found)}, and no priors.{index}")
+        if found and "prior" in source.shapes:
+            file.refuse("it holds both a whole prior and priors.0, one of its parts")
+        parts = [source.read(f"priors.{index}") for index in sorted(found)]
+        return [check_prior(part, part.size, f"priors.{i}") for i, part in enumerate(parts)]
 
 
 def load_tokens(path: PathLike) -> Int[np.ndarray, " N"]:

@@ -261,6 +261,7 @@ class ProductCodebook(Codebook):
 
     # ---- What the structure knows ---------------------------------------------------------------
 
+    @property
     def as_grid(self) -> ProductCodebook:
         return self
 

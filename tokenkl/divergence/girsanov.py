@@ -447,7 +447,7 @@ def _factor(codebook: Codebook, direction: Direction | None) -> float | None:
     if direction is None:
         return None
     check_choice(direction, ("forward", "reverse"), "dimension_free")
-    grid = codebook.as_grid()
+    grid = codebook.as_grid
     if grid is None:
         reject(
             "codebook",
@@ -466,7 +466,7 @@ def _factor(codebook: Codebook, direction: Direction | None) -> float | None:
 
 def _check_product(codebook: Codebook, log_q: np.ndarray) -> None:
     """Refuse a p_theta that is no product over the coordinates of the grid."""
-    grid = codebook.as_grid()
+    grid = codebook.as_grid
     assert grid is not None
     rows = log_q.shape[0]
     if grid.order == "C":

@@ -92,7 +92,7 @@ def score_lipschitz(
         value = codebook.scale**2 / 2 if codebook.K > 1 else 0.0
         ceiling = codebook.scale**2 * (codebook.K - 1) / codebook.K
         return _exact(float(value), EPS * float(value), level, float(ceiling), named)
-    grid = codebook.factors()
+    grid = codebook.factors
     if grid is not None:
         found = [
             _scalar_supremum(levels, log_prior, level)

@@ -70,7 +70,7 @@ class ProducedLaw:
         if self.counts is not None:
             return np.asarray(self.counts / self.counts.sum())
         assert self.factors is not None
-        grid = self.codebook.factors()
+        grid = self.codebook.factors
         assert grid is not None
         return _outer(self.factors, grid)
 
@@ -137,7 +137,7 @@ def produced_law(
     start = check_positive(start, "start")
     check_method(method, Exact, MonteCarlo)
     known = type(moves) in EXACT and logits is None
-    product = codebook.factors() if known else None
+    product = codebook.factors if known else None
     if product is not None and not isinstance(method, MonteCarlo):
         return _exact(product, snr, moves, decision, temperature, start)
     if isinstance(method, Exact):

@@ -124,7 +124,7 @@ def optimal_step_grids(
         start = _searched(table, N) if N <= MOST_SEARCHED else _by_density(table, N)
         grids.append(_snr_of(table, _refined(table, start), low, high))
     options: dict[str, Any] = {"method": method, "key": streams[1], "progress": progress}
-    if len(grids) == 1 or (codebook.as_grid() is not None and table.exact):
+    if len(grids) == 1 or (codebook.as_grid is not None and table.exact):
         kls = [ancestral_kl(codebook, grid, **options) for grid in grids]
     else:
         curve = ancestral_kl_curve(codebook, grids, **options)

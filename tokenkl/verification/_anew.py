@@ -174,7 +174,7 @@ class _Part:
 
 
 def _parts(codebook: Codebook, key: Any) -> list[_Part] | None:
-    grid = codebook.factors()
+    grid = codebook.factors
     if grid is not None:
         alike: dict[bytes, list[Any]] = {}
         for axis, column in enumerate(grid.levels):

@@ -99,47 +99,44 @@ Steps = Annotated[
     str,
     typer.Option("--steps", metavar="LIST", help="Sampling steps of diffusion voices: 2,5,10."),
 ]
-Grid = Annotated[
-    str | None,
-    typer.Option(
-        "--grid",
-        metavar="NAME",
-        help="Noise levels of the steps: uniform (without it), optimal, cosine, log-snr or edm.",
-        show_default=False,
-    ),
-]
-Guidance = Annotated[
-    float | None,
-    typer.Option(
-        "--guidance", metavar="W", help="Weight of classifier-free guidance; 0.5 without it."
-    ),
-]
-SamplerName = Annotated[
-    str | None,
-    typer.Option("--sampler", metavar="NAME", help="ddim (without it) or ancestral."),
-]
-Temperature = Annotated[
-    float | None,
-    typer.Option(
-        "--temperature", metavar="T", help="Of autoregressive voices; 0.8 without it, 0 is greedy."
-    ),
-]
-TopP = Annotated[
-    float | None,
-    typer.Option("--top-p", metavar="P", help="Of autoregressive voices; 1 without it."),
-]
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
     """How tokens are drawn; None where nothing was asked for."""
 
-    grid: str | None = None
-    guidance: float | None = None
-    sampler: str | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    rate: float | None = None
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            "--grid",
+            metavar="NAME",
+            help="Noise levels of the steps: uniform (without it), optimal, cosine, log-snr or "
+            "edm.",
+            show_default=False,
+        ),
+    ] = None
+    sampler: Annotated[
+        str | None,
+        typer.Option("--sampler", metavar="NAME", help="ddim (without it) or ancestral."),
+    ] = None
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance", metavar="W", help="Weight of classifier-free guidance; 0.5 without it."
+        ),
+    ] = None
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            metavar="T",
+            help="Of autoregressive voices; 0.8 without it, 0 is greedy.",
+        ),
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option("--top-p", metavar="P", help="Of autoregressive voices; 1 without it."),
+    ] = None
 
     def check(self) -> None:
         """Refuse what no voice takes, before the work.
@@ -147,7 +144,7 @@ class Sampling:
         Raises:
             ValueError: a name or number that is not one.
         """
-        from tokenkl._validation import check_choice, check_positive, reject
+        from tokenkl._validation import check_choice, reject
         from tokenkl.samplers import as_sampler
         from tokenkl.tts.levels import GRIDS
 
@@ -161,10 +158,8 @@ class Sampling:
             reject("--temperature", self.temperature, "a finite number, at least 0")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             reject("--top-p", self.top_p, "above 0 and at most 1")
-        if self.rate is not None:
-            check_positive(self.rate, "--rate")
 
-    def options(self, voice: Voice, name: str) -> dict[str, Any]:
+    def options(self, voice: Voice, name: str, rate: float | None = None) -> dict[str, Any]:
         """What `Voice.tokens` takes besides the steps, without the rate.
 
         Raises:
@@ -179,7 +174,7 @@ class Sampling:
         if voice.model.kind == "cdcd":
             ours, foreign = {**diffusion}, {**autoregressive}
         else:
-            ours, foreign = {**autoregressive}, {**diffusion, "rate": self.rate}
+            ours, foreign = {**autoregressive}, {**diffusion, "rate": rate}
         for option, value in foreign.items():
             if value is not None:
                 kind = "a diffusion" if voice.model.kind == "cdcd" else "an autoregressive"

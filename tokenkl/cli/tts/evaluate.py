@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import csv as csv_module
-import io
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
-from tokenkl.cli._app import (
-    Csv,
-    Json,
-    check_outputs,
-    say_written,
-    stdout,
-    write_outputs,
-)
+from tokenkl.cli._result import Result, TableFiles, command
 from tokenkl.cli.tts._group import (
-    Grid,
-    Guidance,
-    SamplerName,
     Sampling,
     Steps,
-    Temperature,
-    TopP,
     load_voice,
     require,
     tts_app,
@@ -33,6 +20,8 @@ from tokenkl.cli.tts._group import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tokenkl.tts.audio import Utterance
     from tokenkl.tts.reports import SpeechReport
     from tokenkl.tts.voice import Voice
@@ -55,8 +44,15 @@ COLUMNS = {
 }
 
 
-@tts_app.command("eval", short_help="Word errors, lengths, pitch and speed of voices.")
+@command(
+    "eval",
+    group=tts_app,
+    files=TableFiles,
+    epilog=None,
+    short_help="Word errors, lengths, pitch and speed of voices.",
+)
 def evaluate(
+    *,
     voices: Annotated[
         list[str] | None,
         typer.Argument(metavar="VOICES", help="Names or files; phonemes without any."),
@@ -77,11 +73,7 @@ def evaluate(
         int, typer.Option(min=1, metavar="N", help="Times that every sentence is said.")
     ] = 3,
     steps: Steps = "10",
-    grid: Grid = None,
-    sampler: SamplerName = None,
-    guidance: Guidance = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
+    sampling: Sampling,
     grammar: Annotated[
         str, typer.Option(metavar="LIST", help="Judges: unigram, bigram or both.")
     ] = "unigram,bigram",
@@ -99,9 +91,7 @@ def evaluate(
         typer.Option(metavar="NAME", help="plain, jittered or few; the voice's own without it."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that judge.")] = 1,
-    json_file: Json = None,
-    csv: Csv = None,
-) -> None:
+) -> Result:
     """Let independent judges hear what voices say, beside ceilings and floors.
 
     Intervals are 95 %: over sentences and seeds from three seeds on, over sentences otherwise.
@@ -110,7 +100,7 @@ def evaluate(
     \b
     Example: tokenkl tts eval phonemes characters --steps 2,5,10 --json eval.json
     """
-    from tokenkl._validation import check_choice, reject
+    from tokenkl._validation import check_choice
 
     require("pocketsphinx", "jiwer", "espeakng_loader", *(("onnxruntime",) if mos else ()))
     counts = whole_numbers(steps, "--steps")
@@ -120,48 +110,48 @@ def evaluate(
     grammars = [part.strip() for part in grammar.split(",")]
     for one in grammars:
         check_choice(one, ("unigram", "bigram"), "--grammar")
-    check_outputs(csv, json_file, None)
-    sampling = Sampling(grid, guidance, sampler, temperature, top_p)
     sampling.check()
     names = list(dict.fromkeys(voices or ["phonemes"]))
     speakers = {name: load_voice(name) for name in names}
     options = {name: sampling.options(speakers[name], name) for name in names}
     judging = {"grammars": grammars, "mos": mos, "workers": workers}
-    corpora = {corpus or _corpus_of(speakers[name], name) for name in names}
-    if len(corpora) > 1:
-        reject("--corpus", "nothing", f"given for voices of different ones: {sorted(corpora)}")
-    [material] = corpora
+    material = _material(speakers, corpus)
     references = _references(material, split, sentences)
     reports: dict[str, SpeechReport] = {}
-    for name in names:
-        speaker, kind = speakers[name], speakers[name].model.kind
-        for count in counts if kind == "cdcd" else [0]:
+    for name, speaker in speakers.items():
+        for count in counts if speaker.model.kind == "cdcd" else [0]:
             label = voice_label(name) + (f", {count} steps" if count else "")
             extra = {**options[name], **({"steps": count} if count else {})}
             reports[label] = _judge(speaker, references, range(seeds), label, extra, judging)
     if baselines:
         reports |= _baselines(speakers, references, judging)
     rows = _rows(reports)
-    record = {
-        "kind": KIND,
-        "corpus": material,
-        "split": split,
-        "voices": {
-            voice_label(name): {
-                "parameters": _parameters(speakers[name]),
-                "options": options[name],
-                "seconds_from_tokens_to_audio": _resynthesis(speakers[name], references),
-                **speakers[name].record,
-            }
-            for name in names
-        },
-        "summary": rows,
-        "reports": {label: report.to_json() for label, report in reports.items()},
+    about = {voice_label(name): _about(speakers[name], options[name], references) for name in names}
+    record = {"kind": KIND, "corpus": material, "split": split, "voices": about, "summary": rows}
+    return Result(
+        record | {"reports": {label: report.to_json() for label, report in reports.items()}},
+        show=lambda console: _print(console, rows, record, len(references), seeds),
+        table=lambda: _table(rows),
+    )
+
+
+def _material(speakers: dict[str, Voice], corpus: str | None) -> str:
+    """The corpus whose sentences all these voices say."""
+    from tokenkl._validation import reject
+
+    corpora = {corpus or _corpus_of(speaker, name) for name, speaker in speakers.items()}
+    if len(corpora) > 1:
+        reject("--corpus", "nothing", f"given for voices of different ones: {sorted(corpora)}")
+    return corpora.pop()
+
+
+def _about(voice: Voice, options: dict[str, Any], references: list[Utterance]) -> dict[str, Any]:
+    return {
+        "parameters": _parameters(voice),
+        "options": options,
+        "seconds_from_tokens_to_audio": _resynthesis(voice, references),
+        **voice.record,
     }
-    write_outputs((csv, _table(rows)), (json_file, record))
-    if "-" not in (csv, json_file):
-        _print(rows, record, len(references), seeds)
-    say_written(csv, json_file)
 
 
 def _corpus_of(voice: Voice, name: str) -> str:
@@ -272,15 +262,19 @@ def _rows(reports: dict[str, SpeechReport]) -> list[dict[str, Any]]:
     return rows
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv_module.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows).astype(str)  # what is not a number is written as nan
 
 
-def _print(rows: list[dict[str, Any]], record: dict[str, Any], sentences: int, seeds: int) -> None:
+def _print(
+    console: Console,
+    rows: list[dict[str, Any]],
+    record: dict[str, Any],
+    sentences: int,
+    seeds: int,
+) -> None:
     from rich import box
     from rich.table import Table
 
@@ -294,7 +288,6 @@ def _print(rows: list[dict[str, Any]], record: dict[str, Any], sentences: int, s
         table.add_column(COLUMNS[metric][0], justify="right", no_wrap=True)
     for system, own in by_system.items():
         table.add_row(system, *(_cell(own.get(metric), metric) for metric in shown))
-    console = stdout()
     console.print(table)
     console.print()
     console.print(

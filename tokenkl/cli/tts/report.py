@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokenkl.cli._app import Seed, check_folder, progress_bar
+from tokenkl.cli._app import check_folder, progress_bar
+from tokenkl.cli._options import Seed
+from tokenkl.cli._result import command
 from tokenkl.cli.tts._group import (
-    Grid,
-    Guidance,
-    SamplerName,
     Sampling,
     Steps,
-    Temperature,
-    TopP,
     load_voice,
     run_folder,
     tts_app,
@@ -29,8 +26,9 @@ if TYPE_CHECKING:
     from tokenkl.tts.voice import Voice
 
 
-@tts_app.command(short_help="A page with players, spectrograms and numbers.")
+@command(group=tts_app, epilog=None, short_help="A page with players, spectrograms and numbers.")
 def report(
+    *,
     voices: Annotated[
         list[str], typer.Argument(metavar="VOICE...", help="Names of included ones, or files.")
     ],
@@ -47,11 +45,7 @@ def report(
     sentences: Annotated[
         int, typer.Option(min=1, max=100, metavar="N", help="Sentences where no --text is given.")
     ] = 3,
-    grid: Grid = None,
-    sampler: SamplerName = None,
-    guidance: Guidance = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
+    sampling: Sampling,
     seed: Seed = 0,
 ) -> None:
     """Write index.html with players and spectrograms: sentences by numbers of steps, every voice.
@@ -64,7 +58,6 @@ def report(
     Example: tokenkl tts report phonemes characters --steps 2,10 -o page
     """
     counts = whole_numbers(steps, "--steps")
-    sampling = Sampling(grid, guidance, sampler, temperature, top_p)
     sampling.check()
     _check_labels(voices)
     speakers = {name: load_voice(name) for name in voices}

@@ -8,25 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokenkl.cli._app import (
-    Plot,
-    Seed,
-    check_output,
-    check_outputs,
-    progress_bar,
-    say_written,
-    write_outputs,
-)
-from tokenkl.cli.tts._group import (
-    Grid,
-    Guidance,
-    SamplerName,
-    Sampling,
-    Temperature,
-    TopP,
-    load_voice,
-    tts_app,
-)
+from tokenkl.cli._app import check_output, progress_bar, say_written, write_outputs
+from tokenkl.cli._options import Plot, Seed
+from tokenkl.cli._result import FigureFiles, command
+from tokenkl.cli.tts._group import Sampling, load_voice, tts_app
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,8 +23,9 @@ PAUSE = 0.3
 _SEE = "`tokenkl tts say --words` lists the words and the patterns of sentences."
 
 
-@tts_app.command(short_help="Speak a sentence into a .wav file.")
+@command(group=tts_app, epilog=None, short_help="Speak a sentence into a .wav file.")
 def say(
+    *,
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What to say.")] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE.wav", help="Where to write it.")
@@ -55,15 +41,11 @@ def say(
     steps: Annotated[
         int, typer.Option("--steps", min=1, max=1000, metavar="N", help="Sampling steps.")
     ] = 10,
-    grid: Grid = None,
-    sampler: SamplerName = None,
-    guidance: Guidance = None,
+    sampling: Sampling,
     rate: Annotated[
         float | None,
         typer.Option("--rate", metavar="X", help="Speed; 2 is twice as fast, 1 without it."),
     ] = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
     seed: Seed = 0,
     any_text: Annotated[
         bool,
@@ -81,7 +63,7 @@ def say(
     \b
     Example: tokenkl tts say "give eight silver flowers behind the village" -o out.wav
     """
-    from tokenkl._validation import reject
+    from tokenkl._validation import check_positive, reject
 
     if words:
         _print_words()
@@ -91,15 +73,16 @@ def say(
     if not output.lower().endswith(".wav"):
         reject("--output", output, "a file name that ends in .wav")
     check_output("--output", output)
-    check_outputs(None, None, plot)
+    FigureFiles(plot=plot).check()
     sentences = _sentences(text, file)
-    sampling = Sampling(grid, guidance, sampler, temperature, top_p, rate)
     sampling.check()
+    if rate is not None:
+        check_positive(rate, "--rate")
     started = time.perf_counter()
     speaker = load_voice(voice)
     _one_thread()
     loading = time.perf_counter() - started
-    options = sampling.options(speaker, voice)
+    options = sampling.options(speaker, voice, rate)
     sentences = [_check(sentence, speaker, any_text) for sentence in sentences]
     audio, seconds = _speak(speaker, sentences, steps, seed, rate, options)
     _write(output, audio, plot, sentences)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokenkl.cli._app import Seed, check_folder, short_path
+from tokenkl.cli._app import check_folder, short_path
+from tokenkl.cli._options import Seed
 from tokenkl.cli.tts._group import tts_app
 
 if TYPE_CHECKING:

@@ -123,7 +123,7 @@ def as_grid(codebook: Codebook, traced: bool) -> tuple[ProductCodebook, float] |
     """
     if codebook.K == 1:  # where it is does not matter
         return ProductCodebook([[0.0]]), 0.0
-    grid = codebook.factors()
+    grid = codebook.factors
     if grid is not None:
         return grid, 0.0
     return None if traced else _on_a_line(codebook)

@@ -1,0 +1,161 @@
+"""`python -m experiments`: the figures and tables; `tokenkl reproduce` runs this."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import experiments
+from experiments import harness
+from tokenkl._formats import reading
+from tokenkl._progress import make_display
+from tokenkl._validation import reject
+from tokenkl.cli._app import OneCommand, check_folder, short_path, stdout
+from tokenkl.cli._result import command
+from tokenkl.cli.reproduce import Wanted
+from tokenkl.cli.tables import print_pairs
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@command(group=app, cls=OneCommand, epilog=None, short_help="The figures and tables.")
+def main(*, wanted: Wanted) -> None:
+    """Compute the figures and tables again.
+
+    After Ctrl-C, the same with --keep goes on where it stopped.
+    """
+    known = tuple(experiments.NAMES)
+    chosen = tuple(dict.fromkeys(wanted.names)) if wanted.names else known
+    for name in chosen:
+        if name not in known:
+            reject("NAMES", repr(name), "among " + ", ".join(known))
+    if wanted.list_them:
+        print_pairs(stdout(), [(name, experiments.load(name).claim) for name in chosen])
+        return
+    if wanted.plot_only and (wanted.keep or wanted.smoke):
+        reject("--plot-only", "with --keep or --smoke", "given without --keep and --smoke")
+    folder = harness.FIGURES if wanted.folder is None else wanted.folder
+    if not wanted.plot_only:
+        check_folder(folder)
+    _reproduce(chosen, folder, wanted)
+
+
+def _reproduce(names: Sequence[str], folder: Path, wanted: Wanted) -> None:
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    seconds = _expected_seconds(names, harness.FIGURES, wanted.smoke)
+    rows: list[tuple[str, str, str]] = []
+    started = time.perf_counter()
+    name = names[0]
+    try:
+        with make_display(console) as display:
+            total = display.add_task("all", total=sum(seconds.values()))
+            before = 0.0
+            for name in names:
+                task = display.add_task(name, total=None)
+                report = functools.partial(_advance, display, task, total, before, seconds[name])
+                took = _make(name, folder, wanted, report)
+                rows.append((name, took, short_path(folder / name) + ".{csv,json,pdf,png}"))
+                what = took if took == "kept" else f"{took} s"
+                pictures = [short_path(folder / f"{name}{suffix}") for suffix in (".pdf", ".png")]
+                console.print(f"{name}: {what}: {', '.join(pictures)}")
+                display.remove_task(task)
+                before += seconds[name]
+                display.update(total, completed=before)
+    except KeyboardInterrupt:
+        done = " and ".join(row[0] for row in rows)
+        finished = f"after {done}" if done else "before any figure was done"
+        again = _resume_command(names, folder, wanted)
+        typer.echo(f"Stopped in {name}, {finished}; `{again}` goes on from there.", err=True)
+        raise typer.Exit(130) from None
+    _print_summary(rows, time.perf_counter() - started)
+
+
+def _make(name: str, folder: Path, wanted: Wanted, report: harness.Progress) -> str:
+    """Compute and draw what is wanted of one figure; the seconds that it took, or "kept"."""
+    experiment = experiments.load(name)
+    began = time.perf_counter()
+    stored = wanted.keep and harness.is_current(experiment, smoke=wanted.smoke, folder=folder)
+    try:
+        if not (wanted.plot_only or stored):
+            harness.run(experiment, smoke=wanted.smoke, folder=folder, progress=report)
+        elif wanted.plot_only or not harness.is_drawn(experiment, folder=folder):
+            harness.draw(experiment, folder=folder)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return "kept" if stored else f"{time.perf_counter() - began:.1f}"
+
+
+def _advance(
+    display: Progress,
+    task: Any,
+    total: Any,
+    before: float,
+    share: float,
+    done: float,
+    wanted: float,
+) -> None:
+    """Move the bar of one experiment, and with it the bar of all."""
+    display.update(task, completed=done, total=wanted)
+    if wanted > 0:
+        display.update(total, completed=before + share * min(done / wanted, 1))
+
+
+class _Timed(TypedDict):
+    """What is read of the record of a figure."""
+
+    smoke: bool
+    run_seconds: float
+
+
+def _expected_seconds(names: Sequence[str], folder: Path, smoke: bool) -> dict[str, float]:
+    """Seconds that each took last time; the mean of the others where it has never run."""
+    known = {}
+    for name in names:
+        with contextlib.suppress(ValueError), reading(folder / f"{name}.json", "a record") as file:
+            record = file.json(_Timed)
+            if record["smoke"] == smoke:
+                known[name] = max(record["run_seconds"], 0.1)
+    usual = sum(known.values()) / len(known) if known else 1.0
+    return {name: known.get(name, usual) for name in names}
+
+
+def _resume_command(names: Sequence[str], folder: Path, wanted: Wanted) -> str:
+    """What goes on where this run stopped, without what goes without saying."""
+    rest = dataclasses.replace(
+        wanted,
+        names=None if tuple(names) == tuple(experiments.NAMES) else list(names),
+        keep=not wanted.plot_only,
+        folder=None if folder == harness.FIGURES else folder,
+    )
+    return shlex.join(["tokenkl", "reproduce", *rest.words()])
+
+
+def _print_summary(rows: Sequence[tuple[str, str, str]], seconds: float) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_footer=True)
+    table.add_column("figure", footer="all", no_wrap=True)
+    table.add_column("seconds", footer=f"{seconds:.1f}", justify="right", no_wrap=True)
+    table.add_column("files", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    stdout().print(table)
+
+
+if __name__ == "__main__":
+    app()

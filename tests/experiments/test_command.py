@@ -1,0 +1,290 @@
+"""`python -m experiments`: what is computed, kept, drawn and said; `tokenkl reproduce` runs it."""
+
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import Progress
+from typer.testing import CliRunner
+
+import experiments
+from experiments import __main__ as command
+from experiments import harness
+from tokenkl.cli.reproduce import Wanted
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(command.app, list(words), env={"COLUMNS": "120"})
+
+
+def succeed(*words: str) -> Any:
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def fail(*words: str) -> str:
+    """The one sentence on stderr that a mistake ends in."""
+    done = run(*words)
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    count: int
+
+
+@pytest.fixture
+def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
+    """Two tiny experiments in place of the real ones, a folder, and a log of what is computed."""
+    log: list[str] = []
+
+    def make(name: str) -> harness.Experiment:
+        def compute(config: Config, progress: Any) -> tuple[pd.DataFrame, dict[str, Any]]:
+            log.append(f"{name} {config.count}")
+            for done in range(config.count):
+                progress(done + 1, config.count)
+            return pd.DataFrame({"x": range(config.count)}), {"sum": config.count}
+
+        def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
+            figure = Figure(figsize=(1, 1))
+            figure.subplots().plot(table["x"])
+            return figure
+
+        return harness.Experiment(name, f"{name} holds", Config(4), Config(2), compute, plot)
+
+    made = {name: make(name) for name in ("first", "second")}
+    monkeypatch.setattr(experiments, "NAMES", tuple(made))
+    monkeypatch.setattr(experiments, "load", made.__getitem__)
+    monkeypatch.setattr(harness, "FIGURES", tmp_path / "figures")
+    return tmp_path / "figures", log
+
+
+def test_reproduce_everything(figures: tuple[Path, list[str]]) -> None:
+    folder, log = figures
+    done = succeed()
+    assert log == ["first 4", "second 4"]
+    for name in ("first", "second"):
+        for suffix in (".csv", ".json", ".pdf", ".png"):
+            assert (folder / f"{name}{suffix}").exists()
+        assert f"{name}.{{csv,json,pdf,png}}" in done.stdout
+        assert str(Path("figures") / f"{name}.pdf") in done.stderr
+
+
+def test_reproduce_some_and_keep(figures: tuple[Path, list[str]], tmp_path: Path) -> None:
+    _, log = figures
+    folder = tmp_path / "elsewhere" / "deep"
+    words = ("--smoke", "--folder", str(folder))
+    succeed("second", *words)
+    done = succeed(*words, "--keep")
+    assert log == ["second 2", "first 2"]
+    assert "second: kept" in done.stderr
+    # What was stored but not drawn, as after Ctrl-C in between, is drawn.
+    (folder / "first.png").unlink()
+    succeed(*words, "--keep")
+    assert (folder / "first.png").exists()
+    # Another config is not the same result.
+    succeed("first", "--keep", "--folder", str(folder))
+    assert log == ["second 2", "first 2", "first 4"]
+
+
+@pytest.mark.slow
+def test_keep_mends_what_does_not_belong_together(
+    figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an interrupted run or a hand left: afterwards all is as after a fresh run."""
+    folder, log = figures
+    succeed("first", "--smoke")
+    small = {path.name: path.read_bytes() for path in folder.iterdir()}
+    succeed("first")
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(json.loads(whole["first.json"])["files"]) == {*whole} - {"first.json"}
+
+    def state() -> dict[str, bytes]:
+        assert succeed("first", "--keep").exit_code == 0
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    for name in whole:
+        assert small[name] != whole[name]
+        for damage in (small[name], b"", None):
+            if damage is None:
+                (folder / name).unlink()
+            else:
+                (folder / name).write_bytes(damage)
+            log.clear()
+            found = state()
+            found["first.json"] = whole["first.json"]  # it holds the run time
+            assert found == whole, (name, damage)
+            # Only what a picture is made from has to be computed again.
+            assert log == ([] if name.endswith((".pdf", ".png")) else ["first 4"])
+
+    # Ctrl-C while drawing: what was computed is kept, and no picture of the run before is.
+    def interrupted(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
+        raise KeyboardInterrupt
+
+    succeed("first", "--smoke")
+    stopped = dataclasses.replace(experiments.load("first"), plot=interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments, "load", {"first": stopped}.__getitem__)
+        assert run("first").exit_code == 130
+    assert {path.name for path in folder.iterdir()} == {"first.csv", "first.json"}
+    log.clear()
+    assert {**state(), "first.json": b""} == {**whole, "first.json": b""}
+    assert log == []
+
+
+def test_a_record_without_digests_is_drawn_but_not_kept(figures: tuple[Path, list[str]]) -> None:
+    folder, log = figures
+    succeed("first")
+    path = folder / "first.json"
+    whole = path.read_text()
+    record = json.loads(whole)
+    del record["files"]
+    old = json.dumps(record, indent=1) + "\n"
+    path.write_text(old)
+    succeed("first", "--keep")
+    assert log == ["first 4", "first 4"]
+    path.write_text(old)
+    succeed("first", "--plot-only")
+    assert path.read_text() == whole
+    assert len(log) == 2
+
+
+def test_plot_only(figures: tuple[Path, list[str]]) -> None:
+    folder, log = figures
+    assert "first: first has no stored results" in fail("first", "--plot-only")
+    succeed("first")
+    (folder / "first.pdf").unlink()
+    succeed("first", "--plot-only")
+    assert (folder / "first.pdf").exists()
+    assert log == ["first 4"]
+    (folder / "first.csv").write_text("x\n1\n")
+    assert "and belong together" in fail("first", "--plot-only")
+
+
+def test_ctrl_c_says_how_to_go_on(
+    figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(config: Config, progress: Any) -> Any:
+        raise KeyboardInterrupt
+
+    second = dataclasses.replace(experiments.load("second"), compute=interrupted)
+    made = {"first": experiments.load("first"), "second": second}
+    monkeypatch.setattr(experiments, "load", made.__getitem__)
+    done = run("--smoke")
+    assert done.exit_code == 130
+    assert done.stderr.splitlines()[-1] == (
+        "Stopped in second, after first; `tokenkl reproduce --smoke --keep` goes on from there."
+    )
+    done = run("second", "--folder", "a b")
+    assert "before any figure was done" in done.stderr
+    assert "`tokenkl reproduce second --keep --folder 'a b'`" in done.stderr
+
+
+def test_reproduce_list(figures: tuple[Path, list[str]]) -> None:
+    done = succeed("--list")
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["first", "first", "holds"],
+        ["second", "second", "holds"],
+    ]
+    assert figures[1] == []
+
+
+def test_reproduce_mistakes(figures: tuple[Path, list[str]], tmp_path: Path) -> None:
+    assert "NAMES must be among first, second; got 'third'" in fail("third")
+    assert "--plot-only must be given without" in fail("--plot-only", "--keep")
+    (tmp_path / "file").write_text("")
+    assert "--folder must be a folder that can be written to" in fail(
+        "--folder", str(tmp_path / "file")
+    )
+
+
+def test_expected_seconds(tmp_path: Path) -> None:
+    for name, seconds in (("a", 10.0), ("b", 30.0)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"run_seconds": seconds, "smoke": False}))
+    (tmp_path / "damaged.json").write_text("{")
+    found = command._expected_seconds(["a", "b", "damaged", "new"], tmp_path, smoke=False)
+    assert found == {"a": 10, "b": 30, "damaged": 20, "new": 20}
+    assert command._expected_seconds(["a"], tmp_path, smoke=True) == {"a": 1}
+
+
+def test_the_bar_of_all_figures_moves_with_that_of_one() -> None:
+    with Progress(console=Console(file=io.StringIO())) as display:
+        one, total = display.add_task("one"), display.add_task("all", total=10.0)
+        for done, share in ((0.0, 0.0), (1.0, 0.5), (3.0, 1.0)):
+            command._advance(display, one, total, 4.0, 2.0, done, 2.0)
+            assert [task.completed for task in display.tasks] == [done, 4.0 + 2.0 * share]
+
+
+# ---- Through `tokenkl reproduce`, in a process of its own ----------------------------------------
+
+REPRODUCE = [sys.executable, "-m", "tokenkl", "reproduce"]
+
+
+def test_reproduce_hands_on_what_is_wanted_and_what_came_of_it(tmp_path: Path) -> None:
+    # Whatever lies in the working folder is not taken for the experiments.
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "__init__.py").write_text("raise SystemExit(3)")
+    words = ["path_kl", "ranks", "--smoke", "--plot-only", "--folder", "a b"]
+    done = subprocess.run([*REPRODUCE, *words], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: NAMES must be among path_kl, ")
+    assert done.stderr.endswith("; got 'ranks'.\n")
+
+
+def test_what_is_wanted_can_be_typed_again() -> None:
+    wanted = Wanted(["a", "b"], False, True, False, True, Path("c d"))
+    assert wanted.words() == ["a", "b", "--smoke", "--keep", "--folder", "c d"]
+    assert Wanted(list_them=True, plot_only=True).words() == ["--list", "--plot-only"]
+
+
+@pytest.mark.slow  # ten seconds, most of them imports
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_work_and_leaves_a_whole_state(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    words = ["fsq_in_the_wild", "toy_generation", "--folder", "new"]
+    process = subprocess.Popen(
+        [*REPRODUCE, *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job in the background of a script begins with the signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stderr is not None
+    assert "fsq_in_the_wild: " in process.stderr.readline()
+    time.sleep(1)  # the second figure, of minutes, has begun
+    process.send_signal(number)
+    error = process.communicate(timeout=30)[1]
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert error == (
+            "Stopped in toy_generation, after fsq_in_the_wild; `tokenkl reproduce fsq_in_the_wild "
+            "toy_generation --keep --folder new` goes on from there.\n"
+        )
+    else:
+        assert process.returncode == -number
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        f"fsq_in_the_wild{suffix}" for suffix in (".csv", ".json", ".pdf", ".png")
+    }

@@ -1,0 +1,214 @@
+"""Options that several commands share, each declared once, and bundles of those that go together.
+
+A command takes a bundle as one argument; `_result.command` makes options of its fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tokenkl.codebooks import Codebook
+    from tokenkl.information.methods import Method
+
+#: What can be written where a codebook is asked for, and what it stands for.
+CODEBOOKS = (
+    ("fsq:3^8", "FSQ, 3 levels in each of 8 coordinates"),
+    ("fsq:8x5x5x5", "FSQ, levels by coordinate; also fsq:8,5,5,5"),
+    ("fsq:8,5,5,5:rounding", "the grid of the FSQ paper (even counts differ)"),
+    ("onehot:6561", "one-hot tokens"),
+    ("e8", "6561 points of the E8 lattice in the cube"),
+    ("d:4^24", "half of fsq:4^24: points of the lattice D24"),
+    ("d+:3^8", "... and those between them; E8 in eight dimensions"),
+    ("e6, e6:100", "729 points of the E6 lattice, or another number"),
+    ("FILE", "a .npz, .safetensors or .npy file"),
+    ("vq:FILE, vq:FILE:NAME", "... that holds a table of points (called NAME)"),
+    ("rvq:FILE, rvq:FILE:NAME", "... that holds the stages of a residual one"),
+    ("perturb:SPEC:SD", "N(0, SD^2) noise on every coordinate (--seed)"),
+    ("permute:SPEC", "the points in a random order (--seed)"),
+    ("centre:SPEC", "moved so that the mean is 0"),
+)
+
+#: Noise levels where none are asked for.
+DEFAULT_DB = "-20:40:5"
+
+EPILOG = "Ways to write a codebook:\n\n\b\n" + "\n".join(
+    f"{spec:<24} {meaning}" for spec, meaning in CODEBOOKS
+)
+
+CodebookArgument = Annotated[
+    str, typer.Argument(metavar="CODEBOOK", help="Such as fsq:3^8; see the list below.")
+]
+SnrDb = Annotated[
+    str | None,
+    typer.Option(
+        metavar="GRID",
+        help="SNR in dB: --snr-db=-20:40:1 (both ends included) or --snr-db=-10,0,10. "
+        f"Without --snr and --snr-db: {DEFAULT_DB}.",
+        show_default=False,
+    ),
+]
+Snr = Annotated[
+    str | None,
+    typer.Option(metavar="GRID", help="SNR as a ratio: --snr 0.1,1,10 or --snr 0:1:0.1."),
+]
+Quantities = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Comma list of accuracy, error_probability, conditional_entropy, "
+        "mutual_information, mmse; all without it.",
+        show_default=False,
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=0, max=2**32 - 1, metavar="N", help="Of everything random; same seed, same bits."
+    ),
+]
+How = Annotated[
+    str,
+    typer.Option(
+        "--method", metavar="NAME", help="auto (exact where possible), exact, monte-carlo or rare."
+    ),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        min=2, metavar="N", help="Samples; without it 16384, 1024 for a large RVQ, 2000 for rare."
+    ),
+]
+Rtol = Annotated[
+    float,
+    typer.Option(
+        metavar="X", help="Sample until the standard error is at most atol + rtol |value|."
+    ),
+]
+Atol = Annotated[float, typer.Option(metavar="X", help="See --rtol; in the unit of the quantity.")]
+Bits = Annotated[bool, typer.Option("--bits", help="Information in bits rather than nats.")]
+ScheduleName = Annotated[
+    str,
+    typer.Option(
+        "--schedule",
+        metavar="NAME",
+        help="linear-vp, cosine-vp, beta-vp, sub-vp, ve, edm or flow-matching; parameters after a "
+        "colon, as in beta-vp:0.05,20.",
+    ),
+]
+Csv = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write the numbers; - for standard output.")
+]
+Json = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write the numbers; - for standard output."),
+]
+Report = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Write a report in Markdown; - for standard output."),
+]
+Plot = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Draw a figure, as .pdf, .png or .svg.")
+]
+PriorFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Prior: .npz, .npy, .json, .csv or .txt, K numbers; or a .npz with arrays priors.0, "
+        "priors.1, ..., one for each coordinate of a grid or stage of a residual codebook.",
+    ),
+]
+TokensFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Prior from the token ids in a .npz, .npy or .txt file."),
+]
+Smoothing = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Added to every count of --tokens, 0.5 without it."),
+]
+
+
+# ---- Bundles -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Noise levels, in dB or as ratios."""
+
+    snr_db: SnrDb = None
+    snr: Snr = None
+
+    @property
+    def is_linear(self) -> bool:
+        return self.snr is not None
+
+    def levels(self, default_db: str) -> np.ndarray:
+        from tokenkl.cli.typed import parse_snr
+
+        return parse_snr(self.snr_db, self.snr, default_db)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A codebook, its prior and its randomness."""
+
+    codebook: CodebookArgument
+    prior: PriorFile = None
+    tokens: TokensFile = None
+    smoothing: Smoothing = None
+    seed: Seed = 0
+
+    def make(self) -> Codebook:
+        from tokenkl.cli.typed import parse_prior
+        from tokenkl.codebooks.grammar import parse_codebook
+
+        prior = parse_prior(self.prior, self.tokens, self.smoothing)
+        return parse_codebook(self.codebook, seed=self.seed, prior=prior)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledSource(Source):
+    """... and how often it is sampled where something has to be."""
+
+    samples: Samples = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How numbers without a formula are found."""
+
+    method: How = "auto"
+    samples: Samples = None
+    rtol: Rtol = 0.0
+    atol: Atol = 0.0
+
+    def settings(self) -> Method | None:
+        """Settings for what is sampled; None for the library's own choice."""
+        from tokenkl import MonteCarlo, RareEvents
+        from tokenkl._validation import check_choice, reject
+
+        check_choice(self.method, ("auto", "exact", "monte-carlo", "rare"), "--method")
+        for option, value in (("--rtol", self.rtol), ("--atol", self.atol)):
+            if not 0 <= value < math.inf:
+                reject(option, value, "a finite number, at least 0")
+        if self.samples is not None and (self.rtol > 0 or self.atol > 0):
+            expected = "left out where --rtol or --atol sets the number of samples"
+            reject("--samples", self.samples, expected)
+        if self.method == "rare":
+            if self.atol > 0:
+                reject("--atol", self.atol, "0 for --method rare, whose targets are relative")
+            if self.samples is None:
+                return RareEvents(rtol=self.rtol)
+            if self.samples < 64:
+                reject("--samples", self.samples, "at least 64 for --method rare")
+            return RareEvents(n_samples=self.samples)
+        if self.method == "auto" and self.samples is None and self.rtol == self.atol == 0:
+            return None
+        return MonteCarlo(n_samples=self.samples, rtol=self.rtol, atol=self.atol)

@@ -1,0 +1,167 @@
+"""What a command gives back, and where it goes: files, standard output and stderr.
+
+A command turns a request into a `Result`; `command` makes options of the bundles that it takes,
+checks that its files can be written before the work, and emits the result after it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
+
+import typer
+from rich.console import Console
+from typer.core import TyperCommand
+
+from tokenkl.cli._app import app, check_output, say_written, stdout, write_outputs
+from tokenkl.cli._options import EPILOG, Csv, Json, Plot, Report
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+FORMATS = (".pdf", ".png", ".svg")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a command found; whatever takes time to make is made only where it is asked for.
+
+    - `record` is for --json; `table`, `figure` and `report` for --csv, --plot and --report.
+    - `show` prints it for people.
+    - `notes` go to stderr when all is written, and then the command ends with `exit_code`.
+    """
+
+    record: dict[str, Any]
+    show: Callable[[Console], object]
+    table: Callable[[], pd.DataFrame] = lambda: _absent("table")
+    figure: Callable[[], Figure] = lambda: _absent("figure")
+    report: str = ""
+    notes: Sequence[str] = ()
+    exit_code: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Where a result goes; the bundles below say which files there are."""
+
+    def _targets(self) -> dict[str, str | None]:
+        """Option -> file, in the order of the help."""
+        given = dataclasses.asdict(self)
+        return {f"--{name.removesuffix('_file')}": target for name, target in given.items()}
+
+    def check(self) -> None:
+        """Every output can be written, which is better known before the work than after it."""
+        from tokenkl._validation import reject
+
+        targets = self._targets()
+        for option, target in targets.items():
+            if option == "--plot" and target is not None and Path(target).suffix not in FORMATS:
+                reject("--plot", target, f"a file name that ends in {', '.join(FORMATS)}")
+            check_output(option, target)
+        given = [target for target in targets.values() if target is not None]
+        for target in given:
+            if given.count(target) > 1:
+                *first, last = targets
+                reject(f"{', '.join(first)} and {last}", f"{target} twice", "different files")
+
+    def emit(self, result: Result) -> None:
+        """Write the files, all together or none; print, unless standard output is one of them."""
+        targets = self._targets()
+        write_outputs(
+            (targets.get("--csv"), lambda file: result.table().to_csv(file, index=False)),
+            (targets.get("--report"), result.report),
+            (targets.get("--plot"), lambda path: _save(result.figure(), path)),
+            (targets.get("--json"), result.record),
+        )
+        if "-" not in targets.values():
+            result.show(stdout())
+        say_written(*targets.values())
+        for note in result.notes:
+            typer.echo(note, err=True)
+        if result.exit_code:
+            raise typer.Exit(result.exit_code)
+
+
+@dataclasses.dataclass(frozen=True)
+class JsonFile(Files):
+    json_file: Json = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TableFiles(Files):
+    csv: Csv = None
+    json_file: Json = None
+
+
+@dataclasses.dataclass(frozen=True)
+class FigureFiles(TableFiles):
+    plot: Plot = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportFiles(TableFiles):
+    report: Report = None
+
+
+def _absent(what: str) -> NoReturn:
+    raise AssertionError(f"a command without an option for a {what} was asked for one")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    from tokenkl.plotting import save_figure
+
+    save_figure(figure, path)
+
+
+def command(
+    name: str | None = None,
+    *,
+    files: type[Files] = Files,
+    group: typer.Typer = app,
+    cls: type[TyperCommand] | None = None,
+    epilog: str | None = EPILOG,
+    short_help: str,
+) -> Callable[[Callable[..., Result | None]], Callable[..., None]]:
+    """Make a command of a function: its bundles become options, its `Result` goes to `files`."""
+
+    def register(work: Callable[..., Result | None]) -> Callable[..., None]:
+        kinds = get_type_hints(work, include_extras=True)
+        wanted = inspect.signature(work).parameters
+        bundles = {one: kinds[one] for one in wanted if dataclasses.is_dataclass(kinds[one])}
+        options: dict[str, inspect.Parameter] = {}
+        for one, parameter in wanted.items():
+            plain = {one: parameter.replace(annotation=kinds[one])}
+            options |= _options(bundles[one]) if one in bundles else plain
+        options |= _options(files)
+
+        def run(**given: Any) -> None:
+            def take(bundle: Any) -> Any:
+                return bundle(**{field: given.pop(field) for field in _options(bundle)})
+
+            target = take(files)
+            made = {one: take(bundle) for one, bundle in bundles.items()}
+            target.check()
+            result = work(**made, **given)
+            if result is not None:
+                target.emit(result)
+
+        functools.update_wrapper(run, work)
+        run.__signature__ = inspect.Signature(list(options.values()))  # type: ignore[attr-defined]
+        run.__annotations__ = {one: option.annotation for one, option in options.items()}
+        return group.command(name, cls=cls, epilog=epilog, short_help=short_help)(run)
+
+    return register
+
+
+def _options(bundle: Any) -> dict[str, inspect.Parameter]:
+    """The fields of a bundle as a function's parameters."""
+    kinds = get_type_hints(bundle, include_extras=True)
+    return {
+        name: parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=kinds[name])
+        for name, parameter in inspect.signature(bundle).parameters.items()
+    }
