@@ -88,7 +88,7 @@ def test_no_private_name_leaves_its_room() -> None:
 
 
 def test_few_places_ask_for_a_kind_of_codebook() -> None:
-    """A codebook answers for itself; what holds for one kind alone asks, and there are ten of it."""
+    """A codebook answers for itself; only what holds for one kind alone has to ask."""
     kinds = {
         "FSQ",
         "OneHot",
