@@ -58,7 +58,7 @@ class Config:
     levels: int = 105
     #: Independent batches: their spread is the error of what is computed from whole curves.
     batches: int = 8
-    batch_samples: int = 2**12
+    batch_samples: int = 2**13
     data: int = 40_000
     max_iter: int = 30
     steps: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16)

@@ -38,6 +38,8 @@ ROOMS = (
     "cli",
 )
 
+KINDS = ("Product", "Point", "Lattice", "Residual")
+
 
 def _imports(path: Path) -> set[str]:
     """Rooms of tokenkl that a file imports from, at any depth of nesting."""
@@ -83,6 +85,28 @@ def test_no_private_name_leaves_its_room() -> None:
             if parts[0] != room and any(name.startswith("_") for name in inner):
                 wrong.append(f"{path.relative_to(PACKAGE)} imports {'.'.join(parts)}: {inner[-1]}")
     assert not wrong, wrong
+
+
+def test_few_places_ask_for_a_kind_of_codebook() -> None:
+    """A codebook answers for itself; only what holds for one kind alone has to ask."""
+    kinds = {
+        "FSQ",
+        "OneHot",
+        "ProductCodebook",
+        "PointCodebook",
+        "LatticeCodebook",
+        "ResidualCodebook",
+    }
+    asked = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.relative_to(PACKAGE).parts[0] == "codebooks":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or ast.unparse(node.func) != "isinstance":
+                continue
+            if kinds & {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}:
+                asked.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")
+    assert len(asked) <= 10, asked
 
 
 def test_speech_is_known_to_its_commands_only() -> None:

@@ -31,7 +31,8 @@ def test_numerical_errors_hold_all_roundings(terms: list[tuple[float, float]], l
     exact = sum(Fraction(factor) * Fraction(number) for factor, number in terms) / Fraction(last)
     assert abs(Fraction(float(found)) - exact) <= Fraction(float(found.numerical_error))
     size = sum(abs(factor * number) for factor, number in terms) / abs(last)
-    assert found.numerical_error <= 2 * len(terms) * np.finfo(float).eps * size
+    # One term is off by no less; `size` is rounded itself.
+    assert found.numerical_error <= 2.001 * len(terms) * np.finfo(float).eps * size
 
 
 @given(PARTS, PARTS, PARTS, NUMBERS)

@@ -43,7 +43,7 @@ class Findings:
             shape = np.shape(self.value)
             for name in NUMBERS:
                 number = np.asarray(getattr(self, name))
-                whole = number if number.shape == shape else np.broadcast_to(number, shape)
+                whole = number if number.shape == shape else np.full(shape, number)
                 object.__setattr__(self, name, whole)
 
     def at(self, levels: Int[np.ndarray, " levels"]) -> Findings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -84,9 +84,7 @@ class ByPrior(_Exact):
         return ALL if problem.once(has_reach) else ()
 
     def find(self, problem: Problem, wanted: Names) -> Mapping[str, tuple[Any, Any]]:
-        codebook = problem.codebook
-        assert isinstance(codebook, OneHot)
-        return onehot_profile(codebook, problem.snr, wanted)
+        return onehot_profile(cast(OneHot, problem.codebook), problem.snr, wanted)
 
     def seconds(self, problem: Problem, method: Exact) -> float:
         different = 1 if problem.codebook.has_equal_priors else min(problem.codebook.K, self.most)

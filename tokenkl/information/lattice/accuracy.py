@@ -19,7 +19,7 @@ central-limit interval is offered. There `_lattice_rare` samples the short vecto
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -79,8 +79,7 @@ def decoded_profile(
     progress: Progress | None = None,
 ) -> dict[str, Findings]:
     """Error probability and accuracy, from the same rays at every level."""
-    codebook, h = problem.codebook, problem.root
-    assert isinstance(codebook, LatticeCodebook)
+    codebook, h = cast(LatticeCodebook, problem.codebook), problem.root
     moments, beyond, block = Moments((2, h.size)), np.zeros(h.size), 0
     size = int(np.clip(method.memory // (8 * (16 * codebook.n + 8 * h.size)), 1, MAX_BLOCK))
 
@@ -148,8 +147,7 @@ def _summary(
     moments: Moments, problem: Problem, beyond: Float[np.ndarray, " s"]
 ) -> dict[str, Findings]:
     """Means and errors. Without a signal the accuracy is 1/K, which no direction tells."""
-    codebook, blind = problem.codebook, problem.snr == 0
-    assert isinstance(codebook, LatticeCodebook)
+    codebook, blind = cast(LatticeCodebook, problem.codebook), problem.snr == 0
     blind_values = (1 - 1 / codebook.K, 1 / codebook.K)
     carried = (moments.effective() >= MIN_EFFECTIVE) & moments.carried()
     out: dict[str, Findings] = {}

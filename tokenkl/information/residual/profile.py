@@ -183,9 +183,8 @@ class Stages(NamedTuple):
     extent: float
 
 
-def prepare(codebook: Codebook) -> Stages:
+def prepare(codebook: ResidualCodebook) -> Stages:
     """Stages as the filter wants them: small ones joined, the widest first, in k-d order."""
-    assert isinstance(codebook, ResidualCodebook)
     pairs = []
     for stage, log_prior in zip(codebook.stages, codebook.stage_log_priors, strict=True):
         c, p = np.asarray(stage, dtype=float), np.asarray(log_prior)
