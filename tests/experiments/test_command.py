@@ -265,12 +265,14 @@ def test_a_signal_stops_the_work_and_leaves_a_whole_state(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     words = ["fsq_in_the_wild", "toy_generation", "--folder", "new"]
-    process = subprocess.Popen(
-        [*REPRODUCE, *words],
-        stderr=subprocess.PIPE,
-        text=True,
+    code = (
         # A job in the background of a script begins with the signal ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import sys; from tokenkl import cli\n"
+        "sys.argv = ['tokenkl', 'reproduce', *sys.argv[1:]]; cli.main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     assert "fsq_in_the_wild: " in process.stderr.readline()
