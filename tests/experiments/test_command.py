@@ -264,7 +264,7 @@ def test_what_is_wanted_can_be_typed_again() -> None:
 def test_a_signal_stops_the_work_and_leaves_a_whole_state(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    words = ["fsq_in_the_wild", "toy_generation", "--folder", "new"]
+    words = ["fsq_in_the_wild", "path_kl", "--folder", "new"]
     code = (
         # A job in the background of a script begins with the signal ignored.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -276,14 +276,14 @@ def test_a_signal_stops_the_work_and_leaves_a_whole_state(
     )
     assert process.stderr is not None
     assert "fsq_in_the_wild: " in process.stderr.readline()
-    time.sleep(1)  # the second figure, of minutes, has begun
+    time.sleep(1)  # the second figure, of half a minute, has begun
     process.send_signal(number)
     error = process.communicate(timeout=30)[1]
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert error == (
-            "Stopped in toy_generation, after fsq_in_the_wild; `tokenkl reproduce fsq_in_the_wild "
-            "toy_generation --keep --folder new` goes on from there.\n"
+            "Stopped in path_kl, after fsq_in_the_wild; `tokenkl reproduce fsq_in_the_wild "
+            "path_kl --keep --folder new` goes on from there.\n"
         )
     else:
         assert process.returncode == -number
