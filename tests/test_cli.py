@@ -611,7 +611,9 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_every_kind_of_codebook_is_in_the_help() -> None:
     written = {word.split(":")[0] for spec, _ in CODEBOOKS for word in spec.split(", ")}
-    assert set(SPECS) <= written
+    # Other tests register kinds of their own.
+    ours = {head for head, spec in SPECS.items() if spec.parse.__module__.startswith("tokenkl")}
+    assert ours <= written
     shown = " ".join(succeed("profile", "--help").output.split())
     for spec, meaning in CODEBOOKS:
         assert f"{spec} {meaning}" in shown

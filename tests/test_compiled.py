@@ -22,6 +22,7 @@ PACKAGE = Path(tokenkl.__file__).parent
 SMALL = {
     "__init__": "",
     "low/__init__": "",
+    "numerics/__init__": "",
     "low/base": """
 from tokenkl.numerics.compiled import compiled
 STEP = 1.0
@@ -51,7 +52,7 @@ def small(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     for name in ("numerics/compiled.py", "_files.py"):
-        shutil.copy(PACKAGE / name, root / "tokenkl")
+        shutil.copy(PACKAGE / name, root / "tokenkl" / name)
     return root
 
 
