@@ -225,3 +225,13 @@ def test_rare_errors_of_a_large_cut():
     assert found.standard_error[-1] + found.numerical_error[-1] < 0.01 * found.value[-1]
     accuracy = tk.accuracy(codebook, snr, key=0)
     np.testing.assert_allclose(accuracy.value + found.value, 1, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("snr", [60.0, 300.0])  # along rays, by short vectors
+@pytest.mark.parametrize(("scale", "offset"), [(1e6, 0.0), (1e-6, 0.0), (1.0, 1e8), (4.0, 1e14)])
+def test_neither_place_nor_scale_matters(snr, scale, offset):
+    cut = tk.d_codebook(24, 4)
+    moved = cut.scaled(scale).shifted(np.full(24, offset))
+    found, expected = tk.accuracy(moved, snr / scale**2, key=0), tk.accuracy(cut, snr, key=0)
+    assert abs(found.value - expected.value) <= found.numerical_error + expected.numerical_error
+    assert found.numerical_error <= 1.1 * expected.numerical_error

@@ -480,9 +480,10 @@ class LatticeCodebook(Codebook):
     def shifted(self, by: Float[Any, " n"], what: str = "shifted") -> LatticeCodebook:
         return self._like(self.stretch, np.array(self.offset or [0.0] * self.n) + by)
 
-    def without_offset(self) -> LatticeCodebook:
-        """Around the origin, where what depends on differences alone keeps its digits."""
-        return self if self.offset is None else self._like(self.stretch, None)
+    @property
+    def in_the_box(self) -> LatticeCodebook:
+        """The same cut of [-1, 1]^n, where differences keep their digits."""
+        return self._like(1.0, None)
 
     def _like(self, stretch: float, offset: Any) -> LatticeCodebook:
         kind: Any = self.lattice

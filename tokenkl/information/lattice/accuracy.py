@@ -79,7 +79,8 @@ def decoded_profile(
     progress: Progress | None = None,
 ) -> dict[str, Findings]:
     """Error probability and accuracy, from the same rays at every level."""
-    codebook, h = cast(LatticeCodebook, problem.codebook), problem.root
+    given = cast(LatticeCodebook, problem.codebook)
+    codebook, h = given.in_the_box, problem.root * given.stretch
     moments, beyond, block = Moments((2, h.size)), np.zeros(h.size), 0
     size = int(np.clip(method.memory // (8 * (16 * codebook.n + 8 * h.size)), 1, MAX_BLOCK))
 
