@@ -98,6 +98,14 @@ def as_float_array(name: str, value: Any, *, ndim: int | None = None) -> Any:
     return array
 
 
+def check_vectors(name: str, value: Any, n: int) -> Any:
+    """Finite numbers whose last axis holds the coordinates of vectors in R^n."""
+    array = as_float_array(name, value)
+    if array.ndim == 0 or array.shape[-1] != n:
+        reject(name, f"an array of shape {array.shape}", f"an array whose last axis has length {n}")
+    return array
+
+
 def check_snr(snr: Any, name: str = "snr") -> Any:
     """Signal-to-noise ratios: finite and not negative, any shape."""
     array = as_float_array(name, snr)

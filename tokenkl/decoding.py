@@ -13,12 +13,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._validation import (
-    as_float_array,
     check_snr,
+    check_vectors,
     is_traced,
     reject,
 )
 from tokenkl.codebooks import Codebook
+from tokenkl.codebooks.base import check_codebook
 
 
 def decide(
@@ -48,17 +49,12 @@ def decide(
         >>> decide(tk.FSQ((3, 3)), [[0.9, -2.0], [0.1, 0.2]], 4.0)
         array([3, 4])
     """
-    if not isinstance(codebook, Codebook):
-        reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
+    check_codebook(codebook)
     import jax
 
     if is_traced(y, snr, *jax.tree_util.tree_leaves(codebook)):
         reject("y", "a traced value", "concrete, because decisions are made in NumPy")
-    y, h = as_float_array("y", y), np.sqrt(check_snr(snr))
-    if y.ndim == 0 or y.shape[-1] != codebook.n:
-        reject(
-            "y", f"an array of shape {y.shape}", f"an array whose last axis has length {codebook.n}"
-        )
+    y, h = check_vectors("y", y, codebook.n), np.sqrt(check_snr(snr))
     try:
         shape = np.broadcast_shapes(y.shape[:-1], h.shape)
     except ValueError:

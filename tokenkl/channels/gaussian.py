@@ -20,9 +20,10 @@ from jaxtyping import Float, Int
 from scipy import special
 
 from tokenkl._random import generator
-from tokenkl._validation import as_float_array, check_count, check_snr, is_traced, reject
+from tokenkl._validation import check_count, check_snr, check_vectors, is_traced, reject
 from tokenkl.channels.base import Channel, check_size
 from tokenkl.codebooks import Codebook, ProductCodebook
+from tokenkl.codebooks.base import check_codebook
 from tokenkl.information import QUANTITIES, Profile
 from tokenkl.information import profile as information_profile
 from tokenkl.information.methods import Method
@@ -56,7 +57,7 @@ class Gaussian(Channel):
     quantities: ClassVar[tuple[str, ...]] = QUANTITIES
 
     def __check_init__(self) -> None:
-        _check_codebook(self.codebook)
+        check_codebook(self.codebook)
 
     @property
     def K(self) -> int:
@@ -188,13 +189,9 @@ def posterior_covariance(
 
 def _inputs(codebook: Codebook, y: Any, snr: Any) -> tuple[Any, Any, Any]:
     """Checked y and sqrt(snr), both of one dtype, and the dtype of the answer."""
-    _check_codebook(codebook)
+    check_codebook(codebook)
     given = np.result_type(getattr(y, "dtype", np.float64))
-    y, snr = as_float_array("y", y), check_snr(snr)
-    if y.ndim == 0 or y.shape[-1] != codebook.n:
-        reject(
-            "y", f"an array of shape {y.shape}", f"an array whose last axis has length {codebook.n}"
-        )
+    y, snr = check_vectors("y", y, codebook.n), check_snr(snr)
     try:
         batch = np.broadcast_shapes(y.shape[:-1], snr.shape)
     except ValueError:
@@ -204,11 +201,6 @@ def _inputs(codebook: Codebook, y: Any, snr: Any) -> tuple[Any, Any, Any]:
     xp = codebook.array_module(y, snr)
     dtype = np.float32 if given == np.float32 else xp.zeros(0).dtype
     return xp.broadcast_to(y, (*batch, codebook.n)), xp.broadcast_to(xp.sqrt(snr), batch), dtype
-
-
-def _check_codebook(codebook: Any) -> None:
-    if not isinstance(codebook, Codebook):
-        reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
 
 
 def _log_softmax(logits: Any) -> Any:

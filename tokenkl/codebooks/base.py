@@ -12,23 +12,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial.distance import cdist
 
 from tokenkl._formats import conform
 from tokenkl._random import draw_ids
 from tokenkl._validation import (
     MAX_ELEMENTS,
-    as_float_array,
     check_ids,
     check_points,
     check_prior,
+    check_vectors,
     first_duplicate,
     is_traced,
     reject,
 )
 from tokenkl.codebooks.registry import register
 from tokenkl.numerics.decisions import among_points
-from tokenkl.numerics.distances import pairs_by_rows, squared_classes
+from tokenkl.numerics.distances import largest_distance, pairs_by_rows, squared_classes
 from tokenkl.numerics.neighbours import nearest_distances
 
 if TYPE_CHECKING:
@@ -219,10 +218,7 @@ class Codebook(eqx.Module):
 
     def diameter(self) -> float:
         """Largest distance between two tokens."""
-        points = np.asarray(self.points)
-        rows = max(2**21 // len(points), 1)
-        blocks = (points[start : start + rows] for start in range(0, len(points), rows))
-        return float(max(cdist(block, points).max() for block in blocks))
+        return largest_distance(np.asarray(self.points))
 
     def diameter_bound(self) -> float:
         """The diameter, or above 8192 unstructured points an upper bound on it.
@@ -316,7 +312,7 @@ class Codebook(eqx.Module):
         Raises:
             ValueError: wrong last axis, x not finite, or tokens too many for what finds them.
         """
-        x = self._check_place(x)
+        x = check_vectors("x", x, self.n)
         rows = x.reshape(-1, self.n)
         found = among_points(np.asarray(self.points), None, rows, np.ones(len(rows)))
         return found.reshape(x.shape[:-1])
@@ -362,8 +358,12 @@ class Codebook(eqx.Module):
 
     @classmethod
     def from_record(cls, header: dict[str, Any], read: Reader) -> Codebook:
-        """The inverse of `record`, from its fields and a reader of its arrays."""
-        raise NotImplementedError
+        """The inverse of `record`, from its fields and a reader of its arrays.
+
+        Raises:
+            ValueError: fields or arrays that make no such codebook, or a kind that is not read.
+        """
+        reject("kind", cls.__name__, "one that has from_record")
 
     # ---- Pieces ---------------------------------------------------------------------------------
 
@@ -371,12 +371,6 @@ class Codebook(eqx.Module):
         duplicates = not is_traced(points) and first_duplicate(points) is not None
         name = f"{self.label}, {how}"
         return PointCodebook(points, self.stated_prior, name=name, allow_duplicates=duplicates)
-
-    def _check_place(self, x: Any) -> Any:
-        x = as_float_array("x", x)
-        if x.ndim == 0 or x.shape[-1] != self.n:
-            reject("x", f"shape {x.shape}", f"an array whose last axis has length {self.n}")
-        return x
 
     def _check_size(self, elements: int, max_elements: int, name: str) -> None:
         if elements > max_elements:
@@ -390,6 +384,12 @@ class Codebook(eqx.Module):
     def __repr__(self) -> str:
         prior = "equal priors" if self.has_equal_priors else "unequal priors"
         return f"<{type(self).__name__} {self.label}: K = {self.K:,}, n = {self.n:,}, {prior}>"
+
+
+def check_codebook(codebook: Any) -> None:
+    """Refuse what is no codebook, such as bare points."""
+    if not isinstance(codebook, Codebook):
+        reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
 
 
 def entropy(log_prior: Any) -> Any:

@@ -118,17 +118,17 @@ def _from_file(head: str, rest: str) -> Codebook:
     return codebook
 
 
-@register_spec("vq", "vq:FILE", "vq:book.npz")
-def _vq(_: str, rest: str) -> Codebook:
-    codebook = _from_file("vq", rest)
-    if not isinstance(codebook, PointCodebook):
-        reject(f"vq:{rest}", repr(codebook), "a file that holds one table of points")
-    return codebook
+def _register_file(head: str, kind: type[Codebook], example: str, expected: str) -> None:
+    @register_spec(head, f"{head}:FILE", example)
+    def parse(_: str, rest: str) -> Codebook:
+        codebook = _from_file(head, rest)
+        if not isinstance(codebook, kind):
+            reject(f"{head}:{rest}", repr(codebook), expected)
+        return codebook
 
 
-@register_spec("rvq", "rvq:FILE", "rvq:stages.safetensors")
-def _rvq(_: str, rest: str) -> Codebook:
-    codebook = _from_file("rvq", rest)
-    if not isinstance(codebook, ResidualCodebook):
-        reject(f"rvq:{rest}", repr(codebook), "a file that holds the stages of a residual codebook")
-    return codebook
+_register_file("vq", PointCodebook, "vq:book.npz", "a file that holds one table of points")
+_register_file(
+    *("rvq", ResidualCodebook, "rvq:stages.safetensors"),
+    "a file that holds the stages of a residual codebook",
+)

@@ -27,6 +27,7 @@ from tokenkl._validation import (
     check_count,
     check_ids,
     check_positive,
+    check_vectors,
     reject,
 )
 from tokenkl.codebooks.base import Codebook, PointCodebook, Reader, Record
@@ -315,7 +316,7 @@ class LatticeCodebook(Codebook):
         In the box, too, the decoder of D_n is exact (see `_nearest_even`); of two translates the
         nearer nearest point is the nearest point of their union.
         """
-        x = self._check_place(x)
+        x = check_vectors("x", x, self.n)
         if self.offset is not None:
             x = x - np.array(self.offset)
         if self.stretch != 1:

@@ -17,6 +17,7 @@ from tokenkl._validation import (
     check_ids,
     check_positive,
     check_prior,
+    check_vectors,
     is_traced,
     reject,
 )
@@ -182,7 +183,7 @@ class OneHot(Codebook):
         return np.asarray(logits.argmax(axis=1))
 
     def nearest(self, x: Float[Any, "*batch n"]) -> Int[np.ndarray, " *batch"]:
-        return np.asarray(self._check_place(x).argmax(axis=-1))
+        return np.asarray(check_vectors("x", x, self.n).argmax(axis=-1))
 
     def scaled(self, by: Any, over: Any = 1.0) -> OneHot:
         return OneHot(self.K, self.given_prior, self.scale / over * by)

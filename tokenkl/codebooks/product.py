@@ -21,6 +21,7 @@ from tokenkl._validation import (
     check_levels,
     check_points,
     check_prior,
+    check_vectors,
     is_traced,
     reject,
 )
@@ -219,7 +220,7 @@ class ProductCodebook(Codebook):
         Raises:
             ValueError: the last axis of x does not have length n, or x is not finite.
         """
-        x = self._check_place(x)
+        x = check_vectors("x", x, self.n)
         digits = np.empty(x.shape, dtype=np.int64)
         for axis, column in enumerate(self.levels):
             rank = np.argsort(column)
@@ -421,7 +422,7 @@ class ProductCodebook(Codebook):
     def record(self) -> Record:
         header = {"order": self.order, "name": self.name, "coordinates": self.n}
         levels = {f"levels.{axis}": column for axis, column in enumerate(self.levels)}
-        return {**header, "kind": "ProductCodebook"}, levels | self._priors_of_record()
+        return header, levels | self._priors_of_record()
 
     def _priors_of_record(self) -> dict[str, Any]:
         priors = {f"priors.{axis}": prior for axis, prior in enumerate(self.priors)}
@@ -432,7 +433,7 @@ class ProductCodebook(Codebook):
         conform(header, _OfProduct, "the description")
         levels = [read(f"levels.{axis}") for axis in range(header["coordinates"])]
         factors, prior = _priors_from_record(len(levels), read)
-        return ProductCodebook(levels, factors, prior, order=header["order"], name=header["name"])
+        return cls(levels, factors, prior, order=header["order"], name=header["name"])
 
 
 def _priors_from_record(n: int, read: Reader) -> tuple[list[Any] | None, Any]:
@@ -535,7 +536,8 @@ class FSQ(ProductCodebook):
 
     def record(self) -> Record:
         if not self.is_plain:
-            return super().record()
+            header, arrays = super().record()
+            return header | {"kind": "ProductCodebook"}, arrays
         header = {"order": self.order, "levels": list(self.shape), "grid": self.grid}
         return header, self._priors_of_record()
 

@@ -16,7 +16,6 @@ from tokenkl._random import draw_ids
 from tokenkl._validation import check_ids, check_points, check_prior, is_traced, reject
 from tokenkl.codebooks.base import (
     Codebook,
-    PointCodebook,
     Reader,
     Record,
     all_but_the_top,
@@ -28,6 +27,7 @@ from tokenkl.codebooks.base import (
 )
 from tokenkl.codebooks.product import digits_of, marginals_of
 from tokenkl.codebooks.registry import register
+from tokenkl.numerics.distances import largest_distance
 
 
 class _OfStages(TypedDict):
@@ -250,7 +250,7 @@ class ResidualCodebook(Codebook):
     def diameter_bound(self) -> float:
         if self.fits:
             return super().diameter_bound()
-        apart = [PointCodebook(s, allow_duplicates=True).diameter() for s in self.stages]
+        apart = [largest_distance(np.asarray(stage)) for stage in self.stages]
         return min(float(2 * np.linalg.norm(self.half_widths())), math.fsum(apart))
 
     def min_distance_bound(self) -> float:

@@ -42,6 +42,7 @@ from tokenkl._validation import (
 from tokenkl.channels.gaussian import denoiser as posterior_mean
 from tokenkl.channels.gaussian import log_posterior, sample
 from tokenkl.codebooks import Codebook, average_power
+from tokenkl.codebooks.base import check_codebook
 from tokenkl.codebooks.transforms import diameter
 from tokenkl.divergence.sampler import ancestral_kl
 from tokenkl.estimate import Estimate
@@ -572,8 +573,7 @@ def _sum(parts: tuple[Estimate, ...], quantity: str) -> Estimate:
 
 
 def _check(codebook: Any, denoiser: Any) -> None:
-    if not isinstance(codebook, Codebook):
-        reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
+    check_codebook(codebook)
     if not callable(denoiser):
         reject("denoiser", denoiser, "a function of observations and SNRs that returns logits")
 

@@ -19,6 +19,7 @@ from scipy import optimize, special
 from tokenkl._random import generator
 from tokenkl._validation import check_count, check_snr, is_traced, reject
 from tokenkl.codebooks import Codebook, OneHot
+from tokenkl.codebooks.base import check_codebook
 from tokenkl.estimate import Bound, Estimate
 from tokenkl.information.exact.product import distinct_coordinates
 
@@ -80,8 +81,7 @@ def score_lipschitz(
         >>> float(tk.score_lipschitz(tk.FSQ((2,) * 8), 4.0).covariance)
         1.0
     """
-    if not isinstance(codebook, Codebook):
-        reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
+    check_codebook(codebook)
     level = check_snr(snr)
     if is_traced(level) or level.ndim:
         reject("snr", snr, "one concrete number")

@@ -22,6 +22,7 @@ from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import MAX_ELEMENTS, check_positive, reject, renamed
 from tokenkl.channels import gaussian as channel
 from tokenkl.codebooks import Codebook, ProductCodebook
+from tokenkl.codebooks.base import check_codebook
 from tokenkl.divergence._coordinate_laws import EPS, Scalar, ancestral_law, ddim_law
 from tokenkl.divergence.sampler import check_snr_grid
 from tokenkl.estimate import Estimate
@@ -129,8 +130,7 @@ def produced_law(
         >>> tk.produced_law(tk.FSQ((3,)), grid).probabilities.round(4).tolist()
         [0.3077, 0.3846, 0.3077]
     """
-    if not isinstance(codebook, Codebook):
-        reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
+    check_codebook(codebook)
     snr = check_snr_grid(grid)
     moves, decision = as_sampler(sampler), as_decision(decision)
     temperature = check_positive(temperature, "temperature")

@@ -36,6 +36,7 @@ from tokenkl._validation import (
 )
 from tokenkl.channels import gaussian as channel
 from tokenkl.codebooks import Codebook
+from tokenkl.codebooks.base import check_codebook
 from tokenkl.codebooks.transforms import average_power
 from tokenkl.divergence.mmse_table import (
     EPS,
@@ -135,7 +136,7 @@ def ancestral_kl_curve(
     grids = [check_snr_grid(grid, f"grids[{i}]") for i, grid in enumerate(grids)]
     if not grids:
         reject("grids", "no grid at all", "at least one array of SNRs")
-    _check_codebook(codebook)
+    check_codebook(codebook)
     squared_size(codebook)  # refuses a single point
     named: dict[str, Any] = {"quantity": "ancestral KL", "unit": "nats"}
     if is_exact(codebook, method):
@@ -191,7 +192,7 @@ def prior_mismatch(
     Raises:
         ValueError: snr negative, not finite or not one number; start not above 0.
     """
-    _check_codebook(codebook)
+    check_codebook(codebook)
     level = check_snr(snr)
     if is_traced(level) or level.ndim:
         reject("snr", snr, "one concrete number")
@@ -236,7 +237,7 @@ def simulate_ancestral_kl(
         ValueError: as `ancestral_kl`.
     """
     grid = check_snr_grid(grid)
-    _check_codebook(codebook)
+    check_codebook(codebook)
     check_count(n_paths, "n_paths", 2)
     moments = Moments((1,))
     size = max(1, min(4096, 2**22 // min(codebook.K, 2**22)))
@@ -296,11 +297,6 @@ def check_snr_grid(grid: Any, name: str = "grid") -> np.ndarray:
     if (np.diff(array) <= 0).any():
         reject(name, array, "strictly increasing (from noise to data)")
     return np.asarray(array)
-
-
-def _check_codebook(codebook: Any) -> None:
-    if not isinstance(codebook, Codebook):
-        reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
 
 
 def _ends(grids: Sequence[np.ndarray]) -> tuple[float, float]:

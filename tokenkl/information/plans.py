@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from tokenkl._random import draws_of, seed_of
 from tokenkl._validation import check_choice, check_snr, is_traced, reject
-from tokenkl.codebooks.base import Codebook
+from tokenkl.codebooks.base import Codebook, check_codebook
 from tokenkl.estimate import Estimate
 from tokenkl.information.estimators import Estimator, Progress, Task
 from tokenkl.information.exact.estimators import EXACT
@@ -189,8 +189,7 @@ def plan(
         >>> made["mmse"].tolist()
         ['Monte-Carlo', 'rare-event sampling']
     """
-    if not isinstance(codebook, Codebook):
-        reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
+    check_codebook(codebook)
     for name in quantities:
         check_choice(name, QUANTITIES, "quantities")
     if not quantities:

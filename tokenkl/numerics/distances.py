@@ -23,6 +23,13 @@ def cut(squared: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
     return (bits >> CUT_BITS << CUT_BITS).view(np.float64)
 
 
+def largest_distance(points: Float[np.ndarray, "K n"]) -> float:
+    """Of two of the points, by all pairs."""
+    rows = max(BLOCK_PAIRS // len(points), 1)
+    blocks = (points[start : start + rows] for start in range(0, len(points), rows))
+    return float(max(cdist(block, points).max() for block in blocks))
+
+
 def squared_classes(
     points: Float[np.ndarray, "K n"],
 ) -> Iterator[tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]]:
