@@ -155,3 +155,33 @@ def test_refusals(arguments, sentence):
         d_codebook(3, 3).nearest(np.zeros(4))
     with pytest.raises(ValueError, match="x must be"):
         nearest_dn(1.0)
+
+
+@pytest.mark.parametrize("lattice", ["D", "D+"])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("levels", [2, 3, 4])
+def test_what_the_structure_says_is_what_the_points_say(lattice, n, levels):
+    """Every parity of both numbers: corners, ends of the box and lonely tokens depend on it."""
+    cut = tk.LatticeCodebook(lattice, levels, n)
+    plain = tk.PointCodebook(cut.points)
+    methods = ["mean", "average_power", "half_widths", "largest_coordinate", "diameter"]
+    for method in [*methods, *["min_distance", "mean_nn_distance"] * (cut.K > 1)]:
+        found, expected = getattr(cut, method)(), getattr(plain, method)()
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14, err_msg=method)
+    found, expected = (
+        np.sort(np.pad(one.covariance_eigenvalues(), (0, n)))[-n:] for one in (cut, plain)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-13)
+    pairs = [
+        sum(float(weight @ np.exp(-distance)) for weight, distance, _ in one.pairs())
+        for one in (cut, plain)
+    ]
+    assert pairs[0] == pytest.approx(pairs[1], rel=1e-12)
+
+
+def test_too_many_distances_are_refused():
+    cut = tk.LatticeCodebook("D", 300, 64)
+    assert not cut.knows_pairs
+    with pytest.raises(ValueError, match="codebook must be at most 131,072 different distances"):
+        next(cut.pairs())
+    assert tk.bracket(cut, 1.0, "accuracy").upper.value <= 1

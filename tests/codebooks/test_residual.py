@@ -103,3 +103,13 @@ def test_stage_priors_survive_a_file(suffix, tmp_path):
 def test_bad_stage_priors_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ResidualCodebook(STAGES, **arguments)
+
+
+def test_bounds_on_distances_where_pairs_are_too_many(monkeypatch):
+    codebook = ResidualCodebook([[[0.0], [1.0]], [[0.0], [0.1]]])
+    smallest, largest = codebook.min_distance(), codebook.diameter()
+    monkeypatch.setattr(ResidualCodebook, "fits", False)
+    assert codebook.min_distance_bound() <= smallest
+    assert codebook.diameter_bound() >= largest
+    coinciding = ResidualCodebook([[[0.0], [1.0]], [[0.0], [1.0]]])
+    assert coinciding.min_distance_bound() == 0

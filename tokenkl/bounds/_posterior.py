@@ -172,7 +172,8 @@ def kovalevsky_entropy(error: Any, *, level: float = LEVEL) -> Bound:
 def kovalevsky_error(entropy: Any, *, level: float = LEVEL) -> Bound:
     """The largest P_e that `kovalevsky_entropy` allows. Arguments as in `jensen_error`."""
     value = high_end(entropy, "entropy", level)
-    i = np.maximum(np.floor(np.exp(np.minimum(value, 700.0)) * (1 + 1e-15)), 1.0)
+    # Beyond e^340 the bound is 1 to the last bit, and i (i + 1) would overflow.
+    i = np.maximum(np.floor(np.exp(np.minimum(value, 340.0)) * (1 + 1e-15)), 1.0)
     above = np.where(i == 1, value, value - np.log(i))
     bound = np.where(i == 1, 0.0, (i - 1) / i) + above / (i * (i + 1) * np.log1p(1 / i))
     name = "Kovalevsky" + how_sure(entropy, level)
