@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from commands import commands
 from matplotlib import image
-from typer.testing import CliRunner
 
 import tokenkl as tk
 from tokenkl import cli
@@ -29,25 +29,7 @@ from tokenkl.codebooks.registry import SPECS
 COMMAND = [sys.executable, "-m", "tokenkl.cli"]
 
 
-def run(*words: str) -> Any:
-    return CliRunner().invoke(cli.app, list(words), env={"COLUMNS": "120"})
-
-
-def succeed(*words: str) -> Any:
-    done = run(*words)
-    assert done.exit_code == 0, done.output
-    return done
-
-
-def fail(*words: str) -> str:
-    """The one sentence on stderr that a mistake ends in."""
-    done = run(*words)
-    assert done.exit_code == 2, done.output
-    assert done.stdout == ""
-    assert done.stderr.startswith("Error: ")
-    assert done.stderr.endswith(".\n")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
+run, succeed, fail = commands(cli.app)
 
 
 def numbers(output: str) -> list[list[str]]:
@@ -393,7 +375,7 @@ def test_names_in_files_do_nothing_to_a_terminal(tmp_path: Path) -> None:
 def test_memory_that_runs_out_is_called_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """NumPy says how much it wanted, Python says nothing."""
     for error, sentence in (
-        (MemoryError(), "Error: there is not enough memory.\n"),
+        (MemoryError(), "Error: there is not enough memory."),
         (MemoryError("Unable to allocate 3 PiB"), "not enough memory (Unable to allocate 3 PiB)."),
     ):
         with monkeypatch.context() as patch:

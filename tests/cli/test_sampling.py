@@ -10,28 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from commands import commands
 
 import tokenkl as tk
 from tokenkl import cli
 
-
-def run(*words: str) -> Any:
-    return CliRunner().invoke(cli.app, list(words), env={"COLUMNS": "120"})
-
-
-def succeed(*words: str) -> Any:
-    done = run(*words)
-    assert done.exit_code == 0, done.output
-    return done
-
-
-def fail(*words: str) -> str:
-    done = run(*words)
-    assert done.exit_code == 2, done.output
-    assert done.stderr.startswith("Error: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
+run, succeed, fail = commands(cli.app)
 
 
 def table(*words: str) -> pd.DataFrame:

@@ -195,7 +195,7 @@ def test_priors_by_parts(tmp_path) -> None:
     again = parse_codebook("fsq:3^2", prior=parse_prior(tmp_path / "grid.npz", None, None))
     assert np.allclose(again.prior, np.outer(*parts).ravel())
     for spec, sentence in (
-        ("fsq:3^3", "priors must be a list of 3"),
+        ("fsq:3^3", "--prior: priors must be a list of 3"),
         ("fsq:2^2", r"priors\[0\] must be of length K = 2"),
         ("onehot:9", "priors must be given for a grid or a residual codebook"),
         ("d:4^24", "priors must be given for a grid or a residual codebook"),

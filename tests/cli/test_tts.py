@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
+from commands import commands
 
 from tokenkl import cli
 from tokenkl.cli.tts import tokenize as tokenize_command
@@ -65,22 +65,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def run(*words: str | Path) -> Any:
-    return CliRunner().invoke(cli.app, ["tts", *map(str, words)], env={"COLUMNS": "120"})
-
-
-def succeed(*words: str | Path) -> Any:
-    done = run(*words)
-    assert done.exit_code == 0, done.output
-    return done
-
-
-def fail(*words: str | Path) -> str:
-    done = run(*words)
-    assert done.exit_code == 2, done.output
-    last = done.stderr.strip().split("\n")[-1]
-    assert last.startswith("Error: "), done.stderr
-    return last
+run, succeed, fail = commands(cli.app, "tts", quiet=False)
 
 
 # ---- The group -----------------------------------------------------------------------------------

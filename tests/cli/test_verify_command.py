@@ -7,14 +7,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from commands import commands
 
 import tokenkl as tk
 from tokenkl import cli, verification
 
-
-def run(*words: str) -> Any:
-    return CliRunner().invoke(cli.app, ["verify", *words], env={"COLUMNS": "120"})
+run, _, fail = commands(cli.app, "verify")
 
 
 def test_table_and_files(tmp_path: Path) -> None:
@@ -68,3 +66,7 @@ def test_zero_snr_is_refused() -> None:
     done = run("fsq:3^2", "--snr", "0,1")
     assert done.exit_code == 2
     assert "--snr must be above 0 everywhere" in done.stderr
+
+
+def test_a_codebook_of_which_not_all_is_found() -> None:
+    assert "CODEBOOK must be one whose quantities are all found" in fail("d:4^24")

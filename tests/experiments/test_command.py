@@ -13,35 +13,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from commands import commands
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
-from typer.testing import CliRunner
 
 import experiments
 from experiments import __main__ as command
 from experiments import harness
 from tokenkl.cli.reproduce import Wanted
 
-
-def run(*words: str) -> Any:
-    return CliRunner().invoke(command.app, list(words), env={"COLUMNS": "120"})
-
-
-def succeed(*words: str) -> Any:
-    done = run(*words)
-    assert done.exit_code == 0, done.output
-    return done
-
-
-def fail(*words: str) -> str:
-    """The one sentence on stderr that a mistake ends in."""
-    done = run(*words)
-    assert done.exit_code == 2, done.output
-    assert done.stdout == ""
-    assert done.stderr.startswith("Error: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
+run, succeed, fail = commands(command.app)
 
 
 @pytest.fixture(autouse=True)

@@ -286,7 +286,6 @@ def describe(codebook: Codebook) -> str:
 def findable(codebook: Codebook) -> tuple[str, ...]:
     """The quantities that something finds: of a lattice with too many tokens to list not all."""
     import tokenkl as tk
-    from tokenkl._validation import MAX_ELEMENTS
 
     def is_found(name: str) -> bool:
         try:
@@ -295,8 +294,7 @@ def findable(codebook: Codebook) -> tuple[str, ...]:
             return False
         return True
 
-    is_listed = codebook.K * codebook.n <= MAX_ELEMENTS
-    return tuple(name for name in tk.QUANTITIES if is_listed or is_found(name))
+    return tuple(name for name in tk.QUANTITIES if codebook.fits or is_found(name))
 
 
 def facts_on(codebook: Codebook) -> dict[str, Any]:

@@ -31,8 +31,9 @@ def verify(*, noise: Noise, source: SampledSource) -> Result:
     \b
     Example: tokenkl verify fsq:3^4 --snr-db=-10,0,10 --report report.md
     """
+    from tokenkl import QUANTITIES
     from tokenkl._validation import reject
-    from tokenkl.cli.tables import describe
+    from tokenkl.cli.tables import describe, findable
     from tokenkl.verification import count_verdicts, markdown_report
     from tokenkl.verification import verify as check_all
 
@@ -41,6 +42,11 @@ def verify(*, noise: Noise, source: SampledSource) -> Result:
         reject("--snr", float(levels.min()), "above 0 everywhere")
     settings = Sampling(samples=source.samples).settings()
     made = source.make()
+    if len(findable(made)) < len(QUANTITIES):
+        expected = (
+            "one whose quantities are all found, which for a lattice needs a list of all tokens"
+        )
+        reject("CODEBOOK", made.label, expected)
     with progress_bar(made.label) as progress:
         checks = check_all(made, levels, key=source.seed, method=settings, progress=progress)
     counts = count_verdicts(checks)

@@ -65,9 +65,7 @@ def parse_codebook(spec: str, *, seed: int = 0, prior: PriorOf | None = None) ->
             reject("CODEBOOK", spec, f"transformed at most {MAX_TRANSFORMATIONS} times")
     codebook = _base(inner, head, rest)
     if prior is not None:
-        given = prior(codebook.K)
-        parts = isinstance(given, list)
-        codebook = codebook.with_priors(given) if parts else codebook.with_prior(given)
+        codebook = _with_prior(codebook, prior(codebook.K))
     count = 0
     for name, sd in reversed(around):
         if name == "perturb":
@@ -77,6 +75,14 @@ def parse_codebook(spec: str, *, seed: int = 0, prior: PriorOf | None = None) ->
         else:
             codebook = centre(codebook)
     return codebook
+
+
+def _with_prior(codebook: Codebook, prior: Any) -> Codebook:
+    try:
+        parts = isinstance(prior, list)
+        return codebook.with_priors(prior) if parts else codebook.with_prior(prior)
+    except ValueError as error:
+        raise ValueError(f"--prior: {error}") from error
 
 
 def _key(seed: int, count: int) -> Any:

@@ -122,7 +122,7 @@ class ProductCodebook(Codebook):
         if priors is not None and len(priors) != len(self.levels):
             reject(
                 "priors",
-                f"{len(priors)} entries",
+                f"a list of {len(priors)}",
                 f"a list of {len(self.levels)}, one a coordinate",
             )
         factors: list[Any] = list(priors) if priors is not None else [None] * len(self.levels)

@@ -99,7 +99,7 @@ class ResidualCodebook(Codebook):
             if len(stage_priors) != len(self.stages):
                 reject(
                     "stage_priors",
-                    f"{len(stage_priors)} entries",
+                    f"a list of {len(stage_priors)}",
                     f"a list with one entry for each of the {len(self.stages)} stages",
                 )
             self.stage_priors = tuple(
