@@ -58,16 +58,16 @@ class ByCoordinate(_Exact):
     pair_cost = 1e-5
 
     def quantities(self, problem: Problem) -> Names:
-        return ALL if problem.once(as_grid, problem.is_traced) else ()
+        return ALL if problem.once(line_or_grid, problem.is_traced) else ()
 
     def find(self, problem: Problem, wanted: Names) -> Mapping[str, tuple[Any, Any]]:
-        found = problem.once(as_grid, problem.is_traced)
+        found = problem.once(line_or_grid, problem.is_traced)
         assert found is not None
         grid, misplaced = found
         return product_profile(grid, problem.snr, wanted, misplaced=misplaced)
 
     def seconds(self, problem: Problem, method: Exact) -> float:
-        found = problem.once(as_grid, problem.is_traced)
+        found = problem.once(line_or_grid, problem.is_traced)
         pairs = sum(levels.size**2 for levels in found[0].levels) if found else 0
         return self.pair_cost * pairs
 
@@ -113,7 +113,7 @@ class InThePlane(_Exact):
         return self.edge_cost * (100 + edges)
 
 
-def as_grid(codebook: Codebook, traced: bool) -> tuple[ProductCodebook, float] | None:
+def line_or_grid(codebook: Codebook, traced: bool) -> tuple[ProductCodebook, float] | None:
     """The grid that a codebook is, if its prior factorises; None where it is no such grid.
 
     With it comes how far a point may lie from its level: off the line, and by rounding. What JAX
