@@ -403,20 +403,20 @@ def test_default_method_hands_over_where_errors_are_rare() -> None:
     snr = 10.0 ** np.array([0.0, 0.8, 1.6, 2.2, 3.0])
     exact = tk.profile(grid, snr)
     found = tk.profile(tk.PointCodebook(grid.points), snr, key=5)
-    assert found["mmse"].method.startswith("Monte-Carlo")
-    assert found["mmse"].method.endswith(", rare-event sampling")
+    assert str(found["mmse"].method).startswith("Monte-Carlo")
+    assert str(found["mmse"].method).endswith(", rare-event sampling")
     for name in tk.QUANTITIES:
         estimate = found[name]
         assert estimate.interval_supported.all(), name
         low, high, _ = estimate.confidence_interval(1 - 1e-5)
         assert ((low <= exact[name].value) & (exact[name].value <= high)).all(), name
     alone = tk.error_probability(tk.PointCodebook(grid.points), snr[-1], key=5)
-    assert alone.method == "rare-event sampling"
+    assert str(alone.method) == "rare-event sampling"
     np.testing.assert_allclose(float(alone), exact["error_probability"].value[-1], rtol=1e-3)
 
 
 def test_a_named_method_is_used_as_it_is() -> None:
     points = tk.PointCodebook(tk.FSQ((3, 3, 3)).points)
     estimate = tk.error_probability(points, 1e3, method=tk.MonteCarlo(n_samples=500), key=5)
-    assert estimate.method == "Monte-Carlo"
+    assert str(estimate.method) == "Monte-Carlo"
     assert not estimate.interval_supported

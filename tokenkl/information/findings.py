@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from tokenkl._validation import is_traced
 from tokenkl.estimate import PER_ESTIMATE, PER_VALUE, Estimate, sum_of_independent
+from tokenkl.ways import Ways
 
 #: The fields that have a number for every level.
 NUMBERS = ("value", *PER_VALUE, *PER_ESTIMATE)
@@ -24,7 +25,7 @@ UNSUPPORTED = (
 class Findings:
     """Values and their errors, one of each for every level; what they mean is said at `Estimate`.
 
-    `method` is what the way is called, `note` what has to be known about it.
+    `method` says by what they were found (`Ways`, or a name), `note` what has to be known about it.
     """
 
     value: Any
@@ -35,10 +36,11 @@ class Findings:
     sample_range: Any = np.inf
     skewness: Any = 0.0
     degrees_of_freedom: Any = np.inf
-    method: str = ""
+    method: Any = ""
     note: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "method", Ways.of(self.method))
         if not is_traced(self.value):
             shape = np.shape(self.value)
             for name in NUMBERS:
@@ -49,7 +51,7 @@ class Findings:
     def at(self, levels: Int[np.ndarray, " levels"]) -> Findings:
         """At some of the levels."""
         numbers = {name: getattr(self, name)[levels] for name in NUMBERS}
-        return dataclasses.replace(self, **numbers)
+        return dataclasses.replace(self, **numbers, method=self.method.moved(levels))
 
     def noted(self, note: str) -> Findings:
         """With one more note."""
@@ -70,7 +72,9 @@ class Findings:
         scaled = ("value", "standard_error", "numerical_error", "sample_range")
         weighed = {name: weight * getattr(part, name) for name in scaled}
         found = sum_of_independent(vars(self), vars(part) | weighed)
-        return Findings(**found, method=_listed(", ", (self.method, part.method)), note=self.note)
+        everywhere = np.arange(np.size(self.value))
+        ways = Ways.joined(everywhere.size, [(everywhere, one.method) for one in (self, part)])
+        return Findings(**found, method=ways, note=self.note)
 
     @staticmethod
     def joined(size: int, parts: Sequence[tuple[Int[np.ndarray, " levels"], Findings]]) -> Findings:
@@ -84,9 +88,15 @@ class Findings:
             numbers[name] = np.zeros(size, dtype=getattr(parts[0][1], name).dtype)
             for levels, found in parts:
                 numbers[name][levels] = getattr(found, name)
+        owner, ways = np.full(size, -1), []
+        for index, (levels, _) in enumerate(parts):
+            owner[levels] = index
+        for index, (levels, found) in enumerate(parts):
+            kept = np.flatnonzero(owner[levels] == index)
+            ways.append((levels[kept], found.method.moved(kept)))
         return Findings(
             **numbers,
-            method=_listed(", ", [found.method for _, found in parts]),
+            method=Ways.joined(size, ways),
             note=_listed("; ", [found.note for _, found in parts]),
         )
 

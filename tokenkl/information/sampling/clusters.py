@@ -36,6 +36,7 @@ from tokenkl.information.methods import MonteCarlo, RareEvents
 from tokenkl.information.problem import Problem
 from tokenkl.information.rare.profile import HAND_OVER, STATISTICS, rare_profile
 from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES, Part, sample_profile
+from tokenkl.ways import Ways
 
 #: A gap between clusters is at least this many times the longest step within one. Points without
 #: clusters show such gaps too, but among the few nearest or most remote of them only.
@@ -245,7 +246,8 @@ def clustered_profile(
     entropy = float(special.entr(np.bincount(cluster, prior)).sum())
     total = {name: _between(name, between, entropy) for name in quantities}
     ranks, alone = _ranks(prior), (np.bincount(cluster) == 1)[cluster]
-    hows = []
+    everywhere = np.arange(problem.snr.size)
+    ways = []
     for rank in np.unique(ranks):
         ids = np.flatnonzero(ranks == rank)
         share = float(prior[ids].sum())
@@ -267,9 +269,10 @@ def clustered_profile(
         part = Part(problem, labels, ids, share, {name: one.value for name, one in total.items()})
         own = Problem(tokens, problem.snr, problem.exponent)
         sampled = sample_profile(own, quantities, chosen, subkey, progress, part)
-        hows.append(sampled[quantities[0]].method)
+        ways.append((everywhere, sampled[quantities[0]].method))
         total = {name: one.plus(sampled[name], share) for name, one in total.items()}
-    how = ", ".join(dict.fromkeys([*hows, "rare-event sampling between clusters"]))
+    ways.append((everywhere, Ways.of("rare-event sampling between clusters")))
+    how = Ways.joined(everywhere.size, ways)
     return {name: dataclasses.replace(one, method=how) for name, one in total.items()}
 
 

@@ -36,6 +36,7 @@ from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.information.sampling.within import Within
 from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE, Moments
 from tokenkl.numerics.neighbours import neighbourly
+from tokenkl.ways import Way, Ways
 
 #: What one sample gives, in the order of the kernel's output.
 STATISTICS = ("error_probability", "conditional_entropy", "mmse", "divergence")
@@ -76,8 +77,8 @@ def sample_profile(
     if method.has_target:
         first = run.first_look()
     sample_on(first, method, run.advance, run.needed, ROUNDS)
-    how = "Monte-Carlo" if run.plan is None else f"Monte-Carlo{run.plan.description}"
-    return {name: dataclasses.replace(one, method=how) for name, one in run.summarise().items()}
+    ways = run.ways()
+    return {name: dataclasses.replace(one, method=ways) for name, one in run.summarise().items()}
 
 
 class Part(NamedTuple):
@@ -287,6 +288,16 @@ class _Run:
             self.part is not None,
         )
         return {name: found[name] for name in self.quantities}
+
+    def ways(self) -> Ways:
+        """What was chosen for every level."""
+        each = []
+        for level in range(self.h.size):
+            chosen = {} if self.plan is None else self.plan.settings(level)
+            chosen["precision"] = ("single",) if self.precision.error > 0 else ()
+            settings = tuple((name, words) for name, words in chosen.items() if words)
+            each.append((np.array([level]), Ways([Way("Monte-Carlo", settings)])))
+        return Ways.joined(self.h.size, each)
 
     def is_thin(self) -> Bool[np.ndarray, " levels"]:
         """Whether few samples carry some variance that matters, of a mean that many carry."""
