@@ -71,7 +71,20 @@ from tokenkl.optimality import (
     recommend_levels,
 )
 from tokenkl.samplers import DDIM, Ancestral, Level, Sampler
-from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
+from tokenkl.schedule import (
+    EDM,
+    VE,
+    BetaVP,
+    CosineVP,
+    FlowMatching,
+    LinearVP,
+    LogLinear,
+    Schedule,
+    SqrtVP,
+    SubVP,
+    TableSchedule,
+    load_schedule,
+)
 from tokenkl.verification import verify
 
 __all__ = [
@@ -95,6 +108,7 @@ __all__ = [
     "LearnedPathKL",
     "Level",
     "LinearVP",
+    "LogLinear",
     "Masking",
     "MonteCarlo",
     "OneHot",
@@ -106,7 +120,9 @@ __all__ = [
     "ResidualCodebook",
     "Sampler",
     "Schedule",
+    "SqrtVP",
     "SubVP",
+    "TableSchedule",
     "UniformNoise",
     "accuracy",
     "amplitude_capacity",
@@ -125,6 +141,7 @@ __all__ = [
     "information_uniform_schedule",
     "learned_path_kl",
     "load_codebook",
+    "load_schedule",
     "mean_nn_distance",
     "min_distance",
     "mmse",

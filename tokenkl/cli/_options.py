@@ -99,8 +99,9 @@ ScheduleName = Annotated[
     typer.Option(
         "--schedule",
         metavar="NAME",
-        help="linear-vp, cosine-vp, beta-vp, sub-vp, ve, edm or flow-matching; parameters after a "
-        "colon, as in beta-vp:0.05,20.",
+        help="linear-vp, cosine-vp, beta-vp, sub-vp, ve, edm, flow-matching, sqrt-vp or "
+        "log-linear; parameters after a colon, as in beta-vp:0.05,20 (also cosine-vp:s, "
+        "flow-matching:shift,sigma_min,sway). Or a FILE: a table of t and snr, or of alpha-bar.",
     ),
 ]
 Csv = Annotated[
