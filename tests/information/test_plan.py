@@ -48,6 +48,20 @@ CASES = {
         tk.MonteCarlo(n_samples=100),
         ["lattice decoding along rays"],
     ),
+    "parts": (
+        tk.Product([PLANE, tk.OneHot(3)]),
+        [1.0, 1e3],
+        ERRORS,
+        None,
+        ["exact, by part"] * 2,
+    ),
+    "parts, sampled": (
+        tk.Product([POINTS, tk.OneHot(3)]),
+        [1.0, 1e3],
+        ("mmse",),
+        None,
+        ["by part"] * 2,
+    ),
     "stages": (
         STAGES,
         [0.1],

@@ -11,6 +11,7 @@ from tokenkl.codebooks.files import (
 from tokenkl.codebooks.grammar import parse_codebook
 from tokenkl.codebooks.lattice import LatticeCodebook, d_codebook, e6_codebook, e8_codebook
 from tokenkl.codebooks.onehot import OneHot
+from tokenkl.codebooks.parts import Product
 from tokenkl.codebooks.product import FSQ, ProductCodebook
 from tokenkl.codebooks.registry import register, register_spec
 from tokenkl.codebooks.residual import ResidualCodebook
@@ -23,6 +24,7 @@ __all__ = [
     "LatticeCodebook",
     "OneHot",
     "PointCodebook",
+    "Product",
     "ProductCodebook",
     "ResidualCodebook",
     "average_power",

@@ -33,7 +33,7 @@ from tokenkl._validation import (
     shortened,
 )
 from tokenkl.codebooks.base import Codebook, PointCodebook
-from tokenkl.codebooks.registry import KINDS
+from tokenkl.codebooks.registry import described, made_from
 from tokenkl.codebooks.residual import ResidualCodebook
 
 CODEBOOK_FILE = "a codebook in .npz, .safetensors or .npy"
@@ -59,7 +59,7 @@ def save_codebook(codebook: Codebook, path: PathLike) -> None:
             not one of tokenkl's, or one that JAX is tracing.
     """
     suffix = _suffix(path, (".npz", ".safetensors"), "written to a .npz or .safetensors file")
-    header, arrays = _pack(codebook)
+    header, arrays = described(codebook)
     if is_traced(*arrays.values(), header.get("scale")):
         expected = "a codebook of numbers, outside JAX transformations"
         reject("codebook", "a traced codebook", expected)
@@ -267,34 +267,18 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join([*names[:12], *more])
 
 
-def _pack(codebook: Codebook) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The scalar fields and the arrays that determine a codebook."""
-    header, arrays = codebook.record()
-    header = {"kind": type(codebook).__name__, **header}
-    if KINDS.get(header["kind"]) is None:
-        reject("codebook", header["kind"], "a kind that tk.register was called on")
-    return header, {name: array for name, array in arrays.items() if array is not None}
-
-
 class _Header(TypedDict):
     version: Literal[1]
     kind: str
 
 
 def _unpack(source: Arrays) -> Codebook:
-    """The inverse of `_pack`."""
     header: Any = parse_json(source.header or "", _Header, "the description")
-    kind = header["kind"]
-    if kind not in KINDS:
-        source.file.refuse(
-            f"it holds a {shortened(kind, 60)!r}, and no such kind is registered; import the "
-            "module that defines it"
-        )
 
     def read(name: str, optional: bool = False) -> Any:
         return None if optional and name not in source.shapes else source.read(name)
 
-    return KINDS[kind].from_record(header, read)
+    return made_from(header, read)
 
 
 def _adopt(source: Arrays, key: str | None, allow_duplicates: bool) -> Codebook:

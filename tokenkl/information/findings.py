@@ -6,14 +6,23 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from tokenkl._validation import is_traced
-from tokenkl.estimate import PER_ESTIMATE, PER_VALUE, Estimate, sum_of_independent
+from tokenkl.estimate import (
+    NUMBERS,
+    PER_ESTIMATE,
+    Estimate,
+    product_of_independent,
+    sum_of_all,
+    sum_of_independent,
+    union_of_independent,
+)
 
-#: The fields that have a number for every level.
-NUMBERS = ("value", *PER_VALUE, *PER_ESTIMATE)
+#: How a quantity of independent parts is made of theirs, where they do not add up.
+COMBINED = {"accuracy": product_of_independent, "error_probability": union_of_independent}
 UNSUPPORTED = (
     "too few informative samples for a central-limit interval at some SNR; the interval there is "
     "an empirical Bernstein bound"
@@ -71,6 +80,17 @@ class Findings:
         weighed = {name: weight * getattr(part, name) for name in scaled}
         found = sum_of_independent(vars(self), vars(part) | weighed)
         return Findings(**found, method=_listed(", ", (self.method, part.method)), note=self.note)
+
+    @staticmethod
+    def together(parts: Sequence[Findings], quantity: str) -> Findings:
+        """Of all independent parts of a token: accuracies multiply, errors follow, others add."""
+        combine = COMBINED.get(quantity, sum_of_all)
+        xp = jnp if is_traced(*(part.value for part in parts)) else np
+        return Findings(
+            **combine([vars(part) for part in parts], xp),
+            method=_listed(", ", [part.method for part in parts]),
+            note=_listed("; ", [part.note for part in parts]),
+        )
 
     @staticmethod
     def joined(size: int, parts: Sequence[tuple[Int[np.ndarray, " levels"], Findings]]) -> Findings:
