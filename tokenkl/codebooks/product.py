@@ -469,7 +469,16 @@ def rounding_levels(count: int) -> Float[np.ndarray, " L"]:
     return (np.arange(count) - half) / max(half, 1.0)
 
 
-GRIDS = {"symmetric": symmetric_levels, "rounding": rounding_levels}
+def midpoint_levels(count: int) -> Float[np.ndarray, " L"]:
+    """The middles of `count` equal parts of [-1, 1], as finite scalar perturbation has them."""
+    return (2.0 * np.arange(count) - (count - 1)) / count
+
+
+GRIDS = {
+    "symmetric": symmetric_levels,
+    "rounding": rounding_levels,
+    "midpoint": midpoint_levels,
+}
 
 
 @register
@@ -480,8 +489,8 @@ class FSQ(ProductCodebook):
         levels: number of levels of each coordinate, such as ``(3,) * 8`` or ``(8, 5, 5, 5)``.
         prior: (K,) joint probabilities in the order of the ids, or None for equal priors.
         grid: "symmetric" (equispaced on [-1, 1], both ends included) or "rounding" (the FSQ
-            paper's and vector-quantize-pytorch's: even L gives -1 .. 1 - 2/L); see
-            `symmetric_levels` and `rounding_levels`. They differ only for even L.
+            paper's and vector-quantize-pytorch's: even L gives -1 .. 1 - 2/L); they differ only for
+            even L. "midpoint" has the middles of L equal parts of [-1, 1].
         order: "C" (last coordinate fastest) or "F" (first coordinate fastest: least significant
             digit first, as in the FSQ paper, vector-quantize-pytorch and CosyVoice 2).
         priors: one probability vector for each coordinate, instead of `prior`.
@@ -497,7 +506,7 @@ class FSQ(ProductCodebook):
         levels: Sequence[int],
         prior: Float[Any, " K"] | None = None,
         *,
-        grid: Literal["symmetric", "rounding"] = "symmetric",
+        grid: Literal["symmetric", "rounding", "midpoint"] = "symmetric",
         order: Order = "C",
         priors: Sequence[Float[Any, " L"] | None] | None = None,
     ) -> None:
@@ -555,3 +564,12 @@ def _from_spec(spec: str, rest: str) -> Codebook:
             reject("CODEBOOK", spec, f"{expected}, with at most {MAX_COORDINATES} coordinates")
         levels += [int(count)] * int(times)
     return FSQ(levels, grid=grid)  # type: ignore[arg-type]
+
+
+@register_spec("bsq", "bsq:BITS", "bsq:18")
+def _from_bits(spec: str, rest: str) -> Codebook:
+    """Binary spherical quantization: +-1/sqrt(BITS) in each coordinate; LFQ is fsq:2^BITS."""
+    if not (rest.isascii() and rest.isdigit() and len(rest) < 6 and int(rest) > 0):
+        reject("CODEBOOK", spec, "bsq:BITS with a whole number above 0, such as bsq:18")
+    level = 1 / math.sqrt(int(rest))
+    return ProductCodebook([[-level, level]] * int(rest), name=f"BSQ {int(rest)}")
