@@ -271,6 +271,7 @@ class Arrays:
 
     - `shapes`: of every array, by name.
     - `header`: tokenkl's own description of the file, None where there is none.
+    - `notes`: whatever else its writer noted.
     """
 
     def __init__(
@@ -279,8 +280,10 @@ class Arrays:
         shapes: dict[str, tuple[int, ...]],
         numbers: Callable[[str], Any],
         header: str | None = None,
+        notes: Mapping[str, str] | None = None,
     ) -> None:
         self.file, self.shapes, self.header, self._numbers = file, shapes, header, numbers
+        self.notes = notes or {}
         self._room = max(FREE_NUMBERS, NUMBERS_PER_BYTE * file.size)
         for name in shapes:  # to compare long ones with patterns, or to show them, takes long
             if len(name) > MAX_NAME:
@@ -392,15 +395,22 @@ def _open_npz(file: Opened) -> Iterator[Arrays]:
 @contextlib.contextmanager
 def _open_safetensors(file: Opened) -> Iterator[Arrays]:
     with open_tensors(file, "np") as (arrays, kinds):
+        # `save_model` keeps one of the tensors that share memory, and notes the others' names.
+        kept = {name: name for name in kinds}
+        kept |= {
+            name: one for name, one in arrays.notes.items() if one in kinds and name not in kinds
+        }
+        shapes = {name: arrays.shapes[one] for name, one in kept.items()}
 
         def numbers(name: str) -> np.ndarray:
+            name = kept[name]
             if kinds[name] == "BF16":
                 return _read_bfloat16(file.path, name)
             if not re.fullmatch(r"F(16|32|64)|[IU](8|16|32|64)", kinds[name]):
                 file.refuse(f"{name} in it is of type {kinds[name]}, which is not read")
             return arrays.read(name)
 
-        yield Arrays(file, arrays.shapes, numbers, arrays.header)
+        yield Arrays(file, shapes, numbers, arrays.header)
 
 
 @contextlib.contextmanager
@@ -416,13 +426,13 @@ def open_tensors(
             slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
             shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
             kinds = {name: part.get_dtype() for name, part in slices.items()}
-            header = (opened.metadata() or {}).get(HEADER)
+            notes = dict(opened.metadata() or {})
 
         def numbers(name: str) -> Any:
             with parsing(SafetensorError):
                 return opened.get_tensor(name)
 
-        yield Arrays(file, shapes, numbers, header), kinds
+        yield Arrays(file, shapes, numbers, notes.pop(HEADER, None), notes), kinds
 
 
 def _read_bfloat16(path: Path, name: str) -> np.ndarray:

@@ -9,6 +9,9 @@ import numpy as np
 
 from tokenkl._validation import reject
 
+#: Stream of a key from which those of parts are made; no generator is made from it.
+PARTS = 2**32 - 1
+
 
 def _key_words(key: Any, name: str = "key") -> list[int]:
     """The 32-bit words that identify a key: an integer seed or a JAX PRNG key."""
@@ -28,6 +31,18 @@ def generator(key: Any, *stream: int) -> np.random.Generator:
     Different streams of one key are statistically independent (`numpy.random.SeedSequence`).
     """
     return np.random.default_rng(np.random.SeedSequence(_key_words(key), spawn_key=stream))
+
+
+def split(key: Any, count: int) -> list[Any]:
+    """Keys of so many independent parts of a task: None for None, the key itself for one part.
+
+    Their streams are independent of each other, and of those of the key.
+    """
+    if key is None or count == 1:
+        return [key] * count
+    words = _key_words(key)
+    parts = (np.random.SeedSequence(words, spawn_key=(PARTS, part)) for part in range(count))
+    return [one.generate_state(8) for one in parts]
 
 
 def seed_of(key: Any) -> int | None:

@@ -132,7 +132,8 @@ def check_points(points: Any, *, allow_duplicates: bool = False, name: str = "po
     if not allow_duplicates:
         pair = first_duplicate(array)
         if pair is not None:
-            reject(name, f"rows {pair[0]} and {pair[1]} that are equal", "distinct, row by row")
+            expected = "distinct, row by row, unless allow_duplicates=True"
+            reject(name, f"rows {pair[0]} and {pair[1]} that are equal", expected)
     return array
 
 

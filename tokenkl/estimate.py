@@ -8,7 +8,9 @@ their errors.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -41,6 +43,11 @@ PER_VALUE = (
 )
 #: Those that are one number, of this type, or have the shape of the value.
 PER_ESTIMATE: dict[str, Callable[[Any], Any]] = {"n_samples": int, "sample_range": float}
+#: All of them.
+NUMBERS = ("value", *PER_VALUE, *PER_ESTIMATE)
+#: Most of a product's relative variance that may come from more than its worst factor, for its
+#: interval to be one of the central limit.
+INTERACTION = 0.1
 
 Result = TypeVar("Result")
 
@@ -449,6 +456,92 @@ def sum_of_independent(one: Mapping[str, Any], other: Mapping[str, Any], xp: Any
         "n_samples": total,
         "sample_range": xp.maximum(total - 1, 1) * (shares[0] + shares[1]),
     }
+
+
+def sum_of_all(parts: Sequence[Mapping[str, Any]], xp: Any = np) -> dict[str, Any]:
+    """All numbers of the sum of independent estimates, with its rounding."""
+    found = {name: parts[0][name] for name in NUMBERS}
+    for part in parts[1:]:
+        found = sum_of_independent(found, part, xp)
+    return _folded(found, len(parts), xp)
+
+
+def product_of_independent(parts: Sequence[Mapping[str, Any]], xp: Any = np) -> dict[str, Any]:
+    """All numbers of the product of independent unbiased estimates of numbers in [0, 1].
+
+    Nothing is linearised: docs/theory/sampling.md, S10.
+    """
+    factors = [part["value"] for part in parts]
+    return _folded(_errors_of_product(parts, factors, 1, xp), len(parts), xp)
+
+
+def union_of_independent(parts: Sequence[Mapping[str, Any]], xp: Any = np) -> dict[str, Any]:
+    """The same of 1 - prod (1 - x_i), as a sum that keeps the digits of small x_i."""
+    found = _errors_of_product(parts, [1 - part["value"] for part in parts], -1, xp)
+    total = parts[0]["value"]
+    for part in parts[1:]:
+        total = total + (1 - total) * part["value"]
+    return _folded(found | {"value": total}, len(parts), xp)
+
+
+def _errors_of_product(
+    parts: Sequence[Mapping[str, Any]], factors: Sequence[Any], sign: int, xp: Any
+) -> dict[str, Any]:
+    """All numbers of the product of the factors, which are the estimates or (sign -1) 1 less them.
+
+    With x_i the factors, v_i their variances: the variance is prod (x_i^2 + v_i) - prod x_i^2.
+    """
+    found = {name: parts[0][name] for name in NUMBERS}
+    value, error = 1.0, 0.0
+    variance = third = largest = spread = 0.0
+    for part, x in zip(parts, factors, strict=True):
+        v = part["standard_error"] ** 2
+        skewed = sign * part["skewness"] * part["standard_error"] ** 3
+        slack = part["numerical_error"]
+        error = xp.abs(value) * slack + error * (xp.abs(x) + slack)
+        # The last term is half of what it is in the third moment: the standard error moves with the
+        # factors, otherwise than with those of an average, which the interval's shift supposes.
+        third = third * (x**3 + skewed + 3 * x * v) + skewed * (value**3 + 3 * value * variance)
+        third = third + 3 * value * x * variance * v
+        spread = spread * (x**2 + v) ** 2
+        spread = spread + ((value**2 + variance) * v) ** 2 / part["degrees_of_freedom"]
+        largest = xp.maximum(largest * x**2, value**2 * v)
+        variance = variance * (x**2 + v) + value**2 * v
+        value = value * x
+    tiny = jnp.finfo(xp.asarray(value).dtype).tiny
+    deviation = xp.sqrt(variance)
+    found |= {
+        "value": value,
+        "standard_error": deviation,
+        "numerical_error": error,
+        "skewness": sign * third / xp.maximum(deviation, tiny ** (1 / 3)) ** 3,
+        "degrees_of_freedom": xp.where(
+            spread > 0, variance**2 / xp.where(spread > 0, spread, 1.0), np.inf
+        ),
+    }
+    supported = [part["interval_supported"] for part in parts]
+    if not is_traced(value):
+        supported.append(variance - largest <= INTERACTION * value**2)
+    found["interval_supported"] = functools.reduce(operator.and_, supported)
+    # The empirical Bernstein bounds of all parts at once, each at its share of the level (S10).
+    level = 1 + math.log(len(parts)) / math.log(4)
+    total, reach = 0, 0.0
+    for part in parts:
+        n, errs = part["n_samples"], _may_err(part, xp)
+        bound = level * part["sample_range"] / xp.maximum(n - 1, 1)
+        bound = bound + 3 / 7 * math.sqrt(2 * level / math.log(4)) * part["standard_error"]
+        reach = reach + xp.where(errs, bound, 0.0)
+        total = total + n
+    for x in factors:
+        reach = reach * xp.maximum(xp.abs(x), 1.0)
+    return found | {"n_samples": total, "sample_range": xp.maximum(total - 1, 1) * reach}
+
+
+def _folded(found: dict[str, Any], count: int, xp: Any) -> dict[str, Any]:
+    """With the rounding of so many operations on positive numbers."""
+    value = xp.asarray(found["value"])
+    rounding = 2 * count * jnp.finfo(value.dtype).eps * xp.abs(value)
+    return found | {"numerical_error": found["numerical_error"] + rounding}
 
 
 def _may_err(numbers: Mapping[str, Any], xp: Any) -> Any:

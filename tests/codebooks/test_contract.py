@@ -83,6 +83,21 @@ KINDS_HERE: dict[str, tk.Codebook] = {
     "residual, stage priors": tk.ResidualCodebook(STAGES, stage_priors=[simplex(3), None]),
     "D3 cut": tk.d_codebook(3, 4),
     "D4+ cut, moved": tk.LatticeCodebook("D+", 3, 4).scaled(2.0).shifted(np.arange(4.0)),
+    "product": tk.Product([tk.PointCodebook(RNG.normal(size=(4, 2))), tk.OneHot(3), Ring(3)]),
+    "product, priors": tk.Product(
+        [
+            tk.PointCodebook(RNG.normal(1, 3, size=(5, 2)), simplex(5)),
+            tk.PointCodebook([[2.0]]),
+            tk.ProductCodebook([[0.0, 1, 5], [-2.0, 7]], prior=simplex(6)),
+        ],
+        order="F",
+    ),
+    "product of grids": tk.Product(
+        [tk.FSQ((3, 2)), tk.ProductCodebook([[0.0, 9, 2]], [simplex(3)])]
+    ),
+    "grid, equal levels": tk.ProductCodebook(
+        [[0.0, 1, 0, -3], [2.0, 2]], [simplex(4), None], allow_duplicates=True
+    ),
     "defined here": Ring(5),
     "defined here, prior": KeptRing(7),
 }
@@ -91,6 +106,7 @@ LARGE: dict[str, tk.Codebook] = {
     "D24 cut": tk.d_codebook(24, 4),
     "FSQ 9^40": tk.FSQ((9,) * 40),
     "grid 9^40, priors": tk.ProductCodebook([np.arange(9.0)] * 40, [simplex(9)] * 40),
+    "PQ 1024^10": tk.Product([tk.PointCodebook(RNG.normal(size=(1024, 2))) for _ in range(10)]),
     "RVQ 2^80": tk.ResidualCodebook([RNG.normal(size=(1024, 4)) / 2**s for s in range(8)]),
 }
 every_kind = pytest.mark.parametrize("name", KINDS_HERE)
@@ -200,7 +216,9 @@ def test_moved_codebooks(name: str) -> None:
     np.testing.assert_allclose(codebook.with_prior(skewed).prior, skewed, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS_HERE if name != "defined here"])
+@pytest.mark.parametrize(
+    "name", [name for name in KINDS_HERE if name not in ("defined here", "product")]
+)
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_files(name: str, suffix: str, tmp_path) -> None:
     codebook, path = KINDS_HERE[name], tmp_path / f"cb{suffix}"
@@ -236,7 +254,7 @@ def test_a_kind_that_is_not_registered_is_not_saved(tmp_path) -> None:
     tk.save_codebook(KeptRing(5), tmp_path / "ring.npz")
     kept = KINDS.pop("KeptRing")
     try:
-        with pytest.raises(ValueError, match=r"no such kind is registered; import the module"):
+        with pytest.raises(ValueError, match=r"kind must be one that is registered; import"):
             tk.load_codebook(tmp_path / "ring.npz")
     finally:
         tk.register(kept)
@@ -314,6 +332,11 @@ ANSWERED = {
         produced law; Lipschitz; centre; scale to power; scale to box; scale to distance""",
     "grid 9^40, priors": """accuracy; profile; exact; bracket; linear MMSE; average power;
         min distance; mean nn distance; diameter; denoiser; ancestral KL; centre""",
+    "PQ 1024^10": """accuracy; entropy, sampled; profile; bracket; linear MMSE;
+        Gaussian information;
+        capacity; average power; min distance; mean nn distance; diameter; denoiser; score;
+        covariance; ancestral KL; Lipschitz; centre; scale to power; scale to box;
+        scale to distance""",
     "RVQ 2^80": """bracket; linear MMSE; Gaussian information; capacity; average power; centre;
         scale to power; scale to box""",
 }
@@ -335,7 +358,7 @@ def test_an_answer_or_a_sentence(name: str, asked: str) -> None:
         assert " must be " in sentence, sentence
         assert sentence.endswith("."), sentence
         assert "\n" not in sentence, sentence
-        small = {"one token", "points that coincide"}
+        small = {"one token", "points that coincide", "grid, equal levels"}
         expected = asked in ("exact",) or name in small
         assert expected or name not in KINDS_HERE, sentence
         assert name in KINDS_HERE or not must, sentence

@@ -115,135 +115,8 @@ def test_codebooks_that_cannot_be_saved(tmp_path):
     assert os.listdir(tmp_path) == ["folder.npz"]
 
 
-# Layouts of other programs
-
-
-def write(path, arrays):
-    if path.suffix == ".npz":
-        np.savez(path, **arrays)
-    else:
-        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path)
-    return path
-
-
 both = pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 POINTS = RNG.normal(size=(5, 2)).astype(np.float32)
-STACK = RNG.normal(size=(3, 5, 2)).astype(np.float32)
-
-
-def test_npy(tmp_path):
-    np.save(tmp_path / "mine.npy", POINTS)
-    cb = load_codebook(tmp_path / "mine.npy")
-    assert isinstance(cb, PointCodebook)
-    assert (cb.points.dtype, cb.label) == (np.float64, "mine")
-    np.testing.assert_array_equal(cb.points, POINTS)
-    np.save(tmp_path / "stack.npy", STACK)
-    assert isinstance(load_codebook(tmp_path / "stack.npy"), ResidualCodebook)
-    np.save(tmp_path / "whole.npy", np.eye(3, dtype=int))
-    np.testing.assert_array_equal(load_codebook(tmp_path / "whole.npy").points, np.eye(3))
-
-
-@both
-def test_single_arrays(suffix, tmp_path):
-    path = tmp_path / f"a{suffix}"
-    cb = load_codebook(write(path, {"embedding.weight": POINTS, "steps": np.array([3])}))
-    np.testing.assert_array_equal(cb.points, POINTS)
-    cb = load_codebook(write(path, {"x": POINTS[None]}))
-    assert isinstance(cb, PointCodebook)
-    np.testing.assert_array_equal(cb.points, POINTS)
-    cb = load_codebook(write(path, {"x": STACK}))
-    assert isinstance(cb, ResidualCodebook)
-    np.testing.assert_array_equal(np.stack(cb.stages), STACK)
-    prior = simplex(5)
-    cb = load_codebook(write(path, {"x": POINTS, "prior": prior}))
-    np.testing.assert_allclose(cb.prior, prior, rtol=1e-14)
-
-
-@both
-def test_choice_by_name(suffix, tmp_path):
-    path = write(tmp_path / f"a{suffix}", {"one": POINTS, "two": 2 * POINTS, "flat": POINTS[:, 0]})
-    with pytest.raises(ValueError, match=r"arrays flat \(5,\), one \(5, 2\), two .* key=NAME"):
-        load_codebook(path)
-    np.testing.assert_array_equal(load_codebook(path, key="two").points, 2 * POINTS)
-    with pytest.raises(ValueError, match="array named 'three'; it holds the arrays flat"):
-        load_codebook(path, key="three")
-    with pytest.raises(ValueError, match=r"2 or 3 axes; flat in it has shape \(5,\)"):
-        load_codebook(path, key="flat")
-
-
-def state_dict(prefix, extra_axis=True, stages=12):
-    arrays = {}
-    for stage in reversed(range(stages)):
-        embed = POINTS * (stage + 1)
-        arrays[f"{prefix}layers.{stage}._codebook.embed"] = embed[None] if extra_axis else embed
-        arrays[f"{prefix}layers.{stage}._codebook.embed_avg"] = embed[None]
-        arrays[f"{prefix}layers.{stage}._codebook.cluster_size"] = np.ones((1, 5))
-        arrays[f"{prefix}layers.{stage}._codebook.initted"] = np.array([1])
-    return arrays
-
-
-@both
-@pytest.mark.parametrize("prefix", ["", "quantizer.vq.", "model.quantizer."])
-@pytest.mark.parametrize("extra_axis", [True, False])
-def test_residual_state_dicts_in_numerical_order(suffix, prefix, extra_axis, tmp_path):
-    arrays = state_dict(prefix, extra_axis)
-    arrays["project_out.weight"] = np.ones((7, 2))
-    cb = load_codebook(write(tmp_path / f"a{suffix}", arrays))
-    assert isinstance(cb, ResidualCodebook)
-    expected = POINTS * np.arange(1, 13, dtype=np.float32)[:, None, None]
-    np.testing.assert_array_equal(np.stack(cb.stages), expected)
-
-
-def test_residual_state_dicts_that_are_not_one_residual_quantizer(tmp_path):
-    path = tmp_path / "a.npz"
-    with pytest.raises(ValueError, match=r"holds 2: a.layers, b.layers"):
-        load_codebook(write(path, state_dict("a.", stages=2) | state_dict("b.", stages=2)))
-    arrays = state_dict("", stages=3)
-    del arrays["layers.1._codebook.embed"]
-    with pytest.raises(ValueError, match="layers are numbered 0, 2"):
-        load_codebook(write(path, arrays))
-    arrays = state_dict("", stages=2) | {"layers.0.out_proj.weight": np.ones((4, 2))}
-    with pytest.raises(ValueError, match="layers project their codes"):
-        load_codebook(write(path, arrays))
-    arrays = state_dict("", stages=2) | {"layers.1._codebook.embed": STACK}
-    with pytest.raises(ValueError, match=r"layers.1._codebook.embed in it has shape \(3, 5, 2\)"):
-        load_codebook(write(path, arrays))
-
-
-def test_real_state_dicts_of_vector_quantize_pytorch(tmp_path):
-    torch = pytest.importorskip("torch")
-    library = pytest.importorskip("vector_quantize_pytorch")
-    save = pytest.importorskip("safetensors.torch").save_file
-    torch.manual_seed(0)
-    path = tmp_path / "a.safetensors"
-    rvq = library.ResidualVQ(dim=4, num_quantizers=3, codebook_size=5).eval()
-    save(rvq.state_dict(), path)
-    cb = load_codebook(path)
-    assert cb.shape == (5, 5, 5)
-    codes = torch.tensor([[[1, 2, 3], [4, 0, 2]]])
-    expected = rvq.get_output_from_indices(codes)[0].detach().double().numpy()
-    ids = np.ravel_multi_index(codes[0].numpy().T, cb.shape)
-    np.testing.assert_allclose(cb.points_at(ids), expected, atol=1e-6)
-    save(library.VectorQuantize(dim=4, codebook_size=5).state_dict(), path)
-    assert (load_codebook(path).K, load_codebook(path).n) == (5, 4)
-    heads = library.VectorQuantize(dim=4, codebook_size=5, heads=2, separate_codebook_per_head=True)
-    save(heads.state_dict(), path)
-    with pytest.raises(ValueError, match=r"one head; _codebook.embed in it has 2 heads"):
-        load_codebook(path)
-
-
-def test_half_precision(tmp_path):
-    torch = pytest.importorskip("torch")
-    save = pytest.importorskip("safetensors.torch").save_file
-    path = tmp_path / "a.safetensors"
-    values = torch.tensor([[1.0, -2.5], [3.1415926, 1e-30], [-0.0, 65280.0]])
-    for kind in (torch.float16, torch.bfloat16, torch.float32, torch.int32):
-        stored = values.to(kind)
-        save({"before": torch.ones(3), "x": stored, "z": torch.ones(1)}, path)
-        np.testing.assert_array_equal(load_codebook(path).points, stored.double().numpy())
-    save({"x": values.to(torch.float8_e4m3fn)}, path)
-    with pytest.raises(ValueError, match="x in it is of type F8_E4M3, which is not read"):
-        load_codebook(path)
 
 
 # Bad files
@@ -277,11 +150,11 @@ def test_missing_empty_and_foreign_files(suffix, tmp_path):
         refused(path, match="damaged, or of another kind")
     path.unlink()
     path.mkdir()
-    refused(path, match="it is a folder")
+    refused(path, match="it is a folder with no model.safetensors; name the file")
 
 
 def test_wrong_suffixes(tmp_path):
-    for name in ("a.pt", "a.pkl", "a", "a.csv"):
+    for name in ("a.pkl", "a", "a.xls"):
         (tmp_path / name).write_bytes(b"x")
         refused(tmp_path / name, match="its name ends in")
 
@@ -448,7 +321,7 @@ def test_names_of_files_that_no_disk_takes(tmp_path):
 def test_memory_that_runs_out_is_called_memory(tmp_path, monkeypatch):
     """An address space that is too small, as for a file that is too large."""
     path = tmp_path / "a.npy"
-    np.save(path, np.zeros((2**25, 1), np.int8))
+    np.save(path, np.ones((2**25, 1), np.int8))
     code = (
         "import resource, sys\n"
         "from tokenkl import load_codebook\n"
@@ -483,7 +356,7 @@ def test_files_without_a_codebook(tmp_path):
     np.savez(tmp_path / "a.npz")
     refused(tmp_path / "a.npz", match="it holds no array")
     np.savez(tmp_path / "b.npz", x=np.ones(3))
-    refused(tmp_path / "b.npz", match=r"the arrays x \(3,\); choose")
+    refused(tmp_path / "b.npz", match=r"a codebook has 2 or 3 axes, and x in it has shape \(3,\)")
     np.savez(tmp_path / "c.npz", **{f"x{i:02}": np.eye(2) for i in range(40)})
     assert len(refused(tmp_path / "c.npz", match="and 28 more")) < 600
 
@@ -494,7 +367,6 @@ def test_numbers_that_make_no_codebook(tmp_path):
         ([[np.nan]], "points must be finite"),
         ([[1.0], [1.0]], "rows 0 and 1 that are equal"),
         (np.zeros((0, 3)), "K >= 1"),
-        ([[1j]], "real numbers"),
         ([["a"]], "real numbers"),
     ]:
         np.save(path, np.array(points))

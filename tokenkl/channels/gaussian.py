@@ -11,7 +11,7 @@ between tokens that nearly coincide.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, final
 
 import jax
@@ -122,13 +122,9 @@ def log_posterior(
     check_size(math.prod(y.shape[:-1]) * codebook.K, "y")
     grid = codebook.factors
     if grid is not None:
-        xp = codebook.array_module(y, h)
-        parts = _coordinate_log_posteriors(grid, y, h)
-        # Outer sums over coordinates, the last one fastest; "F" order runs through them backwards.
-        total = xp.zeros((*y.shape[:-1], 1))
-        for part in reversed(parts) if grid.order == "F" else parts:
-            total = (total[..., :, None] + part[..., None, :]).reshape(*y.shape[:-1], -1)
-        return total.astype(dtype)
+        return grid.outer(_coordinate_log_posteriors(grid, y, h)).astype(dtype)
+    if len(codebook.parts) > 1:
+        return codebook.outer(_by_part(log_posterior, codebook, y, h))
     return _log_softmax(codebook.logits(y, h)).astype(dtype)
 
 
@@ -137,7 +133,7 @@ def denoiser(
 ) -> Float[Any, "*batch n"]:
     """Posterior mean E[e_k | y]: the denoiser with the smallest mean squared error.
 
-    Coordinate by coordinate where the prior factorises, so that FSQ((17,) * 6) costs nothing.
+    Part by part where the tokens have independent ones, so that FSQ((17,) * 6) costs nothing.
     Raises as `log_posterior`.
     """
     y, h, dtype = _inputs(codebook, y, snr)
@@ -147,6 +143,9 @@ def denoiser(
         parts = _coordinate_log_posteriors(grid, y, h)
         means = [xp.exp(part) @ u for part, u in zip(parts, grid.levels, strict=True)]
         return xp.stack(means, axis=-1).astype(dtype)
+    if len(codebook.parts) > 1:
+        means = _by_part(denoiser, codebook, y, h)
+        return codebook.array_module(y, h).concatenate(means, axis=-1)
     return codebook.mean_under(_probability(codebook, y, h)).astype(dtype)
 
 
@@ -167,7 +166,8 @@ def posterior_covariance(
 ) -> Float[Any, "*batch n n"]:
     """Cov(e_k | y); the Jacobian of the denoiser in y is sqrt(snr) times it.
 
-    Diagonal where the prior factorises. Raises as `log_posterior`, and where n * n is too large.
+    Diagonal where the prior factorises over coordinates. Raises as `log_posterior`, and where n * n
+    is too large.
     """
     y, h, dtype = _inputs(codebook, y, snr)
     check_size(math.prod(y.shape[:-1]) * codebook.n**2, "y")
@@ -181,6 +181,9 @@ def posterior_covariance(
             away = u - (p @ u)[..., None]
             variances.append((p * away**2).sum(axis=-1))
         return (xp.stack(variances, axis=-1)[..., None] * xp.eye(codebook.n)).astype(dtype)
+    if len(codebook.parts) > 1:
+        blocks = _by_part(posterior_covariance, codebook, y, h)
+        return _along_the_diagonal(codebook.array_module(y, h), blocks)
     return codebook.covariance_under(_probability(codebook, y, h)).astype(dtype)
 
 
@@ -213,6 +216,21 @@ def _probability(codebook: Codebook, y: Any, h: Any) -> Any:
     xp = codebook.array_module(y, h)
     check_size(math.prod(y.shape[:-1]) * codebook.K, "y")
     return xp.exp(_log_softmax(codebook.logits(y, h)))
+
+
+def _by_part(function: Callable[..., Any], codebook: Codebook, y: Any, h: Any) -> list[Any]:
+    pairs = zip(codebook.parts, codebook.split(y), strict=True)
+    return [function(part, own, h**2) for part, own in pairs]
+
+
+def _along_the_diagonal(xp: Any, blocks: list[Any]) -> Any:
+    """Matrices in the last two axes as the blocks of a larger one."""
+    ends = np.cumsum([block.shape[-1] for block in blocks])
+    rows = []
+    for block, end in zip(blocks, ends, strict=True):
+        before, after = end - block.shape[-1], ends[-1] - end
+        rows.append(xp.pad(block, [(0, 0)] * (block.ndim - 1) + [(before, after)]))
+    return xp.concatenate(rows, axis=-2)
 
 
 def _coordinate_log_posteriors(codebook: ProductCodebook, y: Any, h: Any) -> list[Any]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from tokenkl.codebooks import Codebook
@@ -23,14 +25,19 @@ CODEBOOKS = (
     ("fsq:3^8", "FSQ, 3 levels in each of 8 coordinates"),
     ("fsq:8x5x5x5", "FSQ, levels by coordinate; also fsq:8,5,5,5"),
     ("fsq:8,5,5,5:rounding", "the grid of the FSQ paper (even counts differ)"),
+    ("fsq:8,5,5,5:midpoint", "the middles of 8, 5, 5 and 5 equal parts (FSP)"),
+    ("bsq:18", "+-1/sqrt(18) in each of 18 coordinates; LFQ is fsq:2^18"),
     ("onehot:6561", "one-hot tokens"),
     ("e8", "6561 points of the E8 lattice in the cube"),
     ("d:4^24", "half of fsq:4^24: points of the lattice D24"),
     ("d+:3^8", "... and those between them; E8 in eight dimensions"),
     ("e6, e6:100", "729 points of the E6 lattice, or another number"),
-    ("FILE", "a .npz, .safetensors or .npy file"),
-    ("vq:FILE, vq:FILE:NAME", "... that holds a table of points (called NAME)"),
-    ("rvq:FILE, rvq:FILE:NAME", "... that holds the stages of a residual one"),
+    ("FILE, FILE:NAME", "a file or model folder (and what is called NAME in it)"),
+    ("vq:FILE", "... that holds a table of points"),
+    ("rvq:FILE", "... that holds stages whose vectors add up"),
+    ("product:FILE", "... that holds parts side by side: PQ, groups, heads"),
+    ("latent:FILE", "... before its projections"),
+    ("decoded:FILE", "... behind its projections"),
     ("perturb:SPEC:SD", "N(0, SD^2) noise on every coordinate (--seed)"),
     ("permute:SPEC", "the points in a random order (--seed)"),
     ("centre:SPEC", "moved so that the mean is 0"),
@@ -166,12 +173,13 @@ class Source:
     smoothing: Smoothing = None
     seed: Seed = 0
 
-    def make(self) -> Codebook:
+    def make(self, tell: Callable[[str], None] | None = None) -> Codebook:
+        """The codebook; `tell` is called with a sentence on how a file was read."""
         from tokenkl.cli.typed import parse_prior
         from tokenkl.codebooks.grammar import parse_codebook
 
         prior = parse_prior(self.prior, self.tokens, self.smoothing)
-        return parse_codebook(self.codebook, seed=self.seed, prior=prior)
+        return parse_codebook(self.codebook, seed=self.seed, prior=prior, tell=tell)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -133,12 +133,14 @@ def info(*, source: Source) -> Result:
     """
     from tokenkl.cli.tables import facts_on, findable, print_pairs, shown_facts
 
-    made = source.make()
+    read: list[str] = []
+    made = source.make(tell=read.append)
     with progress_bar("distances"):
         record = facts_on(made)
+    rows = [("read from", how) for how in read]
     return Result(
-        record={"specification": source.codebook, **record},
-        show=lambda console: print_pairs(console, shown_facts(record, findable(made))),
+        record={"specification": source.codebook, "read": read, **record},
+        show=lambda console: print_pairs(console, rows + shown_facts(record, findable(made))),
     )
 
 

@@ -10,7 +10,9 @@ from tokenkl.codebooks.files import (
 )
 from tokenkl.codebooks.grammar import parse_codebook
 from tokenkl.codebooks.lattice import LatticeCodebook, d_codebook, e6_codebook, e8_codebook
+from tokenkl.codebooks.modules import from_module
 from tokenkl.codebooks.onehot import OneHot
+from tokenkl.codebooks.parts import Product
 from tokenkl.codebooks.product import FSQ, ProductCodebook
 from tokenkl.codebooks.registry import register, register_spec
 from tokenkl.codebooks.residual import ResidualCodebook
@@ -23,6 +25,7 @@ __all__ = [
     "LatticeCodebook",
     "OneHot",
     "PointCodebook",
+    "Product",
     "ProductCodebook",
     "ResidualCodebook",
     "average_power",
@@ -30,6 +33,7 @@ __all__ = [
     "d_codebook",
     "e6_codebook",
     "e8_codebook",
+    "from_module",
     "load_codebook",
     "load_prior",
     "load_tokens",

@@ -101,6 +101,28 @@ class Codebook(eqx.Module):
         return grid if grid is not None and grid.factorises else None
 
     @property
+    def parts(self) -> tuple[Codebook, ...]:
+        """Codebooks of which independent tokens, joined, are the tokens; (self,) where none are.
+
+        The joint posterior is then the product of theirs.
+        """
+        return (self,)
+
+    def split(self, x: Float[Any, "*batch n"]) -> list[Float[Any, "*batch part"]]:
+        """The coordinates of each part."""
+        ends = np.cumsum([part.n for part in self.parts])
+        return [x[..., end - part.n : end] for part, end in zip(self.parts, ends, strict=True)]
+
+    def outer(
+        self, columns: list[Float[Any, "*batch part"]], how: Callable[[Any, Any], Any] = np.add
+    ) -> Float[Any, "*batch K"]:
+        """One number for every token, from one for every token of each part: their sums.
+
+        `how` combines them otherwise.
+        """
+        return columns[0]
+
+    @property
     def fits(self) -> bool:
         """Whether all points can be materialised."""
         return self.K * self.n <= MAX_ELEMENTS

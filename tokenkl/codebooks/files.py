@@ -6,8 +6,9 @@ Nothing is ever unpickled: a file that holds Python objects is refused.
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypedDict
 
@@ -27,25 +28,32 @@ from tokenkl._formats import (
     refuse,
 )
 from tokenkl._validation import (
+    check_choice,
     check_prior,
     is_traced,
     reject,
     shortened,
 )
-from tokenkl.codebooks.base import Codebook, PointCodebook
-from tokenkl.codebooks.registry import KINDS
-from tokenkl.codebooks.residual import ResidualCodebook
+from tokenkl.codebooks.base import Codebook
+from tokenkl.codebooks.containers import SUFFIXES, in_folder, open_any
+from tokenkl.codebooks.layouts import (
+    SPACES,
+    STRUCTURES,
+    Part,
+    Space,
+    Structure,
+    check_structure,
+    interpret,
+    listed,
+)
+from tokenkl.codebooks.registry import described, made_from
 
-CODEBOOK_FILE = "a codebook in .npz, .safetensors or .npy"
+CODEBOOK_FILE = "a codebook in a file or folder"
 PRIOR_FILE = "a prior in .npz, .npy, .json (a list), .csv or .txt (one number a line)"
 TOKEN_FILE = "token ids in .npz, .npy or .txt (whole numbers separated by white space)"
 
-#: One stage of a residual quantizer, as named by vector-quantize-pytorch ("layers.0._codebook"),
-#: EnCodec ("quantizer.vq.layers.0._codebook") and transformers ("quantizer.layers.0.codebook").
-STAGE = re.compile(r"(?P<owner>.*\blayers)\.(?P<stage>\d+)\.(?P<rest>_?codebook\.embed)")
 #: A part of a prior: priors.0 is that of the first coordinate or stage.
 PART = re.compile(r"priors\.(0|[1-9]\d{0,8})")
-SINGLE = re.compile(r"(?:.*\.)?_?codebook\.embed")
 
 
 def save_codebook(codebook: Codebook, path: PathLike) -> None:
@@ -59,7 +67,7 @@ def save_codebook(codebook: Codebook, path: PathLike) -> None:
             not one of tokenkl's, or one that JAX is tracing.
     """
     suffix = _suffix(path, (".npz", ".safetensors"), "written to a .npz or .safetensors file")
-    header, arrays = _pack(codebook)
+    header, arrays = described(codebook)
     if is_traced(*arrays.values(), header.get("scale")):
         expected = "a codebook of numbers, outside JAX transformations"
         reject("codebook", "a traced codebook", expected)
@@ -77,36 +85,71 @@ def save_codebook(codebook: Codebook, path: PathLike) -> None:
 
 
 def load_codebook(
-    path: PathLike, *, key: str | None = None, allow_duplicates: bool = False
+    path: PathLike,
+    *,
+    key: str | None = None,
+    structure: Structure | None = None,
+    space: Space | None = None,
+    allow_duplicates: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Codebook:
-    """Read a codebook from a .npz, .safetensors or .npy file.
+    """Read a codebook from a file of `save_codebook`, or of another program.
 
-    A file of `save_codebook` gives back what was saved. Other files are read by their layout:
+    A file of `save_codebook` gives back what was saved. Others are read by their layout, the names
+    and shapes of their arrays (docs/tokenizers.md lists them, with a command for each):
 
-    - one (K, n) array, or (1, K, n) as vector-quantize-pytorch stores it: a `PointCodebook`, with
-      the array named "prior", if there is one, as its prior;
-    - one (stages, K, n) array: a `ResidualCodebook`;
-    - the state dict of a residual quantizer (`layers.0._codebook.embed`, ...): a
-      `ResidualCodebook` in the order of the layers, in the space that the codes live in (before
-      `project_out`, if there is one);
-    - the state dict of a vector quantizer (`_codebook.embed`): a `PointCodebook`.
+    - quantizers of vector-quantize-pytorch, EnCodec, DAC, SNAC, Mimi, X-codec, wav2vec 2.0 and
+      their like: a `PointCodebook`, a `ResidualCodebook` in the order of the stages, or a `Product`
+      of heads or groups;
+    - the embeddings of a language model, also from a folder or an index of several files;
+    - one (K, n) array, or lines of numbers: a `PointCodebook`, with the array named "prior", if
+      there is one, as its prior;
+    - one array with three axes: the stages of a `ResidualCodebook` or the parts of a `Product`, as
+      `structure` says.
 
-    Half-precision and bfloat16 numbers become float64.
+    Half-precision and bfloat16 numbers become float64. Codes that a projection takes elsewhere stay
+    in the space that they live in, unless each stage has a projection of its own: such codes add up
+    only behind it.
 
     Args:
-        path: the file.
-        key: read the array of this name and no other.
+        path: .npz, .npy, .safetensors, .pt, .pth, .ckpt, .bin, .gguf, .csv, .tsv, .txt or .vec, an
+            index (model.safetensors.index.json), or a folder that has one model.
+        key: read the array of this name and no other, or what is in the module of this name.
+        structure: "vq" (one table), "rvq" (stages that add up) or "product" (parts side by side);
+            what has another structure is refused.
+        space: "latent" (before projections) or "decoded" (behind them).
         allow_duplicates: accept equal rows, such as unused codes that were never moved.
+        tell: called with one sentence on which arrays were read, and how.
 
     Raises:
-        ValueError: a missing, damaged or foreign file, a pickle, no array or several that could
-            be meant (the message lists their names), or numbers that make no codebook.
+        ValueError: a missing, damaged or foreign file, objects that would have to be unpickled, no
+            array or several that could be meant (the message lists their names), vectors that do
+            not follow from the arrays, or numbers that make no codebook.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/pq.npy", np.random.default_rng(0).normal(size=(2, 16, 4)))
+        ...     load_codebook(f"{folder}/pq.npy", structure="product", tell=print)
+        array: array, tables of coordinates of their own
+        <Product pq: K = 256, n = 8, equal priors>
     """
-    _suffix(path, (".npz", ".safetensors", ".npy"), CODEBOOK_FILE)
-    with reading(path, CODEBOOK_FILE) as file, open_arrays(file) as source:
+    for name, value, choices in (("structure", structure, STRUCTURES), ("space", space, SPACES)):
+        if value is not None:
+            check_choice(value, tuple(choices), name)
+    if os.path.isdir(path):
+        path = in_folder(path, CODEBOOK_FILE)
+    _suffix(path, SUFFIXES, f"a codebook in a folder or in {', '.join(SUFFIXES)}")
+    with reading(path, CODEBOOK_FILE) as file, open_any(file) as source:
         if source.header is not None and key is None:
-            return _unpack(source)
-        return _adopt(source, key, allow_duplicates)
+            codebook, how = _unpack(source), "what save_codebook wrote"
+            check_structure(source.file, codebook, structure, how)
+        else:
+            part = Part(source, "", structure, space, allow_duplicates)
+            codebook, how = interpret(part, key)
+    if tell is not None:
+        tell(how)
+    return codebook
 
 
 def save_prior(prior: Float[Any, " K"], path: PathLike) -> None:
@@ -259,21 +302,7 @@ def _only(source: Arrays, preferred: str) -> str:
 
 def _listed(source: Arrays) -> str:
     names = [f"{shortened(name, 60)} {shape}" for name, shape in sorted(source.shapes.items())]
-    return "the arrays " + _few(names) if names else "no array"
-
-
-def _few(names: Sequence[str]) -> str:
-    more = [f"and {len(names) - 12} more"] if len(names) > 12 else []
-    return ", ".join([*names[:12], *more])
-
-
-def _pack(codebook: Codebook) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The scalar fields and the arrays that determine a codebook."""
-    header, arrays = codebook.record()
-    header = {"kind": type(codebook).__name__, **header}
-    if KINDS.get(header["kind"]) is None:
-        reject("codebook", header["kind"], "a kind that tk.register was called on")
-    return header, {name: array for name, array in arrays.items() if array is not None}
+    return f"the arrays {listed(names, width=100)}" if names else "no array"
 
 
 class _Header(TypedDict):
@@ -282,66 +311,9 @@ class _Header(TypedDict):
 
 
 def _unpack(source: Arrays) -> Codebook:
-    """The inverse of `_pack`."""
     header: Any = parse_json(source.header or "", _Header, "the description")
-    kind = header["kind"]
-    if kind not in KINDS:
-        source.file.refuse(
-            f"it holds a {shortened(kind, 60)!r}, and no such kind is registered; import the "
-            "module that defines it"
-        )
 
     def read(name: str, optional: bool = False) -> Any:
         return None if optional and name not in source.shapes else source.read(name)
 
-    return KINDS[kind].from_record(header, read)
-
-
-def _adopt(source: Arrays, key: str | None, allow_duplicates: bool) -> Codebook:
-    """A codebook from the arrays of another program."""
-    path, shapes = source.file.path, source.shapes
-    if key is None:
-        layers = [match for match in map(STAGE.fullmatch, shapes) if match]
-        if layers:
-            return _adopt_layers(source, layers)
-        plausible = [n for n in shapes if SINGLE.fullmatch(n)]
-        plausible = plausible or [n for n, shape in shapes.items() if len(shape) in (2, 3)]
-        if len(plausible) != 1:
-            refuse(
-                path,
-                "a file with one array that can be the codebook",
-                f"it holds {_listed(source)}; choose one with key=NAME",
-            )
-        key = plausible[0]
-    elif key not in shapes:
-        refuse(path, f"a file with an array named {key!r}", f"it holds {_listed(source)}")
-    shape = shapes[key]
-    if len(shape) not in (2, 3):
-        refuse(path, "a file whose codebook has 2 or 3 axes", f"{key} in it has shape {shape}")
-    if len(shape) == 3 and shape[0] > 1:
-        if SINGLE.fullmatch(key):  # heads quantize parts of a vector: their codes do not add up
-            refuse(path, "a codebook with one head", f"{key} in it has {shape[0]} heads")
-        return ResidualCodebook(list(source.read(key)), name=path.stem)
-    points = source.read(key).reshape(shape[-2:])
-    prior = source.read("prior") if "prior" in shapes and key != "prior" else None
-    return PointCodebook(points, prior, name=path.stem, allow_duplicates=allow_duplicates)
-
-
-def _adopt_layers(source: Arrays, layers: list[re.Match[str]]) -> Codebook:
-    path, expected = source.file.path, "the state dict of one residual quantizer"
-    owners = sorted({match["owner"] for match in layers})
-    numbers = sorted(int(match["stage"]) for match in layers)
-    if len(owners) > 1:
-        refuse(path, expected, f"it holds {len(owners)}: {_few(owners)}; choose with key=NAME")
-    if numbers != list(range(len(layers))):
-        refuse(path, expected, f"its layers are numbered {_few([str(one) for one in numbers])}")
-    projected = re.compile(re.escape(owners[0]) + r"\.\d+\..*proj.*")
-    if any(projected.fullmatch(name) for name in source.shapes):
-        refuse(path, expected, "its layers project their codes, which then do not add up")
-    stages = []
-    for match in sorted(layers, key=lambda match: int(match["stage"])):
-        shape = source.shapes[match.string]
-        if len(shape) != 2 and not (len(shape) == 3 and shape[0] == 1):
-            refuse(path, expected, f"{match.string} in it has shape {shape}")
-        stages.append(source.read(match.string).reshape(shape[-2:]))
-    return ResidualCodebook(stages, name=path.stem)
+    return made_from(header, read)

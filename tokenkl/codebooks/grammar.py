@@ -6,6 +6,8 @@ Kinds register how they are written (`registry.register_spec`); files and transf
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,26 +15,38 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tokenkl._validation import reject
-from tokenkl.codebooks.base import Codebook, PointCodebook
+from tokenkl.codebooks.base import Codebook
+from tokenkl.codebooks.containers import SUFFIXES
 from tokenkl.codebooks.files import load_codebook
 from tokenkl.codebooks.registry import SPECS, register_spec
-from tokenkl.codebooks.residual import ResidualCodebook
 from tokenkl.codebooks.transforms import centre, permute, perturb
 
-SUFFIXES = (".npz", ".safetensors", ".npy")
+#: Words before a file, and what they say about it.
+WORDS = {
+    "vq": "structure",
+    "rvq": "structure",
+    "product": "structure",
+    "latent": "space",
+    "decoded": "space",
+}
 
 #: Most transformations of a codebook: beyond is a slip of the finger.
 MAX_TRANSFORMATIONS = 32
 
 #: Prior for a codebook with this many tokens, or one for each part of its tokens.
 PriorOf = Callable[[int], Any]
+#: Called with a sentence.
+Tell = Callable[[str], None] | None
 
 
-def parse_codebook(spec: str, *, seed: int = 0, prior: PriorOf | None = None) -> Codebook:
+def parse_codebook(
+    spec: str, *, seed: int = 0, prior: PriorOf | None = None, tell: Tell = None
+) -> Codebook:
     """The codebook that a specification such as "perturb:fsq:3^8:0.1" stands for.
 
     `prior` gives the prior from the number of tokens and replaces the codebook's own. Random
-    transformations use `seed`; a second one, outside the first, uses a stream of its own.
+    transformations use `seed`; a second one, outside the first, uses a stream of its own. `tell` is
+    called with one sentence on how a file was read.
 
     Raises:
         ValueError: a specification that means nothing, or a file that holds no codebook.
@@ -63,7 +77,7 @@ def parse_codebook(spec: str, *, seed: int = 0, prior: PriorOf | None = None) ->
             break
         if len(around) > MAX_TRANSFORMATIONS:
             reject("CODEBOOK", spec, f"transformed at most {MAX_TRANSFORMATIONS} times")
-    codebook = _base(inner, head, rest)
+    codebook = _base(inner, head, rest, tell)
     if prior is not None:
         codebook = _with_prior(codebook, prior(codebook.K))
     count = 0
@@ -90,12 +104,14 @@ def _key(seed: int, count: int) -> Any:
     return seed if count == 0 else np.array([seed, count], np.uint32)
 
 
-def _base(spec: str, head: str, rest: str) -> Codebook:
+def _base(spec: str, head: str, rest: str, tell: Tell) -> Codebook:
     known = SPECS.get(head)
+    if head in WORDS and rest:
+        return _from_file(spec, tell)
     if known is not None and (rest or head == spec):
         return known.parse(spec, rest)
-    if Path(spec).suffix.lower() in SUFFIXES:
-        return _from_file("", spec)
+    if _split(spec) is not None:
+        return _from_file(spec, tell)
     _refuse(spec)
 
 
@@ -104,37 +120,47 @@ def _refuse(spec: str) -> NoReturn:
     reject(
         "CODEBOOK",
         repr(spec),
-        f"one of {forms}, perturb:SPEC:SD, permute:SPEC, centre:SPEC or a .npz, .safetensors or "
-        ".npy file, such as fsq:3^8 or perturb:fsq:8x5x5x5:0.1",
+        f"one of {forms}, perturb:SPEC:SD, permute:SPEC, centre:SPEC or a file or folder with a "
+        "codebook, such as fsq:3^8 or perturb:fsq:8x5x5x5:0.1",
     )
 
 
-def _from_file(head: str, rest: str) -> Codebook:
-    path, key = rest, None
-    if head and not Path(rest).exists() and ":" in rest:  # a path may hold a colon itself
-        path, _, key = rest.rpartition(":")
+def _from_file(spec: str, tell: Tell) -> Codebook:
+    """A file, after words on what it holds and before the name of what is meant in it."""
+    words: dict[str, str] = {}
+    rest = spec
+    while (head := rest.partition(":")[0]) in WORDS and not os.path.exists(rest):
+        words[WORDS[head]], rest = head, rest.partition(":")[2]
+    path, key = _split(rest) or (rest, None)
     try:
         # Learned tables often hold entries that never moved; every quantity is defined with them.
-        codebook = load_codebook(path, key=key, allow_duplicates=True)
+        return load_codebook(path, key=key, allow_duplicates=True, tell=tell, **words)  # type: ignore[arg-type]
     except ValueError as error:
-        message = str(error)
-        for library in ("choose one with key=NAME", "choose with key=NAME"):
-            message = message.replace(library, f"choose one as {head or 'vq'}:{path}:NAME")
-        raise ValueError(f"CODEBOOK: {message}") from error
-    return codebook
+        raise ValueError(f"CODEBOOK: {_as_typed(str(error), words, path)}") from error
 
 
-def _register_file(head: str, kind: type[Codebook], example: str, expected: str) -> None:
-    @register_spec(head, f"{head}:FILE", example)
-    def parse(_: str, rest: str) -> Codebook:
-        codebook = _from_file(head, rest)
-        if not isinstance(codebook, kind):
-            reject(f"{head}:{rest}", repr(codebook), expected)
-        return codebook
+def _as_typed(sentence: str, words: dict[str, str], path: str) -> str:
+    """What a sentence of the library tells to say, in the words of the command line."""
+    prefix = "".join(f"{word}:" for word in words.values())
+    sentence = sentence.replace("choose one with key=NAME", f"choose one as {prefix}{path}:NAME")
+    space = f"{words['space']}:" if "space" in words else ""
+    return re.sub(r"structure='(\w+)'", lambda word: f"{space}{word[1]}:{path}", sentence)
 
 
-_register_file("vq", PointCodebook, "vq:book.npz", "a file that holds one table of points")
-_register_file(
-    *("rvq", ResidualCodebook, "rvq:stages.safetensors"),
-    "a file that holds the stages of a residual codebook",
-)
+def _split(spec: str) -> tuple[str, str | None] | None:
+    """A file or folder and the name of something in it; None for what is neither."""
+    path, colon, key = spec.rpartition(":")
+    for one, name in ((spec, None), (path, key if colon else None)):
+        if one and (Path(one).suffix.lower() in SUFFIXES or os.path.isdir(one)):
+            return one, name
+    return None
+
+
+def _register(word: str) -> None:
+    @register_spec(word, f"{word}:FILE", f"{word}:codec.safetensors")
+    def parse(spec: str, _: str) -> Codebook:
+        return _from_file(spec, None)
+
+
+for _word in WORDS:
+    _register(_word)

@@ -31,7 +31,8 @@ from tokenkl._validation import (
     reject,
 )
 from tokenkl.codebooks.base import Codebook, PointCodebook, Reader, Record
-from tokenkl.codebooks.product import ProductCodebook, digits_of
+from tokenkl.codebooks.digits import digits_of
+from tokenkl.codebooks.product import ProductCodebook
 from tokenkl.codebooks.registry import register, register_spec
 
 #: Most different distances of a cut that are counted.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, TypedDict
 
 import equinox as eqx
@@ -17,7 +17,6 @@ from tokenkl._validation import (
     MAX_COORDINATES,
     MAX_ELEMENTS,
     check_choice,
-    check_ids,
     check_levels,
     check_points,
     check_prior,
@@ -35,23 +34,28 @@ from tokenkl.codebooks.base import (
     log_of,
     power_of,
 )
+from tokenkl.codebooks.digits import ByDigits, Order, mean_of_smallest
 from tokenkl.codebooks.registry import register, register_spec
 from tokenkl.numerics.decisions import on_a_line
 from tokenkl.numerics.distances import cut
 from tokenkl.numerics.neighbours import level_gaps
 
-Order = Literal["C", "F"]
-
 #: Largest |log joint - sum of log marginals| at which a prior on the grid counts as a product.
 FACTORISATION_TOLERANCE = 1e-13
 #: Most different distances that a grid's spectrum keeps before neighbours are merged downwards.
 MAX_CLASSES = 2**20
+#: Most sums of distances in two parts that are looked at together.
+MAX_OUTER = 2**26
 
 
 class _OfProduct(TypedDict):
     order: Literal["C", "F"]
     name: str
     coordinates: int
+
+
+class _OfLevels(_OfProduct, total=False):
+    allow_duplicates: bool  # not in older files
 
 
 class _OfGrid(TypedDict):
@@ -61,7 +65,7 @@ class _OfGrid(TypedDict):
 
 
 @register
-class ProductCodebook(Codebook):
+class ProductCodebook(ByDigits):
     """All combinations of one array of levels for each coordinate.
 
     The prior is a product (`priors`, one array for each coordinate), or any law on the grid
@@ -73,11 +77,13 @@ class ProductCodebook(Codebook):
     ``order="F"`` the first (least significant digit first, as common FSQ libraries count).
 
     Args:
-        levels: one array of distinct numbers for each coordinate.
+        levels: one array of numbers for each coordinate, distinct unless `allow_duplicates`.
         priors: one probability vector for each coordinate, or None for equal ones; the list may
             hold None for single coordinates.
         prior: (K,) joint probabilities, in the order of the ids; not together with `priors`.
         order: "C" or "F".
+        allow_duplicates: accept equal levels in a coordinate, such as those of a residual FSQ, the
+            sums of whose stages coincide. All quantities stay exact.
 
     Raises:
         ValueError: levels not distinct or not finite, or an invalid prior.
@@ -97,6 +103,7 @@ class ProductCodebook(Codebook):
         *,
         order: Order = "C",
         name: str = "",
+        allow_duplicates: bool = False,
     ) -> None:
         if not isinstance(levels, (list, tuple)) or not levels:
             reject("levels", levels, "a list with one array of numbers for each coordinate")
@@ -108,6 +115,7 @@ class ProductCodebook(Codebook):
             columns.append(
                 check_points(
                     values[:, None] if hasattr(values, "shape") else np.asarray(values)[:, None],
+                    allow_duplicates=allow_duplicates,
                     name=label,
                 )[:, 0]
             )
@@ -157,10 +165,6 @@ class ProductCodebook(Codebook):
         return tuple(column.shape[0] for column in self.levels)
 
     @property
-    def K(self) -> int:
-        return math.prod(self.shape)
-
-    @property
     def n(self) -> int:
         return len(self.levels)
 
@@ -177,37 +181,6 @@ class ProductCodebook(Codebook):
     def label(self) -> str:
         return self.name or "grid " + power_notation(self.shape)
 
-    def to_digits(self, ids: Int[Any, " *batch"]) -> Int[np.ndarray, "*batch n"]:
-        """The level index of every coordinate for these token ids.
-
-        Raises:
-            ValueError: an id is not in 0 .. K - 1.
-        """
-        return digits_of(check_ids(ids, self.K), self.shape, self.order)
-
-    def from_digits(self, digits: Int[Any, "*batch n"]) -> Int[np.ndarray, " *batch"]:
-        """The token ids with these level indices; the inverse of `to_digits`.
-
-        Raises:
-            ValueError: wrong number of coordinates, a digit outside its coordinate's levels, or
-                more than 2**63 tokens.
-        """
-        digits = np.asarray(digits)
-        if digits.ndim == 0 or digits.shape[-1] != self.n:
-            reject(
-                "digits", f"shape {digits.shape}", f"an array whose last axis has length {self.n}"
-            )
-        if self.K > 2**63:
-            reject("K", f"{self.K:,}", "at most 2**63 for the ids to be 64-bit integers")
-        columns = [
-            check_ids(digits[..., axis], size, f"digits[..., {axis}]")
-            for axis, size in enumerate(self.shape)
-        ]
-        ids = np.zeros(digits.shape[:-1], dtype=np.int64)
-        for axis in range(self.n) if self.order == "C" else reversed(range(self.n)):
-            ids = ids * self.shape[axis] + columns[axis]
-        return ids
-
     def points_at(self, ids: Int[Any, " *batch"]) -> Float[Any, "*batch n"]:
         digits = self.to_digits(ids)
         xp = jnp if is_traced(*self.levels) else np
@@ -223,8 +196,7 @@ class ProductCodebook(Codebook):
         x = check_vectors("x", x, self.n)
         digits = np.empty(x.shape, dtype=np.int64)
         for axis, column in enumerate(self.levels):
-            rank = np.argsort(column)
-            ascending = column[rank]
+            ascending, rank = np.unique(column, return_index=True)
             middles = (ascending[1:] + ascending[:-1]) / 2
             digits[..., axis] = rank[np.searchsorted(middles, x[..., axis])]
         return self.from_digits(digits)
@@ -237,14 +209,8 @@ class ProductCodebook(Codebook):
         if self.joint_prior is not None:
             return log_of(self.joint_prior, self.K)
         xp = jnp if is_traced(*self.priors) else np
-        total = xp.zeros(1)
-        for axis in range(self.n):
-            part = self.coordinate_log_prior(axis)
-            if self.order == "C":
-                total = (total[:, None] + part).ravel()
-            else:
-                total = (part[:, None] + total).ravel()
-        return total
+        columns = [xp.asarray(self.coordinate_log_prior(axis)) for axis in range(self.n)]
+        return self.outer(columns)
 
     def prior_entropy(self) -> Any:
         if self.joint_prior is not None:
@@ -265,6 +231,22 @@ class ProductCodebook(Codebook):
     @property
     def as_grid(self) -> ProductCodebook:
         return self
+
+    @property
+    def parts(self) -> tuple[Codebook, ...]:
+        if self.n == 1 or not self.factorises:
+            return (self,)
+        return tuple(
+            ProductCodebook([column], [prior], name=self.label, allow_duplicates=True)
+            for column, prior in zip(self.levels, self.priors, strict=True)
+        )
+
+    @property
+    def coincides(self) -> bool:
+        """Whether a coordinate has equal levels."""
+        if is_traced(*self.levels):
+            return False
+        return any(level_gaps(column).min() == 0 for column in self.levels)
 
     @property
     def knows_distances(self) -> bool:
@@ -336,57 +318,19 @@ class ProductCodebook(Codebook):
 
     def nn_distances(self) -> Float[np.ndarray, " K"]:
         self._check_size(self.K, MAX_ELEMENTS, "nn_distances")
-        nearest = np.full(1, np.inf)
-        for column in self.levels:
-            gaps = level_gaps(column)
-            if self.order == "C":
-                nearest = np.minimum(nearest[:, None], gaps).ravel()
-            else:
-                nearest = np.minimum(gaps[:, None], nearest).ravel()
-        return nearest
+        return self.outer([level_gaps(column) for column in self.levels], np.minimum)
 
     def min_distance(self) -> float:
         return float(min(level_gaps(column).min() for column in self.levels))
 
     def mean_nn_distance(self) -> float:
-        # The mean over the grid of the minimum over coordinates of the gap at the token's level.
-        # Walk up the sorted gaps. Passing one of a coordinate's c remaining levels multiplies the
-        # share of tokens further out by (c - 1)/c; its logarithm is summed in extended precision.
-        gaps, steps = [], []
-        for column in self.levels:
-            if column.shape[0] > 1:
-                ascending = np.sort(level_gaps(column))
-                gaps.append(ascending)
-                left = np.arange(ascending.size, 1, -1, dtype=np.longdouble)
-                steps.append(np.append(np.log1p(-1 / left), -np.inf))
-        all_gaps = np.concatenate(gaps)
-        order = np.argsort(all_gaps, kind="stable")
-        ascending = all_gaps[order]
-        shares = np.exp(np.cumsum(np.concatenate(steps)[order]))[:-1].astype(float)
-        return float(ascending[0] + math.fsum(np.diff(ascending) * shares))
+        return mean_of_smallest([level_gaps(column) for column in self.levels])
 
     def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
         if not self.has_equal_priors:
             yield from super().pairs()
             return
-        # A convolution over the coordinates, without points.
-        squared: np.ndarray
-        count: np.ndarray
-        squared, count = np.zeros(1), np.ones(1)
-        for column in self.levels:
-            gaps = np.subtract.outer(column, column).ravel() ** 2
-            squared = np.add.outer(squared, gaps).ravel()
-            count = np.repeat(count, gaps.size)
-            # Sums of equal gaps may differ in their last bits; rank by what is left after a cut.
-            squared, where = np.unique(cut(squared), return_inverse=True)
-            count = np.bincount(where, count)
-            if squared.size > MAX_CLASSES:
-                step = -(-squared.size // MAX_CLASSES)
-                starts = np.arange(0, squared.size, step)
-                squared, count = squared[starts], np.add.reduceat(count, starts)
-        # The pairs of a token with itself are the K at distance 0, exactly: levels are distinct.
-        count[0] -= self.K
-        yield count / self.K, np.sqrt(squared), None
+        yield combined_pairs(_line_pairs(column) for column in self.levels)
 
     def decide(
         self, y: Float[np.ndarray, "rows n"], h: Float[np.ndarray, " rows"]
@@ -396,7 +340,11 @@ class ProductCodebook(Codebook):
         digits = np.empty(y.shape, dtype=np.int64)
         for axis, levels in enumerate(self.levels):
             log_prior = np.asarray(self.coordinate_log_prior(axis))
-            digits[:, axis] = on_a_line(np.asarray(levels), log_prior, y[:, axis], h)
+            # Of equal levels the most probable is chosen, the first of several.
+            ranked = np.argsort(-log_prior, kind="stable")
+            kept = np.sort(ranked[np.unique(levels[ranked], return_index=True)[1]])
+            found = on_a_line(np.asarray(levels)[kept], log_prior[kept], y[:, axis], h)
+            digits[:, axis] = kept[found]
         return self.from_digits(digits)
 
     # ---- Grids made from this one ---------------------------------------------------------------
@@ -411,16 +359,21 @@ class ProductCodebook(Codebook):
 
     def _with_levels(self, levels: list[Any], name: str) -> ProductCodebook:
         priors = None if self.joint_prior is not None else self.priors
-        return ProductCodebook(levels, priors, self.joint_prior, order=self.order, name=name)
+        return self._changed(levels, priors, self.joint_prior, name)
 
     def with_prior(self, prior: Float[Any, " K"] | None) -> ProductCodebook:
-        return ProductCodebook(list(self.levels), prior=prior, order=self.order, name=self.label)
+        return self._changed(list(self.levels), None, prior, self.label)
 
     def with_priors(self, priors: list[Any]) -> ProductCodebook:
-        return ProductCodebook(list(self.levels), priors, order=self.order, name=self.label)
+        return self._changed(list(self.levels), priors, None, self.label)
+
+    def _changed(self, levels: list[Any], priors: Any, prior: Any, name: str) -> ProductCodebook:
+        rest: dict[str, Any] = {"order": self.order, "allow_duplicates": self.coincides}
+        return ProductCodebook(levels, priors, prior, name=name, **rest)
 
     def record(self) -> Record:
-        header = {"order": self.order, "name": self.name, "coordinates": self.n}
+        header: dict[str, Any] = {"order": self.order, "name": self.name, "coordinates": self.n}
+        header["allow_duplicates"] = self.coincides
         levels = {f"levels.{axis}": column for axis, column in enumerate(self.levels)}
         return header, levels | self._priors_of_record()
 
@@ -430,10 +383,53 @@ class ProductCodebook(Codebook):
 
     @classmethod
     def from_record(cls, header: dict[str, Any], read: Reader) -> Codebook:
-        conform(header, _OfProduct, "the description")
+        conform(header, _OfLevels, "the description")
         levels = [read(f"levels.{axis}") for axis in range(header["coordinates"])]
         factors, prior = _priors_from_record(len(levels), read)
-        return cls(levels, factors, prior, order=header["order"], name=header["name"])
+        made: dict[str, Any] = {"order": header["order"], "name": header["name"]}
+        made["allow_duplicates"] = header.get("allow_duplicates", False)
+        return cls(levels, factors, prior, **made)
+
+
+def combined_pairs(
+    parts: Iterable[tuple[int, Float[np.ndarray, " p"], Float[np.ndarray, " p"]]],
+) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, " q"], None]:
+    """`Codebook.pairs` with equal priors, of tokens made of parts: a convolution, without points.
+
+    From the size of each part, the squared distances of its ordered pairs of different tokens, and
+    how many there are at each.
+    """
+    squared, count = np.zeros(1), np.ones(1)
+    K, together = 1.0, 0.0  # tokens, and ordered pairs of different ones at one place
+    for size, apart, times in parts:
+        equal = times[apart == 0].sum()
+        together = together * (size + equal) + K * equal
+        K *= size
+        apart, times = np.append(apart, 0.0), np.append(times, size)
+        squared, count = _fewer(squared, count, MAX_OUTER // apart.size)
+        squared = np.add.outer(squared, apart).ravel()
+        count = np.multiply.outer(count, times).ravel()
+        # Sums of equal distances may differ in their last bits; rank by what is left after a cut.
+        squared, where = np.unique(cut(squared), return_inverse=True)
+        squared, count = _fewer(squared, np.bincount(where, count), MAX_CLASSES)
+    count[0] = together  # those of a token with itself are none
+    return count / K, np.sqrt(squared), None
+
+
+def _line_pairs(
+    levels: Float[np.ndarray, " L"],
+) -> tuple[int, Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+    gaps = np.subtract.outer(levels, levels)[~np.eye(levels.size, dtype=bool)] ** 2
+    return levels.size, gaps, np.ones(gaps.size)
+
+
+def _fewer(
+    squared: Float[np.ndarray, " p"], count: Float[np.ndarray, " p"], most: int
+) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, " q"]]:
+    """About so many different distances: neighbours are merged, to the lower one."""
+    step = -(-squared.size // max(most, 2))
+    starts = np.append(0, np.arange(1, squared.size, step))  # distance 0 stays by itself
+    return squared[starts], np.add.reduceat(count, starts)
 
 
 def _priors_from_record(n: int, read: Reader) -> tuple[list[Any] | None, Any]:
@@ -448,17 +444,6 @@ def marginals_of(joint: Any, shape: tuple[int, ...], order: Order = "C") -> list
     grid = np.asarray(joint).reshape(shape, order=order)
     axes = range(len(shape))
     return [grid.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes]
-
-
-def digits_of(
-    ids: Int[np.ndarray, " *batch"], shape: Sequence[int], order: Order = "C"
-) -> Int[np.ndarray, "*batch n"]:
-    """`np.unravel_index` without its limits on the number of axes and on the size of the grid."""
-    digits = np.empty((*ids.shape, len(shape)), dtype=np.int64)
-    axes = range(len(shape))
-    for axis in reversed(axes) if order == "C" else axes:
-        ids, digits[..., axis] = np.divmod(ids, shape[axis])
-    return digits
 
 
 def power_notation(shape: Sequence[int]) -> str:
@@ -484,7 +469,16 @@ def rounding_levels(count: int) -> Float[np.ndarray, " L"]:
     return (np.arange(count) - half) / max(half, 1.0)
 
 
-GRIDS = {"symmetric": symmetric_levels, "rounding": rounding_levels}
+def midpoint_levels(count: int) -> Float[np.ndarray, " L"]:
+    """The middles of `count` equal parts of [-1, 1], as finite scalar perturbation has them."""
+    return (2.0 * np.arange(count) - (count - 1)) / count
+
+
+GRIDS = {
+    "symmetric": symmetric_levels,
+    "rounding": rounding_levels,
+    "midpoint": midpoint_levels,
+}
 
 
 @register
@@ -495,8 +489,8 @@ class FSQ(ProductCodebook):
         levels: number of levels of each coordinate, such as ``(3,) * 8`` or ``(8, 5, 5, 5)``.
         prior: (K,) joint probabilities in the order of the ids, or None for equal priors.
         grid: "symmetric" (equispaced on [-1, 1], both ends included) or "rounding" (the FSQ
-            paper's and vector-quantize-pytorch's: even L gives -1 .. 1 - 2/L); see
-            `symmetric_levels` and `rounding_levels`. They differ only for even L.
+            paper's and vector-quantize-pytorch's: even L gives -1 .. 1 - 2/L); they differ only for
+            even L. "midpoint" has the middles of L equal parts of [-1, 1].
         order: "C" (last coordinate fastest) or "F" (first coordinate fastest: least significant
             digit first, as in the FSQ paper, vector-quantize-pytorch and CosyVoice 2).
         priors: one probability vector for each coordinate, instead of `prior`.
@@ -512,7 +506,7 @@ class FSQ(ProductCodebook):
         levels: Sequence[int],
         prior: Float[Any, " K"] | None = None,
         *,
-        grid: Literal["symmetric", "rounding"] = "symmetric",
+        grid: Literal["symmetric", "rounding", "midpoint"] = "symmetric",
         order: Order = "C",
         priors: Sequence[Float[Any, " L"] | None] | None = None,
     ) -> None:
@@ -570,3 +564,12 @@ def _from_spec(spec: str, rest: str) -> Codebook:
             reject("CODEBOOK", spec, f"{expected}, with at most {MAX_COORDINATES} coordinates")
         levels += [int(count)] * int(times)
     return FSQ(levels, grid=grid)  # type: ignore[arg-type]
+
+
+@register_spec("bsq", "bsq:BITS", "bsq:18")
+def _from_bits(spec: str, rest: str) -> Codebook:
+    """Binary spherical quantization: +-1/sqrt(BITS) in each coordinate; LFQ is fsq:2^BITS."""
+    if not (rest.isascii() and rest.isdigit() and len(rest) < 6 and int(rest) > 0):
+        reject("CODEBOOK", spec, "bsq:BITS with a whole number above 0, such as bsq:18")
+    level = 1 / math.sqrt(int(rest))
+    return ProductCodebook([[-level, level]] * int(rest), name=f"BSQ {int(rest)}")

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tokenkl._validation import reject, shortened
 
 if TYPE_CHECKING:
-    from tokenkl.codebooks.base import Codebook
+    from tokenkl.codebooks.base import Codebook, Reader, Record
 
 Kind = TypeVar("Kind", bound="type[Codebook]")
 Parse = Callable[[str, str], "Codebook"]
@@ -69,3 +71,29 @@ def register_spec(head: str, form: str, example: str) -> Callable[[Parse], Parse
         return parse
 
     return keep
+
+
+def described(codebook: Codebook) -> Record:
+    """What `record` says, with the name of the kind; arrays that are None are left out.
+
+    Raises:
+        ValueError: a kind that is not registered, or that does not say how it is stored.
+    """
+    header, arrays = codebook.record()
+    header = {"kind": type(codebook).__name__, **header}
+    if header["kind"] not in KINDS:
+        reject("codebook", header["kind"], "a kind that tk.register was called on")
+    return header, {name: array for name, array in arrays.items() if array is not None}
+
+
+def made_from(header: dict[str, Any], read: Reader) -> Codebook:
+    """The inverse of `described`.
+
+    Raises:
+        ValueError: a kind that is not registered, or what its `from_record` refuses.
+    """
+    kind = header.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        expected = "one that is registered; import the module that defines it"
+        reject("kind", shortened(repr(kind), 60), expected)
+    return KINDS[kind].from_record(header, read)

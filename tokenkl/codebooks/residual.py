@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from tokenkl._formats import conform
 from tokenkl._random import draw_ids
-from tokenkl._validation import check_ids, check_points, check_prior, is_traced, reject
+from tokenkl._validation import check_points, check_prior, is_traced, reject
 from tokenkl.codebooks.base import (
     Codebook,
     Reader,
@@ -25,7 +25,8 @@ from tokenkl.codebooks.base import (
     mean_of,
     power_of,
 )
-from tokenkl.codebooks.product import digits_of, marginals_of
+from tokenkl.codebooks.digits import ByDigits, Order
+from tokenkl.codebooks.product import marginals_of
 from tokenkl.codebooks.registry import register
 from tokenkl.numerics.distances import largest_distance
 
@@ -36,7 +37,7 @@ class _OfStages(TypedDict):
 
 
 @register
-class ResidualCodebook(Codebook):
+class ResidualCodebook(ByDigits):
     """Tokens are tuples of stage indices, points are sums of stage vectors (RVQ).
 
     K = K_1 * ... * K_S; the last stage varies fastest in the token ids. The joint posterior does
@@ -69,6 +70,7 @@ class ResidualCodebook(Codebook):
     given_prior: Float[Any, " K"] | None
     stage_priors: tuple[Float[Any, " K_i"] | None, ...] | None
     name: str = eqx.field(static=True)
+    order: Order = eqx.field(static=True)
 
     def __init__(
         self,
@@ -107,15 +109,12 @@ class ResidualCodebook(Codebook):
                 for index, (given, size) in enumerate(zip(stage_priors, self.shape, strict=True))
             )
         self.name = name
+        self.order = "C"
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Number of vectors of each stage."""
         return tuple(stage.shape[0] for stage in self.stages)
-
-    @property
-    def K(self) -> int:
-        return math.prod(self.shape)
 
     @property
     def n(self) -> int:
@@ -138,14 +137,6 @@ class ResidualCodebook(Codebook):
         factors = self.stage_priors or (None,) * len(self.stages)
         return tuple(log_of(given, size) for given, size in zip(factors, self.shape, strict=True))
 
-    def to_digits(self, ids: Int[Any, " *batch"]) -> Int[np.ndarray, "*batch stages"]:
-        """The index in each stage of the tokens with these ids.
-
-        Raises:
-            ValueError: an id is not in 0 .. K - 1.
-        """
-        return digits_of(check_ids(ids, self.K), self.shape)
-
     def points_at(self, ids: Int[Any, " *batch"]) -> Float[Any, "*batch n"]:
         return self.points_of(self.to_digits(ids))
 
@@ -155,17 +146,9 @@ class ResidualCodebook(Codebook):
         Raises:
             ValueError: wrong number of stages, or an index outside its stage.
         """
-        digits = np.asarray(digits)
-        if digits.ndim == 0 or digits.shape[-1] != len(self.stages):
-            reject(
-                "digits",
-                f"shape {digits.shape}",
-                f"an array whose last axis has length {len(self.stages)}",
-            )
         xp = jnp if is_traced(*self.stages) else np
-        total = xp.zeros((*digits.shape[:-1], self.n))
-        for index, stage in enumerate(self.stages):
-            chosen = check_ids(digits[..., index], stage.shape[0], f"digits[..., {index}]")
+        total = xp.zeros((*np.shape(digits)[:-1], self.n))
+        for stage, chosen in zip(self.stages, self.check_digits(digits), strict=True):
             total = total + stage[chosen]
         return total
 
@@ -173,10 +156,7 @@ class ResidualCodebook(Codebook):
         if self.stage_priors is None:
             return log_of(self.given_prior, self.K)
         xp = jnp if is_traced(*self.stage_priors) else np
-        joint = xp.zeros(1)
-        for factor in self.stage_log_priors:
-            joint = (joint[:, None] + factor).ravel()
-        return joint
+        return self.outer([xp.asarray(factor) for factor in self.stage_log_priors])
 
     def prior_entropy(self) -> Any:
         if self.given_prior is not None:

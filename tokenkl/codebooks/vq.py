@@ -9,7 +9,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._random import generator
-from tokenkl._validation import as_float_array, check_count, check_ids, check_points, reject
+from tokenkl._validation import (
+    as_float_array,
+    check_count,
+    check_ids,
+    check_points,
+    first_duplicate,
+    reject,
+)
 from tokenkl.codebooks.base import PointCodebook
 
 
@@ -86,6 +93,9 @@ def spherical_codebook(
         reject("vectors", f"row {row} that is 0", "nonzero, row by row, to have a direction")
     vectors = vectors / largest  # so that no square overflows or underflows
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    if pair := first_duplicate(unit):
+        got = f"rows {pair[0]} and {pair[1]} that are equal in direction"
+        reject("vectors", got, "in distinct directions")
     return PointCodebook(unit, prior, name="spherical")
 
 

@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy import optimize, special
 
-from tokenkl._random import generator
+from tokenkl._random import generator, split
 from tokenkl._validation import check_count, check_snr, is_traced, reject
 from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.codebooks.base import check_codebook
 from tokenkl.estimate import Bound, Estimate
-from tokenkl.information.exact.product import distinct_coordinates
+from tokenkl.information.exact.product import different_levels, distinct_coordinates
 
 EPS = np.finfo(float).eps
 #: Starts of the search, and its steps; how many are polished, and for how long.
@@ -62,10 +62,10 @@ def score_lipschitz(
 
     Exact for grids with a product prior (the largest posterior variance of one coordinate, at most
     1/4 of the squared length of its levels' range) and for one-hot tokens (scale^2 / 2: two tokens
-    tie, all others are as unlikely as wanted). Otherwise a lower bound: posteriors have the form
-    p_k ~ pi_k exp(<theta, e_k> - snr |e_k|^2 / 2) with any theta, and gradient ascent on the
-    largest eigenvalue starts at theta where pairs of tokens tie: near neighbours, far and random
-    ones.
+    tie, all others are as unlikely as wanted); of independent parts the largest is taken. Otherwise
+    a lower bound: posteriors have the form p_k ~ pi_k exp(<theta, e_k> - snr |e_k|^2 / 2) with any
+    theta, and gradient ascent on the largest eigenvalue starts at theta where pairs of tokens tie:
+    near neighbours, far and random ones.
 
     Args:
         codebook: any codebook.
@@ -102,16 +102,31 @@ def score_lipschitz(
         value = max(one for one, _ in found)
         error = max(one + slack for one, slack in found) - value
         return _exact(value, error, level, ceiling, named)
+    if len(codebook.parts) > 1:
+        return _by_part(codebook, level, key, starts, named)
     if key is None:
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} is searched")
     points = np.asarray(codebook.points)
     points = points - (points.max(axis=0) + points.min(axis=0)) / 2
     ceiling = float((points**2).sum(axis=1).max())
     value = _search(points, codebook.log_prior, level, key, starts)
-    name = "search over observations"
-    lower = Bound(value, "lower", name, **named)
-    score = Bound(_score(value, level), "lower", name, quantity="score Lipschitz constant")
-    return ScoreLipschitz(lower, score, _ceiling(ceiling, named))
+    return _searched(value, level, ceiling, named)
+
+
+def _by_part(
+    codebook: Codebook, level: float, key: Any, starts: int, named: dict[str, Any]
+) -> ScoreLipschitz:
+    """Cov(e | y) has the covariances of the parts along its diagonal: the largest of all counts."""
+    pairs = zip(codebook.parts, split(key, len(codebook.parts)), strict=True)
+    found = [score_lipschitz(part, level, key=own, starts=starts) for part, own in pairs]
+    largest = max((one.covariance for one in found), key=lambda one: float(one.value))
+    ceiling = max(float(one.ceiling.value) for one in found)
+    value = float(largest.value)
+    exact = [one.covariance for one in found if isinstance(one.covariance, Estimate)]
+    if len(exact) == len(found):
+        error = max(float(one.value + one.numerical_error) for one in exact) - value
+        return _exact(value, error, level, ceiling, named)
+    return _searched(value, level, ceiling, named)
 
 
 def _score(value: float, snr: float) -> float:
@@ -131,16 +146,23 @@ def _exact(
     return ScoreLipschitz(Estimate(value, 0.0, error, **named), score, _ceiling(ceiling, named))
 
 
+def _searched(value: float, snr: float, ceiling: float, named: dict[str, Any]) -> ScoreLipschitz:
+    name = "search over observations"
+    lower = Bound(value, "lower", name, **named)
+    score = Bound(_score(value, snr), "lower", name, quantity="score Lipschitz constant")
+    return ScoreLipschitz(lower, score, _ceiling(ceiling, named))
+
+
 # ---- One coordinate ---------------------------------------------------------------------------
 
 
 def _scalar_supremum(levels: np.ndarray, log_prior: np.ndarray, snr: float) -> tuple[float, float]:
     """The largest variance of p_k ~ pi_k exp(theta u_k - snr u_k^2 / 2) over theta; its error."""
-    if levels.size == 1:
+    u, base = different_levels(levels, log_prior)
+    if u.size == 1:
         return 0.0, 0.0
-    order = np.argsort(levels)
     # About the middle level: the square in the exponent is completed, and theta absorbs the rest.
-    u, base = levels[order] - levels.mean(), log_prior[order]
+    u = u - u.mean()
     logits = base - snr * u**2 / 2
 
     span = float(u[-1] - u[0])

@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from numpy.polynomial import chebyshev
 from scipy.spatial.distance import cdist
 
-from tokenkl._random import generator
+from tokenkl._random import generator, split
 from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook
 from tokenkl.halfspaces.tokens import pair_terms
@@ -36,6 +36,7 @@ from tokenkl.halfspaces.union import PROBES
 from tokenkl.information import MonteCarlo, exact_quantities, mmse
 from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Exact, Method, check_method
+from tokenkl.information.parts import for_each, sampled_apart
 from tokenkl.information.problem import Problem
 from tokenkl.information.sampling.montecarlo import MAX_WORK, PILOT, drawer
 from tokenkl.information.sampling.targets import sample_on, samples_needed
@@ -260,17 +261,24 @@ def sampled_nodes(codebook: Codebook, low: float, high: float) -> Nodes:
 
 def squared_size(codebook: Codebook) -> float:
     """Squared diameter, or of a ball around all tokens, which is no more than four times that."""
-    if codebook.knows_distances:
-        size = codebook.diameter() ** 2
-    else:
-        size = 4 * squared_radius(codebook)
+    size = _squared_size(codebook)
     if not size > 0:
         reject("codebook", repr(codebook), "a codebook with at least two distinct tokens")
     return size
 
 
+def _squared_size(codebook: Codebook) -> float:
+    if codebook.knows_distances:
+        return codebook.diameter() ** 2
+    if len(codebook.parts) > 1:
+        return sum(map(_squared_size, codebook.parts))
+    return 4 * squared_radius(codebook)
+
+
 def squared_radius(codebook: Codebook) -> float:
     """Largest squared distance of a token from the mean point: no tr Cov(e | y) is larger."""
+    if len(codebook.parts) > 1:
+        return sum(map(squared_radius, codebook.parts))
     points = np.asarray(codebook.points)
     return float(((points - points.mean(axis=0)) ** 2).sum(axis=1).max())
 
@@ -353,14 +361,25 @@ def tabulate(
         return exact_table(codebook, low, high)
     nodes = sampled_nodes(codebook, low, high)
     none = np.zeros((0, nodes.x.size))
-    sampled = sample_functionals(codebook, nodes, none, as_monte_carlo(method), key, progress)
-    return sampled_table(nodes, sampled)
+    parts = parts_that_differ(codebook)
+    chosen = for_each(as_monte_carlo(method), len(parts))
+    sampled = [
+        sample_functionals(part, nodes, none, chosen, own, progress)
+        for part, own in zip(parts, split(key, len(parts)), strict=True)
+    ]
+    variance = sum(np.square(one.mmse_error) for one in sampled)
+    return sampled_table(nodes, sum(one.mmse for one in sampled), np.sqrt(variance))
 
 
-def sampled_table(nodes: Nodes, sampled: Sampled) -> MmseTable:
+def parts_that_differ(codebook: Codebook) -> list[Codebook]:
+    """The parts that are sampled one by one, without those that are the same in all tokens."""
+    return [part for part in sampled_apart(codebook) if part.average_power() > 0]
+
+
+def sampled_table(nodes: Nodes, mmse: Any, mmse_error: Any) -> MmseTable:
     """Polynomials through sampled MMSEs, which are smooth: all levels have the same noise."""
-    slack = TAIL * _tail(nodes.by_piece(sampled.mmse * nodes.slope))
-    return MmseTable(nodes, sampled.mmse, sampled.mmse_error, slack, False)
+    slack = TAIL * _tail(nodes.by_piece(mmse * nodes.slope))
+    return MmseTable(nodes, mmse, mmse_error, slack, False)
 
 
 def as_monte_carlo(method: Method | None) -> MonteCarlo:

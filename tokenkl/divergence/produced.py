@@ -138,6 +138,8 @@ def produced_law(
     check_method(method, Exact, MonteCarlo)
     known = type(moves) in EXACT and logits is None
     product = codebook.factors if known else None
+    if product is not None and product.coincides:
+        product = None  # equal levels have no threshold between them
     if product is not None and not isinstance(method, MonteCarlo):
         return _exact(product, snr, moves, decision, temperature, start)
     if isinstance(method, Exact):

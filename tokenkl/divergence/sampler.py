@@ -16,15 +16,17 @@ replacing the true law at gamma_0 by a Gaussian costs is `prior_mismatch`, and i
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl._random import draws_of, generator, seed_of
+from tokenkl._random import draws_of, generator, seed_of, split
 from tokenkl._validation import (
     as_float_array,
     check_count,
@@ -44,6 +46,7 @@ from tokenkl.divergence.mmse_table import (
     as_monte_carlo,
     exact_table,
     is_exact,
+    parts_that_differ,
     sample_functionals,
     sampled_nodes,
     sampled_table,
@@ -55,6 +58,7 @@ from tokenkl.estimate import Estimate
 from tokenkl.information import Profile, profile
 from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Method
+from tokenkl.information.parts import for_each
 from tokenkl.information.problem import Problem
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
@@ -142,11 +146,19 @@ def ancestral_kl_curve(
     if is_exact(codebook, method):
         value, error, how = _exact_curve(codebook, grids)
         return Estimate(value, 0.0, error, method=how, **named)
+    parts = parts_that_differ(codebook)
+    if len(parts) > 1:  # MMSEs and entropies add up
+        each = zip(parts, split(key, len(parts)), strict=True)
+        options: dict[str, Any] = {"method": for_each(method, len(parts)), "progress": progress}
+        kls = [ancestral_kl_curve(part, grids, key=own, **options) for part, own in each]
+        kl = functools.reduce(operator.add, kls)
+        return dataclasses.replace(kl, seed=seed_of(key), draws=draws_of(key), **named)
+    [codebook] = parts
     nodes = sampled_nodes(codebook, *_ends(grids))
     weights = nodes.functionals(grids)
     chosen = as_monte_carlo(method)
     sampled = sample_functionals(codebook, nodes, weights, chosen, key, progress)
-    table = sampled_table(nodes, sampled)
+    table = sampled_table(nodes, sampled.mmse, sampled.mmse_error)
     supported = sampled.supported
     reach = 2 * squared_radius(codebook) * float(np.abs(weights).sum(axis=1).max())
     return Estimate(

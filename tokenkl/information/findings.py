@@ -6,15 +6,24 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from tokenkl._validation import is_traced
-from tokenkl.estimate import PER_ESTIMATE, PER_VALUE, Estimate, sum_of_independent
+from tokenkl.estimate import (
+    NUMBERS,
+    PER_ESTIMATE,
+    Estimate,
+    product_of_independent,
+    sum_of_all,
+    sum_of_independent,
+    union_of_independent,
+)
 from tokenkl.ways import Ways
 
-#: The fields that have a number for every level.
-NUMBERS = ("value", *PER_VALUE, *PER_ESTIMATE)
+#: How a quantity of independent parts is made of theirs, where they do not add up.
+COMBINED = {"accuracy": product_of_independent, "error_probability": union_of_independent}
 UNSUPPORTED = (
     "too few informative samples for a central-limit interval at some SNR; the interval there is "
     "an empirical Bernstein bound"
@@ -75,6 +84,18 @@ class Findings:
         everywhere = np.arange(np.size(self.value))
         ways = Ways.joined(everywhere.size, [(everywhere, one.method) for one in (self, part)])
         return Findings(**found, method=ways, note=self.note)
+
+    @staticmethod
+    def together(parts: Sequence[Findings], quantity: str) -> Findings:
+        """Of all independent parts of a token: accuracies multiply, errors follow, others add."""
+        combine = COMBINED.get(quantity, sum_of_all)
+        xp = jnp if is_traced(*(part.value for part in parts)) else np
+        everywhere = np.arange(np.size(parts[0].value))
+        return Findings(
+            **combine([vars(part) for part in parts], xp),
+            method=Ways.joined(everywhere.size, [(everywhere, part.method) for part in parts]),
+            note=_listed("; ", [part.note for part in parts]),
+        )
 
     @staticmethod
     def joined(size: int, parts: Sequence[tuple[Int[np.ndarray, " levels"], Findings]]) -> Findings:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from tokenkl._random import draws_of, seed_of
 from tokenkl._validation import check_choice, check_snr, is_traced, reject
@@ -20,6 +20,7 @@ from tokenkl.information.findings import Findings
 from tokenkl.information.lattice.accuracy import Rays
 from tokenkl.information.lattice.rare import ShortVectors
 from tokenkl.information.methods import Exact, Method, check_method
+from tokenkl.information.parts import EachPart, ExactParts
 from tokenkl.information.problem import Problem
 from tokenkl.information.profiles import Profile
 from tokenkl.information.rare.profile import RareSampling
@@ -36,6 +37,8 @@ QUANTITIES = tuple(name for name in TABLE if name != "sampling_error")
 #: In the order of preference: the first that serves a quantity at a level takes it.
 ESTIMATORS: tuple[Estimator, ...] = (
     *EXACT,
+    ExactParts(),
+    EachPart(),
     ShortVectors(),
     Rays(),
     ParticleFilter(),
@@ -52,7 +55,7 @@ class Share:
     estimator: Estimator
     quantities: tuple[str, ...]
     levels: Int[np.ndarray, " levels"]
-    method: Method
+    method: Method | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,12 +114,16 @@ class Plan:
         book, snr = self.problem.codebook, self.problem.snr.reshape(self.shape)
         return Profile(book.label, book.K, book.n, snr, self.run(key, progress))
 
-    def run(self, key: Any = None, progress: Progress | None = None) -> dict[str, Estimate]:
-        """An `Estimate` of every quantity."""
+    @property
+    def sampled(self) -> set[str]:
+        """Quantities that need a key."""
         drawn = [share.quantities for share in self.shares if share.estimator.samples]
-        sampled = {name for names in drawn for name in names}
+        return {name for names in drawn for name in names}
+
+    def find(self, key: Any = None, progress: Progress | None = None) -> dict[str, Findings]:
+        """What the estimators found for every quantity, on one axis of levels."""
         for name in self.quantities:
-            if name in sampled and key is None:
+            if name in self.sampled and key is None:
                 why = f"since {name} of {self.problem.codebook!r} has to be sampled"
                 reject("key", "None", f"an integer seed or a JAX key, {why}")
         parts: dict[str, list[tuple[np.ndarray, Findings]]] = {name: [] for name in self.quantities}
@@ -126,13 +133,17 @@ class Plan:
             for name, one in share.estimator.run(task).items():
                 note = share.estimator.note(one, share.method)
                 parts[name].append((share.levels, one.noted(note)))
+        size = self.problem.snr.size
+        return {name: Findings.joined(size, parts[name]) for name in self.quantities}
+
+    def run(self, key: Any = None, progress: Progress | None = None) -> dict[str, Estimate]:
+        """An `Estimate` of every quantity."""
         estimates = {}
-        for name in self.quantities:
+        for name, found in self.find(key, progress).items():
             words: dict[str, Any] = {"quantity": name, "unit": TABLE[name].unit}
-            if name in sampled:
+            if name in self.sampled:
                 words |= {"seed": seed_of(key), "draws": draws_of(key)}
-            joined = Findings.joined(self.problem.snr.size, parts[name])
-            estimates[name] = joined.estimate(self.shape, **words)
+            estimates[name] = found.estimate(self.shape, **words)
         return estimates
 
     def __repr__(self) -> str:
@@ -197,6 +208,41 @@ def plan(
     check_method(method)
     snr = check_snr(snr)
     problem = Problem(codebook, (jnp if is_traced(snr) else np).reshape(snr, (-1,)))
+    return planned(problem, snr.shape, tuple(quantities), method)
+
+
+def planned(
+    problem: Problem, shape: tuple[int, ...], quantities: tuple[str, ...], method: Method | None
+) -> Plan:
+    """`plan` with arguments that were checked.
+
+    Raises:
+        ValueError: a method that does not serve a quantity, or a setting that is not honoured.
+    """
+    shares, missing = shares_of(problem, quantities, method)
+    codebook = problem.codebook
+    for name, open_ in missing.items():
+        if open_.any() and isinstance(method, Exact):
+            reject(
+                "method",
+                f"Exact() for {name} of {codebook!r}",
+                "MonteCarlo(...) where neither a product prior on a grid, one-hot tokens nor two "
+                "dimensions give an exact formula",
+            )
+        if open_.any():
+            level = "inside a JAX transformation"
+            if not problem.is_traced:
+                level = f"at snr = {problem.snr[np.argmax(open_)]:g}"
+            given = f"{type(method).__name__}(...) for {name} {level}"
+            reject("method", given, f"one that serves {codebook!r} there")
+    shares.sort(key=lambda share: (share.levels[0], share.estimator.samples))
+    return Plan(problem, shape, quantities, tuple(shares))
+
+
+def shares_of(
+    problem: Problem, quantities: Sequence[str], method: Method | None
+) -> tuple[list[Share], dict[str, Bool[np.ndarray, " s"]]]:
+    """Who takes what, and for each quantity the levels at which nobody does."""
     missing = {name: np.ones(problem.snr.size, dtype=bool) for name in quantities}
     shares = []
     for estimator in ESTIMATORS:
@@ -215,19 +261,4 @@ def plan(
                 estimator.check(given)
                 shares.append(Share(estimator, tuple(names), np.flatnonzero(taken), given))
                 missing |= {name: missing[name] & ~taken for name in names}
-    for name, open_ in missing.items():
-        if open_.any() and isinstance(method, Exact):
-            reject(
-                "method",
-                f"Exact() for {name} of {codebook!r}",
-                "MonteCarlo(...) where neither a product prior on a grid, one-hot tokens nor two "
-                "dimensions give an exact formula",
-            )
-        if open_.any():
-            level = "inside a JAX transformation"
-            if not problem.is_traced:
-                level = f"at snr = {problem.snr[np.argmax(open_)]:g}"
-            given = f"{type(method).__name__}(...) for {name} {level}"
-            reject("method", given, f"one that serves {codebook!r} there")
-    shares.sort(key=lambda share: (share.levels[0], share.estimator.samples))
-    return Plan(problem, snr.shape, tuple(quantities), tuple(shares))
+    return shares, missing

@@ -48,6 +48,16 @@ class Problem:
         return part
 
     @cached_property
+    def parts(self) -> tuple[Problem, ...]:
+        """The independent parts of the codebook at the same levels."""
+        problems = []
+        for codebook, made in zip(self.codebook.parts, self.once(_made_by_part), strict=True):
+            part = Problem(codebook, self.snr)
+            part._made, part.place = made, self.place
+            problems.append(part)
+        return tuple(problems)
+
+    @cached_property
     def is_traced(self) -> bool:
         """Whether JAX traces the SNRs or the codebook."""
         return is_traced(self.snr, *jax.tree_util.tree_leaves(self.codebook))
@@ -86,6 +96,10 @@ class Problem:
     def tokens(self) -> Tokens:
         """The tokens in k-d order, for half-spaces; scaled."""
         return self.once(make_tokens, self.exponent)
+
+
+def _made_by_part(codebook: Codebook) -> list[dict[Any, Any]]:
+    return [{} for _ in codebook.parts]
 
 
 def _centred(codebook: Codebook) -> tuple[Float[np.ndarray, "K n"], int]:

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from tokenkl._formats import conform
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject, renamed
-from tokenkl.codebooks.product import digits_of
+from tokenkl.codebooks.digits import digits_of
 from tokenkl.samplers import Level, Sampler, as_decision, as_sampler
 from tokenkl.tts.data import FILLER, Batch
 from tokenkl.tts.stored import LARGEST

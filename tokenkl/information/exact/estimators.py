@@ -152,9 +152,10 @@ def _on_a_line(codebook: Codebook) -> tuple[ProductCodebook, float] | None:
             return None
         along = np.ldexp(along, exponent)
         misplaced = math.ldexp(away + 2 * codebook.n * EPS * reach, exponent)
-    if np.unique(along).size < codebook.K:  # equal points have no thresholds between them
+    if misplaced and np.unique(along).size < codebook.K:  # they may differ by what was rounded
         return None
-    return ProductCodebook([along], [codebook.given_prior], name=codebook.label), misplaced
+    rest: dict[str, Any] = {"name": codebook.label, "allow_duplicates": True}
+    return ProductCodebook([along], [codebook.given_prior], **rest), misplaced
 
 
 #: In the order of preference.
@@ -165,4 +166,8 @@ def exact_quantities(codebook: Codebook) -> Names:
     """The quantities that need no sampling for this codebook, by its structure."""
     problem = Problem(codebook, np.zeros(0))
     found = (one.quantities(problem) for one in EXACT if one.is_for(problem))
-    return next((known for known in found if known), ())
+    known = next((known for known in found if known), ())
+    if known or len(codebook.parts) == 1:
+        return known
+    by_part = [exact_quantities(part) for part in codebook.parts]
+    return tuple(name for name in ALL if all(name in one for one in by_part))

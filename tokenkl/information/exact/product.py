@@ -128,6 +128,56 @@ def distinct_coordinates(codebook: ProductCodebook) -> list[tuple[Any, Any, int]
     return list(seen.values())
 
 
+def different_levels(
+    levels: Float[np.ndarray, " L"], log_prior: Float[np.ndarray, " L"]
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """The levels in ascending order, each once, and the logarithms of their summed priors."""
+    rank = np.argsort(levels)
+    levels, log_prior = levels[rank], log_prior[rank]
+    starts = np.flatnonzero(np.append(True, np.diff(levels) > 0))
+    if starts.size == levels.size:
+        return levels, log_prior
+    return levels[starts], np.log(np.add.reduceat(np.exp(log_prior), starts))
+
+
+def _coinciding_profile(
+    levels: Float[np.ndarray, " L"],
+    log_prior: Float[np.ndarray, " L"],
+    snr: Float[np.ndarray, " s"],
+    quantities: Sequence[str],
+    misplaced: float,
+) -> Values:
+    """`scalar_profile` of ascending levels of which some are equal.
+
+    What is observed depends on the level alone, whose prior is a sum; nothing tells the tokens that
+    share it apart. So the information and the MMSE are those of the levels, the entropy is that and
+    the entropy within, and the best guess is the most probable token of a level: only their priors,
+    of sum W, count, and A = W A' where A' is the accuracy with their normalised priors.
+    """
+    starts = np.flatnonzero(np.append(True, np.diff(levels) > 0))
+    place = np.repeat(np.arange(starts.size), np.diff(np.append(starts, levels.size)))
+    prior = np.exp(log_prior)
+    others = set(quantities) - set(DECISION)
+    found = scalar_profile(*different_levels(levels, log_prior), snr, [*others], misplaced)
+    if "conditional_entropy" in others:
+        joint = np.add.reduceat(prior, starts)
+        within = float(np.sum(prior * np.log(joint[place] / prior)))
+        value, error = found["conditional_entropy"]
+        found["conditional_entropy"] = value + within, error + 4 * EPS * (value + within)
+    if others != set(quantities):
+        top = np.maximum.reduceat(prior, starts)
+        right = top.sum()
+        # What is not the first of the most probable tokens of its level is never guessed.
+        ranked = np.lexsort((-prior, place))
+        missed = np.sum(np.delete(prior[ranked], starts))
+        decided = scalar_profile(levels[starts], np.log(top / right), snr, DECISION, misplaced)
+        (accuracy, slack), (error, error_slack) = (decided[name] for name in DECISION)
+        found["accuracy"] = right * accuracy, right * slack + 4 * EPS * accuracy
+        error = missed + right * error
+        found["error_probability"] = error, right * error_slack + 4 * EPS * error
+    return found
+
+
 def scalar_profile(
     levels: Float[Any, " L"],
     log_prior: Float[Any, " L"],
@@ -140,6 +190,8 @@ def scalar_profile(
         return _traced_scalar_profile(levels, log_prior, snr, quantities)
     order = np.argsort(levels)
     levels, log_prior = levels[order], log_prior[order]
+    if levels.size > 1 and np.diff(levels).min() == 0:
+        return _coinciding_profile(levels, log_prior, snr, quantities, misplaced)
     wanted = set(quantities)
     zero = np.zeros_like(snr)
     if levels.size == 1:

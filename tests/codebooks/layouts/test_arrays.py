@@ -1,0 +1,197 @@
+"""Arrays that no program named: tables, three axes by the user's word, and what is no codebook."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from typer.testing import CliRunner
+
+import tokenkl as tk
+from tokenkl import cli
+
+RNG = np.random.default_rng(5)
+POINTS = RNG.normal(size=(5, 2)).astype(np.float32)
+STACK = RNG.normal(size=(3, 5, 2)).astype(np.float32)
+both = pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+
+
+def write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+    else:
+        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path)
+    return path
+
+
+def test_one_array(tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", POINTS)
+    found = tk.load_codebook(tmp_path / "mine.npy")
+    assert isinstance(found, tk.PointCodebook)
+    assert (found.points.dtype, found.label) == (np.float64, "mine")
+    np.testing.assert_array_equal(found.points, POINTS)
+    np.save(tmp_path / "whole.npy", np.eye(3, dtype=int))
+    np.testing.assert_array_equal(tk.load_codebook(tmp_path / "whole.npy").points, np.eye(3))
+
+
+@both
+def test_single_arrays(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    found = tk.load_codebook(write(path, {"embedding.weight": POINTS, "steps": np.array([3])}))
+    np.testing.assert_array_equal(found.points, POINTS)
+    found = tk.load_codebook(write(path, {"x": POINTS[None]}))
+    assert isinstance(found, tk.PointCodebook)
+    np.testing.assert_array_equal(found.points, POINTS)
+    prior = RNG.dirichlet(np.ones(5))
+    found = tk.load_codebook(write(path, {"x": POINTS, "prior": prior}))
+    np.testing.assert_allclose(found.prior, prior, rtol=1e-14)
+
+
+@both
+def test_choice_by_name(suffix: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"a{suffix}", {"one": POINTS, "two": 2 * POINTS, "flat": POINTS[:, 0]})
+    with pytest.raises(ValueError, match=r"the arrays one \(5, 2\), two \(5, 2\); .*key=NAME"):
+        tk.load_codebook(path)
+    np.testing.assert_array_equal(tk.load_codebook(path, key="two").points, 2 * POINTS)
+    np.testing.assert_array_equal(tk.parse_codebook(f"{path}:two").points, 2 * POINTS)
+    with pytest.raises(ValueError, match="no array or module in it is named 'three'"):
+        tk.load_codebook(path, key="three")
+    with pytest.raises(ValueError, match=r"2 or 3 axes, and flat in it has shape \(5,\)"):
+        tk.load_codebook(path, key="flat")
+
+
+@both
+def test_three_axes_are_what_the_user_says(suffix: str, tmp_path: Path) -> None:
+    """The same array holds the stages of an RVQ or the parts of a PQ; nobody can tell."""
+    path = write(tmp_path / f"a{suffix}", {"x": STACK})
+    with pytest.raises(ValueError, match=r"shape \(3, 5, 2\); say structure='rvq' if the vectors"):
+        tk.load_codebook(path)
+    with pytest.raises(ValueError, match=r"say rvq:.*a\.(npz|safetensors) if .*, product:.* if"):
+        tk.parse_codebook(str(path))
+    for found in (tk.load_codebook(path, structure="rvq"), tk.parse_codebook(f"rvq:{path}")):
+        assert isinstance(found, tk.ResidualCodebook)
+        np.testing.assert_array_equal(
+            found.points_of([1, 2, 3]), [*STACK[[0, 1, 2], [1, 2, 3]].astype(float).sum(0)]
+        )
+    for found in (
+        tk.load_codebook(path, structure="product"),
+        tk.parse_codebook(f"product:{path}"),
+    ):
+        assert isinstance(found, tk.Product)
+        np.testing.assert_array_equal(
+            found.points_of([1, 2, 3]), STACK[[0, 1, 2], [1, 2, 3]].ravel()
+        )
+    with pytest.raises(ValueError, match=r"x in it has shape .* say structure="):
+        tk.load_codebook(path, structure="vq")
+
+
+def test_a_structure_that_the_file_does_not_have(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", POINTS)
+    tk.save_codebook(tk.ResidualCodebook([POINTS, POINTS]), tmp_path / "ours.npz")
+    for path, structure in (("a.npy", "rvq"), ("a.npy", "product"), ("ours.npz", "vq")):
+        with pytest.raises(ValueError, match=r"is one table of shape|was to hold one table"):
+            tk.load_codebook(tmp_path / path, structure=structure)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="structure must be one of 'vq', 'rvq', 'product'; got pq"):
+        tk.load_codebook(tmp_path / "a.npy", structure="pq")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="space must be one of 'latent', 'decoded'; got x"):
+        tk.load_codebook(tmp_path / "a.npy", space="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "project_out.weight",
+        "model.layers.1.mlp.up_proj.weight",
+        "decoder.out_proj.weight_v",
+        "encoder.conv1.weight",
+        "transformer.wpe.weight",
+        "embeddings.position_embeddings.weight",
+        "lm_head.weight",
+        "layers.0.attn.in_proj_weight",
+        "lstm.weight_ih_l0",
+        "optimizer.exp_avg",
+        "quantize.embed_avg",
+        "quantize.embedding_sum",
+        "code_transform.weight",
+    ],
+)
+def test_projections_and_their_like_are_no_codebooks(name: str, tmp_path: Path) -> None:
+    """Neither alone nor as a choice; a name that is given is read."""
+    path = write(tmp_path / "a.safetensors", {name: POINTS, "norm.weight": POINTS[0]})
+    with pytest.raises(ValueError, match="none of its arrays looks like a codebook"):
+        tk.load_codebook(path)
+    path = write(tmp_path / "b.safetensors", {name: POINTS, "table": 2 * POINTS})
+    told: list[str] = []
+    np.testing.assert_array_equal(tk.load_codebook(path, tell=told.append).points, 2 * POINTS)
+    assert told == ["array: table"]
+    assert tk.load_codebook(tmp_path / "a.safetensors", key=name).K == 5
+
+
+def test_the_likely_one_of_several(tmp_path: Path) -> None:
+    """VQ-VAE and VQ-GAN: matrices of attention beside `quantize.embedding.weight`."""
+    arrays = {"quantize.embedding.weight": POINTS, "decoder.mid.q": POINTS, "to_style": POINTS}
+    told: list[str] = []
+    tk.load_codebook(write(tmp_path / "a.safetensors", arrays), tell=told.append)
+    assert told == ["array: quantize.embedding.weight"]
+
+
+def test_columns_that_are_tokens(tmp_path: Path) -> None:
+    """VQ-VAE-2 keeps (n, K), which the size of its counts shows."""
+    arrays = {"quantize_t.embed": POINTS.T, "quantize_t.cluster_size": np.ones(5)}
+    told: list[str] = []
+    found = tk.load_codebook(write(tmp_path / "a.safetensors", arrays), tell=told.append)
+    np.testing.assert_array_equal(found.points, POINTS)
+    assert told == ["array: quantize_t.embed, its columns, as many as cluster_size has entries"]
+    arrays["quantize_t.cluster_size"] = np.ones(7)
+    with pytest.raises(ValueError, match=r"has shape \(2, 5\), and its cluster_size \(7,\)"):
+        tk.load_codebook(write(tmp_path / "a.safetensors", arrays))
+
+
+def test_a_codebook_that_is_0(tmp_path: Path) -> None:
+    for array in (np.zeros((5, 2)), np.zeros((2, 5, 2))):
+        np.save(tmp_path / "a.npy", array)
+        with pytest.raises(
+            ValueError, match="array in it is 0 everywhere: a codebook that was never"
+        ):
+            tk.load_codebook(tmp_path / "a.npy", allow_duplicates=True)
+    np.save(tmp_path / "a.npy", np.zeros((1, 2)))
+    assert tk.load_codebook(tmp_path / "a.npy").K == 1
+
+
+def test_equal_rows_and_what_to_do_about_them(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.vstack([POINTS, np.zeros((2, 2))]))
+    with pytest.raises(ValueError, match="unless allow_duplicates=True; got rows 5 and 6 that are"):
+        tk.load_codebook(tmp_path / "a.npy")
+    assert tk.load_codebook(tmp_path / "a.npy", allow_duplicates=True).K == 7
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 2)])
+def test_complex_numbers_are_two_coordinates(shape: Any, tmp_path: Path) -> None:
+    values = RNG.normal(size=shape) + 1j * RNG.normal(size=shape)
+    np.save(tmp_path / "a.npy", values)
+    told: list[str] = []
+    found = tk.load_codebook(tmp_path / "a.npy", tell=told.append)
+    columns = values.reshape(6, -1)
+    np.testing.assert_array_equal(found.points[:, ::2] + 1j * found.points[:, 1::2], columns)
+    assert told == ["array: array, complex numbers as two real coordinates each"]
+
+
+def test_info_names_the_array(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.safetensors", {"table": POINTS, "norm.weight": POINTS[0]})
+    done = CliRunner().invoke(cli.app, ["info", str(path)], env={"COLUMNS": "100"})
+    assert done.stdout.splitlines()[0].split() == ["read", "from", "array:", "table"]
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    save = pytest.importorskip("safetensors.torch").save_file
+    path = tmp_path / "a.safetensors"
+    values = torch.tensor([[1.0, -2.5], [3.1415926, 1e-30], [-0.0, 65280.0]])
+    for kind in (torch.float16, torch.bfloat16, torch.float32, torch.int32):
+        stored = values.to(kind)
+        save({"before": torch.ones(3), "x": stored, "z": torch.ones(1)}, path)
+        np.testing.assert_array_equal(tk.load_codebook(path).points, stored.double().numpy())
+    save({"x": values.to(torch.float8_e4m3fn)}, path)
+    with pytest.raises(ValueError, match="x in it is of type F8_E4M3, which is not read"):
+        tk.load_codebook(path)

@@ -1,0 +1,48 @@
+"""Files that hold arrays, by their endings: one module for each way to keep them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from tokenkl._formats import Arrays, Opened, open_arrays
+from tokenkl.codebooks.containers.checkpoint import open_checkpoint
+from tokenkl.codebooks.containers.folders import in_folder, open_shards
+from tokenkl.codebooks.containers.gguf import open_gguf
+from tokenkl.codebooks.containers.vectors import open_text, open_word2vec
+
+__all__ = ["SUFFIXES", "in_folder", "open_any"]
+
+
+def _open_bin(file: Opened) -> AbstractContextManager[Arrays]:
+    """Of PyTorch, an archive, or of word2vec."""
+    with file.path.open("rb") as stream:
+        is_archive = stream.read(2) == b"PK"
+    return open_checkpoint(file) if is_archive else open_word2vec(file)
+
+
+OPENERS: dict[str, Callable[[Opened], AbstractContextManager[Arrays]]] = {
+    ".npz": open_arrays,
+    ".npy": open_arrays,
+    ".safetensors": open_arrays,
+    ".json": open_shards,
+    ".pt": open_checkpoint,
+    ".pth": open_checkpoint,
+    ".ckpt": open_checkpoint,
+    ".bin": _open_bin,
+    ".gguf": open_gguf,
+    ".csv": open_text,
+    ".tsv": open_text,
+    ".txt": open_text,
+    ".vec": open_text,
+}
+SUFFIXES = tuple(OPENERS)
+
+
+@contextlib.contextmanager
+def open_any(file: Opened) -> Iterator[Arrays]:
+    """The arrays of a file of any of these kinds."""
+    with OPENERS[Path(file.path).suffix.lower()](file) as arrays:
+        yield arrays

@@ -1,0 +1,83 @@
+"""Files of PyTorch, read by PyTorch alone, tensors and nothing else (`weights_only=True`)."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tokenkl._formats import Arrays, Opened, parsing
+
+#: Parts of a checkpoint that hold no codebook: states of training.
+TRAINING = ("optim", "lr_sched", "scheduler", "loops", "callbacks", "amp_", "scaler")
+#: How deep tables in tables are looked into.
+MAX_DEPTH = 8
+
+
+@contextlib.contextmanager
+def open_checkpoint(file: Opened) -> Iterator[Arrays]:
+    """The tensors of a .pt, .pth, .ckpt or .bin file; tables in tables become dotted names.
+
+    Raises:
+        ValueError: PyTorch is not installed, the file holds other objects, or it is no such file.
+    """
+    with parsing(), zipfile.ZipFile(file.path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            file.refuse("its members are compressed, as PyTorch does not write them")
+    if importlib.util.find_spec("torch") is None:
+        file.refuse(
+            "reading it needs PyTorch, which is not installed; where it is, convert it by "
+            f"state = torch.load('{file.path.name}', map_location='cpu', weights_only=True); "
+            "safetensors.torch.save_file({k: v.contiguous().clone() for k, v in state.items()}, "
+            f"'{file.path.stem}.safetensors')"
+        )
+    import torch
+
+    content = _load(torch, file)
+    tensors = dict(_tensors(torch, content, ""))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+    def numbers(name: str) -> np.ndarray:
+        tensor = tensors[name]
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            file.refuse(f"{name} in it is a sparse or quantized tensor, which is not read")
+        if tensor.dtype in (torch.bfloat16, torch.float16) or "float8" in str(tensor.dtype):
+            tensor = tensor.float()
+        return np.asarray(tensor.detach().numpy())
+
+    yield Arrays(file, shapes, numbers)
+
+
+def _load(torch: Any, file: Opened) -> Any:
+    with parsing(Exception):  # of any kind, where a file is damaged
+        try:
+            # Mapped: a tensor that claims more than the file holds is refused, not allocated.
+            return torch.load(file.path, map_location="cpu", weights_only=True, mmap=True)
+        except pickle.UnpicklingError as error:
+            if "Weights only" not in str(error):
+                raise
+    file.refuse(
+        "it holds more than tensors, such as a whole module, and to unpickle that would run its "
+        "code; save its state instead: torch.save(module.state_dict(), ...)"
+    )
+
+
+def _tensors(torch: Any, value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """All tensors of tables and lists in each other, by names with dots."""
+    if isinstance(value, torch.Tensor):
+        yield name or "tensor", value
+        return
+    if isinstance(value, (list, tuple)):
+        value = dict(enumerate(value))
+    if not isinstance(value, Mapping) or depth > MAX_DEPTH:
+        return
+    inner = {str(k): v for k, v in value.items() if not str(k).startswith(TRAINING)}
+    if not name and isinstance(inner.get("state_dict"), Mapping):
+        inner = {str(k): v for k, v in inner["state_dict"].items()}
+    for key, one in inner.items():
+        yield from _tensors(torch, one, f"{name}.{key}" if name else key, depth + 1)

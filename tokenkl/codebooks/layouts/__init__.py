@@ -1,0 +1,123 @@
+"""How programs store codebooks: `LAYOUTS`, an entry for each way, and `interpret`, which asks."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import NamedTuple
+
+from tokenkl._formats import Opened
+from tokenkl._validation import shortened
+from tokenkl.codebooks.base import Codebook, PointCodebook
+from tokenkl.codebooks.layouts import plain
+from tokenkl.codebooks.layouts.base import Layout, Part, Space, Structure, listed, ranges
+from tokenkl.codebooks.layouts.embeddings import Embeddings
+from tokenkl.codebooks.layouts.groups import Groups
+from tokenkl.codebooks.layouts.scalar import Latent, OfSpeech, ResidualScalar, Scalar
+from tokenkl.codebooks.layouts.tabular import Branches, Grouped, Residual, Single
+from tokenkl.codebooks.parts import Product
+from tokenkl.codebooks.product import ProductCodebook
+from tokenkl.codebooks.residual import ResidualCodebook
+
+__all__ = [
+    "LAYOUTS",
+    "SPACES",
+    "STRUCTURES",
+    "Layout",
+    "Part",
+    "Space",
+    "Structure",
+    "check_structure",
+    "interpret",
+    "listed",
+]
+
+SPACES = typing.get_args(Space)
+
+#: In the order of preference: an array that one of them claims is not offered to the next.
+LAYOUTS: tuple[Layout, ...] = (
+    Grouped(Residual()),
+    Grouped(ResidualScalar()),
+    Branches(),
+    Residual(),
+    ResidualScalar(),
+    Groups(),
+    OfSpeech(),
+    Single(),
+    Latent(),
+    Scalar(),
+)
+#: Where no quantizer is found.
+OTHERWISE: tuple[Layout, ...] = (Embeddings(),)
+
+
+class _Meaning(NamedTuple):
+    words: str
+    kinds: tuple[type[Codebook], ...]
+
+
+STRUCTURES: dict[Structure, _Meaning] = {
+    "vq": _Meaning("one table of points", (PointCodebook, ProductCodebook)),
+    "rvq": _Meaning("the stages of a residual codebook", (ResidualCodebook,)),
+    "product": _Meaning("the parts of a product", (Product, ProductCodebook)),
+}
+
+
+def interpret(part: Part, key: str | None) -> tuple[Codebook, str]:
+    """The codebook in these arrays, and a sentence on which of them were read, and how.
+
+    Args:
+        part: all arrays of a file, and what its reader knows of them.
+        key: the name of one array, or of the module whose arrays are meant.
+
+    Raises:
+        ValueError: no codebook, several, or one that is not of the structure asked for.
+    """
+    shapes = part.arrays.shapes
+    if key in shapes and key is not None:
+        return _told(part, plain.read(part, key), "array")
+    if key is not None:
+        key = key.rstrip(".")
+        if not any(name.startswith(f"{key}.") for name in shapes):
+            part.refuse(f"no array or module in it is named {shortened(key, 60)!r}")
+    for layouts in (LAYOUTS, OTHERWISE):
+        found = _found(part, layouts, key)
+        if len(found) > 1:
+            shown = listed([f"{owner.rstrip('.')} ({layout.name})" for layout, owner in found])
+            part.refuse(f"it holds {len(found)} codebooks: {shown}; choose one with key=NAME")
+        if found:
+            [(layout, owner)] = found
+            return _told(part, layout.read(dataclasses.replace(part, owner=owner)), layout.name)
+    if key is None:
+        return _told(part, plain.read(part, plain.choose(part)), "array")
+    part.refuse(f"nothing under {shortened(key, 60)} in it looks like a codebook")
+
+
+def _found(part: Part, layouts: tuple[Layout, ...], key: str | None) -> list[tuple[Layout, str]]:
+    """Every quantizer, by the first layout that claims its arrays."""
+    left = dict(part.arrays.shapes)
+    if key is not None:
+        left = {name: shape for name, shape in left.items() if name.startswith(f"{key}.")}
+    found = []
+    for layout in layouts:
+        for owner, names in layout.claims(left).items():
+            if key is None or owner.startswith(f"{key}."):
+                found.append((layout, owner))
+                left = {name: shape for name, shape in left.items() if name not in set(names)}
+    return found
+
+
+def _told(part: Part, codebook: Codebook, what: str) -> tuple[Codebook, str]:
+    how = ", ".join([f"{what}: {ranges(part.used)}", *part.remarks])
+    check_structure(part.arrays.file, codebook, part.structure, how)
+    return codebook, how
+
+
+def check_structure(
+    file: Opened, codebook: Codebook, structure: Structure | None, how: str
+) -> None:
+    """Refuse a codebook that is not what the user took it for."""
+    if structure is not None and not isinstance(codebook, STRUCTURES[structure].kinds):
+        file.refuse(
+            f"it was to hold {STRUCTURES[structure].words}, and it holds {codebook!r} ({how})"
+        )

@@ -1,0 +1,37 @@
+"""Embedding tables of language models, by the names that their libraries give them."""
+
+from __future__ import annotations
+
+import re
+
+from tokenkl.codebooks.base import Codebook
+from tokenkl.codebooks.layouts import combine
+from tokenkl.codebooks.layouts.base import Part, Shapes
+from tokenkl.codebooks.layouts.tables import check_trained
+
+#: From the name of a table that the whole model shares to those of its halves.
+NAMES = (
+    r"shared\.weight",
+    r"(embed_tokens|wte|word_embeddings|tok_embeddings|embed_in|token_embeddings?|token_embedding_table)\.weight",
+    r"token_embd\.weight",
+)
+
+
+class Embeddings:
+    """The table of the tokens that go in; not of positions, and not of those that come out."""
+
+    name = "embeddings of a language model"
+
+    def claims(self, shapes: Shapes) -> dict[str, list[str]]:
+        for ending in NAMES:
+            pattern = re.compile(rf"(?P<owner>(?:.*\.)?){ending}")
+            matches = [pattern.fullmatch(name) for name, shape in shapes.items() if len(shape) == 2]
+            found = {match[0]: [match[0]] for match in matches if match}
+            if found:
+                return found
+        return {}
+
+    def read(self, part: Part) -> Codebook:
+        table = part.read("")
+        check_trained(part, part.owner, table)
+        return combine.points(part, table)

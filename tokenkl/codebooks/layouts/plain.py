@@ -1,0 +1,116 @@
+"""Arrays that no program named: a table of points, or three axes that the user has to explain."""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+import numpy as np
+
+from tokenkl.codebooks.base import Codebook
+from tokenkl.codebooks.layouts import combine
+from tokenkl.codebooks.layouts.base import Part, Shapes, listed
+from tokenkl.codebooks.layouts.scalar import without_points
+from tokenkl.codebooks.layouts.tables import check_trained, is_computed
+
+#: Words in names of matrices that are no codebooks: maps between layers, positions, statistics.
+OTHERS = re.compile(
+    r"(.*[._])?(\w*proj\w*|conv\w*|mlp|fc\d*|ffn|attn\w*|attention|linear\w*|dense\w*|lm_head|head|norm\w*|ln_\w+|bias"
+    r"|w?pe|pos|pos_\w+|position\w*|token_type_embeddings|lstm|rnn|gru|weight_[ghv]\w*|weight_[io]h_l\d+"
+    r"|original\d|code_transform|exp_avg\w*|embed_avg|embed_sum|embedding_sum|cluster_\w+"
+    r"|frozen_codebook|orthogonal_rot)([._].*)?"
+)
+#: Words in names of tables that are.
+LIKELY = re.compile(
+    r"(.*[._])?(codebooks?|codewords?|embed|embedding|embeddings|emb|centroids?|centers?|centres?"
+    r"|cluster_cent(er|re)s_?|codevectors?|vocab\w*|tokens)([._]weight)?"
+)
+
+
+def choose(part: Part) -> str:
+    """The name of the one array that can be the codebook.
+
+    Raises:
+        ValueError: none, or several.
+    """
+    shapes = {name: part.shape(name) or () for name in part.names()}
+    if why := without_points(part):
+        part.refuse(why)
+    fitting = [n for n, shape in shapes.items() if len(shape) in (2, 3) and not OTHERS.fullmatch(n)]
+    likely = [name for name in fitting if LIKELY.fullmatch(name)] or fitting
+    if not likely and len(shapes) == 1 and not any(map(OTHERS.fullmatch, shapes)):
+        likely = list(shapes)  # to say what is wrong with it, or complex numbers in one row
+    if len(likely) == 1:
+        return likely[0]
+    if likely:
+        part.refuse(f"it holds the arrays {_with_shapes(likely, shapes)}; choose one with key=NAME")
+    _nothing(part, shapes)
+
+
+def _nothing(part: Part, shapes: Shapes) -> NoReturn:
+    if not shapes:
+        part.refuse(
+            "it holds no array; a quantizer without a table, such as FSQ, saves none: write its "
+            "grid itself, as fsq:LEVELS"
+        )
+    part.refuse(
+        f"none of its arrays looks like a codebook ({_with_shapes(list(shapes), shapes)}); choose "
+        "one with key=NAME if it is one"
+    )
+
+
+def _with_shapes(names: list[str], shapes: Shapes) -> str:
+    return listed([f"{name[:60]} {shapes[name]}" for name in sorted(names)])
+
+
+def read(part: Part, name: str) -> Codebook:
+    """The array of this name as a codebook: a table, or stages or parts where the user says so.
+
+    Raises:
+        ValueError: another number of axes, or three whose meaning nobody said.
+    """
+    if is_computed(name):
+        part.refuse(
+            f"{name} in it is not the codebook, but one of the arrays that it is computed from; "
+            f"leave its name out, or give that of the quantizer"
+        )
+    values = part.arrays.read(name)
+    part.used.append(name)
+    if values.dtype.kind == "c":
+        part.remarks.append("complex numbers as two real coordinates each")
+        values = values[:, None] if values.ndim == 1 else values
+        values = np.stack([values.real, values.imag], axis=-1).reshape(*values.shape[:-1], -1)
+    if values.ndim == 3 and len(values) == 1:
+        values = values[0]
+    if values.ndim not in (2, 3):
+        part.refuse(f"a codebook has 2 or 3 axes, and {name} in it has shape {values.shape}")
+    if values.dtype.kind in "fiub":
+        check_trained(part, name, values)
+    if values.ndim == 2 and part.structure in (None, "vq"):
+        codebook = combine.points(part, _upright(part, name, values))
+        is_given = part.shape("prior") is not None and name != "prior"
+        return codebook.with_prior(part.arrays.read("prior")) if is_given else codebook
+    if values.ndim == 2:
+        part.refuse(f"{name} in it is one table of shape {values.shape}, not several")
+    if part.structure == "rvq":
+        part.remarks.append("tables whose vectors add up")
+        return combine.added(part, list(values))
+    if part.structure == "product":
+        part.remarks.append("tables of coordinates of their own")
+        return combine.beside(part, [combine.points(part, table) for table in values])
+    part.refuse(
+        f"{name} in it has shape {values.shape}; say structure='rvq' if the vectors of its "
+        f"{len(values)} tables add up, structure='product' if each has coordinates of its own"
+    )
+
+
+def _upright(part: Part, name: str, values: np.ndarray) -> np.ndarray:
+    """Tokens as rows: some programs keep them as columns, which their counts show."""
+    sizes = part.shape(f"{name.rpartition('.')[0]}.cluster_size") if "." in name else None
+    sizes = sizes or part.shape("cluster_size")
+    if sizes is None or sizes[-1] == len(values):
+        return values
+    if sizes[-1] != values.shape[1]:
+        part.refuse(f"{name} in it has shape {values.shape}, and its cluster_size {sizes}")
+    part.remarks.append("its columns, as many as cluster_size has entries")
+    return values.T

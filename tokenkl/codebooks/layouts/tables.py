@@ -1,0 +1,145 @@
+"""One table of vectors, as quantizers keep it: as it is, or to be computed from other arrays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from tokenkl.codebooks.layouts.base import Part, Shapes
+
+#: Arrays of training, beside a table, that its points do not depend on.
+STATISTICS = frozenset(
+    (
+        "embed_avg",
+        "cluster_size",
+        "cluster_usage",
+        "initted",
+        "inited",
+        "initialized",
+        "_initialized",
+        "zero",
+    )
+)
+
+
+def _stored(part: Part, name: str) -> np.ndarray:
+    return part.read(name)
+
+
+def _transformed(part: Part, name: str) -> np.ndarray:
+    """SimVQ: a frozen table, and the linear map that is trained."""
+    maps = [other for other in part.names() if other.startswith("code_transform.")]
+    shape = part.shape("code_transform.weight")
+    if (
+        shape is None
+        or len(shape) != 2
+        or {*maps} - {f"code_transform.{n}" for n in ("weight", "bias")}
+    ):
+        part.refuse(
+            f"the vectors of {part.owner}{name} in it go through {part.owner}code_transform, "
+            "which is not a linear map; save the table that the module computes, its `codebook`"
+        )
+    table = part.read(name)
+    weight = part.read("code_transform.weight")
+    if table.ndim != 2 or table.shape[1] != shape[1]:
+        part.refuse(f"{part.owner}code_transform.weight in it does not fit {part.owner}{name}")
+    bias = part.read("code_transform.bias") if len(maps) == 2 else 0.0
+    part.remarks.append("transformed by code_transform")
+    return np.asarray(table @ weight.T + bias)
+
+
+def _averaged(part: Part, name: str) -> np.ndarray:
+    """Mimi: sums of the vectors that fell to each entry, and how many there were."""
+    usage = f"{name.rpartition('.')[0]}.cluster_usage"
+    if part.shape(usage) is None:
+        part.refuse(f"{part.owner}{name} in it holds sums, and no {usage} to divide them by")
+    sums, count = part.read(name), part.read(usage)
+    if sums.ndim != 2 or count.shape != sums.shape[:1]:
+        part.refuse(f"{part.owner}{usage} in it does not fit {part.owner}{name}")
+    part.remarks.append("sums divided by cluster_usage")
+    return np.asarray(sums / np.maximum(count, 1e-5)[:, None])
+
+
+#: The end of the name of a table -> how its vectors are found.
+TABLES: dict[str, Callable[[Part, str], np.ndarray]] = {
+    "_codebook.embed": _stored,
+    "codebook.embed": _stored,
+    "codebook.weight": _stored,
+    "codebook.embed_sum": _averaged,
+    "_codebook.embed_sum": _averaged,
+    "_codebook.embedding_sum": _averaged,
+    "codebook.embedding_sum": _averaged,
+    "frozen_codebook": _transformed,
+}
+NAME = re.compile(rf"(?P<owner>(?:.*\.)?)(?P<table>{'|'.join(map(re.escape, TABLES))})")
+
+
+class Named(NamedTuple):
+    """A table: who owns it, "" or a name with a dot at its end, and what it is called there."""
+
+    owner: str
+    table: str
+
+
+def tables_of(shapes: Shapes) -> list[Named]:
+    """All tables of a file."""
+    found = (NAME.fullmatch(name) for name in shapes)
+    return [Named(match["owner"], match["table"]) for match in found if match]
+
+
+def is_computed(name: str) -> bool:
+    """Whether an array is only half of what a table is computed from."""
+    match = NAME.fullmatch(name)
+    return match is not None and TABLES[match["table"]] is not _stored
+
+
+def read_table(part: Part) -> np.ndarray:
+    """The (heads, K, d) vectors of the one table that this part owns.
+
+    Raises:
+        ValueError: vectors that depend on more than arrays, or that were never trained.
+    """
+    name = next((name for name in TABLES if part.shape(name) is not None), None)
+    if name is None:
+        part.refuse(f"{part.owner[:-1]} in it has no table")
+    _check_neighbours(part, name)
+    vectors = TABLES[name](part, name)
+    if vectors.ndim not in (2, 3) or 0 in vectors.shape:
+        part.refuse(f"{part.owner}{name} in it has shape {vectors.shape}")
+    check_trained(part, f"{part.owner}{name}", vectors)
+    vectors = vectors.reshape(-1, *vectors.shape[-2:])
+    sizes = part.shape(f"{name.rpartition('.')[0]}.cluster_size")
+    if sizes and sizes[-1] != vectors.shape[1]:
+        part.refuse(
+            f"{part.owner}{name} in it has {vectors.shape[1]} vectors, and its cluster_size is "
+            f"for {sizes[-1]}"
+        )
+    return vectors
+
+
+def check_trained(part: Part, name: str, vectors: np.ndarray) -> None:
+    """Refuse a table of several vectors that are all 0."""
+    if vectors.shape[-2] > 1 and not vectors.any():
+        part.refuse(
+            f"{name} in it is 0 everywhere: a codebook that was never initialised or trained"
+        )
+
+
+def _check_neighbours(part: Part, name: str) -> None:
+    """Refuse a table that a further module changes before its vectors are used."""
+    home, _, last = name.rpartition(".")
+    if not home:
+        return
+    known = STATISTICS | {last}
+    others = [n for n in part.below(f"{home}.").names() if n not in known]
+    if last == "weight" and not others:
+        return
+    if others:
+        part.refuse(
+            f"the vectors of {part.owner}{name} in it are changed by "
+            f"{part.owner}{home}.{others[0]} before they are used; save those that the module "
+            "gives for its indices"
+        )

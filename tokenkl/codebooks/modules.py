@@ -1,0 +1,92 @@
+"""`from_module`: the codebook of a module of PyTorch in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokenkl._formats import Arrays, Opened
+from tokenkl._validation import check_choice, reject
+from tokenkl.codebooks.base import Codebook
+from tokenkl.codebooks.layouts import (
+    SPACES,
+    STRUCTURES,
+    Part,
+    Space,
+    Structure,
+    interpret,
+)
+
+#: Attributes that say what the arrays of a quantizer do not, where they are numbers or switches.
+ATTRIBUTES = (
+    "preserve_symmetry",
+    "need_inv_act",
+    "codebook_scale",
+    "spherical",
+    "num_codebooks",
+    "heads",
+    "groups",
+    "num_groups",
+)
+
+
+def from_module(
+    module: Any,
+    *,
+    key: str | None = None,
+    structure: Structure | None = None,
+    space: Space | None = None,
+    allow_duplicates: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Codebook:
+    """The codebook of a quantizer or model of PyTorch, such as `load_codebook` reads from a file.
+
+    A module knows what its file may not: the levels of an FSQ, the scale of an LFQ, the number of
+    heads. Numbers are copied; the codebook does not follow later training.
+
+    Args:
+        module: a `torch.nn.Module`.
+        key: the name of one parameter or buffer, or of the submodule that is meant.
+        structure: "vq", "rvq" or "product"; what has another structure is refused.
+        space: "latent" (before projections) or "decoded" (behind them).
+        allow_duplicates: accept equal rows.
+        tell: called with one sentence on which arrays were read, and how.
+
+    Raises:
+        ValueError: no module, or one without a codebook or with several.
+
+    Example:
+        >>> from vector_quantize_pytorch import FSQ  # doctest: +SKIP
+        >>> tk.from_module(FSQ(levels=[8, 5, 5, 5]))  # doctest: +SKIP
+        <FSQ FSQ 8x5x5x5: K = 1,000, n = 4, equal priors>
+    """
+    if not all(hasattr(module, name) for name in ("state_dict", "named_buffers", "named_modules")):
+        reject("module", type(module).__name__, "a torch.nn.Module; points go into PointCodebook")
+    for name, value, choices in (("structure", structure, STRUCTURES), ("space", space, SPACES)):
+        if value is not None:
+            check_choice(value, tuple(choices), name)
+    tensors = dict(module.named_buffers(remove_duplicate=False)) | dict(module.state_dict())
+    numbers = {
+        f"{owner}.{name}".lstrip("."): np.float64(value)
+        for owner, one in module.named_modules(remove_duplicate=False)
+        for name in ATTRIBUTES
+        if isinstance(value := getattr(one, name, None), (bool, int, float))
+    }
+    shapes = {n: tuple(t.shape) for n, t in tensors.items()} | dict.fromkeys(numbers, ())
+
+    def read(name: str) -> Any:
+        if name in numbers:
+            return numbers[name]
+        tensor = tensors[name].detach().cpu()
+        return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+
+    expected = "a module with a codebook"
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    arrays = Arrays(Opened(Path(type(module).__name__), size, expected), shapes, read)
+    codebook, how = interpret(Part(arrays, "", structure, space, allow_duplicates), key)
+    if tell is not None:
+        tell(how)
+    return codebook
