@@ -32,6 +32,8 @@ from tokenkl.codebooks import (
     scale_to,
     spherical_codebook,
     vq_codebook,
+    with_counts,
+    with_token_prior,
 )
 from tokenkl.decoding import decide
 from tokenkl.divergence import (
@@ -173,5 +175,7 @@ __all__ = [
     "step_grid",
     "verify",
     "vq_codebook",
+    "with_counts",
+    "with_token_prior",
 ]
 __version__ = "0.1.0"
