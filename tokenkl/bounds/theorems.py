@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl.bounds import _capacity, _moments, _pairs, _posterior
+from tokenkl.bounds import _capacity, _information, _moments, _pairs, _posterior
 from tokenkl.bounds._union import union_bound
 from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.estimate import Bound
@@ -103,6 +103,10 @@ def _has_covariance(at: Setting) -> bool:
 
 def _has_distances(at: Setting) -> bool:
     return at.codebook.knows_pairs or at.has_pairs
+
+
+def _few_pairs(at: Setting) -> bool:
+    return _information.pairs_are_few(at.codebook, MAX_TOKENS)
 
 
 def _share_bound(at: Setting, mmse: Any, *, largest: bool) -> Bound:
@@ -199,6 +203,28 @@ THEOREMS: tuple[Theorem, ...] = (
     )),
     Theorem("de Caen", "de Caen's sum <= P_e", "de Caen 1997", (
         _lower(P_E, lambda at: at.by_pairs[1], when=lambda at: at.has_pairs),
+    )),
+    Theorem(
+        "Gaussian less chi-squared", "log det(I + snr Sigma) / 2 - log(1 + chi^2) <= I",
+        "Shannon 1948, Jensen", (
+        _lower(
+            I, lambda at: _information.chi_squared_information_bound(at.codebook, at.snr),
+            when=lambda at: _few_pairs(at) and at.codebook.fits and at.codebook.K <= MAX_TOKENS / 4,
+        ),
+    )),
+    Theorem(
+        "pairs, below", "-sum p_i log sum p_j exp(-snr d^2/8) <= I", "Kolchinsky and Tracey 2017", (
+        _lower(
+            I, lambda at: _information.distance_information_bound(at.codebook, at.snr),
+            when=lambda at: _few_pairs(at) or _information.pairs_are_counted(at.codebook),
+        ),
+    )),
+    Theorem(
+        "pairs, above", "I <= -sum p_i log sum p_j exp(-snr d^2/2)", "Kolchinsky and Tracey 2017", (
+        _upper(
+            I, lambda at: _information.divergence_information_bound(at.codebook, at.snr),
+            when=_few_pairs,
+        ),
     )),
     Theorem("prior entropy", "I <= H(prior)", "conditioning", (
         _upper(I, lambda at: _moments.prior_information_bound(at.codebook), sharpest=False),
