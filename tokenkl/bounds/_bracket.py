@@ -59,11 +59,11 @@ class Bracket:
             return self
         if self.lower.unit != "nats":
             reject("bits", self.quantity, "asked of information or entropy")
-        ends = (
+        low, high = (
             dataclasses.replace(one, value=one.value / np.log(2), unit="bits")
             for one in (self.lower, self.upper)
         )
-        return dataclasses.replace(self, **dict(zip(("lower", "upper"), ends, strict=True)))
+        return dataclasses.replace(self, lower=low, upper=high)
 
     def rows(self) -> list[dict[str, Any]]:
         """For every SNR both ends, and the inequalities behind them."""

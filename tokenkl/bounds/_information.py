@@ -183,37 +183,22 @@ def _counted(part: Codebook) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _below_gaussian(
     points: Float[np.ndarray, "K n"], prior: Float[np.ndarray, " K"], snr: Float[np.ndarray, " s"]
 ) -> Float[np.ndarray, " s"]:
-    centred = points - prior @ points
+    # From the most probable point, so that a nearly certain law keeps its digits.
+    offset = points - points[np.argmax(prior)]
+    centred = offset - prior @ offset
     _, singular, axes = np.linalg.svd(np.sqrt(prior)[:, None] * centred, full_matrices=False)
     along = centred @ axes.T  # principal axes, where the covariance is singular^2
+    rows = max(1, BLOCK_PAIRS // prior.size)
     total = np.empty(snr.size)
     for index, one in enumerate(snr):
         x = one * singular**2
         # The integral of N(y; u) N(y; v) / N(y; 0, 1 + x) over y, one axis at a time, is
         # (1 + x) / sqrt(1 + 2 x) exp([2 u v (1 + x) - x (u^2 + v^2)] / (2 + 4 x)).
         u = along * np.sqrt(one / (1 + 2 * x))
-        squares = np.square(u) @ (x / 2)
-        log_mean = _log_mean_exp(u * (1 + x), u, squares, prior)
-        total[index] = np.log1p(x / (1 + x)).sum() / 2 - log_mean
-    return np.where(total > 0, total, 0.0)  # 0 also where squares overflow
-
-
-def _log_mean_exp(
-    one: Float[np.ndarray, "K m"],
-    other: Float[np.ndarray, "K m"],
-    squares: Float[np.ndarray, " K"],
-    prior: Float[np.ndarray, " K"],
-) -> float:
-    """log sum_kj pi_k pi_j exp(<one_k, other_j> - squares_k - squares_j), small or large."""
-    rows = max(1, BLOCK_PAIRS // prior.size)
-    little, top, total = 0.0, -np.inf, 0.0
-    for start in range(0, prior.size, rows):
-        own = slice(start, start + rows)
-        q = one[own] @ other.T - squares[own, None] - squares
-        highest = max(top, float(q.max()))
-        total *= np.exp(top - highest) if total else 1.0
-        total += prior[own] @ np.exp(q - highest) @ prior
-        top = highest
-        if top < 1:
-            little += prior[own] @ np.expm1(q) @ prior
-    return float(np.log1p(little) if top < 1 and abs(little) < 0.5 else top + np.log(total))
+        grown, squares = u * (1 + x), np.square(u) @ (x / 2)
+        more = 0.0  # the mean of the exponentials, less 1; infinite where the bound is of no use
+        for start in range(0, prior.size, rows):
+            own = slice(start, start + rows)
+            more += prior[own] @ np.expm1(grown[own] @ u.T - squares[own, None] - squares) @ prior
+        total[index] = np.log1p(x / (1 + x)).sum() / 2 - np.log1p(more)
+    return np.where(total > 0, total, 0.0)

@@ -20,6 +20,8 @@ from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.estimate import Bound
 from tokenkl.halfspaces.bonferroni import MAX_TOKENS
 
+#: Most tokens whose pairs are gone through at every SNR, and products of their coordinates.
+FEW, MAX_PRODUCTS = 2**13, 2**32
 EPS = float(np.finfo(float).eps)
 
 
@@ -106,7 +108,12 @@ def _has_distances(at: Setting) -> bool:
 
 
 def _few_pairs(at: Setting) -> bool:
-    return _information.pairs_are_few(at.codebook, MAX_TOKENS)
+    return _information.pairs_are_few(at.codebook, FEW)
+
+
+def _few_products(at: Setting) -> bool:
+    parts = at.codebook.smallest_parts
+    return all(part.K <= FEW and part.K**2 * part.n <= MAX_PRODUCTS for part in parts)
 
 
 def _share_bound(at: Setting, mmse: Any, *, largest: bool) -> Bound:
@@ -209,7 +216,7 @@ THEOREMS: tuple[Theorem, ...] = (
         "Shannon 1948, Jensen", (
         _lower(
             I, lambda at: _information.chi_squared_information_bound(at.codebook, at.snr),
-            when=lambda at: _few_pairs(at) and at.codebook.fits and at.codebook.K <= MAX_TOKENS / 4,
+            when=_few_products,
         ),
     )),
     Theorem(
