@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
 from tokenkl._validation import check_snr, reject
-from tokenkl.codebooks import Codebook, OneHot
+from tokenkl.codebooks import Codebook
 from tokenkl.estimate import Bound
 from tokenkl.numerics.distances import BLOCK_PAIRS
 
@@ -92,9 +92,9 @@ def chi_squared_information_bound(codebook: Codebook, snr: Float[Any, " *shape"]
 
 
 def pairs_are_few(codebook: Codebook, most: int = MAX_TOKENS) -> bool:
-    """Whether each part of the tokens is one-hot, or can be listed and has at most so many."""
+    """Whether each part's tokens are equally far apart, or listed and at most so many."""
     return all(
-        isinstance(part, OneHot) or (most >= part.K and part.fits)
+        part.common_distance is not None or (most >= part.K and part.fits)
         for part in codebook.smallest_parts
     )
 
@@ -127,8 +127,8 @@ def _bound(
 def _by_token(part: Codebook, exponents: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
     """- sum_k pi_k log sum_j pi_j exp(-x d_kj^2), at every x."""
     log_prior = np.asarray(part.log_prior)
-    if isinstance(part, OneHot):
-        return _by_prior(np.exp(log_prior), exponents * 2 * float(part.scale) ** 2)
+    if part.common_distance is not None:
+        return _by_prior(np.exp(log_prior), exponents * part.common_distance**2)
     points, prior = np.asarray(part.points), np.exp(log_prior)
     total = np.zeros(exponents.size)
     rows = max(1, BLOCK_PAIRS // len(points))

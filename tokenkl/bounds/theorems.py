@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from tokenkl.bounds import _capacity, _information, _moments, _pairs, _posterior
 from tokenkl.bounds._union import union_bound
-from tokenkl.codebooks import Codebook, OneHot
+from tokenkl.codebooks import Codebook
 from tokenkl.estimate import Bound
 from tokenkl.halfspaces.bonferroni import MAX_TOKENS
 
@@ -35,12 +35,12 @@ class Setting:
     def has_pairs(self) -> bool:
         """Whether the nearest rivals of every token can be looked up."""
         few = self.codebook.fits and self.codebook.K <= MAX_TOKENS
-        return few or self.is_one_hot
+        return few or self.is_regular
 
     @property
-    def is_one_hot(self) -> bool:
+    def is_regular(self) -> bool:
         """Whether all pairs of tokens are alike, and the box says nothing."""
-        return isinstance(self.codebook, OneHot)
+        return self.codebook.common_distance is not None
 
     @functools.cached_property
     def by_pairs(self) -> list[Bound]:
@@ -182,7 +182,7 @@ THEOREMS: tuple[Theorem, ...] = (
     Theorem("capacity of the box", "I <= sum C(h b)", "Smith 1971", (
         _upper(
             I, lambda at: _capacity.capacity_bound(at.codebook, at.snr),
-            when=lambda at: not at.is_one_hot,
+            when=lambda at: not at.is_regular,
         ),
     )),
     Theorem("linear MMSE", "mmse <= tr Sigma (I + snr Sigma)^-1", "orthogonality", (

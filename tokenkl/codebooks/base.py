@@ -145,6 +145,11 @@ class Codebook(eqx.Module):
         return False
 
     @property
+    def common_distance(self) -> float | None:
+        """That of any two tokens, where the structure says that all are equally far apart."""
+        return None
+
+    @property
     def knows_pairs(self) -> bool:
         """Whether `pairs` come from the structure, without points."""
         return False
