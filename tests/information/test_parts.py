@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import jax
@@ -127,6 +128,12 @@ def test_nested_products_and_files(tmp_path) -> None:
     back = tk.load_codebook(tmp_path / "in.npz")
     assert np.array_equal(back.points, inner.points)
     assert back.parts[1].label == "two"
+    for parts in (7, [3], [{"kind": 1}], [{"kind": "OneHot"}], [{"kind": "Product", "parts": 1}]):
+        header = {"name": "", "order": "C", "parts": parts}
+        text = json.dumps({"format": "tokenkl codebook", "version": 1, "kind": "Product", **header})
+        np.savez(tmp_path / "bad.npz", tokenkl=np.frombuffer(text.encode(), np.uint8))
+        with pytest.raises(ValueError, match="bad.npz must be "):
+            tk.load_codebook(tmp_path / "bad.npz")
     deep: tk.Codebook = LINE
     for _ in range(9):
         deep = tk.Product([deep])
@@ -167,8 +174,9 @@ def test_path_kl_of_the_sampler_adds() -> None:
 
 
 def test_steepness_is_that_of_the_steepest_part() -> None:
-    found = tk.score_lipschitz(tk.Product([LINE, GRID, tk.OneHot(3)]), 2.0)
-    parts = [tk.score_lipschitz(part, 2.0) for part in (LINE, GRID, tk.OneHot(3))]
+    codebook = tk.Product([tk.ProductCodebook([LINE.points[:, 0]]), GRID, tk.OneHot(3)])
+    found = tk.score_lipschitz(codebook, 2.0)
+    parts = [tk.score_lipschitz(part, 2.0) for part in codebook.parts]
     assert found.is_exact
     assert found.covariance.value == max(float(one.covariance.value) for one in parts)
     lower = tk.score_lipschitz(tk.Product([SOLID, GRID]), 2.0, key=0, starts=4)

@@ -237,7 +237,8 @@ def _add_parts(ends: Ends, parts: Sequence[Codebook], levels: Float[np.ndarray, 
             else:
                 value = sum(count * one.value for one, count in found)
             names = zip(*(one.names for one, _ in found), strict=True)
-            end.offer(value, "by part", np.array(["; ".join(dict.fromkeys(row)) for row in names]))
+            joined = ["; ".join(dict.fromkeys(row)).replace("by part < ", "") for row in names]
+            end.offer(value, "by part", np.array(joined))
 
 
 def _start(codebook: Codebook, size: int) -> Ends:

@@ -85,7 +85,8 @@ class EachPart(ExactParts):
         return super().run(task._replace(method=method))
 
     def _named(self, found: Findings) -> Findings:
-        return dataclasses.replace(found, method=f"{self.name}: {found.method}")
+        prefix = f"{self.name}: "  # also of parts that are products themselves
+        return dataclasses.replace(found, method=prefix + found.method.replace(prefix, ""))
 
 
 def sampled_apart(codebook: Codebook) -> list[Codebook]:
