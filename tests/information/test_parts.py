@@ -132,7 +132,7 @@ def test_nested_products_and_files(tmp_path) -> None:
         header = {"name": "", "order": "C", "parts": parts}
         text = json.dumps({"format": "tokenkl codebook", "version": 1, "kind": "Product", **header})
         np.savez(tmp_path / "bad.npz", tokenkl=np.frombuffer(text.encode(), np.uint8))
-        with pytest.raises(ValueError, match="bad.npz must be "):
+        with pytest.raises(ValueError, match=r"bad\.npz must be "):
             tk.load_codebook(tmp_path / "bad.npz")
     deep: tk.Codebook = LINE
     for _ in range(9):
