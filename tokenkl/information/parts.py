@@ -85,8 +85,7 @@ class EachPart(ExactParts):
         return super().run(task._replace(method=method))
 
     def _named(self, found: Findings) -> Findings:
-        prefix = f"{self.name}: "  # also of parts that are products themselves
-        return dataclasses.replace(found, method=prefix + found.method.replace(prefix, ""))
+        return dataclasses.replace(found, method=f"{self.name}: {found.method}")
 
 
 def sampled_apart(codebook: Codebook) -> list[Codebook]:
