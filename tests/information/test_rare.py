@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 import tokenkl as tk
 from benchmarks.coverage_rare import cases, coverage, snr_at
@@ -382,10 +382,13 @@ def test_one_percent_from_two_thousand_samples(kind: str) -> None:
         prior = 1 / np.arange(1, 2001)
         prior = prior / prior.sum()
     codebook = tk.PointCodebook(points, prior)
-    snr, step = 1.0, 4.0
-    for _ in range(60):  # the bound needs no samples
-        bound = float(union_bound(codebook, snr * step).value) if step > 1.005 else 0.0
-        snr, step = (snr * step, step) if bound > 1e-9 else (snr, step**0.5)
+
+    def log_bound(snr: float) -> float:  # nearly a line, and without samples
+        return float(np.log(max(union_bound(codebook, snr).value, 1e-300) / 1e-9))
+
+    start = 8 * np.log(1e9) / np.median(nearest_distances(points)) ** 2
+    options = {"method": "secant", "rtol": 2e-3}
+    snr = optimize.root_scalar(log_bound, x0=start, x1=start / 2, **options).root
     found = rare_error_probability(codebook, np.array([snr]), n_samples=2000, key=0)
     value = found["value"]
     assert 5e-10 < value < 2e-9  # the SNR is found to half a percent
