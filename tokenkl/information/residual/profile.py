@@ -34,6 +34,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tokenkl._random import draw_ids, generator
+from tokenkl._validation import reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.residual import ResidualCodebook
 from tokenkl.information.estimators import (
@@ -98,7 +99,15 @@ class ParticleFilter(SampleAverage):
     only = DOUBLE_ALONE
 
     def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
-        return wanted, too_large_to_enumerate(problem.codebook)
+        large = too_large_to_enumerate(problem.codebook)
+        if large and "sampling_error" in wanted:
+            reject(
+                "quantities",
+                "'sampling_error'",
+                f"without it for {problem.codebook!r}: its tokens are too many to list, and the "
+                "particle filter has no bracket of it; `tokenkl.bracket` bounds it",
+            )
+        return wanted, large
 
     def seconds(self, problem: Problem, method: MonteCarlo) -> float:
         count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
