@@ -99,7 +99,7 @@ def sampling_error(
 
     What a sampler loses that draws each token where it could take the best guess: between the error
     probability P_e and 2 P_e. Small ones keep their digits. Arguments, result and errors as in
-    `accuracy`; residual codebooks too large to list have no estimator for it.
+    `accuracy`.
 
     Example:
         >>> import tokenkl as tk
