@@ -104,7 +104,7 @@ def sampling_error(
     Example:
         >>> import tokenkl as tk
         >>> round(float(tk.sampling_error(tk.FSQ((2, 2)), 0.3**2)), 6)
-        0.706097
+        0.706834
     """
     return _only("sampling_error", codebook, snr, method, key, progress)
 
