@@ -63,7 +63,7 @@ TRACED_NODES = 4096
 
 DECISION = ("accuracy", "error_probability")
 SHARE = "sampling_error"
-ALL = (*DECISION, "sampling_error", "conditional_entropy", "mutual_information", "mmse")
+ALL = (*DECISION, SHARE, "conditional_entropy", "mutual_information", "mmse")
 
 Values = dict[str, tuple[Float[Any, " s"], Float[Any, " s"]]]
 
