@@ -149,9 +149,9 @@ def test_what_is_enumerated() -> None:
 def test_same_key_same_bits_whatever_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     snr, method = np.array([1.0, 1e3]), tk.MonteCarlo(n_samples=30)
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
-    first = tk.profile(small(), snr, method=method, key=7)
+    first = tk.profile(small(), snr, ALL, method=method, key=7)
     monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
-    again = tk.profile(small(), snr, method=method, key=7)
+    again = tk.profile(small(), snr, ALL, method=method, key=7)
     other = tk.profile(small(), snr, method=method, key=8)
     for name in ALL:
         np.testing.assert_array_equal(first[name].value, again[name].value)
@@ -221,9 +221,16 @@ def test_the_two_runs_are_what_the_proofs_need() -> None:
         rng.random((runs, 2, 3)),
         9,
         True,
+        True,
         out,
     )
     free, told = (dict(zip(kernel.FIELDS, out[:, i].T, strict=False)) for i in (0, 1))
+    # The true token has the law of the leaves of the run that is told, and S lies in its bracket.
+    wrong = 1 - ((weight / total) ** 2).sum()
+    apart = told["found"] - told["alike"]
+    assert abs(apart.mean()) < 4.3 * apart.std() / math.sqrt(runs)
+    for ends, sign in ((1 - told["alike"], 1), (1 - 2 * free["found"] + free["alike"], -1)):
+        assert sign * (ends.mean() - wrong) < 4.3 * ends.std() / math.sqrt(runs)
     mean = out[:, 1, len(kernel.FIELDS) : len(kernel.FIELDS) + n] + joint.points_at(ids)
     posterior = weight / total
     for found, answer in (

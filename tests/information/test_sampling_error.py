@@ -248,8 +248,13 @@ def test_an_offset_and_duplicates(how: str) -> None:
 
 def test_duplicates_on_a_line() -> None:
     line = tk.PointCodebook([[0.0], [0.0], [1.0]], [0.3, 0.3, 0.4], allow_duplicates=True)
-    found = tk.sampling_error(line, [0.0, 1e6], key=0)
-    np.testing.assert_allclose(found.value, [1 - 0.34, 2 * 0.3 * 0.5], rtol=1e-3)
+    found = tk.sampling_error(line, [0.0, 0.5, 1e6])
+    # E sum p^2 over the two places, where the first has 0.6 in halves.
+    places = tk.ProductCodebook([[0.0, 1.0]], [[0.6, 0.4]])
+    share = tk.sampling_error(places, 0.5).value / 2  # E p (1 - p) of either
+    middle = 1 - (0.6 - share) / 2 - (0.4 - share)
+    np.testing.assert_allclose(found.value, [1 - 0.34, middle, 0.3], rtol=1e-12)
+    np.testing.assert_allclose(found.numerical_error, 0.0, atol=1e-13)
 
 
 @pytest.mark.parametrize(

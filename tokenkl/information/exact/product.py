@@ -162,19 +162,26 @@ def _coinciding_profile(
     What is observed depends on the level alone, whose prior is a sum; nothing tells the tokens that
     share it apart. So the information and the MMSE are those of the levels, the entropy is that and
     the entropy within, and the best guess is the most probable token of a level: only their priors,
-    of sum W, count, and A = W A' where A' is the accuracy with their normalised priors.
+    of sum W, count, and A = W A' where A' is the accuracy with their normalised priors. The
+    sampling error has no thresholds, and is that of the tokens as they are.
     """
     starts = np.flatnonzero(np.append(True, np.diff(levels) > 0))
     place = np.repeat(np.arange(starts.size), np.diff(np.append(starts, levels.size)))
     prior = np.exp(log_prior)
-    others = set(quantities) - set(DECISION)
+    others = set(quantities) - {*DECISION, SHARE}
     found = scalar_profile(*different_levels(levels, log_prior), snr, [*others], misplaced)
     if "conditional_entropy" in others:
         joint = np.add.reduceat(prior, starts)
         within = float(np.sum(prior * np.log(joint[place] / prior)))
         value, error = found["conditional_entropy"]
         found["conditional_entropy"] = value + within, error + 4 * EPS * (value + within)
-    if others != set(quantities):
+    if SHARE in quantities:
+        exponent = power_of_two(levels, np.sqrt(snr))
+        scaled, h = np.ldexp(levels, -exponent), np.ldexp(np.sqrt(snr), exponent)
+        widest, off = np.full_like(h, np.ptp(scaled)), math.ldexp(misplaced, -exponent)
+        value, error = _averages(scaled, log_prior, h, widest, off, exponent, 3)[:, 2]
+        found[SHARE] = value, error
+    if set(quantities) & set(DECISION):
         top = np.maximum.reduceat(prior, starts)
         right = top.sum()
         # What is not the first of the most probable tokens of its level is never guessed.
