@@ -67,6 +67,7 @@ from tokenkl.information import (
     mutual_information,
     plan,
     profile,
+    sampling_error,
 )
 from tokenkl.optimality import (
     information_uniform_schedule,
@@ -166,6 +167,7 @@ __all__ = [
     "recommend_levels",
     "register",
     "register_spec",
+    "sampling_error",
     "save_codebook",
     "scale_to",
     "score_lipschitz",

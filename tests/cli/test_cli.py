@@ -120,6 +120,20 @@ def test_profile_table() -> None:
     assert "±" not in done.stdout
 
 
+def test_profile_of_the_sampling_error(tmp_path: Path) -> None:
+    """Only where it is named; in the table, the files and the figure as the others."""
+    names, files = "sampling_error,accuracy", (tmp_path / "out.json", tmp_path / "out.png")
+    words = ("profile", "fsq:3^2", "--snr", "0.5,4", "--quantities", names)
+    done = succeed(*words, "--json", files[0], "--plot", files[1])
+    expected = tk.sampling_error(tk.FSQ((3, 3)), [0.5, 4.0]).value
+    shown = [float(row[2]) for row in numbers(done.stdout)]  # after snr and dB
+    np.testing.assert_allclose(shown, expected, rtol=6e-6)
+    stored = json.loads(files[0].read_text())["quantities"]
+    assert list(stored) == ["sampling_error", "accuracy"]
+    np.testing.assert_allclose(stored["sampling_error"]["value"], expected, rtol=1e-14)
+    assert files[1].stat().st_size > 0
+
+
 def test_profile_of_what_is_sampled() -> None:
     done = succeed(
         "profile", "e8", "--snr-db=0:30:30", "--quantities", "accuracy,mmse", "--samples", "2000"
@@ -323,7 +337,7 @@ def test_targets() -> None:
 
 def test_the_quantities_in_the_help_are_those_of_the_library() -> None:
     text = " ".join(succeed("profile", "--help").stdout.split())
-    assert f"Comma list of {', '.join(tk.QUANTITIES)};" in text
+    assert f"Comma list of {', '.join(tk.QUANTITIES)}, sampling_error; all but the last" in text
     assert "--snr-db=-20:40:1" in text
 
 

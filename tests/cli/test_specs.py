@@ -307,7 +307,6 @@ def test_snr() -> None:
 
 
 def test_names() -> None:
-    assert parse_names(None, tk.QUANTITIES, "--q") == tk.QUANTITIES
     assert parse_names("mmse, accuracy,mmse", tk.QUANTITIES, "--q") == ("mmse", "accuracy")
     with pytest.raises(ValueError, match=r"--q must be a comma list of accuracy, .*; got 'mse'"):
         parse_names("accuracy,mse", tk.QUANTITIES, "--q")

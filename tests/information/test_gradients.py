@@ -9,7 +9,7 @@ import pytest
 
 import tokenkl as tk
 
-QUANTITIES = ("accuracy", "error_probability", "conditional_entropy", "mutual_information", "mmse")
+QUANTITIES = (*tk.QUANTITIES, "sampling_error")
 LEVELS = np.array([-1.0, -0.3, 0.8])
 PRIOR = np.array([0.5, 0.2, 0.3])
 #: Directions of the derivative with respect to a prior stay on the simplex.
@@ -80,7 +80,7 @@ def test_sampled_points(quantity: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quantity", ["accuracy", "conditional_entropy", "mmse"])
+@pytest.mark.parametrize("quantity", ["accuracy", "conditional_entropy", "mmse", "sampling_error"])
 def test_sampled_gradients_are_unbiased(quantity: str) -> None:
     """Against the exact derivative on a line, in points, prior and snr, within five errors."""
     snr, runs = 3.0, 24

@@ -12,11 +12,13 @@ from tokenkl.information.problem import Problem
 from tokenkl.information.rare import profile
 from tokenkl.information.rare.profile import STATISTICS, rare_error_probability, rare_is_better
 from tokenkl.numerics.neighbours import nearest_distances
+from tokenkl.quantities import QUANTITIES
 
 #: Deviations beyond so many reported errors happen twice in 1e5 correct normal estimates.
 SIGMAS = 4.3
 ERRORS = (0.3, 1e-2, 1e-3, 1e-6, 1e-9, 1e-40, 1e-280)
 
+ALL = tuple(QUANTITIES)
 UNEVEN = [[-1.0, 0.0, 1.03], [-1.0, 0.1, 1.2], [0.0, 1.0, 2.1]]
 GRIDS = [
     tk.FSQ((3, 3, 3)),
@@ -105,9 +107,9 @@ def assert_close(found: dict, exact: tk.Estimate) -> None:
 def test_product_grids(grid: tk.Codebook) -> None:
     errors = ERRORS if grid.K < 1000 else ERRORS[1:]  # common errors take many tokens to tell
     snr = np.array([snr_at(grid, error) for error in errors])
-    exact = tk.profile(grid, snr)
-    found = rare_profile(as_points(grid), snr, key=5)
-    for name in tk.QUANTITIES:
+    exact = tk.profile(grid, snr, ALL)
+    found = rare_profile(as_points(grid), snr, ALL, key=5)
+    for name in ALL:
         assert_close(found[name], exact[name])
         assert found[name]["interval_supported"].all()
     error = found["error_probability"]
@@ -207,7 +209,7 @@ def test_dropped_pairs_are_accounted_for(truncation: float, prior: list[float] |
     """Where the radius is forced to be short, the reported error still covers the truth."""
     grid = tk.ProductCodebook([[0.0, 1.0, 2.4]] * 4, [prior] * 4)
     snr = np.array([3.0, 10.0, 40.0])
-    exact = tk.profile(grid, snr)
+    exact = tk.profile(grid, snr, STATISTICS)
     found = rare_profile(as_points(grid), snr, STATISTICS, key=2, truncation=truncation)
     for name in STATISTICS:
         assert_close(found[name], exact[name])
@@ -404,11 +406,11 @@ def test_default_method_hands_over_where_errors_are_rare() -> None:
     """One profile over both regimes agrees with the exact grid throughout."""
     grid = tk.FSQ((3, 3, 3))
     snr = 10.0 ** np.array([0.0, 0.8, 1.6, 2.2, 3.0])
-    exact = tk.profile(grid, snr)
-    found = tk.profile(tk.PointCodebook(grid.points), snr, key=5)
+    exact = tk.profile(grid, snr, ALL)
+    found = tk.profile(tk.PointCodebook(grid.points), snr, ALL, key=5)
     assert str(found["mmse"].method).startswith("Monte-Carlo")
     assert str(found["mmse"].method).endswith(", rare-event sampling")
-    for name in tk.QUANTITIES:
+    for name in ALL:
         estimate = found[name]
         assert estimate.interval_supported.all(), name
         low, high, _ = estimate.confidence_interval(1 - 1e-5)

@@ -15,6 +15,7 @@ from tokenkl.verification import (
     _largest_of_normals,
     count_verdicts,
     markdown_report,
+    measure_all,
     worst,
 )
 
@@ -137,6 +138,7 @@ PAIRS = [
     ("conditional_entropy", "mutual_information", lambda cb: float(cb.prior_entropy())),
     ("mutual_information", "conditional_entropy", lambda cb: float(cb.prior_entropy())),
     ("mmse", None, None),
+    ("sampling_error", None, None),
 ]
 
 
@@ -144,7 +146,7 @@ def consistent(quantity, other, whole, factor):
     """The library's profile with one quantity off by a factor, and the other one accordingly."""
 
     def measure(codebook, snr, *, method=None, key=None):
-        found = profile(codebook, snr, method=method, key=key)
+        found = measure_all(codebook, snr, method=method, key=key)
         wrong = {quantity: factor * found[quantity].value}
         if other is not None:
             wrong[other] = whole(codebook) - wrong[quantity]
@@ -211,6 +213,7 @@ def test_one_per_cent_is_noticed_everywhere(codebook, snr):
         ("conditional_entropy", {"I-MMSE", "I-MMSE, derivative", "H, sampled anew"}),
         ("mutual_information", {"I-MMSE", "I-MMSE, derivative", "I, sampled anew"}),
         ("mmse", {"I-MMSE", "I-MMSE, derivative", "mmse, sampled anew"}),
+        ("sampling_error", {"S, sampled anew"}),
         ("error_probability", {"P_e, sampled anew", "largest of normals"}),
         ("accuracy", {"A, sampled anew", "largest of normals"}),
     ],

@@ -73,7 +73,7 @@ Quantities = Annotated[
     typer.Option(
         metavar="NAMES",
         help="Comma list of accuracy, error_probability, conditional_entropy, "
-        "mutual_information, mmse; all without it.",
+        "mutual_information, mmse, sampling_error; all but the last without it.",
         show_default=False,
     ),
 ]

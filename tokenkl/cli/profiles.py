@@ -50,8 +50,9 @@ def profile(
     """What a noisy observation says about the token, over a range of noise.
 
     Accuracy, error probability, conditional entropy, mutual information and MMSE of the channel
-    Y = sqrt(snr) e_k + eps, exactly where the codebook's structure allows it and by sampling, with
-    a 95 % interval, where not.
+    Y = sqrt(snr) e_k + eps, and where it is named the error of a token drawn from the posterior,
+    exactly where the codebook's structure allows it and by sampling, with a 95 % interval, where
+    not.
 
     \b
     Example: tokenkl profile fsq:3^8 --snr-db=-20:40:1 --plot profile.pdf
@@ -176,10 +177,12 @@ class _Request:
     ) -> _Request:
         from tokenkl import QUANTITIES
         from tokenkl.cli.typed import parse_names
+        from tokenkl.quantities import QUANTITIES as TABLE
 
         levels = noise.levels(DEFAULT_DB)
-        names = parse_names(quantities, QUANTITIES, "--quantities")
-        named = quantities is not None
+        named, names = quantities is not None, QUANTITIES
+        if quantities is not None:
+            names = parse_names(quantities, tuple(TABLE), "--quantities")
         return cls(levels, names, sampling.settings(), sampling, seed, bits, noise.is_linear, named)
 
     def about(self, *codebooks: Codebook) -> _Request:

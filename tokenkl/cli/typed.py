@@ -123,10 +123,8 @@ def parse_snr(snr_db: str | None, snr: str | None, default_db: str) -> np.ndarra
     return np.asarray(10.0 ** (levels / 10))
 
 
-def parse_names(text: str | None, choices: Sequence[str], option: str) -> tuple[str, ...]:
-    """A comma list of names, each once, in the order given; all of them for None."""
-    if text is None:
-        return tuple(choices)
+def parse_names(text: str, choices: Sequence[str], option: str) -> tuple[str, ...]:
+    """A comma list of names, each once, in the order given."""
     names = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
     for name in names:
         if name not in choices:

@@ -23,7 +23,11 @@ from tokenkl.estimate import (
 from tokenkl.ways import Ways
 
 #: How a quantity of independent parts is made of theirs, where they do not add up.
-COMBINED = {"accuracy": product_of_independent, "error_probability": union_of_independent}
+COMBINED = {
+    "accuracy": product_of_independent,
+    "error_probability": union_of_independent,
+    "sampling_error": union_of_independent,
+}
 UNSUPPORTED = (
     "too few informative samples for a central-limit interval at some SNR; the interval there is "
     "an empirical Bernstein bound"

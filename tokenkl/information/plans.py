@@ -32,7 +32,7 @@ from tokenkl.quantities import QUANTITIES as TABLE
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Those of the table that there are estimators for.
+#: Found where none is named; the one of the table that is left out, where it is.
 QUANTITIES = tuple(name for name in TABLE if name != "sampling_error")
 #: In the order of preference: the first that serves a quantity at a level takes it.
 ESTIMATORS: tuple[Estimator, ...] = (
@@ -152,11 +152,8 @@ class Plan:
             levels = share.levels.size
             seconds = levels * self._seconds(share)
             where = "all SNRs" if levels == self.problem.snr.size else _range(self.problem, share)
-            what = (
-                "all quantities"
-                if len(share.quantities) == len(QUANTITIES)
-                else ", ".join(share.quantities)
-            )
+            is_all = set(QUANTITIES) <= set(share.quantities)
+            what = "all quantities" if is_all else ", ".join(share.quantities)
             lines.append((what, where, share.estimator.name, f"about {seconds:.1g} s"))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         rows = (
@@ -183,7 +180,7 @@ def plan(
     Args:
         codebook: any codebook.
         snr: signal-to-noise ratios alpha^2 / sigma^2, at least 0.
-        quantities: any selection of `QUANTITIES`.
+        quantities: any selection of `QUANTITIES` and "sampling_error".
         method: as in `profile`.
 
     Returns:
@@ -202,9 +199,9 @@ def plan(
     """
     check_codebook(codebook)
     for name in quantities:
-        check_choice(name, QUANTITIES, "quantities")
+        check_choice(name, tuple(TABLE), "quantities")
     if not quantities:
-        reject("quantities", quantities, "at least one of " + ", ".join(QUANTITIES))
+        reject("quantities", quantities, "at least one of " + ", ".join(TABLE))
     check_method(method)
     snr = check_snr(snr)
     problem = Problem(codebook, (jnp if is_traced(snr) else np).reshape(snr, (-1,)))

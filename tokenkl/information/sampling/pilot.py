@@ -49,11 +49,12 @@ COLUMNS = {
     "conditional_entropy": (1,),
     "mutual_information": (1, 3),
     "mmse": (2,),
+    "sampling_error": (4,),
 }
 
 
 class Plan(NamedTuple):
-    """What is settled before the sample begins; arrays over levels and the four statistics.
+    """What is settled before the sample begins; arrays over levels and statistics.
 
     `direct` says which route the mutual information takes, `margin` how many times more samples to
     take than the variance calls for.
