@@ -55,6 +55,7 @@ from tokenkl.divergence import (
 from tokenkl.estimate import Bound, ConfidenceInterval, Estimate
 from tokenkl.information import (
     QUANTITIES,
+    Auto,
     Exact,
     MonteCarlo,
     Plan,
@@ -99,6 +100,7 @@ __all__ = [
     "QUANTITIES",
     "VE",
     "Ancestral",
+    "Auto",
     "BetaVP",
     "Bound",
     "Channel",

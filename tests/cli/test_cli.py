@@ -135,9 +135,8 @@ def test_profile_of_the_sampling_error(tmp_path: Path) -> None:
 
 
 def test_profile_of_what_is_sampled() -> None:
-    done = succeed(
-        "profile", "e8", "--snr-db=0:30:30", "--quantities", "accuracy,mmse", "--samples", "2000"
-    )
+    words = "profile", "e8", "--snr-db=0:30:30", "--quantities", "accuracy,mmse"
+    done = succeed(*words, "--samples", "2000", "--method", "monte-carlo")
     expected = tk.profile(
         tk.e8_codebook(),
         [1.0, 1000.0],
@@ -326,7 +325,18 @@ def test_rare_events() -> None:
     assert "rare-event sampling, 500 samples" in succeed(*words, "--samples", "500").stdout
     assert "rare-event sampling" in succeed(*words, "--rtol", "1e-4").stdout
     assert "--samples must be at least 64" in fail(*words, "--samples", "5")
-    assert "--atol must be 0 for --method rare" in fail(*words, "--atol", "0.1")
+    assert "rare-event sampling" in succeed(*words, "--atol", "0.1").stdout
+
+
+def test_the_documented_number_of_samples_changes_no_estimator() -> None:
+    words = ("profile", "e8", "--snr", "60", "--quantities", "error_probability", "--json", "-")
+    alone, asked = (
+        json.loads(succeed(*words, *more).stdout) for more in ([], ["--samples", "16384"])
+    )
+    found = [one["quantities"]["error_probability"] for one in (alone, asked)]
+    assert found[0]["method"] == found[1]["method"]
+    assert found[1]["n_samples"] == 16384
+    assert found[1]["value"][0] == pytest.approx(found[0]["value"][0], rel=0.01)
 
 
 def test_targets() -> None:

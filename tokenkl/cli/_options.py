@@ -238,7 +238,7 @@ class Sampling:
 
     def settings(self) -> Method | None:
         """Settings for what is sampled; None for the library's own choice."""
-        from tokenkl import MonteCarlo, RareEvents
+        from tokenkl import Auto, MonteCarlo, RareEvents
         from tokenkl._validation import check_choice, reject
 
         check_choice(self.method, ("auto", "exact", "monte-carlo", "rare"), "--method")
@@ -249,13 +249,13 @@ class Sampling:
             expected = "left out where --rtol or --atol sets the number of samples"
             reject("--samples", self.samples, expected)
         if self.method == "rare":
-            if self.atol > 0:
-                reject("--atol", self.atol, "0 for --method rare, whose targets are relative")
             if self.samples is None:
-                return RareEvents(rtol=self.rtol)
+                return RareEvents(rtol=self.rtol, atol=self.atol)
             if self.samples < 64:
                 reject("--samples", self.samples, "at least 64 for --method rare")
             return RareEvents(n_samples=self.samples)
         if self.method == "auto" and self.samples is None and self.rtol == self.atol == 0:
             return None
+        if self.method == "auto" and (self.samples is None or self.samples >= 64):
+            return Auto(n_samples=self.samples, rtol=self.rtol, atol=self.atol)
         return MonteCarlo(n_samples=self.samples, rtol=self.rtol, atol=self.atol)

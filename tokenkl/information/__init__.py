@@ -15,12 +15,13 @@ from tokenkl.codebooks import Codebook
 from tokenkl.estimate import Estimate
 from tokenkl.information.estimators import Progress
 from tokenkl.information.exact.estimators import exact_quantities
-from tokenkl.information.methods import Exact, Method, MonteCarlo, RareEvents
+from tokenkl.information.methods import Auto, Exact, Method, MonteCarlo, RareEvents
 from tokenkl.information.plans import QUANTITIES, Plan, plan
 from tokenkl.information.profiles import Profile
 
 __all__ = [
     "QUANTITIES",
+    "Auto",
     "Exact",
     "MonteCarlo",
     "Plan",
@@ -51,9 +52,9 @@ def accuracy(
     Args:
         codebook: any codebook.
         snr: signal-to-noise ratios alpha^2 / sigma^2, at least 0; the result has their shape.
-        method: `Exact()`, `MonteCarlo(...)`, `RareEvents(...)`, or None: exact where the structure
-            allows it; elsewhere Monte-Carlo, and importance sampling of the errors where they are
-            rare.
+        method: `Exact()`, `MonteCarlo(...)`, `RareEvents(...)`, `Auto(...)`, or None, which is
+            `Auto()`: exact where the structure allows it; elsewhere Monte-Carlo, and importance
+            sampling of the errors where they are rare.
         key: integer seed or JAX key; needed where the method samples.
         progress: called with (samples done, samples wanted) while sampling.
 

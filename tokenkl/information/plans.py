@@ -19,7 +19,7 @@ from tokenkl.information.exact.estimators import EXACT
 from tokenkl.information.findings import Findings
 from tokenkl.information.lattice.accuracy import Rays
 from tokenkl.information.lattice.rare import ShortVectors
-from tokenkl.information.methods import Exact, Method, check_method
+from tokenkl.information.methods import Auto, Exact, Method, check_method
 from tokenkl.information.parts import EachPart, ExactParts
 from tokenkl.information.problem import Problem
 from tokenkl.information.profiles import Profile
@@ -242,10 +242,13 @@ def shares_of(
     """Who takes what, and for each quantity the levels at which nobody does."""
     missing = {name: np.ones(problem.snr.size, dtype=bool) for name in quantities}
     shares = []
+    wish = method if isinstance(method, Auto) else Auto() if method is None else None
     for estimator in ESTIMATORS:
         wanted = tuple(name for name, open_ in missing.items() if open_.any())
         asked = isinstance(method, estimator.settings)
-        if not (wanted and (asked or method is None) and estimator.is_for(problem)):
+        if not (wanted and (asked or wish) and estimator.is_for(problem)):
+            continue
+        if wish and not estimator.honours(estimator.chosen(wish)):
             continue
         served, where = estimator.serves(problem, wanted, asked)
         groups: dict[bytes, list[str]] = {}  # quantities that it takes at the same levels
@@ -254,7 +257,7 @@ def shares_of(
         for levels, names in groups.items():
             taken = np.frombuffer(levels, dtype=bool)
             if taken.any() or (not taken.size and not estimator.samples):
-                given = method if method is not None else estimator.default()
+                given = estimator.chosen(wish) if wish else method
                 estimator.check(given)
                 shares.append(Share(estimator, tuple(names), np.flatnonzero(taken), given))
                 missing |= {name: missing[name] & ~taken for name in names}

@@ -130,7 +130,7 @@ def rare_error_probability(
     rows = []
     with threadpool_limits(1, "blas"):  # products whose bits do not depend on the threads
         for level, dropped in _levels(problem, problem.tokens, method.truncation, False, 3):
-            found = _level(level, dropped, (0,), method, 0.0, key)
+            found = _level(level, dropped, (0,), method, key)
             row = {name: getattr(found, name)[0] for name in NUMBERS}
             row["union_bound"] = level.totals[0] + dropped[0]
             rows.append(row | {"lower_bound": lower_bound_of(level, codebook.K <= LARGE)})
@@ -144,13 +144,12 @@ def rare_profile(
     key: Any,
     progress: Progress | None = None,
     *,
-    atol: float = 0.0,
     labels: Int[np.ndarray, " K"] | None = None,
 ) -> dict[str, Findings]:
     """Any quantity, as `rare_error_probability` finds one of them.
 
-    `atol` is added to what `rtol` allows. With `labels`, the cluster of every token, only what
-    mistakes between clusters add to `STATISTICS` is found (see `clusters`).
+    With `labels`, the cluster of every token, only what mistakes between clusters add to
+    `STATISTICS` is found (see `clusters`).
     """
     width = len(columns_of(quantities))
     watched = [STATISTICS.index(COMPLEMENTS.get(name, name)) for name in quantities]
@@ -161,7 +160,7 @@ def rare_profile(
             tokens = tokens._replace(labels=np.asarray(labels)[tokens.ids])
         moments = max(watched) > 0
         for level, dropped in _levels(problem, tokens, method.truncation, moments, width):
-            levels.append(_level(level, dropped, watched, method, atol, key))
+            levels.append(_level(level, dropped, watched, method, key))
             if progress is not None:
                 done = sum(int(found.n_samples[0]) for found in levels)
                 progress(done, done + (problem.snr.size - len(levels)) * method.n_samples)
@@ -173,8 +172,8 @@ def rare_profile(
     for name, index in zip(quantities, watched, strict=True):
         own: dict[str, Any] = {field: column[:, index] for field, column in columns.items()}
         found = Findings(**own)
-        allowed = method.rtol * found.value + atol
-        if (method.rtol or atol) and np.any(found.standard_error > allowed):
+        allowed = method.rtol * found.value + method.atol
+        if (method.rtol or method.atol) and np.any(found.standard_error > allowed):
             found = dataclasses.replace(found, note=MISSED)
         if name in COMPLEMENTS:
             whole = 1.0 if name == "accuracy" else float(problem.codebook.prior_entropy())
@@ -260,7 +259,6 @@ def _level(
     dropped: Float[np.ndarray, " width"],
     watched: Sequence[int],
     method: RareEvents,
-    atol: float,
     key: Any,
 ) -> Findings:
     """Sample at one level until the targets are met: all of its `STATISTICS`."""
@@ -290,9 +288,9 @@ def _level(
     while True:
         mean, error, skewness, effective = draws.summary()
         value = level.totals - mean
-        if not (method.rtol or atol) or draws.size >= method.max_samples:
+        if not (method.rtol or method.atol) or draws.size >= method.max_samples:
             break
-        allowed = method.rtol * value + atol / units
+        allowed = method.rtol * value + method.atol / units
         excess = max(error[i] / max(allowed[i], TINY) for i in watched)
         if excess <= 1:
             break

@@ -61,7 +61,7 @@ PARTS = 4
 #: distance to the variance, and to the sampling error, for each mistake: with p = 1/(1 + exp(v))
 #: the integrals over v > 0 of min(p, 1-p)^3, of the binary entropy cubed, of (p(1-p))^3 and of
 #: (2p(1-p))^3, over that of min(p, 1-p), log 2.
-CUBES = (0.0983, 0.488, 0.0241, 0.1924)
+CUBES = (0.0983, 0.6065, 0.0240, 0.1924)
 
 
 class Sampling(SampleAverage):
@@ -239,10 +239,10 @@ def clustered_profile(
         n_samples=MANY_DRAWS if codebook.K <= MANY_DRAWS_TOKENS else DRAWS,
         rtol=BETWEEN * method.rtol,
         max_samples=min(method.max_samples, RareEvents.max_samples),
+        atol=BETWEEN * method.atol,
     )
-    atol = BETWEEN * method.atol
     columns = columns_of(quantities)
-    between = rare_profile(problem, columns, settings, key, progress, atol=atol, labels=labels)
+    between = rare_profile(problem, columns, settings, key, progress, labels=labels)
     prior = np.asarray(codebook.prior)
     _, cluster = np.unique(labels, return_inverse=True)
     entropy = float(special.entr(np.bincount(cluster, prior)).sum())
