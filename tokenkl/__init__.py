@@ -4,6 +4,9 @@ Names are grouped in the order in which data flows: a codebook places tokens, a 
 into a signal-to-noise ratio, information and divergence say what is lost, optimality compares.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tokenkl.bounds import amplitude_capacity, bracket
 from tokenkl.channels import Channel, Gaussian, Masking, UniformNoise
 from tokenkl.codebooks import (
@@ -62,8 +65,10 @@ from tokenkl.information import (
     Profile,
     RareEvents,
     accuracy,
+    bit_metric_information,
     conditional_entropy,
     error_probability,
+    gray_labels,
     mmse,
     mutual_information,
     plan,
@@ -137,6 +142,7 @@ __all__ = [
     "ancestral_kl",
     "ancestral_kl_curve",
     "average_power",
+    "bit_metric_information",
     "bracket",
     "centre",
     "conditional_entropy",
@@ -147,6 +153,7 @@ __all__ = [
     "error_probability",
     "excess_cross_entropy",
     "from_module",
+    "gray_labels",
     "information_uniform_schedule",
     "learned_path_kl",
     "load_codebook",
@@ -183,3 +190,14 @@ __all__ = [
     "with_token_prior",
 ]
 __version__ = "0.1.0"
+
+
+if TYPE_CHECKING:
+    from tokenkl import torch as torch
+else:
+
+    def __getattr__(name: str) -> Any:
+        """`tokenkl.torch` once it is asked for: it imports PyTorch, which most uses do without."""
+        if name == "torch":
+            return importlib.import_module("tokenkl.torch")
+        raise AttributeError(f"module 'tokenkl' has no attribute {name!r}")
