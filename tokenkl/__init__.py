@@ -4,6 +4,9 @@ Names are grouped in the order in which data flows: a codebook places tokens, a 
 into a signal-to-noise ratio, information and divergence say what is lost, optimality compares.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tokenkl.bounds import amplitude_capacity, bracket
 from tokenkl.channels import Channel, Gaussian, Masking, UniformNoise
 from tokenkl.codebooks import (
@@ -183,3 +186,14 @@ __all__ = [
     "with_token_prior",
 ]
 __version__ = "0.1.0"
+
+
+if TYPE_CHECKING:
+    from tokenkl import torch as torch
+else:
+
+    def __getattr__(name: str) -> Any:
+        """`tokenkl.torch` once it is asked for: it imports PyTorch, which most uses do without."""
+        if name == "torch":
+            return importlib.import_module("tokenkl.torch")
+        raise AttributeError(f"module 'tokenkl' has no attribute {name!r}")
