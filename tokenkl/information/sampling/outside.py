@@ -43,17 +43,29 @@ def findings(
         where = np.flatnonzero(direct)
         routes = [(everywhere, found["conditional_entropy"]), (where, by_divergence.at(where))]
         found["conditional_entropy"] = Findings.joined(everywhere.size, routes)
-    # Products are not of differences: a logit is off by the rounding of the largest of them.
-    misplaced = ROUNDINGS * np.finfo(float).eps * problem.h * np.sqrt(radius * problem.codebook.n)
-    out = {}
+    misplaced, out = misplaced_logits(problem), {}
     for name in quantities:
         small = found[COMPLEMENTS.get(name, name)]
         moved = np.minimum(misplaced * np.abs(small.value), small.sample_range)
         error = found[name].numerical_error + moved
         out[name] = dataclasses.replace(found[name], method=method, numerical_error=error)
-    for clusters in clusters_of(problem, values.shape[-1]):
-        blind = clusters.levels[_is_blind(out, clusters)]
-        for name, one in out.items():
-            supported = one.interval_supported & ~np.isin(everywhere, blind)
-            out[name] = dataclasses.replace(one, interval_supported=supported)
+    blind = unseen(problem, out, values.shape[-1])
+    for name, one in out.items():
+        out[name] = dataclasses.replace(one, interval_supported=one.interval_supported & ~blind)
     return out
+
+
+def misplaced_logits(problem: Problem) -> Float[np.ndarray, " levels"]:
+    """How far rounding may move a logit that comes from products of whole tokens with noise."""
+    size = np.sqrt(np.sum(problem.centred**2, axis=1).max() * problem.codebook.n)
+    return ROUNDINGS * np.finfo(float).eps * problem.h * size
+
+
+def unseen(
+    problem: Problem, found: dict[str, Findings], n_samples: int
+) -> Bool[np.ndarray, " levels"]:
+    """Where mistakes that a sample of this size hardly sees could matter (see `clusters`)."""
+    blind = np.zeros(problem.snr.size, dtype=bool)
+    for clusters in clusters_of(problem, n_samples):
+        blind[clusters.levels] |= _is_blind(found, clusters)
+    return blind
