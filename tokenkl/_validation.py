@@ -138,6 +138,19 @@ def _off_the_device(value: Any) -> Any:
     return value.double() if value.is_floating_point() else value
 
 
+def real_coordinates(points: Any) -> Any:
+    """Complex coordinates as two real ones each: (K, m) as (K, 2 m), and (K,) as (K, 2)."""
+    if is_traced(points):
+        return points
+    try:
+        array = np.asarray(_off_the_device(points))
+    except (ValueError, TypeError, RuntimeError):  # said better where it is checked
+        return points
+    if array.dtype.kind != "c":
+        return points
+    return np.stack([array.real, array.imag], axis=-1).reshape(*array.shape[:1], -1)
+
+
 def check_vectors(name: str, value: Any, n: int) -> Any:
     """Finite numbers whose last axis holds the coordinates of vectors in R^n."""
     array = as_float_array(name, value)
