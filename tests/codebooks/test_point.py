@@ -53,7 +53,7 @@ def test_it_is_a_pytree_that_jax_can_differentiate():
 
 
 @pytest.mark.parametrize(
-    "points", [[], [[]], [1.0, 2.0], np.zeros((0, 3)), [[np.nan]], [["a"]], [[1j]], None]
+    "points", [[], [[]], [1.0, 2.0], np.zeros((0, 3)), [[np.nan]], [["a"]], [[1j * np.inf]], None]
 )
 def test_bad_points_are_refused(points):
     with pytest.raises(ValueError, match="points must be"):
