@@ -159,7 +159,7 @@ def test_any_scale_and_offset(scale: float) -> None:
 def test_ends() -> None:
     ring = tk.PointCodebook([[0.0, 1], [1, 0], [0, -2], [-3, 0]], [0.4, 0.3, 0.2, 0.1])
     labels = tk.gray_labels((4,))
-    found = tk.bit_metric_information(ring, labels, [0.0, 1e9], key=0)
+    found = tk.bit_metric_information(ring, labels, [0.0, 1e300], key=0)
     ones = np.array([0.2 + 0.1, 0.3 + 0.2])
     bits = (special.entr(ones) + special.entr(1 - ones)).sum()
     words = special.entr([0.4, 0.3, 0.2, 0.1]).sum()

@@ -29,7 +29,7 @@ from tokenkl.information.methods import Exact, Method, MonteCarlo, check_method
 from tokenkl.information.plans import plan
 from tokenkl.information.problem import Problem
 from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES, drawer
-from tokenkl.information.sampling.outside import misplaced_logits, unseen
+from tokenkl.information.sampling.outside import LARGEST_ROOT, misplaced_logits, unseen
 from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
@@ -281,7 +281,7 @@ class _Run:
         along = noise @ points.T
         along -= np.take_along_axis(along, ids[:, None], axis=1)
         out = np.empty((self.problem.h.size, 2, ids.size))
-        for level, h in enumerate(self.problem.h):
+        for level, h in enumerate(np.minimum(self.problem.h, LARGEST_ROOT)):
             logits = log_prior + h * along - h**2 / 2 * squared
             weight = np.exp(logits - logits.max(axis=1, keepdims=True))
             q = weight @ self.has / weight.sum(axis=1, keepdims=True)  # (value, samples, bits)

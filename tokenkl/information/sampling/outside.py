@@ -17,6 +17,8 @@ from tokenkl.numerics.moments import Moments
 
 #: Roundings of a product that may add up in a difference of logits.
 ROUNDINGS = 16
+#: Beyond it nothing changes any more, and squares of it overflow.
+LARGEST_ROOT = 1e150
 
 
 def findings(
@@ -58,7 +60,7 @@ def findings(
 def misplaced_logits(problem: Problem) -> Float[np.ndarray, " levels"]:
     """How far rounding may move a logit that comes from products of whole tokens with noise."""
     size = np.sqrt(np.sum(problem.centred**2, axis=1).max() * problem.codebook.n)
-    return ROUNDINGS * np.finfo(float).eps * problem.h * size
+    return ROUNDINGS * np.finfo(float).eps * np.minimum(problem.h, LARGEST_ROOT) * size
 
 
 def unseen(
