@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 import tokenkl as tk
+from tests.problems import onehot_problems, product_problems
 
 torch = pytest.importorskip("torch")
 
@@ -38,9 +39,15 @@ def test_it_is_imported_when_it_is_asked_for() -> None:
     assert done.stdout.strip() == "False"
 
 
+#: Two clusters a million times farther apart than their tokens.
+CLUSTERS = 1e-6 * CLOUD + np.repeat([[0.0], [1.0]], [4, 3], axis=0)
+
+
 @pytest.mark.parametrize("name", tk.QUANTITIES)
-@pytest.mark.parametrize("snr", [0.2, 2.0, 20.0])
-def test_the_same_as_by_jax(name: str, snr: float) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "snr"), [(CLOUD, 0.2), (CLOUD, 2.0), (CLOUD, 20.0), (CLUSTERS, 2e12)]
+)
+def test_the_same_as_by_jax(name: str, tokens: np.ndarray, snr: float) -> None:
     """Same random numbers, same values and gradients as the traced estimator has in float64."""
 
     def traced(points: Any, level: Any) -> Any:
@@ -52,14 +59,16 @@ def test_the_same_as_by_jax(name: str, snr: float) -> None:
         if prior is not None and name in ("mutual_information", "conditional_entropy"):
             continue  # JAX knows one of the two routes
         with jax.enable_x64(True):
-            value, slopes = jax.value_and_grad(traced, argnums=(0, 1))(CLOUD, snr)
-        weight = torch.tensor(CLOUD, requires_grad=True)
+            value, slopes = jax.value_and_grad(traced, argnums=(0, 1))(tokens, snr)
+        weight = torch.tensor(tokens, requires_grad=True)
         level = torch.tensor(snr, dtype=torch.float64, requires_grad=True)
         ours = _value(name, weight, level, prior, key=3, n_samples=300)
         ours.backward()
-        np.testing.assert_allclose(ours.item(), value, rtol=1e-11)
-        np.testing.assert_allclose(weight.grad.numpy(), slopes[0], rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(level.grad.item(), slopes[1], rtol=1e-9)
+        rtol = 1e-9 if tokens is CLOUD else 1e-7
+        np.testing.assert_allclose(ours.item(), value, rtol=rtol)
+        atol = 1e-3 * rtol * np.abs(slopes[0]).max()
+        np.testing.assert_allclose(weight.grad.numpy(), slopes[0], rtol=rtol, atol=atol)
+        np.testing.assert_allclose(level.grad.item(), slopes[1], rtol=rtol)
 
 
 @pytest.mark.parametrize("name", tk.QUANTITIES)
@@ -202,6 +211,19 @@ def test_rare_errors_keep_their_digits() -> None:
     low, high, _ = estimate.confidence_interval(1 - ALARM)
     assert low <= float(tk.error_probability(tk.FSQ((2,)), 64.0)) <= high
     assert not estimate.interval_supported
+
+
+def test_intervals_hold_where_the_answer_is_known() -> None:
+    """Skewed and nearly certain priors, errors down to 1e-289, one-hot tokens."""
+    known = [one for one in (*product_problems(), *onehot_problems()) if one.codebook.K <= 100]
+    level = 1 - ALARM / sum(len(one.answers) for one in known)
+    for problem in known:
+        book = problem.codebook
+        prior = None if book.has_equal_priors else book.prior
+        found = tk.torch.profile(torch.tensor(book.points), problem.snr, prior=prior, key=0)
+        for name, answer in problem.answers.items():
+            low, high, _ = found[name].estimate.confidence_interval(level)
+            assert low <= answer <= high, (problem.label, name)
 
 
 @pytest.mark.parametrize("law", ["equal", "zipf"])

@@ -431,7 +431,9 @@ class _Block:
         in_points += 2 * (in_squared.sum(0)[:, None] * self.points - in_squared.T @ true)
         at_true = in_squared.sum(1, keepdim=True) * true - in_squared @ self.points
         in_points.index_add_(0, self.true, 2 * at_true)
-        in_h = ((slope @ self.points) * self.noise).sum((1, 2))
+        # Slopes add up to 0 but for rounding, which would count from the origin.
+        step = slope @ self.points - slope.sum(-1, keepdim=True) * self.points[self.ids]
+        in_h = (step * self.noise).sum((1, 2))
         in_snr = in_h / (2 * self.h[:, 0, 0]) - (by_token * self.squared).sum((1, 2)) / 2
         if self.mmse:
             share = variance.flatten()[:, None] * weight
