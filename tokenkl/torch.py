@@ -52,6 +52,8 @@ DEFAULT_SAMPLES = 2**11
 PILOT = 2**8
 #: Posterior probabilities in one block, and so many in all that they are kept for backward.
 BLOCK, KEPT = 2**16, 2**22
+#: Samples in a block of many tokens, which are read once for all of them.
+FEWEST = 16
 #: Stands for minus infinity, times which 0 is 0.
 LOWEST = -1e300
 #: Coordinates whose squares and their sums fit float64.
@@ -333,7 +335,8 @@ class _Statistics(torch.autograd.Function):
 
 
 def _size_of_block(points: torch.Tensor, snr: torch.Tensor) -> int:
-    return max(BLOCK // (points.shape[0] * max(snr.numel(), 1)), 1)
+    each = points.shape[0] * max(snr.numel(), 1)
+    return max(BLOCK // each, min(FEWEST, KEPT // each), 1)
 
 
 def _blocks(

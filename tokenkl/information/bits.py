@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -128,7 +128,7 @@ def bit_metric_information(
         reject("snr", "a traced value", "a number, outside of JAX transformations")
     parts = None if isinstance(method, MonteCarlo) else _parts(codebook, bits)
     if parts is not None:
-        common = np.full(snr.shape, _common(bits, _law(codebook)))
+        common = np.full(snr.shape, _common(bits, np.asarray(codebook.prior)))
         total = Estimate(common, unit="nats", method="" if parts else "exact")
         for share, one in parts:
             found = plan(one, snr, ("mutual_information",), method=Exact()).run()
@@ -154,10 +154,6 @@ def _check_labels(labels: Any, K: int) -> Int[np.ndarray, "K m"]:
     return bits
 
 
-def _law(codebook: Codebook) -> Float[np.ndarray, " K"]:
-    return np.asarray(codebook.prior)
-
-
 def _common(bits: Int[np.ndarray, "K m"], prior: Float[np.ndarray, " K"]) -> float:
     """H(B) - sum_i H(B_i): minus what the bits tell about each other without any observation."""
     rows = np.packbits(bits.astype(np.uint8), axis=1)
@@ -179,10 +175,12 @@ def _parts(codebook: Codebook, bits: Int[np.ndarray, "K m"]) -> list[tuple[float
     for bit in bits.T:
         if np.ptp(bit) == 0:
             continue
-        one = _on_one_coordinate(codebook, bit) or (codebook, bit)
-        parts += _told(*one)
-    exact = all("mutual_information" in exact_quantities(one) for _, one in parts)
-    return parts if exact else None
+        one, own = _on_one_coordinate(codebook, bit) or (codebook, bit)
+        for part in _told(one, own):
+            if "mutual_information" not in exact_quantities(part[1]):
+                return None
+            parts.append(part)
+    return parts
 
 
 def _on_one_coordinate(
@@ -200,15 +198,13 @@ def _on_one_coordinate(
     return ProductCodebook([grid.levels[axes[0]]], [grid.priors[axes[0]]]), table[first]
 
 
-def _told(codebook: Codebook, bit: Int[np.ndarray, " K"]) -> list[tuple[float, Codebook]]:
+def _told(codebook: Codebook, bit: Int[np.ndarray, " K"]) -> Iterator[tuple[float, Codebook]]:
     """I(B; Y) = I(k; Y) - sum_b P(B = b) I(k; Y | B = b)."""
-    points, prior = np.asarray(codebook.points), _law(codebook)
-    parts = [(1.0, codebook)]
+    yield 1.0, codebook
+    points, prior = np.asarray(codebook.points), np.asarray(codebook.prior)
     for own in (bit == 0, bit == 1):
         share = float(prior[own].sum())
-        half = PointCodebook(points[own], prior[own] / share, allow_duplicates=True)
-        parts.append((-share, half))
-    return parts
+        yield -share, PointCodebook(points[own], prior[own] / share, allow_duplicates=True)
 
 
 # ---- Sampled --------------------------------------------------------------------------------
@@ -230,12 +226,14 @@ class _Run:
                 shown = " or ".join(map(repr, allowed))
                 reject(field, repr(getattr(method, field)), f"{shown} for {NAME}")
         self.problem, self.method, self.key, self.progress = problem, method, key, progress
-        self.prior = _law(problem.codebook)
+        self.prior = np.asarray(problem.codebook.prior)
         self.common = _common(bits, self.prior)
         #: Whether a token has a bit, and whether it does not: sums over tokens of one sign.
         self.has = np.stack([bits, 1 - bits]).astype(float)
         self.odds = np.einsum("k,vkm->vm", self.prior, self.has)
         self.varies = (self.odds > 0).all(axis=0)
+        #: Where nothing is random.
+        self.known = (problem.snr == 0) | ~self.varies.any()
         self.draw: Callable[..., tuple[Any, Any]] = drawer(problem.codebook)
         self.size = max(min(MAX_BLOCK, MAX_WORK // problem.codebook.K), 1)
         pilot = Moments((problem.snr.size, 2))
@@ -250,6 +248,12 @@ class _Run:
         sample_on(first, self.method, self._advance, self._needed)
         found = self._summary()
         missed = found.standard_error > self.method.atol + self.method.rtol * np.abs(found.value)
+        # One bit is no more uncertain than the token.
+        width = max(self.varies.sum(), 1)
+        alike = dataclasses.replace(found, standard_error=found.standard_error / width)
+        count = int(found.n_samples.max(initial=2))
+        blind = unseen(self.problem, {"conditional_entropy": alike}, count) & ~self.known
+        found = dataclasses.replace(found, interval_supported=found.interval_supported & ~blind)
         return found.noted(MISSED if self.method.has_target and missed.any() else "")
 
     def _advance(self, count: int) -> int:
@@ -306,20 +310,13 @@ class _Run:
         ranges = np.where(self.direct, longest, math.log(2) * self.varies.sum())
         misplaced = np.minimum(misplaced_logits(self.problem) * small, ranges)
         informed = (moments.effective() >= MIN_EFFECTIVE) & moments.carried()
-        known = (self.problem.snr == 0) | ~self.varies.any()
-        found = Findings(
+        return Findings(
             np.where(self.direct, self.common, whole) + sign * value,
             error,
             1e-12 * value + 64 * np.finfo(float).eps * (1 + whole) + misplaced,
             count,
-            informed.all(axis=1) | known,
+            informed.all(axis=1) | self.known,
             ranges,
             sign * moments.skewness[levels, column],
             method="Monte-Carlo over bits",
-        )
-        # One bit is no more uncertain than the token.
-        alike = dataclasses.replace(found, standard_error=error / max(self.varies.sum(), 1))
-        sees = ~unseen(self.problem, {"conditional_entropy": alike}, int(count.max(initial=2)))
-        return dataclasses.replace(
-            found, interval_supported=found.interval_supported & (sees | known)
         )
