@@ -44,6 +44,7 @@ __all__ = [
     "mmse",
     "mutual_information",
     "profile",
+    "sampling_error",
 ]
 
 #: Samples where no number is given.
@@ -159,6 +160,21 @@ def error_probability(
     return _average("error_probability", weight, snr, prior, key, n_samples)
 
 
+def sampling_error(
+    weight: torch.Tensor,
+    snr: Any,
+    prior: Any = None,
+    *,
+    key: Any,
+    n_samples: int = DEFAULT_SAMPLES,
+) -> torch.Tensor:
+    """1 - E sum_k p(k | Y)^2, the probability that a token drawn from the posterior is wrong.
+
+    Arguments, result and errors as in `mutual_information`.
+    """
+    return _average("sampling_error", weight, snr, prior, key, n_samples)
+
+
 def mmse(
     weight: torch.Tensor,
     snr: Any,
@@ -188,7 +204,8 @@ def profile(
     The estimate has the value in float64 with its standard error, and says where too few samples
     carry it for that error to be trusted, as those of `tokenkl.profile` do; that function needs
     fewer samples for the same error, and is the one to take where no gradient is wanted. Arguments
-    and errors as in `mutual_information`; `quantities` is any selection of `tokenkl.QUANTITIES`.
+    and errors as in `mutual_information`; `quantities` is any selection of `tokenkl.QUANTITIES` and
+    "sampling_error".
 
     Example:
         >>> import torch, tokenkl as tk
@@ -233,7 +250,7 @@ class _Run:
         n_samples: int,
     ) -> None:
         for name in quantities:
-            check_choice(name, QUANTITIES, "quantities")
+            check_choice(name, tuple(TABLE), "quantities")
         check_count(n_samples, "n_samples", 2)
         self.weight = _check_weight(weight)
         K = weight.shape[0]
@@ -249,7 +266,8 @@ class _Run:
         self.log_prior = self.prior.log()
         points = self.weight.to(**place)
         self.points = points - points.mean(0)
-        self.mmse = "mmse" in quantities
+        #: Statistics that cost more are found where they are asked for.
+        self.wanted = {"mmse", "sampling_error"} & set(quantities)
         #: Where the information comes from the divergence from the prior; None where nobody asks.
         self.direct: torch.Tensor | None = None
         if {"mutual_information", "conditional_entropy"} & set(quantities):
@@ -264,7 +282,7 @@ class _Run:
     def average(self, name: str) -> torch.Tensor:
         """The mean of a quantity, in the shape of the SNRs."""
         mean = (self.statistics * self.share).mean(-1)
-        error, entropy, variance, divergence = mean.unbind(1)
+        error, entropy, variance, divergence, sampling = mean.unbind(1)
         if self.direct is not None:
             whole = -(self.prior * self.log_prior).sum()
             divergence = torch.where(self.direct, divergence, whole - entropy)
@@ -275,6 +293,7 @@ class _Run:
             "conditional_entropy": entropy,
             "mutual_information": divergence,
             "mmse": variance,
+            "sampling_error": sampling,
         }[name]
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
         return value.reshape(self.snr.shape).to(self.weight.device, dtype)
@@ -282,7 +301,7 @@ class _Run:
     def _sample(
         self, key: Any, stream: tuple[int, ...], size: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Statistics (levels, 4, samples), and the prior of each token over what drew it."""
+        """Statistics (levels, 5, samples), and the prior of each token over what drew it."""
         K, n = self.points.shape
         uniform, noise = _draws(key, stream, size, n)
         edges = self.prior.detach().cumsum(0)
@@ -290,15 +309,15 @@ class _Run:
         ids = ids.clamp(max=K - 1)
         order = ids.argsort()  # so that a block has few different tokens
         ids, noise = ids[order], noise.to(edges)[order]
-        given = self.points, self.log_prior, self.snr.reshape(-1), ids, noise, self.mmse
+        given = self.points, self.log_prior, self.snr.reshape(-1), ids, noise, self.wanted
         values: torch.Tensor = _Statistics.apply(*given)
         return values, (self.prior / self.prior.detach())[ids]
 
 
 class _Statistics(torch.autograd.Function):
-    """Error, entropy and variance of posteriors, and their divergence from the prior.
+    """Error, entropy and variance of posteriors, divergence from the prior, error of a draw.
 
-    (levels, 4, samples), as `information.sampling.kernel` has them. Where there are many, backward
+    (levels, 5, samples), as `information.sampling.kernel` has them. Where there are many, backward
     finds the posteriors anew, so that no more than a block of them is kept.
     """
 
@@ -310,11 +329,11 @@ class _Statistics(torch.autograd.Function):
         snr: torch.Tensor,
         ids: torch.Tensor,
         noise: torch.Tensor,
-        mmse: bool,
+        wanted: set[str],
     ) -> torch.Tensor:
         ctx.save_for_backward(points, log_prior, snr, ids, noise)
-        ctx.mmse, ctx.kept = mmse, None
-        blocks: Iterable[_Block] = _blocks(points, log_prior, snr, ids, noise, mmse)
+        ctx.wanted, ctx.kept = wanted, None
+        blocks: Iterable[_Block] = _blocks(points, log_prior, snr, ids, noise, wanted)
         is_small = ids.numel() * snr.numel() * log_prior.numel() <= KEPT
         if is_small and any(ctx.needs_input_grad):
             ctx.kept = blocks = list(blocks)
@@ -325,7 +344,7 @@ class _Statistics(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         points, log_prior, snr, ids, noise = ctx.saved_tensors
         totals = [torch.zeros_like(one) for one in (points, log_prior, snr)]
-        blocks = ctx.kept or _blocks(points, log_prior, snr, ids, noise, ctx.mmse)
+        blocks = ctx.kept or _blocks(points, log_prior, snr, ids, noise, ctx.wanted)
         ctx.kept = None  # whoever keeps the loss does not keep them
         pieces = grad.split(_size_of_block(points, snr), -1)
         for block, piece in zip(blocks, pieces, strict=True):
@@ -345,11 +364,11 @@ def _blocks(
     snr: torch.Tensor,
     ids: torch.Tensor,
     noise: torch.Tensor,
-    mmse: bool,
+    wanted: set[str],
 ) -> Iterator[_Block]:
     size = _size_of_block(points, snr)
     for some, their_noise in zip(ids.split(size), noise.split(size), strict=True):
-        yield _Block(points, log_prior, snr, some, their_noise, mmse)
+        yield _Block(points, log_prior, snr, some, their_noise, wanted)
 
 
 class _Block:
@@ -366,9 +385,9 @@ class _Block:
         snr: torch.Tensor,
         ids: torch.Tensor,
         noise: torch.Tensor,
-        mmse: bool,
+        wanted: set[str],
     ) -> None:
-        self.points, self.log_prior, self.ids, self.mmse = points, log_prior, ids, mmse
+        self.points, self.log_prior, self.ids, self.wanted = points, log_prior, ids, wanted
         self.snr, self.h = snr[:, None, None], snr.sqrt()[:, None, None]
         self.noise = noise
         self.true, self.place = torch.unique_consecutive(ids, return_inverse=True)
@@ -383,22 +402,27 @@ class _Block:
         self.logits -= top
         others = self.logits.exp().scatter_(-1, self.best, 0.0)
         self.odds = others.sum(-1)  # against the best token, a sum of small terms where it is small
-        self.weight = others.scatter_(-1, self.best, 1.0)
         self.total = 1 + self.odds
+        self.sampling = torch.zeros_like(self.odds)
+        if "sampling_error" in wanted:
+            split = (others * (self.total[..., None] - others)).sum(-1)
+            self.sampling = (self.odds + split) / self.total.square()
+        self.weight = others.scatter_(-1, self.best, 1.0)
         self.error = self.odds / self.total
         mean_logit = (self.weight * self.logits).sum(-1) / self.total
         self.log_total = self.odds.log1p()
         self.entropy = self.log_total - mean_logit
         self.divergence = -self.entropy - self.weight @ log_prior / self.total
         self.variance = torch.zeros_like(self.error)
-        if mmse:
+        if "mmse" in wanted:
             self.mean = self.weight @ points / self.total[..., None]
             self.away = self.mean - points[ids]  # from the true token
             second = (self.weight * squared[self.place]).sum(-1) / self.total
             self.variance = second - self.away.square().sum(-1)
 
     def statistics(self) -> torch.Tensor:
-        return torch.stack([self.error, self.entropy, self.variance, self.divergence], 1)
+        found = self.error, self.entropy, self.variance, self.divergence, self.sampling
+        return torch.stack(found, 1)
 
     def gradients(self, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """In points, log-prior and SNR, of the sum of `grad` times the statistics.
@@ -407,7 +431,8 @@ class _Block:
         best token; entropy and divergence have those of sums of p log p; a mean of f_j under p has
         p_j (f_j - mean).
         """
-        error, entropy, variance, divergence = (grad / self.total[:, None]).unbind(1)
+        each = (grad / self.total[:, None]).unbind(1)
+        error, entropy, variance, divergence, sampling = each
         constant = (
             entropy * (self.log_total - self.entropy)
             - divergence * (self.log_total + self.divergence)
@@ -415,14 +440,18 @@ class _Block:
         )
         slope = self.logits * (divergence - entropy)[..., None] + constant[..., None]
         slope -= divergence[..., None] * self.log_prior
-        if self.mmse:
+        if "mmse" in self.wanted:
             # |e_j - m|^2 is |e_j - e_k|^2 and what is linear in e_j.
             away = self.away
             rest = away.square().sum(-1) + 2 * (away * self.points[self.ids]).sum(-1)
             distance = self.squared[self.place] - 2 * away @ self.points.T + rest[..., None]
             slope += variance[..., None] * distance
-        own = slope.gather(-1, self.best) - (error * self.error)[..., None]
-        slope += (error / self.total)[..., None]
+        # 2 p_j (1 - p_j - S), at the best token by P_e, where that is small.
+        own = 2 * sampling * (self.error - self.sampling) - error * self.error
+        own = own[..., None] + slope.gather(-1, self.best)
+        slope += (error / self.total + 2 * sampling * (1 - self.sampling))[..., None]
+        if "sampling_error" in self.wanted:
+            slope -= 2 * (sampling / self.total)[..., None] * self.weight
         slope = slope.scatter_(-1, self.best, own).mul_(self.weight)
         # From slopes in logits to those in what they are made of.
         flat, weight = slope.flatten(0, 1), self.weight.flatten(0, 1)
@@ -438,7 +467,7 @@ class _Block:
         step = slope @ self.points - slope.sum(-1, keepdim=True) * self.points[self.ids]
         in_h = (step * self.noise).sum((1, 2))
         in_snr = in_h / (2 * self.h[:, 0, 0]) - (by_token * self.squared).sum((1, 2)) / 2
-        if self.mmse:
+        if "mmse" in self.wanted:
             share = variance.flatten()[:, None] * weight
             moved = share.sum(0)[:, None] * self.points - share.T @ self.mean.flatten(0, 1)
             in_points += 2 * moved

@@ -20,7 +20,8 @@ from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import MAX_ELEMENTS, check_ids, check_levels, check_snr, reject
 from tokenkl.codebooks import Codebook, PointCodebook, ProductCodebook
 from tokenkl.codebooks.base import check_codebook
-from tokenkl.codebooks.product import Order, digits_of
+from tokenkl.codebooks.digits import digits_of
+from tokenkl.codebooks.product import Order
 from tokenkl.estimate import Estimate
 from tokenkl.information.estimators import DOUBLE_ALONE, MISSED, Progress
 from tokenkl.information.exact.estimators import exact_quantities

@@ -33,7 +33,8 @@ def findings(
     `direct` is where information and entropy come from the divergence from the prior.
     """
     everywhere = np.arange(problem.snr.size)
-    unit = np.where([name == "mmse" for name in STATISTICS], -2 * problem.exponent, 0)
+    columns = STATISTICS[: statistics.shape[1]]
+    unit = np.where([name == "mmse" for name in columns], -2 * problem.exponent, 0)
     values = np.ldexp(statistics, unit[:, None])
     moments = Moments(values.shape[:2])
     moments.add(values)
