@@ -75,6 +75,16 @@ def test_gray_qam() -> None:
     assert str(found.method) == "exact, by coordinate"
 
 
+def test_equal_levels() -> None:
+    """Two tokens in one place, of which one has the bit."""
+    book = tk.ProductCodebook([[0.0, 1.0, 1.0], [0.0, 2.0]], allow_duplicates=True)
+    labels = np.column_stack([[0, 0, 1, 1, 0, 0], [0, 1] * 3])
+    found = tk.bit_metric_information(book, labels, 3.0)
+    assert not found.is_sampled
+    expected = _quadrature(book.points, np.full(6, 1 / 6), labels, 3.0)
+    assert abs(float(found) - expected) < 1e-9
+
+
 def test_labels_across_coordinates_are_sampled() -> None:
     """A bit that is the sum of two others depends on both coordinates."""
     labels = tk.gray_labels((4, 4))

@@ -196,7 +196,8 @@ def _on_one_coordinate(
     if len(axes) > 1:
         return None
     first = tuple(slice(None) if axis == axes[0] else 0 for axis in range(grid.n))
-    return ProductCodebook([grid.levels[axes[0]]], [grid.priors[axes[0]]]), table[first]
+    levels, prior = grid.levels[axes[0]], grid.priors[axes[0]]
+    return ProductCodebook([levels], [prior], allow_duplicates=True), table[first]
 
 
 def _told(codebook: Codebook, bit: Int[np.ndarray, " K"]) -> Iterator[tuple[float, Codebook]]:
