@@ -139,16 +139,17 @@ def _off_the_device(value: Any) -> Any:
 
 
 def real_coordinates(points: Any) -> Any:
-    """Complex coordinates as two real ones each: (K, m) as (K, 2 m), and (K,) as (K, 2)."""
+    """Complex coordinates as two real ones each: (..., m) as (..., 2 m), and (K,) as (K, 2)."""
     if is_traced(points):
         return points
     try:
         array = np.asarray(_off_the_device(points))
     except (ValueError, TypeError, RuntimeError):  # said better where it is checked
         return points
-    if array.dtype.kind != "c":
+    if array.dtype.kind != "c" or array.ndim == 0:
         return points
-    return np.stack([array.real, array.imag], axis=-1).reshape(*array.shape[:1], -1)
+    array = array[:, None] if array.ndim == 1 else array
+    return np.stack([array.real, array.imag], axis=-1).reshape(*array.shape[:-1], -1)
 
 
 def check_vectors(name: str, value: Any, n: int) -> Any:

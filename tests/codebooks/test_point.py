@@ -70,5 +70,5 @@ def test_complex_coordinates_are_two_real_ones() -> None:
     assert PointCodebook(torch.tensor(line, requires_grad=True)).points.tolist() == pairs
     with pytest.raises(ValueError, match="points must be finite everywhere"):
         PointCodebook([1j, complex(0, np.nan)])
-    with pytest.raises(ValueError, match="points must be an array with 2 axes"):
+    with pytest.raises(ValueError, match="points must be an array of real numbers"):
         PointCodebook(1j)
