@@ -144,8 +144,8 @@ def command(
         options: dict[str, inspect.Parameter] = {}
         for one, parameter in wanted.items():
             plain = {one: parameter.replace(annotation=kinds[one])}
-            options |= _options(bundles[one]) if one in bundles else plain
-        options |= _options(files)
+            _add(options, _options(bundles[one]) if one in bundles else plain)
+        _add(options, _options(files))
 
         def run(**given: Any) -> None:
             def take(bundle: Any) -> Any:
@@ -164,6 +164,13 @@ def command(
         return group.command(name, cls=cls, epilog=epilog, short_help=short_help)(run)
 
     return register
+
+
+def _add(options: dict[str, inspect.Parameter], more: dict[str, inspect.Parameter]) -> None:
+    twice = options.keys() & more.keys()
+    if twice:
+        raise TypeError(f"options of a command must have different names; got {min(twice)} twice.")
+    options |= more
 
 
 def _options(bundle: Any) -> dict[str, inspect.Parameter]:

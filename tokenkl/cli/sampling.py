@@ -152,7 +152,7 @@ def _figure_of_grids(rows: dict[str, Any], title: str) -> Figure:
 @command("sampler-kl", files=FigureFiles, short_help="What N sampling steps cost.")
 def sampler_kl(
     *,
-    counts: Annotated[
+    steps: Annotated[
         str, typer.Option("--steps", metavar="GRID", help="Numbers of steps: 1:16:1 or 4,8,16.")
     ] = "1,2,4,8,16,32,64",
     grid: Annotated[
@@ -183,7 +183,7 @@ def sampler_kl(
     import tokenkl as tk
     from tokenkl.cli.tables import describe
 
-    Ns = _counts(counts, grid)
+    Ns = _counts(steps, grid)
     low, high = span.ends()
     made = source.make()
     how = {"method": _sampling(made, source.samples), "key": source.seed}
