@@ -64,10 +64,5 @@ def open_shards(file: Opened) -> Iterator[Arrays]:
             if name not in opened[shard].shapes:
                 file.refuse(f"{shortened(name, 60)} is not in {shard}, where it says that it is")
             shapes[name] = opened[shard].shapes[name]
-        whole = dataclasses.replace(file, path=_named(file.path), size=size)
+        whole = dataclasses.replace(file, size=size)
         yield Arrays(whole, shapes, lambda name: opened[places[name]].read(name))
-
-
-def _named(path: Path) -> Path:
-    """model.safetensors for model.safetensors.index.json, so that its stem is a name."""
-    return path.with_name(path.name.removesuffix(".index.json")) if ".index." in path.name else path

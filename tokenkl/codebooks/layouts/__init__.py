@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tokenkl._formats import Opened
 from tokenkl._validation import shortened
@@ -30,12 +30,13 @@ __all__ = [
     "check_structure",
     "interpret",
     "listed",
+    "register_layout",
 ]
 
 SPACES = typing.get_args(Space)
 
 #: In the order of preference: an array that one of them claims is not offered to the next.
-LAYOUTS: tuple[Layout, ...] = (
+LAYOUTS: list[Layout] = [
     Grouped(Residual()),
     Grouped(ResidualScalar()),
     Branches(),
@@ -46,9 +47,9 @@ LAYOUTS: tuple[Layout, ...] = (
     Single(),
     Latent(),
     Scalar(),
-)
+]
 #: Where no quantizer is found.
-OTHERWISE: tuple[Layout, ...] = (Embeddings(),)
+OTHERWISE: list[Layout] = [Embeddings()]
 
 
 class _Meaning(NamedTuple):
@@ -61,6 +62,20 @@ STRUCTURES: dict[Structure, _Meaning] = {
     "rvq": _Meaning("the stages of a residual codebook", (ResidualCodebook,)),
     "product": _Meaning("the parts of a product", (Product, ProductCodebook)),
 }
+
+
+Kind = TypeVar("Kind", bound=type[Layout])
+
+
+def register_layout(kind: Kind) -> Kind:
+    """Make a layout known to `load_codebook` and `from_module`, before those of tokenkl.
+
+    A decorator of a class with `name`, `claims` and `read` (docs/extending.md); one of the same
+    name is replaced.
+    """
+    layout = kind()
+    LAYOUTS[:] = [layout, *(known for known in LAYOUTS if known.name != layout.name)]
+    return kind
 
 
 def interpret(part: Part, key: str | None) -> tuple[Codebook, str]:
@@ -93,7 +108,7 @@ def interpret(part: Part, key: str | None) -> tuple[Codebook, str]:
     part.refuse(f"nothing under {shortened(key, 60)} in it looks like a codebook")
 
 
-def _found(part: Part, layouts: tuple[Layout, ...], key: str | None) -> list[tuple[Layout, str]]:
+def _found(part: Part, layouts: list[Layout], key: str | None) -> list[tuple[Layout, str]]:
     """Every quantizer, by the first layout that claims its arrays."""
     left = dict(part.arrays.shapes)
     if key is not None:

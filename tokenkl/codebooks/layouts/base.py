@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, NoReturn, Protocol
 
 import numpy as np
@@ -45,7 +46,7 @@ class Part:
     @property
     def name(self) -> str:
         """What the codebook is called in tables and legends: the file without its ending."""
-        return self.arrays.file.path.stem
+        return Path(self.arrays.file.path.name.removesuffix(".index.json")).stem
 
     def above(self) -> Part:
         """The part that this one, a list in it, belongs to."""
