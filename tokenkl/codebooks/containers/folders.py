@@ -56,7 +56,10 @@ def open_shards(file: Opened) -> Iterator[Arrays]:
         for shard in shards:
             if Path(shard).name != shard or not shard.endswith(".safetensors"):
                 file.refuse(f"it lists {shortened(shard, 60)!r}, not a .safetensors file beside it")
-            part = stack.enter_context(reading(file.path.with_name(shard), file.expected))
+            path = file.path.with_name(shard)
+            if not path.is_file():
+                file.refuse(f"it lists {shortened(shard, 60)}, and there is no such file beside it")
+            part = stack.enter_context(reading(path, file.expected))
             opened[shard] = stack.enter_context(open_arrays(part))
             size += part.size
         shapes: dict[str, Any] = {}

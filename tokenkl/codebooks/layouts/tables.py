@@ -122,7 +122,9 @@ def read_table(part: Part) -> np.ndarray:
 
 def check_trained(part: Part, name: str, vectors: np.ndarray) -> None:
     """Refuse a table of several vectors that are all 0."""
-    if vectors.shape[-2] > 1 and not vectors.any():
+    with np.errstate(invalid="ignore"):  # what is no number is not 0 either
+        is_zero = not vectors.any()
+    if is_zero and vectors.shape[-2] > 1:
         part.refuse(
             f"{name} in it is 0 everywhere: a codebook that was never initialised or trained"
         )
