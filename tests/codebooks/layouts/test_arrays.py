@@ -136,6 +136,19 @@ def test_the_likely_one_of_several(tmp_path: Path) -> None:
     assert told == ["array: quantize.embedding.weight"]
 
 
+def test_a_layer_is_known_by_its_bias(tmp_path: Path) -> None:
+    layer = {"net.weight": POINTS, "net.bias": POINTS[:, 0]}
+    with pytest.raises(ValueError, match="none of its arrays looks like a codebook"):
+        tk.load_codebook(write(tmp_path / "a.safetensors", layer))
+
+
+def test_one_of_many_is_not_taken_by_chance(tmp_path: Path) -> None:
+    """The classes of a model whose FSQ saves nothing are not its codebook."""
+    arrays = {"net.weight": POINTS, "net.bias": POINTS[:, 0], "cls.weight": POINTS}
+    with pytest.raises(ValueError, match=r"it holds the arrays cls.weight \(5, 2\); choose one"):
+        tk.load_codebook(write(tmp_path / "a.safetensors", arrays))
+
+
 def test_columns_that_are_tokens(tmp_path: Path) -> None:
     """VQ-VAE-2 keeps (n, K), which the size of its counts shows."""
     arrays = {"quantize_t.embed": POINTS.T, "quantize_t.cluster_size": np.ones(5)}

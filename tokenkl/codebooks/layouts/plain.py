@@ -23,7 +23,7 @@ OTHERS = re.compile(
 #: Words in names of tables that are.
 LIKELY = re.compile(
     r"(.*[._])?(codebooks?|codewords?|embed|embedding|embeddings|emb|centroids?|centers?|centres?"
-    r"|cluster_cent(er|re)s_?|codevectors?|vocab\w*|tokens)([._]weight)?"
+    r"|cluster_cent(er|re)s_?|codevectors?|vocab\w*|tokens|codes|points|table|vectors)([._]weight)?"
 )
 
 
@@ -36,15 +36,26 @@ def choose(part: Part) -> str:
     shapes = {name: part.shape(name) or () for name in part.names()}
     if why := without_points(part):
         part.refuse(why)
-    fitting = [n for n, shape in shapes.items() if len(shape) in (2, 3) and not OTHERS.fullmatch(n)]
-    likely = [name for name in fitting if LIKELY.fullmatch(name)] or fitting
-    if not likely and len(shapes) == 1 and not any(map(OTHERS.fullmatch, shapes)):
-        likely = list(shapes)  # to say what is wrong with it, or complex numbers in one row
+    matrices = [name for name, shape in shapes.items() if len(shape) in (2, 3)]
+    fitting = [name for name in matrices if not _is_layer(name, shapes)]
+    likely = [name for name in fitting if LIKELY.fullmatch(name)]
+    if not likely and len(fitting) == len(matrices) == 1:  # nothing else that it could be
+        likely = fitting
+    if not matrices and len(shapes) == 1:  # to say what is wrong with it; or complex, in one row
+        likely = list(shapes)
     if len(likely) == 1:
         return likely[0]
-    if likely:
-        part.refuse(f"it holds the arrays {_with_shapes(likely, shapes)}; choose one with key=NAME")
+    if fitting:
+        shown = _with_shapes(likely or fitting, shapes)
+        part.refuse(f"it holds the arrays {shown}; choose one with key=NAME")
     _nothing(part, shapes)
+
+
+def _is_layer(name: str, shapes: Shapes) -> bool:
+    """Whether a matrix is a map between layers: by its name, or by a bias for each of its rows."""
+    bias = re.sub(r"weight$", "bias", name)
+    is_biased = bias != name and shapes.get(bias) == shapes[name][:1]
+    return is_biased or OTHERS.fullmatch(name) is not None
 
 
 def _nothing(part: Part, shapes: Shapes) -> NoReturn:
