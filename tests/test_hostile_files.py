@@ -102,6 +102,12 @@ def _gguf(path: Path) -> None:
     path.write_bytes(whole + bytes(-len(whole) % 32) + RNG.normal(size=8).astype("f").tobytes())
 
 
+def _index_of_faiss(path: Path) -> None:
+    head = b"IxPq" + struct.pack("<iqqq?i", 4, 0, 2**20, 2**20, True, 1)
+    numbers = RNG.normal(size=16).astype("f").tobytes()
+    path.write_bytes(head + struct.pack("<QQQQ", 4, 2, 2, 16) + numbers)
+
+
 Kind = tuple[str, Callable[[Path], object], Callable[[Path], Any], hostile.Damage | None]
 KINDS: list[Kind] = [
     *((f"{n}.npz", _saved(n), load_codebook, hostile.damage_npz) for n in CODEBOOKS),
@@ -117,6 +123,7 @@ KINDS: list[Kind] = [
     ("m.index.json", _index, load_codebook, hostile.damage_json),
     ("c.pt", _checkpoint, load_codebook, None),
     ("w.bin", _words, load_codebook, None),
+    ("pq.faiss", _index_of_faiss, load_codebook, None),
     ("w.gguf", _gguf, load_codebook, None),
     ("w.txt", _text("2 3\na 1 2 3\nb 4 5 6\n"), load_codebook, hostile.damage_lines),
     ("k.csv", _text("x,y\n1,2\n3,4\n5,7\n"), load_codebook, hostile.damage_lines),

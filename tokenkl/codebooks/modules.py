@@ -59,8 +59,10 @@ def from_module(
         ValueError: no module, or one without a codebook or with several.
 
     Example:
-        >>> from vector_quantize_pytorch import FSQ  # doctest: +SKIP
-        >>> tk.from_module(FSQ(levels=[8, 5, 5, 5]))  # doctest: +SKIP
+        >>> import tokenkl as tk
+        >>> from vector_quantize_pytorch import FSQ
+        >>> tk.from_module(FSQ(levels=[8, 5, 5, 5]), tell=print)
+        scalar quantizer: _levels
         <FSQ FSQ 8x5x5x5: K = 1,000, n = 4, equal priors>
     """
     if not all(hasattr(module, name) for name in ("state_dict", "named_buffers", "named_modules")):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokenkl._formats import Arrays, Opened, open_arrays
 from tokenkl.codebooks.containers.checkpoint import open_checkpoint
+from tokenkl.codebooks.containers.faiss import open_faiss
 from tokenkl.codebooks.containers.folders import in_folder, open_shards
 from tokenkl.codebooks.containers.gguf import open_gguf
 from tokenkl.codebooks.containers.vectors import open_text, open_word2vec
@@ -33,6 +34,8 @@ OPENERS: dict[str, Callable[[Opened], AbstractContextManager[Arrays]]] = {
     ".ckpt": open_checkpoint,
     ".bin": _open_bin,
     ".gguf": open_gguf,
+    ".faiss": open_faiss,
+    ".index": open_faiss,
     ".csv": open_text,
     ".tsv": open_text,
     ".txt": open_text,

@@ -12,6 +12,7 @@ from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.codebooks.layouts import plain
 from tokenkl.codebooks.layouts.base import Layout, Part, Space, Structure, listed, ranges
 from tokenkl.codebooks.layouts.embeddings import Embeddings
+from tokenkl.codebooks.layouts.faiss import Faiss
 from tokenkl.codebooks.layouts.groups import Groups
 from tokenkl.codebooks.layouts.scalar import Latent, OfSpeech, ResidualScalar, Scalar
 from tokenkl.codebooks.layouts.tabular import Branches, Grouped, Residual, Single
@@ -47,6 +48,7 @@ LAYOUTS: list[Layout] = [
     Single(),
     Latent(),
     Scalar(),
+    Faiss(),
 ]
 #: Where no quantizer is found.
 OTHERWISE: list[Layout] = [Embeddings()]
@@ -118,7 +120,8 @@ def _found(part: Part, layouts: list[Layout], key: str | None) -> list[tuple[Lay
         for owner, names in layout.claims(left).items():
             if key is None or owner.startswith(f"{key}."):
                 found.append((layout, owner))
-                left = {name: shape for name, shape in left.items() if name not in set(names)}
+                taken = set(names)
+                left = {name: shape for name, shape in left.items() if name not in taken}
     return found
 
 
