@@ -6,7 +6,7 @@ Three kinds. Bounds from the codebook alone (`union_bound`, `de_caen_bound`, `li
 of which they use the end that keeps them true. `bracket` combines them all. Each returns a `Bound`.
 """
 
-from tokenkl.bounds._bracket import Bracket, bracket, brackets
+from tokenkl.bounds._bracket import Bracket, bracket, brackets, outward
 from tokenkl.bounds._capacity import (
     CapacityInput,
     amplitude_capacity,
@@ -15,6 +15,11 @@ from tokenkl.bounds._capacity import (
     capacity_threshold,
     mckellips_bound,
     smallest_box_entropy,
+)
+from tokenkl.bounds._information import (
+    chi_squared_information_bound,
+    distance_information_bound,
+    divergence_information_bound,
 )
 from tokenkl.bounds._moments import (
     box_information_bound,
@@ -67,11 +72,14 @@ __all__ = [
     "capacity_bound",
     "capacity_input",
     "capacity_threshold",
+    "chi_squared_information_bound",
     "chord_entropy_bound",
     "cover_hart_error",
     "cover_hart_sampling_error",
     "de_caen_bound",
     "diameter",
+    "distance_information_bound",
+    "divergence_information_bound",
     "error_above_sampling_error",
     "error_below_sampling_error",
     "fano_entropy",
@@ -93,6 +101,7 @@ __all__ = [
     "mmse_below_information",
     "mmse_below_sampling_error",
     "mmse_decay_bound",
+    "outward",
     "pairwise_bound",
     "prior_error_bound",
     "prior_information_bound",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl._validation import check_choice, check_snr
+from tokenkl._validation import check_choice, check_snr, reject
 from tokenkl.bounds._inputs import LEVEL, high_end, low_end
 from tokenkl.bounds.theorems import Setting, readings
 from tokenkl.codebooks import Codebook
@@ -34,7 +36,8 @@ class Bracket:
 
     `lower_names` and `upper_names` have the shape of `snr`: which bound is the tightest may change
     with the SNR. A name such as "Fano < union bound" says that Fano's inequality was applied to the
-    union bound.
+    union bound; "by part < union bound", that the bounds of independent parts were joined. Prints
+    as a sentence, or as a table of several SNRs, with ends rounded outwards to six digits.
     """
 
     quantity: str
@@ -48,6 +51,52 @@ class Bracket:
     def width(self) -> Float[np.ndarray, " *shape"]:
         """upper - lower."""
         return np.asarray(self.upper.value - self.lower.value)
+
+    @property
+    def bits(self) -> Bracket:
+        """The same in bits; only for quantities measured in nats or bits."""
+        if self.lower.unit == "bits":
+            return self
+        if self.lower.unit != "nats":
+            reject("bits", self.quantity, "asked of information or entropy")
+        low, high = (
+            dataclasses.replace(one, value=one.value / np.log(2), unit="bits")
+            for one in (self.lower, self.upper)
+        )
+        return dataclasses.replace(self, lower=low, upper=high)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For every SNR both ends, and the inequalities behind them."""
+        columns = {
+            "snr": self.snr,
+            "lower": self.lower.value,
+            "upper": self.upper.value,
+            "lower_name": self.lower_names,
+            "upper_name": self.upper_names,
+        }
+        cells = zip(*(np.ravel(column).tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in cells]
+
+    def __repr__(self) -> str:
+        unit = f" {self.lower.unit}" if self.lower.unit else ""
+        lines = [
+            f"{outward(row['lower'], 'lower')} <= {self.quantity} <= "
+            f"{outward(row['upper'], 'upper')}{unit} at snr = {row['snr']:g} "
+            f"[{row['lower_name']}; {row['upper_name']}]"
+            for row in self.rows()
+        ]
+        if len(lines) == 1:
+            return f"<{lines[0]}>"
+        return "\n".join([f"Bracket of {self.quantity} at {len(lines)} SNRs:", *lines])
+
+
+def outward(value: float, side: str) -> str:
+    """Six digits of a bound, rounded so that it stays one."""
+    if not np.isfinite(value):
+        return f"{value:g}"
+    rounding = decimal.ROUND_FLOOR if side == "lower" else decimal.ROUND_CEILING
+    rounded = decimal.Context(prec=6, rounding=rounding).create_decimal_from_float(value)
+    return f"{float(rounded):.6g}"
 
 
 class _Best:
@@ -76,6 +125,10 @@ class _Best:
                 self.value[here], self.names[here] = self.value[before], self.names[before]
 
 
+#: Lower and upper end of every quantity.
+Ends = dict[str, tuple[_Best, _Best]]
+
+
 def bracket(
     codebook: Codebook,
     snr: Float[Any, " *shape"],
@@ -89,12 +142,13 @@ def bracket(
     Nothing is sampled, and no exact formula is used. All inequalities of `tokenkl.bounds` that the
     codebook is small enough for enter, and then each quantity bounds the others (error, sampling
     error, entropy, information, MMSE) until nothing improves; all but the information fall in the
-    SNR, so that SNRs asked for together help each other. Holds for every prior; equal points are
-    allowed. Rounding can move an end by about 1e-11 of its value.
+    SNR, so that SNRs asked for together help each other. Where tokens have independent parts, such
+    as the coordinates of a grid, each part is bracketed, and they are joined. Holds for every
+    prior; equal points are allowed. Rounding can move an end by about 1e-11 of its value.
 
     Args:
-        codebook: any codebook. Up to 2**15 tokens and 2**26 coordinates all bounds enter; beyond,
-            only those that need no materialised points.
+        codebook: any codebook. Up to 2**15 tokens and 2**26 coordinates in each part all bounds
+            enter; beyond, only those that need no materialised points.
         snr: signal-to-noise ratios, at least 0.
         quantity: "accuracy", "error_probability", "sampling_error", "conditional_entropy",
             "mutual_information" or "mmse".
@@ -111,9 +165,11 @@ def bracket(
 
     Example:
         >>> import tokenkl as tk
-        >>> found = bracket(tk.FSQ((3, 3)), 4.0, "accuracy")
-        >>> bool(found.lower.value <= tk.accuracy(tk.FSQ((3, 3)), 4.0).value <= found.upper.value)
-        True
+        >>> found = bracket(tk.FSQ((3,) * 8), 10.0, "accuracy")
+        >>> print(f"{found.lower.value:.4f} <= accuracy <= {found.upper.value:.4f}")
+        0.5294 <= accuracy <= 0.5318
+        >>> str(found.lower_names), str(found.upper_names)
+        ('by part < union bound', 'by part < Bonferroni, second order')
     """
     return brackets(codebook, snr, (quantity,), known=known, level=level)[quantity]
 
@@ -130,13 +186,27 @@ def brackets(
     for quantity in quantities:
         check_choice(quantity, ASKED, "quantity")
     snr = check_snr(snr)
-    levels = snr.ravel()
+    for name in known or {}:
+        check_choice(name, ASKED, "known")
+    ends = _ends_of(codebook, snr.ravel(), known or {}, level)
+    return {quantity: _answer(ends, quantity, snr) for quantity in quantities}
+
+
+def _ends_of(
+    codebook: Codebook,
+    levels: Float[np.ndarray, " s"],
+    known: Mapping[str, Any],
+    level: float = LEVEL,
+) -> Ends:
     ends = _start(codebook, levels.size)
     at = Setting(codebook, levels)
-    for reading in readings(None, at):
-        _add(ends, reading.bound(at))
-    for name, value in (known or {}).items():
-        _add_known(ends, check_choice(name, ASKED, "known"), value, level, levels.size)
+    if codebook.has_parts:
+        _add_parts(ends, codebook.parts, levels)
+    else:
+        for reading in readings(None, at):
+            _add(ends, reading.bound(at))
+    for name, value in known.items():
+        _add_known(ends, name, value, level, levels.size)
     order = np.argsort(levels, kind="stable")
     for _ in range(ROUNDS):
         before = [end.value for pair in ends.values() for end in pair]
@@ -145,15 +215,38 @@ def brackets(
         after = [end.value for pair in ends.values() for end in pair]
         if all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)):
             break
-    return {quantity: _answer(ends, quantity, snr) for quantity in quantities}
+    return ends
 
 
-def _start(codebook: Codebook, size: int) -> dict[str, tuple[_Best, _Best]]:
+def _add_parts(ends: Ends, parts: Sequence[Codebook], levels: Float[np.ndarray, " s"]) -> None:
+    """From the ends of every part: errors are 1 - prod(1 - error), all other quantities add."""
+    different: dict[Any, tuple[Ends, list[Codebook]]] = {}
+    for part in parts:
+        leaves, kind = jax.tree_util.tree_flatten(part)
+        key = kind, tuple(np.asarray(leaf).tobytes() for leaf in leaves)
+        if key not in different:
+            different[key] = _ends_of(part, levels, {}), []
+        different[key][1].append(part)
+    for name, pair in ends.items():
+        for side, end in enumerate(pair):
+            found = [(one[name][side], len(alike)) for one, alike in different.values()]
+            if name in ("error_probability", "sampling_error"):
+                with np.errstate(divide="ignore"):
+                    right = sum(count * np.log1p(-np.minimum(one.value, 1)) for one, count in found)
+                value = -np.expm1(right)
+            else:
+                value = sum(count * one.value for one, count in found)
+            names = zip(*(one.names for one, _ in found), strict=True)
+            joined = ["; ".join(dict.fromkeys(row)).replace("by part < ", "") for row in names]
+            end.offer(value, "by part", np.array(joined))
+
+
+def _start(codebook: Codebook, size: int) -> Ends:
     tops = {name: QUANTITIES[name].largest(codebook) for name in KEPT}
     return {name: (_Best(size, 0.0, True), _Best(size, top, False)) for name, top in tops.items()}
 
 
-def _add(ends: dict[str, tuple[_Best, _Best]], bound: Bound) -> None:
+def _add(ends: Ends, bound: Bound) -> None:
     name, direction, value = bound.quantity, bound.direction, np.asarray(bound.value, float)
     if name == "accuracy":
         name, direction, value = (
@@ -164,9 +257,7 @@ def _add(ends: dict[str, tuple[_Best, _Best]], bound: Bound) -> None:
     ends[name][0 if direction == "lower" else 1].offer(value, bound.name)
 
 
-def _add_known(
-    ends: dict[str, tuple[_Best, _Best]], name: str, value: Any, level: float, size: int
-) -> None:
+def _add_known(ends: Ends, name: str, value: Any, level: float, size: int) -> None:
     low = np.broadcast_to(low_end(value, name, level).ravel(), (size,))
     high = np.broadcast_to(high_end(value, name, level).ravel(), (size,))
     if name == "accuracy":
@@ -175,7 +266,7 @@ def _add_known(
     ends[name][1].offer(high, f"known {name}")
 
 
-def _pass_on(ends: dict[str, tuple[_Best, _Best]], at: Setting) -> None:
+def _pass_on(ends: Ends, at: Setting) -> None:
     """Every quantity bounds the others once."""
     for given, source in ends.items():
         for reading in readings(given, at):
@@ -186,7 +277,7 @@ def _pass_on(ends: dict[str, tuple[_Best, _Best]], at: Setting) -> None:
             _balance(ends, float(at.codebook.prior_entropy()))
 
 
-def _balance(ends: dict[str, tuple[_Best, _Best]], prior_entropy: float) -> None:
+def _balance(ends: Ends, prior_entropy: float) -> None:
     """I + H = H(prior), rounded to the safe side."""
     entropy, information = ends["conditional_entropy"], ends["mutual_information"]
     slack = 4 * EPS * prior_entropy
@@ -196,7 +287,7 @@ def _balance(ends: dict[str, tuple[_Best, _Best]], prior_entropy: float) -> None
         other[1].offer(prior_entropy - low.value + slack, f"H(prior) - {name}", low.names)
 
 
-def _along_the_snr(ends: dict[str, tuple[_Best, _Best]], order: np.ndarray) -> None:
+def _along_the_snr(ends: Ends, order: np.ndarray) -> None:
     """Information grows in the SNR and everything else falls: one level bounds the next."""
     for name, (low, high) in ends.items():
         # From where a lower bound is inherited: from smaller SNRs if the quantity grows.
@@ -205,7 +296,7 @@ def _along_the_snr(ends: dict[str, tuple[_Best, _Best]], order: np.ndarray) -> N
         high.inherit(forward[::-1])
 
 
-def _answer(ends: dict[str, tuple[_Best, _Best]], quantity: str, snr: np.ndarray) -> Bracket:
+def _answer(ends: Ends, quantity: str, snr: np.ndarray) -> Bracket:
     low, high = ends["error_probability" if quantity == "accuracy" else quantity]
     values = low.value, high.value
     if quantity == "accuracy":

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl.bounds import _capacity, _moments, _pairs, _posterior
+from tokenkl.bounds import _capacity, _information, _moments, _pairs, _posterior
 from tokenkl.bounds._union import union_bound
-from tokenkl.codebooks import Codebook, OneHot
+from tokenkl.codebooks import Codebook
 from tokenkl.estimate import Bound
 from tokenkl.halfspaces.bonferroni import MAX_TOKENS
 
+#: Most tokens whose pairs are gone through at every SNR, and products of their coordinates.
+FEW, MAX_PRODUCTS = 2**13, 2**32
 EPS = float(np.finfo(float).eps)
 
 
@@ -33,12 +35,12 @@ class Setting:
     def has_pairs(self) -> bool:
         """Whether the nearest rivals of every token can be looked up."""
         few = self.codebook.fits and self.codebook.K <= MAX_TOKENS
-        return few or self.is_one_hot
+        return few or self.is_regular
 
     @property
-    def is_one_hot(self) -> bool:
+    def is_regular(self) -> bool:
         """Whether all pairs of tokens are alike, and the box says nothing."""
-        return isinstance(self.codebook, OneHot)
+        return self.codebook.common_distance is not None
 
     @functools.cached_property
     def by_pairs(self) -> list[Bound]:
@@ -103,6 +105,15 @@ def _has_covariance(at: Setting) -> bool:
 
 def _has_distances(at: Setting) -> bool:
     return at.codebook.knows_pairs or at.has_pairs
+
+
+def _few_pairs(at: Setting) -> bool:
+    return _information.pairs_are_few(at.codebook, FEW)
+
+
+def _few_products(at: Setting) -> bool:
+    parts = at.codebook.smallest_parts
+    return all(part.K <= FEW and part.K**2 * part.n <= MAX_PRODUCTS for part in parts)
 
 
 def _share_bound(at: Setting, mmse: Any, *, largest: bool) -> Bound:
@@ -171,7 +182,7 @@ THEOREMS: tuple[Theorem, ...] = (
     Theorem("capacity of the box", "I <= sum C(h b)", "Smith 1971", (
         _upper(
             I, lambda at: _capacity.capacity_bound(at.codebook, at.snr),
-            when=lambda at: not at.is_one_hot,
+            when=lambda at: not at.is_regular,
         ),
     )),
     Theorem("linear MMSE", "mmse <= tr Sigma (I + snr Sigma)^-1", "orthogonality", (
@@ -199,6 +210,28 @@ THEOREMS: tuple[Theorem, ...] = (
     )),
     Theorem("de Caen", "de Caen's sum <= P_e", "de Caen 1997", (
         _lower(P_E, lambda at: at.by_pairs[1], when=lambda at: at.has_pairs),
+    )),
+    Theorem(
+        "Gaussian less chi-squared", "log det(I + snr Sigma) / 2 - log(1 + chi^2) <= I",
+        "Shannon 1948, Jensen", (
+        _lower(
+            I, lambda at: _information.chi_squared_information_bound(at.codebook, at.snr),
+            when=_few_products,
+        ),
+    )),
+    Theorem(
+        "pairs, below", "-sum p_i log sum p_j exp(-snr d^2/8) <= I", "Kolchinsky and Tracey 2017", (
+        _lower(
+            I, lambda at: _information.distance_information_bound(at.codebook, at.snr),
+            when=lambda at: _few_pairs(at) or _information.pairs_are_counted(at.codebook),
+        ),
+    )),
+    Theorem(
+        "pairs, above", "I <= -sum p_i log sum p_j exp(-snr d^2/2)", "Kolchinsky and Tracey 2017", (
+        _upper(
+            I, lambda at: _information.divergence_information_bound(at.codebook, at.snr),
+            when=_few_pairs,
+        ),
     )),
     Theorem("prior entropy", "I <= H(prior)", "conditioning", (
         _upper(I, lambda at: _moments.prior_information_bound(at.codebook), sharpest=False),

@@ -123,7 +123,7 @@ def log_posterior(
     grid = codebook.factors
     if grid is not None:
         return grid.outer(_coordinate_log_posteriors(grid, y, h)).astype(dtype)
-    if len(codebook.parts) > 1:
+    if codebook.has_parts:
         return codebook.outer(_by_part(log_posterior, codebook, y, h))
     return _log_softmax(codebook.logits(y, h)).astype(dtype)
 
@@ -143,7 +143,7 @@ def denoiser(
         parts = _coordinate_log_posteriors(grid, y, h)
         means = [xp.exp(part) @ u for part, u in zip(parts, grid.levels, strict=True)]
         return xp.stack(means, axis=-1).astype(dtype)
-    if len(codebook.parts) > 1:
+    if codebook.has_parts:
         means = _by_part(denoiser, codebook, y, h)
         return codebook.array_module(y, h).concatenate(means, axis=-1)
     return codebook.mean_under(_probability(codebook, y, h)).astype(dtype)
@@ -181,7 +181,7 @@ def posterior_covariance(
             away = u - (p @ u)[..., None]
             variances.append((p * away**2).sum(axis=-1))
         return (xp.stack(variances, axis=-1)[..., None] * xp.eye(codebook.n)).astype(dtype)
-    if len(codebook.parts) > 1:
+    if codebook.has_parts:
         blocks = _by_part(posterior_covariance, codebook, y, h)
         return _along_the_diagonal(codebook.array_module(y, h), blocks)
     return codebook.covariance_under(_probability(codebook, y, h)).astype(dtype)

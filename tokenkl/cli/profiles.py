@@ -239,7 +239,7 @@ def _print_profile(console: Console, asked: _Request, found: Profile) -> None:
         (tables.quantity_title(one), tables.cells(one, tables.missed_target(one, *asked.targets)))
         for one in found.estimates.values()
     ]
-    tables.print_table(console, tables.snr_columns(found, asked.is_linear), columns)
+    tables.print_table(console, tables.snr_columns(found.snr, asked.is_linear), columns)
     console.print()
     for line in tables.footnotes([("", found)], *asked.targets):
         console.print(line)
@@ -266,7 +266,7 @@ def _print_comparison(
             (label, tables.cells(one[name], tables.missed_target(one[name], *asked.targets)))
             for label, one in pairs
         ]
-        tables.print_table(console, tables.snr_columns(first, asked.is_linear), columns)
+        tables.print_table(console, tables.snr_columns(first.snr, asked.is_linear), columns)
     console.print()
     for line in tables.footnotes(pairs, *asked.targets):
         console.print(line)

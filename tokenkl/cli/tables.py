@@ -15,6 +15,7 @@ from rich.table import Table
 
 from tokenkl.estimate import Estimate, count_of
 from tokenkl.information import Profile
+from tokenkl.information.profiles import in_db
 from tokenkl.quantities import QUANTITIES
 
 if TYPE_CHECKING:
@@ -163,12 +164,18 @@ Column = tuple[str, list[str]]
 Labelled = tuple[str, Profile]
 
 
-def snr_columns(profile: Profile, linear: bool) -> list[Column]:
+def snr_columns(snr: np.ndarray, linear: bool) -> list[Column]:
     """The first column or two of a table: SNR in dB, and the ratio where that was typed."""
-    columns = [("SNR\n(dB)", _aligned([f"{value:.6g}" for value in profile.snr_db]))]
+    columns = [("SNR\n(dB)", _aligned([f"{value:.6g}" for value in in_db(snr)]))]
     if linear:
-        columns.insert(0, ("SNR", _aligned([f"{value:.6g}" for value in profile.snr])))
+        columns.insert(0, ("SNR", _aligned([f"{value:.6g}" for value in snr])))
     return columns
+
+
+def axis_title(quantity: str, unit: str) -> str:
+    """A quantity in one line, with its unit."""
+    title = QUANTITIES[quantity].axis
+    return f"{title} ({unit})" if unit else title
 
 
 def quantity_title(estimate: Estimate, unit: bool = True) -> str:

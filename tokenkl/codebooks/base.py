@@ -108,6 +108,18 @@ class Codebook(eqx.Module):
         """
         return (self,)
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether the tokens are made of those of other codebooks."""
+        return self.parts[0] is not self
+
+    @property
+    def smallest_parts(self) -> list[Codebook]:
+        """The parts of the parts, down to those that have none."""
+        if not self.has_parts:
+            return [self]
+        return [small for part in self.parts for small in part.smallest_parts]
+
     def split(self, x: Float[Any, "*batch n"]) -> list[Float[Any, "*batch part"]]:
         """The coordinates of each part."""
         ends = np.cumsum([part.n for part in self.parts])
@@ -131,6 +143,11 @@ class Codebook(eqx.Module):
     def knows_distances(self) -> bool:
         """Whether diameter and nearest neighbours come from the structure, without points."""
         return False
+
+    @property
+    def common_distance(self) -> float | None:
+        """That of any two tokens, where the structure says that all are equally far apart."""
+        return None
 
     @property
     def knows_pairs(self) -> bool:

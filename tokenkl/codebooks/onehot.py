@@ -97,6 +97,10 @@ class OneHot(Codebook):
         return True
 
     @property
+    def common_distance(self) -> float:
+        return self.min_distance()
+
+    @property
     def knows_pairs(self) -> bool:
         return True
 

@@ -271,19 +271,23 @@ class Product(ByDigits):
     @classmethod
     def from_record(cls, header: dict[str, Any], read: Reader) -> Codebook:
         conform(header, _OfParts, "the description")
-        depth = header.get("depth", 0)
-        if depth == MAX_DEPTH or len(header["parts"]) > MAX_COORDINATES:
-            expected = f"at most {MAX_COORDINATES:,} of them, nested at most {MAX_DEPTH} times"
-            reject("parts", f"a list of {len(header['parts'])}", expected)
+        _check_nesting(header["parts"], MAX_DEPTH)
 
         def reader(index: int) -> Reader:
             return lambda name, optional=False: read(f"parts.{index}.{name}", optional=optional)
 
-        parts = [
-            made_from(part | {"depth": depth + 1}, reader(index))
-            for index, part in enumerate(header["parts"])
-        ]
+        parts = [made_from(part, reader(index)) for index, part in enumerate(header["parts"])]
         return cls(parts, order=header["order"], name=header["name"])
+
+
+def _check_nesting(parts: list[Any], left: int) -> None:
+    if left == 0 or len(parts) > MAX_COORDINATES:
+        expected = f"at most {MAX_COORDINATES:,} of them, nested at most {MAX_DEPTH} times"
+        reject("parts", f"a list of {len(parts)}", expected)
+    for part in parts:
+        inner = part.get("parts") if isinstance(part, dict) else None
+        if isinstance(inner, list):
+            _check_nesting(inner, left - 1)
 
 
 def _pairs_of(part: Codebook) -> tuple[int, np.ndarray, np.ndarray]:

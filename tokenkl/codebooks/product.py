@@ -233,8 +233,12 @@ class ProductCodebook(ByDigits):
         return self
 
     @property
+    def has_parts(self) -> bool:
+        return self.n > 1 and self.factorises
+
+    @property
     def parts(self) -> tuple[Codebook, ...]:
-        if self.n == 1 or not self.factorises:
+        if not self.has_parts:
             return (self,)
         return tuple(
             ProductCodebook([column], [prior], name=self.label, allow_duplicates=True)

@@ -102,7 +102,7 @@ def score_lipschitz(
         value = max(one for one, _ in found)
         error = max(one + slack for one, slack in found) - value
         return _exact(value, error, level, ceiling, named)
-    if len(codebook.parts) > 1:
+    if codebook.has_parts:
         return _by_part(codebook, level, key, starts, named)
     if key is None:
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} is searched")

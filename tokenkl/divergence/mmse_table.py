@@ -270,14 +270,14 @@ def squared_size(codebook: Codebook) -> float:
 def _squared_size(codebook: Codebook) -> float:
     if codebook.knows_distances:
         return codebook.diameter() ** 2
-    if len(codebook.parts) > 1:
+    if codebook.has_parts:
         return sum(map(_squared_size, codebook.parts))
     return 4 * squared_radius(codebook)
 
 
 def squared_radius(codebook: Codebook) -> float:
     """Largest squared distance of a token from the mean point: no tr Cov(e | y) is larger."""
-    if len(codebook.parts) > 1:
+    if codebook.has_parts:
         return sum(map(squared_radius, codebook.parts))
     points = np.asarray(codebook.points)
     return float(((points - points.mean(axis=0)) ** 2).sum(axis=1).max())

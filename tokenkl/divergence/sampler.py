@@ -147,13 +147,12 @@ def ancestral_kl_curve(
         value, error, how = _exact_curve(codebook, grids)
         return Estimate(value, 0.0, error, method=how, **named)
     parts = parts_that_differ(codebook)
-    if len(parts) > 1:  # MMSEs and entropies add up
+    if parts[0] is not codebook:  # MMSEs and entropies add up
         each = zip(parts, split(key, len(parts)), strict=True)
         options: dict[str, Any] = {"method": for_each(method, len(parts)), "progress": progress}
         kls = [ancestral_kl_curve(part, grids, key=own, **options) for part, own in each]
         kl = functools.reduce(operator.add, kls)
         return dataclasses.replace(kl, seed=seed_of(key), draws=draws_of(key), **named)
-    [codebook] = parts
     nodes = sampled_nodes(codebook, *_ends(grids))
     weights = nodes.functionals(grids)
     chosen = as_monte_carlo(method)

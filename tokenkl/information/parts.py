@@ -23,7 +23,7 @@ class ExactParts(Estimator):
     traced = (False, True)
 
     def is_for(self, problem: Problem) -> bool:
-        return len(problem.codebook.parts) > 1
+        return problem.codebook.has_parts
 
     def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
         from tokenkl.information.plans import shares_of  # which has this estimator in its list
@@ -66,7 +66,7 @@ class EachPart(ExactParts):
     name = "by part"
 
     def is_for(self, problem: Problem) -> bool:
-        return len(sampled_apart(problem.codebook)) > 1
+        return sampled_apart(problem.codebook)[0] is not problem.codebook
 
     settings: ClassVar[Any] = (MonteCarlo, RareEvents)
 
@@ -88,10 +88,11 @@ class EachPart(ExactParts):
         return dataclasses.replace(found, method=f"{self.name}: {found.method}")
 
 
-def sampled_apart(codebook: Codebook) -> tuple[Codebook, ...]:
+def sampled_apart(codebook: Codebook) -> list[Codebook]:
     """The parts that are sampled one by one; a grid that can be listed is sampled as a whole."""
-    whole = codebook.fits and codebook.as_grid is not None
-    return (codebook,) if whole else codebook.parts
+    if not codebook.has_parts or (codebook.fits and codebook.as_grid is not None):
+        return [codebook]
+    return [small for part in codebook.parts for small in sampled_apart(part)]
 
 
 def for_each(method: Any, count: int, multiplies: bool = False) -> Any:

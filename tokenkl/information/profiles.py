@@ -45,8 +45,7 @@ class Profile:
     @property
     def snr_db(self) -> Float[np.ndarray, " *shape"]:
         """SNR in decibels, 10 log10(snr); minus infinity at snr = 0."""
-        with np.errstate(divide="ignore"):
-            return 10 * np.log10(self.snr)
+        return in_db(self.snr)
 
     def to_frame(self, level: float = 0.95) -> pd.DataFrame:
         """One row for every level; for every quantity its value, errors and interval at `level`."""
@@ -99,6 +98,12 @@ class Profile:
         return (
             f"<Profile of {self.label}: {', '.join(self.estimates)} at {self.noise.size} {levels}>"
         )
+
+
+def in_db(snr: Float[np.ndarray, " *shape"]) -> Float[np.ndarray, " *shape"]:
+    """10 log10(snr); minus infinity at 0."""
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(snr)
 
 
 def _flatten(profile: Profile) -> tuple[list[tuple[GetAttrKey, Any]], Any]:

@@ -167,7 +167,7 @@ def exact_quantities(codebook: Codebook) -> Names:
     problem = Problem(codebook, np.zeros(0))
     found = (one.quantities(problem) for one in EXACT if one.is_for(problem))
     known = next((known for known in found if known), ())
-    if known or len(codebook.parts) == 1:
+    if known or not codebook.has_parts:
         return known
     by_part = [exact_quantities(part) for part in codebook.parts]
     return tuple(name for name in ALL if all(name in one for one in by_part))
