@@ -126,7 +126,7 @@ def _found(part: Part, layouts: list[Layout], key: str | None) -> list[tuple[Lay
 
 
 def _told(part: Part, codebook: Codebook, what: str) -> tuple[Codebook, str]:
-    how = ", ".join([f"{what}: {ranges(part.used)}", *part.remarks])
+    how = ", ".join([f"{what}: {ranges(part.used)}", *dict.fromkeys(part.remarks)])
     check_structure(part.arrays.file, codebook, part.structure, how)
     return codebook, how
 
