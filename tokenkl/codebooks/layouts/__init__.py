@@ -100,17 +100,25 @@ def interpret(part: Part, key: str | None) -> tuple[Codebook, str]:
     for layouts in (LAYOUTS, OTHERWISE):
         found = _found(part, layouts, key)
         if len(found) > 1:
-            shown = listed([f"{owner.rstrip('.')} ({layout.name})" for layout, owner in found])
-            part.refuse(f"it holds {len(found)} codebooks: {shown}; choose one with key=NAME")
+            shown = [f"{one.owner.rstrip('.') or one.table} ({one.layout.name})" for one in found]
+            part.refuse(
+                f"it holds {len(found)} codebooks: {listed(shown)}; choose one with key=NAME"
+            )
         if found:
-            [(layout, owner)] = found
-            return _told(part, layout.read(dataclasses.replace(part, owner=owner)), layout.name)
-    if key is None:
-        return _told(part, plain.read(part, plain.choose(part)), "array")
-    part.refuse(f"nothing under {shortened(key, 60)} in it looks like a codebook")
+            [one] = found
+            inner = dataclasses.replace(part, owner=one.owner)
+            return _told(part, one.layout.read(inner), one.layout.name)
+    inner = part if key is None else part.below(f"{key}.")
+    return _told(part, plain.read(part, inner.owner + plain.choose(inner)), "array")
 
 
-def _found(part: Part, layouts: list[Layout], key: str | None) -> list[tuple[Layout, str]]:
+class _Found(NamedTuple):
+    layout: Layout
+    owner: str
+    table: str
+
+
+def _found(part: Part, layouts: list[Layout], key: str | None) -> list[_Found]:
     """Every quantizer, by the first layout that claims its arrays."""
     left = dict(part.arrays.shapes)
     if key is not None:
@@ -119,13 +127,15 @@ def _found(part: Part, layouts: list[Layout], key: str | None) -> list[tuple[Lay
     for layout in layouts:
         for owner, names in layout.claims(left).items():
             if key is None or owner.startswith(f"{key}."):
-                found.append((layout, owner))
                 taken = set(names)
+                found.append(_Found(layout, owner, min(taken)))
                 left = {name: shape for name, shape in left.items() if name not in taken}
     return found
 
 
 def _told(part: Part, codebook: Codebook, what: str) -> tuple[Codebook, str]:
+    if part.space == "decoded" and not any("decoded" in remark for remark in part.remarks):
+        part.remarks.append("no projection: decoded codes are the codes")
     how = ", ".join([f"{what}: {ranges(part.used)}", *dict.fromkeys(part.remarks)])
     check_structure(part.arrays.file, codebook, part.structure, how)
     return codebook, how

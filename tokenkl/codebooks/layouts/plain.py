@@ -80,7 +80,7 @@ def read(part: Part, name: str) -> Codebook:
     Raises:
         ValueError: another number of axes, or three whose meaning nobody said.
     """
-    if is_computed(name):
+    if is_computed(name, part.arrays.shapes):
         part.refuse(
             f"{name} in it is not the codebook, but one of the arrays that it is computed from; "
             f"leave its name out, or give that of the quantizer"
