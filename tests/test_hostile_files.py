@@ -159,3 +159,35 @@ def test_damaged_files(name, make, load, damage, tmp_path):
 @kinds
 def test_files_damaged_in_many_ways(name, make, load, damage, tmp_path):
     _attack((name, make, load, damage), tmp_path, 600, 1)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"_codebook.embed": np.eye(3), "heads": np.float64(1e300)}, "heads in it is 1e\\+300"),
+        (
+            {"_levels": np.full(9, 2**26), "preserve_symmetry": np.float64(0)},
+            "no numbers of levels",
+        ),
+        ({"_levels": np.ones(3), "preserve_symmetry": np.float64(np.nan)}, "finite everywhere"),
+        (
+            {"_levels": np.full(5, 3), "preserve_symmetry": np.float64(0)}
+            | {"num_codebooks": np.float64(2**40)},
+            "num_codebooks in it is 1.09951e\\+12",
+        ),
+        (
+            {"quantizer.vars": np.ones((1, 4, 2)), "quantizer.groups": np.float64(1e18)},
+            "groups in it is 1e\\+18",
+        ),
+        (
+            {"mask": np.ones(2**17)} | {n: np.float64(1) for n in ("codebook_scale", "spherical")},
+            "bits",
+        ),
+        ({"rvqs.0.layers.0._codebook.embed": np.eye(2), "rvqs.1.x": np.eye(2)}, "stages must be a"),
+        ({"layers.0.frozen_codebook": np.eye(2)}, "code_transform, which is not a linear map"),
+    ],
+)
+def test_numbers_that_would_fill_the_memory(arrays, sentence, tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ValueError, match=sentence):
+        load_codebook(tmp_path / "a.npz", allow_duplicates=True)

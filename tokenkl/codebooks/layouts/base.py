@@ -11,7 +11,7 @@ from typing import Literal, NoReturn, Protocol
 import numpy as np
 
 from tokenkl._formats import Arrays
-from tokenkl._validation import as_float_array, shortened
+from tokenkl._validation import MAX_COORDINATES, as_float_array, shortened
 from tokenkl.codebooks.base import Codebook
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -86,9 +86,16 @@ class Part:
             self.refuse(f"the layers of {self.owner[:-1]} in it are numbered {shown}")
         return len(places)
 
-    def counts(self, name: str) -> list[int]:
-        """Whole numbers."""
-        return [int(count) for count in self.read(name)]
+    def copies(self, name: str, n: int, otherwise: int = 1) -> int:
+        """How many alike, of so many coordinates each, stand beside each other.
+
+        Raises:
+            ValueError: a number that no quantizer has.
+        """
+        count = self.number(name, max(otherwise, 1))
+        if not 1 <= count <= MAX_COORDINATES / n:
+            self.refuse(f"{self.owner}{name} in it is {count:g}")
+        return int(count)
 
     def number(self, name: str, otherwise: float = 0.0) -> float:
         """A single number, which a module in memory gives and a file mostly does not."""

@@ -45,8 +45,8 @@ class Single:
     def read(self, part: Part) -> Codebook:
         heads, out = list(read_table(part)), projection(part)
         if len(heads) == 1:  # one table may serve several heads, which shows in the projection
-            guess = out.n_in // heads[0].shape[1] if out else 1
-            heads *= max(int(part.number("heads", guess)), 1)
+            n = heads[0].shape[1]
+            heads *= part.copies("heads", n, out.n_in // n if out else 1)
         if len(heads) > 1:
             part.remarks.append(f"{len(heads)} heads, each with coordinates of its own")
         codebook = combine.beside(part, [combine.points(part, one) for one in heads])
