@@ -28,7 +28,6 @@ from tokenkl._formats import (
     refuse,
 )
 from tokenkl._validation import (
-    check_choice,
     check_prior,
     is_traced,
     reject,
@@ -37,12 +36,11 @@ from tokenkl._validation import (
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.containers import SUFFIXES, in_folder, open_any
 from tokenkl.codebooks.layouts import (
-    SPACES,
-    STRUCTURES,
     Part,
     Space,
     Structure,
     check_structure,
+    check_words,
     interpret,
     listed,
 )
@@ -134,9 +132,7 @@ def load_codebook(
         array: array, tables of coordinates of their own
         <Product pq: K = 256, n = 8, equal priors>
     """
-    for name, value, choices in (("structure", structure, STRUCTURES), ("space", space, SPACES)):
-        if value is not None:
-            check_choice(value, tuple(choices), name)
+    check_words(structure, space)
     if os.path.isdir(path):
         path = in_folder(path, CODEBOOK_FILE)
     _suffix(path, SUFFIXES, f"a codebook in a folder or in {', '.join(SUFFIXES)}")

@@ -7,7 +7,7 @@ import typing
 from typing import NamedTuple, TypeVar
 
 from tokenkl._formats import Opened
-from tokenkl._validation import shortened
+from tokenkl._validation import check_choice, shortened
 from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.codebooks.layouts import plain
 from tokenkl.codebooks.layouts.base import Layout, Part, Space, Structure, listed, ranges
@@ -22,19 +22,16 @@ from tokenkl.codebooks.residual import ResidualCodebook
 
 __all__ = [
     "LAYOUTS",
-    "SPACES",
-    "STRUCTURES",
     "Layout",
     "Part",
     "Space",
     "Structure",
     "check_structure",
+    "check_words",
     "interpret",
     "listed",
     "register_layout",
 ]
-
-SPACES = typing.get_args(Space)
 
 #: In the order of preference: an array that one of them claims is not offered to the next.
 LAYOUTS: list[Layout] = [
@@ -139,6 +136,14 @@ def _told(part: Part, codebook: Codebook, what: str) -> tuple[Codebook, str]:
     how = ", ".join([f"{what}: {ranges(part.used)}", *dict.fromkeys(part.remarks)])
     check_structure(part.arrays.file, codebook, part.structure, how)
     return codebook, how
+
+
+def check_words(structure: Structure | None, space: Space | None) -> None:
+    """What a user says of a file is one of the words for it, or nothing."""
+    if structure is not None:
+        check_choice(structure, tuple(STRUCTURES), "structure")
+    if space is not None:
+        check_choice(space, typing.get_args(Space), "space")
 
 
 def check_structure(
