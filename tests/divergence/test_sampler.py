@@ -271,7 +271,7 @@ def test_sampled_polynomials_are_honest() -> None:
     for one in (nodes, finer):
         weights = one.functionals([grid])
         sampled = sample_functionals(codebook, one, weights, tk.MonteCarlo(n_samples=256), 3)
-        tables.append(sampled_table(one, sampled))
+        tables.append(sampled_table(one, sampled.mmse, sampled.mmse_error))
         values.append(sampled.moments.mean[0])
     coarse, fine = tables
     where = np.geomspace(0.1, 60.0, 500)

@@ -64,11 +64,10 @@ class EachPart(ExactParts):
     """All else: each part by the method asked for, or its own best one, with a key of its own."""
 
     name = "by part"
+    settings: ClassVar[Any] = (MonteCarlo, RareEvents)
 
     def is_for(self, problem: Problem) -> bool:
         return sampled_apart(problem.codebook)[0] is not problem.codebook
-
-    settings: ClassVar[Any] = (MonteCarlo, RareEvents)
 
     def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
         return wanted, True
