@@ -234,7 +234,7 @@ def test_an_archive_that_unpacks_to_too_much(tmp_path):
     )
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("small.npy", _npy(np.eye(2)))
-        with archive.open("points.npy", "w") as file:
+        with archive.open("huge.npy", "w") as file:
             file.write(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
             for _ in range(2**28 // 2**22):
                 file.write(bytes(2**22))
@@ -242,7 +242,7 @@ def test_an_archive_that_unpacks_to_too_much(tmp_path):
     tracemalloc.start()
     refused(path, match="choose one with key=NAME")
     refused(
-        path, match="unpack to 268,435,456 numbers", load=lambda p: load_codebook(p, key="points")
+        path, match="unpack to 268,435,456 numbers", load=lambda p: load_codebook(p, key="huge")
     )
     assert load_codebook(path, key="small").K == 2
     assert tracemalloc.get_traced_memory()[1] < 2**22
