@@ -156,6 +156,7 @@ def test_branches(first: str, rest: str, sums: str, tmp_path: Path) -> None:
             arrays[f"{owner}.{place}.{sums}"] = total
             arrays[f"{owner}.{place}.{home}.cluster_usage"] = usage
             arrays[f"{owner}.{place}.{home}.initialized"] = np.ones(1, np.float32)
+            arrays[f"{owner}.{place}.{home}._embedding"] = normal(16, 4)  # a cache of Moshi's
             expected.append((total / np.maximum(usage, 1e-5)[:, None], weight))
     path = write(tmp_path / "a.safetensors", arrays)
     found = tk.load_codebook(path)
@@ -400,6 +401,19 @@ def test_a_checkpoint_with_weights_that_are_normalised(tmp_path: Path) -> None:
     digits = RNG.integers(16, size=(7, 3))
     expected = sum(stage(torch.tensor(digits[:, i])) for i, stage in enumerate(stages))
     for found in (tk.load_codebook(tmp_path / "weights.pth"), tk.from_module(module)):
+        assert isinstance(found, tk.ResidualCodebook)
+        np.testing.assert_allclose(found.points_of(digits), expected.detach().numpy(), atol=1e-6)
+
+
+def test_stages_of_snac(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    library = pytest.importorskip("snac.vq")
+    torch.manual_seed(0)
+    module = library.ResidualVectorQuantize(10, 16, 4, [1, 1, 1]).eval()
+    torch.save({f"quantizer.{n}": t for n, t in module.state_dict().items()}, tmp_path / "a.bin")
+    digits = RNG.integers(16, size=(7, 3))
+    expected = module.from_codes([torch.tensor(column)[None] for column in digits.T])[0].T
+    for found in (tk.load_codebook(tmp_path / "a.bin"), tk.from_module(module)):
         assert isinstance(found, tk.ResidualCodebook)
         np.testing.assert_allclose(found.points_of(digits), expected.detach().numpy(), atol=1e-6)
 

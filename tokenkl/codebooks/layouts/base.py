@@ -135,7 +135,7 @@ def ranges(names: Sequence[str]) -> str:
     """The same in fewer words: "a.0.x to a.7.x (8)" for names that differ in a number."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(re.sub(r"\d+", "#", name), []).append(shortened(name, 100))
+        groups.setdefault(re.sub(r"(^|\.)\d+\.", ".#.", name), []).append(shortened(name, 100))
     shown = [
         f"{group[0]} to {group[-1]} ({len(group)})" if len(group) > 2 else " and ".join(group)
         for group in groups.values()

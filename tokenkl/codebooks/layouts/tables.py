@@ -20,6 +20,7 @@ STATISTICS = frozenset(
         "inited",
         "initialized",
         "_initialized",
+        "_embedding",  # of Moshi: what its table is computed to
         "zero",
     )
 )
