@@ -34,7 +34,7 @@ from tokenkl._validation import (
     shortened,
 )
 from tokenkl.codebooks.base import Codebook
-from tokenkl.codebooks.containers import SUFFIXES, in_folder, open_any
+from tokenkl.codebooks.containers import PICKLES, SUFFIXES, in_folder, open_any
 from tokenkl.codebooks.layouts import (
     Part,
     Space,
@@ -244,6 +244,8 @@ def load_tokens(path: PathLike) -> Int[np.ndarray, " N"]:
 
 def _suffix(path: PathLike, allowed: tuple[str, ...], expected: str) -> str:
     suffix = Path(path).suffix.lower()
+    if suffix in PICKLES:
+        refuse(path, expected, f"{suffix} is a pickle, never opened; save its array by numpy.save")
     if suffix not in allowed:
         refuse(path, expected, f"its name ends in {suffix or 'no suffix'}")
     return suffix

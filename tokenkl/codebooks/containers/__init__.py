@@ -14,7 +14,7 @@ from tokenkl.codebooks.containers.folders import in_folder, open_shards
 from tokenkl.codebooks.containers.gguf import open_gguf
 from tokenkl.codebooks.containers.vectors import open_text, open_word2vec
 
-__all__ = ["SUFFIXES", "in_folder", "open_any"]
+__all__ = ["PICKLES", "SUFFIXES", "in_folder", "open_any"]
 
 
 def _open_bin(file: Opened) -> AbstractContextManager[Arrays]:
@@ -42,6 +42,8 @@ OPENERS: dict[str, Callable[[Opened], AbstractContextManager[Arrays]]] = {
     ".vec": open_text,
 }
 SUFFIXES = tuple(OPENERS)
+#: Files that only unpickling opens.
+PICKLES = (".pkl", ".pickle", ".joblib")
 
 
 @contextlib.contextmanager
