@@ -5,7 +5,8 @@
 Clusters, offsets, scales from 1e-150 to 1e150, priors down to 1e-300, SNRs from 1e-12 to 1e12 in
 units of the codebook's own size. `faults` says what is wrong with one of them: a theorem that
 `tokenkl.verify` finds violated (which samples every quantity a second time), a value that is not a
-number, an exception, a warning, or more seconds than `PATIENCE`. `tests/test_fuzz.py` runs some.
+number, an exception, a warning, or more seconds than `PATIENCE`. Some are run by
+`tests/verification/test_fuzz.py`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ ROOMS = (
     "_progress",
     "_random",
     "numerics",
+    "ways",
     "estimate",
     "quantities",
     "schedule",

@@ -10,7 +10,20 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
+from tokenkl.schedule import (
+    EDM,
+    VE,
+    BetaVP,
+    CosineVP,
+    FlowMatching,
+    LinearVP,
+    LogLinear,
+    Schedule,
+    SqrtVP,
+    SubVP,
+    TableSchedule,
+    parse_schedule,
+)
 
 DIGITS = 60
 EPS = np.finfo(np.float64).eps
@@ -26,7 +39,18 @@ SCHEDULES = [
     EDM(),
     EDM(0.5, 0.75, 3.0),
     FlowMatching(),
+    CosineVP(0.008),
+    SqrtVP(),
+    SqrtVP(0.25),
+    LogLinear(),
+    LogLinear(2.0, 1.5),
+    FlowMatching(3.0),
+    FlowMatching(0.5, 1e-3),
+    FlowMatching(sway=-1.0),
+    FlowMatching(2.0, 1e-4, 0.8),
 ]
+#: Those whose inverse has a formula.
+INVERTIBLE = [one for one in SCHEDULES if not getattr(one, "sway", 0)]
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.name)
 
 #: Both ends to 1e-12 and closer, and a spread in between.
@@ -53,6 +77,32 @@ def _t_from_B(s, B):
     return B / b0 if slope == 0 else (mp.sqrt(b0**2 + 2 * slope * B) - b0) / slope
 
 
+def _cosine(s, t):
+    offset = mp.mpf(s.s)
+    start, angle = (mp.pi / 2 * (x + offset) / (1 + offset) for x in (mp.mpf(0), t))
+    return mp.cos(angle) / mp.cos(start)
+
+
+def _t_cosine(s, r):
+    offset = mp.mpf(s.s)
+    start = mp.pi / 2 * offset / (1 + offset)
+    angle = mp.acos(mp.cos(start) * r / mp.sqrt(1 + r**2))
+    return angle * 2 / mp.pi * (1 + offset) - offset
+
+
+def _log_linear(s, t):
+    return mp.exp(mp.mpf(s.log_snr_max) * (1 - t) + mp.mpf(s.log_snr_min) * t)
+
+
+def _moved(s, t):
+    v = t + mp.mpf(s.sway) * (t - mp.sin(mp.pi * t / 2))
+    return mp.mpf(s.shift) * v / (1 + (mp.mpf(s.shift) - 1) * v)
+
+
+def _t_flow(s, u):
+    return u / (mp.mpf(s.shift) - (mp.mpf(s.shift) - 1) * u)
+
+
 #: class -> (alpha, sigma, t from r = sqrt(snr)), written as in the definition of each schedule.
 REFERENCE = {
     LinearVP: (
@@ -60,10 +110,16 @@ REFERENCE = {
         lambda s, t: mp.sqrt(t * (2 - t)),
         lambda s, r: 1 - r / mp.sqrt(1 + r**2),
     ),
-    CosineVP: (
-        lambda s, t: mp.cos(mp.pi * t / 2),
-        lambda s, t: mp.sin(mp.pi * t / 2),
-        lambda s, r: 2 / mp.pi * mp.acot(r),
+    CosineVP: (_cosine, lambda s, t: mp.sqrt(1 - _cosine(s, t) ** 2), _t_cosine),
+    SqrtVP: (
+        lambda s, t: mp.sqrt(1 - mp.sqrt(mp.mpf(s.s) + (1 - mp.mpf(s.s)) * t)),
+        lambda s, t: (mp.mpf(s.s) + (1 - mp.mpf(s.s)) * t) ** (mp.mpf(1) / 4),
+        lambda s, r: ((1 + r**2) ** -2 - mp.mpf(s.s)) / (1 - mp.mpf(s.s)),
+    ),
+    LogLinear: (
+        lambda s, t: mp.sqrt(_log_linear(s, t) / (1 + _log_linear(s, t))),
+        lambda s, t: mp.sqrt(1 / (1 + _log_linear(s, t))),
+        lambda s, r: (s.log_snr_max - 2 * mp.log(r)) / (mp.mpf(s.log_snr_max) - s.log_snr_min),
     ),
     BetaVP: (
         lambda s, t: mp.exp(-_B(s, t) / 2),
@@ -89,7 +145,11 @@ REFERENCE = {
             (r ** (-1 / mp.mpf(s.rho)) - _edm_ends(s)[0]) / (_edm_ends(s)[1] - _edm_ends(s)[0])
         ),
     ),
-    FlowMatching: (lambda s, t: 1 - t, lambda s, t: t, lambda s, r: 1 / (1 + r)),
+    FlowMatching: (
+        lambda s, t: 1 - _moved(s, t),
+        lambda s, t: mp.mpf(s.sigma_min) + (1 - mp.mpf(s.sigma_min)) * _moved(s, t),
+        lambda s, r: _t_flow(s, (1 - r * s.sigma_min) / (1 + r * (1 - mp.mpf(s.sigma_min)))),
+    ),
 }
 
 
@@ -147,7 +207,7 @@ def test_g2_alpha2_over_sigma4_is_minus_the_derivative_of_snr(schedule):
         assert product == pytest.approx(float(-slope), rel=1e-13)
 
 
-@every_schedule
+@pytest.mark.parametrize("schedule", INVERTIBLE, ids=lambda s: s.name)
 def test_t_from_snr_agrees_with_high_precision_inverse(schedule):
     low, high = schedule.snr_range
     snr = np.logspace(-30, 30, 121)
@@ -240,7 +300,7 @@ def test_variance_preservation_and_monotone_snr(schedule):
     assert (np.diff(schedule.snr(t)) < 0).all()
     total = schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2
     assert np.allclose(total, 1, rtol=1e-14, atol=0) == isinstance(
-        schedule, LinearVP | CosineVP | BetaVP
+        schedule, LinearVP | CosineVP | BetaVP | SqrtVP | LogLinear
     )
 
 
@@ -399,3 +459,143 @@ def test_bad_noise_levels(build, message):
 def test_schedule_is_abstract():
     with pytest.raises(TypeError):
         Schedule()
+
+
+# ---- Schedules without formulas, tables, tensors -------------------------------------------------
+
+
+class OfTwo(Schedule):
+    """The straight path again, with nothing but alpha and sigma."""
+
+    def alpha_at(self, t, xp):
+        return 1 - t
+
+    def sigma_at(self, t, xp):
+        return t
+
+
+def test_alpha_and_sigma_are_enough():
+    ours, exact = OfTwo(), FlowMatching()
+    t = np.array([1e-200, 1e-30, 1e-5, 0.3, 0.9, 1 - 1e-6])
+    for method in METHODS[:-1]:
+        np.testing.assert_allclose(getattr(ours, method)(t), getattr(exact, method)(t), rtol=1e-13)
+    snr = np.array([0.0, 1e-20, 1e-3, 1.0, 1e5, 1e60, np.inf])
+    np.testing.assert_allclose(ours.t_from_snr(snr), exact.t_from_snr(snr), rtol=1e-14)
+    assert ours.name == "OfTwo"
+    assert jax.config.jax_enable_x64 is False  # as it was
+
+
+DDPM = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+#: Rescaled to zero terminal SNR (Lin et al. 2024, arXiv 2305.08891, algorithm 1).
+ROOTS = (np.sqrt(DDPM) - np.sqrt(DDPM[-1])) * np.sqrt(DDPM[0])
+ZERO_TERMINAL = (ROOTS / (np.sqrt(DDPM[0]) - np.sqrt(DDPM[-1]))) ** 2
+
+
+@pytest.mark.parametrize("table", [DDPM, ZERO_TERMINAL, np.r_[1.0, 0.5, 0.0]])
+def test_a_table_is_met_at_its_times(table):
+    schedule = TableSchedule.from_alpha_bar(table)
+    t = np.linspace(0, 1, table.size)
+    np.testing.assert_allclose(schedule.alpha(t) ** 2, table, rtol=1e-14)
+    np.testing.assert_allclose(schedule.sigma(t) ** 2, 1 - table, rtol=1e-14)
+    between = (t[1:] + t[:-1]) / 2
+    assert (np.diff(schedule.snr(np.sort(np.r_[t, between]))) < 0).all()
+    assert schedule.snr(1.0) == (0 if table[-1] == 0 else table[-1] / (1 - table[-1]))
+    # The inverse, and derivatives against those of the general method.
+    inner = np.r_[1e-4, between[:: max(1, table.size // 20)]]
+    conditioning = schedule.sigma(inner) ** 2 / (schedule.g2(inner) * inner)
+    back = schedule.t_from_snr(schedule.snr(inner))
+    assert (np.abs(back / inner - 1) <= 64 * EPS * (1 + conditioning)).all()
+    assert np.isin(schedule.t_from_snr(schedule.snr_range), [0, 1]).all()
+    np.testing.assert_allclose(schedule.f(inner), Schedule.f_at(schedule, inner, np), rtol=1e-9)
+    np.testing.assert_allclose(schedule.g2(inner), Schedule.g2_at(schedule, inner, np), rtol=1e-9)
+
+
+def test_a_dense_table_is_the_schedule_it_was_made_of():
+    t = np.linspace(0, 1, 2001)
+    for exact in (CosineVP(), LinearVP(), BetaVP()):
+        table = TableSchedule(t, exact.snr(t))
+        inner = np.linspace(0.01, 0.98, 77)
+        np.testing.assert_allclose(table.snr(inner), exact.snr(inner), rtol=1e-5)
+        np.testing.assert_allclose(table.g2(inner), exact.g2(inner), rtol=2e-3)
+        traced = jax.jit(table.snr)(0.37)
+        assert float(traced) == pytest.approx(float(exact.snr(0.37)), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("t", "snr", "message"),
+    [
+        ([0.0], [1.0], r"^t must be at least two, rising from 0 to 1; got 1 times\."),
+        ([0.0, 0.5], [2.0, 1.0], "rising from 0 to 1"),
+        ([0.0, 0.5, 0.5, 1.0], [4.0, 3.0, 2.0, 1.0], "rising from 0 to 1"),
+        ([0.0, 1.0], [1.0, 2.0], r"^snr must be falling .*; got 1 and then 2\."),
+        ([0.0, 1.0], [2.0, -1.0], "at least 0"),
+        ([0.0, 1.0], [2.0], "one SNR"),
+        ([0.0, 1.0], [np.inf, np.inf], "one SNR"),
+        ([0.0, 1.0], ["a", "b"], "real numbers"),
+    ],
+)
+def test_what_is_no_table(t, snr, message):
+    with pytest.raises(ValueError, match=message):
+        TableSchedule(t, snr)
+
+
+@pytest.mark.parametrize("table", [[0.5], [0.2, 0.5], [1.5, 0.5], [0.5, -0.1], [[0.5, 0.2]]])
+def test_what_is_no_alpha_bar(table):
+    with pytest.raises(ValueError, match=r"^(alpha_bar|snr) must be "):
+        TableSchedule.from_alpha_bar(table)
+
+
+def test_tables_in_files(tmp_path):
+    t, snr = [0.0, 0.25, 1.0], [9.0, 1.0, 0.0]
+    np.savez(tmp_path / "pair.npz", t=t, snr=snr)
+    np.savez(tmp_path / "diffusers.npz", alphas_cumprod=DDPM, betas=DDPM)
+    np.save(tmp_path / "bar.npy", DDPM)
+    np.save(tmp_path / "pair.npy", np.stack([t, snr], axis=1))
+    (tmp_path / "pair.csv").write_text("t,snr\n0,9\n0.25,1\n1,0\n")
+    (tmp_path / "bar.txt").write_text("".join(f"{value!r}\n" for value in DDPM.tolist()))
+    for name in ("pair.npz", "pair.npy", "pair.csv"):
+        found = parse_schedule(str(tmp_path / name))
+        np.testing.assert_allclose(found.snr(t), snr, rtol=1e-14)
+    for name in ("diffusers.npz", "bar.npy", "bar.txt"):
+        assert parse_schedule(str(tmp_path / name)) == TableSchedule.from_alpha_bar(DDPM)
+    (tmp_path / "words.csv").write_text("t,snr\n0,9\nx,1\n")
+    (tmp_path / "empty.txt").write_text("")
+    np.savez(tmp_path / "other.npz", points=t)
+    np.savez(tmp_path / "rising.npz", t=t, snr=snr[::-1])
+    for name in ("words.csv", "empty.txt", "other.npz", "rising.npz", "none.npy"):
+        with pytest.raises(ValueError, match=rf"^--schedule: .*{name}"):
+            parse_schedule(str(tmp_path / name))
+
+
+def test_options_by_name():
+    assert parse_schedule("cosine-vp:0.008") == CosineVP(0.008)
+    assert parse_schedule("flow-matching:3").name == "FlowMatching(3, 0, 0)"
+    assert (CosineVP().name, FlowMatching().name) == ("CosineVP", "FlowMatching")
+    for text, message in (
+        ("cosine-vp:1", r"^--schedule: s must be in \[0, 1\); got 1.0\.$"),
+        ("flow-matching:1,0,2", "sway must be in"),
+        ("sqrt-vp:1", "s must be below 1"),
+        ("log-linear:1,2", "log_snr_min must be below log_snr_max = 1.0; got 2.0"),
+        ("nothing", "or a file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            parse_schedule(text)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16", "int64"])
+def test_tensors_give_tensors(kind):
+    torch = pytest.importorskip("torch")
+    dtype = getattr(torch, kind)
+    t = torch.tensor([[0, 1]]) if kind == "int64" else torch.tensor([[0.25, 0.5]], dtype=dtype)
+    schedule = BetaVP()
+    for method in METHODS:
+        argument = schedule.snr(t) if method == "t_from_snr" else t
+        found = getattr(schedule, method)(argument)
+        expected = getattr(schedule, method)(argument.double().numpy())
+        assert found.shape == t.shape
+        assert found.dtype == (torch.float32 if kind == "int64" else dtype)
+        np.testing.assert_array_equal(found, torch.tensor(expected).to(found.dtype))
+    with pytest.raises(ValueError, match=r"^t must be one without \(t.detach\(\)\); got a tensor"):
+        schedule.snr(torch.tensor([0.5], requires_grad=True))
+    with pytest.raises(ValueError, match=r"^t must be .* \[0, 1\]"):
+        schedule.snr(torch.tensor([2.0]))

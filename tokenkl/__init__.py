@@ -33,6 +33,8 @@ from tokenkl.codebooks import (
     scale_to,
     spherical_codebook,
     vq_codebook,
+    with_counts,
+    with_token_prior,
 )
 from tokenkl.decoding import decide
 from tokenkl.divergence import (
@@ -54,6 +56,7 @@ from tokenkl.divergence import (
 from tokenkl.estimate import Bound, ConfidenceInterval, Estimate
 from tokenkl.information import (
     QUANTITIES,
+    Auto,
     Exact,
     MonteCarlo,
     Plan,
@@ -66,6 +69,7 @@ from tokenkl.information import (
     mutual_information,
     plan,
     profile,
+    sampling_error,
 )
 from tokenkl.optimality import (
     information_uniform_schedule,
@@ -74,7 +78,20 @@ from tokenkl.optimality import (
     recommend_levels,
 )
 from tokenkl.samplers import DDIM, Ancestral, Level, Sampler
-from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
+from tokenkl.schedule import (
+    EDM,
+    VE,
+    BetaVP,
+    CosineVP,
+    FlowMatching,
+    LinearVP,
+    LogLinear,
+    Schedule,
+    SqrtVP,
+    SubVP,
+    TableSchedule,
+    load_schedule,
+)
 from tokenkl.verification import verify
 
 __all__ = [
@@ -84,6 +101,7 @@ __all__ = [
     "QUANTITIES",
     "VE",
     "Ancestral",
+    "Auto",
     "BetaVP",
     "Bound",
     "Channel",
@@ -98,6 +116,7 @@ __all__ = [
     "LearnedPathKL",
     "Level",
     "LinearVP",
+    "LogLinear",
     "Masking",
     "MonteCarlo",
     "OneHot",
@@ -110,7 +129,9 @@ __all__ = [
     "ResidualCodebook",
     "Sampler",
     "Schedule",
+    "SqrtVP",
     "SubVP",
+    "TableSchedule",
     "UniformNoise",
     "accuracy",
     "amplitude_capacity",
@@ -130,6 +151,7 @@ __all__ = [
     "information_uniform_schedule",
     "learned_path_kl",
     "load_codebook",
+    "load_schedule",
     "mean_nn_distance",
     "min_distance",
     "mmse",
@@ -149,6 +171,7 @@ __all__ = [
     "register",
     "register_layout",
     "register_spec",
+    "sampling_error",
     "save_codebook",
     "scale_to",
     "score_lipschitz",
@@ -158,5 +181,7 @@ __all__ = [
     "step_grid",
     "verify",
     "vq_codebook",
+    "with_counts",
+    "with_token_prior",
 ]
 __version__ = "0.1.0"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -73,6 +74,12 @@ def shortened(text: str, most: int) -> str:
 def is_traced(*values: Any) -> bool:
     """Whether any of the values is being traced by a JAX transformation."""
     return any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether it is a tensor of torch, which is not imported for it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def as_float_array(name: str, value: Any, *, ndim: int | None = None) -> Any:

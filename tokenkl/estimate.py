@@ -22,6 +22,7 @@ from scipy import special
 
 from tokenkl._formats import conform
 from tokenkl._validation import as_float_array, is_traced, reject
+from tokenkl.ways import Ways
 
 
 class ConfidenceInterval(NamedTuple):
@@ -89,6 +90,8 @@ class Estimate:
     - `standard_error`: one standard deviation of the sampling error; 0 where nothing was sampled.
     - `numerical_error`: a bound on quadrature, truncation and rounding errors; NaN inside a JAX
       transformation, where it is not tracked.
+    - `method`: which estimator found which value (`Ways`); `str(method)` says it in short. One that
+      has the same name everywhere is given as a string.
     - `n_samples`: samples behind the value, 0 where nothing was sampled: a number, or an array of
       the value's shape where every SNR had as many as it needed. A pilot is not counted.
     - `degrees_of_freedom`: of `standard_error`, for Student's quantile; infinite for an average of
@@ -128,7 +131,7 @@ class Estimate:
     standard_error: Any = 0.0
     numerical_error: Any = 0.0
     n_samples: Any = 0
-    method: str = "exact"
+    method: Any = "exact"
     seed: int | None = None
     quantity: str = ""
     unit: str = ""
@@ -142,6 +145,7 @@ class Estimate:
     varying: tuple[str, ...] = dataclasses.field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "method", Ways.of(self.method))
         for name, number in self._numbers().items():
             if np.ndim(number) and not hasattr(number, "shape"):
                 object.__setattr__(self, name, np.asarray(number))
@@ -202,9 +206,9 @@ class Estimate:
     def __getitem__(self, index: Any) -> Estimate:
         numbers = {name: getattr(self, name) for name in ("value", *PER_VALUE, *self.varying)}
         xp = _module(*numbers.values())
-        return dataclasses.replace(
-            self, **{name: xp.asarray(number)[index] for name, number in numbers.items()}
-        )
+        chosen = {name: xp.asarray(number)[index] for name, number in numbers.items()}
+        method = self.ways_of(lambda places: places[index])
+        return dataclasses.replace(self, **chosen, method=method)
 
     @property
     def is_sampled(self) -> bool:
@@ -226,9 +230,11 @@ class Estimate:
         def times(error: Any) -> Any:
             return _module(size, error).where(size > 0, error, 0.0) * size  # of inf, 0 times is 0
 
+        value = self.value * factor if value is None else value
         return dataclasses.replace(
             self,
-            value=self.value * factor if value is None else value,
+            value=value,
+            method=self.ways_in(np.shape(value)),
             standard_error=times(self.standard_error),
             numerical_error=times(self.numerical_error),
             skewness=self.skewness * _module(factor).sign(factor),
@@ -243,6 +249,18 @@ class Estimate:
         # One rounding is half of it, and the factor may have been rounded before.
         rounding = xp.where(xp.isfinite(value), jnp.finfo(value.dtype).eps * xp.abs(value), 0.0)
         return dataclasses.replace(self, numerical_error=self.numerical_error + rounding)
+
+    def ways_of(self, move: Callable[[np.ndarray], Any]) -> Ways:
+        """How the values were found that `move` picks from an array of these."""
+        method: Ways = self.method
+        if all(way.levels is None for way in method):
+            return method
+        shape = np.shape(self.value)
+        return method.moved(np.ravel(move(np.arange(math.prod(shape)).reshape(shape))))
+
+    def ways_in(self, shape: tuple[int, ...]) -> Ways:
+        """How the values were found, in an array of this shape."""
+        return self.ways_of(lambda places: np.broadcast_to(places, shape))
 
     def _numbers(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("value", *PER_VALUE, *PER_ESTIMATE)}
@@ -269,14 +287,19 @@ class Estimate:
             number = as_float_array("a summand", other)
             if not is_traced(number) and number.ndim == 0 and number == 0:
                 return self  # this is where Python's sum() starts
-            return dataclasses.replace(self, value=self.value + number, quantity="")._rounded()
+            value = self.value + number
+            method = self.ways_in(np.shape(value))
+            return dataclasses.replace(self, value=value, method=method, quantity="")._rounded()
         self._check_summand(other)
         both = (self, other)
         xp = _module(*self._numbers().values(), *other._numbers().values())
         seeds, draws = {one.seed for one in both}, {*self.draws, *other.draws}
+        numbers = sum_of_independent(self._numbers(), other._numbers(), xp)
+        everywhere, shape = np.arange(np.size(numbers["value"])), np.shape(numbers["value"])
+        ways = [(everywhere, one.ways_in(shape)) for one in both]
         found = Estimate(
-            **sum_of_independent(self._numbers(), other._numbers(), xp),
-            method=" + ".join(dict.fromkeys(one.method for one in both)),
+            **numbers,
+            method=Ways.joined(everywhere.size, ways),
             seed=self.seed if len(seeds) == 1 else None,
             unit=self.unit,
             note=_notes(both),
@@ -339,9 +362,11 @@ class Estimate:
                 columns[name] = xp.stack([xp.broadcast_to(row, shape) for row in rows])
         names = {one.quantity for one in estimates}
         seeds = {one.seed for one in estimates}
+        places = np.arange(len(estimates) * math.prod(shape)).reshape(len(estimates), -1)
+        ways = zip(places, (one.method for one in estimates), strict=True)
         return Estimate(
             **columns,
-            method=", ".join(dict.fromkeys(one.method for one in estimates)),
+            method=Ways.joined(places.size, ways),
             seed=estimates[0].seed if len(seeds) == 1 else None,
             quantity=estimates[0].quantity if len(names) == 1 else "",
             unit=estimates[0].unit,
@@ -359,6 +384,7 @@ class Estimate:
         record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         for name, number in self._numbers().items():
             record[name] = _in_json(np.asarray(number).tolist())
+        record["method"] = self.method.to_json()
         record["draws"] = [list(words) for words in self.draws]
         return {"shape": list(np.shape(self.value)), **record}
 
@@ -377,8 +403,9 @@ class Estimate:
             for name, kind in kinds.items():
                 array: np.ndarray = np.array(known[name], dtype=kind)
                 known[name] = array if name in PER_ESTIMATE else array.reshape(shape)[()]
-            for name in ("method", "quantity", "unit", "note"):
+            for name in ("quantity", "unit", "note"):
                 conform(known[name], str, name)
+            known["method"] = Ways.from_json(known["method"])
             known["draws"] = tuple(tuple(map(int, words)) for words in known["draws"])
             return Estimate(**known)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -395,7 +422,7 @@ class Estimate:
         unit = f" {self.unit}" if self.unit else ""
         if is_traced(*self._numbers().values()):
             return f"<{name} = {self.value!r}{unit}, error not tracked [{self.method}]>"
-        how = self.method + (f", {count_of(self)} samples" if self.is_sampled else "")
+        how = f"{self.method}" + (f", {count_of(self)} samples" if self.is_sampled else "")
         if np.ndim(self.value) == 0:
             error = f"{float(self.standard_error):.2g} (sampling), " if self.is_sampled else ""
             error += f"{float(self.numerical_error):.2g} (numerical)"

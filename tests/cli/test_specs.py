@@ -36,7 +36,8 @@ def test_fsq(spec: str, levels: tuple[int, ...]) -> None:
 
 
 def test_fsq_on_the_rounding_grid() -> None:
-    ours, theirs = parse_codebook("fsq:8,5,5,5:rounding"), tk.FSQ((8, 5, 5, 5), grid="rounding")
+    ours = parse_codebook("fsq:8,5,5,5:rounding")
+    theirs = tk.FSQ((8, 5, 5, 5), grid="rounding", order="F")
     assert np.array_equal(ours.points, theirs.points)
 
 
@@ -187,7 +188,9 @@ def test_priors_from_tokens(tmp_path) -> None:
         given = parse_prior(None, tmp_path / "ids.npy", smoothing)
         found = parse_codebook("onehot:4", prior=given).prior
         assert np.allclose(found, np.array(expected) / np.sum(expected), rtol=1e-14)
-    with pytest.raises(ValueError, match="--tokens: ids must be whole numbers from 0 to 2; got 3"):
+    with pytest.raises(
+        ValueError, match="--tokens: tokens must be whole numbers from 0 to 2; got 3"
+    ):
         parse_codebook("onehot:3", prior=given)
 
 
@@ -235,7 +238,7 @@ def test_parts_of_a_prior_that_do_not_fit(tmp_path, names: tuple[str, ...], sent
     with pytest.raises(ValueError, match=r"priors.0 must be a probability vector"):
         parse_prior(tmp_path / "p.npz", None, None)
     np.savez(tmp_path / "p.npz", **{"priors.00": np.array([0.5, 0.5])})  # not a part, but alone
-    assert parse_prior(tmp_path / "p.npz", None, None)(2) == pytest.approx([0.5, 0.5])
+    assert parse_prior(tmp_path / "p.npz")(tk.OneHot(2)).prior == pytest.approx([0.5, 0.5])
 
 
 def test_prior_options_that_clash(tmp_path) -> None:
@@ -244,7 +247,9 @@ def test_prior_options_that_clash(tmp_path) -> None:
     assert parse_prior(None, None, None) is None
     with pytest.raises(ValueError, match="--prior must be left out where --tokens"):
         parse_prior(tmp_path / "p.npy", tmp_path / "ids.npy", None)
-    with pytest.raises(ValueError, match="--smoothing must be given together with --tokens"):
+    with pytest.raises(
+        ValueError, match="--smoothing must be given together with --counts or --tokens"
+    ):
         parse_prior(tmp_path / "p.npy", None, 0.5)
     with pytest.raises(ValueError, match="--smoothing must be a finite number, at least 0"):
         parse_prior(None, tmp_path / "ids.npy", float("nan"))
@@ -317,7 +322,6 @@ def test_snr() -> None:
 
 
 def test_names() -> None:
-    assert parse_names(None, tk.QUANTITIES, "--q") == tk.QUANTITIES
     assert parse_names("mmse, accuracy,mmse", tk.QUANTITIES, "--q") == ("mmse", "accuracy")
     with pytest.raises(ValueError, match=r"--q must be a comma list of accuracy, .*; got 'mse'"):
         parse_names("accuracy,mse", tk.QUANTITIES, "--q")

@@ -28,10 +28,11 @@ from tokenkl.codebooks import load_codebook, load_tokens
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.audio import read_wav, write_wav
 from tokenkl.tts.data import TextEncoder
+from tokenkl.tts.judge import word_errors
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import RECIPES, Workspace, load_named_corpus
 from tokenkl.tts.recordings import Source
-from tokenkl.tts.tokenizers import TOKENIZERS, Tokenizer
+from tokenkl.tts.tokenizers import TOKENIZERS, Tokenizer, evaluate_tokenizer
 from tokenkl.tts.voice import Voice, new_cdcd
 
 COMMAND = [sys.executable, "-m", "tokenkl"]
@@ -414,6 +415,11 @@ def test_train_stops_and_goes_on(home: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_tiny_preset_learns_to_speak(home: Path, tmp_path: Path) -> None:
     succeed("train", "--preset", "tiny", "--folder", tmp_path)
+    [path] = tmp_path.glob("tokenizer-*.safetensors")
+    utterances = load_named_corpus("few").split("test")
+    heard = evaluate_tokenizer(Tokenizer.load(path), utterances).word_errors["bigram"]
+    others = word_errors(heard.references, heard.hypotheses[1:] + heard.hypotheses[:1])
+    assert heard.rate < 0.5 < others.rate  # speech through tokens
     voice, record = tmp_path / "voice-tiny.safetensors", tmp_path / "tiny" / "eval.json"
     succeed(
         "eval", voice, "--sentences", "8", "--seeds", "1", "--grammar", "bigram",

@@ -48,7 +48,7 @@ def test_estimates_say_how_they_were_found(sampler: str) -> None:
     codebook = tk.FSQ((3, 2), priors=[[0.6, 0.3, 0.1], [0.2, 0.8]])
     law = tk.produced_law(codebook, [0.1, 1.0, 5.0], sampler=sampler)
     for estimate in (law.kl, law.total_variation):
-        assert estimate.method == f"{sampler}, exact by coordinate"
+        assert str(estimate.method) == f"{sampler}, exact by coordinate"
         assert estimate.note == ""
     assert (law.kl.quantity, law.kl.unit) == ("KL", "nats")
     assert law.sampler == sampler

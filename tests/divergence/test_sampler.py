@@ -122,7 +122,7 @@ def test_the_table_is_honest(codebook: tk.ProductCodebook, ends: tuple[float, fl
     grids = [np.unique([low, *rng.choice(where, size), high]) for size in (1, 6, 40)]
     even = table.nodes.snr_of(np.linspace(0, table.nodes.edges[-1], 300))  # too many one by one
     curve = ancestral_kl_curve(codebook, [*grids, np.concatenate([[low], even[1:-1], [high]])])
-    assert curve.method == "exact, interpolated"
+    assert str(curve.method) == "exact, interpolated"
     for interpolated, grid in zip((curve[0], curve[1], curve[2]), grids, strict=True):
         one = ancestral_kl(codebook, grid)
         slack = one.numerical_error + interpolated.numerical_error

@@ -45,10 +45,12 @@ def test_what_clusters_add_by_coordinate(case, root) -> None:
         "error_probability": tk.error_probability(first, snr).value * tk.accuracy(rest, snr).value,
         "conditional_entropy": tk.conditional_entropy(first, snr).value,
         "mmse": tk.mmse(first, snr).value,
+        "sampling_error": tk.sampling_error(first, snr).value
+        * (1 - tk.sampling_error(rest, snr).value),
     }
     method = tk.RareEvents(n_samples=8000)
     found = rare_profile(Problem(points, snr), STATISTICS, method, 1, labels=labels)
-    z = stats.norm.isf(BUDGET / 6)
+    z = stats.norm.isf(BUDGET / 8)
     for name, answer in answers.items():
         error = z * found[name].standard_error + found[name].numerical_error
         assert abs(found[name].value - answer) <= error, name
@@ -62,7 +64,7 @@ def test_posteriors_that_know_the_cluster() -> None:
     labels = RNG.integers(0, 4, 30) * 5
     within = Within(kernel.lay_out, points, log_prior, labels)
     ids, noise, h = RNG.integers(0, 30, 40), RNG.standard_normal((40, 3)), np.array([0.3, 2.0])
-    found = within.statistics(kernel.block_statistics, ids, noise, h, True, False)
+    found = within.statistics(kernel.block_statistics, ids, noise, h, True, False, True)
     for level, root in enumerate(h):
         for sample, (k, eps) in enumerate(zip(ids, noise, strict=True)):
             own = np.flatnonzero(labels == labels[k])
@@ -75,6 +77,7 @@ def test_posteriors_that_know_the_cluster() -> None:
                 -special.xlogy(p, p).sum(),
                 p @ ((points[own] - mean) ** 2).sum(axis=1),
                 special.xlogy(p, p / prior).sum(),
+                1 - (p**2).sum(),
             )
             np.testing.assert_allclose(found[level, :, sample], answers, rtol=1e-9, atol=1e-13)
 
@@ -87,8 +90,8 @@ def test_posteriors_that_know_the_cluster() -> None:
 def test_intervals_cover_where_mistakes_are_never_seen(case, method) -> None:
     exact, points, _ = case
     snr = np.array([8.6**2])
-    answers = tk.profile(exact, snr)
-    quantities = ("conditional_entropy", "mutual_information", "mmse")
+    quantities = ("conditional_entropy", "mutual_information", "mmse", "sampling_error")
+    answers = tk.profile(exact, snr, quantities)
     covered = dict.fromkeys(quantities, 0)
     for key in range(25):
         found = tk.profile(points, snr, quantities, method=method, key=key)

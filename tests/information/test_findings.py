@@ -7,6 +7,7 @@ import pytest
 
 import tokenkl as tk
 from tokenkl.information.findings import NUMBERS, UNSUPPORTED, Findings
+from tokenkl.ways import Way, Ways
 
 LOW = Findings(
     np.array([0.2, 0.4]), 0.01, 1e-9, 100, True, 1.0, 0.3, np.inf, method="rays", note="a bracket"
@@ -27,14 +28,17 @@ def test_levels_are_joined_each_with_its_own_range() -> None:
     assert found.sample_range.tolist() == [1.0, 1e-8, 1.0]
     assert found.degrees_of_freedom.tolist() == [np.inf, 15, np.inf]
     assert found.interval_supported.tolist() == [True, False, True]
-    assert (found.method, found.note) == ("rays, rare events", "a bracket")
+    assert (str(found.method), found.note) == ("rays, rare events", "a bracket")
+    assert found.method == Ways([Way("rays", (), (0, 2)), Way("rare events", (), (1,))])
+    assert found.at(np.array([1])).method == Ways.of("rare events")
 
 
 def test_what_comes_later_replaces() -> None:
     found = Findings.joined(2, [(np.arange(2), LOW), (np.array([1]), HIGH)])
     assert found.value.tolist() == [0.2, 1e-9]
+    assert [str(found.method.at(level)) for level in (0, 1)] == ["rays", "rare events"]
     again = Findings.joined(2, [(np.arange(2), LOW), (np.array([1]), LOW.at(np.array([0])))])
-    assert again.method == "rays"  # once
+    assert str(again.method) == "rays"  # once
 
 
 def test_a_complement_of_a_complement() -> None:
@@ -81,7 +85,7 @@ def test_one_estimate() -> None:
     assert isinstance(found.n_samples, int)
     assert found.sample_range == 1.0
     assert isinstance(found.sample_range, float)
-    assert (found.method, found.quantity, found.note) == ("rays", "accuracy", "a bracket")
+    assert (str(found.method), found.quantity, found.note) == ("rays", "accuracy", "a bracket")
     mixed = Findings.joined(3, [(np.array([0, 2]), LOW), (np.array([1]), HIGH)]).estimate((3,))
     assert mixed.n_samples.tolist() == [100, 2000, 100]
     assert mixed.note == f"a bracket; {UNSUPPORTED}"

@@ -89,7 +89,7 @@ def test_large_cuts_go_by_rays_and_say_so():
     codebook = d_codebook(24, 4)
     snr = np.array([0.0, 10.0, 40.0, 60.0])
     found = tk.error_probability(codebook, snr, key=0)
-    assert found.method.startswith("lattice decoding along rays")
+    assert str(found.method).startswith("lattice decoding along rays")
     assert found.value[0] == pytest.approx(1 - 1 / codebook.K, abs=1e-15)
     # Half-spaces of the nearest 2 n (n - 1) lattice points bound it from above.
     h, d, n = np.sqrt(snr[1:]), 2 * np.sqrt(2) / 3, 24
@@ -113,11 +113,11 @@ def test_targets_keys_and_lists(monkeypatch):
     again = tk.error_probability(codebook, 30.0, method=tk.MonteCarlo(rtol=0.01), key=1)
     assert again.value == target.value
     small = LatticeCodebook("D", 3, 4)
-    assert "ray" not in tk.error_probability(small, 1.0, key=0).method
+    assert "ray" not in str(tk.error_probability(small, 1.0, key=0).method)
     monkeypatch.setattr(rare, "LARGE", 10)
-    assert "ray" in tk.error_probability(small, 1.0, key=0).method
+    assert "ray" in str(tk.error_probability(small, 1.0, key=0).method)
     # What needs the whole posterior still lists the tokens where it can.
-    assert "ray" not in tk.mmse(small, 1.0, key=0).method
+    assert "ray" not in str(tk.mmse(small, 1.0, key=0).method)
 
 
 def test_what_needs_a_posterior_is_refused():
@@ -213,9 +213,9 @@ def test_rare_errors_of_a_large_cut():
     codebook = d_codebook(12, 6)
     snr = np.array([150.0, 240.0, 400.0, 1600.0])
     found = tk.error_probability(codebook, snr, key=0)
-    assert "short vectors" in found.method
+    assert "short vectors" in str(found.method)
     rays = tk.error_probability(codebook, snr, key=0, method=tk.MonteCarlo(n_samples=100_000))
-    assert "short vectors" not in rays.method
+    assert "short vectors" not in str(rays.method)
     both = rays.interval_supported
     assert both[:2].all()
     z = (found.value - rays.value) / np.hypot(found.standard_error, rays.standard_error)

@@ -79,8 +79,9 @@ def test_the_plan_is_what_is_done(case: str) -> None:
     found = tk.profile(codebook, snr, quantities, method=method, key=0)
     for name in quantities:
         assert plan[name].tolist() == expected
-        for one in dict.fromkeys(expected):
-            assert one in found[name].method
+        for level, one in enumerate(expected):  # a product names those of its parts behind it
+            ways = {way.estimator.partition(": ")[0] for way in found[name].method.at(level)}
+            assert ways == {one}
         exact = expected[0].startswith("exact")
         assert found[name].is_sampled != exact
         assert found[name].seed == (None if exact else 0)
@@ -104,7 +105,7 @@ def test_every_estimator_is_reached() -> None:
         return plan.profile(key=0)["mmse"]
 
     found = jax.jit(traced)(2.0)
-    assert found.method == "Monte-Carlo"
+    assert str(found.method) == "Monte-Carlo"
     assert np.isnan(found.standard_error)
     assert reached == {type(one) for one in ESTIMATORS}
 
@@ -169,8 +170,8 @@ def test_a_new_estimator_is_one_class_and_one_entry(monkeypatch) -> None:
     assert found["mmse"].value[1] == 1.0
     assert found["mmse"].n_samples[1] == 0
     assert found["mmse"].seed == 0
-    assert found["mmse"].method.endswith(", a guess")
-    assert "guess" not in found["accuracy"].method
+    assert str(found["mmse"].method).endswith(", a guess")
+    assert "guess" not in str(found["accuracy"].method)
 
 
 # ---- Settings: honoured or refused --------------------------------------------------------------
@@ -261,6 +262,45 @@ def test_settings_of_rare_events(settings, expected) -> None:
 # ---- Rare events, asked for ---------------------------------------------------------------------
 
 
+SOME = tk.PointCodebook(np.random.default_rng(3).standard_normal((12, 4)))
+LATTICE = tk.d_codebook(24, 3)
+
+
+@pytest.mark.parametrize("codebook", [SOME, PLANE, STAGES, tk.Product([SOME, SOME]), LATTICE])
+@pytest.mark.parametrize("wish", [tk.Auto(), tk.Auto(n_samples=512), tk.Auto(rtol=0.1)])
+def test_a_number_of_samples_changes_no_estimator(codebook, wish) -> None:
+    snr = [0.01, 1.0, 400.0]
+    names = ("accuracy",) if codebook is LATTICE else tk.QUANTITIES
+    plain, asked = (tk.plan(codebook, snr, names, method=method) for method in (None, wish))
+    for name in names:
+        for one, other in zip(plain[name], asked[name], strict=True):
+            # Short vectors know no target; rays do.
+            assert one == other or (wish.rtol and "short vectors" in one)
+
+
+def test_samples_and_targets_reach_every_estimator() -> None:
+    snr = [1.0, 400.0]
+    found = tk.error_probability(SOME, snr, method=tk.Auto(n_samples=16384), key=0)
+    assert [way.estimator for way in found.method] == ["Monte-Carlo", "rare-event sampling"]
+    assert found.n_samples == 16384
+    assert 0 < found.value[1] < 1e-5
+    assert found.standard_error[1] < 0.05 * found.value[1]
+    fine = tk.error_probability(SOME, snr, method=tk.Auto(rtol=0.003), key=0)
+    assert (fine.standard_error <= 0.003 * fine.value).all()
+    first = tk.error_probability(SOME, 20.0, method=tk.RareEvents(n_samples=64), key=0)
+    small = tk.RareEvents(n_samples=64, atol=float(first.standard_error) / 3)
+    close = tk.error_probability(SOME, 20.0, method=small, key=0)
+    assert float(close.standard_error) <= small.atol
+    assert close.n_samples > 64
+    for wrong, message in (
+        ({"n_samples": 10}, "n_samples must be a whole number, at least 64"),
+        ({"n_samples": 100, "rtol": 0.1}, "n_samples must be None where rtol or atol"),
+        ({"atol": -1.0}, "atol must be above 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tk.Auto(**wrong)
+
+
 def test_rare_events_against_an_exact_formula() -> None:
     exact = tk.profile(PLANE, [3.0, 100.0], ERRORS)
     found = tk.profile(PLANE, [3.0, 100.0], ERRORS, method=tk.RareEvents(n_samples=20_000), key=0)
@@ -268,7 +308,7 @@ def test_rare_events_against_an_exact_formula() -> None:
         error = 4.3 * found[name].standard_error + found[name].numerical_error
         assert (np.abs(found[name].value - exact[name].value) <= error).all()
         assert found[name].n_samples == 20_000
-        assert found[name].method == "rare-event sampling"
+        assert str(found[name].method) == "rare-event sampling"
 
 
 def test_rare_events_meet_their_target() -> None:

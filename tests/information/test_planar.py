@@ -15,7 +15,7 @@ def test_grid_by_voronoi_edges(shape: tuple[int, int]) -> None:
     grid = tk.FSQ(shape)
     plane = tk.PointCodebook(grid.points)
     exact, ours = tk.error_probability(grid, SNR), tk.error_probability(plane, SNR)
-    assert "Owen" in ours.method
+    assert "Owen" in str(ours.method)
     np.testing.assert_allclose(ours.value, exact.value, rtol=1e-11)
     assert (np.abs(ours.value - exact.value) <= ours.numerical_error + exact.numerical_error).all()
 
@@ -78,8 +78,8 @@ def test_nothing_but_accuracy_is_planar() -> None:
     with pytest.raises(ValueError, match="key must be"):
         tk.mmse(codebook, 1.0)
     profile = tk.profile(codebook, [1.0, 2.0], ("accuracy", "mmse"), key=0)
-    assert "exact" in profile["accuracy"].method
-    assert "Monte-Carlo" in profile["mmse"].method
+    assert "exact" in str(profile["accuracy"].method)
+    assert "Monte-Carlo" in str(profile["mmse"].method)
 
 
 def test_duplicates_have_no_edges_between_them() -> None:
@@ -102,5 +102,5 @@ def test_far_from_the_origin() -> None:
     near, far = tk.PointCodebook(points), tk.PointCodebook(points + 2.0**45)
     snr = np.array([1e-11, 1e-9])
     found, expected = (tk.error_probability(one, snr) for one in (far, near))
-    assert found.method == expected.method == "exact, Owen's T over Voronoi edges"
+    assert str(found.method) == str(expected.method) == "exact, Owen's T over Voronoi edges"
     np.testing.assert_allclose(found.value, expected.value, rtol=1e-12)

@@ -14,6 +14,9 @@ from tokenkl.information.residual.profile import (
     residual_profile,
     too_large_to_enumerate,
 )
+from tokenkl.quantities import QUANTITIES
+
+ALL = tuple(QUANTITIES)
 
 #: Two-sided confidence at which a fixed-key comparison may fail: the false-alarm budget.
 LEVEL = 1 - 2e-5
@@ -78,11 +81,11 @@ def test_intervals_cover() -> None:
     vectors, grid = expansion(2, 4, 3, seed=5)
     codebook = ResidualCodebook(vectors)
     snr = 10.0 ** np.array([0.5, 2.0, 3.3])
-    exact = tk.profile(grid, snr)
-    runs, held = 200, {name: np.zeros(snr.size) for name in tk.QUANTITIES}
+    exact = tk.profile(grid, snr, ALL)
+    runs, held = 200, {name: np.zeros(snr.size) for name in ALL}
     for key in range(runs):
         method = tk.MonteCarlo(n_samples=1024)
-        found = residual_profile(Problem(codebook, snr), tk.QUANTITIES, method, key=key)
+        found = residual_profile(Problem(codebook, snr), ALL, method, key=key)
         for name, one in found.items():
             low, high, _ = one.estimate(snr.shape).confidence_interval()
             held[name] += (low <= exact[name].value) & (exact[name].value <= high)
@@ -110,13 +113,13 @@ def trained(seed: int, priors: bool) -> ResidualCodebook:
 def test_k_means_stages_against_enumeration(priors: bool) -> None:
     codebook = trained(0, priors)
     snr = 10.0 ** np.array([-3.0, -1.0, 0.5, 1.5, 2.5, 4.0])
-    exact = tk.profile(codebook, snr, method=tk.MonteCarlo(n_samples=20000), key=2)
+    exact = tk.profile(codebook, snr, ALL, method=tk.MonteCarlo(n_samples=20000), key=2)
     method = tk.MonteCarlo(n_samples=1500)
-    fields = residual_profile(Problem(codebook, snr), tk.QUANTITIES, method, key=3)
+    fields = residual_profile(Problem(codebook, snr), ALL, method, key=3)
     assert (fields["mmse"].n_samples == 1500).all()
-    assert "bracket" in fields["mmse"].method
+    assert "bracket" in str(fields["mmse"].method)
     z = 4.3  # two-sided 2e-5
-    for name in tk.QUANTITIES:
+    for name in ALL:
         found = fields[name].estimate(snr.shape)
         # At the largest SNR few samples carry the MMSE, and no central limit is claimed for it.
         central = found.interval_supported & exact[name].interval_supported
@@ -146,11 +149,11 @@ def test_what_is_enumerated() -> None:
 def test_same_key_same_bits_whatever_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     snr, method = np.array([1.0, 1e3]), tk.MonteCarlo(n_samples=30)
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
-    first = tk.profile(small(), snr, method=method, key=7)
+    first = tk.profile(small(), snr, ALL, method=method, key=7)
     monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
-    again = tk.profile(small(), snr, method=method, key=7)
+    again = tk.profile(small(), snr, ALL, method=method, key=7)
     other = tk.profile(small(), snr, method=method, key=8)
-    for name in tk.QUANTITIES:
+    for name in ALL:
         np.testing.assert_array_equal(first[name].value, again[name].value)
     assert (first["conditional_entropy"].value != other["conditional_entropy"].value).all()
 
@@ -198,7 +201,7 @@ def test_the_two_runs_are_what_the_proofs_need() -> None:
     vectors = [rng.standard_normal((12, 2)) / 2**s for s in range(3)]
     log_prior = [np.log(rng.dirichlet(np.ones(12))) for _ in range(3)]
     covariances = [(c.T * np.exp(p)) @ c for c, p in zip(vectors, log_prior, strict=True)]
-    level = _Level(Stages(vectors, log_prior, covariances, 9.0, 9.0), 20.0, tk.QUANTITIES)
+    level = _Level(Stages(vectors, log_prior, covariances, 9.0, 9.0), 20.0, ALL)
     joint = ResidualCodebook(vectors, stage_priors=[np.exp(p) for p in log_prior])
     y = level.h * joint.points[777] + rng.standard_normal(2)
     energy = -0.5 * ((y - level.h * joint.points) ** 2).sum(axis=1)
@@ -218,9 +221,16 @@ def test_the_two_runs_are_what_the_proofs_need() -> None:
         rng.random((runs, 2, 3)),
         9,
         True,
+        True,
         out,
     )
     free, told = (dict(zip(kernel.FIELDS, out[:, i].T, strict=False)) for i in (0, 1))
+    # The true token has the law of the leaves of the run that is told, and S lies in its bracket.
+    wrong = 1 - ((weight / total) ** 2).sum()
+    apart = told["found"] - told["alike"]
+    assert abs(apart.mean()) < 4.3 * apart.std() / math.sqrt(runs)
+    for ends, sign in ((1 - told["alike"], 1), (1 - 2 * free["found"] + free["alike"], -1)):
+        assert sign * (ends.mean() - wrong) < 4.3 * ends.std() / math.sqrt(runs)
     mean = out[:, 1, len(kernel.FIELDS) : len(kernel.FIELDS) + n] + joint.points_at(ids)
     posterior = weight / total
     for found, answer in (
@@ -249,15 +259,16 @@ def test_ranges_of_single_draws(scale: float) -> None:
         Problem(codebook, np.array([0.1, 5.0]) / scale**2),
         tk.MonteCarlo(n_samples=20),
     )
-    fields = residual_profile(problem, tk.QUANTITIES, method, key=1)
+    fields = residual_profile(problem, ALL, method, key=1)
     # No token is farther from the mean than the sum of what the stages allow, nor is any posterior
     # mean; the estimate that competes lies within twice that radius of it.
     radius = sum(
         np.linalg.norm(c - p @ c, axis=1).max() for c, p in zip(vectors, shares, strict=True)
     )
     entropy = -sum((p * np.log(p)).sum() for p in shares)
-    ranges = {name: float(fields[name].sample_range[0]) for name in tk.QUANTITIES}
+    ranges = {name: float(fields[name].sample_range[0]) for name in ALL}
     expected = dict.fromkeys(("accuracy", "error_probability"), 1.0)
     expected |= dict.fromkeys(("conditional_entropy", "mutual_information"), entropy)
     expected["mmse"] = radius**2 + (2 * radius) ** 2
-    assert ranges == pytest.approx({name: expected[name] for name in tk.QUANTITIES}, rel=1e-12)
+    expected["sampling_error"] = 2.0
+    assert ranges == pytest.approx({name: expected[name] for name in ALL}, rel=1e-12)

@@ -40,7 +40,7 @@ def _both(codebook: tk.PointCodebook, snr: np.ndarray) -> tuple[np.ndarray, np.n
     ids = rng.choice(codebook.K, size=400, p=codebook.prior)
     noise = rng.standard_normal((400, codebook.n))
     return tuple(
-        kernel.block_statistics(table, ids, noise, np.sqrt(snr), True, single)
+        kernel.block_statistics(table, ids, noise, np.sqrt(snr), True, single, True)
         for single in (False, True)
     )
 
@@ -73,7 +73,7 @@ def test_the_exponential() -> None:
     assert exp2_single(np.float32(1e5)) == 2.0**60
 
 
-QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
+QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse", "sampling_error")
 
 
 @pytest.mark.parametrize("gpu", [False, True])

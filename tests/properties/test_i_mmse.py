@@ -20,7 +20,7 @@ def test_derivative(codebook: tk.Codebook, snr: float) -> None:
     assert abs(change - area) <= slack + 1e-11 * area
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(exact_codebooks())
 def test_integral(codebook: tk.Codebook) -> None:
     """In log snr the integrand is smooth and decays at both ends: trapezoid rule."""

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tokenkl as tk
+from tokenkl.quantities import QUANTITIES
 from tokenkl.testing import grids, onehots, point_codebooks, snrs
 
 
@@ -16,8 +17,10 @@ def test_shift_scale_and_reflection(
     moved = tk.ProductCodebook(
         [shift - scale * levels for levels in codebook.levels], codebook.priors
     )
-    before, after = tk.profile(codebook, snr), tk.profile(moved, snr / scale**2)
-    for name in tk.QUANTITIES:
+    names = tuple(QUANTITIES)
+    before = tk.profile(codebook, snr, names)
+    after = tk.profile(moved, snr / scale**2, names)
+    for name in QUANTITIES:
         factor = scale**2 if name == "mmse" else 1.0
         a, b = factor * float(before[name]), float(after[name])
         # Shifting rounds the gaps: a relative error of 1e-13 in a gap is amplified by its exponent.
@@ -27,8 +30,10 @@ def test_shift_scale_and_reflection(
 @given(onehots(), snrs(), st.floats(0.2, 5.0))
 def test_onehot_scale(codebook: tk.OneHot, snr: float, factor: float) -> None:
     scaled = tk.OneHot(codebook.K, codebook.given_prior, codebook.scale * factor)
-    before, after = tk.profile(codebook, snr), tk.profile(scaled, snr / factor**2)
-    for name in tk.QUANTITIES:
+    names = tuple(QUANTITIES)
+    before = tk.profile(codebook, snr, names)
+    after = tk.profile(scaled, snr / factor**2, names)
+    for name in QUANTITIES:
         unit = factor**2 if name == "mmse" else 1.0
         np.testing.assert_allclose(
             float(after[name]), unit * float(before[name]), rtol=1e-10, atol=1e-290

@@ -25,7 +25,9 @@ derived = functools.cache(derive_schedule)
 def test_all_schedules_are_here():
     public = [getattr(tk, name) for name in tk.__all__]
     known = [one for one in public if isinstance(one, type) and issubclass(one, tk.Schedule)]
-    assert set(known) - {tk.Schedule} == set(SCHEDULES)
+    # A table has no formula; of these two SymPy makes nothing that one would print.
+    others = {tk.Schedule, tk.TableSchedule, tk.LogLinear, tk.SqrtVP}
+    assert set(known) - others == set(SCHEDULES)
 
 
 @pytest.mark.parametrize("kind", SCHEDULES, ids=lambda kind: kind.__name__)

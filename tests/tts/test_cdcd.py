@@ -231,7 +231,7 @@ def test_it_learns_two_sentences(head: str, options: dict[str, float]) -> None:
     optimiser = torch.optim.AdamW(model.parameters(), 1e-2)
     rng = torch.Generator().manual_seed(0)
     losses = []
-    for _ in range(150):
+    for _ in range(100):
         loss, _ = model.loss(batch, rng)
         optimiser.zero_grad()
         loss.backward()

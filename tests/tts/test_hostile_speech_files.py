@@ -274,4 +274,4 @@ def test_damaged_files(name, make, load, damage, tmp_path):
 @pytest.mark.slow
 @kinds
 def test_files_damaged_in_many_ways(name, make, load, damage, tmp_path):
-    _attack((name, make, load, damage), tmp_path, 600, 1)
+    _attack((name, make, load, damage), tmp_path, 250, 1)

@@ -8,8 +8,6 @@ import torch
 
 from tokenkl import FSQ, e8_codebook
 from tokenkl._random import generator
-from tokenkl.tts.corpus import CorpusConfig, load_corpus
-from tokenkl.tts.judge import word_errors
 from tokenkl.tts.quantizers import E8Quantizer
 from tokenkl.tts.tokenizers import (
     TOKENIZERS,
@@ -227,19 +225,3 @@ def test_errors_of_a_tokenizer(trained, tmp_path):
             ValueError, match="must be a tokenizer that tokenkl wrote; it is damaged"
         ):
             Tokenizer.load(path)
-
-
-@pytest.mark.slow
-def test_speech_through_tokens_is_heard(tmp_path):
-    """Full width, a tenth of the training: half a minute on one core, and most words survive."""
-    made = load_corpus(
-        CorpusConfig(train=150, valid=0, test=16, combinations=0), folder=tmp_path, progress=quiet
-    )
-    training = TrainingConfig(steps=120)
-    features = features_of(made.split("train"), progress=quiet)
-    tokenizer = train_tokenizer(features, TOKENIZERS["fsq-3^8"], training, key=0, progress=quiet)
-    report = evaluate_tokenizer(tokenizer, made.split("test"), progress=quiet)
-    heard = report.word_errors["bigram"]
-    others = word_errors(heard.references, heard.hypotheses[1:] + heard.hypotheses[:1])
-    print(report.to_json(), others.rate)
-    assert heard.rate < 0.5 < others.rate

@@ -36,7 +36,8 @@ class Gaussian(Channel):
     Its noise variable is the signal-to-noise ratio `snr` = alpha^2 / sigma^2, a number without unit
     (for codebooks in the units of their coordinates) from 0 up, where 0 is pure noise and infinity
     is clean. An observation is a point of R^n. This is `tokenkl.channel` and `tokenkl.profile`,
-    bound to one codebook; `denoiser`, `score` and `posterior_covariance` are functions there.
+    bound to one codebook; "sampling_error" is found where it is named. `denoiser`, `score` and
+    `posterior_covariance` are functions there.
 
     Args:
         codebook: any codebook.

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tokenkl.codebooks import Codebook
+    from tokenkl.codebooks.grammar import Weighed
     from tokenkl.information.methods import Method
 
 #: What can be written where a codebook is asked for, and what it stands for.
 CODEBOOKS = (
     ("fsq:3^8", "FSQ, 3 levels in each of 8 coordinates"),
     ("fsq:8x5x5x5", "FSQ, levels by coordinate; also fsq:8,5,5,5"),
-    ("fsq:8,5,5,5:rounding", "the grid of the FSQ paper (even counts differ)"),
+    ("fsq:8,5,5,5:rounding", "the grid of the FSQ paper (even counts differ), and its ids"),
+    ("fsq:3x3:F", "ids that count with the first coordinate fastest; C: the last"),
     ("fsq:8,5,5,5:midpoint", "the middles of 8, 5, 5 and 5 equal parts (FSP)"),
     ("bsq:18", "+-1/sqrt(18) in each of 18 coordinates; LFQ is fsq:2^18"),
     ("onehot:6561", "one-hot tokens"),
@@ -71,7 +73,7 @@ Quantities = Annotated[
     typer.Option(
         metavar="NAMES",
         help="Comma list of accuracy, error_probability, conditional_entropy, "
-        "mutual_information, mmse; all without it.",
+        "mutual_information, mmse, sampling_error; all but the last without it.",
         show_default=False,
     ),
 ]
@@ -106,8 +108,9 @@ ScheduleName = Annotated[
     typer.Option(
         "--schedule",
         metavar="NAME",
-        help="linear-vp, cosine-vp, beta-vp, sub-vp, ve, edm or flow-matching; parameters after a "
-        "colon, as in beta-vp:0.05,20.",
+        help="linear-vp, cosine-vp, beta-vp, sub-vp, ve, edm, flow-matching, sqrt-vp or "
+        "log-linear; parameters after a colon, as in beta-vp:0.05,20 (also cosine-vp:s, "
+        "flow-matching:shift,sigma_min,sway). Or a FILE: a table of t and snr, or of alpha-bar.",
     ),
 ]
 Csv = Annotated[
@@ -132,13 +135,32 @@ PriorFile = Annotated[
         "priors.1, ..., one for each coordinate of a grid or stage of a residual codebook.",
     ),
 ]
+CountsFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Prior from K counts, or cluster sizes; files as --prior."),
+]
 TokensFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Prior from the token ids in a .npz, .npy or .txt file."),
+    typer.Option(
+        metavar="FILE",
+        help="Prior from token ids, or from the digits of a grid or a residual codebook (an axis "
+        "of that length): .npz, .npy, .json, .csv or .txt.",
+    ),
 ]
 Smoothing = Annotated[
     float | None,
-    typer.Option(metavar="X", help="Added to every count of --tokens, 0.5 without it."),
+    typer.Option(
+        metavar="X",
+        help="Added to every count of --tokens or --counts, 0.5 without it; with 0 tokens that "
+        "never occur are left out.",
+    ),
+]
+Padding = Annotated[
+    int | None,
+    typer.Option(metavar="ID", help="What stands for no token in --tokens, as --padding=-1."),
+]
+UsedOnly = Annotated[
+    bool, typer.Option("--used-only", help="Leave out the tokens that never occur.")
 ]
 
 
@@ -162,26 +184,43 @@ class Noise:
         return parse_snr(self.snr_db, self.snr, default_db)
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights:
+    """How often the tokens of a codebook occur."""
+
+    prior: PriorFile = None
+    counts: CountsFile = None
+    tokens: TokensFile = None
+    smoothing: Smoothing = None
+    padding: Padding = None
+    used_only: UsedOnly = False
+
+    def parse(self, tell: Callable[[str], None] | None = None) -> Weighed | None:
+        """What gives a codebook this prior; None for its own. Files are read now."""
+        from tokenkl.cli.typed import parse_prior
+
+        return parse_prior(**{f.name: getattr(self, f.name) for f in WEIGHTS}, tell=tell)
+
+
+WEIGHTS = dataclasses.fields(Weights)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source(Weights):
     """A codebook, its prior and its randomness."""
 
     codebook: CodebookArgument
-    prior: PriorFile = None
-    tokens: TokensFile = None
-    smoothing: Smoothing = None
     seed: Seed = 0
 
     def make(self, tell: Callable[[str], None] | None = None) -> Codebook:
-        """The codebook; `tell` is called with a sentence on how a file was read."""
-        from tokenkl.cli.typed import parse_prior
+        """The codebook; `tell` is called with a sentence on how each file was read."""
         from tokenkl.codebooks.grammar import parse_codebook
 
-        prior = parse_prior(self.prior, self.tokens, self.smoothing)
+        prior = self.parse(tell)
         return parse_codebook(self.codebook, seed=self.seed, prior=prior, tell=tell)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SampledSource(Source):
     """... and how often it is sampled where something has to be."""
 
@@ -199,7 +238,7 @@ class Sampling:
 
     def settings(self) -> Method | None:
         """Settings for what is sampled; None for the library's own choice."""
-        from tokenkl import MonteCarlo, RareEvents
+        from tokenkl import Auto, MonteCarlo, RareEvents
         from tokenkl._validation import check_choice, reject
 
         check_choice(self.method, ("auto", "exact", "monte-carlo", "rare"), "--method")
@@ -210,13 +249,13 @@ class Sampling:
             expected = "left out where --rtol or --atol sets the number of samples"
             reject("--samples", self.samples, expected)
         if self.method == "rare":
-            if self.atol > 0:
-                reject("--atol", self.atol, "0 for --method rare, whose targets are relative")
             if self.samples is None:
-                return RareEvents(rtol=self.rtol)
+                return RareEvents(rtol=self.rtol, atol=self.atol)
             if self.samples < 64:
                 reject("--samples", self.samples, "at least 64 for --method rare")
             return RareEvents(n_samples=self.samples)
         if self.method == "auto" and self.samples is None and self.rtol == self.atol == 0:
             return None
+        if self.method == "auto" and (self.samples is None or self.samples >= 64):
+            return Auto(n_samples=self.samples, rtol=self.rtol, atol=self.atol)
         return MonteCarlo(n_samples=self.samples, rtol=self.rtol, atol=self.atol)

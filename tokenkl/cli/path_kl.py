@@ -151,7 +151,7 @@ def path_kl(
         simulated = simulated.bits if bits else simulated
         how = {"n_paths": paths, "n_steps": steps, "seed": seed, "note": simulated.note}
         record["simulated"] = plain(simulated) | {
-            "interval_level": 0.95, "method": simulated.method, **how
+            "interval_level": 0.95, "method": simulated.method.to_json(), **how
         }  # fmt: skip
         shown += [
             ("", f"{_text(simulated)} (simulated)"),

@@ -11,7 +11,16 @@ import typer
 from rich.console import Console
 
 from tokenkl.cli._app import progress_bar
-from tokenkl.cli._options import DEFAULT_DB, Bits, Noise, Quantities, Sampling, Seed, Source
+from tokenkl.cli._options import (
+    DEFAULT_DB,
+    Bits,
+    Noise,
+    Quantities,
+    Sampling,
+    Seed,
+    Source,
+    Weights,
+)
 from tokenkl.cli._result import FigureFiles, JsonFile, Result, command
 
 if TYPE_CHECKING:
@@ -41,8 +50,9 @@ def profile(
     """What a noisy observation says about the token, over a range of noise.
 
     Accuracy, error probability, conditional entropy, mutual information and MMSE of the channel
-    Y = sqrt(snr) e_k + eps, exactly where the codebook's structure allows it and by sampling, with
-    a 95 % interval, where not.
+    Y = sqrt(snr) e_k + eps, and where it is named the error of a token drawn from the posterior,
+    exactly where the codebook's structure allows it and by sampling, with a 95 % interval, where
+    not.
 
     \b
     Example: tokenkl profile fsq:3^8 --snr-db=-20:40:1 --plot profile.pdf
@@ -50,10 +60,11 @@ def profile(
     from tokenkl.cli.tables import describe, frame_of, profile_figure
 
     asked = _Request.parse(noise, quantities, sampling, source.seed, bits)
-    made = source.make()
+    read: list[str] = []
+    made = source.make(read.append)
     asked = asked.about(made)
     found = _find(asked, made, made.label)
-    notes = asked.left_out
+    notes = read + asked.left_out
     if sampling.samples is not None and not any(e.is_sampled for e in found.estimates.values()):
         notes += ["--samples had no effect: everything here has an exact formula."]
     return Result(
@@ -82,6 +93,7 @@ def compare(
             "power is 1; none: as they are. Nothing is shifted; centre:SPEC does that.",
         ),
     ] = "none",
+    weights: Weights,
     seed: Seed = 0,
     sampling: Sampling,
     bits: Bits = False,
@@ -101,7 +113,9 @@ def compare(
     specs = list(dict.fromkeys(codebooks))
     if len(specs) < 2:
         reject("CODEBOOK...", " ".join(codebooks), "two or more different codebooks")
-    made = [parse_codebook(spec, seed=seed) for spec in specs]
+    read: list[str] = []
+    prior = weights.parse(read.append)
+    made = [parse_codebook(spec, seed=seed, prior=prior) for spec in specs]
     if scale_to != "none":
         made = [scaled(one, **{scale_to: 1.0}) for one in made]
     labels = _short_names(specs)
@@ -120,7 +134,7 @@ def compare(
         show=lambda console: _print_comparison(console, asked, made, pairs),
         table=lambda: _table(specs, found),
         figure=lambda: profile_figure(pairs),
-        notes=asked.left_out,
+        notes=asked.left_out + list(dict.fromkeys(read)),
     )
 
 
@@ -163,10 +177,12 @@ class _Request:
     ) -> _Request:
         from tokenkl import QUANTITIES
         from tokenkl.cli.typed import parse_names
+        from tokenkl.quantities import QUANTITIES as TABLE
 
         levels = noise.levels(DEFAULT_DB)
-        names = parse_names(quantities, QUANTITIES, "--quantities")
-        named = quantities is not None
+        named, names = quantities is not None, QUANTITIES
+        if quantities is not None:
+            names = parse_names(quantities, tuple(TABLE), "--quantities")
         return cls(levels, names, sampling.settings(), sampling, seed, bits, noise.is_linear, named)
 
     def about(self, *codebooks: Codebook) -> _Request:

@@ -531,7 +531,10 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
 
     from tokenkl.cli.tables import plain
 
-    how = {"n_samples": np.asarray(estimate.n_samples).tolist(), "method": estimate.method}
+    how = {
+        "n_samples": np.asarray(estimate.n_samples).tolist(),
+        "method": estimate.method.to_json(),
+    }
     return plain(estimate) | how | {"note": estimate.note}
 
 

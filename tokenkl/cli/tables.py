@@ -228,7 +228,7 @@ def method_lines(profiles: Sequence[Labelled]) -> list[str]:
     sampled = False
     for label, profile in profiles:
         for name, estimate in profile.estimates.items():
-            way = estimate.method
+            way = str(estimate.method)
             if estimate.is_sampled:
                 sampled = True
                 way += f", {count_of(estimate, ',')} samples, seed {estimate.seed}"

@@ -17,7 +17,7 @@ import numpy as np
 from tokenkl._validation import check_prior, reject
 
 if TYPE_CHECKING:
-    from tokenkl.codebooks.grammar import PriorOf
+    from tokenkl.codebooks.grammar import Weighed
 
 #: Most noise levels of a grid: beyond is a slip of the finger.
 MAX_LEVELS = 10**5
@@ -26,27 +26,50 @@ MAX_LEVELS = 10**5
 MAX_DB = 3000.0
 
 
-def parse_prior(prior: Path | None, tokens: Path | None, smoothing: float | None) -> PriorOf | None:
-    """What `--prior FILE`, or `--tokens FILE` with `--smoothing`, ask for; files are read now."""
-    from tokenkl.codebooks.files import load_prior, load_priors, load_tokens
-    from tokenkl.codebooks.vq import prior_from_tokens
+def parse_prior(
+    prior: Path | None = None,
+    tokens: Path | None = None,
+    smoothing: float | None = None,
+    *,
+    counts: Path | None = None,
+    padding: int | None = None,
+    used_only: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Weighed | None:
+    """What `--prior`, `--counts` or `--tokens` ask for; files are read now."""
+    from tokenkl.codebooks import files, streams
 
-    if prior is not None and tokens is not None:
-        reject("--prior", str(prior), "left out where --tokens gives the prior")
-    if smoothing is not None and tokens is None:
-        reject("--smoothing", smoothing, "given together with --tokens")
+    given = {"--prior": prior, "--counts": counts, "--tokens": tokens}
+    names = [name for name, path in given.items() if path is not None]
+    if len(names) > 1:
+        reject(names[0], str(given[names[0]]), f"left out where {names[1]} gives the prior")
+    for option, value, needs in (
+        ("--smoothing", smoothing, ("--counts", "--tokens")),
+        ("--used-only", used_only or None, ("--counts", "--tokens")),
+        ("--padding", padding, ("--tokens",)),
+    ):
+        if value is not None and not set(names) & set(needs):
+            reject(option, value, f"given together with {' or '.join(needs)}")
     if smoothing is not None and not 0 <= smoothing < math.inf:
         reject("--smoothing", smoothing, "a finite number, at least 0")
     if prior is not None:
-        parts = _naming("--prior", lambda: load_priors(prior))
+        parts = _naming("--prior", lambda: files.load_priors(prior))
         if parts:
-            return lambda _: parts
-        values = _naming("--prior", lambda: load_prior(prior))
-        return lambda K: check_prior(values, K, "--prior")
+            return lambda codebook: _naming("--prior", lambda: codebook.with_priors(parts))
+        values = _naming("--prior", lambda: files.load_prior(prior))
+        return lambda codebook: codebook.with_prior(check_prior(values, codebook.K, "--prior"))
+    how: dict[str, Any] = {"used_only": used_only, "tell": tell}
+    if counts is not None:
+        numbers = _naming("--counts", lambda: files.load_counts(counts))
+        return lambda codebook: _naming(
+            "--counts", lambda: streams.with_counts(codebook, numbers, smoothing, **how)
+        )
     if tokens is not None:
-        ids = _naming("--tokens", lambda: load_tokens(tokens))
-        amount = 0.5 if smoothing is None else smoothing
-        return lambda K: _naming("--tokens", lambda: prior_from_tokens(ids, K, amount))
+        array = _naming("--tokens", lambda: files.load_token_array(tokens))
+        how["padding"] = padding
+        return lambda codebook: _naming(
+            "--tokens", lambda: streams.with_token_prior(codebook, array, smoothing, **how)
+        )
     return None
 
 
@@ -100,10 +123,8 @@ def parse_snr(snr_db: str | None, snr: str | None, default_db: str) -> np.ndarra
     return np.asarray(10.0 ** (levels / 10))
 
 
-def parse_names(text: str | None, choices: Sequence[str], option: str) -> tuple[str, ...]:
-    """A comma list of names, each once, in the order given; all of them for None."""
-    if text is None:
-        return tuple(choices)
+def parse_names(text: str, choices: Sequence[str], option: str) -> tuple[str, ...]:
+    """A comma list of names, each once, in the order given."""
     names = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
     for name in names:
         if name not in choices:

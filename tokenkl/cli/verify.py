@@ -40,7 +40,7 @@ def verify(*, noise: Noise, source: SampledSource) -> Result:
     levels = noise.levels(DEFAULT_DB)
     if (levels <= 0).any():
         reject("--snr", float(levels.min()), "above 0 everywhere")
-    settings = Sampling(samples=source.samples).settings()
+    settings = Sampling("monte-carlo", source.samples).settings() if source.samples else None
     made = source.make()
     if len(findable(made)) < len(QUANTITIES):
         expected = (

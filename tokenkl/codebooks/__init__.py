@@ -17,6 +17,7 @@ from tokenkl.codebooks.parts import Product
 from tokenkl.codebooks.product import FSQ, ProductCodebook
 from tokenkl.codebooks.registry import register, register_spec
 from tokenkl.codebooks.residual import ResidualCodebook
+from tokenkl.codebooks.streams import with_counts, with_token_prior
 from tokenkl.codebooks.transforms import average_power, centre, permute, perturb, scale_to
 from tokenkl.codebooks.vq import prior_from_tokens, spherical_codebook, vq_codebook
 
@@ -50,4 +51,6 @@ __all__ = [
     "scale_to",
     "spherical_codebook",
     "vq_codebook",
+    "with_counts",
+    "with_token_prior",
 ]

@@ -5,10 +5,11 @@ Nothing is ever unpickled: a file that holds Python objects is refused.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypedDict
 
@@ -24,10 +25,12 @@ from tokenkl._formats import (
     errors_of_the_disk,
     open_arrays,
     parse_json,
+    parsing,
     reading,
     refuse,
 )
 from tokenkl._validation import (
+    as_float_array,
     check_prior,
     is_traced,
     reject,
@@ -48,7 +51,10 @@ from tokenkl.codebooks.registry import described, made_from
 
 CODEBOOK_FILE = "a codebook in a file or folder"
 PRIOR_FILE = "a prior in .npz, .npy, .json (a list), .csv or .txt (one number a line)"
-TOKEN_FILE = "token ids in .npz, .npy or .txt (whole numbers separated by white space)"
+COUNTS_FILE = "counts in .npz, .npy, .json (a list), .csv or .txt (one number a line)"
+TOKEN_FILE = "token ids in .npz, .npy, .json, .csv or .txt (whole numbers)"
+#: Endings of files with one vector, or one array of tokens.
+VECTORS = (".npz", ".npy", ".json", ".csv", ".txt")
 
 #: A part of a prior: priors.0 is that of the first coordinate or stage.
 PART = re.compile(r"priors\.(0|[1-9]\d{0,8})")
@@ -154,7 +160,7 @@ def save_prior(prior: Float[Any, " K"], path: PathLike) -> None:
     Raises:
         ValueError: another suffix, a folder that does not exist, or an invalid prior.
     """
-    suffix = _suffix(path, (".npz", ".npy", ".json", ".csv", ".txt"), f"for {PRIOR_FILE}")
+    suffix = _suffix(path, VECTORS, f"for {PRIOR_FILE}")
     prior = check_prior(np.atleast_1d(prior), np.size(prior))
     with atomic_path(path) as temporary:
         if suffix == ".npz":
@@ -179,15 +185,7 @@ def load_prior(path: PathLike) -> Float[np.ndarray, " K"]:
         ValueError: a missing, damaged or foreign file, or numbers that are not a strictly
             positive probability vector.
     """
-    suffix = _suffix(path, (".npz", ".npy", ".json", ".csv", ".txt"), PRIOR_FILE)
-    with reading(path, PRIOR_FILE) as file:
-        if suffix in (".npz", ".npy"):
-            with open_arrays(file) as source:
-                values: Any = source.read(_only(source, "prior"))
-        elif suffix == ".json":
-            values = parse_json(file.text(MAX_JSON), list[float], "prior")
-        else:
-            values = _numbers(file, r"[\r\n]", str.splitlines, float)
+    with _of_vector(path, PRIOR_FILE, "prior") as (_, values):
         return check_prior(values, np.size(values))
 
 
@@ -215,31 +213,92 @@ def load_priors(path: PathLike) -> list[np.ndarray]:
         return [check_prior(part, part.size, f"priors.{i}") for i, part in enumerate(parts)]
 
 
-def load_tokens(path: PathLike) -> Int[np.ndarray, " N"]:
-    """Read token ids from a .npz, .npy or .txt file, as one flat array.
+def load_counts(path: PathLike) -> Float[np.ndarray, " K"]:
+    """Read how often each token occurs, or sizes of clusters, from files as those of priors.
 
-    A .npz file holds one array, or one named "tokens"; a .txt file whole numbers separated by
-    white space.
+    A .npz file holds one array, or one named "counts" or "cluster_size".
+
+    Raises:
+        ValueError: a missing, damaged or foreign file, or numbers that are negative or all 0.
+    """
+    with _of_vector(path, COUNTS_FILE, "counts", "cluster_size") as (file, values):
+        counts: np.ndarray = as_float_array("counts", values).ravel()
+        if counts.size == 0 or (counts < 0).any() or not counts.any():
+            file.refuse("it holds a negative number" if (counts < 0).any() else "it counts nothing")
+        return counts
+
+
+def load_tokens(path: PathLike) -> Int[np.ndarray, " N"]:
+    """Read token ids from a .npz, .npy, .json, .csv or .txt file, as one flat array.
+
+    Files are those of `load_token_array`.
 
     Raises:
         ValueError: a missing, damaged, empty or foreign file, or an entry that is not a whole
             number, at least 0.
     """
-    suffix = _suffix(path, (".npz", ".npy", ".txt"), TOKEN_FILE)
+    ids = load_token_array(path).ravel()
+    if ids.min() < 0:
+        refuse(path, TOKEN_FILE, f"it holds {ids.min()}")
+    return ids
+
+
+def load_token_array(path: PathLike) -> Int[np.ndarray, "*shape"]:
+    """Read token ids, or digits of tokens, from a .npz, .npy, .json, .csv or .txt file.
+
+    A .npz file holds one array, or one named "tokens"; a .json file a list, or lists of one length;
+    a .csv file the same number of whole numbers in every line; a .txt file whole numbers separated
+    by white space. Floats count where they are whole.
+
+    Raises:
+        ValueError: a missing, damaged, empty or foreign file, or an entry that is not a whole
+            number of 64 bits.
+    """
+    suffix = _suffix(path, VECTORS, TOKEN_FILE)
     with reading(path, TOKEN_FILE) as file:
         if suffix == ".txt":
-            ids = _numbers(file, r"\s", str.split, int)
+            array: np.ndarray = _numbers(file, r"\s", str.split, int)
+        elif suffix == ".csv":
+            lines = [line for line in file.text().splitlines() if line.strip()]
+            widths = {line.count(",") + 1 for line in lines}
+            if len(widths) > 1:
+                file.refuse(f"its lines have from {min(widths)} to {max(widths)} numbers")
+            array = _numbers(file, r"\s", _cells, int).reshape(len(lines), -1)
+        elif suffix == ".json":
+            with parsing():
+                array = np.array(parse_json(file.text(MAX_JSON), list[Any], "tokens"))
         else:
             with open_arrays(file) as source:
-                ids = source.read(_only(source, "tokens")).ravel()
-            if ids.dtype.kind not in "iu":
-                file.refuse(f"it holds numbers of type {ids.dtype}")
-        if ids.size == 0:
+                array = source.read(_only(source, "tokens"))
+        if array.size == 0:
             file.refuse("it holds no token")
-        for bound in (int(ids.min()), int(ids.max())):
-            if not 0 <= bound < 2**63:
+        if array.dtype.kind not in "iuf":
+            file.refuse(f"it holds numbers of type {array.dtype}")
+        if array.dtype.kind == "f" and not (array == np.rint(array)).all():
+            file.refuse(f"it holds {array[array != np.rint(array)].flat[0]}")
+        for bound in (array.min(), array.max()):
+            if not -(2**63) <= int(bound) < 2**63:
                 file.refuse(f"it holds {bound}")
-        return ids.astype(np.int64)
+        return array.astype(np.int64)
+
+
+def _cells(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+@contextlib.contextmanager
+def _of_vector(path: PathLike, expected: str, *names: str) -> Iterator[tuple[Opened, Any]]:
+    """The numbers of a file with one vector; the array of a .npz may have one of these names."""
+    suffix = _suffix(path, VECTORS, expected)
+    with reading(path, expected) as file:
+        if suffix in (".npz", ".npy"):
+            with open_arrays(file) as source:
+                name = next((name for name in names if name in source.shapes), names[0])
+                yield file, source.read(_only(source, name))
+        elif suffix == ".json":
+            yield file, parse_json(file.text(MAX_JSON), list[float], names[0])
+        else:
+            yield file, _numbers(file, r"[\r\n]", str.splitlines, float)
 
 
 def _suffix(path: PathLike, allowed: tuple[str, ...], expected: str) -> str:

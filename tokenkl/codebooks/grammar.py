@@ -33,18 +33,18 @@ WORDS = {
 #: Most transformations of a codebook: beyond is a slip of the finger.
 MAX_TRANSFORMATIONS = 32
 
-#: Prior for a codebook with this many tokens, or one for each part of its tokens.
-PriorOf = Callable[[int], Any]
+#: A codebook with another prior.
+Weighed = Callable[[Codebook], Codebook]
 #: Called with a sentence.
 Tell = Callable[[str], None] | None
 
 
 def parse_codebook(
-    spec: str, *, seed: int = 0, prior: PriorOf | None = None, tell: Tell = None
+    spec: str, *, seed: int = 0, prior: Weighed | None = None, tell: Tell = None
 ) -> Codebook:
     """The codebook that a specification such as "perturb:fsq:3^8:0.1" stands for.
 
-    `prior` gives the prior from the number of tokens and replaces the codebook's own. Random
+    `prior` gives the codebook its prior in place of its own. Random
     transformations use `seed`; a second one, outside the first, uses a stream of its own. `tell` is
     called with one sentence on how a file was read.
 
@@ -79,7 +79,7 @@ def parse_codebook(
             reject("CODEBOOK", spec, f"transformed at most {MAX_TRANSFORMATIONS} times")
     codebook = _base(inner, head, rest, tell)
     if prior is not None:
-        codebook = _with_prior(codebook, prior(codebook.K))
+        codebook = prior(codebook)
     count = 0
     for name, sd in reversed(around):
         if name == "perturb":
@@ -89,14 +89,6 @@ def parse_codebook(
         else:
             codebook = centre(codebook)
     return codebook
-
-
-def _with_prior(codebook: Codebook, prior: Any) -> Codebook:
-    try:
-        parts = isinstance(prior, list)
-        return codebook.with_priors(prior) if parts else codebook.with_prior(prior)
-    except ValueError as error:
-        raise ValueError(f"--prior: {error}") from error
 
 
 def _key(seed: int, count: int) -> Any:

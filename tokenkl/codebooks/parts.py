@@ -62,8 +62,8 @@ class Product(ByDigits):
         (True, 8)
         >>> codebook.to_digits(257).tolist()
         [0, 0, 1, 1]
-        >>> tk.accuracy(codebook, 4.0).method
-        'exact, by part'
+        >>> print(tk.accuracy(codebook, 4.0).method)
+        exact, by part
     """
 
     given_parts: tuple[Codebook, ...]

@@ -551,11 +551,15 @@ class FSQ(ProductCodebook):
 
 @register_spec("fsq", "fsq:LEVELS", "fsq:3^8")
 def _from_spec(spec: str, rest: str) -> Codebook:
-    numbers, _, grid = rest.partition(":")
-    grid = grid or "symmetric"
+    numbers, *words = rest.split(":")
     expected = "fsq:LEVELS such as fsq:3^8, fsq:8x5x5x5 or fsq:8,5,5,5:rounding"
+    grid = words.pop(0) if words and words[0] not in ("C", "F") else "symmetric"
     if grid not in GRIDS:
         reject("CODEBOOK", spec, f"{expected}, with the grid {' or '.join(GRIDS)}")
+    # The libraries that round count with the first coordinate fastest.
+    order = words.pop(0) if words else "F" if grid == "rounding" else "C"
+    if words or order not in ("C", "F"):
+        reject("CODEBOOK", spec, f"{expected}, and then the order of the ids, C or F")
     levels: list[int] = []
     for factor in numbers.replace(",", "x").split("x"):
         count, caret, power = factor.strip().partition("^")
@@ -567,7 +571,7 @@ def _from_spec(spec: str, rest: str) -> Codebook:
         if len(levels) + int(times) > MAX_COORDINATES:
             reject("CODEBOOK", spec, f"{expected}, with at most {MAX_COORDINATES} coordinates")
         levels += [int(count)] * int(times)
-    return FSQ(levels, grid=grid)  # type: ignore[arg-type]
+    return FSQ(levels, grid=grid, order=order)  # type: ignore[arg-type]
 
 
 @register_spec("bsq", "bsq:BITS", "bsq:18")

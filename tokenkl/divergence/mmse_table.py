@@ -345,7 +345,7 @@ def is_exact(codebook: Codebook, method: Method | None) -> bool:
 def exact_mmse(codebook: Codebook, snr: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     """The MMSE where it is exact, its numerical error, and how it was found."""
     found = mmse(codebook, snr)
-    return np.asarray(found.value), np.asarray(found.numerical_error), found.method
+    return np.asarray(found.value), np.asarray(found.numerical_error), str(found.method)
 
 
 def tabulate(

@@ -316,7 +316,7 @@ def _ends(grids: Sequence[np.ndarray]) -> tuple[float, float]:
 
 def _exact_curve(
     codebook: Codebook, grids: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, str]:
+) -> tuple[np.ndarray, np.ndarray, Any]:
     """Values, numerical errors and what to call the method, where the MMSE is exact."""
     points, where = np.unique(np.concatenate(grids), return_inverse=True)
     found = np.array([[0.0], [np.inf]]).repeat(len(grids), axis=1)
@@ -325,7 +325,7 @@ def _exact_curve(
         here = profile(codebook, points, ("mmse", "conditional_entropy"))
         places = np.split(where, np.cumsum([grid.size for grid in grids])[:-1])
         found = np.array([_by_definition(here, place) for place in places]).T
-        how = here["mmse"].method
+        how = str(here["mmse"].method)
     poor = np.flatnonzero(~(found[1] <= WANTED * found[0])).tolist()
     if poor:
         table = exact_table(codebook, *_ends([grids[index] for index in poor]))

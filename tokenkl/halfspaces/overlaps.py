@@ -330,12 +330,13 @@ def choose(codebook, h, edge, tokens, by_list, uniform, out):  # type: ignore[no
 
 @compiled(fastmath=set())
 def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-untyped-def]
-    """What pairs of tokens count in excess, for error, entropy and variance, over M_2.
+    """What pairs of tokens count in excess, for each statistic that `out` has a row for, over M_2.
 
     With p_0 >= p_1 >= ... the posterior, the sums over pairs exceed the error by
-    sum (i - 1) p_i, the entropy by sum_k p_k [sum_j log(1 + p_j/p_k) + log p_k], and the variance
-    by sum_{i<j} d_ij^2 (1 - p_i - p_j) p_i p_j / (p_i + p_j); M_2 = sum i (i - 1) / 2 p_i is the
-    mean number of pairs of tokens that beat the true one.
+    sum (i - 1) p_i, the entropy by sum_k p_k [sum_j log(1 + p_j/p_k) + log p_k], the variance
+    by sum_{i<j} d_ij^2 (1 - p_i - p_j) p_i p_j / (p_i + p_j), and the sampling error by the same
+    with 2 for d_ij^2; M_2 = sum i (i - 1) / 2 p_i is the mean number of pairs of tokens that beat
+    the true one.
     """
     tiles, points, log_prior, _, _ = codebook
     K, n = points.shape
@@ -388,7 +389,7 @@ def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-unt
         rest = 0.0
         for m in range(1, count):
             rest += weight[m]
-        entropy, variance = 0.0, 0.0
+        entropy, variance, share = 0.0, 0.0, 0.0
         for x in range(members):
             u = weight[x]
             before = 0.0
@@ -419,5 +420,8 @@ def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-unt
                     gap = points[which[order[x]], d] - points[which[order[y]], d]
                     length += gap * gap
                 variance += length * u * v / (u + v) * others / total
+                share += 2 * u * v / (u + v) * others / total
         out[1, p] = entropy / (scale * double)
         out[2, p] = variance / (scale * double)
+        if out.shape[0] > 3:
+            out[3, p] = share / (scale * double)

@@ -220,12 +220,14 @@ def _flush(k, near, index, count, sums, most, totals, codebook, h, edges, moment
             for p in range(count):
                 if not (a[p] >= REGULAR and abs(odds[p]) <= a[p] * a[p] / 2):
                     entropy[p], variance[p] = pair_integrals(a[p], odds[p])
-            one, two = 0.0, 0.0
+            one, two, three = 0.0, 0.0, 0.0
             for p in range(count):
                 one += root_prior[index[p]] * entropy[p]
                 two += root_prior[index[p]] * variance[p] * near[p]
+                three += root_prior[index[p]] * 2 * variance[p]
             totals[level, 0] += root_prior[k] * one
             totals[level, 1] += root_prior[k] * two
+            totals[level, 2] += root_prior[k] * three
 
 
 @compiled(fastmath={"contract"})
@@ -289,8 +291,8 @@ class PairSums(NamedTuple):
 
     rows: Float[np.ndarray, "levels K"]
     most: Float[np.ndarray, "levels K"]
-    totals: Float[np.ndarray, "levels 3"]
-    dropped: Float[np.ndarray, "levels 3"]
+    totals: Float[np.ndarray, "levels 4"]
+    dropped: Float[np.ndarray, "levels 4"]
 
 
 def in_tiles(points: Float[np.ndarray, "K n"]) -> Float[np.ndarray, "tiles n tile"]:
@@ -346,19 +348,19 @@ def pair_sums(
     def work(part: slice) -> tuple[Any, ...]:
         start, stop, _ = part.indices(K)
         sums, most = np.zeros((2, h.size, K))
-        totals, classes = np.zeros((h.size, 2)), np.zeros(CLASSES)
+        totals, classes = np.zeros((h.size, 3)), np.zeros(CLASSES)
         _block(*shared, start, stop, moments, sums, most, totals, classes)
         return sums, most, totals, classes
 
     rows, most = np.zeros((2, h.size, K))
-    sums, classes = np.zeros((h.size, 2)), np.zeros(CLASSES)
+    sums, classes = np.zeros((h.size, 3)), np.zeros(CLASSES)
     for found in in_order(work, K, ROWS):
         rows += found[0]
         np.maximum(most, found[1], out=most)
         sums += found[2]
         classes += found[3]
     totals = np.column_stack([rows.sum(axis=1), sums])
-    dropped = np.zeros((h.size, 3))
+    dropped = np.zeros((h.size, 4))
     held = np.flatnonzero(classes)
     widest = 4 * float(((points - points.mean(axis=0)) ** 2).sum(axis=1).max())
     for level, root in enumerate(h[order]):
@@ -368,7 +370,8 @@ def pair_sums(
         parts = np.array([pair_integrals(x, 0.0) for x in a]).reshape(-1, 2)
         upper = np.minimum(upper, widest)
         pieces = np.stack([2 * special.ndtr(-a / 2), parts[:, 0], parts[:, 1] * upper])
-        dropped[level] = pieces @ classes[beyond]
+        dropped[level, :3] = pieces @ classes[beyond]
+        dropped[level, 3] = 2 * parts[:, 1] @ classes[beyond]
     where = np.argsort(order, kind="stable")
     return PairSums(rows[where], most[where], totals[where], dropped[where])
 

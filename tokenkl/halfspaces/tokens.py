@@ -51,12 +51,15 @@ class Tokens(NamedTuple):
 
 
 class Level(NamedTuple):
-    """One noise level: the sums over pairs that `pair_sums` found there, and how far they reach."""
+    """One noise level: the sums over pairs that `pair_sums` found there, and how far they reach.
+
+    As many of the `totals` as are asked for; draws have as many columns.
+    """
 
     tokens: Tokens
     rows: Float[np.ndarray, " K"]
     most: Float[np.ndarray, " K"]
-    totals: Float[np.ndarray, " 3"]
+    totals: Float[np.ndarray, " width"]
     h: float
     edge: float
 
@@ -67,7 +70,7 @@ class Draws(NamedTuple):
     Draws of one kind (stratum) are a fixed part of all.
     """
 
-    excess: Float[np.ndarray, "p 3"]
+    excess: Float[np.ndarray, "p width"]
     controls: Float[np.ndarray, "p c"]
     stratum: Int[np.ndarray, " p"]
     faint: float = 0.0
@@ -185,7 +188,7 @@ def singles(level: Level, size: int, rng: np.random.Generator, moments: bool) ->
     uniform[1] = 1 - uniform[1]  # in (0, 1]: its logarithm is taken
     noise = rng.standard_normal((size, n))
     step = max(1, WORK // K)
-    ratios, alone = np.zeros((size, 3)), np.ones((size, 3))
+    ratios, alone = np.zeros((size, level.totals.size)), np.ones((size, level.totals.size))
     for start in range(0, size, step):
         part = slice(start, start + step)
         ratios[part], alone[part] = _singles(level, k[part], uniform[:, part], noise[part], moments)
@@ -200,7 +203,7 @@ def singles(level: Level, size: int, rng: np.random.Generator, moments: bool) ->
 
 def _singles(
     level: Level, k: Int[np.ndarray, " p"], uniform: Any, noise: Any, mmse: bool
-) -> tuple[Float[np.ndarray, "p 3"], Float[np.ndarray, "p 3"]]:
+) -> tuple[Float[np.ndarray, "p width"], Float[np.ndarray, "p width"]]:
     """A partner j and a noise vector for each k; g / M there, and the same for k and j alone."""
     tokens, h = level.tokens, level.h
     points, centred, size = tokens.points, tokens.centred, k.size
@@ -227,10 +230,12 @@ def _singles(
         odds = np.where(reach > 0, reach * (t - r), tokens.log_prior[j] - tokens.log_prior[k])
     odds = np.maximum(odds, 0.0)
     less = np.exp(-odds)
-    alone = np.ones((size, 3))
+    alone = np.ones((size, level.totals.size))
     alone[:, 1] = (1 + less) * _log1p_over(less) + odds
     alone[:, 2] = squares / (1 + less)
-    return (_cluster_ratios if tokens.clustered else _ratios)(tokens, logits, mmse), alone
+    alone[:, 3:] = (2 / (1 + less))[:, None]
+    ratios = (_cluster_ratios if tokens.clustered else _ratios)(tokens, logits, mmse)
+    return ratios[:, : alone.shape[1]], alone
 
 
 def _partners(
@@ -265,14 +270,15 @@ def _log1p_over(x: Any) -> Any:
 
 def _ratios(
     tokens: Tokens, logits: Float[np.ndarray, "p K"], mmse: bool
-) -> Float[np.ndarray, "p 3"]:
-    """1 - max p, the entropy and the variance of the posterior, each over its mean rank.
+) -> Float[np.ndarray, "p 4"]:
+    """1 - max p, entropy, variance and 1 - sum p^2 of the posterior, each over its mean rank.
 
     With s_i the weight of the token of rank i relative to that of rank 1, the second best, w the
     second best's relative to the best and W = w sum_{i>=1} s_i, these are sum s_i,
-    (1 + W) log(1 + W) / w + sum s_i log(p_0/p_i), and
-    sum s_i d_i0^2 - w |sum s_i (e_i - e_0)|^2 / (1 + W), over sum i s_i: nothing cancels. Without
-    `mmse` the last is 0.
+    (1 + W) log(1 + W) / w + sum s_i log(p_0/p_i),
+    sum s_i d_i0^2 - w |sum s_i (e_i - e_0)|^2 / (1 + W) and
+    sum s_i + sum s_i (1 - w s_i) / (1 + W), over sum i s_i: nothing cancels. Without `mmse` the
+    variance is 0.
     """
     size = logits.shape[0]
     row, column = np.nonzero(logits >= -NEGLECTED - math.log(tokens.ids.size))
@@ -301,18 +307,21 @@ def _ratios(
         length = np.einsum("pn,pn->p", mean, mean)
         variance = np.add.reduceat(s * squared, starts) - w / (1 + W) * length
         variance = np.maximum(variance, 0.0)  # of tokens at one place it is rounding
-    return np.stack([sums, entropy, variance], axis=1) / ranks[:, None]
+    split = np.add.reduceat(s * (1 - w[row] * s), starts)
+    share = sums + split / (1 + W)
+    return np.stack([sums, entropy, variance, share], axis=1) / ranks[:, None]
 
 
 def _cluster_ratios(
     tokens: Tokens, logits: Float[np.ndarray, "p K"], mmse: bool
-) -> Float[np.ndarray, "p 3"]:
+) -> Float[np.ndarray, "p 4"]:
     """What not knowing the cluster adds to the posterior's statistics, over the mean rank.
 
     With q_c the probability of a cluster and m_c its mean, that is for the error
-    sum_c max_{k in c} p_k - max_k p_k, for the entropy H(q) and for the variance
-    sum_c q_c |m_c - m|^2. Ranks count tokens of other clusters only. The best token is ahead of all
-    those, so that the mean rank is at least the probability that its cluster, `home`, is wrong.
+    sum_c max_{k in c} p_k - max_k p_k, for the entropy H(q), for the variance
+    sum_c q_c |m_c - m|^2 and for the sampling error sum_c (1 - q_c) sum_{k in c} p_k^2 / q_c.
+    Ranks count tokens of other clusters only. The best token is ahead of all those, so that the
+    mean rank is at least the probability that its cluster, `home`, is wrong.
     """
     size, K = logits.shape
     order = np.argsort(tokens.labels, kind="stable")
@@ -325,6 +334,9 @@ def _cluster_ratios(
     q[each, home] = tops[each, home] = 0.0
     others = q.sum(axis=1)
     entropy = own * np.log1p(others / own) - special.xlogy(q, q).sum(axis=1)
+    alike = np.add.reduceat(p**2, starts, axis=1)
+    share = others * alike[each, home] / own
+    share += np.divide((1 - q) * alike, q, out=np.zeros(q.shape), where=q > 0).sum(axis=1)
     variance = np.zeros(size)
     if mmse:
         squares, shift = np.zeros(q.shape), np.zeros(size)
@@ -342,4 +354,4 @@ def _cluster_ratios(
         if stop - start > 1:
             rank -= np.sort(p[:, start:stop], axis=1)[:, ::-1] @ places[: stop - start]
     rank = np.maximum(rank, others)
-    return np.stack([tops.sum(axis=1), entropy, variance], axis=1) / rank[:, None]
+    return np.stack([tops.sum(axis=1), entropy, variance, share], axis=1) / rank[:, None]

@@ -1,6 +1,6 @@
 """Draws from intersections of two half-spaces: what is left of an error when pairs are summed.
 
-The sums over pairs of tokens exceed the error probability, the entropy and the variance by E R(Y),
+The sums over pairs of tokens exceed the error probability, the entropy and so on by E R(Y),
 where R vanishes unless a third token matters. Token k, a pair {i, j} and the noise given that both
 beat k are drawn with a probability proportional to pi_k P(H_ki and H_kj), so that y has the density
 f(y) M_2(y) / D, with M_2 = sum_k p(k|y) S_k (S_k - 1) / 2 and D the second Bonferroni sum, and
@@ -114,11 +114,11 @@ def doubles(proposal: Proposal, size: int, rng: np.random.Generator, moments: bo
     alive = np.flatnonzero((chance > 0) & (by_name["first"] + by_name["second"] > 0))
     weight = np.zeros(size)
     weight[alive] = 1 / chance[alive]
-    ratios = np.zeros((3, size))
+    ratios = np.zeros((level.totals.size, size))
     if alive.size:
         chosen = {name: values[alive] for name, values in by_name.items()}
         inside = _into_wedges(tokens.points, k[alive], chosen, noise[alive], rng)
-        some = np.zeros((3, alive.size))
+        some = np.zeros((level.totals.size, alive.size))
         share_out(
             lambda part: overlaps.remainders(
                 codebook, h, k[alive][part], inside[part], moments, some[:, part]

@@ -15,12 +15,13 @@ from tokenkl.codebooks import Codebook
 from tokenkl.estimate import Estimate
 from tokenkl.information.estimators import Progress
 from tokenkl.information.exact.estimators import exact_quantities
-from tokenkl.information.methods import Exact, Method, MonteCarlo, RareEvents
+from tokenkl.information.methods import Auto, Exact, Method, MonteCarlo, RareEvents
 from tokenkl.information.plans import QUANTITIES, Plan, plan
 from tokenkl.information.profiles import Profile
 
 __all__ = [
     "QUANTITIES",
+    "Auto",
     "Exact",
     "MonteCarlo",
     "Plan",
@@ -34,6 +35,7 @@ __all__ = [
     "mutual_information",
     "plan",
     "profile",
+    "sampling_error",
 ]
 
 
@@ -50,9 +52,9 @@ def accuracy(
     Args:
         codebook: any codebook.
         snr: signal-to-noise ratios alpha^2 / sigma^2, at least 0; the result has their shape.
-        method: `Exact()`, `MonteCarlo(...)`, `RareEvents(...)`, or None: exact where the structure
-            allows it; elsewhere Monte-Carlo, and importance sampling of the errors where they are
-            rare.
+        method: `Exact()`, `MonteCarlo(...)`, `RareEvents(...)`, `Auto(...)`, or None, which is
+            `Auto()`: exact where the structure allows it; elsewhere Monte-Carlo, and importance
+            sampling of the errors where they are rare.
         key: integer seed or JAX key; needed where the method samples.
         progress: called with (samples done, samples wanted) while sampling.
 
@@ -84,6 +86,28 @@ def error_probability(
     Arguments, result and errors as in `accuracy`.
     """
     return _only("error_probability", codebook, snr, method, key, progress)
+
+
+def sampling_error(
+    codebook: Codebook,
+    snr: Float[Any, " *shape"],
+    *,
+    method: Method | None = None,
+    key: Any = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """S = E[1 - sum_k p(k | Y)^2]: the probability that a token drawn from the posterior is wrong.
+
+    What a sampler loses that draws each token where it could take the best guess: between the error
+    probability P_e and 2 P_e. Small ones keep their digits. Arguments, result and errors as in
+    `accuracy`.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> round(float(tk.sampling_error(tk.FSQ((2, 2)), 0.3**2)), 6)
+        0.706834
+    """
+    return _only("sampling_error", codebook, snr, method, key, progress)
 
 
 def conditional_entropy(
@@ -142,8 +166,15 @@ def profile(
 ) -> Profile:
     """Several quantities over a grid of SNRs, from one pass.
 
-    Arguments and errors as in `accuracy`; `quantities` is any selection of `QUANTITIES`. Where only
-    some of them have an exact method (accuracy, for planar codebooks), the others are sampled.
+    Arguments and errors as in `accuracy`; `quantities` is any selection of `QUANTITIES`, which are
+    the default, and "sampling_error", which is found where it is named. Where only some of them
+    have an exact method (accuracy, for planar codebooks), the others are sampled.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> found = tk.profile(tk.OneHot(8), [1.0, 4.0], ["error_probability", "sampling_error"])
+        >>> bool((found["error_probability"].value < found["sampling_error"].value).all())
+        True
     """
     return plan(codebook, snr, quantities, method=method).profile(key, progress)
 

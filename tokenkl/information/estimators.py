@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from tokenkl._validation import reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.information.findings import Findings
-from tokenkl.information.methods import Exact, Method, MonteCarlo
+from tokenkl.information.methods import Auto, Exact, Method, MonteCarlo
 from tokenkl.information.problem import Problem
 
 #: Called with (samples done, samples wanted) while sampling.
@@ -71,9 +71,9 @@ class Estimator(abc.ABC):
     def run(self, task: Task) -> dict[str, Findings]:
         """What it finds at the levels of the problem."""
 
-    def default(self) -> Any:
-        """Its method, where none was asked for."""
-        return self.settings()
+    def chosen(self, wish: Auto) -> Any:
+        """Its method, where none was asked for by its kind."""
+        return wish.settings(self.settings)
 
     def note(self, found: Findings, method: Any) -> str:
         """What has to be said of findings by this method."""
@@ -84,7 +84,15 @@ class Estimator(abc.ABC):
         """Whether it needs a key."""
         return self.settings is not Exact
 
-    def check(self, method: Method) -> None:
+    def honours(self, method: Any) -> bool:
+        """Whether it would ignore none of the settings."""
+        try:
+            self.check(method)
+        except ValueError:
+            return False
+        return True
+
+    def check(self, method: Any) -> None:
         """Refuse settings that would be ignored."""
         for field, allowed in self.only.items():
             given = getattr(method, field)

@@ -20,9 +20,14 @@ from tokenkl.estimate import (
     sum_of_independent,
     union_of_independent,
 )
+from tokenkl.ways import Ways
 
 #: How a quantity of independent parts is made of theirs, where they do not add up.
-COMBINED = {"accuracy": product_of_independent, "error_probability": union_of_independent}
+COMBINED = {
+    "accuracy": product_of_independent,
+    "error_probability": union_of_independent,
+    "sampling_error": union_of_independent,
+}
 UNSUPPORTED = (
     "too few informative samples for a central-limit interval at some SNR; the interval there is "
     "an empirical Bernstein bound"
@@ -33,7 +38,7 @@ UNSUPPORTED = (
 class Findings:
     """Values and their errors, one of each for every level; what they mean is said at `Estimate`.
 
-    `method` is what the way is called, `note` what has to be known about it.
+    `method` says by what they were found (`Ways`, or a name), `note` what has to be known about it.
     """
 
     value: Any
@@ -44,10 +49,11 @@ class Findings:
     sample_range: Any = np.inf
     skewness: Any = 0.0
     degrees_of_freedom: Any = np.inf
-    method: str = ""
+    method: Any = ""
     note: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "method", Ways.of(self.method))
         if not is_traced(self.value):
             shape = np.shape(self.value)
             for name in NUMBERS:
@@ -58,7 +64,7 @@ class Findings:
     def at(self, levels: Int[np.ndarray, " levels"]) -> Findings:
         """At some of the levels."""
         numbers = {name: getattr(self, name)[levels] for name in NUMBERS}
-        return dataclasses.replace(self, **numbers)
+        return dataclasses.replace(self, **numbers, method=self.method.moved(levels))
 
     def noted(self, note: str) -> Findings:
         """With one more note."""
@@ -79,16 +85,19 @@ class Findings:
         scaled = ("value", "standard_error", "numerical_error", "sample_range")
         weighed = {name: weight * getattr(part, name) for name in scaled}
         found = sum_of_independent(vars(self), vars(part) | weighed)
-        return Findings(**found, method=_listed(", ", (self.method, part.method)), note=self.note)
+        everywhere = np.arange(np.size(self.value))
+        ways = Ways.joined(everywhere.size, [(everywhere, one.method) for one in (self, part)])
+        return Findings(**found, method=ways, note=self.note)
 
     @staticmethod
     def together(parts: Sequence[Findings], quantity: str) -> Findings:
         """Of all independent parts of a token: accuracies multiply, errors follow, others add."""
         combine = COMBINED.get(quantity, sum_of_all)
         xp = jnp if is_traced(*(part.value for part in parts)) else np
+        everywhere = np.arange(np.size(parts[0].value))
         return Findings(
             **combine([vars(part) for part in parts], xp),
-            method=_listed(", ", [part.method for part in parts]),
+            method=Ways.joined(everywhere.size, [(everywhere, part.method) for part in parts]),
             note=_listed("; ", [part.note for part in parts]),
         )
 
@@ -104,9 +113,15 @@ class Findings:
             numbers[name] = np.zeros(size, dtype=getattr(parts[0][1], name).dtype)
             for levels, found in parts:
                 numbers[name][levels] = getattr(found, name)
+        owner, ways = np.full(size, -1), []
+        for index, (levels, _) in enumerate(parts):
+            owner[levels] = index
+        for index, (levels, found) in enumerate(parts):
+            kept = np.flatnonzero(owner[levels] == index)
+            ways.append((levels[kept], found.method.moved(kept)))
         return Findings(
             **numbers,
-            method=_listed(", ", [found.method for _, found in parts]),
+            method=Ways.joined(size, ways),
             note=_listed("; ", [found.note for _, found in parts]),
         )
 

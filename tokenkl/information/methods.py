@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from tokenkl._validation import check_choice, check_count, check_positive, reject
 from tokenkl.codebooks.base import Codebook
@@ -67,11 +67,7 @@ class MonteCarlo:
         check_count(self.max_samples, "max_samples", 2)
         check_count(self.memory, "memory", 2**16)
         check_choice(self.precision, ("auto", "double", "single"), "precision")
-        for name in ("rtol", "atol"):
-            if getattr(self, name) != 0:
-                check_positive(getattr(self, name), name)
-        if self.n_samples is not None and self.has_target:
-            reject("n_samples", self.n_samples, "None where rtol or atol sets the sample size")
+        _check_targets(self)
 
     @property
     def has_target(self) -> bool:
@@ -88,10 +84,11 @@ class RareEvents:
     (docs/theory/rare.md).
 
     Args:
-        n_samples: independent draws at every SNR, at least 64; the fewest where `rtol` is given.
+        n_samples: independent draws at every SNR, at least 64; the fewest where there are targets.
         rtol: draw on until the standard error of each error probability, conditional entropy and
             MMSE asked for is at most this part of it (an accuracy or a mutual information asks for
-            its complement); 0 for a fixed number.
+            its complement), plus `atol`.
+        atol: ... in the units of the quantity; with both 0 the number is fixed.
         max_samples: where draws are not added any more, with the target out of reach.
         truncation: about the part of the union bound that may be left to pairs too far apart to be
             drawn; None: 1e-9, or up to 1e-4 where more than 2^27 pairs would be summed otherwise.
@@ -111,22 +108,62 @@ class RareEvents:
     rtol: float = 0.0
     max_samples: int = 2**20
     truncation: float | None = None
+    atol: float = 0.0
 
     def __post_init__(self) -> None:
         check_count(self.n_samples, "n_samples", 64)
         check_count(self.max_samples, "max_samples", 2)
-        if self.rtol != 0:
-            check_positive(self.rtol, "rtol")
+        _check_targets(self)
         if self.truncation is not None and not 0 < self.truncation < 1:
             reject("truncation", self.truncation, "strictly between 0 and 1")
 
 
-Method = Exact | MonteCarlo | RareEvents
+@dataclasses.dataclass(frozen=True)
+class Auto:
+    """The library's own choice at every level, where something is sampled with so many samples.
+
+    Without arguments what a `method` of None stands for.
+
+    Args:
+        n_samples: samples behind each value, at least 64.
+        rtol: target standard error relative to the value.
+        atol: target standard error in the units of the quantity.
+
+    Raises:
+        ValueError: a number out of its range, or both a sample count and a target.
+    """
+
+    n_samples: int | None = None
+    rtol: float = 0.0
+    atol: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.n_samples is not None:
+            check_count(self.n_samples, "n_samples", 64)
+        _check_targets(self)
+
+    def settings(self, kind: type[Any]) -> Any:
+        """The method of this kind that it asks for; what is left open has that kind's default."""
+        names = {field.name for field in dataclasses.fields(kind)}
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return kind(**{name: value for name, value in given.items() if value and name in names})
+
+
+Method = Exact | MonteCarlo | RareEvents | Auto
+
+
+def _check_targets(method: Any) -> None:
+    for name in ("rtol", "atol"):
+        if getattr(method, name) != 0:
+            check_positive(getattr(method, name), name)
+    targets = method.rtol > 0 or method.atol > 0
+    if targets and method.n_samples is not None and not isinstance(method, RareEvents):
+        reject("n_samples", method.n_samples, "None where rtol or atol sets the sample size")
 
 
 def check_method(method: Method | None, *kinds: type) -> None:
     """Refuse what is no method, or none of these kinds of one (all by default)."""
-    kinds = kinds or (Exact, MonteCarlo, RareEvents)
+    kinds = kinds or (Exact, MonteCarlo, RareEvents, Auto)
     if method is not None and not isinstance(method, kinds):
         names = ", ".join(kind.__name__ + ("()" if kind is Exact else "(...)") for kind in kinds)
         reject("method", method, f"{names} or None")

@@ -11,8 +11,9 @@ from tokenkl._validation import reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.information.estimators import Estimator, Names, Progress, Served, Task
 from tokenkl.information.findings import Findings
-from tokenkl.information.methods import Exact, MonteCarlo, RareEvents
+from tokenkl.information.methods import Auto, Exact, MonteCarlo, RareEvents
 from tokenkl.information.problem import Problem
+from tokenkl.ways import Ways
 
 
 class ExactParts(Estimator):
@@ -72,8 +73,8 @@ class EachPart(ExactParts):
     def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
         return wanted, True
 
-    def default(self) -> None:
-        return None
+    def chosen(self, wish: Auto) -> Auto:
+        return wish
 
     def check(self, method: Any) -> None:
         if isinstance(method, MonteCarlo) and method.control is not None:
@@ -84,7 +85,8 @@ class EachPart(ExactParts):
         return super().run(task._replace(method=method))
 
     def _named(self, found: Findings) -> Findings:
-        return dataclasses.replace(found, method=f"{self.name}: {found.method}")
+        ways = (way._replace(estimator=f"{self.name}: {way.estimator}") for way in found.method)
+        return dataclasses.replace(found, method=Ways(ways))
 
 
 def sampled_apart(codebook: Codebook) -> list[Codebook]:
@@ -100,7 +102,7 @@ def for_each(method: Any, count: int, multiplies: bool = False) -> Any:
     Squared errors add, and so do squared relative ones where the parts are multiplied; relative to
     a sum of positive parts its error is no larger than theirs.
     """
-    if not (isinstance(method, MonteCarlo) and method.has_target):
+    if isinstance(method, Exact) or not (method.rtol or method.atol):
         return method
     share = math.sqrt(count)
     rtol = method.rtol / share if multiplies else method.rtol

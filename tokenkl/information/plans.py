@@ -19,7 +19,7 @@ from tokenkl.information.exact.estimators import EXACT
 from tokenkl.information.findings import Findings
 from tokenkl.information.lattice.accuracy import Rays
 from tokenkl.information.lattice.rare import ShortVectors
-from tokenkl.information.methods import Exact, Method, check_method
+from tokenkl.information.methods import Auto, Exact, Method, check_method
 from tokenkl.information.parts import EachPart, ExactParts
 from tokenkl.information.problem import Problem
 from tokenkl.information.profiles import Profile
@@ -32,7 +32,7 @@ from tokenkl.quantities import QUANTITIES as TABLE
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Those of the table that there are estimators for.
+#: Found where none is named; the one of the table that is left out, where it is.
 QUANTITIES = tuple(name for name in TABLE if name != "sampling_error")
 #: In the order of preference: the first that serves a quantity at a level takes it.
 ESTIMATORS: tuple[Estimator, ...] = (
@@ -152,11 +152,8 @@ class Plan:
             levels = share.levels.size
             seconds = levels * self._seconds(share)
             where = "all SNRs" if levels == self.problem.snr.size else _range(self.problem, share)
-            what = (
-                "all quantities"
-                if len(share.quantities) == len(QUANTITIES)
-                else ", ".join(share.quantities)
-            )
+            is_all = set(QUANTITIES) <= set(share.quantities)
+            what = "all quantities" if is_all else ", ".join(share.quantities)
             lines.append((what, where, share.estimator.name, f"about {seconds:.1g} s"))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         rows = (
@@ -183,7 +180,7 @@ def plan(
     Args:
         codebook: any codebook.
         snr: signal-to-noise ratios alpha^2 / sigma^2, at least 0.
-        quantities: any selection of `QUANTITIES`.
+        quantities: any selection of `QUANTITIES` and "sampling_error".
         method: as in `profile`.
 
     Returns:
@@ -202,9 +199,9 @@ def plan(
     """
     check_codebook(codebook)
     for name in quantities:
-        check_choice(name, QUANTITIES, "quantities")
+        check_choice(name, tuple(TABLE), "quantities")
     if not quantities:
-        reject("quantities", quantities, "at least one of " + ", ".join(QUANTITIES))
+        reject("quantities", quantities, "at least one of " + ", ".join(TABLE))
     check_method(method)
     snr = check_snr(snr)
     problem = Problem(codebook, (jnp if is_traced(snr) else np).reshape(snr, (-1,)))
@@ -245,10 +242,13 @@ def shares_of(
     """Who takes what, and for each quantity the levels at which nobody does."""
     missing = {name: np.ones(problem.snr.size, dtype=bool) for name in quantities}
     shares = []
+    wish = method if isinstance(method, Auto) else Auto() if method is None else None
     for estimator in ESTIMATORS:
         wanted = tuple(name for name, open_ in missing.items() if open_.any())
         asked = isinstance(method, estimator.settings)
-        if not (wanted and (asked or method is None) and estimator.is_for(problem)):
+        if not (wanted and (asked or wish) and estimator.is_for(problem)):
+            continue
+        if wish and not estimator.honours(estimator.chosen(wish)):
             continue
         served, where = estimator.serves(problem, wanted, asked)
         groups: dict[bytes, list[str]] = {}  # quantities that it takes at the same levels
@@ -257,7 +257,7 @@ def shares_of(
         for levels, names in groups.items():
             taken = np.frombuffer(levels, dtype=bool)
             if taken.any() or (not taken.size and not estimator.samples):
-                given = method if method is not None else estimator.default()
+                given = estimator.chosen(wish) if wish else method
                 estimator.check(given)
                 shares.append(Share(estimator, tuple(names), np.flatnonzero(taken), given))
                 missing |= {name: missing[name] & ~taken for name in names}

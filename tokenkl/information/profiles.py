@@ -69,7 +69,7 @@ class Profile:
             interval = estimate.confidence_interval(level)
             quantities[name] = {
                 "unit": estimate.unit,
-                "method": estimate.method,
+                "method": estimate.method.to_json(),
                 "n_samples": np.asarray(estimate.n_samples).tolist(),
                 "seed": estimate.seed,
                 "note": estimate.note,

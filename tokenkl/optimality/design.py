@@ -343,7 +343,7 @@ def _upper_end(codebook: Codebook, key: Any) -> float:
 
 
 def _ranging(codebook: Codebook) -> Method | None:
-    exact = exact_quantities(codebook) == QUANTITIES
+    exact = set(QUANTITIES) <= set(exact_quantities(codebook))
     return None if exact else MonteCarlo(n_samples=RANGE_SAMPLES)
 
 

@@ -120,14 +120,14 @@ class SymbolicSchedule:
     @property
     def code_differences(self) -> tuple[Any, Any]:
         """What the code says of f and of g^2, less what is derived: zero and zero."""
-        drift, g2 = (_tidy(one(t, _Namespace)) for one in (self.code._f, self.code._g2))
+        drift, g2 = (_tidy(one(t, _Namespace)) for one in (self.code.f_at, self.code.g2_at))
         difference = sp.expand_log(g2, force=True) - sp.expand_log(self.g2, force=True)
         return _reduce(drift - self.f), _reduce(difference)
 
     @property
     def inverse(self) -> Any:
         """The time at which the SNR is gamma, as the code has it."""
-        return sp.radsimp(_tidy(self.code._t_from_snr(gamma, _Namespace)))
+        return sp.radsimp(_tidy(self.code.t_at(gamma, _Namespace)))
 
     @property
     def inverse_residual(self) -> Any:
@@ -151,13 +151,16 @@ def derive_schedule(kind: type[Schedule]) -> SymbolicSchedule:
         -2/(t - 1)
     """
     example = kind()
-    fields = [field.name for field in dataclasses.fields(example)]
-    symbols = tuple(_symbol(name) for name in fields)
-    leaves, structure = jax.tree.flatten(example)
-    if len(leaves) != len(symbols):
+    fields = dataclasses.fields(example)
+    values, structure = jax.tree.flatten(example)
+    if len(values) != len(fields):
         raise TypeError(f"{kind.__name__} has fields that are no numbers.")
-    code = jax.tree.unflatten(structure, symbols)
-    alpha_t, sigma_t = (_tidy(one(t, _Namespace)) for one in (code._alpha, code._sigma))
+    free = [field for field in fields if "plain" not in field.metadata]  # options change nothing
+    symbols = tuple(_symbol(field.name) for field in free)
+    known = dict(zip([field.name for field in free], symbols, strict=True))
+    leaves = [known.get(field.name, one) for field, one in zip(fields, values, strict=True)]
+    code = jax.tree.unflatten(structure, leaves)
+    alpha_t, sigma_t = (_tidy(one(t, _Namespace)) for one in (code.alpha_at, code.sigma_at))
     drift, g2 = coefficients(alpha_t, sigma_t)
     drift = sp.factor(drift)
     if drift == 0:

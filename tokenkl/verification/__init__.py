@@ -34,7 +34,7 @@ from tokenkl.bounds.theorems import THEOREMS as INEQUALITIES
 from tokenkl.bounds.theorems import Setting
 from tokenkl.codebooks import Codebook, OneHot
 from tokenkl.estimate import Bound, Estimate
-from tokenkl.information import MonteCarlo, profile
+from tokenkl.information import MonteCarlo, Profile, profile
 from tokenkl.information.methods import Method
 from tokenkl.quantities import QUANTITIES
 from tokenkl.verification._anew import Side, estimate
@@ -54,15 +54,13 @@ NODES, NEAR_NODES, MAX_NODES = 8, 5, 2**24
 
 PASS, WITHIN, FAIL = "pass", "within error bars", "fail"
 
-#: Quantities that are measured.
-MEASURED = tuple(name for name in QUANTITIES if name != "sampling_error")
 #: What is checked beside the inequalities of `tokenkl.bounds`: name -> what it says, who proved it.
 EQUALITIES = {
     "complement": ("A + P_e = 1", "definition"),
     "entropy balance": ("I + H = H(prior)", "definition"),
 }
 ALONG_THE_SNR = {
-    "monotone in the SNR": ("P_e, H, mmse fall", "data processing"),
+    "monotone in the SNR": ("P_e, S, H, mmse fall", "data processing"),
     "slope of H, above": ("H(a) - H(b) <= (b-a)/2 mmse(a)", "I-MMSE"),
     "slope of H, below": ("(b-a)/2 mmse(b) <= H(a) - H(b)", "I-MMSE"),
     "H is convex": ("H <= its chords", "I-MMSE"),
@@ -81,7 +79,7 @@ THEOREMS: dict[str, tuple[str, str]] = {
             f"{QUANTITIES[name].symbol} of the moved codebook agrees",
             "invariance, I-MMSE" if name == "mutual_information" else "invariance",
         )
-        for name in MEASURED
+        for name in QUANTITIES
     },
 }
 
@@ -108,13 +106,20 @@ class Check:
 Measure = Callable[..., Any]
 
 
+def measure_all(
+    codebook: Codebook, snr: Float[np.ndarray, " s"], *, method: Method | None, key: Any
+) -> Profile:
+    """`tokenkl.profile` of every quantity."""
+    return profile(codebook, snr, tuple(QUANTITIES), method=method, key=key)
+
+
 def verify(
     codebook: Codebook,
     snr: Float[Any, " s"],
     *,
     key: Any = 0,
     method: Method | None = None,
-    measure: Measure = profile,
+    measure: Measure = measure_all,
     progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> list[Check]:
     """Check every theorem that applies to a codebook at these SNRs.
@@ -126,8 +131,9 @@ def verify(
         method: how the quantities are found, as in `tokenkl.profile`. Where it is None and they are
             sampled too roughly to see an error of 1 %, `measure` is called again with a target, up
             to about a million samples in all.
-        measure: what finds them; `tokenkl.profile`, or your own function of the same arguments,
-            whose results are then put to the test.
+        measure: what finds them; `tokenkl.profile` of all quantities, or your own function of the
+            arguments codebook, snr, method and key, whose results are then put to the test. The
+            sampling error may be missing among them.
         progress: called with (done, total).
 
     Returns:
@@ -150,20 +156,21 @@ def verify(
 
     def at(snr: np.ndarray, how: Method | None = method, seed: int = key) -> dict[str, Side]:
         found = measure(codebook, snr, method=how, key=seed)
-        return {name: _side(found[name], snr.size) for name in MEASURED}
+        return {name: _side(found[name], snr.size) for name in names}
 
     first = measure(codebook, levels, method=method, key=key)
-    found = {name: _side(first[name], levels.size) for name in MEASURED}
+    names = [name for name in QUANTITIES if name in first.estimates]
+    found = {name: _side(first[name], levels.size) for name in names}
     progress(1, 4)
     ledger = _Ledger(levels)
     again = estimate(codebook, levels, key=key, alarm=ALARM)
     progress(2, 4)
     _check_balances(ledger, found, codebook)
     share = {} if again is None else {"sampling_error": again["sampling_error"]}
-    _check_inequalities(ledger, {**found, **share}, codebook)
+    _check_inequalities(ledger, {**share, **found}, codebook)
     progress(3, 4)
     _check_curves(ledger, found)
-    if not any(first[name].is_sampled for name in MEASURED):
+    if not any(first[name].is_sampled for name in names):
         _check_integral(ledger, found, at, bounds.diameter(codebook))
     elif method is None:
         found = _sharpened(codebook, levels, found, at, key)
@@ -319,7 +326,7 @@ def _check_curves(ledger: _Ledger, found: dict[str, Side]) -> None:
     snr, entropy, mmse = ledger.snr, found["conditional_entropy"], found["mmse"]
     if snr.size > 1:
         start, step = snr[:-1], np.diff(snr)
-        for name in ("error_probability", "conditional_entropy", "mmse"):
+        for name in (one for one in found if not QUANTITIES[one].grows):
             first, second = (_part(found[name], one) for one in (slice(None, -1), slice(1, None)))
             ledger.at_most("monotone in the SNR", second, first, start)
         fall = _growth(found)
@@ -430,7 +437,7 @@ def _check_anew(
     ledger: _Ledger, found: dict[str, Side], again: dict[str, Side] | None, codebook: Codebook
 ) -> None:
     if again is not None:
-        for name in MEASURED:
+        for name in found:
             ledger.equal(f"{QUANTITIES[name].symbol}, sampled anew", found[name], again[name])
     if isinstance(codebook, OneHot):
         exact = [_largest_of_normals(codebook, float(one)) for one in ledger.snr]

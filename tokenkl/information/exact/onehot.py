@@ -6,7 +6,8 @@ With Y = h e_k + eps, h = scale sqrt(snr), and l_k = log pi_k (docs/theory/index
 - log(1 + R) = int_0^inf (1 - e^(-tau R)) e^(-tau) / tau dtau, applied to the odds R against the
   true token, gives, with L(v) = E exp(-e^(v + h z)), z ~ N(0, 1), and M = -L',
       H    = sum_k pi_k int L(v + l_k + h^2) [1 - prod_{j != k} L(v + l_j)] dv,
-      mmse = scale^2 sum_k pi_k int M(v + l_k + h^2) [1 - prod_{j != k} L(v + l_j)] dv.
+      mmse = scale^2 sum_k pi_k int M(v + l_k + h^2) [1 - prod_{j != k} L(v + l_j)] dv,
+  and the sampling error is E R/(1 + R) = mmse / scale^2.
 
 All integrands are positive and analytic around the real line: the trapezoid rule keeps full
 relative precision. N = 1 - L is computed as the integral of a positive function, never as a
@@ -90,6 +91,7 @@ def onehot_profile(
 
     entropy, mmse, entropy_error, mmse_error = entropy_and_mmse(roots)
     out["conditional_entropy"] = entropy, entropy_error
+    out["sampling_error"] = mmse, mmse_error
     out["mmse"] = tuple((np.sqrt(part) * codebook.scale) ** 2 for part in (mmse, mmse_error))
     if "mutual_information" in quantities:
         prior_entropy = float(codebook.prior_entropy())

@@ -1,13 +1,13 @@
 """Exact information for product codebooks: one coordinate at a time.
 
-With a product prior, entropy and MMSE add over coordinates and accuracy multiplies
-(docs/theory/index.md, statement 2), so all the work is on one coordinate with levels u and prior p,
-at h = sqrt(snr):
+With a product prior, entropy and MMSE add over coordinates, accuracy and 1 - S multiply
+(docs/theory/index.md, statement 2; S is the sampling error), so all the work is on one coordinate
+with levels u and prior p, at h = sqrt(snr):
 
 - The MAP regions are intervals between thresholds on the upper envelope of the log-densities, so
   the error probability is a finite sum of positive normal tails.
-- Entropy and MMSE are integrals over z = h y of functions that are analytic in a strip around the
-  real line, which the trapezoid rule integrates with an error that decays exponentially in the
+- Entropy, MMSE and S are integrals over z = h y of functions that are analytic in a strip around
+  the real line, which the trapezoid rule integrates with an error that decays exponentially in the
   number of nodes. The strip narrows like pi / (h gap), and the step follows it.
 - Where the levels reach over many noise units, windows of them are integrated one by one, each
   with the levels in reach of it: the others only interact through tails, which are bounded.
@@ -23,8 +23,8 @@ to one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,8 @@ BLOCK = 2**14
 TRACED_NODES = 4096
 
 DECISION = ("accuracy", "error_probability")
-ALL = (*DECISION, "conditional_entropy", "mutual_information", "mmse")
+SHARE = "sampling_error"
+ALL = (*DECISION, SHARE, "conditional_entropy", "mutual_information", "mmse")
 
 Values = dict[str, tuple[Float[Any, " s"], Float[Any, " s"]]]
 
@@ -79,11 +80,11 @@ def product_profile(
     `misplaced` is how far every level may lie from where it stands; the errors then hold that too.
     """
     totals: Values = dict.fromkeys(quantities, (0.0, 0.0))
-    log_accuracy = log_accuracy_error = 0.0
+    log_accuracy = log_accuracy_error = log_share = log_share_error = 0.0
     decision = set(quantities) & set(DECISION)
     for levels, log_prior, count in distinct_coordinates(codebook):
         scalar = scalar_profile(levels, log_prior, snr, quantities, misplaced)
-        for name in totals.keys() - decision:
+        for name in totals.keys() - decision - {SHARE}:
             value, error = scalar[name]
             total, total_error = totals[name]
             totals[name] = total + count * value, total_error + count * (error + EPS * value)
@@ -99,6 +100,15 @@ def product_profile(
             log_accuracy_error = log_accuracy_error + count * (
                 xp.where(near, error_error, accuracy_error) / accuracy - 2 * EPS * log_one
             )
+        if SHARE in totals:
+            error, error_error = scalar[SHARE]
+            log_one = (jnp if is_traced(error) else np).log1p(-error)
+            log_share = log_share + count * log_one
+            log_share_error += count * (error_error / (1 - error) - 2 * EPS * log_one)
+    if SHARE in totals:
+        xp = jnp if is_traced(log_share) else np
+        error = 0.0 - xp.expm1(log_share)
+        totals[SHARE] = error, xp.exp(log_share) * log_share_error + 4 * EPS * error
     if decision:
         xp = jnp if is_traced(log_accuracy) else np
         accuracy, error = xp.exp(log_accuracy), 0.0 - xp.expm1(log_accuracy)  # 0, not -0
@@ -152,19 +162,26 @@ def _coinciding_profile(
     What is observed depends on the level alone, whose prior is a sum; nothing tells the tokens that
     share it apart. So the information and the MMSE are those of the levels, the entropy is that and
     the entropy within, and the best guess is the most probable token of a level: only their priors,
-    of sum W, count, and A = W A' where A' is the accuracy with their normalised priors.
+    of sum W, count, and A = W A' where A' is the accuracy with their normalised priors. The
+    sampling error has no thresholds, and is that of the tokens as they are.
     """
     starts = np.flatnonzero(np.append(True, np.diff(levels) > 0))
     place = np.repeat(np.arange(starts.size), np.diff(np.append(starts, levels.size)))
     prior = np.exp(log_prior)
-    others = set(quantities) - set(DECISION)
+    others = set(quantities) - {*DECISION, SHARE}
     found = scalar_profile(*different_levels(levels, log_prior), snr, [*others], misplaced)
     if "conditional_entropy" in others:
         joint = np.add.reduceat(prior, starts)
         within = float(np.sum(prior * np.log(joint[place] / prior)))
         value, error = found["conditional_entropy"]
         found["conditional_entropy"] = value + within, error + 4 * EPS * (value + within)
-    if others != set(quantities):
+    if SHARE in quantities:
+        exponent = power_of_two(levels, np.sqrt(snr))
+        scaled, h = np.ldexp(levels, -exponent), np.ldexp(np.sqrt(snr), exponent)
+        widest, off = np.full_like(h, np.ptp(scaled)), math.ldexp(misplaced, -exponent)
+        value, error = _averages(scaled, log_prior, h, widest, off, exponent, 3)[:, 2]
+        found[SHARE] = value, error
+    if set(quantities) & set(DECISION):
         top = np.maximum.reduceat(prior, starts)
         right = top.sum()
         # What is not the first of the most probable tokens of its level is never guessed.
@@ -211,16 +228,17 @@ def scalar_profile(
         out["accuracy"] = accuracy, np.where(error < 0.5, small, accuracy_error) + h * misplaced
     if not wanted - set(DECISION):
         return out
-    parts = _entropy_and_mmse(levels, log_prior, h, widest, misplaced, exponent)
-    out["conditional_entropy"], out["mmse"] = (parts[0], parts[2]), (parts[1], parts[3])
+    names = ("conditional_entropy", "mmse", *({SHARE} & wanted))
+    found = _averages(levels, log_prior, h, widest, misplaced, exponent, len(names))
+    out |= {name: (value, error) for name, value, error in zip(names, *found, strict=True)}
     if "mutual_information" in wanted:
         diameter = levels[-1] - levels[0]
 
         def mmse_at(gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             root = np.sqrt(gamma)
             any_gap = np.full_like(root, diameter)
-            found = _entropy_and_mmse(levels, log_prior, root, any_gap, misplaced, 0)
-            return found[1], found[3]
+            values, errors = _averages(levels, log_prior, root, any_gap, misplaced, 0)
+            return values[1], errors[1]
 
         prior_entropy = entropy_of(log_prior)
         rounding = EPS * (16 - log_prior.min()) * prior_entropy
@@ -308,24 +326,26 @@ def map_intervals(
     return right, left, right + left > 0
 
 
-# ---- Entropy and MMSE -----------------------------------------------------------------------
+# ---- Entropy, MMSE and sampling error -------------------------------------------------------
 
 
-def _entropy_and_mmse(
+def _averages(
     levels: np.ndarray,
     log_prior: np.ndarray,
     h: np.ndarray,
     widest_gap: np.ndarray,
     misplaced: float,
     exponent: int,
-) -> np.ndarray:
-    """Entropy, MMSE (times 4^exponent) and their numerical errors at each h."""
-    out = np.zeros((4, h.size))
+    count: int = 2,
+) -> Float[np.ndarray, "2 count s"]:
+    """Values and numerical errors of entropy, MMSE (times 4^exponent) and, as a third, S."""
+    out = np.zeros((2, count, h.size))
     spread, size = np.ptp(log_prior), levels[-1] - levels[0]
     narrowest = h * np.diff(levels).min()
     resolved = narrowest**2 / 2 >= RESOLVED + 2 * spread
     if resolved.any():
-        out[:, resolved] = _resolved(levels, log_prior, h[resolved], misplaced, exponent)
+        known = levels, log_prior, h[resolved], misplaced, exponent, count
+        out[..., resolved] = _resolved(*known)
     is_narrow = h * size <= ONE_GRID
     # Beyond `reach` two levels contribute nothing that the narrowest gap would notice, neither to
     # the entropy nor, by the square of their distance, to the MMSE.
@@ -335,7 +355,7 @@ def _entropy_and_mmse(
     gap = np.minimum(h * widest_gap, reach)
     one = np.flatnonzero(~resolved & is_narrow)
     if one.size:
-        out[:, one] = _grids(levels, log_prior, h[one], gap[one], misplaced, exponent)
+        out[..., one] = _grids(levels, log_prior, h[one], gap[one], misplaced, exponent, count)
     for row in np.flatnonzero(~resolved & ~is_narrow):
         # Steps beyond the reach need no length.
         steps = np.minimum(h[row] * np.diff(levels), 2 * ONE_GRID)
@@ -350,15 +370,16 @@ def _entropy_and_mmse(
             part = slice(low, high)
             own = np.zeros(high - low)
             own[start - low : stop - low] = 1.0
-            out[:, row] += _grids(
-                levels[part], log_prior[part], h[[row]], gap[[row]], misplaced, exponent, own
-            )[:, 0]
+            there = levels[part], log_prior[part], h[[row]], gap[[row]]
+            out[..., row] += _grids(*there, misplaced, exponent, count, own)[..., 0]
     # What the levels beyond the reach of each other would add (docs/theory, 2c).
     rest = ~resolved
     dropped = levels.size * np.exp(-(reach[rest] ** 2) / 8)
     longest = np.minimum(h[rest] * size, WINDOW + 2 * reach[rest])
-    out[2, rest] += 1.4 * dropped
-    out[3, rest] += np.ldexp(np.sqrt(dropped) * longest / np.maximum(h[rest], TINY), exponent) ** 2
+    out[1, 0, rest] += 1.4 * dropped
+    away = np.ldexp(np.sqrt(dropped) * longest / np.maximum(h[rest], TINY), exponent) ** 2
+    out[1, 1, rest] += away
+    out[1, 2:, rest] += dropped[:, None]
     return out
 
 
@@ -369,9 +390,10 @@ def _grids(
     gap: np.ndarray,
     misplaced: float,
     exponent: int,
+    count: int,
     own: np.ndarray | None = None,
-) -> np.ndarray:
-    """Entropy, MMSE and errors, each from one grid over all levels, for gaps in noise units."""
+) -> Float[np.ndarray, "2 count s"]:
+    """What `_averages` finds, from one grid over all levels, for gaps in noise units."""
     scale = power_of_two(levels, h)
     levels, h, exponent = np.ldexp(levels, -scale), np.ldexp(h, scale), exponent + scale
     misplaced = math.ldexp(misplaced, -scale)
@@ -380,21 +402,22 @@ def _grids(
     # Node counts are rounded up to powers of 2^(1/4), so that a few array shapes serve all; they
     # are even, so that two interleaved grids tell the error.
     nodes = 2 * np.ceil(2 ** (np.ceil(4 * np.log2((length + 2 * MARGIN) / step)) / 4) / 2)
-    halves = np.empty((2, h.size, 2))
-    for count in np.unique(nodes).astype(int):
-        rows = np.flatnonzero(nodes == count)
-        block = max(1, BLOCK // (count * levels.size))
+    integrands = (_integrands, _all_integrands)[count - 2]
+    halves = np.empty((count, h.size, 2))
+    for size in np.unique(nodes).astype(int):
+        rows = np.flatnonzero(nodes == size)
+        block = max(1, BLOCK // (size * levels.size))
         for start in range(0, rows.size, block):
             part = rows[start : start + block]
-            halves[:, part] = _trapezoid(np, levels, log_prior, h[part], count, own)
+            halves[:, part] = _trapezoid(np, levels, log_prior, h[part], size, own, integrands)
     value = halves.sum(axis=2)
     # Doubling the nodes squares a geometrically small relative error.
     doubt = 2 * np.abs(halves[..., 0] - halves[..., 1]) / np.maximum(value, TINY)
     relative = _relative_rounding(value, length / 2, h * misplaced)
     error = value * (np.minimum(doubt, 16 * doubt**2) + relative) + TINY
     error[1] += 4 * misplaced * (np.sqrt(value[1]) + misplaced)
-    out = np.concatenate([value, error])
-    out[1::2] = np.ldexp(out[1::2], 2 * exponent)
+    out = np.stack([value, error])
+    out[:, 1] = np.ldexp(out[:, 1], 2 * exponent)
     return out
 
 
@@ -404,10 +427,10 @@ def _trapezoid(
     log_prior: Any,
     h: Any,
     count: int,
-    own: Any = None,
-    integrands: Any = None,
+    own: Any,
+    integrands: Callable[..., tuple[Any, ...]],
 ) -> Float[Any, "q s 2"]:
-    """Entropy and MMSE from `count` equispaced nodes over the whole line: even and odd nodes.
+    """Integrals from `count` equispaced nodes over the whole line: even and odd nodes.
 
     Of the levels marked by `own` only, if given; the others then only add to the posterior.
     """
@@ -418,18 +441,32 @@ def _trapezoid(
     total = 0.0
     for start in range(0, count, chunk):
         z = lower[:, None] + step[:, None] * (xp.arange(start, min(start + chunk, count)) + 0.5)
-        parts = (integrands or _integrands)(xp, levels, places, log_prior, h, z, own)
+        parts = integrands(xp, levels, places, log_prior, h, z, own)
         total = total + xp.stack(
             [xp.stack([part[:, 0::2].sum(axis=1), part[:, 1::2].sum(axis=1)], -1) for part in parts]
         )
     return total * (step / math.sqrt(2 * math.pi))[:, None]
 
 
-def _integrands(
-    xp: Any, levels: Any, places: Any, log_prior: Any, h: Any, z: Any, own: Any
-) -> tuple[Any, Any]:
-    """Density of z times the posterior's entropy and variance, all relative to the best level."""
-    # Axes: snr, level, node.
+class _Relative(NamedTuple):
+    """The posterior relative to the best level; axes are snr, level, node.
+
+    `density` and `others`, the sum of the weights, have no levels; the best has no weight.
+    """
+
+    density: Any
+    best: Any
+    below: Any
+    weight: Any
+    away: Any
+    others: Any
+
+    @property
+    def mean(self) -> Any:
+        return (self.weight * self.away).sum(axis=1) / (1 + self.others)
+
+
+def _relative(xp: Any, levels: Any, places: Any, log_prior: Any, h: Any, z: Any) -> _Relative:
     exponent = log_prior[:, None] - (z[:, None, :] - h[:, None, None] * places[:, None]) ** 2 / 2
     best = exponent.argmax(axis=1)
     top = xp.take_along_axis(exponent, best[:, None, :], axis=1)
@@ -437,22 +474,51 @@ def _integrands(
     is_best = xp.arange(levels.shape[0])[:, None] == best[:, None, :]
     weight = xp.where(is_best, 0.0, xp.exp(-below))
     away = levels[:, None] - levels[best][:, None, :]
-    others = weight.sum(axis=1)
-    mean = (weight * away).sum(axis=1) / (1 + others)
+    return _Relative(xp.exp(top[:, 0, :]), best, below, weight, away, weight.sum(axis=1))
+
+
+def _integrands(
+    xp: Any, levels: Any, places: Any, log_prior: Any, h: Any, z: Any, own: Any
+) -> tuple[Any, Any]:
+    """Density of z times the posterior's entropy and variance."""
+    return _moments_of(xp, _relative(xp, levels, places, log_prior, h, z), own)
+
+
+def _moments_of(xp: Any, seen: _Relative, own: Any) -> tuple[Any, Any]:
+    density, best, below, weight, away, others = seen
+    mean = seen.mean
     if own is not None:
         weight = weight * own[:, None]
     first = 1.0 if own is None else own[best]
     mass = first + (others if own is None else weight.sum(axis=1))
-    density = xp.exp(top[:, 0, :])
     entropy = density * (mass * xp.log1p(others) + (weight * below).sum(axis=1))
     spread = (weight * (away - mean[:, None, :]) ** 2).sum(axis=1)
     return entropy, density * (spread + first * mean**2)
 
 
+def _all_integrands(
+    xp: Any, levels: Any, places: Any, log_prior: Any, h: Any, z: Any, own: Any
+) -> tuple[Any, Any, Any]:
+    """The same, and the density times sum p (1 - p)."""
+    seen = _relative(xp, levels, places, log_prior, h, z)
+    weight, others = seen.weight, seen.others
+    split = weight * (1 + others[:, None, :] - weight)
+    first = 1.0
+    if own is not None:
+        split, first = split * own[:, None], own[seen.best]
+    share = seen.density * (first * others + split.sum(axis=1)) / (1 + others)
+    return *_moments_of(xp, seen, own), share
+
+
 def _resolved(
-    levels: np.ndarray, log_prior: np.ndarray, h: np.ndarray, misplaced: float, exponent: int
-) -> np.ndarray:
-    """Entropy, MMSE and their errors where only the two levels around a threshold matter.
+    levels: np.ndarray,
+    log_prior: np.ndarray,
+    h: np.ndarray,
+    misplaced: float,
+    exponent: int,
+    count: int,
+) -> Float[np.ndarray, "2 count s"]:
+    """What `_averages` finds where only the two levels around a threshold matter.
 
     With eta = h gap, r = log(p_left / p_right) and v the log-odds of the right level, the left
     level's density at v is p_left phi(x + v / eta), x = eta / 2 + r / eta, and dz = dv / eta.
@@ -464,8 +530,8 @@ def _resolved(
     e = np.exp(-np.abs(v))
     step = STEP_TIMES_GAP / math.sqrt(2 * math.pi)
     binary_entropy = np.log1p(e) + np.abs(v) * e / (1 + e)
-    values = np.zeros((2, h.size))
-    for (gap, left, right), count in zip(pairs.T, counts, strict=True):
+    values = np.zeros((count, h.size))
+    for (gap, left, right), times in zip(pairs.T, counts, strict=True):
         eta = np.minimum(h * gap, 1e100)[:, None]  # no float64 is left of its tail
         odds = left - right
         x = eta / 2 + odds / eta
@@ -473,13 +539,14 @@ def _resolved(
         tilt = -(v * odds) / eta**2 - (v / eta) ** 2 / 2
         entropy = np.exp(tilt + np.abs(v) / 2) * (1 + e) * binary_entropy
         mmse = np.exp(tilt - np.abs(v) / 2) / (1 + e)
-        weight = count * np.exp(left - x[:, 0] ** 2 / 2) * step / eta[:, 0]
+        weight = times * np.exp(left - x[:, 0] ** 2 / 2) * step / eta[:, 0]
         values[0] += weight * entropy.sum(axis=1)
         values[1] += weight * eta[:, 0] ** 2 * mmse.sum(axis=1)
+        values[2:] += 2 * weight * mmse.sum(axis=1)
     errors = values * _relative_rounding(values, 0.0, h * misplaced) + TINY
     errors[1] += 4 * h * misplaced * (np.sqrt(values[1]) + h * misplaced)
-    out = np.concatenate([values, errors])
-    out[1::2] = np.ldexp(np.sqrt(out[1::2]) / h, exponent) ** 2  # from noise units
+    out = np.stack([values, errors])
+    out[:, 1] = np.ldexp(np.sqrt(out[:, 1]) / h, exponent) ** 2  # from noise units
     return out
 
 
@@ -505,6 +572,8 @@ def _traced_scalar_profile(
     if set(quantities) <= set(DECISION):
         return out
     entropy = _traced_entropy(gamma, (levels, log_prior))
+    if SHARE in quantities:
+        out[SHARE] = _traced_share(gamma, (levels, log_prior)), nan
     return out | {
         "conditional_entropy": (entropy, nan),
         "mutual_information": (entropy_of(log_prior) - entropy, nan),
@@ -531,7 +600,9 @@ def _traced_error_slope(gamma: Any, rest: tuple[Any, Any]) -> Any:
     return jnp.where(slope == 0, 0.0, slope / (2 * jnp.sqrt(gamma)))
 
 
-def _traced_integrals(gamma: Any, rest: tuple[Any, Any], integrands: Any = None) -> Any:
+def _traced_integrals(
+    gamma: Any, rest: tuple[Any, Any], integrands: Callable[..., tuple[Any, ...]] = _integrands
+) -> Any:
     halves = _trapezoid(jnp, *rest, jnp.sqrt(gamma), TRACED_NODES, None, integrands)
     return halves.sum(axis=-1)
 
@@ -545,13 +616,27 @@ def _squared_variance(
     return (variance**2 / xp.maximum(density, xp.finfo(density.dtype).tiny),)
 
 
+def _share_slope(
+    xp: Any, levels: Any, places: Any, log_prior: Any, h: Any, z: Any, _: None
+) -> tuple[Any]:
+    """Density of z times sum p^2 (u - mean)^2."""
+    seen = _relative(xp, levels, places, log_prior, h, z)
+    spread = ((seen.weight * (seen.away - seen.mean[:, None, :])) ** 2).sum(axis=1)
+    return (seen.density * (spread + seen.mean**2) / (1 + seen.others),)
+
+
 _traced_error = with_slope(
     lambda gamma, rest: _traced_error_at(_nearly_zero(gamma), rest), _traced_error_slope
 )
-#: d mmse / d snr = -E Var^2 and dH / d snr = -mmse / 2 (docs/theory/index.md, statement 4).
+#: d mmse / d snr = -E Var^2, dS / d snr = -E sum p^2 |e - E[e|Y]|^2 and dH / d snr = -mmse / 2
+#: (docs/theory/index.md, statement 4).
 _traced_mmse = with_slope(
     lambda gamma, rest: _traced_integrals(gamma, rest)[1],
     lambda gamma, rest: -_traced_integrals(gamma, rest, _squared_variance)[0],
+)
+_traced_share = with_slope(
+    lambda gamma, rest: _traced_integrals(gamma, rest, _all_integrands)[2],
+    lambda gamma, rest: -_traced_integrals(gamma, rest, _share_slope)[0],
 )
 _traced_entropy = with_slope(
     lambda gamma, rest: _traced_integrals(gamma, rest)[0],

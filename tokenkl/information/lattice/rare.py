@@ -27,7 +27,7 @@ from tokenkl._validation import reject
 from tokenkl.codebooks import LatticeCodebook
 from tokenkl.information.estimators import Estimator, Names, Progress, Served, Task, defaults
 from tokenkl.information.findings import Findings
-from tokenkl.information.methods import RareEvents
+from tokenkl.information.methods import Auto, RareEvents
 from tokenkl.information.problem import Problem
 from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
@@ -212,13 +212,15 @@ class ShortVectors(Estimator):
     name = "short vectors where errors are rare"
     settings = RareEvents
     kinds = LatticeCodebook
-    only = defaults(RareEvents, "rtol", "max_samples", "truncation")
+    only = defaults(RareEvents, "rtol", "atol", "max_samples", "truncation")
 
     def serves(self, problem: Problem, wanted: Names, asked: bool) -> Served:
         return wanted, is_decoded(problem, wanted) and is_complete(problem)
 
-    def default(self) -> RareEvents:
-        return RareEvents(n_samples=DEFAULT_SAMPLES)
+    def chosen(self, wish: Auto) -> RareEvents:
+        found: RareEvents = super().chosen(wish)
+        fixed = wish.n_samples or wish.rtol or wish.atol
+        return found if fixed else RareEvents(n_samples=DEFAULT_SAMPLES)
 
     def seconds(self, problem: Problem, method: RareEvents) -> float:
         vectors = sum(len(vectors) for _, vectors, _ in problem.once(Rivals).groups)

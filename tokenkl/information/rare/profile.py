@@ -2,8 +2,8 @@
 
 Plain Monte-Carlo sees an error of 1e-9 once in 1e9 draws. Here nothing rare is waited for. What two
 tokens at a time would give is summed over all pairs (`pair_sums`): an upper bound on the error
-probability, the entropy and the variance alike. What these sums count in excess is sampled, in one
-of two ways, chosen from the geometry (all three in `tokenkl.halfspaces`):
+probability, the entropy, the variance and the sampling error alike. What these sums count in
+excess is sampled, in one of two ways, chosen from the geometry (all three in `tokenkl.halfspaces`):
 
 - where half-spaces seldom overlap, from intersections of two of them (`wedges`): every draw then
   sees an overlap, and the standard error is that of a small correction;
@@ -52,8 +52,8 @@ from tokenkl.information.methods import RareEvents
 from tokenkl.information.problem import Problem
 from tokenkl.numerics.moments import MIN_EFFECTIVE
 
-#: What the samples give, in this order.
-STATISTICS = ("error_probability", "conditional_entropy", "mmse")
+#: What the samples give, in this order; the last where it is asked for.
+STATISTICS = ("error_probability", "conditional_entropy", "mmse", "sampling_error")
 #: Pairs farther apart than a radius are never drawn. What they add to the union bound is about this
 #: part of it, or up to the second number where more than so many pairs would have to be summed.
 TRUNCATION, LARGE_TRUNCATION, PAIRS = 1e-9, 1e-4, 2**27
@@ -84,6 +84,11 @@ class RareSampling(Estimator):
 
     def run(self, task: Task) -> dict[str, Findings]:
         return rare_profile(*task)
+
+
+def columns_of(quantities: Sequence[str]) -> Names:
+    """Those of `STATISTICS` that go along with these quantities."""
+    return STATISTICS if STATISTICS[-1] in quantities else STATISTICS[:-1]
 
 
 def rare_error_probability(
@@ -124,8 +129,8 @@ def rare_error_probability(
     problem, method = Problem(codebook, np.asarray(snr, dtype=float)), RareEvents(**settings)
     rows = []
     with threadpool_limits(1, "blas"):  # products whose bits do not depend on the threads
-        for level, dropped in _levels(problem, problem.tokens, method.truncation, False):
-            found = _level(level, dropped, (0,), method, 0.0, key)
+        for level, dropped in _levels(problem, problem.tokens, method.truncation, False, 3):
+            found = _level(level, dropped, (0,), method, key)
             row = {name: getattr(found, name)[0] for name in NUMBERS}
             row["union_bound"] = level.totals[0] + dropped[0]
             rows.append(row | {"lower_bound": lower_bound_of(level, codebook.K <= LARGE)})
@@ -139,35 +144,36 @@ def rare_profile(
     key: Any,
     progress: Progress | None = None,
     *,
-    atol: float = 0.0,
     labels: Int[np.ndarray, " K"] | None = None,
 ) -> dict[str, Findings]:
-    """Any of the five quantities, as `rare_error_probability` finds one of them.
+    """Any quantity, as `rare_error_probability` finds one of them.
 
-    `atol` is added to what `rtol` allows. With `labels`, the cluster of every token, only what
-    mistakes between clusters add to `STATISTICS` is found (see `clusters`).
+    With `labels`, the cluster of every token, only what mistakes between clusters add to
+    `STATISTICS` is found (see `clusters`).
     """
+    width = len(columns_of(quantities))
     watched = [STATISTICS.index(COMPLEMENTS.get(name, name)) for name in quantities]
     levels: list[Findings] = []
     with threadpool_limits(1, "blas"):  # products whose bits do not depend on the threads
         tokens = problem.tokens
         if labels is not None:
             tokens = tokens._replace(labels=np.asarray(labels)[tokens.ids])
-        for level, dropped in _levels(problem, tokens, method.truncation, max(watched) > 0):
-            levels.append(_level(level, dropped, watched, method, atol, key))
+        moments = max(watched) > 0
+        for level, dropped in _levels(problem, tokens, method.truncation, moments, width):
+            levels.append(_level(level, dropped, watched, method, key))
             if progress is not None:
                 done = sum(int(found.n_samples[0]) for found in levels)
                 progress(done, done + (problem.snr.size - len(levels)) * method.n_samples)
     columns = {
-        name: np.array([getattr(found, name) for found in levels]).reshape(-1, 3)
+        name: np.array([getattr(found, name) for found in levels]).reshape(-1, width)
         for name in NUMBERS
     }
     out = {}
     for name, index in zip(quantities, watched, strict=True):
         own: dict[str, Any] = {field: column[:, index] for field, column in columns.items()}
         found = Findings(**own)
-        allowed = method.rtol * found.value + atol
-        if (method.rtol or atol) and np.any(found.standard_error > allowed):
+        allowed = method.rtol * found.value + method.atol
+        if (method.rtol or method.atol) and np.any(found.standard_error > allowed):
             found = dataclasses.replace(found, note=MISSED)
         if name in COMPLEMENTS:
             whole = 1.0 if name == "accuracy" else float(problem.codebook.prior_entropy())
@@ -177,9 +183,12 @@ def rare_profile(
 
 
 def _levels(
-    problem: Problem, tokens: Tokens, truncation: float | None, moments: bool
-) -> Iterator[tuple[Level, Float[np.ndarray, " 3"]]]:
-    """Every level with the sums over its pairs, and what the pairs beyond its radius add."""
+    problem: Problem, tokens: Tokens, truncation: float | None, moments: bool, width: int
+) -> Iterator[tuple[Level, Float[np.ndarray, " width"]]]:
+    """Every level with the sums over its pairs, and what the pairs beyond its radius add.
+
+    These are of the first `width` of `STATISTICS`.
+    """
     from tokenkl.halfspaces import pair_sums  # brings in Numba
 
     h, edges = problem.h, _edges(tokens, problem.h, truncation)
@@ -188,8 +197,8 @@ def _levels(
         *(h, edges, moments, tokens.labels),
     )
     for index, root in enumerate(h):
-        found = sums.rows[index], sums.most[index], sums.totals[index]
-        yield Level(tokens, *found, root, edges[index]), sums.dropped[index]
+        found = sums.rows[index], sums.most[index], sums.totals[index, :width]
+        yield Level(tokens, *found, root, edges[index]), sums.dropped[index, :width]
 
 
 def rare_is_better(problem: Problem) -> Bool[np.ndarray, " s"]:
@@ -247,23 +256,23 @@ def _edges(
 
 def _level(
     level: Level,
-    dropped: Float[np.ndarray, " 3"],
+    dropped: Float[np.ndarray, " width"],
     watched: Sequence[int],
     method: RareEvents,
-    atol: float,
     key: Any,
 ) -> Findings:
-    """Sample at one level until the targets are met: all three `STATISTICS` there."""
+    """Sample at one level until the targets are met: all of its `STATISTICS`."""
     from tokenkl.halfspaces.pair_sums import QUADRATURE
     from tokenkl.halfspaces.wedges import doubles, prepare
 
     tokens, total, K = level.tokens, float(level.totals[0]), level.tokens.ids.size
-    units = np.array([1.0, 1.0, 4.0**tokens.exponent])
+    width = level.totals.size
+    units = np.array([1.0, 1.0, 4.0**tokens.exponent, 1.0])[:width]
     moments = max(watched) > 0
     widest = 4 * float((tokens.centred**2).sum(axis=1).max())
     if total <= TINY:  # below what a float can hold
-        least = (total + dropped[0] + TINY) * np.array([1.0, 1e3, units[2] * 8])
-        return Findings(np.full(3, total), numerical_error=least, sample_range=least)
+        least = (total + dropped[0] + TINY) * np.array([1.0, 1e3, units[2] * 8, 2.0])[:width]
+        return Findings(np.full(width, total), numerical_error=least, sample_range=least)
     proposal = None if tokens.clustered else prepare(level)
     if proposal is not None and proposal.overlap > COMMON * total:
         proposal = None  # overlaps are common: single half-spaces see enough of them
@@ -279,9 +288,9 @@ def _level(
     while True:
         mean, error, skewness, effective = draws.summary()
         value = level.totals - mean
-        if not (method.rtol or atol) or draws.size >= method.max_samples:
+        if not (method.rtol or method.atol) or draws.size >= method.max_samples:
             break
-        allowed = method.rtol * value + atol / units
+        allowed = method.rtol * value + method.atol / units
         excess = max(error[i] / max(allowed[i], TINY) for i in watched)
         if excess <= 1:
             break
@@ -292,21 +301,22 @@ def _level(
     n = draws.size
     # Where few draws carry the excess the next ones may be as large as the largest so far.
     largest = np.abs(draws.excess).max(axis=0)
-    unseen = np.where(effective < MIN_EFFECTIVE, 3 / n * largest, 0.0) if K > 2 else np.zeros(3)
+    unseen = np.where(effective < MIN_EFFECTIVE, 3 / n * largest, 0.0) if K > 2 else 0.0 * largest
     # Rounding of a distance moves Q by about r^2 as much relatively, and r^2 / 2 is about -log B.
     rounding = EPS * (2**10 + 4 * (tokens.points.shape[1] + 8) * (1 - math.log(min(total, 1.0))))
-    relative = rounding + np.array([0.0, QUADRATURE, QUADRATURE])
+    relative = rounding + QUADRATURE * (np.arange(width) > 0)
     numerical = 2 * dropped + unseen + draws.faint * level.totals + relative * level.totals
     # Means of tokens at one place are rounded, and count with their square.
     numerical[2] = max(numerical[2], (8 * EPS) ** 2 * tokens.points.shape[1] * total)
     if proposal is None:
         # Dropped pairs carry at most the part p of the draws. There g / M is at most 1; for the
         # entropy on average 1 + 2 log K + log(K / (p B)), since E[1/p(k|Y)] <= K / B; for the
-        # variance at most the squared diameter.
+        # variance at most the squared diameter; for the sampling error at most 2.
         part = max(dropped[0] / total, TINY)
         log_term = 1 + 2 * math.log(K)
         log_term += max(math.log(K) - math.log(total) - math.log(part), 0.0)
-        numerical = np.maximum(numerical, dropped[0] * np.array([1.0, log_term, widest]))
+        most = np.array([1.0, log_term, widest, 2.0])[:width]
+        numerical = np.maximum(numerical, dropped[0] * most)
     if tokens.clustered:
         # Where three clusters meet less often than a sample shows (rule of three), draws differ
         # from what two clusters give, by about as much as that.
@@ -320,6 +330,6 @@ def _level(
         units * numerical + TINY,
         n,
         carried,
-        units * total * np.array([1.0, 1 + 2 * math.log(K), widest]),
+        units * total * np.array([1.0, 1 + 2 * math.log(K), widest, 3.0])[:width],
         -skewness,
     )

@@ -29,8 +29,9 @@ GOLDEN = 0.6180339887498949
 NEGLECTED = 60.0
 #: What a run returns before the posterior mean: log Z, the posterior means of -|d|^2/2 and of the
 #: log-prior and of the log-weight of a leaf, the largest log-weight of a leaf without and with its
-#: compensation for thinning, the posterior second moment about the reference, and how many
-#: prefixes there were at a stage, on average.
+#: compensation for thinning, the posterior second moment about the reference, how many prefixes
+#: there were at a stage, on average, the probability that two leaves drawn are the same, and that
+#: of the true token (0 where its leaf was lost).
 FIELDS = (
     "log_total",
     "energy",
@@ -40,6 +41,8 @@ FIELDS = (
     "heaviest",
     "second",
     "prefixes",
+    "alike",
+    "found",
 )
 
 
@@ -144,11 +147,13 @@ def _filter(  # type: ignore[no-untyped-def]
     uniforms,
     wanted,
     moments,
+    shares,
+    told,
     score,
     weight,
     out,
 ):
-    """One run for one observation; `path` is the true token's, or -1 everywhere."""
+    """One run for one observation; `path` is the true token's, which is kept where it is `told`."""
     stages, n = roots.shape[0], y.size
     room = score.shape[0]
     residual, place = np.empty((room, n)), np.empty((room, n))
@@ -183,7 +188,7 @@ def _filter(  # type: ignore[no-untyped-def]
         if count * size > wanted:
             c = _threshold(weight, top[:count], total[:count], light, size, wanted)
         u = uniforms[s]
-        if c > 0.0 and path[s] >= 0 and weight[true_row, path[s]] <= c:
+        if c > 0.0 and told and weight[true_row, path[s]] <= c:
             # The comb of the systematic thinning must have a tooth in the true child's interval.
             position = u * weight[true_row, path[s]]
             for r in range(true_row):
@@ -198,7 +203,7 @@ def _filter(  # type: ignore[no-untyped-def]
         inverse = 1.0 / c if c > 0.0 else 0.0
         next_row = -1
         for r in range(count):
-            is_true = path[s] >= 0 and r == true_row
+            is_true = told and r == true_row
             stop = start + light[r] * inverse if c > 0.0 else start
             if c == 0.0 or top[r] > c or tooth < stop or is_true:
                 along = start
@@ -219,7 +224,7 @@ def _filter(  # type: ignore[no-untyped-def]
                             tooth += 1.0
                         gain = math.log(c) + best - score[r, j]
                     if keep and (kept < room - 1 or forced):
-                        if forced:
+                        if r == true_row and j == path[s]:
                             next_row = kept
                         for i in range(n):
                             next_residual[kept, i] = residual[r, i] - h * vectors[s, i, j]
@@ -236,6 +241,7 @@ def _filter(  # type: ignore[no-untyped-def]
     last = stages - 1
     size = sizes[last]
     mass, scores, energy, log_priors, second, lightest = 0.0, 0.0, 0.0, 0.0, 0.0, -1e300
+    alike, found = 0.0, 0.0
     mean = out[len(FIELDS) :]
     mean[:] = 0.0
     for r in range(count):
@@ -251,6 +257,11 @@ def _filter(  # type: ignore[no-untyped-def]
             row_prior += weight[r, j] * log_prior[last, j]
         if moments:
             second += _row_moments(weight[r], vectors[last], size, place[r], mean)
+        if shares:
+            for j in range(size):
+                alike += weight[r, j] * weight[r, j]
+            if r == true_row:
+                found = weight[r, path[last]]
         mass += row_mass
         scores += row_score
         energy += row_score + row_mass * (best - extra[r]) - row_prior
@@ -263,6 +274,8 @@ def _filter(  # type: ignore[no-untyped-def]
     out[5] = best
     out[6] = second / mass
     out[7] = prefixes / stages
+    out[8] = alike / mass / mass
+    out[9] = found / mass
     mean /= mass
 
 
@@ -280,6 +293,7 @@ def filter_samples(  # type: ignore[no-untyped-def]
     uniforms,
     wanted,
     moments,
+    shares,
     out,
 ):
     """Fill out[sample, run]: run 0 knows the observation alone, run 1 also the true token.
@@ -287,12 +301,12 @@ def filter_samples(  # type: ignore[no-untyped-def]
     `vectors` (stages, n, K) holds the stages, padded to common sizes; `scaled` holds roots[s] h c
     for every vector c of stage s, where |roots[s] d|^2 is the Mahalanobis norm of a residual d
     against the noise and all later stages. `reference` is where the true token sits, `paths` its
-    indices. Without `moments` the posterior moments are left out. Every sample is computed by
-    itself, so its bits depend on no block and no thread count.
+    indices. Without `moments` the posterior moments are left out, and without `shares` the last two
+    of `FIELDS`. Every sample is computed by itself, so its bits depend on no block and no thread
+    count.
     """
     room = wanted + 4
     score, weight = np.empty((room, sizes.max())), np.empty((room, sizes.max()))
-    nobody = np.full(sizes.size, -1)
     for i in range(y.shape[0]):
         for run in range(2):
             _filter(
@@ -304,10 +318,12 @@ def filter_samples(  # type: ignore[no-untyped-def]
                 h,
                 y[i],
                 reference[i],
-                nobody if run == 0 else paths[i],
+                paths[i],
                 uniforms[i, run],
                 wanted,
                 moments,
+                shares,
+                run == 1,
                 score,
                 weight,
                 out[i, run],

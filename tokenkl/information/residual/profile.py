@@ -18,7 +18,9 @@ Z^ = sum_j W_j. The first run, u, knows y alone, the second, v, is told the true
 - accuracy: with m = max_k pi_k f_k between the best leaf that was found and a bound from the radius
   of the codebook, A = E[m / Z] = E[m / Z^_v]; and A <= E max_j W_j / Z^_v, by the genie;
 - mmse: at least E V, V the posterior variance over the leaves of v (the genie again), and at most
-  E[V + |m_v - m_u|^2], what the posterior mean over the leaves of u achieves.
+  E[V + |m_v - m_u|^2], what the posterior mean over the leaves of u achieves;
+- sampling error: at least E[1 - sum p(k | y, v)^2] (the genie), and at most E |1_k - q|^2, the
+  Brier score of any q that knows y alone, such as the weights of the leaves of u.
 
 Half of the mean width of the bracket is reported as numerical error, sampling errors beside it.
 """
@@ -62,6 +64,8 @@ PILOT = 128
 FEWEST, MOST, MOST_FOR_TARGET = 32, 128, 1024
 #: Accuracies below this do not ask for more particles: their brackets are narrow in any case.
 SMALL_ACCURACY = 0.02
+#: Probabilities of being wrong.
+ERRORS = ("error_probability", "sampling_error")
 #: Stages are joined while their product has at most this many vectors.
 JOINED = 1024
 #: Samples that are drawn together, and samples that a thread takes at a time.
@@ -277,6 +281,7 @@ class _Level:
                 uniforms[part],
                 self.particles,
                 "mmse" in self.quantities,
+                "sampling_error" in self.quantities,
                 out[part],
             )
 
@@ -300,6 +305,9 @@ class _Level:
             "best": np.maximum(free["best"], told["best"]),
             "heaviest": told["heaviest"],
             "ceiling": sum(float(p.max()) for p in stages.log_prior) - 0.5 * outside**2,
+            "alike": told["alike"],
+            # 0 is a q as well, and better than that of a run that got lost.
+            "brier": np.where(lost, 1.0, 1 - 2 * free["found"] + free["alike"]),
             "variance": np.maximum(told["second"] - (mean**2).sum(axis=1), 0.0),
             # With the estimate linear + shrink * (free_mean - linear), the squared distance from
             # the mean is a + shrink * b + shrink^2 * c.
@@ -328,6 +336,8 @@ class _Level:
         else:
             found["accuracy"] = (np.exp(low), np.exp(high))
             found["error_probability"] = (-np.expm1(high), -np.expm1(low))
+        if "sampling_error" in self.quantities:
+            found["sampling_error"] = (1 - x["alike"], x["brier"])
         return found
 
     def with_mean_0(self, x: dict[str, np.ndarray], name: str) -> Float[np.ndarray, "c samples"]:
@@ -357,7 +367,7 @@ class _Level:
                 asked = asked or "mutual_information" in self.quantities
             if not asked or (name == "accuracy" and high.mean() < SMALL_ACCURACY):
                 continue
-            if name == "error_probability" and low.mean() > 1 - SMALL_ACCURACY:
+            if name in ERRORS and low.mean() > 1 - SMALL_ACCURACY:
                 continue
             gap = high - low
             # For log-normal errors of Z^ the mean gap is half of the mean square, with less noise.
@@ -388,7 +398,7 @@ class _Level:
             value = float(moments.mean[1])
             effective = moments.effective()[1]
             carried = bool(moments.carried()[1])
-            if name in ("accuracy", "error_probability"):
+            if name in ("accuracy", *ERRORS):
                 effective = min(effective, _effective(1 - (low + high) / 2))
             out[name] = {
                 "value": value,
@@ -446,7 +456,8 @@ class _Level:
         """Length of the range of one draw; for the entropy that of the posterior's own."""
         if name == "mmse":
             return 5 * self.stages.radius**2
-        return 1.0 if name in ("accuracy", "error_probability") else self.prior_entropy
+        ranges = {"accuracy": 1.0, "error_probability": 1.0, "sampling_error": 2.0}
+        return ranges.get(name, self.prior_entropy)
 
 
 def _chosen(
@@ -507,7 +518,7 @@ def _note(name: str, snr: Float[np.ndarray, " s"], found: Findings, prior_entrop
     with np.errstate(divide="ignore"):
         level = 10 * np.log10(snr)
     text = f"a bracket, of half-width up to {half[worst]:.2g} (at {level[worst]:.3g} dB)"
-    scale = {"mmse": found.value, "accuracy": 1.0, "error_probability": 1.0}
+    scale = {"mmse": found.value, "accuracy": 1.0, **dict.fromkeys(ERRORS, 1.0)}
     useless = half > USELESS * np.maximum(scale.get(name, prior_entropy), found.standard_error)
     useless &= found.value > 0
     if useless.any():

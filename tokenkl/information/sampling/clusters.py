@@ -6,7 +6,7 @@ sample tells. So the two are taken apart by the chain rule,
 
     H(k|Y) = H(k|Y, C) + H(C|Y),        C the cluster of the token,
 
-and likewise for the variance and the error (statement S8 of docs/theory/sampling.md): the first
+and likewise for the variance and both errors (statement S8 of docs/theory/sampling.md): the first
 part is sampled as ever, from posteriors that know the cluster, the second by `rare`, in which
 tokens of one cluster are no rivals. That is done where a union bound over tokens of different
 clusters leaves room for mistakes that would make the sampling error skew, measured by the spread
@@ -34,8 +34,9 @@ from tokenkl.information.estimators import COMPLEMENTS, Names, Progress, SampleA
 from tokenkl.information.findings import Findings
 from tokenkl.information.methods import MonteCarlo, RareEvents
 from tokenkl.information.problem import Problem
-from tokenkl.information.rare.profile import HAND_OVER, STATISTICS, rare_profile
+from tokenkl.information.rare.profile import HAND_OVER, STATISTICS, columns_of, rare_profile
 from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES, Part, sample_profile
+from tokenkl.ways import Ways
 
 #: A gap between clusters is at least this many times the longest step within one. Points without
 #: clusters show such gaps too, but among the few nearest or most remote of them only.
@@ -56,10 +57,11 @@ UNLIKELY, FEWER = 100.0, 8
 SAMPLE_COST, TOKEN_COST, COORDINATE_COST = 4e-6, 2e-9, 5e-10
 #: Stream of random numbers below the key.
 PARTS = 4
-#: Mean cube of what a mistake adds, to the error, to the entropy and, over the sixth power of the
-#: distance, to the variance, for each mistake: with p = 1/(1 + exp(v)) the integrals over v > 0 of
-#: min(p, 1-p)^3, of the binary entropy cubed and of (p(1-p))^3, over that of min(p, 1-p), log 2.
-CUBES = (0.0983, 0.488, 0.0241)
+#: Mean cube of what a mistake adds, to the error, to the entropy, over the sixth power of the
+#: distance to the variance, and to the sampling error, for each mistake: with p = 1/(1 + exp(v))
+#: the integrals over v > 0 of min(p, 1-p)^3, of the binary entropy cubed, of (p(1-p))^3 and of
+#: (2p(1-p))^3, over that of min(p, 1-p), log 2.
+CUBES = (0.0983, 0.6065, 0.0240, 0.1924)
 
 
 class Sampling(SampleAverage):
@@ -100,16 +102,16 @@ class Sampling(SampleAverage):
 class Clusters(NamedTuple):
     """The cluster of every token at some levels, and how large what a sample may miss is.
 
-    The sizes are cube roots of about third moments, as of the error, the entropy and the variance:
-    of what mistakes between clusters add, and of what unlikely tokens do (`share`, their
-    probability, times the cube of what they differ by, at most).
+    The sizes are cube roots of about third moments, in the order of `STATISTICS`: of what mistakes
+    between clusters add, and of what unlikely tokens do (`share`, their probability, times the cube
+    of what they differ by, at most).
     """
 
     levels: Int[np.ndarray, " levels"]
     labels: Int[np.ndarray, " K"]
-    mistakes: Float[np.ndarray, "levels 3"]
+    mistakes: Float[np.ndarray, "levels 4"]
     share: float
-    unlikely: Float[np.ndarray, " 3"]
+    unlikely: Float[np.ndarray, " 4"]
 
 
 def clusters_of(problem: Problem, n_samples: int) -> Iterator[Clusters]:
@@ -135,10 +137,10 @@ def clusters_of(problem: Problem, n_samples: int) -> Iterator[Clusters]:
             return
 
 
-def _sizes(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 3"]:
+def _sizes(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 4"]:
     """Roots of about the third moments of what clusters add, from the pairs of a few rows."""
     mistakes, sixth = union_guess(tokens, h), union_guess(tokens, h, 3)
-    size = np.cbrt(np.stack([mistakes, mistakes, sixth], axis=1) * CUBES)
+    size = np.cbrt(np.stack([mistakes, mistakes, sixth, mistakes], axis=1) * CUBES)
     size[:, 2] = np.ldexp(size[:, 2], 2 * tokens.exponent)
     return size
 
@@ -151,17 +153,17 @@ def _ranks(prior: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
 
 def _unlikely(
     codebook: Codebook, labels: Int[np.ndarray, " K"]
-) -> tuple[float, Float[np.ndarray, " 3"]]:
+) -> tuple[float, Float[np.ndarray, " 4"]]:
     """Probability of the unlikely tokens; how far their statistics may be from the others'."""
     prior = np.asarray(codebook.prior)
     rare = np.flatnonzero(_ranks(prior) > 0)
     if rare.size == 0:
-        return 0.0, np.zeros(3)
+        return 0.0, np.zeros(len(STATISTICS))
     points = np.asarray(codebook.points)
     own = (points[labels == label] for label in np.unique(labels[rare]))
     extent = max(float(np.ptp(cluster, axis=0).max()) for cluster in own)
     surprise = 1 - math.log(max(prior[rare].min(), np.finfo(float).tiny))
-    return float(prior[rare].sum()), np.array([1.0, surprise, codebook.n * extent**2])
+    return float(prior[rare].sum()), np.array([1.0, surprise, codebook.n * extent**2, 1.0])
 
 
 def _partitions(tokens: Tokens) -> Iterator[Int[np.ndarray, " K"]]:
@@ -237,15 +239,17 @@ def clustered_profile(
         n_samples=MANY_DRAWS if codebook.K <= MANY_DRAWS_TOKENS else DRAWS,
         rtol=BETWEEN * method.rtol,
         max_samples=min(method.max_samples, RareEvents.max_samples),
+        atol=BETWEEN * method.atol,
     )
-    atol = BETWEEN * method.atol
-    between = rare_profile(problem, STATISTICS, settings, key, progress, atol=atol, labels=labels)
+    columns = columns_of(quantities)
+    between = rare_profile(problem, columns, settings, key, progress, labels=labels)
     prior = np.asarray(codebook.prior)
     _, cluster = np.unique(labels, return_inverse=True)
     entropy = float(special.entr(np.bincount(cluster, prior)).sum())
     total = {name: _between(name, between, entropy) for name in quantities}
     ranks, alone = _ranks(prior), (np.bincount(cluster) == 1)[cluster]
-    hows = []
+    everywhere = np.arange(problem.snr.size)
+    ways = []
     for rank in np.unique(ranks):
         ids = np.flatnonzero(ranks == rank)
         share = float(prior[ids].sum())
@@ -267,9 +271,10 @@ def clustered_profile(
         part = Part(problem, labels, ids, share, {name: one.value for name, one in total.items()})
         own = Problem(tokens, problem.snr, problem.exponent)
         sampled = sample_profile(own, quantities, chosen, subkey, progress, part)
-        hows.append(sampled[quantities[0]].method)
+        ways.append((everywhere, sampled[quantities[0]].method))
         total = {name: one.plus(sampled[name], share) for name, one in total.items()}
-    how = ", ".join(dict.fromkeys([*hows, "rare-event sampling between clusters"]))
+    ways.append((everywhere, Ways.of("rare-event sampling between clusters")))
+    how = Ways.joined(everywhere.size, ways)
     return {name: dataclasses.replace(one, method=how) for name, one in total.items()}
 
 

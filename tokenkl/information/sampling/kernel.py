@@ -95,6 +95,15 @@ def _sums(along, squared, log_prior, slope, curvature, weight):  # type: ignore[
 
 
 @compiled(fastmath=SUMS)
+def _squares(weight):  # type: ignore[no-untyped-def]
+    """Sum of the squares of the weights of one tile."""
+    total = weight.dtype.type(0)
+    for j in range(weight.size):
+        total += weight[j] * weight[j]
+    return total
+
+
+@compiled(fastmath=SUMS)
 def _add_means(tile, weight, level_of, centre):  # type: ignore[no-untyped-def]
     """Add sum_j w_j e_j of one tile at two levels: a small matrix product in registers."""
     w, v = weight[0], weight[1]
@@ -120,7 +129,8 @@ def _add_means(tile, weight, level_of, centre):  # type: ignore[no-untyped-def]
 def _samples(tiles, log_prior, high, low, slots, noise, h, mmse, real, skip, floor, out):  # type: ignore[no-untyped-def]
     """Fill out[level, statistic, sample] for a few samples; h is in ascending order.
 
-    `real` is an empty array of the precision in which a tile is worked on.
+    Of statistics there are four, or five with the last. `real` is an empty array of the precision
+    in which a tile is worked on.
     """
     count, n, size = tiles.shape
     levels = h.size
@@ -128,7 +138,8 @@ def _samples(tiles, log_prior, high, low, slots, noise, h, mmse, real, skip, flo
     along, squared = np.empty(size, real.dtype), np.empty(size, real.dtype)
     row_prior, weight = np.empty(size, real.dtype), np.empty((2, size), real.dtype)
     level_of = np.empty(2, np.int64)
-    sums = np.empty((levels, 5))
+    sums = np.empty((levels, 6))
+    shares = out.shape[1] > 4
     centre = np.empty((levels + 1, n))  # the last row takes what fills up a pair
     spread = np.log2(count * size)
     for i in range(noise.shape[0]):
@@ -170,6 +181,8 @@ def _samples(tiles, log_prior, high, low, slots, noise, h, mmse, real, skip, flo
                 sums[level, 2] += energy
                 sums[level, 3] += second
                 sums[level, 4] += prior
+                if shares:
+                    sums[level, 5] += _squares(weight[rows])
                 if mmse and total > NEGLIGIBLE * own_weight:
                     level_of[rows] = level
                     rows += 1
@@ -181,7 +194,7 @@ def _samples(tiles, log_prior, high, low, slots, noise, h, mmse, real, skip, flo
                 level_of[1] = levels
                 _add_means(tiles[t], weight, level_of, centre)
         for level in range(levels):
-            others, best, energy, second, prior = sums[level]
+            others, best, energy, second, prior, squares = sums[level]
             total = own_weight + others
             # Where another token wins the difference rounds at 1e-16 absolutely; this happens
             # with the probability that is being measured, so the average keeps its digits.
@@ -196,6 +209,10 @@ def _samples(tiles, log_prior, high, low, slots, noise, h, mmse, real, skip, flo
                 length += (centre[level, d] - true[d] * others) ** 2
             out[level, 2, i] = second / total - length / total**2
             out[level, 3, i] = mean_energy - log_ratio - own / LOG2_E
+            if shares:  # sum p (1 - p), by pairs of tokens with the true one and without
+                p = others / total
+                without = max(p * p - squares / total / total, 0.0)
+                out[level, 4, i] = 2 * p * (own_weight / total) + without
 
 
 class Table(NamedTuple):
@@ -235,8 +252,11 @@ def block_statistics(
     h: Float[np.ndarray, " levels"],
     mmse: bool = True,
     single: bool = False,
+    shares: bool = False,
 ) -> Float[np.ndarray, "levels statistics samples"]:
     """Error, entropy and variance of the posterior, and its divergence from the prior.
+
+    With `shares` also the probability that a token drawn from it is wrong, 1 - sum p^2.
 
     Every sample is computed by itself, so its bits depend on no block size and no thread count.
     Without `mmse` the work for the variance is saved, and what stands in its place is not it.
@@ -247,7 +267,7 @@ def block_statistics(
     slots = table.slots[ids]
     padded = np.zeros((ids.size, table.tiles.shape[1]))
     padded[:, : noise.shape[1]] = noise
-    out = np.empty((h.size, 4, ids.size))
+    out = np.empty((h.size, 4 + shares, ids.size))
     how = (np.empty(0), SKIP, FLOOR)
     if single:
         how = (np.empty(0, np.float32), SKIP_SINGLE, FLOOR_SINGLE)

@@ -17,6 +17,7 @@ part.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -36,9 +37,10 @@ from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.information.sampling.within import Within
 from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE, Moments
 from tokenkl.numerics.neighbours import neighbourly
+from tokenkl.ways import Way, Ways
 
-#: What one sample gives, in the order of the kernel's output.
-STATISTICS = ("error_probability", "conditional_entropy", "mmse", "divergence")
+#: What one sample gives, in the order of the kernel's output; the last where it is asked for.
+STATISTICS = ("error_probability", "conditional_entropy", "mmse", "divergence", "sampling_error")
 #: Samples when neither a count nor a target is given.
 DEFAULT_SAMPLES = 2**14
 #: Samples before the first look at the targets.
@@ -76,8 +78,8 @@ def sample_profile(
     if method.has_target:
         first = run.first_look()
     sample_on(first, method, run.advance, run.needed, ROUNDS)
-    how = "Monte-Carlo" if run.plan is None else f"Monte-Carlo{run.plan.description}"
-    return {name: dataclasses.replace(one, method=how) for name, one in run.summarise().items()}
+    ways = run.ways()
+    return {name: dataclasses.replace(one, method=ways) for name, one in run.summarise().items()}
 
 
 class Part(NamedTuple):
@@ -126,8 +128,10 @@ class _Run:
         self.draw = drawer(codebook)
         # Every logit stays finite.
         self.h = np.minimum(problem.h, 1e150)
-        self.size = _block_size(codebook, self.h.size, method.memory)
-        shape = (self.h.size, len(STATISTICS))
+        #: Columns of the statistics.
+        self.columns = len(STATISTICS) - (STATISTICS[-1] not in quantities)
+        self.size = _block_size(codebook, self.h.size * self.columns, method.memory)
+        shape = (self.h.size, self.columns)
         #: The statistics themselves; what controls leave of them; means of Sobol replicates.
         self.plain, self.rest, self.nets = Moments(shape), Moments(shape), Moments(shape)
         #: Points in a Sobol replicate of each level; 0 for independent samples.
@@ -167,14 +171,16 @@ class _Run:
 
     def _statistics(self, ids: np.ndarray, noise: np.ndarray, levels: np.ndarray) -> np.ndarray:
         mmse, h = "mmse" in self.quantities, self.h[levels]
+        shares = self.columns == len(STATISTICS)
         if self.precision.gpu:
             known = self.problem.centred, self.problem.log_prior
-            return xla.block_statistics(*known, ids, noise, h, mmse)
+            return xla.block_statistics(*known, ids, noise, h, mmse, shares)
         block_statistics, single = self.kernel.block_statistics, self.precision.error > 0
         if self.within is not None and self.part is not None:
             tokens = self.part.ids[ids]
-            return self.within.statistics(block_statistics, tokens, noise, h, mmse, single)
-        return block_statistics(self.table, ids, noise, h, mmse, single)
+            how = h, mmse, single, shares
+            return self.within.statistics(block_statistics, tokens, noise, *how)
+        return block_statistics(self.table, ids, noise, h, mmse, single, shares)
 
     def first_look(self) -> Int[np.ndarray, " levels"]:
         """Samples before the targets are looked at: what the pilot says that it takes."""
@@ -246,7 +252,7 @@ class _Run:
             if active.size == 0:
                 continue
             ids, noise = self.source.replicate(points, NETS, number)
-            total = np.zeros((active.size, len(STATISTICS)))
+            total = np.zeros((active.size, self.columns))
             for start in range(0, points, self.size):
                 piece = slice(start, start + self.size)
                 values = self._statistics(ids[piece], noise[piece], active)
@@ -287,6 +293,16 @@ class _Run:
             self.part is not None,
         )
         return {name: found[name] for name in self.quantities}
+
+    def ways(self) -> Ways:
+        """What was chosen for every level."""
+        each = []
+        for level in range(self.h.size):
+            chosen = {} if self.plan is None else self.plan.settings(level)
+            chosen["precision"] = ("single",) if self.precision.error > 0 else ()
+            settings = tuple((name, words) for name, words in chosen.items() if words)
+            each.append((np.array([level]), Ways([Way("Monte-Carlo", settings)])))
+        return Ways.joined(self.h.size, each)
 
     def is_thin(self) -> Bool[np.ndarray, " levels"]:
         """Whether few samples carry some variance that matters, of a mean that many carry."""
@@ -349,9 +365,9 @@ def _precision(method: MonteCarlo, quantities: Sequence[str], radius: float) -> 
     return _Precision()
 
 
-def _block_size(codebook: Codebook, levels: int, memory: int) -> int:
+def _block_size(codebook: Codebook, numbers: int, memory: int) -> int:
     """Samples in one block: what half of the memory allows, and few enough to see progress."""
-    bytes_each = 8 * (4 * codebook.n + 6 * len(STATISTICS) * levels + 200)
+    bytes_each = 8 * (4 * codebook.n + 6 * numbers + 200)
     return int(np.clip(min(memory // 2 // bytes_each, MAX_WORK // codebook.K), 1, MAX_BLOCK))
 
 
@@ -399,7 +415,9 @@ def _summary(
         "conditional_entropy": (log_K, 0.0),
         "mmse": (radius, 8 * eps * np.sqrt(radius * np.abs(mmse))),
         "divergence": (-float(np.min(problem.log_prior)), 16 * eps * log_K),
+        "sampling_error": (1.0, 0.0),
     }
+    scales = dict(itertools.islice(scales.items(), moments.mean.shape[1]))
     lengths = np.array([length for length, _ in scales.values()])
     informed = (plain.effective() >= MIN_EFFECTIVE) | (lengths == 0)
     if carriers is not None:

@@ -49,11 +49,12 @@ COLUMNS = {
     "conditional_entropy": (1,),
     "mutual_information": (1, 3),
     "mmse": (2,),
+    "sampling_error": (4,),
 }
 
 
 class Plan(NamedTuple):
-    """What is settled before the sample begins; arrays over levels and the four statistics.
+    """What is settled before the sample begins; arrays over levels and statistics.
 
     `direct` says which route the mutual information takes, `margin` how many times more samples to
     take than the variance calls for.
@@ -68,12 +69,10 @@ class Plan(NamedTuple):
     variance: Float[np.ndarray, "levels statistics"]
     margin: Float[np.ndarray, " levels"]
 
-    @property
-    def description(self) -> str:
-        """What the estimate's method says beside "Monte-Carlo"."""
-        kinds = sorted({kind for kinds in self.kinds for kind in kinds})
-        text = f", control variates: {', '.join(kinds)}" if kinds else ""
-        return text + (", Sobol points" if self.sobol.any() else "")
+    def settings(self, level: int) -> dict[str, tuple[str, ...]]:
+        """What was chosen for a level, in words."""
+        chosen = {"control variates": tuple(sorted(self.kinds[level]))}
+        return chosen | {"points": ("Sobol",) if self.sobol[level] else ()}
 
 
 def size(method: MonteCarlo) -> int:

@@ -81,12 +81,14 @@ def traced_statistics(
             mean_prior = jnp.sum(weight * log_prior) / total
             centre = weight @ step / total
             second = jnp.sum(weight * squared) / total
+            split = jnp.where(tokens == best, 0, weight * (total - weight))
             return jnp.stack(
                 [
                     others / total,
                     jnp.log1p(others) - mean_logit,
                     second - jnp.sum(centre**2),
                     mean_logit - jnp.log1p(others) - mean_prior,
+                    (others + jnp.sum(split)) / total**2,
                 ]
             )
 
@@ -126,10 +128,14 @@ def traced_profile(problem: Problem, method: MonteCarlo, key: Any) -> dict[str, 
         return jnp.mean(values * rest[2], axis=-1)
 
     def slopes(gamma: Any, rest: Any) -> Any:
-        # By I-MMSE at snr 0, where samples of the slope would have no variance.
+        # As statement 4 of docs/theory has them at snr 0, where samples of a slope in sqrt(snr)
+        # would have no variance.
         moved = jax.jvp(lambda g: averages(g, rest), (gamma,), (jnp.ones_like(gamma),))[1]
         half = averages(gamma, rest)[:, 2] / 2
-        known_there = moved.at[:, 1].set(-half).at[:, 3].set(half)
+        p = jnp.exp(rest[1])
+        away = rest[0] - p @ rest[0]
+        share = -jnp.sum((p[:, None] * away) ** 2)
+        known_there = moved.at[:, 1].set(-half).at[:, 3].set(half).at[:, 4].set(share)
         return jnp.where((gamma > 0)[:, None], moved, known_there)
 
     mean = with_slope(averages, slopes)(jnp.asarray(snr), known)
@@ -139,4 +145,5 @@ def traced_profile(problem: Problem, method: MonteCarlo, key: Any) -> dict[str, 
         "conditional_entropy": mean[:, 1],
         "mutual_information": codebook.prior_entropy() - mean[:, 1],
         "mmse": mean[:, 2],
+        "sampling_error": mean[:, 4],
     }

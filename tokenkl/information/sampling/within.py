@@ -41,8 +41,11 @@ class Within:
         clusters = self.labels[ids]
         order = np.argsort(clusters, kind="stable")
         ends = np.flatnonzero(np.diff(clusters[order])) + 1
-        out = np.empty((h.size, 4, ids.size))
+        found = []
         for part in np.split(order, ends):
             table = self.tables[clusters[part[0]]]
-            out[:, :, part] = block_statistics(table, self.place[ids[part]], noise[part], h, *how)
+            found.append(block_statistics(table, self.place[ids[part]], noise[part], h, *how))
+        sorted_ = np.concatenate(found, axis=-1)
+        out = np.empty_like(sorted_)
+        out[:, :, order] = sorted_
         return out

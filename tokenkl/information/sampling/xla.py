@@ -39,26 +39,28 @@ def block_statistics(
     noise: Float[np.ndarray, "samples n"],
     h: Float[np.ndarray, " levels"],
     mmse: bool = True,
+    shares: bool = False,
 ) -> Float[np.ndarray, "levels statistics samples"]:
     """What `kernel.block_statistics` computes with `single`, from centred points."""
     table = jnp.asarray(points, jnp.float32)
     prior = jnp.asarray(np.asarray(log_prior) * LOG2_E, jnp.float32)
     roots = jnp.asarray(h, jnp.float32)
     size = max(1, min(ids.size, PAIRS // len(points)))
-    out = np.empty((h.size, 4, ids.size))
+    out = np.empty((h.size, 4 + shares, ids.size))
     for start in range(0, ids.size, size):
         # The last block is filled up: another shape would be compiled anew.
         part = np.minimum(np.arange(start, start + size), ids.size - 1)
-        found = _block(
-            table, prior, jnp.asarray(ids[part]), jnp.asarray(noise[part], jnp.float32), roots, mmse
-        )
+        given = jnp.asarray(ids[part]), jnp.asarray(noise[part], jnp.float32)
+        found = _block(table, prior, *given, roots, mmse, shares)
         stop = min(start + size, ids.size)
         out[:, :, start:stop] = np.asarray(found, dtype=float)[:, :, : stop - start]
     return out
 
 
-@functools.partial(jax.jit, static_argnames="mmse")
-def _block(points: Any, log_prior: Any, ids: Any, noise: Any, h: Any, mmse: bool) -> Any:
+@functools.partial(jax.jit, static_argnames=("mmse", "shares"))
+def _block(
+    points: Any, log_prior: Any, ids: Any, noise: Any, h: Any, mmse: bool, shares: bool
+) -> Any:
     true = points[ids]
     along, squared = jnp.zeros((2, ids.size, points.shape[0]), jnp.float32)
 
@@ -85,13 +87,16 @@ def _block(points: Any, log_prior: Any, ids: Any, noise: Any, h: Any, mmse: bool
         if mmse:
             mean = jnp.matmul(w, points, precision=jax.lax.Precision.HIGHEST)
             length = ((mean - true * total[:, None]) ** 2).sum(axis=1)
-        return jnp.stack(
-            [
-                rest / whole,
-                log_ratio - mean_energy - mean_prior,
-                second / whole - length / whole**2,
-                mean_energy - log_ratio - own / LOG2_E,
-            ]
-        )
+        rows = [
+            rest / whole,
+            log_ratio - mean_energy - mean_prior,
+            second / whole - length / whole**2,
+            mean_energy - log_ratio - own / LOG2_E,
+        ]
+        if shares:
+            p = total / whole
+            without = jnp.maximum(p**2 - ((w / whole[:, None]) ** 2).sum(axis=1), 0)
+            rows.append(2 * p * (own_weight / whole) + without)
+        return jnp.stack(rows)
 
     return jax.lax.map(at, h)

@@ -7,6 +7,7 @@ import pytest
 
 import tokenkl as tk
 from tokenkl import bounds
+from tokenkl.quantities import QUANTITIES
 
 SNR = np.array([0.0, 1e-3, 50.0])
 KINDS = {
@@ -20,7 +21,7 @@ KINDS = {
 
 @pytest.mark.parametrize("codebook", KINDS.values(), ids=KINDS)
 def test_every_quantity_is_known(codebook: tk.Codebook) -> None:
-    for name in tk.QUANTITIES:
+    for name in QUANTITIES:
         found = getattr(tk, name)(codebook, SNR)
         np.testing.assert_array_equal(found.value, np.full(3, float(name == "accuracy")))
         assert not np.signbit(found.value).any()
@@ -31,7 +32,7 @@ def test_every_quantity_is_known(codebook: tk.Codebook) -> None:
 
 @pytest.mark.parametrize("codebook", KINDS.values(), ids=KINDS)
 def test_also_where_it_is_traced(codebook: tk.Codebook) -> None:
-    for name in tk.QUANTITIES:
+    for name in QUANTITIES:
         function = getattr(tk, name)
         found = jax.jit(lambda snr, function=function: function(codebook, snr).value)(SNR)
         np.testing.assert_array_equal(found, np.full(3, float(name == "accuracy")))
@@ -43,7 +44,7 @@ def test_also_where_it_is_traced(codebook: tk.Codebook) -> None:
 def test_every_bound_is_sharp(codebook: tk.Codebook) -> None:
     for bound in (bounds.union_bound, bounds.bonferroni_bound, bounds.de_caen_bound):
         np.testing.assert_array_equal(np.asarray(bound(codebook, SNR).value), 0.0)
-    for quantity in tk.QUANTITIES:
+    for quantity in QUANTITIES:
         found = tk.bracket(codebook, 2.0, quantity)
         expected = float(quantity == "accuracy")
         assert float(found.lower.value) == pytest.approx(expected, abs=1e-14)

@@ -120,10 +120,23 @@ def test_profile_table() -> None:
     assert "±" not in done.stdout
 
 
+def test_profile_of_the_sampling_error(tmp_path: Path) -> None:
+    """Only where it is named; in the table, the files and the figure as the others."""
+    names, files = "sampling_error,accuracy", (tmp_path / "out.json", tmp_path / "out.png")
+    words = ("profile", "fsq:3^2", "--snr", "0.5,4", "--quantities", names)
+    done = succeed(*words, "--json", files[0], "--plot", files[1])
+    expected = tk.sampling_error(tk.FSQ((3, 3)), [0.5, 4.0]).value
+    shown = [float(row[2]) for row in numbers(done.stdout)]  # after snr and dB
+    np.testing.assert_allclose(shown, expected, rtol=6e-6)
+    stored = json.loads(files[0].read_text())["quantities"]
+    assert list(stored) == ["sampling_error", "accuracy"]
+    np.testing.assert_allclose(stored["sampling_error"]["value"], expected, rtol=1e-14)
+    assert files[1].stat().st_size > 0
+
+
 def test_profile_of_what_is_sampled() -> None:
-    done = succeed(
-        "profile", "e8", "--snr-db=0:30:30", "--quantities", "accuracy,mmse", "--samples", "2000"
-    )
+    words = "profile", "e8", "--snr-db=0:30:30", "--quantities", "accuracy,mmse"
+    done = succeed(*words, "--samples", "2000", "--method", "monte-carlo")
     expected = tk.profile(
         tk.e8_codebook(),
         [1.0, 1000.0],
@@ -312,7 +325,18 @@ def test_rare_events() -> None:
     assert "rare-event sampling, 500 samples" in succeed(*words, "--samples", "500").stdout
     assert "rare-event sampling" in succeed(*words, "--rtol", "1e-4").stdout
     assert "--samples must be at least 64" in fail(*words, "--samples", "5")
-    assert "--atol must be 0 for --method rare" in fail(*words, "--atol", "0.1")
+    assert "rare-event sampling" in succeed(*words, "--atol", "0.1").stdout
+
+
+def test_the_documented_number_of_samples_changes_no_estimator() -> None:
+    words = ("profile", "e8", "--snr", "60", "--quantities", "error_probability", "--json", "-")
+    alone, asked = (
+        json.loads(succeed(*words, *more).stdout) for more in ([], ["--samples", "16384"])
+    )
+    found = [one["quantities"]["error_probability"] for one in (alone, asked)]
+    assert found[0]["method"] == found[1]["method"]
+    assert found[1]["n_samples"] == 16384
+    assert found[1]["value"][0] == pytest.approx(found[0]["value"][0], rel=0.01)
 
 
 def test_targets() -> None:
@@ -323,7 +347,7 @@ def test_targets() -> None:
 
 def test_the_quantities_in_the_help_are_those_of_the_library() -> None:
     text = " ".join(succeed("profile", "--help").stdout.split())
-    assert f"Comma list of {', '.join(tk.QUANTITIES)};" in text
+    assert f"Comma list of {', '.join(tk.QUANTITIES)}, sampling_error; all but the last" in text
     assert "--snr-db=-20:40:1" in text
 
 

@@ -192,11 +192,10 @@ def test_derivatives_of_averages(name: str) -> None:
     def values(along: Any, key: int) -> Any:
         codebook = case.build(case.prior + along[0] * case.direction)
         how = tk.MonteCarlo(n_samples=SAMPLES)
-        every = (getattr(tk, one) for one in tk.QUANTITIES)
-        snr = SNR * (1 + along[1])
-        return jnp.stack([f(codebook, snr, method=how, key=key).value for f in every])
+        found = tk.profile(codebook, SNR * (1 + along[1]), method=how, key=key)
+        return jnp.stack([found[one].value for one in tk.QUANTITIES])
 
-    with jax.enable_x64(True):  # both directions at once: what is drawn is evaluated once
+    with jax.enable_x64(True):  # all at once: what is drawn is evaluated once
         table = np.array([jax.jacfwd(values)(jnp.zeros(2), key) for key in range(KEYS)])
     for index, what in enumerate(("prior", "snr")):
         draws = table[..., index]

@@ -32,7 +32,7 @@ def test_profile(path: Path) -> None:
     )
     entropy = record["quantities"]["conditional_entropy"]
     assert entropy["value"] == direct["conditional_entropy"].value.tolist()
-    assert "particle filter" in entropy["method"]
+    assert "particle filter" in entropy["method"][0]["estimator"]
 
 
 def test_info(path: Path) -> None:
