@@ -163,7 +163,8 @@ def without_points(part: Part) -> str | None:
         if last == "orthogonal_rot" or (is_out and part.shape(inwards) is not None):
             return (
                 f"it holds {name} of a quantizer without a table, such as FSQ: write its grid of "
-                f"{shape[-1]} coordinates itself, as fsq:LEVELS:rounding, {advice}"
+                f"{shape[-1]} coordinates itself, as fsq:LEVELS:rounding (fsq:LEVELS:symmetric:F "
+                f"where preserve_symmetry is on), {advice}"
             )
     return None
 
