@@ -32,6 +32,7 @@ ROOMS = (
     "bounds",
     "verification",
     "optimality",
+    "torch",
     "symbolic",
     "plotting",
     "testing",

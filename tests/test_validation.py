@@ -56,10 +56,15 @@ def test_float_arrays_that_are_refused(value, message):
     refuses(message, v.as_float_array, "x", value)
 
 
-def test_tensors_with_gradients_are_refused_in_our_words():
+def test_tensors_are_numbers():
     torch = pytest.importorskip("torch")
-    refuses("real numbers", v.as_float_array, "x", torch.ones(2, requires_grad=True))
-    np.testing.assert_array_equal(v.as_float_array("x", torch.ones(2)), [1, 1])
+    for given in (torch.ones(2), torch.nn.Parameter(torch.ones(2)), torch.ones(2).bfloat16()):
+        np.testing.assert_array_equal(v.as_float_array("x", given), [1, 1])
+    np.testing.assert_array_equal(v.check_ids(torch.tensor([0, 2]), 3), [0, 2])
+    refuses("finite everywhere", v.as_float_array, "x", torch.tensor([1.0, torch.nan]))
+    refuses("real numbers", v.as_float_array, "x", torch.ones(2, dtype=torch.complex64))
+    refuses("real numbers", v.as_float_array, "x", torch.ones(2, device="meta"))
+    refuses("whole numbers from 0 to 2", v.check_ids, torch.tensor([0.5]), 3)
 
 
 def test_number_of_axes():

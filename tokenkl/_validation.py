@@ -82,15 +82,40 @@ def is_tensor(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def tensor_like(array: Any, like: Any) -> Any:
+    """As a tensor on the device of another, and of its type where that has fractions."""
+    found = like.new_tensor(0.0) if like.is_floating_point() else like.new_tensor(0.0).float()
+    return found.new_tensor(np.asarray(array))
+
+
+def tensors_out(method: Callable[Given, Answer]) -> Callable[Given, Any]:
+    """The answer of a method of arrays is a tensor where one was given, which has no gradient."""
+
+    @functools.wraps(method)
+    def call(*args: Given.args, **given: Given.kwargs) -> Any:
+        tensor: Any = next(filter(is_tensor, (*args, *given.values())), None)
+        if tensor is None:
+            return method(*args, **given)
+        if tensor.requires_grad:
+            expected = "one without (tensor.detach()), since the answer has none"
+            reject(f"a tensor for {method.__name__}", "one that asks for a gradient", expected)
+        return tensor_like(method(*args, **given), tensor)
+
+    return call
+
+
 def as_float_array(name: str, value: Any, *, ndim: int | None = None) -> Any:
-    """A float64 array of finite numbers; a traced value passes with its own dtype."""
+    """A float64 array of finite numbers; a traced value passes with its own dtype.
+
+    A tensor of torch counts as the numbers that it holds, wherever it is, without its gradient.
+    """
     if is_traced(value):
         if ndim is not None and value.ndim != ndim:
             reject(name, f"an array of shape {value.shape}", f"an array with {ndim} axes")
         return value
     try:
-        array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError):  # RuntimeError: a torch tensor with a gradient
+        array = np.asarray(_off_the_device(value))
+    except (ValueError, TypeError, RuntimeError):  # RuntimeError: a tensor without numbers
         array = np.asarray(None)
     if array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
         array = array.astype(np.float64)  # NumPy does not count these among its own floats
@@ -104,6 +129,28 @@ def as_float_array(name: str, value: Any, *, ndim: int | None = None) -> Any:
         bad = array[~np.isfinite(array)].flat[0]
         reject(name, f"an array holding {bad}", "finite everywhere")
     return array
+
+
+def _off_the_device(value: Any) -> Any:
+    """Of a tensor what NumPy can read: it has no bfloat16."""
+    if not is_tensor(value):
+        return value
+    value = value.detach().cpu()
+    return value.double() if value.is_floating_point() else value
+
+
+def real_coordinates(points: Any) -> Any:
+    """Complex coordinates as two real ones each: (..., m) as (..., 2 m), and (K,) as (K, 2)."""
+    if is_traced(points):
+        return points
+    try:
+        array = np.asarray(_off_the_device(points))
+    except (ValueError, TypeError, RuntimeError):  # said better where it is checked
+        return points
+    if array.dtype.kind != "c" or array.ndim == 0:
+        return points
+    array = array[:, None] if array.ndim == 1 else array
+    return np.stack([array.real, array.imag], axis=-1).reshape(*array.shape[:-1], -1)
 
 
 def check_vectors(name: str, value: Any, n: int) -> Any:
@@ -218,7 +265,7 @@ def check_positive(value: Any, name: str) -> Any:
 def check_ids(ids: Any, K: int, name: str = "ids") -> np.ndarray:
     """Token ids: whole numbers in 0 .. K - 1, any shape."""
     try:
-        array = np.asarray(ids)
+        array = np.asarray(_off_the_device(ids))
     except (ValueError, TypeError, RuntimeError):  # rows of different lengths, or a torch tensor
         array = np.asarray(None)
     if array.dtype.kind not in "iu":

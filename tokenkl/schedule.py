@@ -40,6 +40,7 @@ from tokenkl._validation import (
     is_tensor,
     is_traced,
     reject,
+    tensor_like,
 )
 
 #: How far beyond the end of a schedule an snr may lie and still count as the end: rounding in the
@@ -157,7 +158,7 @@ class Schedule(eqx.Module):
 
     def _of_time(self, function: Callable[[Any, Any], Any], t: Any) -> Any:
         if is_tensor(t):
-            return _as_tensor(self._of_time(function, _as_array("t", t)), t)
+            return tensor_like(self._of_time(function, _as_array("t", t)), t)
         return self._evaluate(function, check_time(t))
 
     def alpha(self, t: Float[ArrayLike, "*shape"]) -> Float[Any, "*shape"]:
@@ -192,7 +193,7 @@ class Schedule(eqx.Module):
         the end. A traced snr cannot be checked: outside the range it gives the nearer end.
         """
         if is_tensor(snr):
-            return _as_tensor(self.t_from_snr(_as_array("snr", snr)), snr)
+            return tensor_like(self.t_from_snr(_as_array("snr", snr)), snr)
         low, high = self.snr_range
         if is_traced(snr, low, high):
             return self._evaluate(self._clipped_t, jnp.clip(snr, low, high))
@@ -285,12 +286,6 @@ def _as_array(name: str, tensor: Any) -> np.ndarray:
         reject(name, "a tensor that asks for a gradient", f"one without ({name}.detach())")
     array: np.ndarray = tensor.detach().cpu().double().numpy()
     return array
-
-
-def _as_tensor(array: Any, like: Any) -> Any:
-    """As a tensor on the device of another, and of its type where that has fractions."""
-    found = like.new_tensor(0.0) if like.is_floating_point() else like.new_tensor(0.0).float()
-    return found.new_tensor(np.asarray(array))
 
 
 @register_schedule("linear-vp")

@@ -287,12 +287,18 @@ def _plain(codebook: tk.Codebook) -> tk.MonteCarlo | None:
     return FEW if codebook.fits else None
 
 
+def _parity(codebook: tk.Codebook) -> np.ndarray:
+    """One bit for every token, of those that can be listed."""
+    return np.arange(min(codebook.K, 2**10))[:, None] % 2
+
+
 ASKED: dict[str, Callable[[tk.Codebook], Any]] = {
     "accuracy": lambda cb: tk.accuracy(cb, 2.0, key=0),
     "sampling error": lambda cb: tk.sampling_error(cb, 2.0, key=0),
     "entropy, sampled": lambda cb: tk.conditional_entropy(cb, 2.0, method=FEW, key=0),
     "profile": lambda cb: tk.profile(cb, [0.5, 8.0], key=0)["mmse"],
     "exact": lambda cb: tk.mmse(cb, 1.0, method=tk.Exact()),
+    "bits": lambda cb: tk.bit_metric_information(cb, _parity(cb), 2.0, key=0),
     "bracket": lambda cb: tk.bracket(cb, [0.5, 8.0], "accuracy").lower,
     "union bound": lambda cb: bounds.union_bound(cb, 4.0),
     "pairwise bound": lambda cb: bounds.pairwise_bound(cb, 4.0),

@@ -53,8 +53,22 @@ def test_it_is_a_pytree_that_jax_can_differentiate():
 
 
 @pytest.mark.parametrize(
-    "points", [[], [[]], [1.0, 2.0], np.zeros((0, 3)), [[np.nan]], [["a"]], [[1j]], None]
+    "points", [[], [[]], [1.0, 2.0], np.zeros((0, 3)), [[np.nan]], [["a"]], [[1j * np.inf]], None]
 )
 def test_bad_points_are_refused(points):
     with pytest.raises(ValueError, match="points must be"):
         PointCodebook(points)
+
+
+def test_complex_coordinates_are_two_real_ones() -> None:
+    line = np.array([1 + 2j, -3j, 4])
+    pairs = [[1, 2], [0, -3], [4, 0]]
+    for given in (line, line[:, None], line.astype(np.complex64), list(line), jnp.asarray(line)):
+        assert PointCodebook(given).points.tolist() == pairs
+    assert PointCodebook(np.stack([line, 1j * line], 1)).points[0].tolist() == [1, 2, -2, 1]
+    torch = pytest.importorskip("torch")
+    assert PointCodebook(torch.tensor(line, requires_grad=True)).points.tolist() == pairs
+    with pytest.raises(ValueError, match="points must be finite everywhere"):
+        PointCodebook([1j, complex(0, np.nan)])
+    with pytest.raises(ValueError, match="points must be an array of real numbers"):
+        PointCodebook(1j)

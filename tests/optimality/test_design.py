@@ -100,7 +100,8 @@ def test_errors_of_a_sampled_schedule() -> None:
     edges = np.linspace(0, nodes.edges[-1], 3 * nodes.edges.size)
     finer = Nodes(nodes.low, nodes.scale, edges, nodes.degree)
     none = np.zeros((0, finer.x.size))
-    table = sampled_table(finer, sample_functionals(points, finer, none, method, 1))
+    sampled = sample_functionals(points, finer, none, method, 1)
+    table = sampled_table(finer, sampled.mmse, sampled.mmse_error)
     x = np.linspace(np.log(0.1), np.log(500.0), 300)
     share = table.area(np.exp(x)) / table.area(500.0)
     off = np.abs(law.cdf(x) - share).max()
@@ -221,3 +222,32 @@ def test_bad_ranges() -> None:
         LAW.times("linear", 0.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="schedule must be"):
         LAW.weight("linear", 0.5)  # type: ignore[arg-type]
+
+
+def test_tensors_in_tensors_out() -> None:
+    """With a generator of torch, or tensors, a noise schedule answers with tensors like them."""
+    torch = pytest.importorskip("torch")
+    law, schedule = tk.information_uniform_schedule(tk.FSQ((3, 3))), tk.LinearVP()
+    drawn = law.sample(4000, key=torch.Generator().manual_seed(0))
+    assert drawn.dtype == torch.get_default_dtype()
+    assert stats.kstest(law.cdf(drawn).numpy(), "uniform").pvalue > 2e-5
+    again = law.sample(4000, key=torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, again)
+    assert isinstance(law.sample(3, key=0), np.ndarray)
+    u = np.array([[0.1, 0.5], [0.9, 0.99]])
+    t = law.times(schedule, u)
+    for dtype, rtol in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        found = {
+            "times": (law.times(schedule, torch.tensor(u, dtype=dtype)), t),
+            "named": (law.times(schedule, u=torch.tensor(u, dtype=dtype)), t),
+            "weight": (law.weight(schedule, torch.tensor(t, dtype=dtype)), law.weight(schedule, t)),
+            "cdf": (law.cdf(law.quantile(torch.tensor(u, dtype=dtype))), u),
+            "density": (law.density(torch.tensor(u, dtype=dtype)), law.density(u)),
+        }
+        for name, (tensor, array) in found.items():
+            assert tensor.dtype == dtype, name
+            np.testing.assert_allclose(tensor.numpy(), array, rtol=50 * rtol, atol=rtol)
+    with pytest.raises(ValueError, match="a tensor for times must be one without"):
+        law.times(schedule, torch.tensor(u, requires_grad=True))
+    with pytest.raises(ValueError, match="size must be a whole number"):
+        law.sample(0, key=torch.Generator())

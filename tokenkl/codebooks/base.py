@@ -23,6 +23,7 @@ from tokenkl._validation import (
     check_vectors,
     first_duplicate,
     is_traced,
+    real_coordinates,
     reject,
 )
 from tokenkl.codebooks.registry import register
@@ -470,7 +471,8 @@ class PointCodebook(Codebook):
     """Any K distinct points in R^n.
 
     Args:
-        points: (K, n) coordinates, finite, distinct unless `allow_duplicates`.
+        points: (K, n) coordinates, finite, distinct unless `allow_duplicates`. Complex ones count
+            as two real ones each, their parts next to each other; a complex array may be (K,).
         prior: (K,) probabilities, strictly positive, summing to 1; equal when None.
         name: a label for tables and legends.
         allow_duplicates: accept equal points. All information quantities stay well defined (the
@@ -492,6 +494,7 @@ class PointCodebook(Codebook):
         name: str = "points",
         allow_duplicates: bool = False,
     ) -> None:
+        points = real_coordinates(points)
         self.coordinates = check_points(points, allow_duplicates=allow_duplicates)
         self.given_prior = check_prior(prior, self.coordinates.shape[0])
         self.name = name

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from tokenkl.codebooks import Codebook
 from tokenkl.estimate import Estimate
+from tokenkl.information.bits import bit_metric_information, gray_labels
 from tokenkl.information.estimators import Progress
 from tokenkl.information.exact.estimators import exact_quantities
 from tokenkl.information.methods import Auto, Exact, Method, MonteCarlo, RareEvents
@@ -28,9 +29,11 @@ __all__ = [
     "Profile",
     "RareEvents",
     "accuracy",
+    "bit_metric_information",
     "conditional_entropy",
     "error_probability",
     "exact_quantities",
+    "gray_labels",
     "mmse",
     "mutual_information",
     "plan",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from tokenkl._validation import (
     check_snr,
     is_traced,
     reject,
+    tensors_out,
 )
 from tokenkl.codebooks import FSQ, Codebook
 from tokenkl.codebooks.transforms import average_power
@@ -68,6 +70,8 @@ class NoiseSchedule:
     - `rate`: (m,) their derivatives, small enough for a monotone cubic between them.
     - `information`: information gained over the whole range, in nats.
     - `numerical_error`, `standard_error`: of `share`, at worst; the second is 0 for exact MMSEs.
+
+    Methods take arrays, and tensors of torch, for which they answer with tensors.
     """
 
     log_snr: Float[np.ndarray, " m"]
@@ -77,11 +81,13 @@ class NoiseSchedule:
     numerical_error: float
     standard_error: float
 
+    @tensors_out
     def cdf(self, log_snr: Float[Any, " *shape"]) -> Float[np.ndarray, "*shape"]:
         """Share of the information that lies below these noise levels; 0 and 1 outside."""
         x = as_float_array("log_snr", log_snr)
         return np.asarray(self._curve(np.clip(x, self.log_snr[0], self.log_snr[-1])))
 
+    @tensors_out
     def density(self, log_snr: Float[Any, " *shape"]) -> Float[np.ndarray, "*shape"]:
         """Probability per unit of log snr: the derivative of `cdf`; 0 outside the range."""
         x = as_float_array("log_snr", log_snr)
@@ -90,6 +96,7 @@ class NoiseSchedule:
         clipped = np.clip(x, self.log_snr[0], self.log_snr[-1])
         return np.where(inside, self._curve(clipped, 1), 0.0)
 
+    @tensors_out
     def quantile(self, u: Float[Any, " *shape"]) -> Float[np.ndarray, "*shape"]:
         """The log snr below which a share u of the information lies: the inverse of `cdf`.
 
@@ -107,10 +114,19 @@ class NoiseSchedule:
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return np.asarray((low + high) / 2)
 
-    def sample(self, size: int, *, key: Any) -> Float[np.ndarray, " size"]:
-        """Independent log SNRs for training; stratified draws are `quantile((i + u) / size)`."""
-        return self.quantile(generator(key).random(check_count(size, "size")))
+    def sample(self, size: int, *, key: Any) -> Float[Any, " size"]:
+        """Independent log SNRs for training; stratified draws are `quantile((i + u) / size)`.
 
+        `key` is an integer seed or a JAX key; with a `torch.Generator` the draws are its own, a
+        tensor on its device.
+        """
+        check_count(size, "size")
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(key, torch.Generator):
+            return self.quantile(torch.rand(size, generator=key, device=key.device))
+        return self.quantile(generator(key).random(size))
+
+    @tensors_out
     def times(self, schedule: Schedule, u: Float[Any, " *shape"]) -> Float[np.ndarray, "*shape"]:
         """Times t of a schedule for u uniform in [0, 1]; u = 1 is the noisiest.
 
@@ -122,6 +138,7 @@ class NoiseSchedule:
         u = as_float_array("u", u)
         return np.asarray(schedule.t_from_snr(np.exp(self.quantile(1 - u))))
 
+    @tensors_out
     def weight(self, schedule: Schedule, t: Float[Any, " *shape"]) -> Float[np.ndarray, "*shape"]:
         """Density of the time t of a schedule under this law, per unit of t.
 
@@ -129,6 +146,7 @@ class NoiseSchedule:
         """
         if not isinstance(schedule, Schedule):
             reject("schedule", schedule, "a tokenkl Schedule, such as LinearVP()")
+        t = as_float_array("t", t)
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         with np.errstate(divide="ignore", invalid="ignore"):
             # g2 = -(sigma^4 / alpha^2) d snr / dt, hence -d log snr / dt = g2 / sigma^2.

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from tokenkl._validation import real_coordinates
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.layouts import combine
 from tokenkl.codebooks.layouts.base import Part, Shapes, listed
@@ -94,8 +95,7 @@ def read(part: Part, name: str) -> Codebook:
     part.used.append(name)
     if values.dtype.kind == "c":
         part.remarks.append("complex numbers as two real coordinates each")
-        values = values[:, None] if values.ndim == 1 else values
-        values = np.stack([values.real, values.imag], axis=-1).reshape(*values.shape[:-1], -1)
+        values = real_coordinates(values)
     if values.ndim == 3 and len(values) == 1:
         values = values[0]
     if values.ndim not in (2, 3):
