@@ -229,6 +229,19 @@ def test_complex_numbers_are_two_coordinates(shape: Any, tmp_path: Path) -> None
     assert told == ["array: array, complex numbers as two real coordinates each"]
 
 
+def test_the_format_of_a_file_is_no_tensor(tmp_path: Path) -> None:
+    """`save_model` notes tensors that share memory beside the program that wrote them."""
+    notes = {"format": "pt", "other": "pt"}
+    save_file({"pt": POINTS}, tmp_path / "a.safetensors", metadata=notes)
+    with pytest.raises(
+        ValueError, match=r"it holds the arrays other \(5, 2\), pt \(5, 2\); choose"
+    ):
+        tk.load_codebook(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(
+        tk.load_codebook(tmp_path / "a.safetensors", key="other").points, POINTS
+    )
+
+
 def test_info_names_the_array(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors", {"table": POINTS, "norm.weight": POINTS[0]})
     done = CliRunner().invoke(cli.app, ["info", str(path)], env={"COLUMNS": "100"})
