@@ -114,6 +114,8 @@ def test_a_ring(law: str) -> None:
     assert ((low <= expected) & (expected <= high)).all()
     aimed = tk.bit_metric_information(book, labels, snr, key=2, method=tk.MonteCarlo(atol=2e-3))
     assert (aimed.standard_error <= 2e-3).all()
+    wish = tk.bit_metric_information(book, labels, snr, key=2, method=tk.Auto(atol=2e-3))
+    np.testing.assert_array_equal(wish.value, aimed.value)
     again = tk.bit_metric_information(book, labels, snr, key=1)
     np.testing.assert_array_equal(again.value, found.value)
 

@@ -98,7 +98,7 @@ def with_token_prior(
 
     Example:
         >>> import tokenkl as tk
-        >>> [round(p, 3) for p in with_token_prior(tk.FSQ((2, 2)), [0, 0, 3, 3]).prior]
+        >>> [round(float(p), 3) for p in with_token_prior(tk.FSQ((2, 2)), [0, 0, 3, 3]).prior]
         [0.417, 0.083, 0.083, 0.417]
     """
     say = tell or (lambda sentence: None)

@@ -26,7 +26,7 @@ from tokenkl.estimate import Estimate
 from tokenkl.information.estimators import DOUBLE_ALONE, MISSED, Progress
 from tokenkl.information.exact.estimators import exact_quantities
 from tokenkl.information.findings import Findings
-from tokenkl.information.methods import Exact, Method, MonteCarlo, check_method
+from tokenkl.information.methods import Auto, Exact, Method, MonteCarlo, check_method
 from tokenkl.information.plans import plan
 from tokenkl.information.problem import Problem
 from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES, drawer
@@ -103,8 +103,8 @@ def bit_metric_information(
         codebook: any codebook of at most 2**26 numbers.
         labels: (K, m) zeros and ones: the label of every token, in the order of the ids.
         snr: signal-to-noise ratios, at least 0; the result has their shape.
-        method: `Exact()`, `MonteCarlo(...)` (plain averages), or None: exact where there is a
-            formula.
+        method: `Exact()`, `MonteCarlo(...)` (plain averages), or `Auto(...)` and None: exact where
+            there is a formula.
         key: integer seed or JAX key; needed where the method samples.
         progress: called with (samples done, samples wanted) while sampling.
 
@@ -122,7 +122,7 @@ def bit_metric_information(
     """
     check_codebook(codebook)
     bits = _check_labels(labels, codebook.K)
-    check_method(method, Exact, MonteCarlo)
+    check_method(method, Exact, MonteCarlo, Auto)
     snr = check_snr(snr)
     problem = Problem(codebook, np.reshape(snr, -1))
     if problem.is_traced:
@@ -141,7 +141,8 @@ def bit_metric_information(
     if key is None:
         why = f"since {NAME} of {codebook!r} has to be sampled"
         reject("key", "None", f"an integer seed or a JAX key, {why}")
-    settings = method if isinstance(method, MonteCarlo) else MonteCarlo()
+    wish = method if isinstance(method, Auto) else Auto()
+    settings = method if isinstance(method, MonteCarlo) else wish.settings(MonteCarlo)
     sampled = _Run(problem, bits, settings, key, progress).findings()
     words = {"quantity": NAME, "unit": "nats", "seed": seed_of(key), "draws": draws_of(key)}
     return sampled.estimate(snr.shape, **words)
