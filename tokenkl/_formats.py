@@ -397,9 +397,9 @@ def _open_safetensors(file: Opened) -> Iterator[Arrays]:
     with open_tensors(file, "np") as (arrays, kinds):
         # `save_model` keeps one of the tensors that share memory, and notes the others' names.
         kept = {name: name for name in kinds}
-        kept |= {
-            name: one for name, one in arrays.notes.items() if one in kinds and name not in kinds
-        }
+        shared = {name: one for name, one in arrays.notes.items() if one in kinds}
+        shared.pop("format", None)  # the program that wrote the file, such as "pt"
+        kept = shared | kept
         shapes = {name: arrays.shapes[one] for name, one in kept.items()}
 
         def numbers(name: str) -> np.ndarray:

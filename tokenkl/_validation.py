@@ -121,7 +121,8 @@ def as_float_array(name: str, value: Any, *, ndim: int | None = None) -> Any:
         array = array.astype(np.float64)  # NumPy does not count these among its own floats
     if array.dtype.kind not in "fiub":
         reject(name, value, "an array of real numbers")
-    array = np.array(array, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # of what is no number, which is refused below
+        array = np.array(array, dtype=np.float64)
     if ndim is not None and array.ndim != ndim:
         reject(name, f"an array of shape {array.shape}", f"an array with {ndim} axes")
     if not np.isfinite(array).all():

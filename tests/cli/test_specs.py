@@ -100,6 +100,22 @@ def test_files(tmp_path) -> None:
         parse_codebook(f"{tmp_path}/two.npz")
 
 
+def test_grids_of_other_quantizers() -> None:
+    """FSP has the middles of bins, BSQ the sphere of radius 1, LFQ +-1 in the order of its bits."""
+    for one, count in zip(parse_codebook("fsq:8,5:midpoint").as_grid.levels, (8, 5), strict=True):  # type: ignore[union-attr]
+        assert np.allclose(one, (2 * np.arange(count) + 1 - count) / count, rtol=0, atol=1e-15)
+    assert parse_codebook("fsq:8,5:midpoint").as_grid.order == "F"  # type: ignore[union-attr]
+    sphere = parse_codebook("bsq:18")
+    assert sphere.K == 2**18
+    assert np.allclose(np.linalg.norm(sphere.points_at(np.arange(99)), axis=1), 1, rtol=1e-14)
+    bits = (np.arange(16)[:, None] & [8, 4, 2, 1]) > 0
+    assert np.array_equal(parse_codebook("bsq:4").points > 0, bits)
+    assert np.array_equal(parse_codebook("fsq:2^4").points, 2.0 * bits - 1)
+    for spec in ("bsq:0", "bsq:x", "bsq:1000000"):
+        with pytest.raises(ValueError, match="CODEBOOK must be bsq:BITS with a whole number above"):
+            parse_codebook(spec)
+
+
 def test_a_colon_in_a_file_name(tmp_path) -> None:
     np.save(tmp_path / "a:b.npy", np.eye(3))
     assert parse_codebook(f"vq:{tmp_path}/a:b.npy").K == 3

@@ -388,23 +388,59 @@ def test_gguf_that_is_damaged(tmp_path: Path) -> None:
 
 
 def test_quantizers_of_faiss(tmp_path: Path) -> None:
-    """Its arrays, as its maintainers take them out, against what it decodes."""
+    """Its indexes, and its arrays as its maintainers take them out, against what it decodes."""
     faiss = pytest.importorskip("faiss")
     data = RNG.normal(size=(500, 4)).astype(np.float32)
-    pq = faiss.ProductQuantizer(4, 2, 3)
-    pq.train(data)
-    np.save(
-        tmp_path / "pq.npy", faiss.vector_to_array(pq.centroids).reshape(pq.M, pq.ksub, pq.dsub)
-    )
-    found = tk.load_codebook(tmp_path / "pq.npy", structure="product")
     digits = RNG.integers(8, size=(9, 2))
     packed = (digits[:, 0] | digits[:, 1] << 3).astype(np.uint8)[:, None]
-    expected = pq.decode(packed)
-    assert isinstance(found, tk.Product)
-    np.testing.assert_array_equal(found.points_of(digits), expected)
-    rq = faiss.ResidualQuantizer(4, 2, 3)
-    rq.train(data)
+    product, residual = faiss.IndexPQ(4, 2, 3), faiss.IndexResidualQuantizer(4, 2, 3)
+    product.train(data)
+    residual.train(data)
+    pq, rq = product.pq, residual.rq
+    faiss.write_index(product, str(tmp_path / "pq.faiss"))
+    faiss.write_index(residual, str(tmp_path / "rq.index"))
+    table = faiss.vector_to_array(pq.centroids).reshape(pq.M, pq.ksub, pq.dsub)
+    np.save(tmp_path / "pq.npy", table)
     np.save(tmp_path / "rq.npy", faiss.vector_to_array(rq.codebooks).reshape(2, 8, 4))
-    residual = tk.load_codebook(tmp_path / "rq.npy", structure="rvq")
-    assert isinstance(residual, tk.ResidualCodebook)
-    np.testing.assert_allclose(residual.points_of(digits), rq.decode(packed), atol=1e-6)
+    for found in (
+        tk.load_codebook(tmp_path / "pq.faiss"),
+        tk.load_codebook(tmp_path / "pq.npy", structure="product"),
+    ):
+        assert isinstance(found, tk.Product)
+        np.testing.assert_array_equal(found.points_of(digits), pq.decode(packed))
+    for found in (
+        tk.load_codebook(tmp_path / "rq.index", structure="rvq"),
+        tk.load_codebook(tmp_path / "rq.npy", structure="rvq"),
+    ):
+        assert isinstance(found, tk.ResidualCodebook)
+        np.testing.assert_allclose(found.points_of(digits), rq.decode(packed), atol=1e-6)
+    faiss.write_index(faiss.IndexFlatL2(4), str(tmp_path / "flat.faiss"))
+    refused(tmp_path / "flat.faiss", "begins with 'IxF2': of faiss, IndexPQ and IndexResidualQ")
+
+
+def index(kind: bytes, *more: bytes) -> bytes:
+    """An index of faiss: dimension 4, no vectors, trained, inner product or L2."""
+    return kind + struct.pack("<iqqq?i", 4, 0, 2**20, 2**20, True, 1) + b"".join(more)
+
+
+def floats(*shape: int) -> bytes:
+    values = RNG.normal(size=shape).astype("<f4")
+    return struct.pack("<Q", values.size) + values.tobytes()
+
+
+def test_indexes_of_faiss_by_their_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.faiss"
+    product = index(b"IxPq", struct.pack("<QQQ", 4, 2, 3), floats(2, 8, 2))
+    residual = index(b"IxRq", struct.pack("<QQQ2Q?", 4, 2, 2, 3, 2, True), floats(12, 4))
+    path.write_bytes(product + b"codes")
+    assert isinstance(tk.load_codebook(path), tk.Product)
+    path.write_bytes(residual + b"codes")
+    found = tk.load_codebook(path)
+    assert isinstance(found, tk.ResidualCodebook)
+    assert found.shape == (8, 4)
+    for whole in (product, residual):
+        for length in (4, 20, 60, len(whole) - 1):
+            path.write_bytes(whole[:length])
+            refused(path, "damaged, or of another kind")
+    path.write_bytes(index(b"IxPq", struct.pack("<QQQQ", 4, 2, 2**60, 2**60)))
+    refused(path, "damaged")

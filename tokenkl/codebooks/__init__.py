@@ -10,6 +10,7 @@ from tokenkl.codebooks.files import (
 )
 from tokenkl.codebooks.grammar import parse_codebook
 from tokenkl.codebooks.lattice import LatticeCodebook, d_codebook, e6_codebook, e8_codebook
+from tokenkl.codebooks.layouts import register_layout
 from tokenkl.codebooks.modules import from_module
 from tokenkl.codebooks.onehot import OneHot
 from tokenkl.codebooks.parts import Product
@@ -43,6 +44,7 @@ __all__ = [
     "perturb",
     "prior_from_tokens",
     "register",
+    "register_layout",
     "register_spec",
     "save_codebook",
     "save_prior",

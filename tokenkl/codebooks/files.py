@@ -31,21 +31,19 @@ from tokenkl._formats import (
 )
 from tokenkl._validation import (
     as_float_array,
-    check_choice,
     check_prior,
     is_traced,
     reject,
     shortened,
 )
 from tokenkl.codebooks.base import Codebook
-from tokenkl.codebooks.containers import SUFFIXES, in_folder, open_any
+from tokenkl.codebooks.containers import PICKLES, SUFFIXES, in_folder, open_any
 from tokenkl.codebooks.layouts import (
-    SPACES,
-    STRUCTURES,
     Part,
     Space,
     Structure,
     check_structure,
+    check_words,
     interpret,
     listed,
 )
@@ -140,9 +138,7 @@ def load_codebook(
         array: array, tables of coordinates of their own
         <Product pq: K = 256, n = 8, equal priors>
     """
-    for name, value, choices in (("structure", structure, STRUCTURES), ("space", space, SPACES)):
-        if value is not None:
-            check_choice(value, tuple(choices), name)
+    check_words(structure, space)
     if os.path.isdir(path):
         path = in_folder(path, CODEBOOK_FILE)
     _suffix(path, SUFFIXES, f"a codebook in a folder or in {', '.join(SUFFIXES)}")
@@ -307,6 +303,8 @@ def _of_vector(path: PathLike, expected: str, *names: str) -> Iterator[tuple[Ope
 
 def _suffix(path: PathLike, allowed: tuple[str, ...], expected: str) -> str:
     suffix = Path(path).suffix.lower()
+    if suffix in PICKLES:
+        refuse(path, expected, f"{suffix} is a pickle, never opened; save its array by numpy.save")
     if suffix not in allowed:
         refuse(path, expected, f"its name ends in {suffix or 'no suffix'}")
     return suffix

@@ -16,7 +16,7 @@ import numpy as np
 
 from tokenkl._validation import reject
 from tokenkl.codebooks.base import Codebook
-from tokenkl.codebooks.containers import SUFFIXES
+from tokenkl.codebooks.containers import PICKLES, SUFFIXES
 from tokenkl.codebooks.files import load_codebook
 from tokenkl.codebooks.registry import SPECS, register_spec
 from tokenkl.codebooks.transforms import centre, permute, perturb
@@ -143,7 +143,7 @@ def _split(spec: str) -> tuple[str, str | None] | None:
     """A file or folder and the name of something in it; None for what is neither."""
     path, colon, key = spec.rpartition(":")
     for one, name in ((spec, None), (path, key if colon else None)):
-        if one and (Path(one).suffix.lower() in SUFFIXES or os.path.isdir(one)):
+        if one and (Path(one).suffix.lower() in SUFFIXES + PICKLES or os.path.isdir(one)):
             return one, name
     return None
 

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from tokenkl._formats import Arrays, Opened
-from tokenkl._validation import check_choice, reject
+from tokenkl._validation import reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.layouts import (
-    SPACES,
-    STRUCTURES,
     Part,
     Space,
     Structure,
+    check_words,
     interpret,
 )
 
@@ -59,15 +58,15 @@ def from_module(
         ValueError: no module, or one without a codebook or with several.
 
     Example:
-        >>> from vector_quantize_pytorch import FSQ  # doctest: +SKIP
-        >>> tk.from_module(FSQ(levels=[8, 5, 5, 5]))  # doctest: +SKIP
+        >>> import tokenkl as tk
+        >>> from vector_quantize_pytorch import FSQ
+        >>> tk.from_module(FSQ(levels=[8, 5, 5, 5]), tell=print)
+        scalar quantizer: _levels
         <FSQ FSQ 8x5x5x5: K = 1,000, n = 4, equal priors>
     """
     if not all(hasattr(module, name) for name in ("state_dict", "named_buffers", "named_modules")):
         reject("module", type(module).__name__, "a torch.nn.Module; points go into PointCodebook")
-    for name, value, choices in (("structure", structure, STRUCTURES), ("space", space, SPACES)):
-        if value is not None:
-            check_choice(value, tuple(choices), name)
+    check_words(structure, space)
     tensors = dict(module.named_buffers(remove_duplicate=False)) | dict(module.state_dict())
     numbers = {
         f"{owner}.{name}".lstrip("."): np.float64(value)

@@ -556,8 +556,8 @@ def _from_spec(spec: str, rest: str) -> Codebook:
     grid = words.pop(0) if words and words[0] not in ("C", "F") else "symmetric"
     if grid not in GRIDS:
         reject("CODEBOOK", spec, f"{expected}, with the grid {' or '.join(GRIDS)}")
-    # The libraries that round count with the first coordinate fastest.
-    order = words.pop(0) if words else "F" if grid == "rounding" else "C"
+    # The libraries with the other grids count with the first coordinate fastest.
+    order = words.pop(0) if words else "C" if grid == "symmetric" else "F"
     if words or order not in ("C", "F"):
         reject("CODEBOOK", spec, f"{expected}, and then the order of the ids, C or F")
     levels: list[int] = []

@@ -136,6 +136,58 @@ def test_the_likely_one_of_several(tmp_path: Path) -> None:
     assert told == ["array: quantize.embedding.weight"]
 
 
+def test_a_table_behind_a_map_is_computed(tmp_path: Path) -> None:
+    """SimVQ as its authors save it."""
+    weight, bias = RNG.normal(size=(2, 2)), RNG.normal(size=2)
+    arrays = {
+        "quantize.embedding.weight": POINTS,
+        "quantize.embedding_proj.weight": weight,
+        "quantize.embedding_proj.bias": bias,
+    }
+    path = write(tmp_path / "a.safetensors", arrays)
+    np.testing.assert_allclose(tk.load_codebook(path).points, POINTS @ weight.T + bias)
+    with pytest.raises(ValueError, match="is not the codebook, but one of the arrays that it is"):
+        tk.load_codebook(path, key="quantize.embedding.weight")
+
+
+def test_a_table_that_is_changed_is_refused(tmp_path: Path) -> None:
+    """vqtorch with its affine reparametrisation."""
+    arrays = {"codebook.weight": POINTS, "affine_transform.scale": POINTS[0]}
+    with pytest.raises(ValueError, match=r"codebook.weight in it go through affine_transform"):
+        tk.load_codebook(write(tmp_path / "a.safetensors", arrays))
+
+
+def test_a_table_without_an_owner_is_named_by_its_array(tmp_path: Path) -> None:
+    arrays = {"_codebook.embed": POINTS[None], "b._codebook.embed": 2 * POINTS[None]}
+    path = write(tmp_path / "a.safetensors", arrays)
+    with pytest.raises(
+        ValueError, match=r"2 codebooks: _codebook.embed \(vector quantizer\), b \("
+    ):
+        tk.load_codebook(path)
+    for name, factor in (("_codebook.embed", 1), ("b", 2), ("b._codebook", 2)):
+        np.testing.assert_array_equal(tk.load_codebook(path, key=name).points, factor * POINTS)
+
+
+def test_decoded_codes_without_a_projection_are_the_codes(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", POINTS)
+    told: list[str] = []
+    tk.load_codebook(tmp_path / "a.npy", space="decoded", tell=told.append)
+    assert told == ["array: array, no projection: decoded codes are the codes"]
+
+
+def test_a_layer_is_known_by_its_bias(tmp_path: Path) -> None:
+    layer = {"net.weight": POINTS, "net.bias": POINTS[:, 0]}
+    with pytest.raises(ValueError, match="none of its arrays looks like a codebook"):
+        tk.load_codebook(write(tmp_path / "a.safetensors", layer))
+
+
+def test_one_of_many_is_not_taken_by_chance(tmp_path: Path) -> None:
+    """The classes of a model whose FSQ saves nothing are not its codebook."""
+    arrays = {"net.weight": POINTS, "net.bias": POINTS[:, 0], "cls.weight": POINTS}
+    with pytest.raises(ValueError, match=r"it holds the arrays cls.weight \(5, 2\); choose one"):
+        tk.load_codebook(write(tmp_path / "a.safetensors", arrays))
+
+
 def test_columns_that_are_tokens(tmp_path: Path) -> None:
     """VQ-VAE-2 keeps (n, K), which the size of its counts shows."""
     arrays = {"quantize_t.embed": POINTS.T, "quantize_t.cluster_size": np.ones(5)}
@@ -175,6 +227,19 @@ def test_complex_numbers_are_two_coordinates(shape: Any, tmp_path: Path) -> None
     columns = values.reshape(6, -1)
     np.testing.assert_array_equal(found.points[:, ::2] + 1j * found.points[:, 1::2], columns)
     assert told == ["array: array, complex numbers as two real coordinates each"]
+
+
+def test_the_format_of_a_file_is_no_tensor(tmp_path: Path) -> None:
+    """`save_model` notes tensors that share memory beside the program that wrote them."""
+    notes = {"format": "pt", "other": "pt"}
+    save_file({"pt": POINTS}, tmp_path / "a.safetensors", metadata=notes)
+    with pytest.raises(
+        ValueError, match=r"it holds the arrays other \(5, 2\), pt \(5, 2\); choose"
+    ):
+        tk.load_codebook(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(
+        tk.load_codebook(tmp_path / "a.safetensors", key="other").points, POINTS
+    )
 
 
 def test_info_names_the_array(tmp_path: Path) -> None:

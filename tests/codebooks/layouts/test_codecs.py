@@ -156,6 +156,7 @@ def test_branches(first: str, rest: str, sums: str, tmp_path: Path) -> None:
             arrays[f"{owner}.{place}.{sums}"] = total
             arrays[f"{owner}.{place}.{home}.cluster_usage"] = usage
             arrays[f"{owner}.{place}.{home}.initialized"] = np.ones(1, np.float32)
+            arrays[f"{owner}.{place}.{home}._embedding"] = normal(16, 4)  # a cache of Moshi's
             expected.append((total / np.maximum(usage, 1e-5)[:, None], weight))
     path = write(tmp_path / "a.safetensors", arrays)
     found = tk.load_codebook(path)
@@ -354,6 +355,67 @@ def test_codecs_of_transformers(name: str, transformers: Any, tmp_path: Path) ->
         digits = RNG.integers(16, size=(7, len(found.shape)))
         expected = decoded(name, model, torch.tensor(digits.T)).detach().double().numpy()
         np.testing.assert_allclose(found.points_of(digits), expected, atol=1e-5)
+
+
+def test_stages_of_xcodec(transformers: Any, tmp_path: Path) -> None:
+    """Its quantizer, as a module and as the file that its weights make."""
+    torch = pytest.importorskip("torch")
+    from transformers.models.xcodec import modeling_xcodec
+
+    config = transformers.XcodecConfig(codebook_size=16, codebook_dim=8)
+    module = filled(modeling_xcodec.XcodecResidualVectorQuantization(config))
+    arrays = {f"quantizer.{name}": t.numpy() for name, t in module.state_dict().items()}
+    for found in (
+        tk.load_codebook(write(tmp_path / "a.safetensors", arrays)),
+        tk.from_module(module),
+    ):
+        assert isinstance(found, tk.ResidualCodebook)
+        digits = RNG.integers(16, size=(7, len(found.shape)))
+        expected = module.decode(torch.tensor(digits.T)[:, None])[0].T.numpy()
+        np.testing.assert_allclose(found.points_of(digits), expected, atol=1e-5)
+
+
+def test_a_checkpoint_with_weights_that_are_normalised(tmp_path: Path) -> None:
+    """As descript-audio-codec saves itself: a state and what made it, by `weight_norm`."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+
+    class Stage(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            normalise = torch.nn.utils.parametrizations.weight_norm
+            self.in_proj = normalise(torch.nn.Conv1d(10, 4, 1))
+            self.out_proj = normalise(torch.nn.Conv1d(4, 10, 1))
+            self.codebook = torch.nn.Embedding(16, 4)
+
+        def forward(self, ids: Any) -> Any:
+            return self.out_proj(self.codebook(ids).T[None])[0].T
+
+    stages = torch.nn.ModuleList([Stage() for _ in range(3)])
+    module = torch.nn.ModuleDict({"quantizer": torch.nn.ModuleDict({"quantizers": stages})})
+    with torch.no_grad():
+        for stage in stages:  # so that length and direction are not what they were made from
+            stage.out_proj.parametrizations.weight.original0.mul_(1.7)
+    content = {"state_dict": module.state_dict(), "metadata": {"kwargs": {"n_codebooks": 3}}}
+    torch.save(content, tmp_path / "weights.pth")
+    digits = RNG.integers(16, size=(7, 3))
+    expected = sum(stage(torch.tensor(digits[:, i])) for i, stage in enumerate(stages))
+    for found in (tk.load_codebook(tmp_path / "weights.pth"), tk.from_module(module)):
+        assert isinstance(found, tk.ResidualCodebook)
+        np.testing.assert_allclose(found.points_of(digits), expected.detach().numpy(), atol=1e-6)
+
+
+def test_stages_of_snac(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    library = pytest.importorskip("snac.vq")
+    torch.manual_seed(0)
+    module = library.ResidualVectorQuantize(10, 16, 4, [1, 1, 1]).eval()
+    torch.save({f"quantizer.{n}": t for n, t in module.state_dict().items()}, tmp_path / "a.bin")
+    digits = RNG.integers(16, size=(7, 3))
+    expected = module.from_codes([torch.tensor(column)[None] for column in digits.T])[0].T
+    for found in (tk.load_codebook(tmp_path / "a.bin"), tk.from_module(module)):
+        assert isinstance(found, tk.ResidualCodebook)
+        np.testing.assert_allclose(found.points_of(digits), expected.detach().numpy(), atol=1e-6)
 
 
 def test_groups_of_transformers(transformers: Any, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from tokenkl._formats import Arrays, Opened, open_arrays
 from tokenkl.codebooks.containers.checkpoint import open_checkpoint
+from tokenkl.codebooks.containers.faiss import open_faiss
 from tokenkl.codebooks.containers.folders import in_folder, open_shards
 from tokenkl.codebooks.containers.gguf import open_gguf
 from tokenkl.codebooks.containers.vectors import open_text, open_word2vec
 
-__all__ = ["SUFFIXES", "in_folder", "open_any"]
+__all__ = ["PICKLES", "SUFFIXES", "in_folder", "open_any"]
 
 
 def _open_bin(file: Opened) -> AbstractContextManager[Arrays]:
@@ -33,12 +34,16 @@ OPENERS: dict[str, Callable[[Opened], AbstractContextManager[Arrays]]] = {
     ".ckpt": open_checkpoint,
     ".bin": _open_bin,
     ".gguf": open_gguf,
+    ".faiss": open_faiss,
+    ".index": open_faiss,
     ".csv": open_text,
     ".tsv": open_text,
     ".txt": open_text,
     ".vec": open_text,
 }
 SUFFIXES = tuple(OPENERS)
+#: Files that only unpickling opens.
+PICKLES = (".pkl", ".pickle", ".joblib")
 
 
 @contextlib.contextmanager

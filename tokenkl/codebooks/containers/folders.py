@@ -56,7 +56,10 @@ def open_shards(file: Opened) -> Iterator[Arrays]:
         for shard in shards:
             if Path(shard).name != shard or not shard.endswith(".safetensors"):
                 file.refuse(f"it lists {shortened(shard, 60)!r}, not a .safetensors file beside it")
-            part = stack.enter_context(reading(file.path.with_name(shard), file.expected))
+            path = file.path.with_name(shard)
+            if not path.is_file():
+                file.refuse(f"it lists {shortened(shard, 60)}, and there is no such file beside it")
+            part = stack.enter_context(reading(path, file.expected))
             opened[shard] = stack.enter_context(open_arrays(part))
             size += part.size
         shapes: dict[str, Any] = {}
@@ -64,10 +67,5 @@ def open_shards(file: Opened) -> Iterator[Arrays]:
             if name not in opened[shard].shapes:
                 file.refuse(f"{shortened(name, 60)} is not in {shard}, where it says that it is")
             shapes[name] = opened[shard].shapes[name]
-        whole = dataclasses.replace(file, path=_named(file.path), size=size)
+        whole = dataclasses.replace(file, size=size)
         yield Arrays(whole, shapes, lambda name: opened[places[name]].read(name))
-
-
-def _named(path: Path) -> Path:
-    """model.safetensors for model.safetensors.index.json, so that its stem is a name."""
-    return path.with_name(path.name.removesuffix(".index.json")) if ".index." in path.name else path

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tokenkl._formats import Opened
-from tokenkl._validation import shortened
+from tokenkl._validation import check_choice, shortened
 from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.codebooks.layouts import plain
 from tokenkl.codebooks.layouts.base import Layout, Part, Space, Structure, listed, ranges
 from tokenkl.codebooks.layouts.embeddings import Embeddings
+from tokenkl.codebooks.layouts.faiss import Faiss
 from tokenkl.codebooks.layouts.groups import Groups
 from tokenkl.codebooks.layouts.scalar import Latent, OfSpeech, ResidualScalar, Scalar
 from tokenkl.codebooks.layouts.tabular import Branches, Grouped, Residual, Single
@@ -21,21 +22,19 @@ from tokenkl.codebooks.residual import ResidualCodebook
 
 __all__ = [
     "LAYOUTS",
-    "SPACES",
-    "STRUCTURES",
     "Layout",
     "Part",
     "Space",
     "Structure",
     "check_structure",
+    "check_words",
     "interpret",
     "listed",
+    "register_layout",
 ]
 
-SPACES = typing.get_args(Space)
-
 #: In the order of preference: an array that one of them claims is not offered to the next.
-LAYOUTS: tuple[Layout, ...] = (
+LAYOUTS: list[Layout] = [
     Grouped(Residual()),
     Grouped(ResidualScalar()),
     Branches(),
@@ -46,9 +45,10 @@ LAYOUTS: tuple[Layout, ...] = (
     Single(),
     Latent(),
     Scalar(),
-)
+    Faiss(),
+]
 #: Where no quantizer is found.
-OTHERWISE: tuple[Layout, ...] = (Embeddings(),)
+OTHERWISE: list[Layout] = [Embeddings()]
 
 
 class _Meaning(NamedTuple):
@@ -61,6 +61,20 @@ STRUCTURES: dict[Structure, _Meaning] = {
     "rvq": _Meaning("the stages of a residual codebook", (ResidualCodebook,)),
     "product": _Meaning("the parts of a product", (Product, ProductCodebook)),
 }
+
+
+Kind = TypeVar("Kind", bound=type[Layout])
+
+
+def register_layout(kind: Kind) -> Kind:
+    """Make a layout known to `load_codebook` and `from_module`, before those of tokenkl.
+
+    A decorator of a class with `name`, `claims` and `read` (docs/extending.md); one of the same
+    name is replaced.
+    """
+    layout = kind()
+    LAYOUTS[:] = [layout, *(known for known in LAYOUTS if known.name != layout.name)]
+    return kind
 
 
 def interpret(part: Part, key: str | None) -> tuple[Codebook, str]:
@@ -83,17 +97,25 @@ def interpret(part: Part, key: str | None) -> tuple[Codebook, str]:
     for layouts in (LAYOUTS, OTHERWISE):
         found = _found(part, layouts, key)
         if len(found) > 1:
-            shown = listed([f"{owner.rstrip('.')} ({layout.name})" for layout, owner in found])
-            part.refuse(f"it holds {len(found)} codebooks: {shown}; choose one with key=NAME")
+            shown = [f"{one.owner.rstrip('.') or one.table} ({one.layout.name})" for one in found]
+            part.refuse(
+                f"it holds {len(found)} codebooks: {listed(shown)}; choose one with key=NAME"
+            )
         if found:
-            [(layout, owner)] = found
-            return _told(part, layout.read(dataclasses.replace(part, owner=owner)), layout.name)
-    if key is None:
-        return _told(part, plain.read(part, plain.choose(part)), "array")
-    part.refuse(f"nothing under {shortened(key, 60)} in it looks like a codebook")
+            [one] = found
+            inner = dataclasses.replace(part, owner=one.owner)
+            return _told(part, one.layout.read(inner), one.layout.name)
+    inner = part if key is None else part.below(f"{key}.")
+    return _told(part, plain.read(part, inner.owner + plain.choose(inner)), "array")
 
 
-def _found(part: Part, layouts: tuple[Layout, ...], key: str | None) -> list[tuple[Layout, str]]:
+class _Found(NamedTuple):
+    layout: Layout
+    owner: str
+    table: str
+
+
+def _found(part: Part, layouts: list[Layout], key: str | None) -> list[_Found]:
     """Every quantizer, by the first layout that claims its arrays."""
     left = dict(part.arrays.shapes)
     if key is not None:
@@ -102,15 +124,26 @@ def _found(part: Part, layouts: tuple[Layout, ...], key: str | None) -> list[tup
     for layout in layouts:
         for owner, names in layout.claims(left).items():
             if key is None or owner.startswith(f"{key}."):
-                found.append((layout, owner))
-                left = {name: shape for name, shape in left.items() if name not in set(names)}
+                taken = set(names)
+                found.append(_Found(layout, owner, min(taken)))
+                left = {name: shape for name, shape in left.items() if name not in taken}
     return found
 
 
 def _told(part: Part, codebook: Codebook, what: str) -> tuple[Codebook, str]:
-    how = ", ".join([f"{what}: {ranges(part.used)}", *part.remarks])
+    if part.space == "decoded" and not any("decoded" in remark for remark in part.remarks):
+        part.remarks.append("no projection: decoded codes are the codes")
+    how = ", ".join([f"{what}: {ranges(part.used)}", *dict.fromkeys(part.remarks)])
     check_structure(part.arrays.file, codebook, part.structure, how)
     return codebook, how
+
+
+def check_words(structure: Structure | None, space: Space | None) -> None:
+    """What a user says of a file is one of the words for it, or nothing."""
+    if structure is not None:
+        check_choice(structure, tuple(STRUCTURES), "structure")
+    if space is not None:
+        check_choice(space, typing.get_args(Space), "space")
 
 
 def check_structure(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, NoReturn, Protocol
 
 import numpy as np
 
 from tokenkl._formats import Arrays
-from tokenkl._validation import as_float_array, shortened
+from tokenkl._validation import MAX_COORDINATES, as_float_array, shortened
 from tokenkl.codebooks.base import Codebook
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -45,7 +46,7 @@ class Part:
     @property
     def name(self) -> str:
         """What the codebook is called in tables and legends: the file without its ending."""
-        return self.arrays.file.path.stem
+        return Path(self.arrays.file.path.name.removesuffix(".index.json")).stem
 
     def above(self) -> Part:
         """The part that this one, a list in it, belongs to."""
@@ -85,9 +86,16 @@ class Part:
             self.refuse(f"the layers of {self.owner[:-1]} in it are numbered {shown}")
         return len(places)
 
-    def counts(self, name: str) -> list[int]:
-        """Whole numbers."""
-        return [int(count) for count in self.read(name)]
+    def copies(self, name: str, n: int, otherwise: int = 1) -> int:
+        """How many alike, of so many coordinates each, stand beside each other.
+
+        Raises:
+            ValueError: a number that no quantizer has.
+        """
+        count = self.number(name, max(otherwise, 1))
+        if not 1 <= count <= MAX_COORDINATES / n:
+            self.refuse(f"{self.owner}{name} in it is {count:g}")
+        return int(count)
 
     def number(self, name: str, otherwise: float = 0.0) -> float:
         """A single number, which a module in memory gives and a file mostly does not."""
@@ -127,7 +135,7 @@ def ranges(names: Sequence[str]) -> str:
     """The same in fewer words: "a.0.x to a.7.x (8)" for names that differ in a number."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(re.sub(r"\d+", "#", name), []).append(shortened(name, 100))
+        groups.setdefault(re.sub(r"(^|\.)\d+\.", ".#.", name), []).append(shortened(name, 100))
     shown = [
         f"{group[0]} to {group[-1]} ({len(group)})" if len(group) > 2 else " and ".join(group)
         for group in groups.values()

@@ -40,10 +40,9 @@ def projected(part: Part, codebook: Codebook, linear: Linear, name: str) -> Code
         part.refuse(
             f"{name} in it is for vectors of {linear.n_in} numbers, and its codes have {codebook.n}"
         )
-    tables = _summands(codebook)
-    if sum(map(len, tables)) * len(linear.weight) > MAX_ELEMENTS:
+    if _rows(codebook) * max(linear.weight.shape) > MAX_ELEMENTS:
         part.refuse("its decoded codes are too many to be listed")
-    stages = [table @ linear.weight.T for table in tables]
+    stages = [table @ linear.weight.T for table in _summands(codebook)]
     stages[0] = stages[0] + linear.bias
     return added(part, stages)
 
@@ -59,6 +58,13 @@ def decoded(part: Part, codebook: Codebook, out: Linear | None) -> Codebook:
         return codebook
     part.remarks.append("decoded, behind the projection")
     return projected(part, codebook, out, "the projection")
+
+
+def _rows(codebook: Codebook) -> int:
+    """How many rows the tables of `_summands` have."""
+    if isinstance(codebook, ResidualCodebook):
+        return sum(codebook.shape)
+    return codebook.K if len(codebook.parts) == 1 else sum(map(_rows, codebook.parts))
 
 
 def _summands(codebook: Codebook) -> list[np.ndarray]:

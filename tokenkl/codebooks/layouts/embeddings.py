@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from tokenkl.codebooks.base import Codebook
-from tokenkl.codebooks.layouts import combine
+from tokenkl.codebooks.layouts import plain
 from tokenkl.codebooks.layouts.base import Part, Shapes
-from tokenkl.codebooks.layouts.tables import check_trained
 
 #: From the name of a table that the whole model shares to those of its halves.
 NAMES = (
@@ -32,6 +32,4 @@ class Embeddings:
         return {}
 
     def read(self, part: Part) -> Codebook:
-        table = part.read("")
-        check_trained(part, part.owner, table)
-        return combine.points(part, table)
+        return plain.read(dataclasses.replace(part, owner=""), part.owner)

@@ -28,26 +28,40 @@ class Groups:
         name = next(name for name in part.names() if self._name.fullmatch(name))
         home = part.below(f"{name.rpartition('.')[0]}.")
         vectors = part.read(name)
+        if 0 in vectors.shape:
+            part.refuse(f"{part.owner}{name} in it has shape {vectors.shape}")
         check_trained(part, part.owner + name, vectors)
+        n = vectors.shape[2]
         if name.endswith("embedding"):
             tables = list(vectors.swapaxes(0, 1))
-            inside = (home.shape("projection.0.weight") or (0,))[0]
-            count = inside // vectors.shape[2] or len(tables)
+            count = home.copies("groups", n, _size(home, "projection.0.weight", 0) // n)
         else:
-            rows, dimension = vectors.shape[1:]
-            scores = (home.shape("weight_proj.weight") or (rows,))[0]
-            inside = (part.shape("project_q.weight") or (0, 0))[1]
-            shared = scores != rows  # by all groups, each of which has scores of its own
-            count = int(home.number("groups", home.number("num_groups")))
-            count = count or (scores // rows if shared else inside // dimension)
-            if count < 1 or rows % (1 if shared else count) or len(vectors) != 1:
+            rows = vectors.shape[0] * vectors.shape[1]
+            scores = _size(home, "weight_proj.weight", 0) or rows
+            # Groups that share vectors have scores of their own.
+            guess = scores // rows if scores != rows else _size(part, "project_q.weight", 1) // n
+            count = home.copies("num_groups", n, int(home.number("groups", guess)))
+            tables = np.split(
+                vectors.reshape(rows, n), 1 if scores != rows else _parts(rows, count)
+            )
+            if guess < 1 and count == 1:
                 part.refuse(
                     f"{part.owner}{name} in it has vectors of several groups, and nothing says how "
                     "many; save them as an array (groups, K, d) and say structure='product'"
                 )
-            tables = list(vectors[0].reshape(1 if shared else count, -1, dimension))
         if len(tables) not in (1, count):
             part.refuse(f"{part.owner}{name} in it has {len(tables)} groups where {count} are used")
         tables *= count // len(tables)
         part.remarks.append(f"{count} groups, each with coordinates of its own")
-        return combine.beside(part, [combine.points(part, np.asarray(table)) for table in tables])
+        return combine.beside(part, [combine.points(part, table) for table in tables])
+
+
+def _size(part: Part, name: str, axis: int) -> int:
+    """The length of an axis of an array; 0 where there is none."""
+    shape = part.shape(name) or ()
+    return shape[axis] if axis < len(shape) else 0
+
+
+def _parts(rows: int, count: int) -> int:
+    """As many parts as there are groups, where rows can be shared out among them; else one."""
+    return 1 if rows % count else count

@@ -29,6 +29,10 @@ class Linear:
         """Dimension of what is projected."""
         return int(self.weight.shape[1])
 
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        """Rows of vectors behind the projection."""
+        return np.asarray(vectors @ self.weight.T + self.bias)
+
 
 def projection(part: Part) -> Linear | None:
     """The projection away from the codes of this part; None where there is none.

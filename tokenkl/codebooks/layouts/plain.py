@@ -15,16 +15,14 @@ from tokenkl.codebooks.layouts.scalar import without_points
 from tokenkl.codebooks.layouts.tables import check_trained, is_computed
 
 #: Words in names of matrices that are no codebooks: maps between layers, positions, statistics.
-OTHERS = re.compile(
-    r"(.*[._])?(\w*proj\w*|conv\w*|mlp|fc\d*|ffn|attn\w*|attention|linear\w*|dense\w*|lm_head|head|norm\w*|ln_\w+|bias"
-    r"|w?pe|pos|pos_\w+|position\w*|token_type_embeddings|lstm|rnn|gru|weight_[ghv]\w*|weight_[io]h_l\d+"
-    r"|original\d|code_transform|exp_avg\w*|embed_avg|embed_sum|embedding_sum|cluster_\w+"
-    r"|frozen_codebook|orthogonal_rot)([._].*)?"
+OTHER = re.compile(
+    r"proj\w*|conv\w*|mlp|fc\d*|ffn|attn\d*|attention|linear\d*|dense|head|norm\d*|ln|bias|w?pe|pos"
+    r"|position\w*|type|lstm|rnn|gru|ih|hh|original\d|transform|avg|sum|usage|size|frozen|rot"
 )
-#: Words in names of tables that are.
+#: The last word in names of tables that are.
 LIKELY = re.compile(
-    r"(.*[._])?(codebooks?|codewords?|embed|embedding|embeddings|emb|centroids?|centers?|centres?"
-    r"|cluster_cent(er|re)s_?|codevectors?|vocab\w*|tokens)([._]weight)?"
+    r"codebooks?|codewords?|embed|embeddings?|emb|centroids?|cent(er|re)s?|codevectors?|vocab\w*"
+    r"|tokens|codes|points|table|vectors"
 )
 
 
@@ -37,15 +35,33 @@ def choose(part: Part) -> str:
     shapes = {name: part.shape(name) or () for name in part.names()}
     if why := without_points(part):
         part.refuse(why)
-    fitting = [n for n, shape in shapes.items() if len(shape) in (2, 3) and not OTHERS.fullmatch(n)]
-    likely = [name for name in fitting if LIKELY.fullmatch(name)] or fitting
-    if not likely and len(shapes) == 1 and not any(map(OTHERS.fullmatch, shapes)):
-        likely = list(shapes)  # to say what is wrong with it, or complex numbers in one row
+    matrices = [name for name, shape in shapes.items() if len(shape) in (2, 3)]
+    fitting = [name for name in matrices if not _is_layer(name, shapes)]
+    likely = [name for name in fitting if LIKELY.fullmatch(_words(name)[-1])]
+    if not likely and len(fitting) == len(matrices) == 1:  # nothing else that it could be
+        likely = fitting
+    if not matrices and len(shapes) == 1:  # to say what is wrong with it; or complex, in one row
+        likely = list(shapes)
     if len(likely) == 1:
         return likely[0]
-    if likely:
-        part.refuse(f"it holds the arrays {_with_shapes(likely, shapes)}; choose one with key=NAME")
+    if fitting:
+        shown = _with_shapes(likely or fitting, shapes)
+        part.refuse(f"it holds the arrays {shown}; choose one with key=NAME")
     _nothing(part, shapes)
+
+
+def _is_layer(name: str, shapes: Shapes) -> bool:
+    """Whether a matrix is a map between layers: by its name, or by a bias for each of its rows."""
+    bias = re.sub(r"weight$", "bias", name)
+    is_biased = bias != name and shapes.get(bias) == shapes[name][:1]
+    is_half = name.endswith(("weight_g", "weight_v"))  # length or direction
+    return is_biased or is_half or any(map(OTHER.fullmatch, _words(name)))
+
+
+def _words(name: str) -> list[str]:
+    """What stands between dots and underscores, "weight" at the end left out."""
+    words = [word for word in re.split(r"[._]", name) if word]
+    return (words[:-1] if words[1:] and words[-1] == "weight" else words) or [name]
 
 
 def _nothing(part: Part, shapes: Shapes) -> NoReturn:
@@ -70,10 +86,10 @@ def read(part: Part, name: str) -> Codebook:
     Raises:
         ValueError: another number of axes, or three whose meaning nobody said.
     """
-    if is_computed(name):
+    if is_computed(name, part.arrays.shapes):
         part.refuse(
             f"{name} in it is not the codebook, but one of the arrays that it is computed from; "
-            f"leave its name out, or give that of the quantizer"
+            "leave its name out, or give that of the quantizer"
         )
     values = part.arrays.read(name)
     part.used.append(name)

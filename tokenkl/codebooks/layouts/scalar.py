@@ -11,7 +11,8 @@ import re
 
 import numpy as np
 
-from tokenkl._validation import MAX_ELEMENTS
+from tokenkl._formats import FREE_NUMBERS
+from tokenkl._validation import MAX_COORDINATES, MAX_ELEMENTS
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.layouts import combine
 from tokenkl.codebooks.layouts.base import Part, Shapes
@@ -22,22 +23,30 @@ from tokenkl.codebooks.product import FSQ, ProductCodebook
 UNIFORM = 0.28867513459481287
 
 
+def _levels(part: Part) -> list[int]:
+    """How many levels each coordinate has."""
+    counts = part.read("_levels")
+    if counts.ndim != 1 or (counts < 1).any() or counts.sum() > FREE_NUMBERS:
+        part.refuse(f"{part.owner}_levels in it are no numbers of levels")
+    return [int(count) for count in counts]
+
+
 def _fsq(part: Part) -> ProductCodebook:
     kind = "symmetric" if part.number("preserve_symmetry") else "rounding"
-    return FSQ(part.counts("_levels"), grid=kind, order="F")  # type: ignore[arg-type]
+    return FSQ(_levels(part), grid=kind, order="F")  # type: ignore[arg-type]
 
 
 def _fsp(part: Part) -> ProductCodebook:
     if part.number("need_inv_act"):
         part.refuse("its codes go back through an activation (need_inv_act), which is not read")
-    levels = [
-        ((np.arange(count) + 0.5) / count - 0.5) / UNIFORM for count in part.counts("_levels")
-    ]
+    levels = [((np.arange(count) + 0.5) / count - 0.5) / UNIFORM for count in _levels(part)]
     return ProductCodebook(levels, order="F", name=part.name)
 
 
 def _lfq(part: Part) -> ProductCodebook:
-    [n] = part.shape("mask") or (0,)
+    n = len(part.read("mask"))
+    if n > MAX_COORDINATES:
+        part.refuse(f"{part.owner}mask in it has {n:,} bits")
     scale = part.number("codebook_scale")
     if part.number("spherical"):  # BSQ: on a sphere of this radius
         scale /= math.sqrt(n)
@@ -88,7 +97,12 @@ class ResidualScalar:
         scales = None if home.shape("scales") is None else home.read("scales")
         stages = []
         for place in range(part.length()):
-            grid = _grid(part.below(f"{place}."))
+            stage = part.below(f"{place}.")
+            if stage.shape("orthogonal_rot") is not None:
+                part.refuse(
+                    "its stages are rotated, of which the library's own decoder knows nothing"
+                )
+            grid = _grid(stage)
             if grid.K * grid.n > MAX_ELEMENTS:
                 part.refuse(f"its stages have {grid.K:,} tokens, too many to be listed")
             stages.append(grid.points if scales is None else grid.points * scales[place])
@@ -149,15 +163,17 @@ def without_points(part: Part) -> str | None:
         if last == "orthogonal_rot" or (is_out and part.shape(inwards) is not None):
             return (
                 f"it holds {name} of a quantizer without a table, such as FSQ: write its grid of "
-                f"{shape[-1]} coordinates itself, as fsq:LEVELS:rounding, {advice}"
+                f"{shape[-1]} coordinates itself, as fsq:LEVELS:rounding (fsq:LEVELS:symmetric:F "
+                f"where preserve_symmetry is on), {advice}"
             )
     return None
 
 
 def _grid(part: Part) -> ProductCodebook:
-    return next(
-        make(part) for marks, make in GRIDS.items() if all(part.shape(m) is not None for m in marks)
-    )
+    for marks, make in GRIDS.items():
+        if all(part.shape(mark) is not None for mark in marks):
+            return make(part)
+    part.refuse(f"{part.owner[:-1]} in it is no quantizer like the others")
 
 
 def _turned(part: Part) -> Codebook:
@@ -173,7 +189,7 @@ def _turned(part: Part) -> Codebook:
 def several(part: Part, one: Codebook) -> Codebook:
     """One codebook, or several alike beside each other, and what is behind their projection."""
     shape = part.shape("project_in.weight")
-    count = int(part.number("num_codebooks", shape[0] // one.n if shape else 1))
+    count = part.copies("num_codebooks", one.n, shape[0] // one.n if shape else 1)
     if count > 1:
         part.remarks.append(f"{count} codebooks, each with coordinates of its own")
-    return combine.decoded(part, combine.beside(part, [one] * max(count, 1)), projection(part))
+    return combine.decoded(part, combine.beside(part, [one] * count), projection(part))

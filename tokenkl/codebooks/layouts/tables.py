@@ -20,6 +20,7 @@ STATISTICS = frozenset(
         "inited",
         "initialized",
         "_initialized",
+        "_embedding",  # of Moshi: what its table is computed to
         "zero",
     )
 )
@@ -31,23 +32,19 @@ def _stored(part: Part, name: str) -> np.ndarray:
 
 def _transformed(part: Part, name: str) -> np.ndarray:
     """SimVQ: a frozen table, and the linear map that is trained."""
-    maps = [other for other in part.names() if other.startswith("code_transform.")]
-    shape = part.shape("code_transform.weight")
-    if (
-        shape is None
-        or len(shape) != 2
-        or {*maps} - {f"code_transform.{n}" for n in ("weight", "bias")}
-    ):
+    home = TRANSFORMS[name]
+    maps = part.below(f"{home}.")
+    shape = maps.shape("weight")
+    if shape is None or len(shape) != 2 or set(maps.names()) - {"weight", "bias"}:
         part.refuse(
-            f"the vectors of {part.owner}{name} in it go through {part.owner}code_transform, "
-            "which is not a linear map; save the table that the module computes, its `codebook`"
+            f"the vectors of {part.owner}{name} in it go through {part.owner}{home}, which is not "
+            "a linear map; save the table that the module computes"
         )
-    table = part.read(name)
-    weight = part.read("code_transform.weight")
+    table, weight = part.read(name), maps.read("weight")
     if table.ndim != 2 or table.shape[1] != shape[1]:
-        part.refuse(f"{part.owner}code_transform.weight in it does not fit {part.owner}{name}")
-    bias = part.read("code_transform.bias") if len(maps) == 2 else 0.0
-    part.remarks.append("transformed by code_transform")
+        part.refuse(f"{maps.owner}weight in it does not fit {part.owner}{name}")
+    bias = 0.0 if maps.shape("bias") is None else maps.read("bias")
+    part.remarks.append(f"transformed by {home}")
     return np.asarray(table @ weight.T + bias)
 
 
@@ -63,6 +60,11 @@ def _averaged(part: Part, name: str) -> np.ndarray:
     return np.asarray(sums / np.maximum(count, 1e-5)[:, None])
 
 
+#: Tables of SimVQ, in vector-quantize-pytorch and in its authors' program -> what they go through.
+TRANSFORMS = {"frozen_codebook": "code_transform", "embedding.weight": "embedding_proj"}
+#: Modules beside a table that change its vectors before they are used.
+CHANGERS = ("affine_transform",)
+
 #: The end of the name of a table -> how its vectors are found.
 TABLES: dict[str, Callable[[Part, str], np.ndarray]] = {
     "_codebook.embed": _stored,
@@ -72,7 +74,7 @@ TABLES: dict[str, Callable[[Part, str], np.ndarray]] = {
     "_codebook.embed_sum": _averaged,
     "_codebook.embedding_sum": _averaged,
     "codebook.embedding_sum": _averaged,
-    "frozen_codebook": _transformed,
+    **dict.fromkeys(TRANSFORMS, _transformed),
 }
 NAME = re.compile(rf"(?P<owner>(?:.*\.)?)(?P<table>{'|'.join(map(re.escape, TABLES))})")
 
@@ -87,13 +89,19 @@ class Named(NamedTuple):
 def tables_of(shapes: Shapes) -> list[Named]:
     """All tables of a file."""
     found = (NAME.fullmatch(name) for name in shapes)
-    return [Named(match["owner"], match["table"]) for match in found if match]
+    tables = [Named(match["owner"], match["table"]) for match in found if match]
+    # `embedding.weight` by itself is the name of any embedding.
+    return [
+        one
+        for one in tables
+        if one.table != "embedding.weight" or f"{one.owner}embedding_proj.weight" in shapes
+    ]
 
 
-def is_computed(name: str) -> bool:
+def is_computed(name: str, shapes: Shapes) -> bool:
     """Whether an array is only half of what a table is computed from."""
-    match = NAME.fullmatch(name)
-    return match is not None and TABLES[match["table"]] is not _stored
+    found = (one for one in tables_of(shapes) if one.owner + one.table == name)
+    return any(TABLES[one.table] is not _stored for one in found)
 
 
 def read_table(part: Part) -> np.ndarray:
@@ -105,6 +113,9 @@ def read_table(part: Part) -> np.ndarray:
     name = next((name for name in TABLES if part.shape(name) is not None), None)
     if name is None:
         part.refuse(f"{part.owner[:-1]} in it has no table")
+    for changer in CHANGERS:
+        if part.below(f"{changer}.").names():
+            part.refuse(f"the vectors of {part.owner}{name} in it go through {changer}")
     _check_neighbours(part, name)
     vectors = TABLES[name](part, name)
     if vectors.ndim not in (2, 3) or 0 in vectors.shape:
@@ -122,7 +133,9 @@ def read_table(part: Part) -> np.ndarray:
 
 def check_trained(part: Part, name: str, vectors: np.ndarray) -> None:
     """Refuse a table of several vectors that are all 0."""
-    if vectors.shape[-2] > 1 and not vectors.any():
+    with np.errstate(invalid="ignore"):  # what is no number is not 0 either
+        is_zero = not vectors.any()
+    if is_zero and vectors.shape[-2] > 1:
         part.refuse(
             f"{name} in it is 0 everywhere: a codebook that was never initialised or trained"
         )

@@ -45,8 +45,8 @@ class Single:
     def read(self, part: Part) -> Codebook:
         heads, out = list(read_table(part)), projection(part)
         if len(heads) == 1:  # one table may serve several heads, which shows in the projection
-            guess = out.n_in // heads[0].shape[1] if out else 1
-            heads *= max(int(part.number("heads", guess)), 1)
+            n = heads[0].shape[1]
+            heads *= part.copies("heads", n, out.n_in // n if out else 1)
         if len(heads) > 1:
             part.remarks.append(f"{len(heads)} heads, each with coordinates of its own")
         codebook = combine.beside(part, [combine.points(part, one) for one in heads])
@@ -168,13 +168,16 @@ def _one_head(stage: Part) -> np.ndarray:
 
 def _each_projected(part: Part, vectors: list[np.ndarray], outs: list[Linear | None]) -> Codebook:
     """Stages add up behind their projections; before them, each has coordinates of its own."""
-    codebooks = [combine.points(part, table) for table in vectors]
     if part.space == "latent":
         part.remarks.append("before the projections of the stages, side by side")
-        return combine.beside(part, codebooks)
+        return combine.beside(part, [combine.points(part, table) for table in vectors])
     part.remarks.append("decoded, behind the projections of the stages")
-    stages = [
-        one if out is None else combine.projected(part, one, out, "a projection")
-        for one, out in zip(codebooks, outs, strict=True)
-    ]
-    return combine.added(part, [np.asarray(one.points) for one in stages])
+    stages = []
+    for table, out in zip(vectors, outs, strict=True):
+        if out is not None and out.n_in != table.shape[1]:
+            part.refuse(
+                f"a projection in it is for vectors of {out.n_in} numbers, and those of its stage "
+                f"have {table.shape[1]}"
+            )
+        stages.append(table if out is None else out(table))
+    return combine.added(part, stages)
