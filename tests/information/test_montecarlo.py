@@ -25,8 +25,8 @@ from tokenkl.numerics.threads import threads
 FALSE_ALARM = 2e-5
 
 
-def run(points, prior, ids, noise, h):
-    return kernel.block_statistics(kernel.lay_out(points, np.log(prior)), ids, noise, h)
+def run(points, prior, ids, noise, h, **how):
+    return kernel.block_statistics(kernel.lay_out(points, np.log(prior)), ids, noise, h, **how)
 
 
 def problem(K, n, samples=40, seed=0):
@@ -58,11 +58,11 @@ def test_exp2_to_the_last_bits() -> None:
 def test_agrees_with_the_differentiable_statistics(K, n) -> None:
     points, prior, ids, noise = problem(K, n)
     h = np.sqrt([1.0, 1e-6, 0, 0.1, 10, 100, 1e4, 1.0, 1e6])  # in no order, with a repetition
-    ours = run(points, prior, ids, noise, h)
+    ours = run(points, prior, ids, noise, h, shares=True)
     with jax.enable_x64(True):
         theirs = np.asarray(traced_statistics(points, np.log(prior), ids, noise, h))
-    assert ours.shape == (h.size, 4, ids.size)
-    scale = np.array([1, 1, max(np.max(points**2) * n, 1), 1])[:, None]
+    assert ours.shape == (h.size, 5, ids.size)
+    scale = np.array([1, 1, max(np.max(points**2) * n, 1), 1, 1])[:, None]
     assert np.abs((ours - theirs) / scale).max() < 1e-12
 
 
@@ -76,14 +76,14 @@ def test_float32_of_the_differentiable_statistics(n) -> None:
     prior = rng.dirichlet(np.ones(256))
     ids, noise = rng.choice(256, 500, p=prior), rng.standard_normal((500, n))
     h = np.sqrt([1e-6, 1.0, 1e2, 1e6])
-    exact = run(points, prior, ids, noise, h)
+    exact = run(points, prior, ids, noise, h, shares=True)
     given = [x.astype(np.float32) for x in (points, np.log(prior), noise, h)]
     found = traced_statistics(given[0], given[1], ids.astype(np.int32), given[2], given[3])
     assert found.dtype == np.float32
     error = np.asarray(found, dtype=float) - exact
     assert np.abs(error.mean(axis=-1))[:, :2].max() < 1e-4
     assert np.abs(error[:, 1]).max() < 1e-3  # rounded tokens move single logits at SNR 1e6
-    own = run(given[0].astype(float), prior, ids, noise, h)
+    own = run(given[0].astype(float), prior, ids, noise, h, shares=True)
     assert np.abs(np.asarray(found, dtype=float) - own)[:, :2].max() < 1e-5
 
 

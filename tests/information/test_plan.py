@@ -263,14 +263,14 @@ def test_settings_of_rare_events(settings, expected) -> None:
 
 
 SOME = tk.PointCodebook(np.random.default_rng(3).standard_normal((12, 4)))
-LATTICE = tk.d_codebook(24, 3)
+CUT = tk.d_codebook(24, 3)
 
 
-@pytest.mark.parametrize("codebook", [SOME, PLANE, STAGES, tk.Product([SOME, SOME]), LATTICE])
+@pytest.mark.parametrize("codebook", [SOME, PLANE, STAGES, tk.Product([SOME, SOME]), CUT])
 @pytest.mark.parametrize("wish", [tk.Auto(), tk.Auto(n_samples=512), tk.Auto(rtol=0.1)])
 def test_a_number_of_samples_changes_no_estimator(codebook, wish) -> None:
     snr = [0.01, 1.0, 400.0]
-    names = ("accuracy",) if codebook is LATTICE else tk.QUANTITIES
+    names = ("accuracy",) if codebook is CUT else tk.QUANTITIES
     plain, asked = (tk.plan(codebook, snr, names, method=method) for method in (None, wish))
     for name in names:
         for one, other in zip(plain[name], asked[name], strict=True):

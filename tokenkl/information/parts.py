@@ -102,7 +102,7 @@ def for_each(method: Any, count: int, multiplies: bool = False) -> Any:
     Squared errors add, and so do squared relative ones where the parts are multiplied; relative to
     a sum of positive parts its error is no larger than theirs.
     """
-    if isinstance(method, Exact) or not (method.rtol or method.atol):
+    if method is None or isinstance(method, Exact) or not (method.rtol or method.atol):
         return method
     share = math.sqrt(count)
     rtol = method.rtol / share if multiplies else method.rtol
