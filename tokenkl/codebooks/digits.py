@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -59,7 +60,9 @@ class ByDigits(Codebook):
         return ids
 
     def outer(
-        self, columns: list[Float[Any, "*batch part"]], how: Callable[[Any, Any], Any] = np.add
+        self,
+        columns: list[Float[Any, "*batch part"]],
+        how: Callable[[Any, Any], Any] = operator.add,
     ) -> Float[Any, "*batch K"]:
         first, *others = columns if self.order == "C" else reversed(columns)
         for one in others:
