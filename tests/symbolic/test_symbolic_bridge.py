@@ -57,7 +57,8 @@ def test_doob_drift_of_a_mixture():
 @pytest.mark.parametrize("kind", SCHEDULES, ids=lambda kind: kind.__name__)
 def test_path_kl_of_every_schedule(kind):
     one, schedule = derive_schedule(kind), kind()
-    values = [getattr(schedule, field.name) for field in dataclasses.fields(schedule)]
+    free = [field for field in dataclasses.fields(schedule) if "plain" not in field.metadata]
+    values = [getattr(schedule, field.name) for field in free]
     at = {t_min: 0.13, t_max: 0.91, a1: -0.4, a2: 1.3}
     formula = path_kl(one).subs(dict(zip(one.parameters, map(sp.Rational, values), strict=True)))
     expected = tk.path_kl([-0.4], [1.3], schedule, 0.13, 0.91)

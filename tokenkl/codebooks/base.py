@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+import operator
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -127,7 +128,9 @@ class Codebook(eqx.Module):
         return [x[..., end - part.n : end] for part, end in zip(self.parts, ends, strict=True)]
 
     def outer(
-        self, columns: list[Float[Any, "*batch part"]], how: Callable[[Any, Any], Any] = np.add
+        self,
+        columns: list[Float[Any, "*batch part"]],
+        how: Callable[[Any, Any], Any] = operator.add,
     ) -> Float[Any, "*batch K"]:
         """One number for every token, from one for every token of each part: their sums.
 
