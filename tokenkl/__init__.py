@@ -72,6 +72,7 @@ from tokenkl.optimality import (
 )
 from tokenkl.samplers import DDIM, Ancestral, Level, Sampler
 from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
+from tokenkl.usage import Usage, entropy_of_counts, stream_usage, token_usage
 from tokenkl.verification import verify
 
 __all__ = [
@@ -108,6 +109,7 @@ __all__ = [
     "Schedule",
     "SubVP",
     "UniformNoise",
+    "Usage",
     "accuracy",
     "amplitude_capacity",
     "ancestral_kl",
@@ -120,6 +122,7 @@ __all__ = [
     "decide",
     "e6_codebook",
     "e8_codebook",
+    "entropy_of_counts",
     "error_probability",
     "excess_cross_entropy",
     "information_uniform_schedule",
@@ -150,6 +153,8 @@ __all__ = [
     "simulate_path_kl",
     "spherical_codebook",
     "step_grid",
+    "stream_usage",
+    "token_usage",
     "verify",
     "vq_codebook",
 ]
