@@ -19,6 +19,8 @@ ROOMS = (
     "numerics",
     "ways",
     "estimate",
+    "digits",
+    "latex",
     "usage",
     "quantities",
     "plotting",

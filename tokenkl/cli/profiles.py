@@ -47,7 +47,7 @@ def profile(
     \b
     Example: tokenkl profile fsq:3^8 --snr-db=-20:40:1 --plot profile.pdf
     """
-    from tokenkl.cli.tables import describe, frame_of, profile_figure
+    from tokenkl.cli.tables import describe, frame_of
 
     asked = _Request.parse(noise, quantities, sampling, source.seed, bits)
     made = source.make()
@@ -61,7 +61,7 @@ def profile(
         title=describe(made),
         show=lambda console: _print_profile(console, asked, found),
         table=lambda: frame_of(found),
-        figure=lambda: profile_figure([("", found)], describe(made)),
+        figure=lambda: found.plot(describe(made)),
         notes=notes,
     )
 
@@ -92,9 +92,9 @@ def compare(
     Example: tokenkl compare fsq:3^8 e8 --scale-to box --quantities accuracy
     """
     from tokenkl._validation import check_choice, reject
-    from tokenkl.cli.tables import profile_figure
     from tokenkl.codebooks.grammar import parse_codebook
     from tokenkl.codebooks.transforms import scale_to as scaled
+    from tokenkl.information.pictures import profile_figure
 
     asked = _Request.parse(noise, quantities, sampling, seed, bits)
     check_choice(scale_to, tuple(SCALINGS), "--scale-to")
@@ -195,7 +195,6 @@ def _find(asked: _Request, codebook: Codebook, title: str) -> Profile:
     """The profile: exact quantities without sampling, the others with the settings, if any."""
     import tokenkl as tk
     from tokenkl._validation import reject
-    from tokenkl.cli.tables import in_bits
     from tokenkl.information import exact_quantities
 
     is_exact = asked.sampling.method in ("auto", "exact")
@@ -216,7 +215,7 @@ def _find(asked: _Request, codebook: Codebook, title: str) -> Profile:
             parts.append(tk.profile(codebook, asked.levels, sampled, key=asked.seed, **how))
     merged = {name: part[name] for part in parts for name in part.estimates}
     found = dataclasses.replace(parts[0], estimates={name: merged[name] for name in asked.names})
-    return in_bits(found) if asked.bits else found
+    return found.bits if asked.bits else found
 
 
 def _table(specs: Sequence[str], found: Sequence[Profile]) -> pd.DataFrame:
@@ -231,10 +230,11 @@ def _table(specs: Sequence[str], found: Sequence[Profile]) -> pd.DataFrame:
 
 
 def _print_profile(console: Console, asked: _Request, found: Profile) -> None:
+    from tokenkl import digits
     from tokenkl.cli import tables
 
     columns = [
-        (tables.quantity_title(one), tables.cells(one, tables.missed_target(one, *asked.targets)))
+        (tables.quantity_title(one), digits.cells(one, tables.missed_target(one, *asked.targets)))
         for one in found.estimates.values()
     ]
     tables.print_table(console, tables.snr_columns(found, asked.is_linear), columns)
@@ -249,6 +249,7 @@ def _print_comparison(
     made: Sequence[Codebook],
     pairs: Sequence[tuple[str, Profile]],
 ) -> None:
+    from tokenkl import digits
     from tokenkl.cli import tables
 
     described = [
@@ -261,7 +262,7 @@ def _print_comparison(
         console.print()
         console.print(heading[0].upper() + heading[1:], style="bold")
         columns = [
-            (label, tables.cells(one[name], tables.missed_target(one[name], *asked.targets)))
+            (label, digits.cells(one[name], tables.missed_target(one[name], *asked.targets)))
             for label, one in pairs
         ]
         tables.print_table(console, tables.snr_columns(first, asked.is_linear), columns)

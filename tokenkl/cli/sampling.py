@@ -142,7 +142,7 @@ def _figure_of_grids(rows: dict[str, Any], title: str) -> Figure:
         panel.plot(10 * np.log10(snr), np.full(len(snr), -index), marker="o", markersize=3, **style)
     panel.set_yticks([-index for index in range(len(rows))], list(rows))
     panel.set_xlabel(plotting.AXIS_LABELS["snr_db"])
-    panel.set_title(title, loc="left", fontsize=8)
+    panel.set_title(plotting.plain(title), loc="left", fontsize=8)
     return figure
 
 
@@ -298,7 +298,7 @@ def _figure_of_costs(Ns: list[int], costs: dict[str, Estimate], title: str) -> F
     panel.set_xticks(Ns, [str(N) for N in Ns])
     panel.minorticks_off()
     panel.legend(fontsize=7, frameon=False)
-    panel.set_title(title, loc="left", fontsize=8)
+    panel.set_title(plotting.plain(title), loc="left", fontsize=8)
     return figure
 
 
@@ -402,7 +402,7 @@ def _figure_of_density(law: NoiseSchedule, title: str) -> Figure:
     x = np.linspace(law.log_snr[0], law.log_snr[-1], 400)
     panel.plot(DECIBELS * x, law.density(x) / DECIBELS)
     panel.set(xlabel=plotting.AXIS_LABELS["snr_db"], ylabel="share of the information per dB")
-    panel.set_title(title, loc="left", fontsize=8)
+    panel.set_title(plotting.plain(title), loc="left", fontsize=8)
     return figure
 
 
@@ -470,7 +470,7 @@ def recommend_levels(
 
 
 def _print_levels(console: Console, grids: list[dict[str, Any]]) -> None:
-    from tokenkl.cli.tables import format_exact
+    from tokenkl.digits import format_exact
 
     heads = {name: name for name in grids[0]}
     heads |= {
@@ -539,7 +539,7 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
 
 
 def _shown(estimate: Estimate) -> str:
-    from tokenkl.cli.tables import UNSUPPORTED, format_exact, format_sampled, reach
+    from tokenkl.digits import UNSUPPORTED, format_exact, format_sampled, reach
 
     value = float(estimate.value)
     if not estimate.n_samples:
@@ -552,7 +552,7 @@ def _shown(estimate: Estimate) -> str:
 def _print_method(console: Console, estimate: Estimate) -> None:
     import numpy as np
 
-    from tokenkl.cli.tables import UNSUPPORTED
+    from tokenkl.digits import UNSUPPORTED
 
     how = f", {estimate.n_samples:,} samples, seed {estimate.seed}" if estimate.n_samples else ""
     reach = "; ± reaches to the farther end of a 95 % interval" if how else ""
