@@ -15,6 +15,7 @@ from tokenkl.codebooks import (
     ProductCodebook,
     ResidualCodebook,
     average_power,
+    ball_codebook,
     centre,
     d_codebook,
     e6_codebook,
@@ -69,6 +70,7 @@ from tokenkl.optimality import (
     mean_nn_distance,
     min_distance,
     recommend_levels,
+    snr_of_information,
 )
 from tokenkl.samplers import DDIM, Ancestral, Level, Sampler
 from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, Schedule, SubVP
@@ -115,6 +117,7 @@ __all__ = [
     "ancestral_kl",
     "ancestral_kl_curve",
     "average_power",
+    "ball_codebook",
     "bracket",
     "centre",
     "conditional_entropy",
@@ -151,6 +154,7 @@ __all__ = [
     "score_lipschitz",
     "simulate_ancestral_kl",
     "simulate_path_kl",
+    "snr_of_information",
     "spherical_codebook",
     "step_grid",
     "stream_usage",

@@ -28,6 +28,7 @@ CODEBOOKS = (
     ("d:4^24", "half of fsq:4^24: points of the lattice D24"),
     ("d+:3^8", "... and those between them; E8 in eight dimensions"),
     ("e6, e6:100", "729 points of the E6 lattice, or another number"),
+    ("ball:1024:8", "1024 points of E8 in a ball; of D_N or D_N+ for other N"),
     ("FILE", "a .npz, .safetensors or .npy file"),
     ("vq:FILE, vq:FILE:NAME", "... that holds a table of points (called NAME)"),
     ("rvq:FILE, rvq:FILE:NAME", "... that holds the stages of a residual one"),

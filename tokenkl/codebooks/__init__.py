@@ -9,7 +9,13 @@ from tokenkl.codebooks.files import (
     save_prior,
 )
 from tokenkl.codebooks.grammar import parse_codebook
-from tokenkl.codebooks.lattice import LatticeCodebook, d_codebook, e6_codebook, e8_codebook
+from tokenkl.codebooks.lattice import (
+    LatticeCodebook,
+    ball_codebook,
+    d_codebook,
+    e6_codebook,
+    e8_codebook,
+)
 from tokenkl.codebooks.onehot import OneHot
 from tokenkl.codebooks.product import FSQ, ProductCodebook
 from tokenkl.codebooks.registry import register, register_spec
@@ -26,6 +32,7 @@ __all__ = [
     "ProductCodebook",
     "ResidualCodebook",
     "average_power",
+    "ball_codebook",
     "centre",
     "d_codebook",
     "e6_codebook",
