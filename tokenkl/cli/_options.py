@@ -118,6 +118,9 @@ Report = Annotated[
 Plot = Annotated[
     str | None, typer.Option(metavar="FILE", help="Draw a figure, as .pdf, .png or .svg.")
 ]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder that the files go to.")
+]
 PriorFile = Annotated[
     Path | None,
     typer.Option(

@@ -6,10 +6,12 @@ checks that its files can be written before the work, and emits the result after
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -17,13 +19,26 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from tokenkl.cli._app import app, check_output, say_written, stdout, write_outputs
-from tokenkl.cli._options import EPILOG, Csv, Json, Plot, Report
+from tokenkl.cli._app import (
+    Content,
+    app,
+    check_folder,
+    check_output,
+    json_text,
+    say_written,
+    stdout,
+    write_content,
+    write_outputs,
+)
+from tokenkl.cli._options import EPILOG, Csv, Json, Output, Plot, Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".pdf", ".png", ".svg")
+
+#: Where the results of commands go instead of to files and the terminal; see `result_of`.
+_TAKERS: ContextVar[list[Any] | None] = ContextVar("_TAKERS", default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +46,20 @@ class Result:
     """What a command found; whatever takes time to make is made only where it is asked for.
 
     - `record` is for --json; `table` (a frame, rows or columns), `figure` and `report` are for
-      --csv, --plot and --report.
+      --csv, --plot and --report; `files` (by their paths in it) for a folder.
+    - `found` is what another command that builds on this one takes, as Python objects.
     - `title` and what `show` prints are for people.
     - `notes` go to stderr when all is written, and then the command ends with `exit_code`.
     """
 
     record: dict[str, Any]
     show: Callable[[Console], object]
+    found: Any = None
     title: str = ""
     table: Callable[[], Any] = dict
     figure: Callable[[], Figure] | None = None
     report: str = ""
+    files: Mapping[str, Content] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
     exit_code: int = 0
 
@@ -52,7 +70,7 @@ class Files:
 
     def _targets(self) -> dict[str, str | None]:
         """Option -> file, in the order of the help."""
-        given = dataclasses.asdict(self)
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {f"--{name.removesuffix('_file')}": target for name, target in given.items()}
 
     def check(self) -> None:
@@ -90,6 +108,41 @@ class Files:
             typer.echo(note, err=True)
         if result.exit_code:
             raise typer.Exit(result.exit_code)
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderFiles(Files):
+    """A folder of files, which a record with their digests completes."""
+
+    output: Output = Path("page")
+
+    def check(self) -> None:
+        new = not self.output.exists()
+        check_folder(self.output, "--output")
+        if new:
+            self.output.rmdir()  # made again once there is something in it
+
+    def emit(self, result: Result) -> None:
+        from tokenkl._files import atomic_files, file_digest
+
+        digests = {}
+        folders = {(self.output / name).parent for name in (*result.files, "record.json")}
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with atomic_files() as new:
+                for name, content in result.files.items():
+                    path = new(self.output / name)
+                    write_content(content, path)
+                    digests[name] = file_digest(path)
+                record = json_text({**result.record, "files": digests})
+                write_content(record, new(self.output / "record.json"))
+        except BaseException:
+            for folder in sorted(folders, reverse=True):  # those in others first
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # if it is empty
+            raise
+        super().emit(result)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +208,9 @@ def command(
             made = {one: take(bundle) for one, bundle in bundles.items()}
             target.check()
             result = work(**made, **given)
+            takers = _TAKERS.get()
             if result is not None:
-                target.emit(result)
+                (takers.append if takers is not None else target.emit)(result)
 
         functools.update_wrapper(run, work)
         run.__signature__ = inspect.Signature(list(options.values()))  # type: ignore[attr-defined]
@@ -164,6 +218,23 @@ def command(
         return group.command(name, cls=cls, epilog=epilog, short_help=short_help)(run)
 
     return register
+
+
+def result_of(words: Sequence[str], group: typer.Typer = app) -> Result:
+    """What the command line `tokenkl WORDS...` finds; nothing is written or printed.
+
+    Raises:
+        ValueError: whatever the command refuses.
+    """
+    name, *rest = words
+    commands: Any = typer.main.get_command(group)
+    found: list[Result] = []
+    token = _TAKERS.set(found)
+    try:
+        commands.commands[name].main(rest, prog_name=name, standalone_mode=False)
+    finally:
+        _TAKERS.reset(token)
+    return found[0]
 
 
 def _options(bundle: Any) -> dict[str, inspect.Parameter]:

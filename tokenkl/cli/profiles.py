@@ -60,6 +60,7 @@ def profile(
         record={"specification": source.codebook, **found.to_json()},
         title=describe(made),
         show=lambda console: _print_profile(console, asked, found),
+        found=found,
         table=lambda: frame_of(found),
         figure=lambda: found.plot(describe(made)),
         notes=notes,
@@ -118,6 +119,7 @@ def compare(
         record={"scale_to": scale_to, "codebooks": records},
         title=f"Comparison: {SCALINGS[scale_to]}",
         show=lambda console: _print_comparison(console, asked, made, pairs),
+        found=pairs,
         table=lambda: _table(specs, found),
         figure=lambda: profile_figure(pairs),
         notes=asked.left_out,
@@ -136,9 +138,11 @@ def info(*, source: Source) -> Result:
     made = source.make()
     with progress_bar("distances"):
         record = facts_on(made)
+    shown = shown_facts(record, findable(made))
     return Result(
         record={"specification": source.codebook, **record},
-        show=lambda console: print_pairs(console, shown_facts(record, findable(made))),
+        show=lambda console: print_pairs(console, shown),
+        found=shown,
     )
 
 
