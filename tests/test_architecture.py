@@ -24,6 +24,7 @@ ROOMS = (
     "usage",
     "quantities",
     "plotting",
+    "pages",
     "schedule",
     "samplers",
     "codebooks",

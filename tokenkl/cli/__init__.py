@@ -13,7 +13,16 @@ import sys
 from tokenkl.cli._app import app
 
 # A command registers with the app when its module is imported; this is the order of the help.
-for _module in ("profiles", "path_kl", "derive", "sampling", "verify", "reproduce", "tts"):
+for _module in (
+    "profiles",
+    "path_kl",
+    "derive",
+    "sampling",
+    "verify",
+    "report",
+    "reproduce",
+    "tts",
+):
     importlib.import_module(f"tokenkl.cli.{_module}")
 
 

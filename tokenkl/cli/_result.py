@@ -20,7 +20,6 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from tokenkl.cli._app import (
-    Content,
     app,
     check_folder,
     check_output,
@@ -59,7 +58,7 @@ class Result:
     table: Callable[[], Any] = dict
     figure: Callable[[], Figure] | None = None
     report: str = ""
-    files: Mapping[str, Content] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, str | Callable[[Path], object]] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
     exit_code: int = 0
 
@@ -125,7 +124,7 @@ class FolderFiles(Files):
     def emit(self, result: Result) -> None:
         from tokenkl._files import atomic_files, file_digest
 
-        digests = {}
+        digests: dict[str, str] = {}
         folders = {(self.output / name).parent for name in (*result.files, "record.json")}
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)

@@ -118,14 +118,16 @@ def _nearest_in_lattice(K: int, centre: Float[np.ndarray, " n"]) -> Float[np.nda
     """
     halves = (0.0, 0.5) if centre.size >= 8 else (0.0,)
     squared = 2.2  # beyond the nearest neighbours of a token; balls grow until one has K points
-    while True:
-        parts = [_within(centre - half, squared, 2**18 + 8 * K) for half in halves]
-        if any(part is None for part in parts):
-            return None
-        if sum(len(part) for part in parts if part is not None) >= K:
-            break
+    found = np.zeros((0, centre.size))
+    while len(found) < K:
+        parts = []
+        for half in halves:
+            part = _within(centre - half, squared, 2**18 + 8 * K)
+            if part is None:
+                return None
+            parts.append(part + half)
+        found = np.concatenate(parts)
         squared *= 1 + 1 / centre.size
-    found = np.concatenate([a + half for a, half in zip(parts, halves, strict=True)])
     order = np.argsort(((found - centre) ** 2).sum(axis=1), kind="stable")
     return np.asarray(found[order[:K]])
 
