@@ -67,9 +67,10 @@ def text_lines(value: str) -> str:
     return "\n".join(map(text, value.split("\n")))
 
 
-def code(value: str) -> str:
-    """Lines to copy."""
-    return f'<pre tabindex="0"><code>{text_lines(value)}</code></pre>'
+def code(value: str, *, wrap: bool = False) -> str:
+    """Lines to copy; long ones scroll, or go on in the next line."""
+    kind = ' class="wrap"' if wrap else ""
+    return f'<pre tabindex="0"{kind}><code>{text_lines(value)}</code></pre>'
 
 
 def picture(figure: Figure, name: str, caption: str) -> str:

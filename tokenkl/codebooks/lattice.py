@@ -36,8 +36,8 @@ from tokenkl.codebooks.registry import register, register_spec
 
 #: Most different distances of a cut that are counted.
 MAX_SHELLS = 2**17
-#: Most tokens of a ball, and centres tried for it.
-MAX_BALL, CENTRES = 2**14, 8
+#: Most tokens of a ball, and most numbers for their coordinates.
+MAX_BALL, MAX_BALL_NUMBERS = 2**14, 2**18
 
 
 def e8_codebook(prior: Float[Any, "6561"] | None = None) -> PointCodebook:
@@ -86,7 +86,7 @@ def ball_codebook(K: int, n: int) -> PointCodebook:
     Lattices and Groups, chapter 4, section 7.)
 
     Raises:
-        ValueError: K or n below 1, or K above 2**14, or too many points in one shell.
+        ValueError: K or n below 1, K above 2**14, K n above 2**18, or a shell of far more points.
 
     Example:
         >>> ball = ball_codebook(240, 8)
@@ -95,15 +95,16 @@ def ball_codebook(K: int, n: int) -> PointCodebook:
     """
     if check_count(K, "K") > MAX_BALL:
         reject("K", f"{K:,}", f"at most {MAX_BALL:,}")
-    if check_count(n, "n") * K > MAX_ELEMENTS // 16:
-        reject("n", n, f"at most {MAX_ELEMENTS // 16 // K:,} for K = {K:,}")
+    if check_count(n, "n") * K > MAX_BALL_NUMBERS:
+        reject("n", n, f"at most {MAX_BALL_NUMBERS // K:,} for K = {K:,}")
     rng = np.random.default_rng(0)
     # No two points are equally far from a random centre: beside a token, a deep hole, or anywhere.
     corner = np.full(n, 0.5) if n < 8 else np.eye(n)[0]
     near = 0.02 * rng.random((3, n))
-    centres = [near[0], near[1] + corner, near[2] + corner / 2, *rng.random((CENTRES - 3, n))]
-    tried = (_nearest_in_lattice(K, centre) for centre in centres[: 2 if K > 2**13 else CENTRES])
-    balls = [ball for ball in tried if ball is not None]
+    centres = [near[0], near[1] + corner, near[2] + corner / 2]
+    if n <= 16:  # beyond, no ball around such a centre has few points
+        centres.extend(rng.random((5, n)))
+    balls = [ball for ball in (_nearest_in_lattice(K, one) for one in centres) if ball is not None]
     if not balls:
         reject("K", f"{K:,}", f"smaller in {n} dimensions, where a shell has too many points")
     points = min(balls, key=lambda ball: float(ball.var(axis=0).sum()))
@@ -122,7 +123,7 @@ def _nearest_in_lattice(K: int, centre: Float[np.ndarray, " n"]) -> Float[np.nda
     while len(found) < K:
         parts = []
         for half in halves:
-            part = _within(centre - half, squared, 2**18 + 8 * K)
+            part = _within(centre - half, squared, 2**16 + 4 * K)
             if part is None:
                 return None
             parts.append(part + half)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tokenkl as tk
-from tokenkl import digits
+from tokenkl import digits, plotting
 from tokenkl._files import file_digest
 from tokenkl.bounds import brackets
 from tokenkl.cli import tables
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 STEPS_DB = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 #: Most levels of the profile, of the comparison and of the theorems.
 MOST_LEVELS, MOST_COMPARED, MOST_CHECKED = 25, 10, 6
+#: Digits of a sampled value on the page.
+DIGITS = 4
 #: Coordinates up to which every half-width is listed.
 MOST_LISTED = 16
 
@@ -61,7 +63,7 @@ class Chapter:
     def draw(self, name: str, figure: Figure, caption: str) -> None:
         """Add a figure, which is also written by itself."""
         self.figures[name] = figure
-        self.body.append(picture(figure, name, caption))
+        self.body.append(picture(figure, f"figure-{name}", caption))
 
 
 @dataclasses.dataclass
@@ -233,7 +235,8 @@ def profile(case: Case) -> Chapter:
     """Information, errors and MMSE over the noise."""
     found = case.profile
     columns = dict(tables.snr_columns(found, case.noise.is_linear))
-    columns |= {tables.quantity_title(e): digits.cells(e) for e in found.estimates.values()}
+    for estimate in found.estimates.values():
+        columns[tables.quantity_title(estimate)] = digits.cells(estimate, digits=DIGITS)
     entropy = float(case.codebook.prior_entropy()) / math.log(2)
     chapter = Chapter(
         "Profile",
@@ -255,6 +258,7 @@ def profile(case: Case) -> Chapter:
     )
     chapter.body.append(table(columns, "Profile, with 95 % intervals"))
     chapter.body += [_note(line) for line in tables.footnotes([("", found)], 0, 0)]
+    chapter.body.append(_note("Rounded, the errors too; record.json has all digits."))
     return chapter
 
 
@@ -358,7 +362,7 @@ def brackets_from_geometry(case: Case) -> Chapter:
         title = tables.quantity_title(found[name]).replace("\n", " ")
         columns |= {
             f"{title}\nat least": [f"{end:.6g}" for end in ends[0]],
-            f"{title}\nfound": digits.cells(found[name], digits=6),
+            f"{title}\nfound": digits.cells(found[name], digits=DIGITS),
             f"{title}\nat most": [f"{end:.6g}" for end in ends[1]],
         }
         record[name] = {
@@ -369,13 +373,23 @@ def brackets_from_geometry(case: Case) -> Chapter:
         }
     ways = both["mutual_information"]
     names = sorted({*map(str, ways.lower_names), *map(str, ways.upper_names)})
-    body = [
-        "<p>What follows from the geometry alone, by proved inequalities; nothing is sampled for "
-        "the two ends.</p>",
+    chapter = Chapter(
+        "Brackets",
+        [
+            "<p>What follows from the geometry alone, by proved inequalities; nothing is sampled "
+            "for the two ends.</p>"
+        ],
+        record,
+    )
+    figure = found.only("mutual_information").plot()
+    proved = (record["mutual_information"][end] for end in ("lower", "upper"))
+    plotting.draw_interval(figure.axes[0], found.snr_db, *proved, color=plotting.COLOURS[4])
+    chapter.draw("brackets", figure, "The information, inside its proved bounds.")
+    chapter.body += [
         table(columns, "Brackets, and what was found"),
         _note(f"Behind the brackets of the information: {'; '.join(names)}."),
     ]
-    return Chapter("Brackets", body, record)
+    return chapter
 
 
 def theorems(case: Case) -> Chapter:
@@ -434,7 +448,7 @@ def comparison(case: Case) -> Chapter:
     chapter.draw("comparison", figure, caption)
     for name in ("mutual_information", "accuracy"):
         columns = dict(tables.snr_columns(curves[0][1], False))
-        columns |= {label: digits.cells(one[name]) for label, one in curves}
+        columns |= {label: digits.cells(one[name], digits=DIGITS) for label, one in curves}
         title = tables.quantity_title(curves[0][1][name]).replace("\n", " ")
         chapter.body.append(table(columns, f"Comparison: {title}"))
     if case.source.tokens is not None or case.source.prior is not None:
