@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tokenkl as tk
+from tokenkl.codebooks import lattice
 from tokenkl.codebooks.lattice import nearest_dn, nearest_dn_plus
 
 
@@ -60,9 +61,15 @@ def test_as_it_is_typed() -> None:
         (3, 0, "n must be a whole number, at least 1"),
         (2**15, 3, "K must be at most 16,384"),
         (2**10, 2**10, "n must be at most 256"),
-        (9000, 29, "smaller in 29 dimensions"),
     ],
 )
 def test_refusals(K: int, n: int, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         tk.ball_codebook(K, n)
+
+
+def test_shells_of_far_more_points_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lattice._within(np.full(30, 0.01), 4.0, 1000) is None
+    monkeypatch.setattr(lattice, "_within", lambda *_: None)
+    with pytest.raises(ValueError, match="smaller in 30 dimensions, where a shell has too many"):
+        tk.ball_codebook(1000, 30)
