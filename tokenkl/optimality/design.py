@@ -169,7 +169,8 @@ def information_uniform_schedule(
     Args:
         codebook: any codebook with at least two distinct tokens.
         snr_min, snr_max: the range; without them, where all but 0.1 % of H(prior) at each end is
-            gained: a little less where that is exact, as far as the samples tell elsewhere.
+            gained: a little less where that is exact, as far as the samples tell elsewhere. What
+            no observation tells, which of equal tokens it is, is not missed.
         method, key, progress: as in `ancestral_kl`.
 
     Raises:
@@ -392,16 +393,26 @@ def _lower_end(codebook: Codebook, key: Any) -> float:
 
 
 def _upper_end(codebook: Codebook, key: Any) -> float:
-    """Where no more than `LEFT_OUT` of H(prior) is missing."""
-    target = LEFT_OUT * float(codebook.prior_entropy())
+    """Where no more than `LEFT_OUT` of H(prior) is missing that can be told."""
+    target, never = LEFT_OUT * float(codebook.prior_entropy()), _never_told(codebook)
     # Where confusions are rare, the method of choice samples them, and priors of any size, best.
     method = None if codebook.K <= MOST_RARE else _ranging(codebook)
 
     def excess(x: float) -> float:
         found = conditional_entropy(codebook, math.exp(x), method=method, key=key)
-        return math.log(target / max(float(found.value), 1e-320))
+        return math.log(target / max(float(found.value) - never, 1e-320))
 
     return math.exp(_crossing(codebook, excess) + CLOSE)
+
+
+def _never_told(codebook: Codebook) -> float:
+    """Entropy that is left without any noise: which of equal tokens, such as unused ones, it is."""
+    if codebook.K == 1 or codebook.min_distance_bound() > 0 or not codebook.fits:
+        return 0.0
+    prior = np.asarray(codebook.prior)
+    _, which = np.unique(np.asarray(codebook.points), axis=0, return_inverse=True)
+    merged = np.bincount(which.ravel(), prior)[which.ravel()]
+    return float(-(prior * np.log(prior / merged)).sum())
 
 
 def _ranging(codebook: Codebook) -> Method | None:

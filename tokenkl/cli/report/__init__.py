@@ -33,7 +33,7 @@ def report(
     \b
     Example: tokenkl report codebook.safetensors --tokens ids.npy -o page
     """
-    from tokenkl.cli.report.chapters import CHAPTERS, Case, LeftOut
+    from tokenkl.cli.report.chapters import CHAPTERS, OPTIONAL, Case, LeftOut
     from tokenkl.cli.report.whole import whole_page
 
     case = Case(source, noise, schedule, count)
@@ -42,7 +42,9 @@ def report(
         say(f"{number} of {len(CHAPTERS)}: {make.__name__.replace('_', ' ')}")
         try:
             chapters.append(make(case))
-        except LeftOut as reason:
+        except (LeftOut, ValueError) as reason:
+            if not isinstance(reason, LeftOut) and make not in OPTIONAL:
+                raise
             say(f"Left out: {reason}")
             case.left_out[make.__name__] = str(reason)
     return whole_page(case, chapters)
