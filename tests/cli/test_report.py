@@ -273,6 +273,26 @@ def test_file_of(
     assert chapters.file_of(spec) == (None if name is None else Path(name))
 
 
+@pytest.mark.parametrize("parts", [False, True])
+def test_priors_and_samples(parts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of Python have the prior and the samples that were asked for."""
+    few = (chapters.what_was_read, chapters.profile, chapters.half_of_the_information)
+    monkeypatch.setattr(chapters, "CHAPTERS", few)
+    given = [[0.5, 0.3, 0.2], [0.6, 0.3, 0.1]]
+    joint = np.outer(*given).ravel() + np.linspace(-0.01, 0.01, 9)
+    held = {f"priors.{i}": np.array(one) for i, one in enumerate(given)}
+    np.savez(tmp_path / "prior.npz", **(held if parts else {"prior": joint}))
+    words = ("--prior", tmp_path / "prior.npz", "--samples", "300", "--seed", "5")
+    succeed("report", "fsq:3^2", *words, "--snr-db=0,10", "-o", tmp_path / "page")
+    record = json.loads((tmp_path / "page" / "record.json").read_text())
+    known: dict[str, Any] = {}
+    exec(record["python"].replace("\ntk.snr_of", "\nhalf = tk.snr_of"), known)
+    stored = record["chapters"]["half-of-the-information"]["snr_db"]
+    assert stored["value"] == float(known["half"])
+    assert stored["n_samples"] == (0 if parts else 300)
+    assert known["codebook"].factorises is parts
+
+
 # ---- In a browser -------------------------------------------------------------------------------
 
 BROWSER = next(

@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from tokenkl.cli._app import say
-from tokenkl.cli._options import Noise, ScheduleName, Source
+from tokenkl.cli._options import Noise, SampledSource, ScheduleName
 from tokenkl.cli._result import FolderFiles, Result, command
 
 
 @command(files=FolderFiles, short_help="A page for a paper: all of it, with figures.")
 def report(
     *,
-    source: Source,
+    source: SampledSource,
     noise: Noise,
     schedule: ScheduleName = "linear-vp",
     count: Annotated[

@@ -17,11 +17,12 @@ from tokenkl import digits, plotting
 from tokenkl._files import file_digest
 from tokenkl.bounds import brackets
 from tokenkl.cli import tables
-from tokenkl.cli._options import Noise, Source
+from tokenkl.cli._options import Noise, SampledSource, Sampling
 from tokenkl.cli._result import Result, result_of
 from tokenkl.cli.sampling import DECIBELS, figure_of_density, figure_of_grids
 from tokenkl.codebooks.files import load_tokens
 from tokenkl.codebooks.grammar import SUFFIXES
+from tokenkl.information import exact_quantities
 from tokenkl.information.pictures import profile_figure
 from tokenkl.pages import pairs, picture, table, text
 from tokenkl.verification import FAIL, worst
@@ -70,7 +71,7 @@ class Chapter:
 class Case:
     """What is reported on; what several chapters need is found once."""
 
-    source: Source
+    source: SampledSource
     noise: Noise
     schedule: str
     steps: int
@@ -94,6 +95,12 @@ class Case:
         options = [[name, str(value)] for name, value in given.items() if value is not None]
         return [self.source.codebook, *(word for option in options for word in option)]
 
+    @property
+    def sampled(self) -> list[str]:
+        """The same for commands that sample."""
+        samples = self.source.samples
+        return self.words if samples is None else [*self.words, "--samples", str(samples)]
+
     def run(self, *words: str) -> Result:
         """What a command finds; it is listed among those that made the page."""
         found = result_of(words)
@@ -103,7 +110,7 @@ class Case:
     @functools.cached_property
     def law(self) -> Result:
         """Of `tokenkl noise-schedule`."""
-        return self.run("noise-schedule", *self.words, "--schedule", self.schedule)
+        return self.run("noise-schedule", *self.sampled, "--schedule", self.schedule)
 
     @functools.cached_property
     def range_db(self) -> tuple[float, float]:
@@ -128,13 +135,19 @@ class Case:
             levels = ["--snr", self.noise.snr]
         else:
             levels = [f"--snr-db={self.noise.snr_db or self.grid(MOST_LEVELS, outside=True)}"]
-        found: Profile = self.run("profile", *self.words, *levels, "--bits").found
+        found: Profile = self.run("profile", *self.sampled, *levels, "--bits").found
         return found
 
     @functools.cached_property
     def half(self) -> tk.Estimate:
         """The SNR of half the information, in dB."""
-        return tk.snr_of_information(self.codebook, key=self.source.seed)
+        return tk.snr_of_information(self.codebook, method=self.method, key=self.source.seed)
+
+    @functools.cached_property
+    def method(self) -> Any:
+        """Settings for what is sampled without a command."""
+        exact = "mutual_information" in exact_quantities(self.codebook)
+        return None if exact else Sampling(samples=self.source.samples).settings()
 
     @functools.cached_property
     def files(self) -> dict[str, tuple[Path, str]]:
@@ -315,7 +328,7 @@ def sampling_steps(case: Case) -> Chapter:
     """The best grid of steps, beside the usual ones."""
     low, high = (f"{round(end)}" for end in case.range_db)
     found = case.run(
-        *("steps", *case.words, "--steps", str(case.steps), "--schedule", case.schedule),
+        *("steps", *case.sampled, "--steps", str(case.steps), "--schedule", case.schedule),
         *(f"--start-db={low}", f"--stop-db={high}"),
     )
     best, frame = found.found, found.found.frame
@@ -393,7 +406,7 @@ def brackets_from_geometry(case: Case) -> Chapter:
 def theorems(case: Case) -> Chapter:
     """Every theorem, checked on this codebook."""
     levels = f"--snr-db={case.grid(MOST_CHECKED)}"
-    found = case.run("verify", *case.words, levels)
+    found = case.run("verify", *case.sampled, levels)
     shown, counts = worst(found.found), found.record["counts"]
     said = ", ".join(f"{count} {name}" for name, count in counts.items())
     columns = {
@@ -421,9 +434,11 @@ def comparison(case: Case) -> Chapter:
     book, spec = case.codebook, case.source.codebook
     rivals = _rivals(case)
     shift = DECIBELS * math.log(book.average_power())
-    seed = ["--seed", str(case.source.seed)] if case.source.seed else []
+    options = case.sampled[len(case.words) :]
+    if case.source.seed:
+        options += ["--seed", str(case.source.seed)]
     found = case.run(
-        *("compare", spec, *rivals, "--scale-to", "power", "--bits", *seed),
+        *("compare", spec, *rivals, "--scale-to", "power", "--bits", *options),
         *("--quantities", "mutual_information,accuracy"),
         f"--snr-db={case.grid(MOST_COMPARED, shift)}",
     )

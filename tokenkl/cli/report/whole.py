@@ -15,6 +15,7 @@ from tokenkl._validation import printable, reject
 from tokenkl.cli import tables
 from tokenkl.cli._result import Result
 from tokenkl.cli.report.chapters import Case, Chapter
+from tokenkl.codebooks.files import load_priors
 from tokenkl.latex import escape
 from tokenkl.pages import code, page, pairs, text
 from tokenkl.plotting import save_figure
@@ -108,15 +109,17 @@ def _python(case: Case) -> str:
         prior = f", prior=lambda K: tk.prior_from_tokens(ids, K{smoothing})"
         lines += ["", f"ids = load_tokens({str(source.tokens)!r})"]
     elif source.prior is not None:
-        lines.append("from tokenkl.codebooks import load_prior")
-        prior = f", prior=lambda K: load_prior({str(source.prior)!r})"
+        load = "load_priors" if load_priors(source.prior) else "load_prior"
+        lines.append(f"from tokenkl.codebooks.files import {load}")
+        prior = f", prior=lambda K: {load}({str(source.prior)!r})"
     lines.append(f"codebook = tk.parse_codebook({source.codebook!r}, seed={source.seed}{prior})")
+    method = "" if case.method is None else f", method=tk.MonteCarlo({source.samples})"
     if source.tokens is not None:
         lines.append("tk.stream_usage(ids, codebook.K)")
     return "\n".join(
         [
             *lines,
-            f"tk.snr_of_information(codebook, key={source.seed})",
+            f"tk.snr_of_information(codebook, key={source.seed}{method})",
             f"snr = {case.profile.noise.tolist()!r}",
             'brackets(codebook, snr, ("accuracy", "mutual_information"))',
         ]
