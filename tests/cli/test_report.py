@@ -199,7 +199,7 @@ def test_what_stops_the_work_leaves_no_folder(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(chapters, "CHAPTERS", (chapters.what_was_read, stopped))
-    assert run("report", "fsq:3^2", "-o", tmp_path / "page").exit_code == 130
+    assert run("report", "fsq:3^2", "-o", tmp_path / "new" / "page").exit_code == 130
     assert list(tmp_path.iterdir()) == []
 
 
@@ -217,8 +217,8 @@ def test_what_stops_the_writing_leaves_the_old_page(
     monkeypatch.setattr(whole, "save_figure", full)
     assert "No space left" in fail(*words)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    fail(*words[:-1], tmp_path / "other")
-    assert not (tmp_path / "other").exists()
+    fail(*words[:-1], tmp_path / "new" / "other")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_theorem_that_fails_is_an_exit_code(

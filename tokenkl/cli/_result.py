@@ -116,16 +116,17 @@ class FolderFiles(Files):
     output: Output = Path("page")
 
     def check(self) -> None:
-        new = not self.output.exists()
+        missing = _missing(self.output)
         check_folder(self.output, "--output")
-        if new:
-            self.output.rmdir()  # made again once there is something in it
+        for folder in missing:
+            folder.rmdir()  # made again once there is something in it
 
     def emit(self, result: Result) -> None:
         from tokenkl._files import atomic_files, file_digest
 
         digests: dict[str, str] = {}
-        folders = {(self.output / name).parent for name in (*result.files, "record.json")}
+        folders = sorted({(self.output / name).parent for name in (*result.files, "record.json")})
+        missing = [one for folder in reversed(folders) for one in _missing(folder)]
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -137,9 +138,9 @@ class FolderFiles(Files):
                 record = json_text({**result.record, "files": digests})
                 write_content(record, new(self.output / "record.json"))
         except BaseException:
-            for folder in sorted(folders, reverse=True):  # those in others first
+            for folder in missing:
                 with contextlib.suppress(OSError):
-                    folder.rmdir()  # if it is empty
+                    folder.rmdir()
             raise
         super().emit(result)
 
@@ -163,6 +164,11 @@ class FigureFiles(TableFiles):
 @dataclasses.dataclass(frozen=True)
 class ReportFiles(TableFiles):
     report: Report = None
+
+
+def _missing(folder: Path) -> list[Path]:
+    """The folders that are not there yet, those in others first."""
+    return [one for one in (folder, *folder.parents) if not one.exists()]
 
 
 def _write_table(table: Any, file: Any) -> None:

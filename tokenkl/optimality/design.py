@@ -242,7 +242,7 @@ def snr_of_information(
         >>> import tokenkl as tk
         >>> half = snr_of_information(tk.FSQ((3,) * 8))
         >>> round(float(half), 2), half.unit
-        (5.01, 'dB')
+        (5.04, 'dB')
     """
     share = check_positive(share, "share")
     if not share < 1:
