@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tokenkl.cli._app import say
-from tokenkl.cli._options import Noise, SampledSource, ScheduleName
+from tokenkl.cli._options import DEFAULT_DB, Noise, SampledSource, ScheduleName
 from tokenkl.cli._result import FolderFiles, Result, command
 
 
@@ -36,6 +36,7 @@ def report(
     from tokenkl.cli.report.chapters import CHAPTERS, OPTIONAL, Case, LeftOut
     from tokenkl.cli.report.whole import whole_page
 
+    noise.levels(DEFAULT_DB)  # refused now rather than after a minute
     case = Case(source, noise, schedule, count)
     chapters = []
     for number, make in enumerate(CHAPTERS, 1):

@@ -185,8 +185,9 @@ def how_it_was_read(case: Case) -> list[tuple[str, str]]:
 
 def what_was_read(case: Case) -> Chapter:
     """Files, digests, and what was made of them."""
+    digests = case.files  # before anything is read, so that a change after that is seen
     shown = how_it_was_read(case)
-    for what, (path, digest) in case.files.items():
+    for what, (path, digest) in digests.items():
         shown += [(what, str(path)), ("SHA-256", digest)]
     record = {
         "specification": case.source.codebook,
