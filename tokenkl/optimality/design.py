@@ -407,7 +407,7 @@ def _upper_end(codebook: Codebook, key: Any) -> float:
 
 def _never_told(codebook: Codebook) -> float:
     """Entropy that is left without any noise: which of equal tokens, such as unused ones, it is."""
-    if codebook.K == 1 or codebook.min_distance_bound() > 0 or not codebook.fits:
+    if codebook.K == 1 or not codebook.fits or codebook.min_distance_bound() > 0:
         return 0.0
     prior = np.asarray(codebook.prior)
     _, which = np.unique(np.asarray(codebook.points), axis=0, return_inverse=True)
@@ -417,7 +417,8 @@ def _never_told(codebook: Codebook) -> float:
 
 def _ranging(codebook: Codebook) -> Method | None:
     exact = exact_quantities(codebook) == QUANTITIES
-    return None if exact else MonteCarlo(n_samples=RANGE_SAMPLES)
+    # Beyond enumeration a sample costs much more, and its own default is fewer of them.
+    return None if exact else MonteCarlo(n_samples=RANGE_SAMPLES if codebook.fits else None)
 
 
 def _crossing(codebook: Codebook, excess: Callable[[float], float]) -> float:

@@ -33,11 +33,16 @@ def report(
     \b
     Example: tokenkl report codebook.safetensors --tokens ids.npy -o page
     """
+    from tokenkl._validation import reject
     from tokenkl.cli.report.chapters import CHAPTERS, OPTIONAL, Case, LeftOut
     from tokenkl.cli.report.whole import whole_page
+    from tokenkl.information import exact_quantities
 
     noise.levels(DEFAULT_DB)  # refused now rather than after a minute
     case = Case(source, noise, schedule, count)
+    if not case.codebook.fits and "mmse" not in exact_quantities(case.codebook):
+        expected = "one that has exact formulas, or few enough tokens to list them all"
+        reject("CODEBOOK", case.codebook.label, expected)
     chapters = []
     for number, make in enumerate(CHAPTERS, 1):
         say(f"{number} of {len(CHAPTERS)}: {make.__name__.replace('_', ' ')}")

@@ -81,6 +81,7 @@ class Case:
     @functools.cached_property
     def codebook(self) -> tk.Codebook:
         """As typed, with the prior that was asked for."""
+        _ = self.files  # their digests come first, so that a change after them is seen
         return self.source.make()
 
     @functools.cached_property
@@ -185,9 +186,8 @@ def how_it_was_read(case: Case) -> list[tuple[str, str]]:
 
 def what_was_read(case: Case) -> Chapter:
     """Files, digests, and what was made of them."""
-    digests = case.files  # before anything is read, so that a change after that is seen
     shown = how_it_was_read(case)
-    for what, (path, digest) in digests.items():
+    for what, (path, digest) in case.files.items():
         shown += [(what, str(path)), ("SHA-256", digest)]
     record = {
         "specification": case.source.codebook,
