@@ -17,7 +17,8 @@ VOICES = {
 def test_contents() -> None:
     found = {one.distribution_path for one in WheelBuilder(str(ROOT)).recurse_included_files()}
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "tokenkl").rglob("*.py")}
-    assert found == code | {"tokenkl/py.typed", "tokenkl/__init__.pyi"} | VOICES
+    data = {"tokenkl/py.typed", "tokenkl/__init__.pyi", "tokenkl/page.css"}
+    assert found == code | data | VOICES
 
 
 def test_what_is_installed_is_small() -> None:

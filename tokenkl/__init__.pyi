@@ -26,6 +26,7 @@ from .codebooks import (
     ProductCodebook,
     ResidualCodebook,
     average_power,
+    ball_codebook,
     centre,
     d_codebook,
     e6_codebook,
@@ -88,6 +89,7 @@ from .optimality import (
     mean_nn_distance,
     min_distance,
     recommend_levels,
+    snr_of_information,
 )
 from .samplers import DDIM, Ancestral, Level, Sampler
 from .schedule import (
@@ -104,6 +106,7 @@ from .schedule import (
     TableSchedule,
     load_schedule,
 )
+from .usage import Usage, entropy_of_counts, stream_usage, token_usage
 from .verification import verify
 
 __all__ = [
@@ -145,11 +148,13 @@ __all__ = [
     "SubVP",
     "TableSchedule",
     "UniformNoise",
+    "Usage",
     "accuracy",
     "amplitude_capacity",
     "ancestral_kl",
     "ancestral_kl_curve",
     "average_power",
+    "ball_codebook",
     "bit_metric_information",
     "bracket",
     "centre",
@@ -158,6 +163,7 @@ __all__ = [
     "decide",
     "e6_codebook",
     "e8_codebook",
+    "entropy_of_counts",
     "error_probability",
     "excess_cross_entropy",
     "from_module",
@@ -191,8 +197,11 @@ __all__ = [
     "score_lipschitz",
     "simulate_ancestral_kl",
     "simulate_path_kl",
+    "snr_of_information",
     "spherical_codebook",
     "step_grid",
+    "stream_usage",
+    "token_usage",
     "verify",
     "vq_codebook",
     "with_counts",

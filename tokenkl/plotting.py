@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tokenkl._files import atomic_path
+from tokenkl._validation import printable, reject
 from tokenkl.quantities import QUANTITIES
 
 #: Okabe and Ito's eight colours (2008), the order in which they are used.
@@ -85,6 +86,15 @@ def line_style(index: int) -> dict[str, Any]:
     }
 
 
+def plain(text: str) -> str:
+    """The text as it is: nothing in it is a formula, hidden, or a line of its own.
+
+    Labels may come from names of files. A legend leaves out those that begin with an underscore.
+    """
+    shown = printable(text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
 def label_panels(axes: np.ndarray, titles: Sequence[str] = ()) -> None:
     """Bold letters (a), (b), ... at the upper left of every panel, each with its title if given."""
     panels = list(axes.ravel())
@@ -110,8 +120,6 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     Raises:
         ValueError: another suffix, or a folder that does not exist.
     """
-    from tokenkl._validation import reject
-
     path = Path(path)
     if path.suffix not in FORMATS:
         reject("path", str(path), "a file name that ends in " + ", ".join(FORMATS))

@@ -35,6 +35,13 @@ class Quantity:
     complement: str | None = None
 
     @property
+    def latex(self) -> str:
+        """The symbol in a formula; words of several letters are upright."""
+        name, _, index = self.symbol.partition("_")
+        word = name if len(name) == 1 else rf"\mathrm{{{name}}}"
+        return rf"{word}_\mathrm{{{index}}}" if index else word
+
+    @property
     def axis_label(self) -> str:
         """What it is called on an axis, with its unit."""
         return f"{self.axis} ({self.unit})" if self.unit else self.axis

@@ -10,7 +10,7 @@ from experiments.speech.plans import SETTINGS
 from tokenkl._files import atomic_path
 from tokenkl.tts.recipes import Recipe, Workspace
 from tokenkl.tts.tokenizers import evaluate_tokenizer
-from tokenkl.tts.usage import token_usage
+from tokenkl.usage import token_usage
 
 TOKENIZERS = ("fsq-3^8", "vq-6561", "rvq-81x81")
 

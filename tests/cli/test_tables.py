@@ -8,8 +8,10 @@ import pytest
 from rich.console import Console
 
 import tokenkl as tk
+from tokenkl import digits
 from tokenkl.cli import tables
 from tokenkl.information import exact_quantities
+from tokenkl.information.pictures import profile_figure
 from tokenkl.quantities import QUANTITIES
 
 
@@ -39,7 +41,7 @@ def _pair(text: str) -> tuple[float, float]:
     ],
 )
 def test_exact(value: float, error: float, text: str) -> None:
-    assert tables.format_exact(value, error) == text
+    assert digits.format_exact(value, error) == text
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,7 @@ def test_exact(value: float, error: float, text: str) -> None:
     ],
 )
 def test_sampled(value: float, half: float, text: str) -> None:
-    assert tables.format_sampled(value, half) == text
+    assert digits.format_sampled(value, half) == text
 
 
 def test_what_is_printed_is_true() -> None:
@@ -69,11 +71,11 @@ def test_what_is_printed_is_true() -> None:
     for _ in range(2000):
         value = rng.standard_normal() * 10.0 ** rng.integers(-40, 12)
         half = abs(value) * 10.0 ** rng.uniform(-11, 3)
-        shown, shown_half = _pair(tables.format_sampled(value, half))
+        shown, shown_half = _pair(digits.format_sampled(value, half))
         assert abs(shown - value) <= 0.0501 * half
         assert shown_half == pytest.approx(half, rel=0.0501)
         error = abs(value) * 10.0 ** rng.uniform(-20, -0.1)
-        shown = float(tables.format_exact(value, error).split(" ± ")[0])
+        shown = float(digits.format_exact(value, error).split(" ± ")[0])
         if shown:
             assert abs(shown - value) <= max(5.01 * error, 5.01e-6 * abs(value))
 
@@ -87,7 +89,7 @@ def test_cells_mark_what_is_not_a_central_limit_interval() -> None:
         interval_supported=[True, False],
         sample_range=1,
     )
-    first, second = tables.cells(estimate, missed=[True, False])
+    first, second = digits.cells(estimate, missed=[True, False])
     assert first == "0.500 ± 0.020†"
     assert second.endswith("*")
     assert float(second.split(" ± ")[1].rstrip("*")) == pytest.approx(
@@ -122,7 +124,7 @@ def test_missed_targets_are_named_and_kept_ones_are_not() -> None:
 
 def test_decimal_points_are_above_each_other() -> None:
     estimate = tk.Estimate([12.5, 0.25, 100.0], 0.0, [1e-9, 1e-9, 1e-9])
-    assert [text.index(".") for text in tables.cells(estimate)] == [3, 3, 3]
+    assert [text.index(".") for text in digits.cells(estimate)] == [3, 3, 3]
 
 
 def test_a_wide_table_is_split() -> None:
@@ -138,7 +140,7 @@ def test_a_wide_table_is_split() -> None:
 
 def test_bits() -> None:
     found = tk.profile(tk.FSQ((3, 3)), [1.0])
-    converted = tables.in_bits(found)
+    converted = found.bits
     assert converted["mutual_information"].value[0] == pytest.approx(
         found["mutual_information"].value[0] / math.log(2)
     )
@@ -204,7 +206,7 @@ def test_figures(count: int, tmp_path) -> None:
     snr = [0.0, 0.1, 10.0, 1000.0]
     exact = tk.profile(tk.FSQ((3, 3)), snr, names)
     sampled = tk.profile(tk.FSQ((3, 3)), snr, names, method=tk.MonteCarlo(50), key=0)
-    figure = tables.profile_figure([("exact", exact), ("sampled", sampled)])
+    figure = profile_figure([("exact", exact), ("sampled", sampled)])
     panels = [panel for panel in figure.axes if panel.axison]
     assert len(panels) == count
     for panel, name in zip(panels, names, strict=True):

@@ -210,14 +210,28 @@ def test_bad_budgets(options: dict, message: str) -> None:
         recommend_levels(**({"snr": 1.0, "n_range": (1, 4)} | options))
 
 
+def test_equal_tokens_are_not_waited_for() -> None:
+    """Two of three tokens coincide: the law is that of two tokens with the merged prior."""
+    prior = [0.5, 0.2, 0.3]
+    twice = tk.PointCodebook([[0.0], [0.0], [2.0]], prior, allow_duplicates=True)
+    merged = tk.PointCodebook([[0.0], [2.0]], [0.7, 0.3])
+    found = information_uniform_schedule(twice, key=0)
+    room = 4 * found.standard_error + 5e-3
+    assert room < 0.1
+    assert found.information == pytest.approx(float(merged.prior_entropy()), rel=room)
+    u = np.array([0.2, 0.5, 0.8])
+    expected = information_uniform_schedule(merged, key=0)
+    assert expected.cdf(found.quantile(u)) == pytest.approx(u, abs=room)
+
+
 def test_bad_ranges() -> None:
     with pytest.raises(ValueError, match="snr_max must be above snr_min"):
         information_uniform_schedule(CODEBOOK, 2.0, 1.0)
     with pytest.raises(ValueError, match="snr_min must be above 0"):
         information_uniform_schedule(CODEBOOK, 0.0, 1.0)
-    twice = tk.PointCodebook([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]], allow_duplicates=True)
+    same = tk.PointCodebook([[1.0, 0.0], [1.0, 0.0]], allow_duplicates=True)
     with pytest.raises(ValueError, match="distinct tokens, or snr_min and snr_max"):
-        information_uniform_schedule(twice, key=0)
+        information_uniform_schedule(same, key=0)
     with pytest.raises(ValueError, match="schedule must be"):
         LAW.times("linear", 0.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="schedule must be"):

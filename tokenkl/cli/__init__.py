@@ -20,6 +20,7 @@ for _module in (
     "sampling",
     "bounds",
     "verify",
+    "report",
     "reproduce",
     "tts",
 ):

@@ -152,11 +152,11 @@ def write_outputs(*outputs: tuple[str | None, Content]) -> None:
                 streams.append((target, content))
                 continue
             path = new(target)
-            _write(content, path)
+            write_content(content, path)
             digests[Path(target).name] = file_digest(path)
     for target, content in streams:
         if target != "-":
-            _write(content, Path(target))  # a device must not be replaced
+            write_content(content, Path(target))  # a device must not be replaced
         elif isinstance(content, str):
             sys.stdout.write(content)
         else:
@@ -164,7 +164,7 @@ def write_outputs(*outputs: tuple[str | None, Content]) -> None:
     sys.stdout.flush()  # a reader that went away is noticed here, not at exit
 
 
-def _write(content: str | Callable[[Any], object], path: Path) -> None:
+def write_content(content: str | Callable[[Any], object], path: Path) -> None:
     if isinstance(content, str):
         path.write_text(content, encoding="utf-8")
     else:

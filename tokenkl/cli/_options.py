@@ -34,6 +34,7 @@ CODEBOOKS = (
     ("d:4^24", "half of fsq:4^24: points of the lattice D24"),
     ("d+:3^8", "... and those between them; E8 in eight dimensions"),
     ("e6, e6:100", "729 points of the E6 lattice, or another number"),
+    ("ball:1024:8", "1024 points of E8 in a ball; of D_N or D_N+ for other N"),
     ("FILE, FILE:NAME", "a file or model folder (and what is called NAME in it)"),
     ("vq:FILE", "... that holds a table of points"),
     ("rvq:FILE", "... that holds stages whose vectors add up"),
@@ -126,6 +127,9 @@ Report = Annotated[
 ]
 Plot = Annotated[
     str | None, typer.Option(metavar="FILE", help="Draw a figure, as .pdf, .png or .svg.")
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder that the files go to.")
 ]
 PriorFile = Annotated[
     Path | None,

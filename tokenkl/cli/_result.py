@@ -6,10 +6,12 @@ checks that its files can be written before the work, and emits the result after
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -17,13 +19,25 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from tokenkl.cli._app import app, check_output, say_written, stdout, write_outputs
-from tokenkl.cli._options import EPILOG, Csv, Json, Plot, Report
+from tokenkl.cli._app import (
+    app,
+    check_folder,
+    check_output,
+    json_text,
+    say_written,
+    stdout,
+    write_content,
+    write_outputs,
+)
+from tokenkl.cli._options import EPILOG, Csv, Json, Output, Plot, Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".pdf", ".png", ".svg")
+
+#: Where the results of commands go instead of to files and the terminal; see `result_of`.
+_TAKERS: ContextVar[list[Any] | None] = ContextVar("_TAKERS", default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +45,20 @@ class Result:
     """What a command found; whatever takes time to make is made only where it is asked for.
 
     - `record` is for --json; `table` (a frame, rows or columns), `figure` and `report` are for
-      --csv, --plot and --report.
+      --csv, --plot and --report; `files` (by their paths in it) for a folder.
+    - `found` is what another command that builds on this one takes, as Python objects.
     - `title` and what `show` prints are for people.
     - `notes` go to stderr when all is written, and then the command ends with `exit_code`.
     """
 
     record: dict[str, Any]
     show: Callable[[Console], object]
+    found: Any = None
     title: str = ""
     table: Callable[[], Any] = dict
     figure: Callable[[], Figure] | None = None
     report: str = ""
+    files: Mapping[str, str | Callable[[Path], object]] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
     exit_code: int = 0
 
@@ -52,7 +69,7 @@ class Files:
 
     def _targets(self) -> dict[str, str | None]:
         """Option -> file, in the order of the help."""
-        given = dataclasses.asdict(self)
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {f"--{name.removesuffix('_file')}": target for name, target in given.items()}
 
     def check(self) -> None:
@@ -93,6 +110,42 @@ class Files:
 
 
 @dataclasses.dataclass(frozen=True)
+class FolderFiles(Files):
+    """A folder of files, which a record with their digests completes."""
+
+    output: Output = Path("page")
+
+    def check(self) -> None:
+        missing = _missing(self.output)
+        check_folder(self.output, "--output")
+        for folder in missing:
+            folder.rmdir()  # made again once there is something in it
+
+    def emit(self, result: Result) -> None:
+        from tokenkl._files import atomic_files, file_digest
+
+        digests: dict[str, str] = {}
+        folders = sorted({(self.output / name).parent for name in (*result.files, "record.json")})
+        missing = [one for folder in reversed(folders) for one in _missing(folder)]
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with atomic_files() as new:
+                for name, content in result.files.items():
+                    path = new(self.output / name)
+                    write_content(content, path)
+                    digests[name] = file_digest(path)
+                record = json_text({**result.record, "files": digests})
+                write_content(record, new(self.output / "record.json"))
+        except BaseException:
+            for folder in missing:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
+        super().emit(result)
+
+
+@dataclasses.dataclass(frozen=True)
 class JsonFile(Files):
     json_file: Json = None
 
@@ -111,6 +164,11 @@ class FigureFiles(TableFiles):
 @dataclasses.dataclass(frozen=True)
 class ReportFiles(TableFiles):
     report: Report = None
+
+
+def _missing(folder: Path) -> list[Path]:
+    """The folders that are not there yet, those in others first."""
+    return [one for one in (folder, *folder.parents) if not one.exists()]
 
 
 def _write_table(table: Any, file: Any) -> None:
@@ -155,8 +213,9 @@ def command(
             made = {one: take(bundle) for one, bundle in bundles.items()}
             target.check()
             result = work(**made, **given)
+            takers = _TAKERS.get()
             if result is not None:
-                target.emit(result)
+                (takers.append if takers is not None else target.emit)(result)
 
         functools.update_wrapper(run, work)
         run.__signature__ = inspect.Signature(list(options.values()))  # type: ignore[attr-defined]
@@ -171,6 +230,23 @@ def _add(options: dict[str, inspect.Parameter], more: dict[str, inspect.Paramete
     if twice:
         raise TypeError(f"options of a command must have different names; got {min(twice)} twice.")
     options |= more
+
+
+def result_of(words: Sequence[str], group: typer.Typer = app) -> Result:
+    """What the command line `tokenkl WORDS...` finds; nothing is written or printed.
+
+    Raises:
+        ValueError: whatever the command refuses.
+    """
+    name, *rest = words
+    commands: Any = typer.main.get_command(group)
+    found: list[Result] = []
+    token = _TAKERS.set(found)
+    try:
+        commands.commands[name].main(rest, prog_name=name, standalone_mode=False)
+    finally:
+        _TAKERS.reset(token)
+    return found[0]
 
 
 def _options(bundle: Any) -> dict[str, inspect.Parameter]:

@@ -120,7 +120,8 @@ def path_kl(
     import numpy as np
 
     from tokenkl import divergence
-    from tokenkl.cli.tables import format_exact, plain, print_pairs
+    from tokenkl.cli.tables import plain, print_pairs
+    from tokenkl.digits import format_exact
 
     chosen, end = times.range()
     point1, point2 = points.make(seed)
@@ -163,7 +164,7 @@ def path_kl(
 def _text(estimate: Estimate) -> str:
     import numpy as np
 
-    from tokenkl.cli.tables import format_sampled, reach
+    from tokenkl.digits import format_sampled, reach
 
     if not np.all(estimate.interval_supported):
         return f"{float(estimate.value):.3g} {estimate.unit} ({estimate.note})"

@@ -57,7 +57,7 @@ def profile(
     \b
     Example: tokenkl profile fsq:3^8 --snr-db=-20:40:1 --plot profile.pdf
     """
-    from tokenkl.cli.tables import describe, frame_of, profile_figure
+    from tokenkl.cli.tables import describe, frame_of
 
     asked = _Request.parse(noise, quantities, sampling, source.seed, bits)
     read: list[str] = []
@@ -71,8 +71,9 @@ def profile(
         record={"specification": source.codebook, **found.to_json()},
         title=describe(made),
         show=lambda console: _print_profile(console, asked, found),
+        found=found,
         table=lambda: frame_of(found),
-        figure=lambda: profile_figure([("", found)], describe(made)),
+        figure=lambda: found.plot(describe(made)),
         notes=notes,
     )
 
@@ -104,9 +105,9 @@ def compare(
     Example: tokenkl compare fsq:3^8 e8 --scale-to box --quantities accuracy
     """
     from tokenkl._validation import check_choice, reject
-    from tokenkl.cli.tables import profile_figure
     from tokenkl.codebooks.grammar import parse_codebook
     from tokenkl.codebooks.transforms import scale_to as scaled
+    from tokenkl.information.pictures import profile_figure
 
     asked = _Request.parse(noise, quantities, sampling, seed, bits)
     check_choice(scale_to, tuple(SCALINGS), "--scale-to")
@@ -132,6 +133,7 @@ def compare(
         record={"scale_to": scale_to, "codebooks": records},
         title=f"Comparison: {SCALINGS[scale_to]}",
         show=lambda console: _print_comparison(console, asked, made, pairs),
+        found=pairs,
         table=lambda: _table(specs, found),
         figure=lambda: profile_figure(pairs),
         notes=asked.left_out + list(dict.fromkeys(read)),
@@ -151,10 +153,11 @@ def info(*, source: Source) -> Result:
     made = source.make(tell=read.append)
     with progress_bar("distances"):
         record = facts_on(made)
-    rows = [("read from", how) for how in read]
+    shown = [("read from", how) for how in read] + shown_facts(record, findable(made))
     return Result(
         record={"specification": source.codebook, "read": read, **record},
-        show=lambda console: print_pairs(console, rows + shown_facts(record, findable(made))),
+        show=lambda console: print_pairs(console, shown),
+        found=shown,
     )
 
 
@@ -213,7 +216,6 @@ def _find(asked: _Request, codebook: Codebook, title: str) -> Profile:
     """The profile: exact quantities without sampling, the others with the settings, if any."""
     import tokenkl as tk
     from tokenkl._validation import reject
-    from tokenkl.cli.tables import in_bits
     from tokenkl.information import exact_quantities
 
     is_exact = asked.sampling.method in ("auto", "exact")
@@ -234,7 +236,7 @@ def _find(asked: _Request, codebook: Codebook, title: str) -> Profile:
             parts.append(tk.profile(codebook, asked.levels, sampled, key=asked.seed, **how))
     merged = {name: part[name] for part in parts for name in part.estimates}
     found = dataclasses.replace(parts[0], estimates={name: merged[name] for name in asked.names})
-    return in_bits(found) if asked.bits else found
+    return found.bits if asked.bits else found
 
 
 def _table(specs: Sequence[str], found: Sequence[Profile]) -> pd.DataFrame:
@@ -249,10 +251,11 @@ def _table(specs: Sequence[str], found: Sequence[Profile]) -> pd.DataFrame:
 
 
 def _print_profile(console: Console, asked: _Request, found: Profile) -> None:
+    from tokenkl import digits
     from tokenkl.cli import tables
 
     columns = [
-        (tables.quantity_title(one), tables.cells(one, tables.missed_target(one, *asked.targets)))
+        (tables.quantity_title(one), digits.cells(one, tables.missed_target(one, *asked.targets)))
         for one in found.estimates.values()
     ]
     tables.print_table(console, tables.snr_columns(found.snr, asked.is_linear), columns)
@@ -267,6 +270,7 @@ def _print_comparison(
     made: Sequence[Codebook],
     pairs: Sequence[tuple[str, Profile]],
 ) -> None:
+    from tokenkl import digits
     from tokenkl.cli import tables
 
     described = [
@@ -279,7 +283,7 @@ def _print_comparison(
         console.print()
         console.print(heading[0].upper() + heading[1:], style="bold")
         columns = [
-            (label, tables.cells(one[name], tables.missed_target(one[name], *asked.targets)))
+            (label, digits.cells(one[name], tables.missed_target(one[name], *asked.targets)))
             for label, one in pairs
         ]
         tables.print_table(console, tables.snr_columns(first.snr, asked.is_linear), columns)

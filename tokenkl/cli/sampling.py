@@ -48,6 +48,16 @@ class _Range:
         return 10 ** (self.start_db / 10), 10 ** (self.stop_db / 10)
 
 
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """The best grid, and its rivals by name; `snr` has the SNRs of all of them."""
+
+    frame: dict[str, Any]
+    kl: Estimate
+    others: dict[str, Estimate]
+    snr: dict[str, Any]
+
+
 # ---- The best grid of steps ---------------------------------------------------------------------
 
 
@@ -103,8 +113,9 @@ def steps(
         record,
         title=describe(made),
         show=lambda console: _print_steps(console, frame, best.kl, others, chosen),
+        found=Steps(frame, best.kl, others, rows),
         table=lambda: frame,
-        figure=lambda: _figure_of_grids(rows, f"{describe(made)}: {count} steps"),
+        figure=lambda: figure_of_grids(rows, f"{describe(made)}: {count} steps"),
     )
 
 
@@ -119,30 +130,30 @@ def _print_steps(
 
     _print(console, frame, {"step": "step", "snr_db": "SNR\n(dB)", "snr": "SNR", "t": "t"})
     console.print()
-    costs = [("optimal", _shown(best))]
+    costs = [("optimal", shown(best))]
     for name, other in others.items():
         ratio = float(other.value) / float(best.value)
-        costs.append((name, f"{_shown(other)}, {ratio:.3g} times the optimum"))
+        costs.append((name, f"{shown(other)}, {ratio:.3g} times the optimum"))
     console.print("Path KL in nats")
     print_pairs(console, costs)
     console.print(f"t is that of {schedule.name}; uniform is uniform in t of LinearVP.")
     _print_method(console, best)
 
 
-def _figure_of_grids(rows: dict[str, Any], title: str) -> Figure:
+def figure_of_grids(rows: dict[str, Any], title: str) -> Figure:
     """Every grid of steps as a row of dots over the SNR."""
     import numpy as np
 
     from tokenkl import plotting
 
-    figure, axes = plotting.new_figure(width=plotting.PAGE, panel_height=1.8)
+    figure, axes = plotting.new_figure(panel_height=1.6)
     panel = axes[0, 0]
     for index, snr in enumerate(rows.values()):
         style = plotting.line_style(index)
         panel.plot(10 * np.log10(snr), np.full(len(snr), -index), marker="o", markersize=3, **style)
     panel.set_yticks([-index for index in range(len(rows))], list(rows))
     panel.set_xlabel(plotting.AXIS_LABELS["snr_db"])
-    panel.set_title(title, loc="left", fontsize=8)
+    panel.set_title(plotting.plain(title), loc="left", fontsize=8)
     return figure
 
 
@@ -275,10 +286,10 @@ def _print_costs(
         "ddpm_token_kl": f"token KL\nDDPM ({start.unit})",
         "ddpm_tv": "total var.\nDDPM",
     }
-    texts = {name: [_shown(one[i]) for i in range(len(Ns))] for name, one in costs.items()}
+    texts = {name: [shown(one[i]) for i in range(len(Ns))] for name, one in costs.items()}
     _print(console, {"N": Ns, **texts}, {"N": "steps", **{name: heads[name] for name in costs}})
     console.print()
-    console.print(f"Prior mismatch at the start: {_shown(start)} {start.unit}.")
+    console.print(f"Prior mismatch at the start: {shown(start)} {start.unit}.")
     for name, one in costs.items():
         if name.endswith("_kl"):
             _print_method(console, one)
@@ -298,7 +309,7 @@ def _figure_of_costs(Ns: list[int], costs: dict[str, Estimate], title: str) -> F
     panel.set_xticks(Ns, [str(N) for N in Ns])
     panel.minorticks_off()
     panel.legend(fontsize=7, frameon=False)
-    panel.set_title(title, loc="left", fontsize=8)
+    panel.set_title(plotting.plain(title), loc="left", fontsize=8)
     return figure
 
 
@@ -347,8 +358,9 @@ def noise_schedule(
         record,
         title=describe(made),
         show=lambda console: _print_parts(console, columns, law, chosen),
+        found=(law, columns),
         table=lambda: columns,
-        figure=lambda: _figure_of_density(law, describe(made)),
+        figure=lambda: figure_of_density(law, describe(made)),
     )
 
 
@@ -392,7 +404,7 @@ def _print_parts(
         console.print(f"Sampled: shares have a standard error of {law.standard_error:.2g}.")
 
 
-def _figure_of_density(law: NoiseSchedule, title: str) -> Figure:
+def figure_of_density(law: NoiseSchedule, title: str) -> Figure:
     import numpy as np
 
     from tokenkl import plotting
@@ -402,7 +414,7 @@ def _figure_of_density(law: NoiseSchedule, title: str) -> Figure:
     x = np.linspace(law.log_snr[0], law.log_snr[-1], 400)
     panel.plot(DECIBELS * x, law.density(x) / DECIBELS)
     panel.set(xlabel=plotting.AXIS_LABELS["snr_db"], ylabel="share of the information per dB")
-    panel.set_title(title, loc="left", fontsize=8)
+    panel.set_title(plotting.plain(title), loc="left", fontsize=8)
     return figure
 
 
@@ -464,13 +476,14 @@ def recommend_levels(
         record={"snr_db": snr_db, "power": power, "by": by, "grids": grids},
         title=f"FSQ grids at {snr_db:g} dB, {where}",
         show=lambda console: _print_levels(console, grids),
+        found=grids,
         table=lambda: grids,
         figure=lambda: _figure_of_levels(grids, snr_db),
     )
 
 
 def _print_levels(console: Console, grids: list[dict[str, Any]]) -> None:
-    from tokenkl.cli.tables import format_exact
+    from tokenkl.digits import format_exact
 
     heads = {name: name for name in grids[0]}
     heads |= {
@@ -538,8 +551,8 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
     return plain(estimate) | how | {"note": estimate.note}
 
 
-def _shown(estimate: Estimate) -> str:
-    from tokenkl.cli.tables import UNSUPPORTED, format_exact, format_sampled, reach
+def shown(estimate: Estimate) -> str:
+    from tokenkl.digits import UNSUPPORTED, format_exact, format_sampled, reach
 
     value = float(estimate.value)
     if not estimate.n_samples:
@@ -552,7 +565,7 @@ def _shown(estimate: Estimate) -> str:
 def _print_method(console: Console, estimate: Estimate) -> None:
     import numpy as np
 
-    from tokenkl.cli.tables import UNSUPPORTED
+    from tokenkl.digits import UNSUPPORTED
 
     how = f", {estimate.n_samples:,} samples, seed {estimate.seed}" if estimate.n_samples else ""
     reach = "; ± reaches to the farther end of a 95 % interval" if how else ""

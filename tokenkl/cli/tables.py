@@ -1,10 +1,8 @@
-"""Estimates as people read them: numbers with as many digits as are known, tables and pictures."""
+"""Tables in a terminal, and what commands say of codebooks and methods."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,98 +11,24 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tokenkl.digits import MISSED, UNSUPPORTED, aligned
 from tokenkl.estimate import Estimate, count_of
 from tokenkl.information import Profile
 from tokenkl.information.profiles import in_db
 from tokenkl.quantities import QUANTITIES
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from tokenkl.codebooks import Codebook
+    from tokenkl.information.pictures import Labelled
 
 #: Unit -> how a head shows it; squared distance is the MMSE's only unit and goes to the caption.
 UNITS = {"nats": "nats", "bits": "bits", "squared distance": "dist²"}
-
-#: Significant digits of a value whose error is far below them.
-DIGITS = 6
-#: Beyond these a sampled value counts as known as well as an exact one.
-MOST_DIGITS = 12
-#: Powers of ten that are written out rather than as e-05.
-PLAIN = range(-4, 7)
 
 #: Tokens up to which nearest neighbours are looked for where no closed form gives them.
 MAX_SEARCH = 2**16
 
 #: Python writes no integer of more than 4300 decimal digits.
 MAX_BITS = 10**4
-
-#: After a value: its interval is not a central-limit one; its target was not reached.
-UNSUPPORTED, MISSED = "*", "†"
-
-
-def in_bits(profile: Profile) -> Profile:
-    """The same profile with its information quantities in bits."""
-    estimates = {
-        name: estimate.bits if estimate.unit == "nats" else estimate
-        for name, estimate in profile.estimates.items()
-    }
-    return dataclasses.replace(profile, estimates=estimates)
-
-
-def format_exact(value: float, error: float) -> str:
-    """At most six significant digits, and none beyond the numerical error."""
-    if (value == 0 and error == 0) or not math.isfinite(value):
-        return f"{value:g}"
-    # Of the rounded value, so that 0.9999999 takes as much room as the 1.00000 that it shows as.
-    top = _exponent(float(f"{value:.{DIGITS - 1}e}")) if value else -400
-    known = math.ceil(math.log10(error)) if 0 < error < math.inf else -400
-    if known > top:  # not one digit is known
-        return f"0 ± {error:.1g}"
-    return _write(value, top, max(top - DIGITS + 1, known))
-
-
-def format_sampled(value: float, half: float) -> str:
-    """Value ± half-width: two digits of the half-width, and the value to the same place."""
-    if half == 0 or not (math.isfinite(value) and math.isfinite(half)):
-        return f"{value:.{DIGITS}g} ± {half:g}"
-    top = _exponent(max(abs(value), half))
-    last = _exponent(float(f"{half:.1e}")) - 1
-    if last < top - MOST_DIGITS:
-        return format_exact(value, half)
-    if top in PLAIN:
-        places = max(-last, 0)
-        error = f"{half:.1e}" if last < top - DIGITS else _fixed(half, last, places)
-        return f"{_fixed(value, last, places)} ± {error}"
-    if top < -300:  # where powers of ten are no longer ordinary numbers
-        return f"{value:.1e} ± {half:.1e}"
-    places, scale = top - last, 10.0**top
-    return f"({_minus_zero(f'{value / scale:.{places}f}')} ± {half / scale:.{places}f})e{top:+03d}"
-
-
-def _exponent(value: float) -> int:
-    return int(f"{abs(value):.16e}".partition("e")[2])
-
-
-def _write(value: float, top: int, last: int) -> str:
-    """A value from the digit of 10^top down to that of 10^last."""
-    if top in PLAIN:
-        return _fixed(value, last, max(-last, 0))
-    return f"{value:.{top - last}e}"
-
-
-def _fixed(value: float, last: int, places: int) -> str:
-    return _minus_zero(f"{round(value, -last) if last > 0 else value:.{places}f}")
-
-
-def _minus_zero(text: str) -> str:
-    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
-
-
-def reach(estimate: Estimate) -> Any:
-    """From the value to the farther end of the 95 % interval, which may lie unevenly around it."""
-    interval = estimate.confidence_interval(0.95)
-    return np.maximum(interval.high - estimate.value, estimate.value - interval.low)
 
 
 def plain(estimate: Estimate) -> dict[str, Any]:
@@ -120,36 +44,6 @@ def plain(estimate: Estimate) -> dict[str, Any]:
     return {name: np.asarray(number).tolist() for name, number in numbers.items()}
 
 
-def cells(estimate: Estimate, missed: Any = False) -> list[str]:
-    """One string for each SNR, decimal points above each other."""
-    values = np.ravel(estimate.value)
-    halves = np.ravel(reach(estimate))
-    errors = np.ravel(estimate.numerical_error)
-    supported = np.ravel(estimate.interval_supported)
-    missed = np.broadcast_to(missed, values.shape)
-    texts = []
-    for value, half, error, is_supported, is_missed in zip(
-        values, halves, errors, supported, missed, strict=True
-    ):
-        if estimate.is_sampled:
-            text = format_sampled(float(value), float(half))
-        else:
-            text = format_exact(float(value), float(error))
-        texts.append(text + UNSUPPORTED * (not is_supported) + MISSED * bool(is_missed))
-    return _aligned(texts)
-
-
-def _aligned(texts: Sequence[str]) -> list[str]:
-    """Padded on the left so that the (first) decimal points fall on one column."""
-
-    def before(text: str) -> int:
-        word = text.split(" ")[0]
-        return len(word.partition(".")[0]) if "." in word else len(word.rstrip("*†"))
-
-    widest = max(map(before, texts), default=0)
-    return [" " * (widest - before(text)) + text for text in texts]
-
-
 def missed_target(estimate: Estimate, rtol: float, atol: float) -> Any:
     """Where sampling stopped before the standard error that was asked for."""
     if not estimate.is_sampled or (rtol == 0 and atol == 0):
@@ -160,15 +54,13 @@ def missed_target(estimate: Estimate, rtol: float, atol: float) -> Any:
 
 #: Head and one text for each row.
 Column = tuple[str, list[str]]
-#: What a codebook is called beside its profile; "" where there is only one.
-Labelled = tuple[str, Profile]
 
 
 def snr_columns(snr: np.ndarray, linear: bool) -> list[Column]:
     """The first column or two of a table: SNR in dB, and the ratio where that was typed."""
-    columns = [("SNR\n(dB)", _aligned([f"{value:.6g}" for value in in_db(snr)]))]
+    columns = [("SNR\n(dB)", aligned([f"{value:.6g}" for value in in_db(snr)]))]
     if linear:
-        columns.insert(0, ("SNR", _aligned([f"{value:.6g}" for value in snr])))
+        columns.insert(0, ("SNR", aligned([f"{value:.6g}" for value in snr])))
     return columns
 
 
@@ -386,75 +278,3 @@ def frame_of(found: Profile) -> Any:
                 if column == name or column.startswith(f"{name}_"):
                     renamed[column] = f"{name}_bits{column[len(name) :]}"
     return frame.rename(columns=renamed)
-
-
-def profile_figure(curves: Sequence[Labelled], title: str = "") -> Figure:
-    """One panel for each quantity, one curve with its 95 % band for each codebook, over dB."""
-    from tokenkl import plotting
-
-    quantities = list(curves[0][1].estimates)
-    columns = {1: 1, 2: 2, 4: 2}.get(len(quantities), 3)
-    rows = math.ceil(len(quantities) / columns)
-    width = plotting.COLUMN if columns == 1 else plotting.PAGE
-    figure, axes = plotting.new_figure(rows, columns, width=width)
-    panels = axes.ravel()
-    for panel, quantity in zip(panels, quantities, strict=False):
-        for index, (label, profile) in enumerate(curves):
-            _draw_curve(panel, profile, quantity, index, label)
-        unit = curves[0][1][quantity].unit
-        name = plotting.AXIS_LABELS[quantity].replace("(nats)", f"({unit})")
-        panel.set_ylabel(textwrap.fill(name, 24))
-        panel.set_xlabel(plotting.AXIS_LABELS["snr_db"])
-        if quantity == "error_probability":
-            _log_axis(panel, [profile for _, profile in curves])
-    for panel in panels[len(quantities) :]:
-        panel.set_axis_off()
-    if len(curves) > 1:
-        handles, labels = panels[0].get_legend_handles_labels()
-        spare = panels[len(quantities) :]
-        if spare.size and len(curves) <= 8:
-            spare[0].legend(handles, labels, loc="center", fontsize=7, frameon=False)
-        else:
-            figure.legend(
-                handles,
-                labels,
-                loc="outside lower center",
-                ncols=min(len(curves), 2 * columns),
-                fontsize=7,
-                frameon=False,
-            )
-    if title:
-        figure.suptitle(title, fontsize=8)
-    if len(quantities) > 1:
-        plotting.label_panels(panels[: len(quantities)])
-    return figure
-
-
-def _draw_curve(panel: Any, profile: Profile, quantity: str, index: int, label: str) -> None:
-    from tokenkl import plotting
-
-    estimate = profile[quantity]
-    order = np.argsort(profile.snr)
-    order = order[profile.snr[order] > 0]  # minus infinity dB has no place on the axis
-    x = profile.snr_db[order]
-    style = plotting.line_style(index)
-    if x.size <= 25:  # few enough for every computed point to be seen
-        style["marker"] = plotting.MARKERS[index % len(plotting.MARKERS)]
-        style["markersize"] = 2.5
-    interval = estimate.confidence_interval(0.95)
-    y = np.asarray(estimate.value)[order]
-    if quantity == "error_probability":
-        # Far below one over the sample size the value says nothing, and a logarithm shows it large.
-        y = np.where(np.asarray(estimate.interval_supported)[order], y, np.nan)
-    panel.plot(x, y, label=label, **style)
-    if estimate.is_sampled:
-        plotting.draw_interval(panel, x, interval.low[order], interval.high[order], **style)
-
-
-def _log_axis(panel: Any, profiles: Sequence[Profile]) -> None:
-    """A logarithmic axis for error probabilities that span more than two powers of ten."""
-    values = np.concatenate([np.ravel(p["error_probability"].value) for p in profiles])
-    positive = values[values > 0]
-    if positive.size and positive.min() < 0.01 * positive.max():
-        panel.set_yscale("log")
-        panel.set_ylim(max(positive.min(), 1e-12) / 1.5, positive.max() * 1.5)

@@ -56,6 +56,7 @@ def verify(*, noise: Noise, source: SampledSource) -> Result:
         record={**head, "checks": rows},
         title=describe(made),
         show=lambda console: _print(console, checks, counts),
+        found=checks,
         table=lambda: rows,
         report=markdown_report(checks, describe(made)),
         exit_code=1 if counts["fail"] else 0,

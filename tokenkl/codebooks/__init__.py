@@ -9,7 +9,13 @@ from tokenkl.codebooks.files import (
     save_prior,
 )
 from tokenkl.codebooks.grammar import parse_codebook
-from tokenkl.codebooks.lattice import LatticeCodebook, d_codebook, e6_codebook, e8_codebook
+from tokenkl.codebooks.lattice import (
+    LatticeCodebook,
+    ball_codebook,
+    d_codebook,
+    e6_codebook,
+    e8_codebook,
+)
 from tokenkl.codebooks.layouts import register_layout
 from tokenkl.codebooks.modules import from_module
 from tokenkl.codebooks.onehot import OneHot
@@ -31,6 +37,7 @@ __all__ = [
     "ProductCodebook",
     "ResidualCodebook",
     "average_power",
+    "ball_codebook",
     "centre",
     "d_codebook",
     "e6_codebook",

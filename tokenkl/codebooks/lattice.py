@@ -37,6 +37,8 @@ from tokenkl.codebooks.registry import register, register_spec
 
 #: Most different distances of a cut that are counted.
 MAX_SHELLS = 2**17
+#: Most tokens of a ball, and most numbers for their coordinates.
+MAX_BALL, MAX_BALL_NUMBERS = 2**14, 2**18
 
 
 def e8_codebook(prior: Float[Any, "6561"] | None = None) -> PointCodebook:
@@ -74,6 +76,83 @@ def e6_codebook(K: int = 729) -> PointCodebook:
     real = np.concatenate([points.real, points.imag], axis=1)
     real = real + np.array([0.11, 0.07, 0.03, 0.05, 0.02, 0.13])  # no two points equally far
     return PointCodebook(real[np.argsort((real**2).sum(axis=1))[:K]], name="E6 ball")
+
+
+def ball_codebook(K: int, n: int) -> PointCodebook:
+    """K points of a dense lattice in n dimensions inside a ball, whatever K is.
+
+    Below eight dimensions the lattice is D_n, from eight on D_n+ (E8 in eight; for odd n it is no
+    lattice, and as dense): points are sqrt(2) apart. They are those nearest to one of a few
+    centres, the one that leaves them the least average power. (Conway and Sloane, Sphere Packings,
+    Lattices and Groups, chapter 4, section 7.)
+
+    Raises:
+        ValueError: K or n below 1, K above 2**14, K n above 2**18, or a shell of far more points.
+
+    Example:
+        >>> ball = ball_codebook(240, 8)
+        >>> ball.K, round(ball.min_distance() ** 2, 9)
+        (240, 2.0)
+    """
+    if check_count(K, "K") > MAX_BALL:
+        reject("K", f"{K:,}", f"at most {MAX_BALL:,}")
+    if check_count(n, "n") * K > MAX_BALL_NUMBERS:
+        reject("n", n, f"at most {MAX_BALL_NUMBERS // K:,} for K = {K:,}")
+    rng = np.random.default_rng(0)
+    # No two points are equally far from a random centre: beside a token, a deep hole, or anywhere.
+    corner = np.full(n, 0.5) if n < 8 else np.eye(n)[0]
+    near = 0.02 * rng.random((3, n))
+    centres = [near[0], near[1] + corner, near[2] + corner / 2]
+    if n <= 16:  # beyond, no ball around such a centre has few points
+        centres.extend(rng.random((5, n)))
+    balls = [ball for ball in (_nearest_in_lattice(K, one) for one in centres) if ball is not None]
+    if not balls:
+        reject("K", f"{K:,}", f"smaller in {n} dimensions, where a shell has too many points")
+    points = min(balls, key=lambda ball: float(ball.var(axis=0).sum()))
+    lattice = "E8" if n == 8 else f"D{n}" + "+" * (n > 8)
+    return PointCodebook(points, name=f"{lattice} ball")
+
+
+def _nearest_in_lattice(K: int, centre: Float[np.ndarray, " n"]) -> Float[np.ndarray, "K n"] | None:
+    """The K points of D_n, from n = 8 on of D_n+, that are nearest to a centre.
+
+    None where the ball that has them has far more.
+    """
+    halves = (0.0, 0.5) if centre.size >= 8 else (0.0,)
+    squared = 2.2  # beyond the nearest neighbours of a token; balls grow until one has K points
+    found = np.zeros((0, centre.size))
+    while len(found) < K:
+        parts = []
+        for half in halves:
+            part = _within(centre - half, squared, 2**16 + 4 * K)
+            if part is None:
+                return None
+            parts.append(part + half)
+        found = np.concatenate(parts)
+        squared *= 1 + 1 / centre.size
+    order = np.argsort(((found - centre) ** 2).sum(axis=1), kind="stable")
+    return np.asarray(found[order[:K]])
+
+
+def _within(
+    centre: Float[np.ndarray, " n"], squared: float, most: int
+) -> Int[np.ndarray, "points n"] | None:
+    """Points of D_n at most so far (squared) from a centre; None where there are too many."""
+    gaps = (centre - np.round(centre)) ** 2
+    rest = np.append(np.cumsum(gaps[::-1])[::-1], 0.0)
+    if rest[0] > squared:
+        return np.zeros((0, centre.size), np.int32)
+    points, used = np.zeros((1, centre.size), np.int32), np.zeros(1)
+    for index, middle in enumerate(centre):
+        reach = math.sqrt(squared - rest[0] + gaps[index])
+        steps = np.arange(math.ceil(middle - reach), math.floor(middle + reach) + 1)
+        total = used[:, None] + (steps - middle) ** 2
+        row, column = np.nonzero(total + rest[index + 1] <= squared)
+        if row.size > most:
+            return None
+        points, used = points[row], total[row, column]
+        points[:, index] = steps[column]
+    return points[points.sum(axis=1) % 2 == 0]
 
 
 # ---- Nearest points of whole lattices -------------------------------------------------------
@@ -581,3 +660,11 @@ def _e6_from_spec(spec: str, rest: str) -> Codebook:
     if not (rest.isascii() and rest.isdigit() and len(rest) < 6 and 1 <= int(rest) <= 2000):
         reject("CODEBOOK", spec, "e6 or e6:K with a whole number K from 1 to 2000")
     return e6_codebook(int(rest))
+
+
+@register_spec("ball", "ball:K:N", "ball:1024:8")
+def _ball_from_spec(spec: str, rest: str) -> Codebook:
+    words = rest.split(":")
+    if len(words) != 2 or not all(w.isascii() and w.isdigit() and len(w) < 7 for w in words):
+        reject("CODEBOOK", spec, "ball:K:N, such as ball:1024:8")
+    return ball_codebook(*map(int, words))

@@ -11,9 +11,11 @@ from jax.tree_util import GetAttrKey
 from jaxtyping import Float
 
 from tokenkl.estimate import Estimate
+from tokenkl.quantities import QUANTITIES
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,6 +48,60 @@ class Profile:
     def snr_db(self) -> Float[np.ndarray, " *shape"]:
         """SNR in decibels, 10 log10(snr); minus infinity at snr = 0."""
         return in_db(self.snr)
+
+    @property
+    def bits(self) -> Profile:
+        """The same profile with its information quantities in bits."""
+        estimates = {
+            name: estimate.bits if estimate.unit == "nats" else estimate
+            for name, estimate in self.estimates.items()
+        }
+        return dataclasses.replace(self, estimates=estimates)
+
+    def only(self, *quantities: str) -> Profile:
+        """The same profile with these quantities alone, in this order."""
+        return dataclasses.replace(self, estimates={name: self[name] for name in quantities})
+
+    def plot(self, title: str = "") -> Figure:
+        """A panel for each quantity, over dB: a curve with its 95 % band.
+
+        One quantity fills the column of a paper, several the page; `tokenkl.plotting.save_figure`
+        writes the figure. Only of profiles over the SNR.
+
+        Example:
+            >>> import tokenkl as tk
+            >>> figure = tk.profile(tk.FSQ((3, 3)), [1.0, 10.0], ["accuracy"]).plot()
+            >>> figure.axes[0].get_ylabel()
+            'Bayes accuracy'
+        """
+        from tokenkl.information.pictures import profile_figure
+
+        return profile_figure([("", self)], title)
+
+    def to_latex(self, digits: int = 4) -> str:
+        """A table for a paper: a row for every level, a column for every quantity.
+
+        It needs booktabs and siunitx. A sampled value is followed by +- the way to the farther end
+        of its 95 % interval; where more than so many `digits` are known, the value is rounded,
+        and the error covers that. An exact one has no error. A star stands for an interval
+        that is no central-limit one.
+
+        Example:
+            >>> import tokenkl as tk
+            >>> table = tk.profile(tk.FSQ((3, 3)), [1.0, 10.0], ["accuracy"]).to_latex()
+            >>> print(table.splitlines()[-3])
+            10 & 0.8540 \\\\
+        """
+        from tokenkl.digits import cells
+        from tokenkl.latex import escape, numbers_table
+
+        levels = self.snr_db if self.variable == "snr" else self.noise
+        head = "SNR (dB)" if self.variable == "snr" else escape(self.variable)
+        columns = {head: [f"{level:.6g}" for level in np.ravel(levels)]}
+        for name, estimate in self.estimates.items():
+            unit = {"nats": " (nats)", "bits": " (bits)"}.get(estimate.unit, "")
+            columns[f"${QUANTITIES[name].latex}${unit}"] = cells(estimate, digits=digits)
+        return numbers_table(columns)
 
     def to_frame(self, level: float = 0.95) -> pd.DataFrame:
         """One row for every level; for every quantity its value, errors and interval at `level`."""

@@ -5,6 +5,7 @@ from tokenkl.optimality.design import (
     NoiseSchedule,
     information_uniform_schedule,
     recommend_levels,
+    snr_of_information,
 )
 from tokenkl.optimality.distance import mean_nn_distance, min_distance, nn_distances
 
@@ -16,4 +17,5 @@ __all__ = [
     "min_distance",
     "nn_distances",
     "recommend_levels",
+    "snr_of_information",
 ]

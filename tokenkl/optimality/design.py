@@ -31,12 +31,14 @@ from tokenkl._validation import (
 from tokenkl.codebooks import FSQ, Codebook
 from tokenkl.codebooks.transforms import average_power
 from tokenkl.divergence.mmse_table import tabulate
+from tokenkl.estimate import Estimate
 from tokenkl.information import (
     QUANTITIES,
     MonteCarlo,
     conditional_entropy,
     exact_quantities,
     mutual_information,
+    plan,
     profile,
 )
 from tokenkl.information.estimators import Progress
@@ -49,6 +51,8 @@ LEFT_OUT = 1e-3
 CLOSE, RANGE_SAMPLES = 1e-3, 2**12
 #: Most tokens for which rare confusions are sampled for themselves to find the upper end.
 MOST_RARE = 2**13
+#: Newton's steps from there: more are taken by nobody.
+NEWTON = 12
 #: Bisections that find where it is: enough for full precision in log snr.
 BISECTIONS = 60
 #: Largest magnitude of log snr looked at.
@@ -183,7 +187,8 @@ def information_uniform_schedule(
     Args:
         codebook: any codebook with at least two distinct tokens.
         snr_min, snr_max: the range; without them, where all but 0.1 % of H(prior) at each end is
-            gained: a little less where that is exact, as far as the samples tell elsewhere.
+            gained: a little less where that is exact, as far as the samples tell elsewhere. What
+            no observation tells, which of equal tokens it is, is not missed.
         method, key, progress: as in `ancestral_kl`.
 
     Raises:
@@ -226,6 +231,64 @@ def information_uniform_schedule(
         return dataclasses.replace(law, numerical_error=numerical)
     sampling = float(np.trapezoid(table.error * table.nodes.slope, table.nodes.x)) / (2 * total)
     return dataclasses.replace(law, numerical_error=numerical, standard_error=sampling)
+
+
+def snr_of_information(
+    codebook: Codebook,
+    share: float = 0.5,
+    *,
+    method: Method | None = None,
+    key: Any = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """The SNR, in dB, at which an observation tells this share of the token's entropy.
+
+    The root of I(token; Y) = share H(prior), by Newton's steps with the slope
+    dI / dlog snr = snr mmse / 2 (Guo, Shamai, Verdu 2005). Its errors are those of the information
+    there, divided by the slope.
+
+    Args:
+        codebook: any codebook with at least two distinct tokens.
+        share: of H(prior), strictly between 0 and 1.
+        method, key, progress: as in `tokenkl.profile`.
+
+    Raises:
+        ValueError: a share outside (0, 1), tokens that are all equal, or no key where one is
+            needed.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> half = snr_of_information(tk.FSQ((3,) * 8))
+        >>> round(float(half), 2), half.unit
+        (5.04, 'dB')
+    """
+    share = check_positive(share, "share")
+    if not share < 1:
+        reject("share", share, "strictly between 0 and 1")
+    target = share * float(codebook.prior_entropy())
+
+    def excess(x: float) -> float:
+        found = mutual_information(codebook, math.exp(x), method=_ranging(codebook), key=key)
+        return math.log(max(float(found.value), 1e-320) / target)
+
+    x = _crossing(codebook, excess)
+    for _ in range(NEWTON):
+        found = plan(codebook, math.exp(x), ("mutual_information", "mmse"), method=method)
+        told, mmse = found.run(key, progress).values()
+        slope = math.exp(x) * float(mmse.value) / 2
+        step = (target - float(told.value)) / slope
+        error = float(told.standard_error + told.numerical_error) / slope
+        # The steps converge quadratically, so that what is left is far below this one.
+        if abs(step) <= max(1e-3 * error, 1e-9):
+            break
+        x += float(np.clip(step, -1, 1))
+    # More information than there is would put the root too low.
+    decibels = 10 / math.log(10)
+    root = told.scaled(-decibels / slope, decibels * (x + step))
+    left = decibels * (abs(step) * error + step**2) + 1e-13 * abs(float(root.value))
+    return dataclasses.replace(
+        root, numerical_error=root.numerical_error + left, quantity="SNR", unit="dB"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -348,21 +411,32 @@ def _lower_end(codebook: Codebook, key: Any) -> float:
 
 
 def _upper_end(codebook: Codebook, key: Any) -> float:
-    """Where no more than `LEFT_OUT` of H(prior) is missing."""
-    target = LEFT_OUT * float(codebook.prior_entropy())
+    """Where no more than `LEFT_OUT` of H(prior) is missing that can be told."""
+    target, never = LEFT_OUT * float(codebook.prior_entropy()), _never_told(codebook)
     # Where confusions are rare, the method of choice samples them, and priors of any size, best.
     method = None if codebook.K <= MOST_RARE else _ranging(codebook)
 
     def excess(x: float) -> float:
         found = conditional_entropy(codebook, math.exp(x), method=method, key=key)
-        return math.log(target / max(float(found.value), 1e-320))
+        return math.log(target / max(float(found.value) - never, 1e-320))
 
     return math.exp(_crossing(codebook, excess) + CLOSE)
 
 
+def _never_told(codebook: Codebook) -> float:
+    """Entropy that is left without any noise: which of equal tokens, such as unused ones, it is."""
+    if codebook.K == 1 or not codebook.fits or codebook.min_distance_bound() > 0:
+        return 0.0
+    prior = np.asarray(codebook.prior)
+    _, which = np.unique(np.asarray(codebook.points), axis=0, return_inverse=True)
+    merged = np.bincount(which.ravel(), prior)[which.ravel()]
+    return float(-(prior * np.log(prior / merged)).sum())
+
+
 def _ranging(codebook: Codebook) -> Method | None:
     exact = set(QUANTITIES) <= set(exact_quantities(codebook))
-    return None if exact else MonteCarlo(n_samples=RANGE_SAMPLES)
+    # Beyond enumeration a sample costs much more, and its own default is fewer of them.
+    return None if exact else MonteCarlo(n_samples=RANGE_SAMPLES if codebook.fits else None)
 
 
 def _crossing(codebook: Codebook, excess: Callable[[float], float]) -> float:

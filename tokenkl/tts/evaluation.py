@@ -33,7 +33,7 @@ from tokenkl.tts.audio import Utterance
 from tokenkl.tts.judge import Grammar, Judge, dnsmos, f0_contour, word_errors
 from tokenkl.tts.reports import SpeechReport
 from tokenkl.tts.tokenizers import Tokenizer
-from tokenkl.tts.usage import token_usage
+from tokenkl.usage import token_usage
 
 GRAMMARS: tuple[Grammar, ...] = ("unigram", "bigram")
 BASELINES = ("true audio", "resynthesis", "true tokens", "shuffled text", "white noise")

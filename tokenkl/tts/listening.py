@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import html
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -17,17 +16,10 @@ from jaxtyping import Float
 
 from tokenkl._files import PathLike, atomic_files
 from tokenkl._formats import reading
+from tokenkl.pages import page, pairs
+from tokenkl.pages import text as html_of
 from tokenkl.tts.audio import SAMPLE_RATE, write_wav
 from tokenkl.tts.spectrogram import plot_spectrogram
-
-_STYLE = """
-body { font: 15px/1.5 sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: 1em 0 }
-th, td { border-bottom: 1px solid #ddd; padding: .4em .8em; text-align: left; vertical-align: top }
-td.number { text-align: right; white-space: nowrap }
-img { max-width: 100%; display: block } td img { width: 19em }
-audio { width: 19em; display: block }
-"""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,7 +65,7 @@ def write_page(
     """
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
-    parts = [f"<h1>{html.escape(title)}</h1>"]
+    parts = [f"<h1>{html_of(title)}</h1>"]
     written: list[Path] = []
     with atomic_files() as together:
 
@@ -82,21 +74,15 @@ def write_page(
             return together(written[-1])
 
         for number, (voice, known) in enumerate(about.items(), start=1):
-            parts.append(f"<h2>{html.escape(voice)}</h2>")
-            parts.append(_pairs(known.facts))
+            parts.append(f"<h2>{html_of(voice)}</h2>")
+            parts.append(pairs(known.facts.items()))
             ours = [sample for sample in samples if sample.voice == voice]
             parts.append(_players(new, f"voice{number}", ours))
             for record in known.evaluations:
                 parts.append(_evaluation(record, voice))
             if known.losses is not None:
                 parts.append(_losses(new, f"voice{number}", voice, known.losses))
-        new("index.html").write_text(
-            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
-            f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>\n"
-            + "\n".join(parts)
-            + "\n</body></html>\n",
-            encoding="utf-8",
-        )
+        new("index.html").write_text(page(title, parts), encoding="utf-8")
     return written[-1], sum(path.stat().st_size for path in written)
 
 
@@ -129,14 +115,6 @@ class _Evaluation(TypedDict):
     summary: list[_Row]
 
 
-def _pairs(facts: Mapping[str, str]) -> str:
-    rows = (
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-        for name, value in facts.items()
-    )
-    return f"<table>{''.join(rows)}</table>"
-
-
 def _players(new: Callable[[str], Path], stem: str, samples: Sequence[Sample]) -> str:
     """A row for every sentence, a column for every way of saying it."""
     ways = list(dict.fromkeys(sample.how for sample in samples))
@@ -154,14 +132,14 @@ def _players(new: Callable[[str], Path], stem: str, samples: Sequence[Sample]) -
             f'<img src="{name}.png" alt="spectrogram">{seconds:.1f} s, '
             f"{sound.stat().st_size / 1000:.0f} kB</td>"
         )
-    head = "".join(f"<th>{html.escape(way)}</th>" for way in ways)
+    head = "".join(f"<th>{html_of(way)}</th>" for way in ways)
     rows = "".join(
-        f"<tr><td>{html.escape(text)}</td>"
+        f"<tr><td>{html_of(text)}</td>"
         + "".join(cells.get((text, way), "<td></td>") for way in ways)
         + "</tr>"
         for text in texts
     )
-    return f"<table><tr><th>sentence</th>{head}</tr>{rows}</table>"
+    return f'<div class="scroll"><table><tr><th>sentence</th>{head}</tr>{rows}</table></div>'
 
 
 def _evaluation(record: Mapping[str, Any], voice: str) -> str:
@@ -177,18 +155,18 @@ def _evaluation(record: Mapping[str, Any], voice: str) -> str:
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     systems = list(dict.fromkeys(row["system"] for row in rows))
     found = {(row["system"], row["metric"]): row for row in rows}
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in metrics)
+    head = "".join(f"<th>{html_of(name)}</th>" for name in metrics)
     lines = "".join(
-        f"<tr><td>{html.escape(system)}</td>"
+        f"<tr><td>{html_of(system)}</td>"
         + "".join(_number(found.get((system, metric))) for metric in metrics)
         + "</tr>"
         for system in systems
     )
     where = f"{record['corpus']} corpus, split {record['split']}"
     return (
-        f"<h3>Evaluation: {html.escape(str(record.get('file', '')))}</h3>"
-        f"<p>{html.escape(where)}; values with 95 % intervals; WER and length errors are shares."
-        f"</p><table><tr><th>system</th>{head}</tr>{lines}</table>"
+        f"<h3>Evaluation: {html_of(str(record.get('file', '')))}</h3>"
+        f"<p>{html_of(where)}; values with 95 % intervals; WER and length errors are shares."
+        f'</p><div class="scroll"><table><tr><th>system</th>{head}</tr>{lines}</table></div>'
     )
 
 

@@ -37,7 +37,7 @@ from tokenkl.tts.quantizers import (
     VQQuantizer,
 )
 from tokenkl.tts.stored import LARGEST, open_network, write_network
-from tokenkl.tts.usage import Usage, token_usage
+from tokenkl.usage import Usage, token_usage
 
 Kind = Literal["fsq", "vq", "rvq", "e8"]
 

@@ -146,7 +146,7 @@ def _print(tokenizer: Tokenizer, found: dict[str, np.ndarray]) -> None:
     import numpy as np
 
     from tokenkl.cli.tables import print_pairs
-    from tokenkl.tts.usage import token_usage
+    from tokenkl.usage import token_usage
 
     every = np.concatenate(list(found.values()))
     rate = tokenizer.config.mel.tokens_per_second

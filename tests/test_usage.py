@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from tokenkl._random import generator
-from tokenkl.tts.usage import entropy_of_counts, token_usage
+from tokenkl.usage import entropy_of_counts, stream_usage, token_usage
 
 
 def test_large_counts_give_the_entropy():
@@ -105,3 +105,53 @@ def test_sequences_refused():
         token_usage([[1, 2], [3]], 3)
     with pytest.raises(ValueError, match="at least two with tokens"):
         token_usage([[1, 2], np.zeros(0, int)], 3)
+
+
+def _copied(rng, law, size, run):
+    """Tokens of a law, each said `run` times in a row: a stream with long repetitions."""
+    return np.repeat(rng.choice(law.size, size // run, p=law), run)
+
+
+@pytest.mark.parametrize("K", [3, 200, 2000])
+@pytest.mark.parametrize(
+    ("law", "run"),
+    [
+        (lambda k: np.ones(k.size), 1),
+        (lambda k: np.ones(k.size), 20),
+        (lambda k: 1 / k, 1),
+        (lambda k: 1 / k, 20),
+        *((lambda k, p=p: np.where(k == 1, 1, p / k.size), 1) for p in (1e-3, 1e-4, 1e-5)),
+    ],
+)
+def test_intervals_of_streams_cover(K, law, run):
+    """Also where nothing but the bias is wrong, one token is nearly certain, or runs are long."""
+    law = law(np.arange(1.0, K + 1))
+    law = law / law.sum()
+    truth = -float((law * np.log(law)).sum())
+    rng = generator(11)
+    hits = 0
+    for _ in range(20):
+        low, high, _ = stream_usage(_copied(rng, law, 20_000, run), K).entropy.confidence_interval()
+        hits += low <= truth <= high
+    assert hits >= 13  # of 20 at 95 %: fewer happen once in 10^5
+
+
+def test_stream_is_that_of_its_blocks():
+    ids = generator(2).integers(50, size=999)
+    usage = stream_usage(ids.reshape(3, 333), 60)
+    blocks = token_usage(np.array_split(ids, 64), 60)
+    assert usage.used == np.unique(ids).size
+    assert usage.tokens == 999
+    assert float(usage.entropy) == float(blocks.entropy)
+    assert usage.entropy.standard_error == blocks.entropy.standard_error
+    assert usage.entropy.degrees_of_freedom == 63
+    low, high, _ = usage.entropy.confidence_interval(0.9)
+    assert usage.perplexity_interval(0.9)[:2] == (math.exp(low), math.exp(high))
+    assert low < math.log(50) < high
+
+
+def test_streams_refused():
+    with pytest.raises(ValueError, match="ids must be at least two tokens; got 1 of them"):
+        stream_usage([1], 3)
+    with pytest.raises(ValueError, match="ids must be whole numbers from 0 to 2; got 3"):
+        stream_usage([1, 3], 3)

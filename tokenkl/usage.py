@@ -12,7 +12,12 @@ from jaxtyping import Float, Int
 from scipy.special import digamma
 
 from tokenkl._validation import check_choice, check_count, check_ids, reject
-from tokenkl.estimate import Estimate
+from tokenkl.estimate import ConfidenceInterval, Estimate
+
+#: Blocks that a single stream of tokens is cut into.
+BLOCKS = 64
+#: Expected number of draws of which none is seen with probability 5 %.
+UNSEEN = 3.0
 
 Correction = Literal["none", "miller-madow", "grassberger"]
 
@@ -86,6 +91,11 @@ class Usage:
         """exp(entropy): how many equally likely tokens would be as varied."""
         return math.exp(float(self.entropy.value))
 
+    def perplexity_interval(self, level: float = 0.95) -> ConfidenceInterval:
+        """Ends of the entropy's interval, as perplexities."""
+        low, high, _ = self.entropy.confidence_interval(level)
+        return ConfidenceInterval(math.exp(low), math.exp(high), level)
+
 
 def token_usage(
     sequences: Sequence[Int[Any, " tokens"]], K: int, correction: Correction = "grassberger"
@@ -99,6 +109,11 @@ def token_usage(
 
     Raises:
         ValueError: fewer than two utterances, no token, or an id outside 0 .. K - 1.
+
+    Example:
+        >>> usage = token_usage([[0, 1, 1], [0, 2]], 4)
+        >>> usage.used, usage.tokens
+        (3, 5)
     """
     K = check_count(K, "K")
     if len(sequences) < 2:
@@ -106,27 +121,81 @@ def token_usage(
     rows = [check_ids(sequence, K, "sequences").ravel() for sequence in sequences]
     counts = np.bincount(np.concatenate(rows), minlength=K)
     value = entropy_of_counts(counts, correction)
-    terms = _terms(correction)
-    total, used = int(counts.sum()), int((counts > 0).sum())
-    whole = float(terms(counts).sum())
-    without = np.empty(len(rows))
-    for index, row in enumerate(rows):
-        ids, removed = np.unique(row, return_counts=True)
-        left = counts[ids] - removed
-        if total == row.size:
-            reject("sequences", "one utterance that holds every token", "at least two with tokens")
-        changed = whole + float((terms(left) - terms(counts[ids])).sum())
-        without[index] = _from_sum(
-            changed, total - row.size, used - int((left == 0).sum()), correction
-        )
+    without = _without_each(rows, counts, correction)
     error = math.sqrt((len(rows) - 1) / len(rows) * float(((without - without.mean()) ** 2).sum()))
     estimate = Estimate(
         value=value,
         standard_error=error,
+        degrees_of_freedom=len(rows) - 1,
         n_samples=len(rows),
         method=f"counts, {correction}; jackknife over utterances",
         quantity="entropy of one token",
         unit="nats",
     )
     by_utterance = value + (len(rows) - 1) * (without.mean() - without)
-    return Usage(K, used, total, estimate, by_utterance)
+    return Usage(K, int((counts > 0).sum()), int(counts.sum()), estimate, by_utterance)
+
+
+def stream_usage(ids: Int[Any, " tokens"], K: int, correction: Correction = "grassberger") -> Usage:
+    """Count the tokens of one long stream, whose utterances are not known.
+
+    The jackknife leaves out one of 64 blocks of neighbouring tokens at a time, so that tokens may
+    depend on others that are closer than a block is long. What may be left of the bias is in
+    `numerical_error`. Relative frequencies have an entropy that is too small on average (Jensen),
+    for independent tokens by at most log(1 + (K - 1) / N) (Paninski 2003, Neural Computation 15,
+    proposition 1); where tokens depend on each other by more, which twice the jackknife's estimate
+    stands for. What was not seen once in N independent tokens may have a probability of 3 / N (at
+    95 %), and its entropy. With far fewer independent tokens than K, or rare tokens that come in
+    runs, nobody knows the entropy from counts.
+
+    Args:
+        ids: token ids in their order, any shape, at least two.
+        K: number of tokens.
+        correction: of the bias, see `entropy_of_counts`.
+
+    Raises:
+        ValueError: fewer than two tokens, or an id outside 0 .. K - 1.
+
+    Example:
+        >>> usage = stream_usage(np.arange(1000) % 8, 16)
+        >>> low, high, _ = usage.perplexity_interval()
+        >>> usage.used, low < 8 < high
+        (8, True)
+    """
+    flat = check_ids(ids, check_count(K, "K")).ravel()
+    if flat.size < 2:
+        reject("ids", f"{flat.size} of them", "at least two tokens")
+    blocks = np.array_split(flat, min(BLOCKS, flat.size))
+    usage = token_usage(blocks, K, correction)
+    counts = np.bincount(flat, minlength=K)
+    plain = entropy_of_counts(counts, "none")
+    shrunk = float(_without_each(blocks, counts, "none").mean())
+    added = float(usage.entropy.value) - plain
+    most = max(math.log1p((K - 1) / flat.size), 2 * (len(blocks) - 1) * (plain - shrunk))
+    unseen = min(UNSEEN / flat.size, 1.0)
+    entropy = dataclasses.replace(
+        usage.entropy,
+        numerical_error=max(added, most - added) + unseen * math.log(K / unseen),
+        method=f"counts, {correction}; jackknife over {len(blocks)} blocks",
+    )
+    return dataclasses.replace(usage, entropy=entropy)
+
+
+def _without_each(
+    rows: Sequence[np.ndarray], counts: np.ndarray, correction: Correction
+) -> np.ndarray:
+    """The entropy of these counts with one row of tokens left out, for each."""
+    terms = _terms(correction)
+    total, used = int(counts.sum()), int((counts > 0).sum())
+    whole = float(terms(counts).sum())
+    without = np.empty(len(rows))
+    for index, row in enumerate(rows):
+        if total == row.size:
+            reject("sequences", "one utterance that holds every token", "at least two with tokens")
+        ids, removed = np.unique(row, return_counts=True)
+        left = counts[ids] - removed
+        changed = whole + float((terms(left) - terms(counts[ids])).sum())
+        without[index] = _from_sum(
+            changed, total - row.size, used - int((left == 0).sum()), correction
+        )
+    return without

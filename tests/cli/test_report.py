@@ -1,0 +1,335 @@
+"""`tokenkl report`: a page that holds together, tells the truth, and trusts no name."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import commands
+from matplotlib import image
+
+import tokenkl as tk
+from tokenkl import cli, plotting
+from tokenkl._files import file_digest
+from tokenkl.bounds import brackets
+from tokenkl.cli.report import chapters, whole
+
+run, succeed, fail = commands(cli.app, quiet=False)
+
+#: What HTML, LaTeX, mathtext and shells would all take for something else.
+HOSTILE = "<img src=x onerror=alert(1)>&'\"$\\frac{~^#%_`id`.npz"
+#: Elements without an end.
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Reader(HTMLParser):
+    """Every tag is closed by its own; ids, links and loaded addresses are kept."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.shown: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        assert not any(name.startswith("on") for name, _ in attrs)
+        given = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if given.get("id"):
+            self.ids.append(str(given["id"]))
+        for name in ("href", "xlink:href", "src"):
+            if given.get(name):
+                (self.links if tag == "a" else self.loaded).append(str(given[name]))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, self.getpos()
+
+    def handle_data(self, data: str) -> None:
+        self.shown.append(data)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sampled codebook of a hostile name, with tokens."""
+    folder = tmp_path_factory.mktemp("report")
+    rng = np.random.default_rng(0)
+    book = tk.PointCodebook(rng.standard_normal((12, 2)))
+    tk.save_codebook(book, folder / "plain.npz")
+    np.savez(folder / HOSTILE, book=book.points)
+    np.save(folder / "ids.npy", rng.choice(12, 5000, p=np.arange(1.0, 13) / 78))
+    done = succeed(
+        *("report", folder / HOSTILE, "--tokens", folder / "ids.npy"),
+        *("--snr-db=-10:20:5", "--steps", "3", "-o", folder / "page"),
+    )
+    assert "12 tokens" in done.stdout.replace("K = ", "") or "K = 12" in done.stdout
+    return folder / "page"
+
+
+@pytest.fixture(scope="module")
+def record(hostile: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((hostile / "record.json").read_text())
+    return found
+
+
+def test_files_and_digests(hostile: Path, record: dict[str, Any]) -> None:
+    written = {str(path.relative_to(hostile)) for path in hostile.rglob("*") if path.is_file()}
+    assert set(record["files"]) == written - {"record.json"}
+    assert {"index.html", "table.tex", "figures/information.pdf"} < written
+    for name, digest in record["files"].items():
+        assert file_digest(hostile / name) == digest
+    read = record["chapters"]["what-was-read"]["files"]
+    assert read["codebook"]["sha256"] == file_digest(hostile.parent / HOSTILE)
+    assert read["token ids"]["sha256"] == file_digest(hostile.parent / "ids.npy")
+
+
+def test_page_is_well_formed_and_loads_nothing(hostile: Path) -> None:
+    page = (hostile / "index.html").read_text(encoding="utf-8")
+    reader = Reader(page)
+    assert not reader.tags & {"script", "img", "iframe", "link", "object"}
+    assert len(reader.ids) == len(set(reader.ids))
+    targets = [link[1:] for link in (*reader.links, *reader.loaded) if link.startswith("#")]
+    assert set(targets) <= set(reader.ids)
+    assert all(link.startswith("#") for link in reader.loaded)
+    for link in reader.links:
+        assert link.startswith("#") or (hostile / link).is_file()
+    assert HOSTILE.removesuffix(".npz") in "".join(reader.shown)
+    assert page.count("<svg ") == page.count('role="img"') == len(list(hostile.rglob("*.pdf")))
+
+
+def test_figures_fill_a_column(hostile: Path) -> None:
+    for path in (hostile / "figures").iterdir():
+        width = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", path.read_bytes())
+        assert width is not None
+        assert float(width[1]) == 72 * plotting.COLUMN
+
+
+@pytest.mark.slow
+def test_the_commands_find_the_same(record: dict[str, Any], tmp_path: Path) -> None:
+    """What is listed is what was done: every command, and the lines of Python."""
+    places = {"noise-schedule": "noise-to-train-on", "steps": "sampling-steps", "info": "geometry"}
+    places |= {"verify": "theorems", "compare": "comparison"}
+    for line in record["commands"]:
+        program, name, *words = shlex.split(line)
+        assert program == "tokenkl"
+        if name == "recommend-levels":
+            continue
+        succeed(name, *words, "--json", tmp_path / "found.json")
+        found = json.loads((tmp_path / "found.json").read_text())
+        chapter = record["chapters"][places.get(name, name)]
+        assert {key: chapter[key] for key in found if key != "specification"} == {
+            key: value for key, value in found.items() if key != "specification"
+        }
+    known: dict[str, Any] = {}
+    exec(record["python"], known)
+    ends = brackets(known["codebook"], known["snr"], ("mutual_information",))
+    lower = ends["mutual_information"].lower.value / np.log(2)
+    chapter = record["chapters"]["brackets"]["mutual_information"]
+    assert np.array_equal(lower, chapter["lower"])
+    half = tk.snr_of_information(known["codebook"], key=0)
+    assert float(half) == record["chapters"]["half-of-the-information"]["snr_db"]["value"]
+
+
+def test_brackets_hold_what_was_found(record: dict[str, Any]) -> None:
+    found = record["chapters"]["profile"]["quantities"]["mutual_information"]
+    ends = record["chapters"]["brackets"]["mutual_information"]
+    assert (np.array(ends["lower"]) <= found["interval_high"]).all()
+    assert (np.array(found["interval_low"]) <= ends["upper"]).all()
+
+
+def test_usage_is_that_of_the_tokens(hostile: Path, record: dict[str, Any]) -> None:
+    ids = np.load(hostile.parent / "ids.npy")
+    shares = np.bincount(ids, minlength=12) / ids.size
+    found = tk.Estimate.from_json(record["chapters"]["usage"]["entropy_bits"])
+    plain = -(shares * np.log2(shares)).sum()
+    assert float(found) == pytest.approx(plain, abs=12 / np.log(2) / ids.size)
+    law = np.arange(1.0, 13) / 78
+    low, high, _ = found.confidence_interval()
+    assert low < -(law * np.log2(law)).sum() < high
+
+
+def test_latex_table(hostile: Path, record: dict[str, Any]) -> None:
+    text = (hostile / "table.tex").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 1 + 7
+    assert all(row.count("&") == 5 for row in rows)
+    value, error = map(float, rows[3].split("&")[4].split("+-"))
+    found = record["chapters"]["profile"]["quantities"]["mutual_information"]
+    assert value - 1.01 * error <= found["interval_low"][2]
+    assert value + 1.01 * error >= found["interval_high"][2]
+    for line in text.splitlines():
+        if not line.startswith("%"):
+            assert "frac" not in line
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+def test_latex_compiles(hostile: Path, tmp_path: Path) -> None:
+    label = tk.latex.escape(HOSTILE)
+    (tmp_path / "a.tex").write_text(
+        r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs, siunitx, textcomp}"
+        rf"\begin{{document}}{label}\input{{{hostile / 'table.tex'}}}\end{{document}}"
+    )
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "a.tex"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_what_stops_the_work_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(case: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chapters, "CHAPTERS", (chapters.what_was_read, stopped))
+    assert run("report", "fsq:3^2", "-o", tmp_path / "new" / "page").exit_code == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_stops_the_writing_leaves_the_old_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(figure: Any, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    few = (chapters.what_was_read, chapters.profile)
+    monkeypatch.setattr(chapters, "CHAPTERS", few)
+    words = ("report", "fsq:3^2", "--snr-db=0,10", "-o", tmp_path / "page")
+    succeed(*words)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(whole, "save_figure", full)
+    assert "No space left" in fail(*words)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    fail(*words[:-1], tmp_path / "new" / "other")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_theorem_that_fails_is_an_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = chapters.Chapter("Theorems", ["<p>1 fail.</p>"], {"counts": {"fail": 1}})
+    made = (chapters.what_was_read, lambda case: broken)
+    made[1].__name__ = "theorems"
+    monkeypatch.setattr(chapters, "CHAPTERS", made)
+    words = ("report", "fsq:3^2", "--snr-db=0,10", "-o", tmp_path / "page")
+    assert run(*words).exit_code == 1
+    assert (tmp_path / "page" / "index.html").is_file()
+
+
+def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "CODEBOOK" in fail("report", "nothing", "-o", tmp_path / "page")
+    assert "few enough tokens to list" in fail("report", "d:4^24", "-o", tmp_path / "page")
+    assert "--snr must be left out" in fail("report", "fsq:3^2", "--snr=1", "--snr-db=0")
+    assert "schedule" in fail("report", "fsq:3^2", "--schedule=none", "-o", tmp_path / "page")
+    (tmp_path / "file").write_text("")
+    assert "--output" in fail("report", "fsq:3^2", "-o", tmp_path / "file")
+    assert not (tmp_path / "page").exists()
+
+
+def test_a_file_that_changes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = tmp_path / "book.npz"
+    tk.save_codebook(tk.FSQ((3, 3)), book)
+
+    def changing(case: Any) -> chapters.Chapter:
+        tk.save_codebook(tk.FSQ((3, 2)), book)
+        return chapters.Chapter("Changed", [])
+
+    monkeypatch.setattr(chapters, "CHAPTERS", (chapters.what_was_read, changing))
+    sentence = fail("report", book, "--snr-db=0,10", "-o", tmp_path / "page")
+    assert "left alone while it is read" in sentence
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("book.npz", "book.npz"),
+        ("vq:book.npz:codes", "book.npz"),
+        ("perturb:centre:vq:a:b.npz:codes:0.1", "a:b.npz"),
+        ("fsq:3^8", None),
+        ("vq:missing.npz", None),
+    ],
+)
+def test_file_of(
+    spec: str, name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for one in ("book.npz", "a:b.npz", "3^8"):
+        Path(one).touch()
+    assert chapters.file_of(spec) == (None if name is None else Path(name))
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_priors_and_samples(parts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of Python have the prior and the samples that were asked for."""
+    few = (chapters.what_was_read, chapters.profile, chapters.half_of_the_information)
+    monkeypatch.setattr(chapters, "CHAPTERS", few)
+    given = [[0.5, 0.3, 0.2], [0.6, 0.3, 0.1]]
+    joint = np.outer(*given).ravel() + np.linspace(-0.01, 0.01, 9)
+    held = {f"priors.{i}": np.array(one) for i, one in enumerate(given)}
+    np.savez(tmp_path / "prior.npz", **(held if parts else {"prior": joint}))
+    words = ("--prior", tmp_path / "prior.npz", "--samples", "300", "--seed", "5")
+    succeed("report", "fsq:3^2", *words, "--snr-db=0,10", "-o", tmp_path / "page")
+    record = json.loads((tmp_path / "page" / "record.json").read_text())
+    known: dict[str, Any] = {}
+    exec(record["python"].replace("\ntk.snr_of", "\nhalf = tk.snr_of"), known)
+    stored = record["chapters"]["half-of-the-information"]["snr_db"]
+    assert stored["value"] == float(known["half"])
+    assert stored["n_samples"] == (0 if parts else 300)
+    assert known["codebook"].factorises is parts
+
+
+# ---- In a browser -------------------------------------------------------------------------------
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None
+)
+
+
+def _browse(page: Path, out: Path, width: int, *flags: str) -> tuple[np.ndarray, str, str]:
+    """A picture of the page, what the console said, and the log of the network."""
+    assert BROWSER is not None
+    words = [
+        *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+        *("--disable-background-networking", "--disable-component-update"),
+        *("--enable-logging=stderr", f"--user-data-dir={out / 'profile'}", *flags),
+        *(f"--window-size={width},2500", f"--screenshot={out / 'shot.png'}"),
+        *(f"--log-net-log={out / 'net.json'}", page.as_uri()),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    said = "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+    return image.imread(out / "shot.png"), said, (out / "net.json").read_text()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser(hostile: Path, tmp_path: Path, width: int) -> None:
+    backgrounds = []
+    for scheme in (1, 0):
+        flag = f"--blink-settings=preferredColorScheme={scheme}"
+        picture, said, network = _browse(hostile / "index.html", tmp_path, width, flag)
+        assert said == ""
+        asked = re.findall(r'"url":"([^"]*)"', network)
+        assert [one for one in asked if one.startswith(("http", "ws"))] == []
+        assert picture.shape[1] == width
+        edge = picture[:, -6:, :3]  # the margin: nothing is wider than the window
+        assert np.ptp(edge, axis=(0, 1)).max() == 0
+        backgrounds.append(float(edge[0, 0].mean()))
+    assert backgrounds[0] > 0.9
+    assert backgrounds[1] < 0.2
