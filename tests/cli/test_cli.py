@@ -366,7 +366,7 @@ def test_the_quantities_in_the_help_are_those_of_the_library() -> None:
         (["fsq:2", "--rtol=-1"], "--rtol must be a finite number"),
         (["fsq:2", "--atol", "nan"], "--atol must be a finite number"),
         (["fsq:2", "--prior", "nowhere.json"], "--prior: nowhere.json must be"),
-        (["fsq:2", "--smoothing", "1"], "--smoothing must be given together with --tokens"),
+        (["fsq:2", "--smoothing", "1"], "--smoothing must be given together with --counts"),
         (["fsq:3^20", "--tokens", "nowhere.npy"], "--tokens: nowhere.npy must be"),
         (["perturb:fsq:17^7:0.1"], "must be at most"),
     ],

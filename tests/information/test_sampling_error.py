@@ -295,3 +295,33 @@ def test_it_is_found_where_it_is_named() -> None:
 def test_a_lattice_that_cannot_be_listed_is_refused() -> None:
     with pytest.raises(ValueError, match="a posterior needs all tokens"):
         tk.sampling_error(tk.d_codebook(24, 4), 100.0, key=0)
+
+
+def nearly_one_distance() -> tuple[tk.Codebook, np.ndarray]:
+    """Two clusters whose tokens lie at distances that differ in the seventh digit only."""
+    points = np.array([[0.0, 0.0], [5e-7, 0.0], [0.0, 0.05], [5e-7, 0.05]])
+    return tk.PointCodebook(rotated(tk.PointCodebook(points), seed=1).points), np.array([1e4])
+
+
+@pytest.mark.parametrize(
+    ("codebook", "snr"),
+    [
+        nearly_one_distance(),
+        (tk.PointCodebook(np.random.default_rng(4).standard_normal((9, 3))), np.array([1.0, 50.0])),
+    ],
+    ids=["clusters", "points"],
+)
+@pytest.mark.parametrize("method", [None, tk.MonteCarlo(n_samples=1500), tk.RareEvents()], ids=repr)
+def test_other_quantities_are_found_as_without_it(codebook, snr, method) -> None:
+    """To rounding: what is asked beside a quantity is no business of its own."""
+    snr = snr[-1:] if isinstance(method, tk.RareEvents) else snr
+    alone = tk.profile(codebook, snr, method=method, key=3)
+    beside = tk.profile(codebook, snr, (*tk.QUANTITIES, "sampling_error"), method=method, key=3)
+    for name in tk.QUANTITIES:
+        for field in ("value", "standard_error", "numerical_error"):
+            found = getattr(beside[name], field)
+            np.testing.assert_allclose(found, getattr(alone[name], field), rtol=1e-9, atol=1e-300)
+    low, high, _ = beside["sampling_error"].confidence_interval(1 - 1e-7)
+    error = beside["error_probability"].value
+    assert (low <= 2 * error + 1e-9).all()  # P_e <= S <= 2 P_e
+    assert (high >= error - 1e-9).all()

@@ -28,6 +28,12 @@ class Stream(NamedTuple):
         assert rows is not None
         return len(rows)
 
+    def one_by_one(self, codebook: Codebook) -> Int[np.ndarray, " N"] | None:
+        """The ids of the tokens; None for digits of more tokens than were counted."""
+        if self.digits is None or not isinstance(codebook, ByDigits):
+            return self.ids
+        return codebook.from_digits(self.digits) if self.size >= codebook.K else None
+
 
 def read_stream(codebook: Codebook, tokens: Any, padding: int | None = None) -> Stream:
     """Which tokens of a codebook an array holds.
@@ -104,19 +110,19 @@ def with_token_prior(
     say = tell or (lambda sentence: None)
     stream = read_stream(codebook, tokens, padding)
     amount = _amount(smoothing, used_only)
-    together = stream.ids is not None or stream.size >= codebook.K
-    if stream.digits is not None and isinstance(codebook, ByDigits):
-        if not (together or used_only):
+    ids = stream.one_by_one(codebook)
+    if ids is None and stream.digits is not None and isinstance(codebook, ByDigits):
+        if not used_only:
             say(f"{stream.how}: one prior for each digit, as if they were independent")
             columns = zip(stream.digits.T, codebook.shape, strict=True)
             return codebook.with_priors([prior_from_tokens(*pair, amount) for pair in columns])
-        stream = Stream(codebook.from_digits(stream.digits), None, stream.how)
-    assert stream.ids is not None
-    used, counts = np.unique(stream.ids, return_counts=True)
+        ids = codebook.from_digits(stream.digits)
+    assert ids is not None
+    used, counts = np.unique(ids, return_counts=True)
     if used.size < codebook.K and (used_only or amount == 0):
         return _of_used(codebook, used, counts + amount, say, stream.how)
     say(stream.how)
-    return codebook.with_prior(prior_from_tokens(stream.ids, codebook.K, amount))
+    return codebook.with_prior(prior_from_tokens(ids, codebook.K, amount))
 
 
 def with_counts(

@@ -196,7 +196,9 @@ def singles(level: Level, size: int, rng: np.random.Generator, moments: bool) ->
         ratios[:, 1:] = alone[:, 1:] = 0.0
     return Draws(
         total * (alone - ratios),
-        total * alone[:, 1:] - level.totals[1:] if moments else np.zeros((size, 0)),
+        # The sampling error is no control: where distances are nearly the same it is nearly that of
+        # the variance, and the slopes for their difference would magnify errors of the quadrature.
+        total * alone[:, 1:3] - level.totals[1:3] if moments else np.zeros((size, 0)),
         np.zeros(size, dtype=int),
     )
 

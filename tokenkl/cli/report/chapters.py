@@ -20,8 +20,10 @@ from tokenkl.cli import tables
 from tokenkl.cli._options import Noise, SampledSource, Sampling
 from tokenkl.cli._result import Result, result_of
 from tokenkl.cli.sampling import DECIBELS, figure_of_density, figure_of_grids
-from tokenkl.codebooks.files import load_tokens
+from tokenkl.codebooks.digits import ByDigits
+from tokenkl.codebooks.files import load_token_array
 from tokenkl.codebooks.grammar import SUFFIXES
+from tokenkl.codebooks.streams import Stream, read_stream
 from tokenkl.information import exact_quantities
 from tokenkl.information.pictures import profile_figure
 from tokenkl.pages import pairs, picture, table, text
@@ -90,12 +92,26 @@ class Case:
         """The codebook and its prior, as every command takes them."""
         given = {
             "--prior": self.source.prior,
+            "--counts": self.source.counts,
             "--tokens": self.source.tokens,
             "--smoothing": self.source.smoothing,
+            "--padding": self.source.padding,
             "--seed": self.source.seed or None,
         }
-        options = [[name, str(value)] for name, value in given.items() if value is not None]
-        return [self.source.codebook, *(word for option in options for word in option)]
+        options = [f"{name}={value}" for name, value in given.items() if value is not None]
+        return [self.source.codebook, *options, *["--used-only"] * self.source.used_only]
+
+    @functools.cached_property
+    def whole(self) -> tk.Codebook:
+        """With the tokens that may have been left out, and without the prior."""
+        return tk.parse_codebook(self.source.codebook, seed=self.source.seed)
+
+    @functools.cached_property
+    def stream(self) -> Stream:
+        """The tokens that give the prior."""
+        if self.source.tokens is None:
+            raise LeftOut("usage needs --tokens.")
+        return read_stream(self.whole, load_token_array(self.source.tokens), self.source.padding)
 
     @property
     def sampled(self) -> list[str]:
@@ -187,6 +203,13 @@ def how_it_was_read(case: Case) -> list[tuple[str, str]]:
     ]
 
 
+#: Under what is said of usage.
+OF_USAGE = (
+    "The bias of the entropy is corrected (Grassberger 2003). The interval comes from a "
+    "jackknife over blocks of neighbouring tokens and holds what may be left of the bias."
+)
+
+
 # ---- The chapters, in the order of the page -----------------------------------------------------
 
 
@@ -212,7 +235,8 @@ def geometry(case: Case) -> Chapter:
         if half.size <= MOST_LISTED
         else f"{half.min():.4g} to {half.max():.4g}"
     )
-    shown = [*found.found, ("half-widths", f"{widths} (half the range of every coordinate)")]
+    facts = [row for row in found.found if row[0] != "read from"]  # the chapter before says it
+    shown = [*facts, ("half-widths", f"{widths} (half the range of every coordinate)")]
     key = [("tokens", dict(shown)["tokens K"]), ("dimension", str(case.codebook.n))]
     return Chapter(
         "Geometry", [pairs(shown)], {**found.record, "half_widths": half.tolist()}, key=key
@@ -221,9 +245,10 @@ def geometry(case: Case) -> Chapter:
 
 def usage(case: Case) -> Chapter:
     """How much of the codebook the tokens use."""
-    if case.source.tokens is None:
-        raise LeftOut("usage needs --tokens.")
-    found = tk.stream_usage(load_tokens(case.source.tokens), case.codebook.K)
+    ids = case.stream.one_by_one(case.whole)
+    if ids is None:
+        return _usage_of_digits(case)
+    found = tk.stream_usage(ids, case.whole.K)
     entropy, perplexity = found.entropy.bits, found.perplexity_interval()
     low, high, _ = entropy.confidence_interval()
     shown = [
@@ -236,10 +261,6 @@ def usage(case: Case) -> Chapter:
         ),
         ("bits unused", f"{math.log2(found.K) - float(entropy):.4f} of {math.log2(found.K):.4f}"),
     ]
-    note = (
-        "The bias of the entropy is corrected (Grassberger 2003). The interval comes from a "
-        "jackknife over blocks of neighbouring tokens and holds what may be left of the bias."
-    )
     record = {
         "tokens": found.tokens,
         "used": found.used,
@@ -248,7 +269,35 @@ def usage(case: Case) -> Chapter:
         "perplexity": [found.perplexity, perplexity.low, perplexity.high],
     }
     key = [("tokens used", f"{found.used / found.K:.1%}")]
-    return Chapter("Usage", [pairs(shown), _note(note)], record, key=key)
+    return Chapter("Usage", [pairs(shown), _note(OF_USAGE)], record, key=key)
+
+
+def _usage_of_digits(case: Case) -> Chapter:
+    """Digit by digit, where there are more tokens than were counted."""
+    digits_ = case.stream.digits
+    assert digits_ is not None
+    assert isinstance(case.whole, ByDigits)
+    shape = case.whole.shape
+    each = [tk.stream_usage(*pair) for pair in zip(digits_.T, shape, strict=True)]
+    intervals = [one.entropy.bits.confidence_interval() for one in each]
+    columns = {
+        "digit": [str(place) for place in range(len(each))],
+        "used": [f"{one.used:,} of {one.K:,}" for one in each],
+        "entropy (bits)": [f"{float(one.entropy.bits):.4f}" for one in each],
+        "95 % interval": [f"{low:.4f} to {high:.4f}" for low, high, _ in intervals],
+        "perplexity": [f"{one.perplexity:.1f}" for one in each],
+    }
+    bits = sum(float(one.entropy.bits) for one in each)
+    nominal = sum(math.log2(size) for size in shape)
+    shown = [
+        ("tokens counted", f"{len(digits_):,}"),
+        ("bits a token", f"{bits:.3f} of {nominal:.3f}, if the digits were independent"),
+    ]
+    entropies = [one.entropy.bits.to_json() for one in each]
+    record = {"tokens": len(digits_), "used": [one.used for one in each], "shape": list(shape)}
+    key = [("bits a token", f"{bits:.2f} of {nominal:.2f}")]
+    body = [pairs(shown), table(columns, "Usage of every digit."), _note(OF_USAGE)]
+    return Chapter("Usage", body, record | {"entropy_bits": entropies}, key=key)
 
 
 def profile(case: Case) -> Chapter:

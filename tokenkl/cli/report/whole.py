@@ -103,19 +103,25 @@ def _python(case: Case) -> str:
     source = case.source
     prior = ""
     lines = ["import tokenkl as tk", "from tokenkl.bounds import brackets"]
+    given = {"smoothing": source.smoothing, "padding": source.padding}
+    given |= {"used_only": source.used_only or None}
+    options = "".join(f", {name}={value}" for name, value in given.items() if value is not None)
     if source.tokens is not None:
-        lines.append("from tokenkl.codebooks import load_tokens")
-        smoothing = "" if source.smoothing is None else f", {source.smoothing!r}"
-        prior = f", prior=lambda K: tk.prior_from_tokens(ids, K{smoothing})"
-        lines += ["", f"ids = load_tokens({str(source.tokens)!r})"]
+        lines.append("from tokenkl.codebooks.files import load_token_array")
+        prior = f", prior=lambda made: tk.with_token_prior(made, tokens{options})"
+        lines += ["", f"tokens = load_token_array({str(source.tokens)!r})"]
+    elif source.counts is not None:
+        lines.append("from tokenkl.codebooks.files import load_counts")
+        load = f"load_counts({str(source.counts)!r})"
+        prior = f", prior=lambda made: tk.with_counts(made, {load}{options})"
     elif source.prior is not None:
-        load = "load_priors" if load_priors(source.prior) else "load_prior"
-        lines.append(f"from tokenkl.codebooks.files import {load}")
-        prior = f", prior=lambda K: {load}({str(source.prior)!r})"
+        kind = "priors" if load_priors(source.prior) else "prior"
+        lines.append(f"from tokenkl.codebooks.files import load_{kind}")
+        prior = f", prior=lambda made: made.with_{kind}(load_{kind}({str(source.prior)!r}))"
     lines.append(f"codebook = tk.parse_codebook({source.codebook!r}, seed={source.seed}{prior})")
     method = "" if case.method is None else f", method=tk.MonteCarlo({source.samples})"
-    if source.tokens is not None:
-        lines.append("tk.stream_usage(ids, codebook.K)")
+    if source.tokens is not None and source.padding is None and case.stream.digits is None:
+        lines.append(f"tk.stream_usage(tokens.ravel(), {case.whole.K})")
     return "\n".join(
         [
             *lines,
