@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any, Literal
+
+from tokenkl._validation import check_choice, reject
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,3 +83,15 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("mmse", "mmse", "squared distance", "MMSE", "MMSE", limit="none"),
     )
 }  # fmt: skip
+
+
+def check_quantities(
+    given: str | Iterable[str], known: tuple[str, ...] = tuple(QUANTITIES)
+) -> tuple[str, ...]:
+    """Names of quantities, at least one; a single name stands for itself."""
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if not names:
+        reject("quantities", names, "at least one of " + ", ".join(known))
+    for name in names:
+        check_choice(name, known, "quantities")
+    return names

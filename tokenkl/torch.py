@@ -28,13 +28,14 @@ except ImportError as error:
 from torch.autograd.function import once_differentiable
 
 from tokenkl._random import draws_of, generator, seed_of
-from tokenkl._validation import check_choice, check_count, check_prior, check_snr, reject
+from tokenkl._validation import check_count, check_prior, check_snr, reject
 from tokenkl.codebooks import PointCodebook
 from tokenkl.estimate import Estimate
 from tokenkl.information import QUANTITIES
 from tokenkl.information.problem import Problem
 from tokenkl.information.sampling.outside import findings
 from tokenkl.quantities import QUANTITIES as TABLE
+from tokenkl.quantities import check_quantities
 
 __all__ = [
     "Sampled",
@@ -193,7 +194,7 @@ def mmse(
 def profile(
     weight: torch.Tensor,
     snr: Any,
-    quantities: Sequence[str] = QUANTITIES,
+    quantities: str | Sequence[str] = QUANTITIES,
     prior: Any = None,
     *,
     key: Any,
@@ -204,7 +205,7 @@ def profile(
     The estimate has the value in float64 with its standard error, and says where too few samples
     carry it for that error to be trusted, as those of `tokenkl.profile` do; that function needs
     fewer samples for the same error, and is the one to take where no gradient is wanted. Arguments
-    and errors as in `mutual_information`; `quantities` is any selection of `tokenkl.QUANTITIES` and
+    and errors as in `mutual_information`; `quantities` is one or more of `tokenkl.QUANTITIES` and
     "sampling_error".
 
     Example:
@@ -214,6 +215,7 @@ def profile(
         >>> round(float(estimate), 2), round(float(estimate.standard_error), 3)
         (0.25, 0.005)
     """
+    quantities = check_quantities(quantities)
     run = _Run(quantities, weight, snr, prior, key, n_samples)
     tokens = run.weight.detach().cpu().double().numpy()
     law = None if prior is None else run.prior.detach().cpu().numpy()
@@ -249,8 +251,6 @@ class _Run:
         key: Any,
         n_samples: int,
     ) -> None:
-        for name in quantities:
-            check_choice(name, tuple(TABLE), "quantities")
         check_count(n_samples, "n_samples", 2)
         self.weight = _check_weight(weight)
         K = weight.shape[0]

@@ -278,6 +278,18 @@ def test_a_number_of_samples_changes_no_estimator(codebook, wish) -> None:
             assert one == other or (wish.rtol and "short vectors" in one)
 
 
+def test_one_name_is_one_quantity() -> None:
+    for found in (
+        tk.profile(PLANE, 1.0, "accuracy").estimates,
+        tk.Masking([0.5, 0.5]).profile(0.5, "accuracy").estimates,
+        tk.bounds.brackets(PLANE, 1.0, "accuracy"),
+    ):
+        assert list(found) == ["accuracy"]
+    for wrong in ("acc", (), ["accuracy", "x"]):
+        with pytest.raises(ValueError, match="quantities must be"):
+            tk.profile(PLANE, 1.0, wrong)
+
+
 def test_samples_and_targets_reach_every_estimator() -> None:
     snr = [1.0, 400.0]
     found = tk.error_probability(SOME, snr, method=tk.Auto(n_samples=16384), key=0)

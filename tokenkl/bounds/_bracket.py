@@ -17,7 +17,7 @@ from tokenkl.bounds._inputs import LEVEL, high_end, low_end
 from tokenkl.bounds.theorems import Setting, readings
 from tokenkl.codebooks import Codebook
 from tokenkl.estimate import Bound
-from tokenkl.quantities import QUANTITIES
+from tokenkl.quantities import QUANTITIES, check_quantities
 
 #: What `bracket` can be asked for.
 ASKED = tuple(QUANTITIES)
@@ -171,25 +171,25 @@ def bracket(
         >>> str(found.lower_names), str(found.upper_names)
         ('by part < union bound', 'by part < Bonferroni, second order')
     """
+    check_choice(quantity, ASKED, "quantity")
     return brackets(codebook, snr, (quantity,), known=known, level=level)[quantity]
 
 
 def brackets(
     codebook: Codebook,
     snr: Float[Any, " *shape"],
-    quantities: Sequence[str] = ASKED,
+    quantities: str | Sequence[str] = ASKED,
     *,
     known: Mapping[str, Any] | None = None,
     level: float = LEVEL,
 ) -> dict[str, Bracket]:
     """`bracket` of several quantities from one pass, by name. Arguments and errors as there."""
-    for quantity in quantities:
-        check_choice(quantity, ASKED, "quantity")
+    names = check_quantities(quantities, ASKED)
     snr = check_snr(snr)
     for name in known or {}:
         check_choice(name, ASKED, "known")
     ends = _ends_of(codebook, snr.ravel(), known or {}, level)
-    return {quantity: _answer(ends, quantity, snr) for quantity in quantities}
+    return {quantity: _answer(ends, quantity, snr) for quantity in names}
 
 
 def _ends_of(

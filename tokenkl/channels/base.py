@@ -62,7 +62,7 @@ class Channel(eqx.Module):
     def profile(
         self,
         noise: Float[Any, " *shape"],
-        quantities: Sequence[str] | None = None,
+        quantities: str | Sequence[str] | None = None,
         *,
         method: Method | None = None,
         key: Any = None,

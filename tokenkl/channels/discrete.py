@@ -20,7 +20,6 @@ from jaxtyping import Float, Int
 from tokenkl._random import draw_ids, generator
 from tokenkl._validation import (
     as_float_array,
-    check_choice,
     check_count,
     check_ids,
     check_prior,
@@ -32,7 +31,7 @@ from tokenkl.channels.base import Channel, check_size
 from tokenkl.estimate import Estimate
 from tokenkl.information import Exact, Profile
 from tokenkl.information.methods import Method, check_method
-from tokenkl.quantities import QUANTITIES
+from tokenkl.quantities import QUANTITIES, check_quantities
 
 #: Roundings of one term, by far (tests/channels/test_precision.py); a sum adds its depth.
 ROUNDINGS = 16
@@ -120,20 +119,15 @@ class DiscreteChannel(Channel):
     def profile(
         self,
         noise: Float[Any, " *shape"],
-        quantities: Sequence[str] | None = None,
+        quantities: str | Sequence[str] | None = None,
         *,
         method: Method | None = None,
         key: Any = None,
     ) -> Profile:
-        wanted = self.quantities if quantities is None else tuple(quantities)
-        if not wanted:
-            reject("quantities", quantities, "at least one of " + ", ".join(self.quantities))
-        for name in wanted:
-            if name == "mmse":
-                reject(
-                    "quantities", repr(name), "without it, since these tokens have no coordinates"
-                )
-            check_choice(name, self.quantities, "quantities")
+        asked = self.quantities if quantities is None else quantities
+        if "mmse" in ((asked,) if isinstance(asked, str) else asked):
+            reject("quantities", "'mmse'", "without it, since these tokens have no coordinates")
+        wanted = check_quantities(asked, self.quantities)
         check_method(method, Exact)  # all quantities have closed forms
         level = check_time(noise, self.variable)
         traced = is_traced(level, self.prior)

@@ -77,7 +77,7 @@ class Gaussian(Channel):
     def profile(
         self,
         noise: Float[Any, " *shape"],
-        quantities: Sequence[str] | None = None,
+        quantities: str | Sequence[str] | None = None,
         *,
         method: Method | None = None,
         key: Any = None,

@@ -161,7 +161,7 @@ def mmse(
 def profile(
     codebook: Codebook,
     snr: Float[Any, " *shape"],
-    quantities: Sequence[str] = QUANTITIES,
+    quantities: str | Sequence[str] = QUANTITIES,
     *,
     method: Method | None = None,
     key: Any = None,

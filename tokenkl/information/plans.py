@@ -28,6 +28,7 @@ from tokenkl.information.residual.profile import ParticleFilter
 from tokenkl.information.sampling.clusters import Sampling
 from tokenkl.information.sampling.traced import TracedSampling
 from tokenkl.quantities import QUANTITIES as TABLE
+from tokenkl.quantities import check_quantities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +172,7 @@ def _range(problem: Problem, share: Share) -> str:
 def plan(
     codebook: Codebook,
     snr: Float[Any, " *shape"],
-    quantities: Sequence[str] = QUANTITIES,
+    quantities: str | Sequence[str] = QUANTITIES,
     *,
     method: Method | None = None,
 ) -> Plan:
@@ -180,7 +181,7 @@ def plan(
     Args:
         codebook: any codebook.
         snr: signal-to-noise ratios alpha^2 / sigma^2, at least 0.
-        quantities: any selection of `QUANTITIES` and "sampling_error".
+        quantities: one or more of `QUANTITIES` and "sampling_error".
         method: as in `profile`.
 
     Returns:
@@ -198,14 +199,11 @@ def plan(
         ['Monte-Carlo', 'rare-event sampling']
     """
     check_codebook(codebook)
-    for name in quantities:
-        check_choice(name, tuple(TABLE), "quantities")
-    if not quantities:
-        reject("quantities", quantities, "at least one of " + ", ".join(TABLE))
+    names = check_quantities(quantities)
     check_method(method)
     snr = check_snr(snr)
     problem = Problem(codebook, (jnp if is_traced(snr) else np).reshape(snr, (-1,)))
-    return planned(problem, snr.shape, tuple(quantities), method)
+    return planned(problem, snr.shape, names, method)
 
 
 def planned(
