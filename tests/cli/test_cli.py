@@ -41,6 +41,23 @@ def numbers(output: str) -> list[list[str]]:
 # ---- End to end, in a process of its own --------------------------------------------------------
 
 
+def test_the_version_is_known_without_jax() -> None:
+    code = "import sys, tokenkl.cli, tokenkl; print(*{'jax', 'scipy', 'numba'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_a_reader_that_goes_away_is_no_failed_theorem() -> None:
+    source, sink = os.pipe()
+    os.close(source)
+    words = [*COMMAND, "verify", "fsq:2", "--snr", "1"]
+    done = subprocess.run(words, stdout=sink, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(sink)
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+
+
 def test_version_and_help_in_a_process() -> None:
     done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"tokenkl {tk.__version__}\n"

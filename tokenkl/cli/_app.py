@@ -17,6 +17,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from tokenkl._progress import progress_bar as progress_bar
 
+#: Exit code where the reader of the output went away, as that of a program that SIGPIPE ends.
+PIPE = 141
+
 app = typer.Typer(
     name="tokenkl",
     no_args_is_help=True,
@@ -33,8 +36,9 @@ class _Sentences:
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)  # type: ignore[misc]
-        except BrokenPipeError:  # the reader went away: typer ends quietly
-            raise
+        except BrokenPipeError:  # the reader went away, as head does; nothing is left to say
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(PIPE) from None
         except ValueError as error:
             fail(str(error))
         except MemoryError as error:
@@ -92,6 +96,10 @@ class _PlainConsole(Console):
         from tokenkl._validation import printable
 
         return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the program here, with the exit code of a failed theorem."""
+        raise BrokenPipeError
 
 
 def stdout() -> Console:
