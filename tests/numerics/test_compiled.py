@@ -264,3 +264,25 @@ def test_every_compiled_module_is_watched() -> None:
                 is_base = name == "tokenkl.numerics.compiled"
                 allowed = {*watched, *plain, *({"tokenkl._files"} if is_base else ())}
                 assert node.module in allowed, f"{name} takes over a value of {node.module}"
+
+
+PROFILE = """
+import numpy as np, tokenkl as tk
+stages = [np.random.default_rng(s).standard_normal((64, 4)) / 2**s for s in range(5)]
+method = tk.MonteCarlo(n_samples=32)
+found = tk.profile(tk.ResidualCodebook(stages), [1.0, 10.0], key=0, method=method)
+print(*(value.hex() for one in found.estimates.values() for value in one.value.tolist()))
+"""
+
+
+@pytest.mark.slow
+def test_code_that_was_just_compiled_gives_the_bits_of_code_that_was_loaded(tmp_path) -> None:
+    """Sums with `fastmath` that callers do not contain would be in another order."""
+    place = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "NUMBA_CACHE_DIR": ""}
+    words = [sys.executable, "-c", PROFILE]
+    first, second = (
+        subprocess.run(words, env=place, check=True, capture_output=True, text=True).stdout
+        for _ in range(2)
+    )
+    assert list(tmp_path.rglob("*.nbc"))
+    assert first == second

@@ -40,11 +40,17 @@ config: Any = numba.config
 
 
 def compiled(*, fastmath: set[str]) -> Callable[[Callable[..., Any]], Any]:
-    """`numba.njit` that keeps its code on disk where a folder of the user can be written."""
+    """`numba.njit` that keeps its code on disk where a folder of the user can be written.
+
+    What sums with `fastmath` becomes part of its callers. Else each of them has a copy, compiled in
+    its own surroundings with sums in an order of its own, and which copy all take depends on what
+    was compiled in this process and what was loaded.
+    """
 
     def decorate(function: Callable[..., Any]) -> Any:
         # Division by zero gives infinity, as in NumPy: a check would keep loops from vector units.
         options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+        options["forceinline"] = bool(fastmath)
         made: Any = numba.njit(**options)(function)
         folder = _folder()
         if folder is not None and function.__module__ in _sources():
