@@ -147,7 +147,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=4,
+        ncols=3,
         title="Each end of a bracket has the colour of the bound that it starts from:",
         title_fontsize=7,
     )
