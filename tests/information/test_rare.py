@@ -51,6 +51,36 @@ def test_places_along_a_face(radius: float, corner: float) -> None:
     assert stats.kstest(uniform, "uniform").pvalue > 2e-5
 
 
+def hardly_ever_drawn() -> dict[str, tk.ProductCodebook]:
+    """Grids of which 2000 draws hardly see some tokens, or mistakes between far ones."""
+    certain, even = [1 - 1e-4, 1e-4], [0.5, 0.5]
+    alike, far = 1e-9 * np.arange(3), [[0.0, 9.5], [0.0, 9.6]]
+    return {
+        "a likely token": tk.ProductCodebook([[0.0, 1.0]] * 3, [certain] * 3),
+        "more likely": tk.ProductCodebook([[0.0, 1.0]] * 3, [[1 - 1e-6, 1e-6]] * 3),
+        "three at a place": tk.ProductCodebook([alike, *far], [[0.97, 0.015, 0.015], even, even]),
+        "three alike": tk.ProductCodebook([alike, *far]),
+    }
+
+
+@pytest.mark.parametrize("method", [None, tk.RareEvents()], ids=["unasked", "rare"])
+@pytest.mark.parametrize("name", hardly_ever_drawn())
+def test_what_is_hardly_ever_drawn(name: str, method: tk.RareEvents | None) -> None:
+    """It counts in the value, or the interval says that it may be missing."""
+    grid, snr = hardly_ever_drawn()[name], np.array([1e-12, 1e-2, 0.3, 0.7, 1.0])
+    turn = stats.ortho_group.rvs(3, random_state=1)
+    points = tk.PointCodebook(np.asarray(grid.points) @ turn, np.asarray(grid.prior))
+    answer = tk.profile(grid, snr, ALL)
+    for key in range(3):
+        for quantity, found in tk.profile(
+            points, snr, ALL, method=method, key=key
+        ).estimates.items():
+            expected, rounding = answer[quantity].value, answer[quantity].numerical_error
+            low, high, _ = found.confidence_interval(1 - 1e-7)
+            assert (low <= expected + rounding).all()
+            assert (expected <= high + rounding).all()
+
+
 def test_tokens_at_one_place_with_unequal_priors() -> None:
     """Where one token never beats another, the rest of its rivals are drawn all the same."""
     points = [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [-3.1, -3.9], [6.9, -7.7]]

@@ -27,6 +27,10 @@ CELL = 512
 WORK = 2**21
 #: Posterior weights below exp(-NEGLECTED) / K of the drawn token's are left out.
 NEGLECTED = 30.0
+#: Tokens less likely than others by this factor are of another kind.
+UNLIKELY = 100.0
+#: Standard errors that a mean which is known is off where the draws have not seen what matters.
+UNSEEN = 6.0
 
 
 class Tokens(NamedTuple):
@@ -87,19 +91,19 @@ class Draws(NamedTuple):
             max(self.faint, other.faint),
         )
 
-    def summary(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Means with their standard errors and skewness, and the draws that carry them.
+    def summary(self) -> tuple[np.ndarray, ...]:
+        """Means with their standard errors and skewness, and the draws that carry either.
 
-        Controls are used unless few draws carry their spread: a slope fitted to those would hide
-        its own error.
+        Controls are used unless few draws carry their spread, seen or not: a slope fitted to those
+        would hide its own error.
         """
         n = self.size
         scale = np.maximum(np.abs(self.excess).max(axis=0), TINY)
         excess = self.excess / scale
         controls = self.controls / np.abs(self.controls).max(axis=0, initial=TINY)
-        spread = (controls - controls.mean(axis=0)) ** 2
-        carriers = spread.sum(axis=0) ** 2 / np.maximum((spread**2).sum(axis=0), TINY)
-        controls = controls[:, carriers >= MIN_EFFECTIVE]
+        away = controls - controls.mean(axis=0)
+        seen = np.abs(controls.mean(axis=0)) <= UNSEEN * away.std(axis=0) / math.sqrt(n)
+        controls = controls[:, seen & (_carriers(away) >= MIN_EFFECTIVE)]
         slope, _, rank, _ = np.linalg.lstsq(
             controls - controls.mean(axis=0), excess - excess.mean(axis=0), rcond=1e-10
         )
@@ -115,7 +119,13 @@ class Draws(NamedTuple):
         skewness = np.where(visible, (rest**3).sum(axis=0) / np.maximum(squares, 1e-30) ** 1.5, 0.0)
         effective = excess.sum(axis=0) ** 2 / np.maximum((excess**2).sum(axis=0), TINY)
         mean, error = scale * mean, scale * error
-        return mean, error, skewness, effective
+        return mean, error, skewness, effective, _carriers(rest)
+
+
+def _carriers(deviations: Float[np.ndarray, "p c"]) -> Float[np.ndarray, " c"]:
+    """(sum d^2)^2 / sum d^4: how many draws carry the spread."""
+    squares = deviations**2
+    return np.asarray(squares.sum(axis=0) ** 2 / np.maximum((squares**2).sum(axis=0), TINY))
 
 
 def make_tokens(codebook: Codebook, exponent: int | None = None) -> Tokens:
@@ -174,6 +184,26 @@ def _differences(points: Any, i: Any, j: Any) -> Float[np.ndarray, " p"]:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
+def ranks(log_prior: Float[np.ndarray, " K"]) -> Int[np.ndarray, " K"]:
+    """0 for the likely tokens, 1 for those `UNLIKELY` times less likely, and so on."""
+    return ((log_prior.max() - log_prior) / math.log(UNLIKELY)).astype(np.int64)
+
+
+def _weights(level: Level) -> Float[np.ndarray, " K"]:
+    """The part of every token in the sums over pairs, over the probability to draw it with.
+
+    That is its part itself, but half of the draws are from every kind of tokens alike: what an
+    unlikely kind adds, which is seldom drawn, would show neither in the mean nor in its error.
+    """
+    _, kind = np.unique(ranks(level.tokens.log_prior), return_inverse=True)
+    own = np.bincount(kind, level.rows / level.rows.sum())
+    counts = own > EPS  # the others add rounding
+    if counts.sum() == 1:
+        return np.ones(kind.size)
+    more = np.where(counts, 1 / np.where(counts, own, 1.0), 0.0) / counts.sum()
+    return np.asarray(2 / (1 + more))[kind]
+
+
 def singles(level: Level, size: int, rng: np.random.Generator, moments: bool) -> Draws:
     """Draws from one half-space each.
 
@@ -181,9 +211,11 @@ def singles(level: Level, size: int, rng: np.random.Generator, moments: bool) ->
     token. Against g(y) / M(y) stands what the pair (k, j) that was drawn would have alone, whose
     mean over all is the sum over pairs; the difference is the excess.
     """
-    tokens, total = level.tokens, float(level.rows.sum())
+    tokens = level.tokens
     K, n = tokens.points.shape
-    k = draw_ids(rng, level.rows / total, K, size)
+    weights, whole = _weights(level), float(level.rows.sum())
+    k = draw_ids(rng, level.rows / whole / weights, K, size)
+    total = whole * weights[k, None]
     uniform = rng.random((2, size))
     uniform[1] = 1 - uniform[1]  # in (0, 1]: its logarithm is taken
     noise = rng.standard_normal((size, n))
@@ -194,11 +226,12 @@ def singles(level: Level, size: int, rng: np.random.Generator, moments: bool) ->
         ratios[part], alone[part] = _singles(level, k[part], uniform[:, part], noise[part], moments)
     if not moments:
         ratios[:, 1:] = alone[:, 1:] = 0.0
+    # The sampling error is no control: where distances are nearly the same it is nearly that of the
+    # variance, and the slopes for their difference would magnify errors of the quadrature.
+    known = (total * alone - level.totals)[:, 1:3] if moments else np.zeros((size, 0))
     return Draws(
         total * (alone - ratios),
-        # The sampling error is no control: where distances are nearly the same it is nearly that of
-        # the variance, and the slopes for their difference would magnify errors of the quadrature.
-        total * alone[:, 1:3] - level.totals[1:3] if moments else np.zeros((size, 0)),
+        known if np.ptp(weights) == 0 else np.hstack([known, total - whole]),
         np.zeros(size, dtype=int),
     )
 

@@ -50,7 +50,7 @@ from tokenkl.information.estimators import (
 from tokenkl.information.findings import NUMBERS, Findings
 from tokenkl.information.methods import RareEvents
 from tokenkl.information.problem import Problem
-from tokenkl.numerics.moments import MIN_EFFECTIVE
+from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE
 
 #: What the samples give, in this order; the last where it is asked for.
 STATISTICS = ("error_probability", "conditional_entropy", "mmse", "sampling_error")
@@ -286,7 +286,7 @@ def _level(
     draws = sample(method.n_samples, 0)
     block = 1
     while True:
-        mean, error, skewness, effective = draws.summary()
+        mean, error, skewness, effective, carriers = draws.summary()
         value = level.totals - mean
         if not (method.rtol or method.atol) or draws.size >= method.max_samples:
             break
@@ -324,6 +324,9 @@ def _level(
         # Means of clusters are rounded, and their distances with them.
         numerical[2] += 32 * EPS * math.sqrt(tokens.points.shape[1] * total * max(value[2], 0.0))
     carried = (effective >= MIN_EFFECTIVE) | (error <= 0.01 * np.abs(value))
+    if proposal is None and not tokens.clustered and K > 2 and level.h * widest > 0:
+        # Where few draws, or none, differ from the others, there may be more that none has met.
+        carried &= carriers >= MIN_CARRIERS
     return Findings(
         units * value,
         units * error,

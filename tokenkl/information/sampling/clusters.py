@@ -28,7 +28,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from tokenkl._random import generator
 from tokenkl.codebooks.base import Codebook, PointCodebook
-from tokenkl.halfspaces.tokens import CELL, EPS, Tokens
+from tokenkl.halfspaces.tokens import CELL, EPS, Tokens, ranks
 from tokenkl.halfspaces.union import union_guess
 from tokenkl.information.estimators import COMPLEMENTS, Names, Progress, SampleAverage, Served, Task
 from tokenkl.information.findings import Findings
@@ -50,8 +50,8 @@ SKEWNESS = 0.1
 BETWEEN = 0.4
 #: Draws for what clusters add, and for no more tokens than the last number.
 DRAWS, MANY_DRAWS, MANY_DRAWS_TOKENS = 2000, 8000, 1024
-#: Tokens less likely than others by this factor are sampled by themselves, with fewer samples.
-UNLIKELY, FEWER = 100.0, 8
+#: By how much fewer samples there are of unlikely tokens, which are sampled by themselves.
+FEWER = 8
 #: What a sample costs at one level by itself, for each token, and for each of its coordinates, in
 #: seconds.
 SAMPLE_COST, TOKEN_COST, COORDINATE_COST = 4e-6, 2e-9, 5e-10
@@ -145,18 +145,12 @@ def _sizes(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 4
     return size
 
 
-def _ranks(prior: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
-    """0 for the likely tokens, 1 for those `UNLIKELY` times less likely, and so on."""
-    least = np.finfo(float).tiny  # products of small priors may be 0
-    return np.floor(np.log(prior.max() / np.maximum(prior, least)) / math.log(UNLIKELY))
-
-
 def _unlikely(
     codebook: Codebook, labels: Int[np.ndarray, " K"]
 ) -> tuple[float, Float[np.ndarray, " 4"]]:
     """Probability of the unlikely tokens; how far their statistics may be from the others'."""
     prior = np.asarray(codebook.prior)
-    rare = np.flatnonzero(_ranks(prior) > 0)
+    rare = np.flatnonzero(ranks(np.asarray(codebook.log_prior)) > 0)
     if rare.size == 0:
         return 0.0, np.zeros(len(STATISTICS))
     points = np.asarray(codebook.points)
@@ -247,11 +241,12 @@ def clustered_profile(
     _, cluster = np.unique(labels, return_inverse=True)
     entropy = float(special.entr(np.bincount(cluster, prior)).sum())
     total = {name: _between(name, between, entropy) for name in quantities}
-    ranks, alone = _ranks(prior), (np.bincount(cluster) == 1)[cluster]
+    kinds = ranks(np.asarray(codebook.log_prior))
+    alone = (np.bincount(cluster) == 1)[cluster]
     everywhere = np.arange(problem.snr.size)
     ways = []
-    for rank in np.unique(ranks):
-        ids = np.flatnonzero(ranks == rank)
+    for rank in np.unique(kinds):
+        ids = np.flatnonzero(kinds == rank)
         share = float(prior[ids].sum())
         if share == 0 or alone[ids].all():  # nothing counts, or nothing is in doubt
             if "accuracy" in total:
