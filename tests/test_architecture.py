@@ -19,7 +19,7 @@ ROOMS = (
     "numerics",
     "ways",
     "estimate",
-    "digits",
+    "readable",
     "latex",
     "usage",
     "quantities",

@@ -22,6 +22,7 @@ from tokenkl.schedule import (
     SqrtVP,
     SubVP,
     TableSchedule,
+    load_schedule,
     parse_schedule,
 )
 
@@ -510,6 +511,15 @@ def test_a_table_is_met_at_its_times(table):
     np.testing.assert_allclose(schedule.g2(inner), Schedule.g2_at(schedule, inner, np), rtol=1e-9)
 
 
+def test_a_table_far_down_keeps_its_slopes():
+    """Where the angle from pure signal is pi / 2 in all its digits, that from noise has them."""
+    schedule = TableSchedule([0, 0.25, 0.5, 0.75, 1], [1e30, 1, 1e-20, 1e-30, 1e-34])
+    t, h = np.array([0.01, 0.1, 0.3, 0.6, 0.8, 0.9]), 1e-6
+    slope = (schedule.log_snr(t - h) - schedule.log_snr(t + h)) / (2 * h)
+    np.testing.assert_allclose(schedule.g2(t), slope * schedule.sigma(t) ** 2, rtol=1e-7)
+    np.testing.assert_allclose(schedule.f(t), -schedule.g2(t) / 2, rtol=1e-15)
+
+
 def test_a_dense_table_is_the_schedule_it_was_made_of():
     t = np.linspace(0, 1, 2001)
     for exact in (CosineVP(), LinearVP(), BetaVP()):
@@ -558,6 +568,19 @@ def test_tables_in_files(tmp_path):
         np.testing.assert_allclose(found.snr(t), snr, rtol=1e-14)
     for name in ("diffusers.npz", "bar.npy", "bar.txt"):
         assert parse_schedule(str(tmp_path / name)) == TableSchedule.from_alpha_bar(DDPM)
+    (tmp_path / "named.csv").write_text("step;snr;t\n1;9;0\n2;1;0.25\n3;0;1\n")
+    assert load_schedule(tmp_path / "named.csv") == TableSchedule(t, snr)
+    (tmp_path / "bar.csv").write_text("\ufefft,alpha_bar\n0,0.9\n1,0.1\n", encoding="utf-8")
+    assert load_schedule(tmp_path / "bar.csv") == TableSchedule.from_alpha_bar([0.9, 0.1])
+    (tmp_path / "three.csv").write_text("0.9,0,0\n0.5,0,0\n0.1,0,0\n")
+    with pytest.raises(ValueError, match=r"one or two columns without names; got .*\(3, 3\)"):
+        load_schedule(tmp_path / "three.csv")
+    (tmp_path / "short.csv").write_text("t,snr\n0,9\n1\n")
+    with pytest.raises(ValueError, match=r"every line must be 2 numbers, .*; got 1 of them"):
+        load_schedule(tmp_path / "short.csv")
+    (tmp_path / "other.csv").write_text("t,psnr\n0,9\n1,0\n")
+    with pytest.raises(ValueError, match="one of t and snr, or of alpha_bar; got t, psnr"):
+        load_schedule(tmp_path / "other.csv")
     (tmp_path / "words.csv").write_text("t,snr\n0,9\nx,1\n")
     (tmp_path / "empty.txt").write_text("")
     np.savez(tmp_path / "other.npz", points=t)

@@ -155,3 +155,11 @@ def test_streams_refused():
         stream_usage([1], 3)
     with pytest.raises(ValueError, match="ids must be whole numbers from 0 to 2; got 3"):
         stream_usage([1, 3], 3)
+
+
+def test_more_tokens_than_memory():
+    """What does not occur takes no room."""
+    few, many = (stream_usage([0, 3, 1, 3] * 50, K) for K in (4, 2**62))
+    assert (many.K, many.used, many.tokens) == (2**62, 3, 200)
+    assert float(many.entropy) == float(few.entropy)
+    assert many.entropy.numerical_error > few.entropy.numerical_error

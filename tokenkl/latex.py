@@ -19,7 +19,7 @@ SPECIAL = {
     "-": "-{}",  # neighbours do not become a dash
     **{character: f"\\{character}" for character in "#$%&_{}"},
 }
-#: As `tokenkl.digits` writes them: a value, its error, a power of ten for both, and marks.
+#: As `tokenkl.readable` writes them: a value, its error, a power of ten for both, and marks.
 NUMBER = re.compile(
     r"\(?(?P<value>-?[\d.]+)(?:e(?P<own>[+-]\d+))?(?: ± (?P<half>[\d.e+-]+))?\)?"
     r"(?:e(?P<power>[+-]\d+))?(?P<marks>[*†]*)"
@@ -37,7 +37,7 @@ def escape(text: str) -> str:
 
 
 def number(text: str) -> str:
-    """A number of `tokenkl.digits` as siunitx reads it; in braces what is none, such as inf.
+    """A number of `tokenkl.readable` as siunitx reads it; in braces what is none, such as inf.
 
     Example:
         >>> number("(2.20 ± 0.21)e-07*")

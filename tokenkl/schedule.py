@@ -20,7 +20,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar, final
 
@@ -747,8 +747,11 @@ class TableSchedule(Schedule):
         return -self.g2_at(t, xp) / 2
 
     def g2_at(self, t: Any, xp: Any) -> Any:
-        slope = self._angle(self.from_signal, t, xp, slope=True)
-        return 2 * slope * self.sigma_at(t, xp) / self.alpha_at(t, xp)
+        alpha, sigma = self.alpha_at(t, xp), self.sigma_at(t, xp)
+        # The smaller angle has the digits of both.
+        near_signal = self._angle(self.from_signal, t, xp, slope=True)
+        near_noise = -self._angle(self.from_noise, t, xp, slope=True)
+        return 2 * xp.where(sigma < alpha, near_signal, near_noise) * sigma / alpha
 
 
 def load_schedule(path: str | Path) -> TableSchedule:
@@ -756,8 +759,8 @@ def load_schedule(path: str | Path) -> TableSchedule:
 
     - .npz or .safetensors with arrays `t` and `snr`, or with one called `alpha_bar`,
       `alphas_cumprod` or `alphas_bar`;
-    - .npy or text (.csv, .txt): two columns, t and snr, or one of alpha-bar. A first line that
-      names columns is passed over.
+    - .npy or text (.csv, .txt): two columns, t and snr, or one of alpha-bar. Where the first line
+      of a text names its columns, they are found by these names.
 
     Raises:
         FileError: no such file, or anything else in it.
@@ -765,35 +768,57 @@ def load_schedule(path: str | Path) -> TableSchedule:
     expected = "a table of t and snr, or of alpha-bar"
     with reading(path, expected) as file:
         if file.path.suffix.lower() in (".csv", ".txt"):
-            return _from_columns(_columns(file.text()))
+            names, table = _columns(file.text())
+            if names is None:
+                return _from_columns(table)
+            columns = dict(zip(names, table.T, strict=True))
+            return _from_names(columns, columns.__getitem__)
         with open_arrays(file) as arrays:
-            for name in ("alpha_bar", "alphas_cumprod", "alphas_bar"):
-                if name in arrays.shapes:
-                    return TableSchedule.from_alpha_bar(arrays.read(name))
             if set(arrays.shapes) == {"array"}:
                 return _from_columns(arrays.read("array"))
-            return TableSchedule(arrays.read("t"), arrays.read("snr"))
+            return _from_names(arrays.shapes, arrays.read)
 
 
-def _columns(text: str) -> np.ndarray:
-    """The numbers of a text, a row a line; the first line may have names."""
+def _columns(text: str) -> tuple[list[str] | None, np.ndarray]:
+    """The numbers of a text, a row a line, and the names that its first line may have."""
     lines = [line.replace(",", " ").replace(";", " ").split() for line in text.splitlines()]
     rows = [words for words in lines if words and not words[0].startswith("#")]
-    for index, words in enumerate(rows):
-        try:
-            [float(word) for word in words]
-        except ValueError:
-            if index:
-                raise
-            continue
-        return np.array([[float(word) for word in row] for row in rows[index:]])
-    raise ValueError("no numbers")
+    names = rows.pop(0) if rows and not any(map(_is_number, rows[0])) else None
+    if not rows:
+        raise ValueError("no numbers")
+    width = len(names or rows[0])
+    for row in rows:
+        if len(row) != width:
+            reject("every line", f"{len(row)} of them", f"{width} numbers, as the first")
+    return names, np.array([[float(word) for word in row] for row in rows])
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _from_names(known: Collection[str], read: Callable[[str], np.ndarray]) -> TableSchedule:
+    for name in ("alpha_bar", "alphas_cumprod", "alphas_bar"):
+        if name in known:
+            return TableSchedule.from_alpha_bar(read(name))
+    for name in ("t", "snr"):
+        if name not in known:
+            reject("the table", f"{', '.join(known)}", "one of t and snr, or of alpha_bar")
+    return TableSchedule(read("t"), read("snr"))
 
 
 def _from_columns(table: np.ndarray) -> TableSchedule:
     if table.ndim == 2 and table.shape[1] == 2:
         return TableSchedule(*table.T)
-    return TableSchedule.from_alpha_bar(table[:, 0] if table.ndim == 2 else table)
+    if table.ndim == 2 and table.shape[1] == 1:
+        table = table[:, 0]
+    if table.ndim != 1:
+        reject("the table", f"one of shape {table.shape}", "one or two columns without names")
+    return TableSchedule.from_alpha_bar(table)
 
 
 def parse_schedule(text: str, option: str = "--schedule") -> Schedule:

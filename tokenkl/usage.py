@@ -118,8 +118,7 @@ def token_usage(
     K = check_count(K, "K")
     if len(sequences) < 2:
         reject("sequences", f"{len(sequences)} of them", "at least two utterances")
-    rows = [check_ids(sequence, K, "sequences").ravel() for sequence in sequences]
-    counts = np.bincount(np.concatenate(rows), minlength=K)
+    rows, counts = _counted([check_ids(one, K, "sequences").ravel() for one in sequences])
     value = entropy_of_counts(counts, correction)
     without = _without_each(rows, counts, correction)
     error = math.sqrt((len(rows) - 1) / len(rows) * float(((without - without.mean()) ** 2).sum()))
@@ -167,7 +166,7 @@ def stream_usage(ids: Int[Any, " tokens"], K: int, correction: Correction = "gra
         reject("ids", f"{flat.size} of them", "at least two tokens")
     blocks = np.array_split(flat, min(BLOCKS, flat.size))
     usage = token_usage(blocks, K, correction)
-    counts = np.bincount(flat, minlength=K)
+    blocks, counts = _counted(blocks)
     plain = entropy_of_counts(counts, "none")
     shrunk = float(_without_each(blocks, counts, "none").mean())
     added = float(usage.entropy.value) - plain
@@ -179,6 +178,12 @@ def stream_usage(ids: Int[Any, " tokens"], K: int, correction: Correction = "gra
         method=f"counts, {correction}; jackknife over {len(blocks)} blocks",
     )
     return dataclasses.replace(usage, entropy=entropy)
+
+
+def _counted(rows: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Tokens renumbered by those that occur, however many there are, and their counts."""
+    _, ids, counts = np.unique(np.concatenate(rows), return_inverse=True, return_counts=True)
+    return np.split(ids, np.cumsum([row.size for row in rows[:-1]])), counts
 
 
 def _without_each(

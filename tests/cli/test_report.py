@@ -175,6 +175,7 @@ def test_latex_table(hostile: Path, record: dict[str, Any]) -> None:
     found = record["chapters"]["profile"]["quantities"]["mutual_information"]
     assert value - 1.01 * error <= found["interval_low"][2]
     assert value + 1.01 * error >= found["interval_high"][2]
+    assert max(len(cell.split("+-")[0].strip("0. ")) for cell in rows[3].split("&")[1:]) == 6
     for line in text.splitlines():
         if not line.startswith("%"):
             assert "frac" not in line
@@ -236,6 +237,7 @@ def test_a_theorem_that_fails_is_an_exit_code(
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CODEBOOK" in fail("report", "nothing", "-o", tmp_path / "page")
     assert "few enough tokens to list" in fail("report", "d:4^24", "-o", tmp_path / "page")
+    assert "two distinct tokens" in fail("report", "fsq:1", "-o", tmp_path / "page")
     assert "--snr must be left out" in fail("report", "fsq:3^2", "--snr=1", "--snr-db=0")
     assert "schedule" in fail("report", "fsq:3^2", "--schedule=none", "-o", tmp_path / "page")
     (tmp_path / "file").write_text("")
@@ -273,6 +275,70 @@ def test_file_of(
     for one in ("book.npz", "a:b.npz", "3^8"):
         Path(one).touch()
     assert chapters.file_of(spec) == (None if name is None else Path(name))
+
+
+def test_equal_tokens_leave_a_chapter_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six of eight tokens are equal, so that nothing tells half: the other chapters are there."""
+    few = (chapters.what_was_read, chapters.profile, chapters.half_of_the_information)
+    monkeypatch.setattr(chapters, "CHAPTERS", few)
+    np.save(tmp_path / "dead.npy", np.array([[0.0, 0]] * 6 + [[1, 1], [0, 1]]))
+    succeed("report", tmp_path / "dead.npy", "--samples=300", "--snr-db=0", "-o", tmp_path / "page")
+    record = json.loads((tmp_path / "page" / "record.json").read_text())
+    assert "tell 0.5 of their entropy" in record["left_out"]["half_of_the_information"]
+    assert "profile" in record["chapters"]
+
+
+def test_brackets_are_rounded_outwards_and_drawn_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+
+    def draw(panel: Any, x: Any, low: Any, high: Any, **style: Any) -> None:
+        drawn.append((x, low, high))
+
+    monkeypatch.setattr(plotting, "draw_interval", draw)
+    few = (chapters.what_was_read, chapters.brackets_from_geometry)
+    monkeypatch.setattr(chapters, "CHAPTERS", few)
+    succeed("report", "fsq:3^8", "--snr=10,0,2,0.3,1", "-o", tmp_path / "page")
+    record = json.loads((tmp_path / "page" / "record.json").read_text())["chapters"]["brackets"]
+    ((x, low, high),) = drawn
+    np.testing.assert_allclose(x, 10 * np.log10([0.3, 1, 2, 10]))
+    for found, end in ((low, "lower"), (high, "upper")):
+        values = np.array(record["mutual_information"][end])
+        assert np.array_equal(found, values[[3, 4, 2, 0]])
+    page = (tmp_path / "page" / "index.html").read_text()
+    rows = re.findall(r"<tr><th[^>]*>[^<]*</th>((?:<td>[^<]*</td>){6})</tr>", page)
+    assert len(rows) == 5
+    for at, row in enumerate(rows):
+        cells = [float(cell) for cell in re.findall("<td>([^<]*)</td>", row)]
+        for name, (lower, _, upper) in (
+            ("accuracy", cells[:3]),
+            ("mutual_information", cells[3:]),
+        ):
+            assert lower <= record[name]["lower"][at]
+            assert upper >= record[name]["upper"][at]
+
+
+@pytest.mark.parametrize("option", ["--counts", "--tokens", "--prior"])
+def test_a_comparison_is_of_whole_codebooks(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prior, and tokens that were left out for it, are of one codebook alone."""
+    monkeypatch.setattr(chapters, "CHAPTERS", (chapters.what_was_read, chapters.comparison))
+    given = {
+        "--counts": np.arange(9),
+        "--tokens": np.arange(1, 9),
+        "--prior": np.arange(1, 10) / 45,
+    }
+    np.save(tmp_path / "given.npy", given[option])
+    less = ["--smoothing=0", "--used-only"] * (option != "--prior")
+    words = (option, tmp_path / "given.npy", *less, "-o", tmp_path / "page")
+    succeed("report", "fsq:3^2", *words)
+    record = json.loads((tmp_path / "page" / "record.json").read_text())
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert record["chapters"]["comparison"]["codebooks"][0]["K"] == 9
+    assert "this codebook, 9" in page
+    assert f"not that of {option}." in page
 
 
 @pytest.mark.parametrize("parts", [False, True])

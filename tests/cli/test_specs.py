@@ -318,6 +318,8 @@ def test_snr() -> None:
     assert np.array_equal(parse_snr(None, None, "0,10"), [1, 10])
     with pytest.raises(ValueError, match="--snr must be left out where --snr-db is given"):
         parse_snr("0", "1", "0")
+    with pytest.raises(ValueError, match=r"--snr-db must be .*; got ''"):
+        parse_snr("", None, "0")
     with pytest.raises(ValueError, match=r"--snr must be at least 0 everywhere; got -1.0"):
         parse_snr(None, "-1,2", "0")
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import tokenkl as tk
-from tokenkl import digits
+from tokenkl import readable
 from tokenkl.cli import tables
 from tokenkl.information import exact_quantities
 from tokenkl.information.pictures import profile_figure
@@ -38,10 +38,12 @@ def _pair(text: str) -> tuple[float, float]:
         (-0.5, 1e-3, "-0.500"),
         (1e-300, 1e-298, "0 ± 1e-298"),
         (math.inf, 0.0, "inf"),
+        (1.0, math.inf, "1 ± inf"),
+        (0.25, math.nan, "0.25 ± nan"),
     ],
 )
 def test_exact(value: float, error: float, text: str) -> None:
-    assert digits.format_exact(value, error) == text
+    assert readable.format_exact(value, error) == text
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_exact(value: float, error: float, text: str) -> None:
     ],
 )
 def test_sampled(value: float, half: float, text: str) -> None:
-    assert digits.format_sampled(value, half) == text
+    assert readable.format_sampled(value, half) == text
 
 
 def test_what_is_printed_is_true() -> None:
@@ -71,11 +73,11 @@ def test_what_is_printed_is_true() -> None:
     for _ in range(2000):
         value = rng.standard_normal() * 10.0 ** rng.integers(-40, 12)
         half = abs(value) * 10.0 ** rng.uniform(-11, 3)
-        shown, shown_half = _pair(digits.format_sampled(value, half))
+        shown, shown_half = _pair(readable.format_sampled(value, half))
         assert abs(shown - value) <= 0.0501 * half
         assert shown_half == pytest.approx(half, rel=0.0501)
         error = abs(value) * 10.0 ** rng.uniform(-20, -0.1)
-        shown = float(digits.format_exact(value, error).split(" ± ")[0])
+        shown = float(readable.format_exact(value, error).split(" ± ")[0])
         if shown:
             assert abs(shown - value) <= max(5.01 * error, 5.01e-6 * abs(value))
 
@@ -89,7 +91,7 @@ def test_cells_mark_what_is_not_a_central_limit_interval() -> None:
         interval_supported=[True, False],
         sample_range=1,
     )
-    first, second = digits.cells(estimate, missed=[True, False])
+    first, second = readable.cells(estimate, missed=[True, False])
     assert first == "0.500 ± 0.020†"
     assert second.endswith("*")
     assert float(second.split(" ± ")[1].rstrip("*")) == pytest.approx(
@@ -124,7 +126,7 @@ def test_missed_targets_are_named_and_kept_ones_are_not() -> None:
 
 def test_decimal_points_are_above_each_other() -> None:
     estimate = tk.Estimate([12.5, 0.25, 100.0], 0.0, [1e-9, 1e-9, 1e-9])
-    assert [text.index(".") for text in digits.cells(estimate)] == [3, 3, 3]
+    assert [text.index(".") for text in readable.cells(estimate)] == [3, 3, 3]
 
 
 def test_a_wide_table_is_split() -> None:

@@ -85,5 +85,5 @@ def test_other_refusals() -> None:
     with pytest.raises(ValueError, match="key must be an integer seed"):
         tk.snr_of_information(turned)
     same = tk.PointCodebook([[0.0], [0.0]], allow_duplicates=True)
-    with pytest.raises(ValueError, match="distinct tokens"):
+    with pytest.raises(ValueError, match="distinct tokens enough to tell"):
         tk.snr_of_information(same, key=0)

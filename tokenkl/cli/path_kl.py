@@ -121,7 +121,7 @@ def path_kl(
 
     from tokenkl import divergence
     from tokenkl.cli.tables import plain, print_pairs
-    from tokenkl.digits import format_exact
+    from tokenkl.readable import format_exact
 
     chosen, end = times.range()
     point1, point2 = points.make(seed)
@@ -164,7 +164,7 @@ def path_kl(
 def _text(estimate: Estimate) -> str:
     import numpy as np
 
-    from tokenkl.digits import format_sampled, reach
+    from tokenkl.readable import format_sampled, reach
 
     if not np.all(estimate.interval_supported):
         return f"{float(estimate.value):.3g} {estimate.unit} ({estimate.note})"

@@ -251,11 +251,11 @@ def _table(specs: Sequence[str], found: Sequence[Profile]) -> pd.DataFrame:
 
 
 def _print_profile(console: Console, asked: _Request, found: Profile) -> None:
-    from tokenkl import digits
+    from tokenkl import readable
     from tokenkl.cli import tables
 
     columns = [
-        (tables.quantity_title(one), digits.cells(one, tables.missed_target(one, *asked.targets)))
+        (tables.quantity_title(one), readable.cells(one, tables.missed_target(one, *asked.targets)))
         for one in found.estimates.values()
     ]
     tables.print_table(console, tables.snr_columns(found.snr, asked.is_linear), columns)
@@ -270,7 +270,7 @@ def _print_comparison(
     made: Sequence[Codebook],
     pairs: Sequence[tuple[str, Profile]],
 ) -> None:
-    from tokenkl import digits
+    from tokenkl import readable
     from tokenkl.cli import tables
 
     described = [
@@ -283,7 +283,7 @@ def _print_comparison(
         console.print()
         console.print(heading[0].upper() + heading[1:], style="bold")
         columns = [
-            (label, digits.cells(one[name], tables.missed_target(one[name], *asked.targets)))
+            (label, readable.cells(one[name], tables.missed_target(one[name], *asked.targets)))
             for label, one in pairs
         ]
         tables.print_table(console, tables.snr_columns(first.snr, asked.is_linear), columns)

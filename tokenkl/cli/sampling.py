@@ -483,7 +483,7 @@ def recommend_levels(
 
 
 def _print_levels(console: Console, grids: list[dict[str, Any]]) -> None:
-    from tokenkl.digits import format_exact
+    from tokenkl.readable import format_exact
 
     heads = {name: name for name in grids[0]}
     heads |= {
@@ -552,7 +552,7 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
 
 
 def shown(estimate: Estimate) -> str:
-    from tokenkl.digits import UNSUPPORTED, format_exact, format_sampled, reach
+    from tokenkl.readable import UNSUPPORTED, format_exact, format_sampled, reach
 
     value = float(estimate.value)
     if not estimate.n_samples:
@@ -565,7 +565,7 @@ def shown(estimate: Estimate) -> str:
 def _print_method(console: Console, estimate: Estimate) -> None:
     import numpy as np
 
-    from tokenkl.digits import UNSUPPORTED
+    from tokenkl.readable import UNSUPPORTED
 
     how = f", {estimate.n_samples:,} samples, seed {estimate.seed}" if estimate.n_samples else ""
     reach = "; ± reaches to the farther end of a 95 % interval" if how else ""

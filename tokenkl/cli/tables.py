@@ -11,11 +11,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tokenkl.digits import MISSED, UNSUPPORTED, aligned
 from tokenkl.estimate import Estimate, count_of
 from tokenkl.information import Profile
 from tokenkl.information.profiles import in_db
 from tokenkl.quantities import QUANTITIES
+from tokenkl.readable import MISSED, UNSUPPORTED, aligned
 
 if TYPE_CHECKING:
     from tokenkl.codebooks import Codebook

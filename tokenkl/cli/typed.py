@@ -116,7 +116,8 @@ def parse_snr(snr_db: str | None, snr: str | None, default_db: str) -> np.ndarra
         if (values < 0).any():
             reject("--snr", float(values.min()), "at least 0 everywhere")
         return values
-    levels = parse_grid(snr_db or default_db, "--snr-db", example="--snr-db=-20:40:1")
+    asked = default_db if snr_db is None else snr_db
+    levels = parse_grid(asked, "--snr-db", example="--snr-db=-20:40:1")
     if (np.abs(levels) > MAX_DB).any():
         worst = float(levels[np.argmax(np.abs(levels))])
         reject("--snr-db", worst, f"between -{MAX_DB:g} and {MAX_DB:g} dB")

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from tokenkl import plotting
 from tokenkl.information.profiles import Profile
 
+#: Smallest part of the largest error probability that is shown.
+SPAN = 1e-12
 #: What a codebook is called beside its profile; "" where there is only one.
 Labelled = tuple[str, Profile]
 
@@ -60,23 +62,29 @@ def profile_figure(curves: Sequence[Labelled], title: str = "") -> Figure:
     return figure
 
 
+def on_axis(profile: Profile) -> np.ndarray:
+    """Indices of the levels from left to right; minus infinity dB has no place on an axis."""
+    snr = profile.snr.ravel()
+    order = np.argsort(snr)
+    return order[snr[order] > 0]
+
+
 def _draw_curve(panel: Any, profile: Profile, quantity: str, index: int, label: str) -> None:
     estimate = profile[quantity]
-    order = np.argsort(profile.snr)
-    order = order[profile.snr[order] > 0]  # minus infinity dB has no place on the axis
-    x = profile.snr_db[order]
+    order = on_axis(profile)
+    x = profile.snr_db.ravel()[order]
     style = plotting.line_style(index)
     if x.size <= 25:  # few enough for every computed point to be seen
         style["marker"] = plotting.MARKERS[index % len(plotting.MARKERS)]
         style["markersize"] = 2.5
-    interval = estimate.confidence_interval(0.95)
-    y = np.asarray(estimate.value)[order]
+    low, high, _ = (np.ravel(one) for one in estimate.confidence_interval(0.95))
+    y = np.ravel(estimate.value)[order]
     if quantity == "error_probability":
         # Far below one over the sample size the value says nothing, and a logarithm shows it large.
-        y = np.where(np.asarray(estimate.interval_supported)[order], y, np.nan)
+        y = np.where(np.ravel(estimate.interval_supported)[order], y, np.nan)
     panel.plot(x, y, label=plotting.plain(label), **style)
     if estimate.is_sampled:
-        plotting.draw_interval(panel, x, interval.low[order], interval.high[order], **style)
+        plotting.draw_interval(panel, x, low[order], high[order], **style)
 
 
 def _log_axis(panel: Any, profiles: Sequence[Profile]) -> None:
@@ -85,4 +93,4 @@ def _log_axis(panel: Any, profiles: Sequence[Profile]) -> None:
     positive = values[values > 0]
     if positive.size and positive.min() < 0.01 * positive.max():
         panel.set_yscale("log")
-        panel.set_ylim(max(positive.min(), 1e-12) / 1.5, positive.max() * 1.5)
+        panel.set_ylim(max(positive.min(), SPAN * positive.max()) / 1.5, positive.max() * 1.5)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.tree_util import GetAttrKey
 from jaxtyping import Float
 
+from tokenkl._validation import check_count
 from tokenkl.estimate import Estimate
 from tokenkl.quantities import QUANTITIES
 
@@ -78,23 +79,27 @@ class Profile:
 
         return profile_figure([("", self)], title)
 
-    def to_latex(self, digits: int = 4) -> str:
+    def to_latex(self, digits: int = 5) -> str:
         """A table for a paper: a row for every level, a column for every quantity.
 
         It needs booktabs and siunitx. A sampled value is followed by +- the way to the farther end
-        of its 95 % interval; where more than so many `digits` are known, the value is rounded,
-        and the error covers that. An exact one has no error. A star stands for an interval
-        that is no central-limit one.
+        of its 95 % interval; where more than so many `digits` are known, the value is rounded to
+        these, and the error up, so that it covers that. An exact one has no error. A star stands
+        for an interval that is no central-limit one.
+
+        Raises:
+            ValueError: digits that are no count.
 
         Example:
             >>> import tokenkl as tk
             >>> table = tk.profile(tk.FSQ((3, 3)), [1.0, 10.0], ["accuracy"]).to_latex()
             >>> print(table.splitlines()[-3])
-            10 & 0.8540 \\\\
+            10 & 0.85397 \\\\
         """
-        from tokenkl.digits import cells
         from tokenkl.latex import escape, numbers_table
+        from tokenkl.readable import cells
 
+        check_count(digits, "digits")
         levels = self.snr_db if self.variable == "snr" else self.noise
         head = "SNR (dB)" if self.variable == "snr" else escape(self.variable)
         columns = {head: [f"{level:.6g}" for level in np.ravel(levels)]}

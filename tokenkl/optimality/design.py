@@ -61,6 +61,8 @@ HIGHEST = 700.0
 MAX_CANDIDATES = 10**6
 #: SNRs between which profiles are interpolated to find the candidates that are computed exactly.
 TABLE = 9
+#: What has ends of the range of its information.
+WITH_ENDS = "distinct tokens, or snr_min and snr_max given"
 #: What candidates may be ordered by.
 CRITERIA = ("information", "accuracy", "information_per_bit")
 
@@ -249,12 +251,13 @@ def snr_of_information(
 
     Args:
         codebook: any codebook with at least two distinct tokens.
-        share: of H(prior), strictly between 0 and 1.
+        share: of H(prior), strictly between 0 and 1; below what can be told at all, which is less
+            than 1 where some tokens are equal.
         method, key, progress: as in `tokenkl.profile`.
 
     Raises:
-        ValueError: a share outside (0, 1), tokens that are all equal, or no key where one is
-            needed.
+        ValueError: a share outside (0, 1), too many equal tokens to tell it, or no key where one
+            is needed.
 
     Example:
         >>> import tokenkl as tk
@@ -271,7 +274,7 @@ def snr_of_information(
         found = mutual_information(codebook, math.exp(x), method=_ranging(codebook), key=key)
         return math.log(max(float(found.value), 1e-320) / target)
 
-    x = _crossing(codebook, excess)
+    x = _crossing(codebook, excess, f"distinct tokens enough to tell {share:g} of their entropy")
     for _ in range(NEWTON):
         found = plan(codebook, math.exp(x), ("mutual_information", "mmse"), method=method)
         told, mmse = found.run(key, progress).values()
@@ -407,7 +410,7 @@ def _lower_end(codebook: Codebook, key: Any) -> float:
         found = mutual_information(codebook, math.exp(x), method=_ranging(codebook), key=key)
         return math.log(max(float(found.value), 1e-320) / target)
 
-    return math.exp(_crossing(codebook, excess) - CLOSE)
+    return math.exp(_crossing(codebook, excess, WITH_ENDS) - CLOSE)
 
 
 def _upper_end(codebook: Codebook, key: Any) -> float:
@@ -420,7 +423,7 @@ def _upper_end(codebook: Codebook, key: Any) -> float:
         found = conditional_entropy(codebook, math.exp(x), method=method, key=key)
         return math.log(target / max(float(found.value) - never, 1e-320))
 
-    return math.exp(_crossing(codebook, excess) + CLOSE)
+    return math.exp(_crossing(codebook, excess, WITH_ENDS) + CLOSE)
 
 
 def _never_told(codebook: Codebook) -> float:
@@ -439,8 +442,10 @@ def _ranging(codebook: Codebook) -> Method | None:
     return None if exact else MonteCarlo(n_samples=RANGE_SAMPLES if codebook.fits else None)
 
 
-def _crossing(codebook: Codebook, excess: Callable[[float], float]) -> float:
+def _crossing(codebook: Codebook, excess: Callable[[float], float], expected: str) -> float:
     """The log snr at which an increasing function of it becomes positive.
+
+    Where there is none the codebook is refused, and `expected` says what would have one.
 
     Starts where tr Cov snr / 2, which no information exceeds, is as much as is left out at the
     lower end, and goes up in steps that double, over all that floats allow.
@@ -448,7 +453,6 @@ def _crossing(codebook: Codebook, excess: Callable[[float], float]) -> float:
     from scipy.optimize import brentq  # slow to import
 
     power, entropy = average_power(codebook), float(codebook.prior_entropy())
-    expected = "distinct tokens, or snr_min and snr_max given"
     if not power > 0:
         reject("codebook", repr(codebook), expected)
     low = max(math.log(2 * LEFT_OUT * entropy) - math.log(power), -HIGHEST) - CLOSE

@@ -43,6 +43,8 @@ def report(
     if not case.codebook.fits and "mmse" not in exact_quantities(case.codebook):
         expected = "one that has exact formulas, or few enough tokens to list them all"
         reject("CODEBOOK", case.codebook.label, expected)
+    if not case.codebook.average_power() > 0:
+        reject("CODEBOOK", case.codebook.label, "one with two distinct tokens that both occur")
     chapters = []
     for number, make in enumerate(CHAPTERS, 1):
         say(f"{number} of {len(CHAPTERS)}: {make.__name__.replace('_', ' ')}")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tokenkl as tk
-from tokenkl import digits, plotting
+from tokenkl import plotting, readable
 from tokenkl._files import file_digest
-from tokenkl.bounds import brackets
+from tokenkl.bounds import brackets, outward
 from tokenkl.cli import tables
 from tokenkl.cli._options import Noise, SampledSource, Sampling
 from tokenkl.cli._result import Result, result_of
@@ -25,7 +25,7 @@ from tokenkl.codebooks.files import load_token_array
 from tokenkl.codebooks.grammar import SUFFIXES
 from tokenkl.codebooks.streams import Stream, read_stream
 from tokenkl.information import exact_quantities
-from tokenkl.information.pictures import profile_figure
+from tokenkl.information.pictures import on_axis, profile_figure
 from tokenkl.pages import pairs, picture, table, text
 from tokenkl.verification import FAIL, worst
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 STEPS_DB = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 #: Most levels of the profile, of the comparison and of the theorems.
 MOST_LEVELS, MOST_COMPARED, MOST_CHECKED = 25, 10, 6
-#: Digits of a sampled value on the page.
-DIGITS = 4
+#: Most digits of a value on the page.
+DIGITS = 5
 #: Coordinates up to which every half-width is listed.
 MOST_LISTED = 16
 
@@ -305,7 +305,7 @@ def profile(case: Case) -> Chapter:
     found = case.profile
     columns = dict(tables.snr_columns(found.snr, case.noise.is_linear))
     for estimate in found.estimates.values():
-        columns[tables.quantity_title(estimate)] = digits.cells(estimate, digits=DIGITS)
+        columns[tables.quantity_title(estimate)] = readable.cells(estimate, digits=DIGITS)
     entropy = float(case.codebook.prior_entropy()) / math.log(2)
     chapter = Chapter(
         "Profile",
@@ -335,7 +335,7 @@ def profile(case: Case) -> Chapter:
 def half_of_the_information(case: Case) -> Chapter:
     """Where an observation tells half of the token."""
     half = case.half
-    (shown,) = digits.cells(half)
+    (shown,) = readable.cells(half)
     low, high, _ = half.confidence_interval()
     power = DECIBELS * math.log(case.codebook.average_power())
     facts = [
@@ -396,7 +396,7 @@ def sampling_steps(case: Case) -> Chapter:
     costs = {"optimal": best.kl, **best.others}
     beside = {
         "grid": list(costs),
-        "path KL\n(nats)": digits.cells(tk.Estimate.stack(list(costs.values()))),
+        "path KL\n(nats)": readable.cells(tk.Estimate.stack(list(costs.values()))),
         "times the\noptimum": [f"{float(one) / float(best.kl):.3g}" for one in costs.values()],
     }
     chapter = Chapter(
@@ -423,14 +423,14 @@ def brackets_from_geometry(case: Case) -> Chapter:
     both = brackets(case.codebook, found.noise, asked)
     columns: dict[str, list[str]] = dict(tables.snr_columns(found.snr, False))
     record: dict[str, Any] = {"snr": found.noise.tolist()}
-    for name, one in both.items():
-        unit = math.log(2) if found[name].unit == "bits" else 1.0
-        ends = [np.asarray(end.value) / unit for end in (one.lower, one.upper)]
+    for name, bracket in both.items():
+        one = bracket.bits if bracket.lower.unit == "nats" else bracket
+        ends = [np.asarray(end.value) for end in (one.lower, one.upper)]
         title = tables.quantity_title(found[name])
         columns |= {
-            f"{title}\nat least": [f"{end:.6g}" for end in ends[0]],
-            f"{title}\nfound": digits.cells(found[name], digits=DIGITS),
-            f"{title}\nat most": [f"{end:.6g}" for end in ends[1]],
+            f"{title}\nat least": [outward(float(end), "lower") for end in ends[0]],
+            f"{title}\nfound": readable.cells(found[name], digits=DIGITS),
+            f"{title}\nat most": [outward(float(end), "upper") for end in ends[1]],
         }
         record[name] = {
             "lower": ends[0].tolist(),
@@ -449,8 +449,9 @@ def brackets_from_geometry(case: Case) -> Chapter:
         record,
     )
     figure = found.only("mutual_information").plot()
-    proved = (record["mutual_information"][end] for end in ("lower", "upper"))
-    plotting.draw_interval(figure.axes[0], found.snr_db, *proved, color=plotting.COLOURS[4])
+    order = on_axis(found)
+    proved = (np.array(record["mutual_information"][end])[order] for end in ("lower", "upper"))
+    plotting.draw_interval(figure.axes[0], found.snr_db[order], *proved, color=plotting.COLOURS[4])
     chapter.draw("brackets", figure, "The information, inside its proved bounds.")
     chapter.body += [
         table(columns, "Brackets, and what was found"),
@@ -487,7 +488,7 @@ def theorems(case: Case) -> Chapter:
 
 def comparison(case: Case) -> Chapter:
     """FSQ and a lattice, with as many tokens in as many dimensions."""
-    book, spec = case.codebook, case.source.codebook
+    book, spec = case.whole, case.source.codebook  # a prior is of one codebook alone
     rivals = _rivals(case)
     shift = DECIBELS * math.log(book.average_power())
     options = case.sampled[len(case.words) :]
@@ -514,18 +515,19 @@ def comparison(case: Case) -> Chapter:
     chapter.draw("comparison", figure, caption)
     for name in ("mutual_information", "accuracy"):
         columns = dict(tables.snr_columns(curves[0][1].snr, False))
-        columns |= {label: digits.cells(one[name], digits=DIGITS) for label, one in curves}
+        columns |= {label: readable.cells(one[name], digits=DIGITS) for label, one in curves}
         title = tables.quantity_title(curves[0][1][name]).replace("\n", " ")
         chapter.body.append(table(columns, f"Comparison: {title}"))
-    if case.source.tokens is not None or case.source.prior is not None:
-        note = "Here every codebook has the prior that its file states, or equal ones; not that of "
-        chapter.body.append(_note(f"{note}--tokens or --prior."))
+    given = [option for option in ("prior", "counts", "tokens") if getattr(case.source, option)]
+    for option in given:
+        note = "Here every codebook has all its tokens, and the prior that its file states, or "
+        chapter.body.append(_note(f"{note}equal ones; not that of --{option}."))
     return chapter
 
 
 def _rivals(case: Case) -> dict[str, tuple[str, int]]:
     """Specifications of rivals -> what they are called, and how many tokens they have."""
-    book = case.codebook
+    book = case.whole
     rivals: dict[str, tuple[str, int]] = {}
     n = min(book.n, int(math.log2(book.K)))
     words = [f"--budget-tokens={book.K}", f"--n-min={n}", f"--n-max={n}", "--top=1"]
@@ -560,7 +562,13 @@ CHAPTERS: tuple[Callable[[Case], Chapter], ...] = (
     comparison,
 )
 #: What not every codebook has: a mistake in what was typed has been refused before.
-OPTIONAL = (sampling_steps, brackets_from_geometry, theorems, comparison)
+OPTIONAL = (
+    half_of_the_information,
+    sampling_steps,
+    brackets_from_geometry,
+    theorems,
+    comparison,
+)
 
 
 # ---- Pieces -------------------------------------------------------------------------------------

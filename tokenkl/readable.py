@@ -13,7 +13,7 @@ from tokenkl.estimate import Estimate
 #: Significant digits of a value whose error is far below them.
 DIGITS = 6
 #: Beyond these a sampled value counts as known as well as an exact one.
-MOST_DIGITS = 12
+MOST_DIGITS = 13
 #: Powers of ten that are written out rather than as e-05.
 PLAIN = range(-4, 7)
 
@@ -25,25 +25,34 @@ def format_exact(value: float, error: float) -> str:
     """At most six significant digits, and none beyond the numerical error."""
     if (value == 0 and error == 0) or not math.isfinite(value):
         return f"{value:g}"
+    if not math.isfinite(error):
+        return f"{value:.{DIGITS}g} ± {error:g}"
     # Of the rounded value, so that 0.9999999 takes as much room as the 1.00000 that it shows as.
     top = _exponent(float(f"{value:.{DIGITS - 1}e}")) if value else -400
-    known = math.ceil(math.log10(error)) if 0 < error < math.inf else -400
+    known = math.ceil(math.log10(error)) if error > 0 else -400
     if known > top:  # not one digit is known
         return f"0 ± {error:.1g}"
     return _write(value, top, max(top - DIGITS + 1, known))
 
 
-def format_sampled(value: float, half: float) -> str:
-    """Value ± half-width: two digits of the half-width, and the value to the same place."""
+def format_sampled(value: float, half: float, digits: int = MOST_DIGITS) -> str:
+    """Value ± half-width: two digits of the half-width, and the value to the same place.
+
+    Where that takes more than so many digits of the value, it is rounded to these, and the
+    half-width up, so that it covers the rounding, too.
+    """
     if half == 0 or not (math.isfinite(value) and math.isfinite(half)):
         return f"{value:.{DIGITS}g} ± {half:g}"
     top = _exponent(max(abs(value), half))
     last = _exponent(float(f"{half:.1e}")) - 1
-    if last < top - MOST_DIGITS:
-        return format_exact(value, half)
+    if last <= top - MOST_DIGITS:
+        return format_exact(value, max(half, last_of(value, digits)))
+    if last <= top - digits and top >= -300:
+        value, half, last = *_rounded(value, half, digits), top - digits + 1
     if top in PLAIN:
         places = max(-last, 0)
-        error = f"{half:.1e}" if last < top - DIGITS else _fixed(half, last, places)
+        short = f"{half:.{_exponent(float(f'{half:.1e}')) - last}e}"
+        error = short if last < top - DIGITS else _fixed(half, last, places)
         return f"{_fixed(value, last, places)} ± {error}"
     if top < -300:  # where powers of ten are no longer ordinary numbers
         return f"{value:.1e} ± {half:.1e}"
@@ -51,14 +60,11 @@ def format_sampled(value: float, half: float) -> str:
     return f"({_minus_zero(f'{value / scale:.{places}f}')} ± {half / scale:.{places}f})e{top:+03d}"
 
 
-def coarser(value: float, half: float, digits: int) -> tuple[float, float]:
-    """A value with so many digits at most, and a half-width that covers its rounding too."""
-    if value == 0 or half == 0 or not (math.isfinite(value) and math.isfinite(half)):
-        return value, half
-    last = last_of(value, digits)
-    if half >= last:
-        return value, half
-    return float(f"{value:.{digits - 1}e}"), last
+def _rounded(value: float, half: float, digits: int) -> tuple[float, float]:
+    """A value of so many digits, and a half-width in whole units of its last one."""
+    shown, last = float(f"{value:.{digits - 1}e}"), last_of(value, digits)
+    units = math.ceil((abs(shown - value) + half) / last - 1e-9)  # but for what floats lose
+    return shown, units * last
 
 
 def last_of(value: float, digits: int) -> float:
@@ -97,13 +103,14 @@ def cells(estimate: Estimate, missed: Any = False, digits: int = MOST_DIGITS) ->
     halves = np.ravel(reach(estimate))
     errors = np.ravel(estimate.numerical_error)
     supported = np.ravel(estimate.interval_supported)
+    sampled = np.ravel(np.broadcast_to(estimate.n_samples, np.shape(estimate.value))) > 0
     missed = np.broadcast_to(missed, values.shape)
     texts = []
-    for value, half, error, is_supported, is_missed in zip(
-        values, halves, errors, supported, missed, strict=True
+    for value, half, error, is_supported, is_sampled, is_missed in zip(
+        values, halves, errors, supported, sampled, missed, strict=True
     ):
-        if estimate.is_sampled:
-            text = format_sampled(*coarser(float(value), float(half), digits))
+        if is_sampled:
+            text = format_sampled(float(value), float(half), digits)
         else:
             text = format_exact(float(value), max(float(error), last_of(float(value), digits)))
         texts.append(text + UNSUPPORTED * (not is_supported) + MISSED * bool(is_missed))
