@@ -27,7 +27,8 @@ KEPT = ASKED[1:]
 BETTER = 1e-12
 #: How often bounds are passed on from one quantity to the others.
 ROUNDS = 4
-EPS = float(np.finfo(float).eps)
+#: Of a sum of logarithms of priors, relatively: those of 1e-300 are rounded by 1e-13.
+ROUNDING = 1e-12
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -280,7 +281,7 @@ def _pass_on(ends: Ends, at: Setting) -> None:
 def _balance(ends: Ends, prior_entropy: float) -> None:
     """I + H = H(prior), rounded to the safe side."""
     entropy, information = ends["conditional_entropy"], ends["mutual_information"]
-    slack = 4 * EPS * prior_entropy
+    slack = ROUNDING * prior_entropy
     for one, other, name in ((entropy, information, "H"), (information, entropy, "I")):
         low, high = one
         other[0].offer(prior_entropy - high.value - slack, f"H(prior) - {name}", high.names)

@@ -23,6 +23,8 @@ from tokenkl.halfspaces.bonferroni import MAX_TOKENS
 #: Most tokens whose pairs are gone through at every SNR, and products of their coordinates.
 FEW, MAX_PRODUCTS = 2**13, 2**32
 EPS = float(np.finfo(float).eps)
+#: Below a number by its rounding, where a bound has an infinite slope at the largest of them.
+BELOW = 1 - 8 * EPS
 
 
 class Setting:
@@ -145,7 +147,7 @@ THEOREMS: tuple[Theorem, ...] = (
     )),
     Theorem("Cover-Hart", "S <= 2 P_e - K/(K-1) P_e^2", "Cover and Hart 1967", (
         _upper(S, lambda at, p: _posterior.cover_hart_sampling_error(p, at.codebook.K), P_E),
-        _lower(P_E, lambda at, s: _posterior.cover_hart_error(s, at.codebook.K), S),
+        _lower(P_E, lambda at, s: _posterior.cover_hart_error(s * BELOW, at.codebook.K), S),
     )),
     Theorem("Jensen", "P_e <= 1 - exp(-H)", "Jensen", (
         _upper(P_E, lambda at, h: _posterior.jensen_error(h), H, sharpest=False),
@@ -159,7 +161,7 @@ THEOREMS: tuple[Theorem, ...] = (
     )),
     Theorem("Fano", "H <= h_b(P_e) + P_e log(K-1)", "Fano 1961", (
         _upper(H, lambda at, p: _posterior.fano_entropy(p, at.codebook.K), P_E),
-        _lower(P_E, lambda at, h: _posterior.fano_error(h, at.codebook.K), H),
+        _lower(P_E, lambda at, h: _posterior.fano_error(h * BELOW, at.codebook.K), H),
     )),
     # ---- From the geometry ----
     Theorem("guess from the prior", "P_e <= 1 - max prior", "conditioning", (
