@@ -1,11 +1,14 @@
 """Pages as browsers read them: a parser that forgives nothing, and a browser without a window."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None
@@ -66,15 +69,17 @@ def listen(page: Path, out: Path, end: str) -> str:
     """The line on the console that holds `end`; the browser is there until then."""
     flags = ("--autoplay-policy=no-user-gesture-required", "--remote-debugging-port=0")
     words = [*_words(out), *flags, page.as_uri()]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as browser:
-        late = threading.Timer(100, browser.kill)
+    # Its processes are a group of their own, which ends with it.
+    pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(words, **pipes) as browser:
+        late = threading.Timer(100, os.killpg, (browser.pid, signal.SIGKILL))
         late.start()
         try:
             assert browser.stderr is not None
             return next((line for line in browser.stderr if end in line), "")
         finally:
             late.cancel()
-            browser.kill()
+            os.killpg(browser.pid, signal.SIGKILL)
 
 
 def _words(out: Path) -> list[str]:
