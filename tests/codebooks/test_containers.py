@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import tokenkl as tk
+from tokenkl.codebooks.containers import checkpoint
 
 RNG = np.random.default_rng(9)
 POINTS = RNG.normal(size=(6, 4)).astype(np.float32)
@@ -187,6 +188,34 @@ def test_files_of_pytorch_that_are_damaged(tmp_path: Path) -> None:
     refused(path, "its members are compressed, as PyTorch does not write them")
     torch.save({"x": torch.tensor(POINTS).to_sparse()}, path)
     refused(path, "more than tensors|sparse or quantized tensor|damaged")
+
+
+@pytest.mark.parametrize("content", [3, None, "text", {"a": 3}, [1, "b"], {"scaler": [{}]}])
+def test_files_of_pytorch_without_a_tensor(content: Any, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(content, tmp_path / "a.pt")
+    refused(tmp_path / "a.pt", "it holds no array")
+
+
+def test_tables_in_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down to a depth; not one table that stands in others without end."""
+    torch = pytest.importorskip("torch")
+    path, stored = tmp_path / "a.pt", torch.tensor(POINTS)
+    deep: Any = {"x": stored}
+    for _ in range(checkpoint.MAX_DEPTH):
+        deep = {"a": deep}
+    torch.save(deep, path)
+    np.testing.assert_array_equal(tk.load_codebook(path).points, POINTS)
+    torch.save({"a": deep}, path)
+    refused(path, "it holds no array")
+    torch.save({"b": [stored, {"d": stored}], "a": stored, "words": [("a", "b")] * 1000}, path)
+    refused(path, r"it holds the arrays a \(6, 4\), b.0 \(6, 4\), b.1.d \(6, 4\); choose one")
+    table: Any = [stored]
+    for _ in range(7):
+        table = [table] * 30
+    torch.save(table, path)
+    monkeypatch.setattr(checkpoint, "MAX_ENTRIES", 1000)
+    refused(path, "it holds more than 1,000 tables and tensors in each other")
 
 
 def test_a_tensor_that_claims_more_than_it_has(tmp_path: Path) -> None:
