@@ -1,5 +1,7 @@
 """What can be typed for codebooks, priors, noise levels, points and schedules."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -358,3 +360,12 @@ def test_schedule_parameters() -> None:
     ):
         with pytest.raises(ValueError, match=f"--schedule.*{sentence}"):
             parse_schedule(text)
+
+
+@pytest.mark.parametrize("words", ["rvq:product", "latent:rvq:decoded", "decoded:latent"])
+def test_words_that_contradict_each_other(words: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(24.0).reshape(2, 3, 4))
+    said = words.split(":")[0], words.split(":")[-1]
+    with pytest.raises(ValueError, match=f"^CODEBOOK must be either {said[0]} or {said[1]}, not"):
+        parse_codebook(f"{words}:{tmp_path / 'a.npy'}")
+    assert parse_codebook(f"rvq:rvq:{tmp_path / 'a.npy'}").n == 4
