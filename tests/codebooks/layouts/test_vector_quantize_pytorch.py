@@ -294,6 +294,8 @@ def test_the_grid_of_finite_scalar_perturbation(levels: Sequence[int]) -> None:
 def test_what_is_no_module() -> None:
     with pytest.raises(ValueError, match=r"module must be a torch.nn.Module; points go into Point"):
         tk.from_module(np.eye(3))
+    with pytest.raises(ValueError, match=r"^module must be .*; got <class .*Embedding'>\.$"):
+        tk.from_module(torch.nn.Embedding)  # which is not called
     with pytest.raises(
         ValueError, match=r"Sequential must be a module with a codebook; it holds no"
     ):
@@ -305,3 +307,35 @@ def test_what_is_no_module() -> None:
 def test_an_embedding_module() -> None:
     module = torch.nn.Embedding(7, 3).bfloat16()
     np.testing.assert_array_equal(tk.from_module(module).points, numbers(module.weight))
+
+
+class Remembers(torch.nn.Module):
+    """With more than tensors in its state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(3, 2)
+
+    def get_extra_state(self) -> Any:
+        return {"steps": 3}
+
+
+@pytest.mark.parametrize(
+    "beside", [torch.nn.LazyLinear(2), torch.nn.Linear(2, 5, device="meta"), Remembers()]
+)
+def test_what_has_no_numbers_is_no_table(beside: Any) -> None:
+    table = torch.nn.Embedding(7, 3)
+    both = torch.nn.ModuleDict({"codebook": table, "other": beside})
+    np.testing.assert_array_equal(
+        tk.from_module(both, key="codebook.weight").points, numbers(table.weight)
+    )
+    if not isinstance(beside, Remembers):
+        np.testing.assert_array_equal(tk.from_module(both).points, numbers(table.weight))
+        with pytest.raises(ValueError, match=r"^module must be .* numbers, not .*meta .*; got L"):
+            tk.from_module(beside)
+
+
+@pytest.mark.parametrize("load", [tk.from_module, tk.load_codebook])
+def test_a_key_is_a_name(load: Any) -> None:
+    with pytest.raises(ValueError, match=r"^key must be the name of an array .*; got 3\.$"):
+        load(torch.nn.Embedding(3, 2) if load is tk.from_module else "a.npy", key=3)
