@@ -1,12 +1,13 @@
 """Grids: ids and digits, published conventions, laziness, joint priors, nearest tokens."""
 
 import itertools
+import math
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from tokenkl.codebooks import FSQ, ProductCodebook
+from tokenkl.codebooks import FSQ, Product, ProductCodebook
 from tokenkl.codebooks.product import rounding_levels, symmetric_levels
 
 ORDERS = ("C", "F")
@@ -40,6 +41,41 @@ def test_more_tokens_than_64_bit_integers():
     assert cb.points_at([0]).tolist() == [[-1.0] * 40]
     with pytest.raises(ValueError, match="64-bit"):
         cb.from_digits(np.zeros(40, int))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("sizes", [(2**16,) * 4, (2**9,) * 7])
+def test_a_part_of_more_tokens_than_64_bit_integers(sizes, order):
+    """Its ids are those of all tokens, wherever it varies fastest."""
+    beside = FSQ((3,))
+    parts = [beside, FSQ(sizes)] if order == "C" else [FSQ(sizes), beside]
+    cb = Product(parts, order=order)
+    last = 2**63 - 1
+    expected = [[0, 0], [0, 5], [0, last]]
+    found = cb.to_digits([0, 5, last])
+    assert found.tolist() == [row if order == "C" else row[::-1] for row in expected]
+    slow = Product(parts, order="F" if order == "C" else "C")
+    found = slow.to_digits([5, last]).tolist()
+    assert [sorted(row) for row in found] == [[1, 2], [1, last // 3]]
+    alone = Product([FSQ((1,)), FSQ((2**9,) * 7)], order=order)
+    assert alone.from_digits([0, last]) == last
+    assert alone.to_digits(last).tolist() == [0, last]
+
+
+@pytest.mark.parametrize("pairs_of_equal", [0, 1100])
+def test_pairs_beyond_the_largest_number_of_float64(pairs_of_equal):
+    """As many as there are, to rounding, and where float64 does not reach them about its most."""
+    levels = [[0.0, 0.0]] * pairs_of_equal + [[0.0, 1.0]] * (1100 - pairs_of_equal)
+    [(weights, distances, odds)] = ProductCodebook(levels, allow_duplicates=True).pairs()
+    assert odds is None
+    assert (np.diff(distances) > 0).all()
+    assert np.isfinite(weights.sum())
+    assert weights.sum() > 1e307
+    [(weights, distances, _)] = FSQ((2,) * 1000).pairs()
+    exact = [math.comb(1000, k) for k in range(1001)]
+    assert weights[0] == 0
+    np.testing.assert_allclose(weights[1:], np.array(exact[1:], float), rtol=1e-12)
+    np.testing.assert_allclose(distances, 2 * np.sqrt(np.arange(1001)), rtol=1e-11)
 
 
 def test_order_says_which_coordinate_is_fastest():
@@ -183,6 +219,8 @@ def test_labels():
         (lambda: ProductCodebook([[0, 1]], [[0.5, 0.5]], [0.5, 0.5]), "prior must be given alone"),
         (lambda: ProductCodebook([[0, 1]], [None, None]), "priors must be a list of 1"),
         (lambda: ProductCodebook([[0, 1]], [[0.2, 0.2, 0.6]]), r"priors\[0\] must be of length"),
+        (lambda: Product([]), "parts must be a list with at least one codebook"),
+        (lambda: Product([FSQ((2,)), 3]), r"^parts\[1\] must be a tokenkl codebook, .*; got 3\.$"),
         (lambda: FSQ((2, 2), [0.5, 0.5]), "prior must be of length K = 4"),
         (lambda: FSQ((2, 2)).to_digits(4), "ids must be whole numbers from 0 to 3"),
         (lambda: FSQ((2, 2)).from_digits([0, 2]), r"digits\[..., 1\] must be whole"),
