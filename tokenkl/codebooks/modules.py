@@ -18,6 +18,7 @@ from tokenkl.codebooks.layouts import (
     check_words,
     interpret,
 )
+from tokenkl.codebooks.layouts.tables import NORMALISING
 
 #: Attributes that say what the arrays of a quantizer do not, where they are numbers or switches.
 ATTRIBUTES = (
@@ -29,6 +30,7 @@ ATTRIBUTES = (
     "heads",
     "groups",
     "num_groups",
+    *NORMALISING,
 )
 
 

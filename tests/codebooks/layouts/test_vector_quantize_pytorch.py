@@ -339,3 +339,35 @@ def test_what_has_no_numbers_is_no_table(beside: Any) -> None:
 def test_a_key_is_a_name(load: Any) -> None:
     with pytest.raises(ValueError, match=r"^key must be the name of an array .*; got 3\.$"):
         load(torch.nn.Embedding(3, 2) if load is tk.from_module else "a.npy", key=3)
+
+
+class Normalising(torch.nn.Module):
+    """As quantizers of images that compare directions, and give vectors of length 1."""
+
+    def __init__(self, switch: str, on: bool, owner: str) -> None:
+        super().__init__()
+        setattr(self, switch, on)
+        self.owner = owner
+        self.add_module(owner, torch.nn.Embedding(5, 3))
+
+    @property
+    def table(self) -> Any:
+        return self.get_submodule(self.owner).weight
+
+
+@pytest.mark.parametrize("switch", ["l2_norm", "use_l2_norm", "use_norm"])
+@pytest.mark.parametrize("owner", ["embedding", "codebook"])
+def test_vectors_that_are_normalised_when_they_are_used(switch: str, owner: str) -> None:
+    module = Normalising(switch, True, owner)
+    whole = torch.nn.ModuleDict({"quantize": module})
+    for one, key, named in (
+        (module, None, switch),
+        (whole, None, f"quantize.{switch}"),
+        (whole, f"quantize.{owner}.weight", f"quantize.{switch}"),
+    ):
+        with pytest.raises(ValueError, match=rf"; {named} is on, so .* make a PointCodebook of"):
+            tk.from_module(one, key=key)
+    module.table.data /= module.table.norm(dim=-1, keepdim=True)
+    np.testing.assert_array_equal(tk.from_module(whole).points, numbers(module.table))
+    plain = Normalising(switch, False, owner)
+    np.testing.assert_array_equal(tk.from_module(plain).points, numbers(plain.table))
