@@ -61,9 +61,9 @@ def test_a_model_in_several_files(tmp_path: Path) -> None:
     [
         (
             {"lm_head.weight": "../other.safetensors"},
-            "not a .safetensors file beside",
+            "not a .safetensors or .bin file beside",
         ),
-        ({"lm_head.weight": "/etc/passwd"}, "it lists '/etc/passwd', not a .safetensors file"),
+        ({"lm_head.weight": "/etc/passwd"}, "it lists '/etc/passwd', not a .safetensors or"),
         ({"lm_head.weight": "none.safetensors"}, "there is no such file"),
         ({"other": "model-00001-of-00002.safetensors"}, "other is not in model-00001-of-00002"),
         ({str(i): f"{i}.safetensors" for i in range(2001)}, "it lists 2,003 files"),
@@ -75,6 +75,27 @@ def test_an_index_that_points_elsewhere(change: Any, match: str, tmp_path: Path)
     written["weight_map"] |= change
     index.write_text(json.dumps(written))
     with pytest.raises(ValueError, match=match):
+        tk.load_codebook(tmp_path)
+
+
+def test_a_model_in_several_files_of_pytorch(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    places = {"model.embed_tokens.weight": 1, "lm_head.weight": 2}
+    names = {name: f"pytorch_model-0000{i}-of-00002.bin" for name, i in places.items()}
+    for name, scale in places.items():
+        torch.save({name: torch.tensor(POINTS).bfloat16() * scale}, tmp_path / names[name])
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    expected = torch.tensor(POINTS).bfloat16().double().numpy()
+    for path in (tmp_path, index):
+        found = tk.load_codebook(path)
+        assert found.label == "pytorch_model"
+        np.testing.assert_array_equal(found.points, expected)
+    found = tk.load_codebook(tmp_path, key="lm_head.weight")
+    np.testing.assert_array_equal(found.points, 2 * expected)
+    shard = tmp_path / names["lm_head.weight"]
+    shard.write_bytes(word2vec([b"a", b"b"], POINTS[:2]))
+    with pytest.raises(ValueError, match=r"00002-of-00002.bin must be .* damaged"):
         tk.load_codebook(tmp_path)
 
 
@@ -378,6 +399,24 @@ def test_tensors_of_gguf(kind: int, dtype: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(tk.load_codebook(path).points, stored)
 
 
+def test_packed_tensors_of_gguf_by_their_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    table = POINTS.view(np.uint32)
+    path.write_bytes(gguf(30, (table >> 16).astype("<u2").tobytes(), POINTS.shape))
+    expected = (table >> 16 << 16).view(np.float32)
+    np.testing.assert_array_equal(tk.load_codebook(path).points, expected)
+    block = np.dtype([("scale", "<f2"), ("numbers", "i1", 32)])
+    blocks = np.zeros((3, 2), block)
+    blocks["scale"] = RNG.uniform(size=(3, 2))
+    blocks["numbers"] = RNG.integers(-128, 128, size=(3, 2, 32))
+    path.write_bytes(gguf(8, blocks.tobytes(), (3, 64)))
+    expected = blocks["scale"].astype(float)[..., None] * blocks["numbers"]
+    np.testing.assert_array_equal(tk.load_codebook(path).points, expected.reshape(3, 64))
+    for kind in (2, 10, 12, 14, 18, 34, 2**20):  # Q4_0, Q2_K, Q4_K, Q6_K, IQ3_XXS, TQ1_0, none
+        path.write_bytes(gguf(kind, bytes(10_000), (4, 256)))
+        refused(path, rf"token_embd.weight in it is packed \(type {kind}\), .* --outtype f16 or")
+
+
 @pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q8_0", "Q4_0"])
 def test_tensors_of_gguf_by_its_library(name: str, tmp_path: Path) -> None:
     library = pytest.importorskip("gguf")
@@ -443,8 +482,19 @@ def test_quantizers_of_faiss(tmp_path: Path) -> None:
     ):
         assert isinstance(found, tk.ResidualCodebook)
         np.testing.assert_allclose(found.points_of(digits), rq.decode(packed), atol=1e-6)
-    faiss.write_index(faiss.IndexFlatL2(4), str(tmp_path / "flat.faiss"))
-    refused(tmp_path / "flat.faiss", "begins with 'IxF2': of faiss, IndexPQ and IndexResidualQ")
+    for flat in (faiss.IndexFlatL2(4), faiss.IndexFlatIP(4), faiss.Kmeans(4, 6)):
+        if isinstance(flat, faiss.Kmeans):
+            flat.train(data)
+            flat = flat.index
+        else:
+            flat.add(data[:6])
+        faiss.write_index(flat, str(tmp_path / "flat.faiss"))
+        found = tk.load_codebook(tmp_path / "flat.faiss")
+        np.testing.assert_array_equal(found.points, flat.reconstruct_n(0, 6))
+    by_cells = faiss.IndexIVFPQ(faiss.IndexFlatL2(4), 4, 8, 2, 3)
+    by_cells.train(data)
+    faiss.write_index(by_cells, str(tmp_path / "cells.faiss"))
+    refused(tmp_path / "cells.faiss", "begins with 'IwPQ': of faiss, IndexFlat, IndexPQ and Index")
 
 
 def index(kind: bytes, *more: bytes) -> bytes:
@@ -467,7 +517,15 @@ def test_indexes_of_faiss_by_their_bytes(tmp_path: Path) -> None:
     found = tk.load_codebook(path)
     assert isinstance(found, tk.ResidualCodebook)
     assert found.shape == (8, 4)
-    for whole in (product, residual):
+    flat = index(b"IxF2", struct.pack("<Q", 24), POINTS.tobytes())
+    for kind in (b"IxF2", b"IxFI", b"IxFl"):
+        path.write_bytes(kind + flat[4:])
+        np.testing.assert_array_equal(tk.load_codebook(path).points, POINTS)
+    path.write_bytes(index(b"IxFI", struct.pack("<Q", 0)))
+    refused(path, r"points must be of shape .*; got an array of shape \(0, 4\)")
+    path.write_bytes(flat.replace(b"IxF2", b"IwPQ"))
+    refused(path, "begins with 'IwPQ': of faiss, IndexFlat, .* save the array of another one by")
+    for whole in (product, residual, flat):
         for length in (4, 20, 60, len(whole) - 1):
             path.write_bytes(whole[:length])
             refused(path, "damaged, or of another kind")

@@ -38,6 +38,12 @@ def test_digits_in_any_place(codes: np.ndarray) -> None:
     np.testing.assert_allclose(found.prior, joint(CODES, (5, 5, 5)), rtol=1e-13)
 
 
+def test_a_law_of_all_tokens_takes_as_many_as_there_are() -> None:
+    grid, digits = tk.FSQ((2, 2)), np.array([[0, 0], [0, 0], [1, 1], [1, 1]])
+    assert not tk.with_token_prior(grid, digits).factorises
+    assert tk.with_token_prior(grid, digits[1:]).factorises
+
+
 def test_more_tokens_than_were_counted() -> None:
     told: list[str] = []
     few = CODES[:, :100]
@@ -84,6 +90,7 @@ def test_padding_stands_for_no_token() -> None:
         (FSQ, [-1], "tokens must be"),
         (FSQ, [0.5], r"^tokens must be whole numbers; got 0.5\.$"),
         (FSQ, [np.nan], "whole numbers"),
+        (tk.FSQ((10,) * 40), [2.0**60], "whole numbers; got an array of float64"),
         (FSQ, ["a"], "whole numbers"),
         (FSQ, [], "at least one token"),
         (FSQ, [True], "whole numbers"),
