@@ -12,6 +12,7 @@ PACKAGE = Path(tokenkl.__file__).parent
 #: Rooms from the ground up (docs/architecture.md). A room is a module or a folder.
 ROOMS = (
     "_validation",
+    "_extras",
     "_files",
     "_formats",
     "_progress",

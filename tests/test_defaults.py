@@ -71,7 +71,7 @@ def defaults() -> dict[str, dict[str, str]]:
                 for one in parameters
                 if one.default is not one.empty and isinstance(one.default, PLAIN)
             }
-    from tokenkl.cli import app
+    from tokenkl.cli.commands import app
 
     found |= dict(_commands(typer.main.get_command(app), "tokenkl"))
     from tokenkl.tts.ar import AR_SIZES

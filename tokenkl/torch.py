@@ -20,10 +20,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tokenkl._extras import MissingExtra
+
 try:
     import torch
 except ImportError as error:
-    raise ImportError("tokenkl.torch needs PyTorch: pip install 'tokenkl[torch]'.") from error
+    raise MissingExtra("tokenkl.torch", "torch", "torch") from error
 
 from torch.autograd.function import once_differentiable
 

@@ -9,10 +9,10 @@ import pytest
 from commands import commands
 
 import tokenkl as tk
-from tokenkl import cli
 from tokenkl.bounds import outward
+from tokenkl.cli.commands import app
 
-run, succeed, fail = commands(cli.app, "bounds")
+run, succeed, fail = commands(app, "bounds")
 
 
 def test_table_and_files(tmp_path: Path) -> None:

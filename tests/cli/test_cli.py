@@ -22,14 +22,15 @@ from commands import commands
 from matplotlib import image
 
 import tokenkl as tk
-from tokenkl import cli
+from tokenkl.cli import profiles
 from tokenkl.cli._options import CODEBOOKS
+from tokenkl.cli.commands import app
 from tokenkl.codebooks.registry import SPECS
 
 COMMAND = [sys.executable, "-m", "tokenkl.cli"]
 
 
-run, succeed, fail = commands(cli.app)
+run, succeed, fail = commands(app)
 
 
 def numbers(output: str) -> list[list[str]]:
@@ -88,11 +89,11 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX pipes and signals")
 def test_ctrl_c_ends_without_a_traceback() -> None:
-    # The work says when it has begun: a signal before that would hit the imports.
+    # The work says when it has begun.
     code = (
         # A job in the background of a script begins with the signal ignored.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import sys, time; from tokenkl import cli\n"
+        "import sys, time; from tokenkl import cli; import tokenkl.cli.profiles\n"
         "cli.profiles._find = lambda *_: ("
         "print('begun', file=sys.stderr, flush=True), time.sleep(60))\n"
         "sys.argv = ['tokenkl', 'profile', 'e8']; cli.main()"
@@ -107,6 +108,45 @@ def test_ctrl_c_ends_without_a_traceback() -> None:
     assert process.returncode == 130
     assert out == ""
     assert error == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX pipes and signals")
+def test_ctrl_c_while_modules_are_imported() -> None:
+    """Compiled modules crash or print where their import is left, and swallow what is raised."""
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import sys; from tokenkl import cli; sys.argv = ['tokenkl', 'verify', 'fsq:3x3']\n"
+        "print('begun', file=sys.stderr, flush=True); cli.main()"
+    )
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    for delay in (0.2, 0.4, 0.6, 0.8, 1.0):
+        process = subprocess.Popen([sys.executable, "-c", code], **pipes)
+        assert process.stderr is not None
+        assert process.stderr.readline() == "begun\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+        assert (process.returncode, out, error) == (130, "", "")
+
+
+def test_completion() -> None:
+    """Commands, options and files by the shell's own means."""
+    for typed, expected in (
+        ("tokenkl pro", ["profile"]),
+        ("tokenkl profile --qu", ["--quantities"]),
+        ("tokenkl profile ", []),  # a file, which the shell adds
+        ("tokenkl tts sa", ["say"]),
+    ):
+        words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+        done = subprocess.run(
+            ["tokenkl"],
+            env={**os.environ, **words, "_TOKENKL_COMPLETE": "complete_bash"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.split() == expected
+    shown = succeed("--show-completion", "bash")
+    assert "complete -o default -F" in shown.stdout
 
 
 # ---- profile ------------------------------------------------------------------------------------
@@ -434,7 +474,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 def test_outputs_are_checked_before_the_work(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli.profiles, "_find", lambda *_: pytest.fail("the work began"))
+    monkeypatch.setattr(profiles, "_find", lambda *_: pytest.fail("the work began"))
     assert f"{option} must be in a folder that exists" in fail(
         "profile", "fsq:2", option, str(tmp_path / "no" / "x.pdf")
     )
@@ -517,7 +557,7 @@ def test_files_with_one_name_are_told_apart(tmp_path: Path) -> None:
     done = succeed("compare", *specs, "--snr", "1", "--quantities", "accuracy", "--csv", "-")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["codebook"] for row in rows] == specs
-    assert cli.profiles._short_names([*specs, "x/other.npy"]) == [*specs, "other.npy"]
+    assert profiles._short_names([*specs, "x/other.npy"]) == [*specs, "other.npy"]
 
 
 # ---- path-kl ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tokenkl as tk
-from tokenkl import cli
+from tokenkl.cli.commands import app
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 def test_profile(path: Path) -> None:
     target = path.parent / "out.json"
     words = ["profile", f"rvq:{path}", "--snr-db=0,30", "--samples", "20", "--json", str(target)]
-    done = CliRunner().invoke(cli.app, words, env={"COLUMNS": "120"})
+    done = CliRunner().invoke(app, words, env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
     assert "a bracket, of half-width up to" in " ".join(done.stdout.split())
     record = json.loads(target.read_text())
@@ -36,6 +36,6 @@ def test_profile(path: Path) -> None:
 
 
 def test_info(path: Path) -> None:
-    done = CliRunner().invoke(cli.app, ["info", f"rvq:{path}"], env={"COLUMNS": "120"})
+    done = CliRunner().invoke(app, ["info", f"rvq:{path}"], env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
     assert "72 bits" in done.stdout

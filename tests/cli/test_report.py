@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,12 +16,14 @@ from commands import commands
 from matplotlib import image
 
 import tokenkl as tk
-from tokenkl import cli, plotting
+from tokenkl import plotting
 from tokenkl._files import file_digest
 from tokenkl.bounds import brackets
+from tokenkl.cli import profiles
+from tokenkl.cli.commands import app
 from tokenkl.cli.report import chapters, whole
 
-run, succeed, fail = commands(cli.app, quiet=False)
+run, succeed, fail = commands(app, quiet=False)
 
 #: What HTML, LaTeX, mathtext and shells would all take for something else.
 HOSTILE = "<img src=x onerror=alert(1)>&'\"$\\frac{~^#%_`id`.npz"
@@ -201,6 +204,14 @@ def test_what_stops_the_work_leaves_no_folder(
 
     monkeypatch.setattr(chapters, "CHAPTERS", (chapters.what_was_read, stopped))
     assert run("report", "fsq:3^2", "-o", tmp_path / "new" / "page").exit_code == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_within_another_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chapters run other commands, whose own end is none of the page's."""
+    monkeypatch.setattr(profiles, "_find", lambda *_: signal.raise_signal(signal.SIGINT))
+    done = run("report", "fsq:3^2", "-o", tmp_path / "page")
+    assert done.exit_code == 130
     assert list(tmp_path.iterdir()) == []
 
 

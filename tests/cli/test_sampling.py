@@ -13,9 +13,9 @@ import pytest
 from commands import commands
 
 import tokenkl as tk
-from tokenkl import cli
+from tokenkl.cli.commands import app
 
-run, succeed, fail = commands(cli.app)
+run, succeed, fail = commands(app)
 
 
 def table(*words: str) -> pd.DataFrame:

@@ -14,12 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 import tokenkl as tk
-from tokenkl import cli
+from tokenkl.cli.commands import app
 from tokenkl.optimality.design import CRITERIA
 
 
 def output(*words: str) -> str:
-    done = CliRunner().invoke(cli.app, list(words), env={"COLUMNS": "120"})
+    done = CliRunner().invoke(app, list(words), env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
     return done.stdout
 
@@ -125,9 +125,9 @@ def test_ends_of_the_range_of_noise(level: str) -> None:
     start, stop = ("-300", level) if level == "300" else (level, "-299")
     words = ("sampler-kl", "fsq:2", "--steps", "1", "--start-db", start, "--stop-db", stop)
     assert len(record(*words)["N"]) == 1
-    beyond = CliRunner().invoke(cli.app, [*words[:-1], "301"])
+    beyond = CliRunner().invoke(app, [*words[:-1], "301"])
     assert beyond.exit_code == 2
-    same = CliRunner().invoke(cli.app, [*words[:-1], start])
+    same = CliRunner().invoke(app, [*words[:-1], start])
     assert same.exit_code == 2
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tokenkl import cli
+from tokenkl.cli.commands import app
 from tokenkl.tts.recipes import RECIPE
 
 
@@ -29,7 +29,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepare(tokens: Path, runs: Path, *words: str) -> tuple[str, dict[str, Any]]:
     """The name of the run that begins, and its recipe."""
     fixed = ["--data", str(tokens), "--data-kind", "cdcd", "--folder", str(runs), "--prepare"]
-    done = CliRunner().invoke(cli.app, ["tts", "train", *fixed, *words])
+    done = CliRunner().invoke(app, ["tts", "train", *fixed, *words])
     assert done.exit_code == 0, done.output
     assert "Ready: 38 examples" in done.output
     [path] = runs.glob(f"*/{RECIPE}")

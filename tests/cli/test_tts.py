@@ -21,7 +21,8 @@ import pytest
 import torch
 from commands import commands
 
-from tokenkl import cli
+from tokenkl._extras import install_command
+from tokenkl.cli.commands import app
 from tokenkl.cli.tts import tokenize as tokenize_command
 from tokenkl.cli.tts import train as train_command
 from tokenkl.codebooks import load_codebook, load_tokens
@@ -66,7 +67,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-run, succeed, fail = commands(cli.app, "tts", quiet=False)
+run, succeed, fail = commands(app, "tts", quiet=False)
 
 
 # ---- The group -----------------------------------------------------------------------------------
@@ -91,10 +92,8 @@ def test_without_torch_the_extra_is_named(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 2
-    assert done.stderr == (
-        "Error: `tokenkl tts` needs torch, which is not installed; install it with: "
-        "pip install 'tokenkl[tts]'.\n"
-    )
+    how = f"which is not installed; install it with: {install_command('tts')}"
+    assert done.stderr == f"Error: `tokenkl tts` needs torch, {how}\n"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,7 @@ def test_eval_names_missing_extras(
     monkeypatch.setitem(sys.modules, module, None)
     message = fail("eval", "--mos", "1")
     assert f"needs {module}" in message
-    assert f"pip install 'tokenkl[{extra}]'" in message
+    assert install_command(extra) in message
 
 
 # ---- say -----------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import pytest
 from commands import commands
 
 import tokenkl as tk
-from tokenkl import cli, verification
+from tokenkl import verification
+from tokenkl.cli.commands import app
 
-run, _, fail = commands(cli.app, "verify")
+run, _, fail = commands(app, "verify")
 
 
 def test_table_and_files(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from commands import commands
 
 import tokenkl as tk
 from tokenkl._formats import FileError
-from tokenkl.cli import app
+from tokenkl.cli.commands import app
 from tokenkl.codebooks.files import load_counts, load_token_array, load_tokens
 from tokenkl.codebooks.streams import read_stream
 

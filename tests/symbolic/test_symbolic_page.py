@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tokenkl import cli
+from tokenkl.cli.commands import app
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "theory" / "derivations.md"
 
@@ -27,7 +27,7 @@ def test_committed_page_is_what_the_command_writes(tmp_path):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    done = CliRunner().invoke(cli.app, ["derive", "--latex", str(tmp_path / "no" / "page.md")])
+    done = CliRunner().invoke(app, ["derive", "--latex", str(tmp_path / "no" / "page.md")])
     assert done.exit_code == 2
     assert "in a folder that exists" in done.stderr
 
@@ -36,6 +36,6 @@ def test_without_sympy(monkeypatch: pytest.MonkeyPatch, tmp_path):
     for name in [one for one in sys.modules if one.startswith("tokenkl.symbolic")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sympy", None)
-    done = CliRunner().invoke(cli.app, ["derive", "--latex", str(tmp_path / "page.md")])
+    done = CliRunner().invoke(app, ["derive", "--latex", str(tmp_path / "page.md")])
     assert done.exit_code == 2
     assert "tokenkl[symbolic]" in done.stderr

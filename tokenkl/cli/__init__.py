@@ -1,38 +1,69 @@
 """The command `tokenkl`: profiles, comparisons, path KLs and the figures, from a terminal.
 
-Heavy imports stay inside the commands, so that `tokenkl --help` is quick. Whatever the user got
-wrong ends in one sentence on stderr and exit code 2; Ctrl-C ends in exit code 130.
+Whatever the user got wrong ends in one sentence on stderr and exit code 2; Ctrl-C ends in exit code
+130, also while modules are imported: the commands are in `tokenkl.cli.commands`.
 """
 
 from __future__ import annotations
 
-import importlib
-import io
+import signal
 import sys
+from typing import TYPE_CHECKING
 
-from tokenkl.cli._app import app
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+    from types import FrameType
 
-# A command registers with the app when its module is imported; this is the order of the help.
-for _module in (
-    "profiles",
-    "path_kl",
-    "derive",
-    "sampling",
-    "bounds",
-    "verify",
-    "report",
-    "reproduce",
-    "tts",
-):
-    importlib.import_module(f"tokenkl.cli.{_module}")
+#: The file that Python names for the code that imports modules.
+IMPORTER = "<frozen importlib._bootstrap>"
 
 
 def main() -> None:
     """Entry point of the command."""
+    try:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _interrupt)
+        sys.unraisablehook = _take_ignored
+        _run()
+    except KeyboardInterrupt:  # before or after typer looks out for it
+        sys.exit(130)
+
+
+def _run() -> None:
+    import io
+
+    from tokenkl.cli.commands import app
+
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ± gets a question mark
-    try:
-        app()
-    except KeyboardInterrupt:  # before or after typer looks out for it
-        sys.exit(130)
+    app()
+
+
+# ---- Ctrl-C where it must not end anything at once -----------------------------------------------
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    """Waits for the end of an import: compiled modules crash, or print, where they are left."""
+    while frame is not None and frame.f_code.co_filename != IMPORTER:
+        frame = frame.f_back
+    if frame is None:
+        raise KeyboardInterrupt
+    _interrupt_soon()
+
+
+def _take_ignored(ignored: UnraisableHookArgs) -> None:
+    """Keeps what came where no exception can be raised, as in a callback of the collector."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        _interrupt_soon()
+    else:
+        sys.__unraisablehook__(ignored)
+
+
+def _interrupt_soon() -> None:
+    import _thread
+    import threading
+
+    later = threading.Timer(0.02, _thread.interrupt_main)
+    later.daemon = True  # the command may end before
+    later.start()

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
+from tokenkl._extras import MissingExtra
 from tokenkl._progress import progress_bar as progress_bar
 
 #: Exit code where the reader of the output went away, as that of a program that SIGPIPE ends.
@@ -23,7 +24,6 @@ PIPE = 141
 app = typer.Typer(
     name="tokenkl",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,7 +39,7 @@ class _Sentences:
         except BrokenPipeError:  # the reader went away, as head does; nothing is left to say
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(PIPE) from None
-        except ValueError as error:
+        except (ValueError, MissingExtra) as error:
             fail(str(error))
         except MemoryError as error:
             fail(f"there is not enough memory{f' ({error})' if str(error) else ''}.")

@@ -243,7 +243,9 @@ def result_of(words: Sequence[str], group: typer.Typer = app) -> Result:
     found: list[Result] = []
     token = _TAKERS.set(found)
     try:
-        commands.commands[name].main(rest, prog_name=name, standalone_mode=False)
+        # Not by its `main`, which makes an exit code of Ctrl-C.
+        with commands.commands[name].make_context(name, rest) as context:
+            context.command.invoke(context)
     finally:
         _TAKERS.reset(token)
     return found[0]

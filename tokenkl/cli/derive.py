@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tokenkl.cli._app import app, check_output, fail, progress_bar, say_written, write_outputs
+from tokenkl.cli._app import app, check_output, progress_bar, say_written, write_outputs
 
 
 @app.command("derive", short_help="Formulas derived by SymPy, as LaTeX.")
@@ -18,13 +18,11 @@ def derive(
     """Derive every formula anew by SymPy and write them as LaTeX in a Markdown page.
 
     Schedules, bridges, the DDPM posterior, accuracy and information in strong noise. Takes about
-    twenty seconds, and needs the extra `symbolic`: pip install 'tokenkl[symbolic]'.
+    twenty seconds, and needs the extra `symbolic`.
     """
     check_output("--latex", latex)
-    try:
-        from tokenkl.symbolic.page import page
-    except ImportError as error:
-        fail(str(error))
+    from tokenkl.symbolic.page import page
+
     with progress_bar("Deriving") as progress:
         text = page(progress)
     write_outputs((latex, text))

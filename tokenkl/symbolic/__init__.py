@@ -6,10 +6,12 @@ geometry of the tokens) and returns SymPy objects; nothing that SymPy can derive
 imported by `import tokenkl`.
 """
 
+from tokenkl._extras import MissingExtra
+
 try:
     import sympy as _sympy  # noqa: F401
 except ImportError as error:
-    raise ImportError("tokenkl.symbolic needs SymPy: pip install 'tokenkl[symbolic]'.") from error
+    raise MissingExtra("tokenkl.symbolic", "sympy", "symbolic") from error
 
 from tokenkl.symbolic.bridge import (
     doob_drift,

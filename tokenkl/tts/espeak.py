@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenkl._extras import MissingExtra
 from tokenkl.tts.audio import PAUSE, SAMPLE_RATE, Alignment, resample
 
 _WORKER = Path(__file__).with_name("_espeak_worker.py")
@@ -130,6 +131,4 @@ def _word_indices(text: str, positions: np.ndarray) -> np.ndarray:
 
 def _require() -> None:
     if not is_available():
-        raise ImportError(
-            "The synthetic corpus needs espeak-ng; install it with: pip install 'tokenkl[tts-data]'"
-        )
+        raise MissingExtra("the synthetic corpus", "espeakng_loader", "tts-data")

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from tokenkl._extras import MissingExtra
 from tokenkl._files import PathLike, atomic_path
 from tokenkl._random import generator
 from tokenkl._validation import as_float_array, check_choice, check_positive, reject
@@ -94,9 +95,7 @@ class Judge:
         try:
             import pocketsphinx
         except ImportError as error:
-            raise ImportError(
-                "The judge needs pocketsphinx; install it with: pip install 'tokenkl[tts]'"
-            ) from error
+            raise MissingExtra("the judge", "pocketsphinx", "tts") from error
         words = {word for template in templates for slot in template.slots for word in slot}
         with tempfile.TemporaryDirectory() as folder:
             model, dictionary = Path(folder) / "domain.arpa", Path(folder) / "domain.dict"
@@ -266,10 +265,7 @@ def dnsmos(audio: Float[np.ndarray, " samples"]) -> Quality:
 @functools.lru_cache(maxsize=1)
 def _dnsmos_session() -> Any:
     if not dnsmos_is_available():
-        raise ImportError(
-            "DNSMOS needs speechmos and onnxruntime; install them with: "
-            "pip install 'tokenkl[tts-mos]'"
-        )
+        raise MissingExtra("DNSMOS", "speechmos and onnxruntime", "tts-mos")
     import onnxruntime
 
     # The package is only looked up, not imported: importing it needs librosa.

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 import tokenkl as tk
-from tokenkl import cli
+from tokenkl.cli.commands import app
 
 RNG = np.random.default_rng(5)
 POINTS = RNG.normal(size=(5, 2)).astype(np.float32)
@@ -244,7 +244,7 @@ def test_the_format_of_a_file_is_no_tensor(tmp_path: Path) -> None:
 
 def test_info_names_the_array(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors", {"table": POINTS, "norm.weight": POINTS[0]})
-    done = CliRunner().invoke(cli.app, ["info", str(path)], env={"COLUMNS": "100"})
+    done = CliRunner().invoke(app, ["info", str(path)], env={"COLUMNS": "100"})
     assert done.stdout.splitlines()[0].split() == ["read", "from", "array:", "table"]
 
 

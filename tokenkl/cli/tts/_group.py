@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from tokenkl._extras import MissingExtra
 from tokenkl.cli._app import app, say
 
 if TYPE_CHECKING:
@@ -39,22 +40,15 @@ class _Commands(TyperGroup):
         try:
             with _warnings_in_one_line():
                 return super().invoke(ctx)
+        except MissingExtra:
+            raise
         except ImportError as error:
-            raise ValueError(_missing(error)) from error
+            module = (error.name or "").split(".")[0]
+            if module not in _EXTRAS:
+                raise
+            raise MissingExtra("`tokenkl tts`", module, _EXTRAS[module]) from error
         except FloatingPointError as error:
             raise ValueError(str(error)) from error
-
-
-def _missing(error: ImportError) -> str:
-    if "pip install" in str(error):
-        return f"{str(error).rstrip('.')}."
-    module = (error.name or "").split(".")[0]
-    if module not in _EXTRAS:
-        raise error
-    return (
-        f"`tokenkl tts` needs {module}, which is not installed; install it with: "
-        f"pip install 'tokenkl[{_EXTRAS[module]}]'."
-    )
 
 
 @contextlib.contextmanager
@@ -88,8 +82,8 @@ app.add_typer(tts_app, name="tts", short_help="Text to speech: speak, train, eva
 def _tts() -> None:
     """Text to speech by continuous diffusion over speech tokens.
 
-    Needs the extra `tts`: pip install 'tokenkl[tts]'. Training on the synthetic corpus, and
-    evaluation against it, need `tts-data` as well.
+    Needs the extra `tts`. Training on the synthetic corpus, and evaluation against it, need
+    `tts-data` as well.
     """
 
 
