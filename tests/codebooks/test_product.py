@@ -7,7 +7,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tokenkl.codebooks import FSQ, Product, ProductCodebook
+from tokenkl.codebooks import (
+    FSQ,
+    PointCodebook,
+    Product,
+    ProductCodebook,
+    ResidualCodebook,
+    product,
+)
 from tokenkl.codebooks.product import rounding_levels, symmetric_levels
 
 ORDERS = ("C", "F")
@@ -199,6 +206,47 @@ def test_nearest_agrees_with_brute_force(order):
     for bad in (np.zeros((4, 2)), 0.0, [[np.nan, 0, 0]]):
         with pytest.raises(ValueError, match="x must be"):
             cb.nearest(bad)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_of_several_nearest_tokens_the_first(order):
+    """As among points in a list, and as `decide` has it with equal priors."""
+    cb = ProductCodebook([[1.0, -1.0], [3.0, 0.0, 1.0, 0.0]], order=order, allow_duplicates=True)
+    x = np.array(list(itertools.product([-2, 0, 2], [-1, 0, 0.5, 1, 2, 4])), float)
+    listed = PointCodebook(cb.points, allow_duplicates=True)
+    np.testing.assert_array_equal(cb.nearest(x), listed.nearest(x))
+    np.testing.assert_array_equal(cb.nearest(x), cb.decide(x, np.ones(len(x))))
+
+
+@pytest.mark.parametrize("make", [Product, ProductCodebook, ResidualCodebook])
+@pytest.mark.parametrize("p", [0.2, 1e-9, 1e-20])
+def test_what_is_left_beside_the_most_probable_token(make, p):
+    """1 - (1 - p)^2 (1 - 2 p), with its digits."""
+    laws, left = [[1 - p, p], [p, 1 - p], [p, 1 - 2 * p, p]], (1 - p) * (1 - p) * (1 - 2 * p)
+    expected = 1 - left if p > 0.1 else 4 * p - 5 * p**2
+    if make is ProductCodebook:
+        cb = ProductCodebook([np.arange(len(law)) for law in laws], laws)
+    elif make is Product:
+        cb = Product([PointCodebook(np.eye(len(law)), law) for law in laws])
+    else:
+        cb = ResidualCodebook([np.eye(3)[: len(law)] for law in laws], stage_priors=laws)
+    assert cb.smaller_priors() == pytest.approx(expected, rel=1e-12, abs=0)
+    assert cb.largest_prior() == pytest.approx(left, rel=1e-13)
+
+
+def test_distances_that_are_merged_count_as_lower_ones(monkeypatch):
+    """Pairs stay as many, none is further than it is, and equal tokens stay by themselves."""
+    levels = [np.sort(np.random.default_rng(axis).normal(size=4)) for axis in range(3)]
+    cb = ProductCodebook([*levels, [0.0, 0.0]], allow_duplicates=True)
+    [(weights, distances, _)] = cb.pairs()
+    monkeypatch.setattr(product, "MAX_CLASSES", 10)
+    [(fewer, lower, _)] = cb.pairs()
+    assert lower.size <= 11 < distances.size
+    assert fewer.sum() == pytest.approx(cb.K - 1, rel=1e-12)
+    assert fewer[0] == pytest.approx(weights[0], rel=1e-12)
+    assert lower[0] == 0
+    for bound in lower:  # as many within any distance, or more
+        assert fewer[lower <= bound].sum() >= weights[distances <= bound].sum() * (1 - 1e-12)
 
 
 def test_labels():

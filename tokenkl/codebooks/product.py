@@ -190,6 +190,8 @@ class ProductCodebook(ByDigits):
     def nearest(self, x: Float[Any, "*batch n"]) -> Int[np.ndarray, " *batch"]:
         """Ids of the tokens nearest to these points, exactly, one coordinate at a time.
 
+        The smallest of several.
+
         Raises:
             ValueError: the last axis of x does not have length n, or x is not finite.
         """
@@ -198,7 +200,9 @@ class ProductCodebook(ByDigits):
         for axis, column in enumerate(self.levels):
             ascending, rank = np.unique(column, return_index=True)
             middles = (ascending[1:] + ascending[:-1]) / 2
-            digits[..., axis] = rank[np.searchsorted(middles, x[..., axis])]
+            below = rank[np.searchsorted(middles, x[..., axis])]
+            above = rank[np.searchsorted(middles, x[..., axis], side="right")]
+            digits[..., axis] = np.minimum(below, above)
         return self.from_digits(digits)
 
     def coordinate_log_prior(self, axis: int) -> Float[Any, " L"]:
