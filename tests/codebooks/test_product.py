@@ -51,14 +51,14 @@ def test_more_tokens_than_64_bit_integers():
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("sizes", [(2**16,) * 4, (2**9,) * 7])
+@pytest.mark.parametrize("sizes", [(2**16, 2**16, 2**16, 2**14), (2**16,) * 4, (2**9,) * 7])
 def test_a_part_of_more_tokens_than_64_bit_integers(sizes, order):
     """Its ids are those of all tokens, wherever it varies fastest."""
     beside = FSQ((3,))
     parts = [beside, FSQ(sizes)] if order == "C" else [FSQ(sizes), beside]
     cb = Product(parts, order=order)
     last = 2**63 - 1
-    expected = [[0, 0], [0, 5], [0, last]]
+    expected = [list(divmod(one, math.prod(sizes))) for one in (0, 5, last)]
     found = cb.to_digits([0, 5, last])
     assert found.tolist() == [row if order == "C" else row[::-1] for row in expected]
     slow = Product(parts, order="F" if order == "C" else "C")
@@ -278,3 +278,27 @@ def test_labels():
 def test_bad_input_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_product_of_grids_is_a_grid_where_their_ids_count_alike():
+    line, plane = FSQ((3,), order="F"), FSQ((2, 4), order="F")
+    for parts, order in (([line, FSQ((2, 4))], "C"), ([plane, line], "F"), ([plane], "F")):
+        whole = Product(parts, order=order)
+        np.testing.assert_array_equal(whole.as_grid.points, whole.points)
+    assert Product([plane, line]).as_grid is None
+
+
+def test_parts_of_one_token_tell_none_apart():
+    alone, points = PointCodebook([[7.0]]), np.array([[0.0, 0.0], [0.0, 3.0], [4.0, 0.0]])
+    cb = Product([alone, PointCodebook(points), alone])
+    listed = PointCodebook(cb.points)
+    np.testing.assert_array_equal(cb.nn_distances(), listed.nn_distances())
+    assert cb.min_distance() == cb.min_distance_bound() == 3
+    assert cb.mean_nn_distance() == pytest.approx(10 / 3)
+    assert ProductCodebook([[0, 1, 3], [5]]).mean_nn_distance() == pytest.approx(4 / 3)
+
+
+def test_a_product_knows_its_covariance_where_parts_can_be_listed():
+    small = PointCodebook(np.eye(3))
+    assert not small.knows_covariance
+    assert Product([small, FSQ((3,) * 90)]).knows_covariance

@@ -371,3 +371,12 @@ def test_vectors_that_are_normalised_when_they_are_used(switch: str, owner: str)
     np.testing.assert_array_equal(tk.from_module(whole).points, numbers(module.table))
     plain = Normalising(switch, False, owner)
     np.testing.assert_array_equal(tk.from_module(plain).points, numbers(plain.table))
+
+
+def test_a_module_under_two_names() -> None:
+    """What a module says of itself holds under each of its names."""
+    grid = library.FSQ(levels=[5, 3], preserve_symmetry=True)
+    whole = torch.nn.ModuleDict({"first": grid, "second": grid})
+    for key in whole:
+        found = tk.from_module(whole, key=key)
+        np.testing.assert_array_equal(found.points, tk.FSQ((5, 3), order="F").points)
