@@ -92,13 +92,7 @@ def draw(experiment: Experiment, *, folder: Path = FIGURES) -> dict[str, Any]:
     Raises:
         ValueError: nothing is stored, or it cannot be read, or does not belong together.
     """
-    stored = _stored(experiment, folder)
-    if stored is None:
-        raise ValueError(
-            f"{experiment.name} has no stored results in {folder} that can be read and belong "
-            f"together; run `tokenkl reproduce {experiment.name}` first."
-        )
-    record, table, files = stored
+    record, table, files = stored(experiment, folder=folder)
     figure = experiment.plot(table, record["facts"])
     with atomic_files() as new:
         for picture in _pictures(experiment):
@@ -109,15 +103,32 @@ def draw(experiment: Experiment, *, folder: Path = FIGURES) -> dict[str, Any]:
     return record
 
 
+def stored(
+    experiment: Experiment, *, folder: Path = FIGURES
+) -> tuple[dict[str, Any], pd.DataFrame, dict[str, str]]:
+    """The stored record and table, and the digest of the table's file.
+
+    Raises:
+        ValueError: nothing is stored, or it cannot be read, or does not belong together.
+    """
+    found = _stored(experiment, folder)
+    if found is None:
+        raise ValueError(
+            f"{experiment.name} has no stored results in {folder} that can be read and belong "
+            f"together; run `tokenkl reproduce {experiment.name}` first."
+        )
+    return found
+
+
 def is_current(experiment: Experiment, *, smoke: bool = False, folder: Path = FIGURES) -> bool:
     """Whether stored results of this very config exist, so that an interrupted run can go on.
 
     A record without digests is not enough: the table beside it may be that of another run.
     """
-    stored = _stored(experiment, folder)
-    if stored is None or "files" not in stored[0]:
+    found = _stored(experiment, folder)
+    if found is None or "files" not in found[0]:
         return False
-    record = stored[0]
+    record = found[0]
     asked = dataclasses.asdict(experiment.smoke if smoke else experiment.config)
     same_config = record["config"] == json.loads(json.dumps(asked))
     return bool(same_config and record["versions"].get("tokenkl") == version("tokenkl"))
@@ -125,10 +136,10 @@ def is_current(experiment: Experiment, *, smoke: bool = False, folder: Path = FI
 
 def is_drawn(experiment: Experiment, *, folder: Path = FIGURES) -> bool:
     """Whether the stored pictures are those of the stored results."""
-    stored = _stored(experiment, folder)
-    if stored is None:
+    found = _stored(experiment, folder)
+    if found is None:
         return False
-    digests = stored[0].get("files", {})
+    digests = found[0].get("files", {})
     try:
         return all(
             digests.get(name) == file_digest(folder / name) for name in _pictures(experiment)

@@ -103,6 +103,6 @@ def _column(texts: Sequence[str]) -> str:
             errors.append(len(f"{Decimal(one['half']):f}".replace(".", "").lstrip("0")))
         powers.append(len((one["power"] or one["own"] or "").lstrip("+-0")))
     sign = "-" * any(one["value"].startswith("-") for one in found)
-    error = f"({min(errors)})" * (max(errors) > 0)
+    error = f"({max(errors)})" * (max(errors) > 0)
     power = f"e-{'1' * max(powers)}" * (max(powers) > 0)
     return f"S[table-format={sign}{max(whole)}.{max(after)}{error}{power}]"

@@ -6,6 +6,7 @@
 - `python -m experiments.speech speed`: times of all voices, side by side, on a quiet machine;
 - `python -m experiments.speech prosody`: F0 over seeds by sampler, with the models of `geometry`;
 - `python -m experiments.speech samples`: something to listen to, with the models of `geometry`;
+- `python -m experiments.speech heard`: what the judge hears in these;
 - `python -m experiments.speech tokenizers`: what the tokens of `geometry` are worth to the judge;
 - `python -m experiments.speech include`: put the voices into the package.
 """
@@ -26,7 +27,7 @@ from experiments.speech.ceilings import measure_tokenizers
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
 from experiments.speech.predictors import codebook_with_prior, predict
 from experiments.speech.prosody import measure
-from experiments.speech.samples import make_samples
+from experiments.speech.samples import hear_samples, make_samples
 from experiments.speech.twin import include_voices, listen_to_all, make_voices, time_all
 from experiments.speech.units import RESULTS, Material, Unit, run_unit
 from tokenkl._files import atomic_path
@@ -119,6 +120,7 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "samples": lambda at, given: make_samples(
         at, FIGURES / "speech_samples", FIGURES / "speech_samples.png"
     ),
+    "heard": lambda at, given: hear_samples(FIGURES / "speech_samples"),
     "tokenizers": lambda at, given: measure_tokenizers(at, given.results / "tokenizers.json", _say),
     "include": lambda at, given: include_voices(at),
 }

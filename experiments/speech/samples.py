@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from experiments.speech.plans import GEOMETRIES, MIDDLE, SETTINGS
 from experiments.speech.units import Material, Unit
 from tokenkl._files import atomic_path
 from tokenkl.plotting import PAGE, new_figure, save_figure
-from tokenkl.tts.audio import write_wav
+from tokenkl.tts.audio import read_wav, write_wav
 from tokenkl.tts.frontend import MelFrontend
+from tokenkl.tts.judge import Grammar, Judge, word_errors
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import Workspace, new_model
 from tokenkl.tts.training import read_weights
@@ -22,6 +24,9 @@ from tokenkl.tts.voice import Voice
 STEPS = (2, 5, 25)
 #: The shortest command among the first sentences of the test split: sound takes room.
 AMONG = 24
+#: The judge who hears them, the sensitive one, and its record beside the sounds.
+GRAMMAR: Grammar = "unigram"
+RECORD = "samples.json"
 
 
 def make_samples(workspace: Workspace, folder: Path, picture: Path) -> None:
@@ -54,7 +59,25 @@ def make_samples(workspace: Workspace, folder: Path, picture: Path) -> None:
         if name == "fsq":
             truth = at.tokenizer.synthesise(example.tokens, key=0)
             write_wav(folder / "true-tokens.wav", truth)
+    hear_samples(folder, text)
     _draw(found, text, picture)
+
+
+def hear_samples(folder: Path, text: str | None = None) -> None:
+    """Write down how each sound in the folder is heard, and its word errors.
+
+    Without a text: that of the record which is there.
+    """
+    if text is None:
+        text = json.loads((folder / RECORD).read_text())["text"]
+    judge, heard = Judge(GRAMMAR), {}
+    for sound in sorted(folder.glob("*.wav")):
+        words = judge.transcribe(read_wav(sound))
+        [errors] = word_errors([text], [words]).errors
+        heard[sound.name] = {"heard": words, "errors": int(errors)}
+    record = {"text": text, "words": len(text.split()), "judge": GRAMMAR, "sounds": heard}
+    with atomic_path(folder / RECORD) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _draw(found: dict[str, dict[int, np.ndarray]], text: str, picture: Path) -> None:

@@ -6,12 +6,12 @@ import shlex
 import shutil
 import signal
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browser import BROWSER, Reader, browse
 from commands import commands
 from matplotlib import image
 
@@ -27,47 +27,6 @@ run, succeed, fail = commands(app, quiet=False)
 
 #: What HTML, LaTeX, mathtext and shells would all take for something else.
 HOSTILE = "<img src=x onerror=alert(1)>&'\"$\\frac{~^#%_`id`.npz"
-#: Elements without an end.
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-
-
-class Reader(HTMLParser):
-    """Every tag is closed by its own; ids, links and loaded addresses are kept."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.loaded: list[str] = []
-        self.shown: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        assert not any(name.startswith("on") for name, _ in attrs)
-        given = dict(attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-        if given.get("id"):
-            self.ids.append(str(given["id"]))
-        for name in ("href", "xlink:href", "src"):
-            if given.get(name):
-                (self.links if tag == "a" else self.loaded).append(str(given[name]))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, self.getpos()
-
-    def handle_data(self, data: str) -> None:
-        self.shown.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -381,35 +340,19 @@ def test_priors_and_samples(parts: bool, tmp_path: Path, monkeypatch: pytest.Mon
 
 # ---- In a browser -------------------------------------------------------------------------------
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None
-)
-
-
-def _browse(page: Path, out: Path, width: int, *flags: str) -> tuple[np.ndarray, str, str]:
-    """A picture of the page, what the console said, and the log of the network."""
-    assert BROWSER is not None
-    words = [
-        *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-        *("--disable-background-networking", "--disable-component-update"),
-        *("--enable-logging=stderr", f"--user-data-dir={out / 'profile'}", *flags),
-        *(f"--window-size={width},2500", f"--screenshot={out / 'shot.png'}"),
-        *(f"--log-net-log={out / 'net.json'}", page.as_uri()),
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    said = "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-    return image.imread(out / "shot.png"), said, (out / "net.json").read_text()
-
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_in_a_browser(hostile: Path, tmp_path: Path, width: int) -> None:
     backgrounds = []
     for scheme in (1, 0):
-        flag = f"--blink-settings=preferredColorScheme={scheme}"
-        picture, said, network = _browse(hostile / "index.html", tmp_path, width, flag)
+        flags = (
+            *(f"--blink-settings=preferredColorScheme={scheme}", f"--window-size={width},2500"),
+            f"--screenshot={tmp_path / 'shot.png'}",
+        )
+        said, asked = browse(hostile / "index.html", tmp_path, *flags)
+        picture = image.imread(tmp_path / "shot.png")
         assert said == ""
-        asked = re.findall(r'"url":"([^"]*)"', network)
         assert [one for one in asked if one.startswith(("http", "ws"))] == []
         assert picture.shape[1] == width
         edge = picture[:, -6:, :3]  # the margin: nothing is wider than the window

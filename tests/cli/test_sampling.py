@@ -38,6 +38,14 @@ def test_steps() -> None:
     shown = succeed(*words).stdout
     assert "times the optimum" in shown
     assert "CosineVP" in shown
+    in_bits = record(*words, "--bits")
+    assert (found["unit"], in_bits["unit"]) == ("nats", "bits")
+    values = [(one["path_kl"]["value"], one["asymptotic_path_kl"]) for one in (found, in_bits)]
+    assert np.allclose(values[0], np.multiply(values[1], np.log(2)), rtol=1e-12)
+    assert in_bits["others"]["edm"]["value"] * np.log(2) == pytest.approx(
+        found["others"]["edm"]["value"], rel=1e-12
+    )
+    assert "Path KL in bits" in succeed(*words, "--bits").stdout
 
 
 def test_steps_beyond_a_schedule() -> None:

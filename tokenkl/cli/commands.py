@@ -18,6 +18,7 @@ for _module in (
     "verify",
     "report",
     "reproduce",
+    "findings",
     "tts",
 ):
     importlib.import_module(f"tokenkl.cli.{_module}")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tokenkl.cli._checkout import run_in_checkout
 from tokenkl.cli._result import command
 
 
@@ -48,19 +46,4 @@ def reproduce(*, wanted: Wanted) -> None:
 
     After Ctrl-C, `tokenkl reproduce --keep` goes on where it stopped.
     """
-    import tokenkl
-
-    root = Path(tokenkl.__file__).resolve().parents[1]
-    if not (root / "experiments" / "__main__.py").is_file():
-        raise ValueError(
-            "The experiments are not in the installed package: get the source, and reproduce with "
-            "tokenkl installed from a source checkout (pip install -e '.[experiments]'); there is "
-            f"no {root / 'experiments'}."
-        )
-    # Without the working folder, which may hold other experiments, and with that of the checkout.
-    command = [sys.executable, "-P", "-m", "experiments", *wanted.words()]
-    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    if os.name == "posix":  # in this very process: nothing stands between it and a signal
-        os.execve(sys.executable, command, environment)
-    raise typer.Exit(subprocess.call(command, env=environment))
+    run_in_checkout("reproduce", "experiments", wanted.words())

@@ -68,6 +68,7 @@ def steps(
     span: _Range,
     schedule: ScheduleName = "linear-vp",
     source: SampledSource,
+    bits: Bits = False,
 ) -> Result:
     """The grid of N sampling steps with the smallest path KL, beside the usual grids.
 
@@ -92,6 +93,9 @@ def steps(
         best = tk.optimal_steps(made, count, low, high, progress=progress, **how)
         named = {name: make(count, low, high) for name, make in STEP_GRIDS.items()}
         costs = tk.ancestral_kl_curve(made, list(named.values()), progress=progress, **how)
+    kl, asymptotic = best.kl, np.array([best.asymptotic_kl, best.asymptotic_error])
+    if bits:
+        kl, costs, asymptotic = kl.bits, costs.bits, asymptotic / math.log(2)
     others = {name: costs[index] for index, name in enumerate(named)}
     times = _times(chosen, best.snr)
     record = {
@@ -101,9 +105,10 @@ def steps(
         "schedule": chosen.name,
         "snr": best.snr.tolist(),
         "t": times.tolist(),
-        "path_kl": _plain(best.kl),
-        "asymptotic_path_kl": float(best.asymptotic_kl),
-        "asymptotic_path_kl_error": float(best.asymptotic_error),
+        "unit": kl.unit,
+        "path_kl": _plain(kl),
+        "asymptotic_path_kl": float(asymptotic[0]),
+        "asymptotic_path_kl_error": float(asymptotic[1]),
         "others": {name: _plain(other) for name, other in others.items()},
     }
     frame = {"step": np.arange(count + 1), "snr": best.snr, "snr_db": 10 * np.log10(best.snr)}
@@ -112,8 +117,8 @@ def steps(
     return Result(
         record,
         title=describe(made),
-        show=lambda console: _print_steps(console, frame, best.kl, others, chosen),
-        found=Steps(frame, best.kl, others, rows),
+        show=lambda console: _print_steps(console, frame, kl, others, chosen),
+        found=Steps(frame, kl, others, rows),
         table=lambda: frame,
         figure=lambda: figure_of_grids(rows, f"{describe(made)}: {count} steps"),
     )
@@ -134,7 +139,7 @@ def _print_steps(
     for name, other in others.items():
         ratio = float(other.value) / float(best.value)
         costs.append((name, f"{shown(other)}, {ratio:.3g} times the optimum"))
-    console.print("Path KL in nats")
+    console.print(f"Path KL in {best.unit}")
     print_pairs(console, costs)
     console.print(f"t is that of {schedule.name}; uniform is uniform in t of LinearVP.")
     _print_method(console, best)

@@ -1,0 +1,481 @@
+"""What came of the paper's claims, and what we found besides: every number out of a stored record.
+
+`tokenkl findings` makes a page of it, and docs/findings.md (`--report docs/findings.md`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+import experiments
+from experiments import harness
+
+Verdict = Literal["confirmed", "false", "refined", "not seen", "open", "beyond the paper"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One claim and its answer.
+
+    - `claim`: the paper's (C1 to C7, arXiv 2606.09962) in our words, or the question.
+    - `answer`: sentences, with the numbers of the records.
+    - `figures`: names of experiments, which are their figures and commands.
+    - `pages`: documents with more, from docs/.
+    """
+
+    key: str
+    title: str
+    claim: str
+    verdict: Verdict
+    answer: tuple[str, ...]
+    figures: tuple[str, ...]
+    pages: tuple[str, ...] = ()
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        return tuple(f"tokenkl reproduce {name}" for name in self.figures)
+
+
+class Records:
+    """Facts and tables of the experiments, read once each.
+
+    Raises:
+        ValueError: an experiment has no whole results, or those of a smoke run.
+    """
+
+    def __init__(self, folder: Path = harness.FIGURES) -> None:
+        self.folder = folder
+
+    def facts(self, name: str) -> dict[str, Any]:
+        return self._stored(name)[0]
+
+    def rows(self, experiment: str, /, **where: Any) -> pd.DataFrame:
+        """The rows of a table with these values."""
+        table = self._stored(experiment)[1]
+        for column, value in where.items():
+            table = table[table[column] == value]
+        return table
+
+    @functools.cache  # noqa: B019  (a command makes one, and ends)
+    def _stored(self, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
+        record, table, _ = harness.stored(experiments.load(name), folder=self.folder)
+        if record["smoke"]:
+            raise ValueError(
+                f"{name} in {self.folder} is of a smoke run; run `tokenkl reproduce {name}` first."
+            )
+        return record["facts"], table
+
+
+def findings(records: Records) -> list[Finding]:
+    """Claims first, in the paper's order, and then what it does not speak of."""
+    return [
+        _path_kl(records),
+        _local(records),
+        _distance(records),
+        _accuracy(records),
+        _toy(records),
+        _steps(records),
+        _speech(records),
+        _twin(records),
+        _views(records),
+        _frequencies(records),
+        _wild(records),
+        _grids(records),
+        _capacity(records),
+        _lipschitz(records),
+        _brackets(records),
+    ]
+
+
+# ---- The paper's claims -------------------------------------------------------------------------
+
+
+def _path_kl(records: Records) -> Finding:
+    facts = records.facts("path_kl")
+    return Finding(
+        "C1",
+        "Path KL of two tokens",
+        "Reverse-time bridges from a common start to two tokens: the KL of their paths is the "
+        "squared distance of the tokens times a number that depends on the schedule alone.",
+        "confirmed",
+        (
+            "It is half the squared distance times a difference of SNRs, for seven schedules.",
+            f"Simulated over closed form: {facts['pooled_ratio']:.4f} ± "
+            f"{facts['pooled_ratio_half_width']:.4f} over {facts['n_points']} cases of "
+            f"{facts['n_paths']:,} paths; {facts['intervals_of_the_mean_that_cover']} of "
+            f"{facts['n_points']} intervals of 95 % hold the formula.",
+        ),
+        ("path_kl",),
+        ("theory/index.md",),
+    )
+
+
+def _local(records: Records) -> Finding:
+    four, *_ = records.facts("nn_distance")["cases"]
+    return Finding(
+        "C2",
+        "FSQ as a local maximum of the mean distance of nearest neighbours",
+        "In the box, FSQ with two and with three levels is a local maximum of D, the mean distance "
+        "of tokens to their nearest neighbours.",
+        "open",
+        (
+            "Consistent with what we see: of "
+            f"{four['ascent_starts']} ascents from random tokens in the plane "
+            f"{100 * four['ascent_share_within_1e-3']:.3g} % end at FSQ's value and none above.",
+            "No program here proves it yet.",
+        ),
+        ("nn_distance",),
+    )
+
+
+def _distance(records: Records) -> Finding:
+    facts = records.facts("nn_distance")
+    best = {(one["base"], one["n"]): one["explicit_max"] for one in facts["cases"]}
+    (first,) = (c for c in facts["cases"] if (c["base"], c["n"]) == (2, 5))
+    return Finding(
+        "C3",
+        "FSQ as the global maximum of the mean distance",
+        "No codebook in the box has a larger D; 10,000 random ones never had.",
+        "false",
+        (
+            f"Random codebooks say little: they reach at most {100 * facts['largest_random']:.0f} "
+            "% of FSQ's D in any case tried.",
+            f"Explicit ones beat FSQ from {first['K']} tokens in {first['n']} dimensions on: by "
+            f"{_gain(best[2, 5])} there, {_gain(best[2, 8])} at 2^8, {_gain(best[3, 4])} at 3^4, "
+            f"and {_gain(best[3, 8])} at 3^8 by 6561 points of the E8 lattice.",
+        ),
+        ("nn_distance",),
+    )
+
+
+def _accuracy(records: Records) -> Finding:
+    facts = records.facts("accuracy")
+    return Finding(
+        "C4",
+        "FSQ and the accuracy of the best guess",
+        "With equal priors FSQ has the largest accuracy at every noise level.",
+        "false",
+        (
+            "In the plane nothing that we tried beats FSQ 2^2: "
+            f"{100 * facts['fsq_accuracy_at_published_snr']:.2f} % at alpha/sigma = 0.3, as "
+            f"published, and {facts['ascents_that_end_on_fsq']} of {facts['ascents']} ascents end "
+            "there.",
+            "For 6561 tokens in eight dimensions the E8 cut is better above "
+            f"{facts['crossing_db']:.1f} dB ({facts['crossing_db_low']:.1f} to "
+            f"{facts['crossing_db_high']:.1f}); from {facts['certified_from_db']:g} dB on its "
+            "union bound is below FSQ's exact error (floating point, on a grid up to "
+            f"{facts['certified_up_to_db']:g} dB).",
+            "At the other end, nine points without a centre beat FSQ 3^2 below "
+            f"{facts['nine_sign_change_db']:.1f} dB.",
+        ),
+        ("accuracy",),
+    )
+
+
+def _toy(records: Records) -> Finding:
+    two, three = (records.facts("toy_generation")[f"base_{base}"]["minus_fsq"] for base in (2, 3))
+    published = records.facts("toy_generation")["paper_log_kl"]
+    gaps = {base: second - first for base, (first, second) in published.items()}
+    return Finding(
+        "C5",
+        "Small trained models: FSQ against perturbed tokens",
+        "A small model learns and generates FSQ tokens with a smaller KL than perturbed ones: "
+        f"{gaps['2']:.2f} lower in log KL with two levels, {gaps['3']:.2f} with three.",
+        "refined",
+        (
+            "Ten seeds, coordinates perturbed by 0.3. Two levels: "
+            f"{_interval(two['ddim 5']['perturbed 0.3'])} at 5 steps, not seen at 25 "
+            f"({_interval(two['ddim 25']['perturbed 0.3'])}).",
+            f"Three levels: {_interval(three['ddim 5']['perturbed 0.3'])} at 5 steps and "
+            f"{_interval(three['ddim 25']['perturbed 0.3'])} at 25: it stays.",
+            "Permuting ids changes no quantity of the points, and costs "
+            f"{_interval(two['ddim 25']['permuted'])} and "
+            f"{_interval(three['ddim 25']['permuted'])} at 25 steps where the law knows the "
+            f"geometry; {_interval(two['neutral law, ddim 25']['permuted'])} where it does not.",
+            "No quantity of the codebook alone predicts the ranking in both bases.",
+        ),
+        ("toy_generation",),
+        ("toy.md",),
+    )
+
+
+def _steps(records: Records) -> Finding:
+    facts = records.facts("sampler_kl")
+    ratio, gap = facts["path_kl_over_fsq"], facts["gap_perturbed_minus_fsq_nats"]
+    cheapest = min(ratio, key=lambda name: ratio[name]["5"])
+    return Finding(
+        "C6a",
+        "Few sampling steps, without learning",
+        "FSQ beats perturbed tokens at every number of steps, and the gap closes with the steps.",
+        "refined",
+        (
+            "With the exact denoiser the path KL of every tokenization falls like 1/N.",
+            f"The gap closes in nats ({gap['25']:.2f} at 25 steps, {gap['1000']:.4f} at 1000) and "
+            f"not as a ratio ({ratio['perturbed']['1000']:.3f} at 1000).",
+            f"At few steps FSQ is not the cheapest: at 5 {cheapest} has "
+            f"{ratio[cheapest]['5']:.2f} times its path KL, the E8 cut "
+            f"{ratio['E8 cut']['5']:.2f}, perturbed FSQ {ratio['perturbed']['5']:.2f}.",
+        ),
+        ("sampler_kl",),
+        ("theory/sampler.md",),
+    )
+
+
+def _speech(records: Records) -> Finding:
+    facts = records.facts("speech_geometry")
+
+    def minus_fsq(name: str) -> str:
+        where = {"kind": "WER minus FSQ", "name": name, "budget": 100, "steps": 5}
+        [row] = records.rows("speech_geometry", **where).itertuples()
+        return _interval([100 * row.value, 100 * row.low, 100 * row.high], digits=1)
+
+    sounds = [
+        one["value"]
+        for one in facts["correlations"]
+        if one["predictor"] == "neighbours sound unlike"
+    ]
+    return Finding(
+        "C6b",
+        "Speech: the same tokens as other points",
+        "FSQ beats perturbed tokens at 5, 8, 12 and 25 steps; ids shuffled against the points cost "
+        "13 points of word error.",
+        "refined",
+        (
+            "Small models of one synthetic voice, three seeds, 5 steps. Perturbed: "
+            f"{minus_fsq('perturbed')} points of word error more than FSQ: not seen.",
+            f"Permuted: {minus_fsq('permuted')} points: confirmed. The E8 cut, with a larger D: "
+            f"{minus_fsq('e8')}.",
+            "How alike neighbouring tokens sound predicts the order (rank correlations "
+            f"{min(sounds):.2f} to {max(sounds):.2f} over seven geometries); D does not.",
+            "Powers were not made equal, so that what is said of perturbed and E8 points is about "
+            f"power, too; and {facts['sentences']} sentences show no difference of one point.",
+        ),
+        ("speech_geometry",),
+        ("speech.md",),
+    )
+
+
+def _twin(records: Records) -> Finding:
+    facts = records.facts("speech_twin")
+
+    def errors(name: str) -> str:
+        [row] = records.rows("speech_twin", name=name, metric="wer_bigram").itertuples()
+        return f"{100 * row.value:.1f} %"
+
+    return Finding(
+        "C7",
+        "Diffusion against an autoregressive twin",
+        "Diffusion speaks as well as a ten times larger language model over the same tokens, five "
+        "to ten times faster.",
+        "refined",
+        (
+            f"Twins of equal size: {errors('characters-10')} word errors against "
+            f"{errors('ar-0.8')} (bigram judge, {facts['sentences']} sentences, no alignment): "
+            "confirmed.",
+            f"The twin takes {facts['ratios']['ar / characters-10']:.2f} times as long as 10 steps "
+            f"of diffusion, {facts['ratios']['ar / characters-5']:.1f} times as long as 5, which "
+            f"are as good ({errors('characters-5')}).",
+            "In likelihood diffusion is far worse: "
+            f"{facts['likelihood']['characters']['nats_per_token']:.2f} nats per token (a bound) "
+            f"against {facts['likelihood']['ar']['nats_per_token']:.2f}.",
+            "The ten times larger twin could not be trained long enough here.",
+        ),
+        ("speech_twin",),
+        ("speech.md",),
+    )
+
+
+# ---- Beyond the paper ---------------------------------------------------------------------------
+
+
+def _views(records: Records) -> Finding:
+    facts = records.facts("four_views")
+    boxed = max(one["largest_gain_bits"] for one in facts["view_i"].values())
+    power = facts["view_ii"]
+    half = facts["view_iii_db_for_half_the_bits"]
+    return Finding(
+        "1",
+        "What is held fixed decides",
+        "Which tokenization tells most about the token?",
+        "beyond the paper",
+        (
+            "In the same box FSQ 3^6, at every noise level"
+            f" (the best rival: {boxed:.4f} bits at its best).",
+            "At the same power it loses up to "
+            f"{power['E6 ball']['largest_gain_bits']:.2f} bits to a ball of the E6 lattice, and "
+            f"{power['VQ, Gaussian data']['largest_gain_bits']:.2f} bits to plain k-means.",
+            f"If dimensions are free, one-hot tokens win: half of the bits at "
+            f"{half['one-hot']:.1f} dB of power, where FSQ 3^6 needs {half['FSQ $3^6$']:.1f}.",
+        ),
+        ("four_views",),
+    )
+
+
+def _frequencies(records: Records) -> Finding:
+    facts = records.facts("unequal_priors")
+    half = facts["db_of_power_at_half_the_information"]
+    saved = half["FSQ $3^8$, equal"] - half["FSQ $3^8$, Bible words"]
+
+    def bits(view: str, where: str) -> str:
+        return f"{facts[f'{view}: frequent {where}']['entropy_bits_against_random']:+.1f}"
+
+    return Finding(
+        "2",
+        "Real token frequencies",
+        "The paper's priors are equal. What changes if they are not?",
+        "beyond the paper",
+        (
+            f"With the frequencies of words in a text FSQ 3^8 needs {saved:.1f} dB less for half "
+            "of its information.",
+            "Which token sits where matters. Entropy left against a random assignment, in the "
+            f"same box: {bits('same_box', 'in the centre')} bits with frequent words in the centre "
+            f"and {bits('same_box', 'at the corners')} at the corners; at the same power "
+            f"{bits('same_power', 'in the centre')} and {bits('same_power', 'at the corners')}.",
+        ),
+        ("unequal_priors",),
+    )
+
+
+def _wild(records: Records) -> Finding:
+    facts = records.facts("fsq_in_the_wild")
+    at = sorted(one["half_information_snr_db"] for one in facts["summary"])
+    return Finding(
+        "3",
+        "Published FSQ tokenizers",
+        "Where do the tokenizers in use lose their information?",
+        "beyond the paper",
+        (
+            f"{len(at)} level sets lose half of it between {at[0]:.1f} and {at[-1]:.1f} dB,"
+            f" {facts['smallest_excess_over_gaussian_bound_db']:.1f} to "
+            f"{facts['largest_excess_over_gaussian_bound_db']:.1f} dB from the Gaussian limit for "
+            "their bits per coordinate.",
+        ),
+        ("fsq_in_the_wild",),
+    )
+
+
+def _grids(records: Records) -> Finding:
+    times = records.facts("step_grids")["times_the_optimum"]
+    all_of_them = [
+        factor for book in times.values() for grid in book.values() for factor in grid.values()
+    ]
+    return Finding(
+        "4",
+        "The best sampling steps",
+        "At which noise levels should a sampler stop?",
+        "beyond the paper",
+        (
+            "With a density that follows sqrt(-d mmse / d snr) where steps are many. The usual "
+            f"grids cost {min(all_of_them):.1f} to {max(all_of_them):.0f} times the best grid's "
+            "path KL, and which of them is best depends on the codebook.",
+        ),
+        ("step_grids",),
+        ("design.md",),
+    )
+
+
+def _capacity(records: Records) -> Finding:
+    facts = records.facts("capacity")
+    return Finding(
+        "5",
+        "Two levels attain the capacity of the box",
+        "Do any tokens in the box tell more than FSQ's?",
+        "beyond the paper",
+        (
+            f"None does up to alpha/sigma = {facts['threshold']:.4f} "
+            f"({facts['threshold_db']:.2f} dB): two levels attain the amplitude-limited capacity "
+            f"of Smith. Three levels overtake two from {facts['base_2_beaten_by_base_3_from_db']:g}"
+            " dB on, and the best base loses at most "
+            f"{100 * facts['largest_relative_loss_of_the_best_base']:.1f} % of the capacity.",
+        ),
+        ("capacity",),
+    )
+
+
+def _lipschitz(records: Records) -> Finding:
+    facts = records.facts("score_lipschitz")
+    growth = facts["random_by_dimension"]
+    low, high = min(growth, key=int), max(growth, key=int)
+    return Finding(
+        "6",
+        "Lipschitz constants of the score",
+        "How steep is what a network has to learn?",
+        "beyond the paper",
+        (
+            "FSQ's posterior variance in any direction is at most "
+            f"{facts['largest_over_snr']['FSQ base 2']:g} in the box, in any number of dimensions; "
+            f"that of {facts['tokens_of_random']} random tokens grows from {growth[low]:.2f} in "
+            f"{low} dimension to {growth[high]:.2f} in {high}, at {facts['growth_db']:g} dB.",
+        ),
+        ("score_lipschitz",),
+    )
+
+
+def _brackets(records: Records) -> Finding:
+    facts = records.facts("bounds")
+    shares = {
+        name: 100 * facts[f"{name}, accuracy"]["share_of_levels_within_5_percent"]
+        for name in ("FSQ $3^8$", "one-hot 6561", "E8 cut")
+    }
+    listed = ", ".join(f"{_plain(name)}: {share:.0f} %" for name, share in shares.items())
+    return Finding(
+        "7",
+        "Proved brackets from the geometry alone",
+        "What can be said of accuracy and entropy without sampling?",
+        "beyond the paper",
+        (
+            f"{facts['brackets_that_hold']} of {facts['brackets']} brackets hold the value.",
+            "They close where errors are rare and where the SNR is low. Noise levels at which the "
+            f"accuracy is known within 0.05: {listed}.",
+        ),
+        ("bounds",),
+        ("theory/bounds.md",),
+    )
+
+
+# ---- Documents ----------------------------------------------------------------------------------
+
+
+def markdown(found: Iterable[Finding]) -> str:
+    """docs/findings.md; links are from docs/."""
+    lines = [
+        "# Findings",
+        "",
+        "Claims are those of arXiv 2606.09962, in our words. Every number is out of a record in "
+        "`figures/`, which the command beside it makes anew; this page is made by",
+        "`tokenkl findings --report docs/findings.md`. Intervals are 95 %.",
+    ]
+    for one in found:
+        lines += ["", f"## {one.key}. {one.title}: {one.verdict}", "", f"*{one.claim}*", ""]
+        lines += [f"- {sentence}" for sentence in one.answer]
+        links = [f"[figure](../figures/{name}.png)" for name in one.figures]
+        links += [f"`{command}`" for command in one.commands]
+        links += [f"[{page}]({page})" for page in one.pages]
+        lines += ["", " · ".join(links)]
+    return "\n".join(lines) + "\n"
+
+
+def _gain(ratio: float) -> str:
+    return f"{100 * (ratio - 1):.1f} %"
+
+
+def _interval(three: Iterable[float], digits: int = 2) -> str:
+    """Value (low to high), without a minus before 0."""
+    value, low, high = (
+        f"{0.0 if round(x, digits) == 0 else x:.{digits}f}" for x in np.asarray(list(three))
+    )
+    if not math.isfinite(float(low)):
+        return f"{value} (one seed)"
+    return f"{value} ({low} to {high})"
+
+
+def _plain(label: str) -> str:
+    return label.replace("$", "")
