@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import tokenkl as tk
+from tokenkl import _formats
 from tokenkl.codebooks.containers import checkpoint
 
 RNG = np.random.default_rng(9)
@@ -99,6 +100,19 @@ def test_a_model_in_several_files_of_pytorch(tmp_path: Path) -> None:
         tk.load_codebook(tmp_path)
 
 
+def test_a_model_in_several_files_is_as_large_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as its index, from whose size no table of millions would be believed."""
+    table = RNG.normal(size=(900, 4))
+    save_file({"embed_tokens.weight": table}, tmp_path / "s.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"embed_tokens.weight": "s.safetensors"}}))
+    monkeypatch.setattr(_formats, "FREE_NUMBERS", 0)
+    assert index.stat().st_size * _formats.NUMBERS_PER_BYTE < table.size
+    np.testing.assert_array_equal(tk.load_codebook(tmp_path).points, table)
+
+
 def test_folders_with_none_or_several(tmp_path: Path) -> None:
     refused(tmp_path, "it is a folder with no model.safetensors; name the file")
     save_file({"x": POINTS}, tmp_path / "one.safetensors")
@@ -167,6 +181,7 @@ def test_files_of_pytorch(suffix: str, tmp_path: Path) -> None:
         {"_codebook.embed": stored[None], "_codebook.initted": torch.tensor(True)},
         {"state_dict": {"quantizer._codebook.embed": stored}, "epoch": 3, "hyper": {"a": "b"}},
         {"model": {"embed_tokens.weight": stored}, "optimizer": {"state": {0: {"x": stored}}}},
+        {"x": stored, "optimizer": {"state": {0: {"y": stored}}}, "scaler_state": [stored]},
         torch.nn.Embedding.from_pretrained(stored).state_dict(),
     ):
         torch.save(content, path)
@@ -446,6 +461,12 @@ def test_gguf_that_is_damaged(tmp_path: Path) -> None:
     for length in (0, 3, 10, 100, 300, len(whole) - 1):
         path.write_bytes(whole[:length])
         refused(path, "damaged, or of another kind")
+    for version in (1, 2, 3, 4):
+        path.write_bytes(whole[:4] + struct.pack("<I", version) + whole[8:])
+        if version in (2, 3):
+            np.testing.assert_array_equal(tk.load_codebook(path).points, POINTS)
+        else:
+            refused(path, "damaged, or of another kind")
     path.write_bytes(gguf(0, POINTS.tobytes(), (2**40, 2**10)))
     refused(path, "it would unpack to 1,125,899,906,842,624 numbers|damaged")
     path.write_bytes(whole.replace(struct.pack("<Q", 2) + struct.pack("<Q", 5), b"\xff" * 16))
