@@ -379,4 +379,5 @@ def test_a_module_under_two_names() -> None:
     whole = torch.nn.ModuleDict({"first": grid, "second": grid})
     for key in whole:
         found = tk.from_module(whole, key=key)
+        assert isinstance(found, tk.FSQ)
         np.testing.assert_array_equal(found.points, tk.FSQ((5, 3), order="F").points)
