@@ -46,7 +46,10 @@ MAX_NAME = 1000
 #: .safetensors.
 HEADER = "tokenkl"
 
-DAMAGED = "it is damaged, or of another kind (a pickle or a PyTorch file is never opened)"
+DAMAGED = (
+    "it is damaged, or of another kind (a pickle is never opened, nor a PyTorch file by another "
+    "name)"
+)
 
 #: How the parsers of zip archives, array headers, safetensors and JSON fail on bytes that they did
 #: not expect; RuntimeError is an encrypted member, or (as RecursionError) brackets in brackets.

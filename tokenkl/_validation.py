@@ -113,10 +113,7 @@ def as_float_array(name: str, value: Any, *, ndim: int | None = None) -> Any:
         if ndim is not None and value.ndim != ndim:
             reject(name, f"an array of shape {value.shape}", f"an array with {ndim} axes")
         return value
-    try:
-        array = np.asarray(_off_the_device(value))
-    except (ValueError, TypeError, RuntimeError):  # RuntimeError: a tensor without numbers
-        array = np.asarray(None)
+    array = array_of(value)
     if array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
         array = array.astype(np.float64)  # NumPy does not count these among its own floats
     if array.dtype.kind not in "fiub":
@@ -131,22 +128,22 @@ def as_float_array(name: str, value: Any, *, ndim: int | None = None) -> Any:
     return array
 
 
-def _off_the_device(value: Any) -> Any:
-    """Of a tensor what NumPy can read: it has no bfloat16."""
-    if not is_tensor(value):
-        return value
-    value = value.detach().cpu()
-    return value.double() if value.is_floating_point() else value
+def array_of(value: Any) -> np.ndarray:
+    """As an array, of a tensor of torch too; of what makes none an array of objects."""
+    try:
+        if is_tensor(value):
+            value = value.detach().cpu()
+            value = value.double() if value.is_floating_point() else value  # NumPy has no bfloat16
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError):  # rows that differ, a tensor without numbers
+        return np.asarray(None)
 
 
 def real_coordinates(points: Any) -> Any:
     """Complex coordinates as two real ones each: (..., m) as (..., 2 m), and (K,) as (K, 2)."""
     if is_traced(points):
         return points
-    try:
-        array = np.asarray(_off_the_device(points))
-    except (ValueError, TypeError, RuntimeError):  # said better where it is checked
-        return points
+    array = array_of(points)
     if array.dtype.kind != "c" or array.ndim == 0:
         return points
     array = array[:, None] if array.ndim == 1 else array
@@ -264,10 +261,7 @@ def check_positive(value: Any, name: str) -> Any:
 
 def check_ids(ids: Any, K: int, name: str = "ids") -> np.ndarray:
     """Token ids: whole numbers in 0 .. K - 1, any shape."""
-    try:
-        array = np.asarray(_off_the_device(ids))
-    except (ValueError, TypeError, RuntimeError):  # rows of different lengths, or a torch tensor
-        array = np.asarray(None)
+    array = array_of(ids)
     if array.dtype.kind not in "iu":
         if array.size and array.dtype.kind != "f":
             reject(name, ids, f"whole numbers from 0 to {K - 1}")

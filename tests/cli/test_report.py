@@ -290,6 +290,13 @@ def test_brackets_are_rounded_outwards_and_drawn_in_order(
 
 
 @pytest.mark.parametrize("option", ["--counts", "--tokens", "--prior"])
+def test_a_file_that_is_not_there_is_refused_as_elsewhere(option: str, tmp_path: Path) -> None:
+    elsewhere = fail("info", "fsq:3x3", option, tmp_path / "none.npy")
+    assert f"{option}: " in elsewhere
+    assert fail("report", "fsq:3x3", option, tmp_path / "none.npy") == elsewhere
+
+
+@pytest.mark.parametrize("option", ["--counts", "--tokens", "--prior"])
 def test_a_comparison_is_of_whole_codebooks(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,7 @@
 """What can be typed for codebooks, priors, noise levels, points and schedules."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -358,3 +360,35 @@ def test_schedule_parameters() -> None:
     ):
         with pytest.raises(ValueError, match=f"--schedule.*{sentence}"):
             parse_schedule(text)
+
+
+@pytest.mark.parametrize("words", ["rvq:product", "latent:rvq:decoded", "decoded:latent"])
+def test_words_that_contradict_each_other(words: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(24.0).reshape(2, 3, 4))
+    said = words.split(":")[0], words.split(":")[-1]
+    with pytest.raises(ValueError, match=f"^CODEBOOK must be either {said[0]} or {said[1]}, not"):
+        parse_codebook(f"{words}:{tmp_path / 'a.npy'}")
+    assert parse_codebook(f"rvq:rvq:{tmp_path / 'a.npy'}").n == 4
+    with pytest.raises(
+        ValueError, match=r"say latent:rvq:\S+a.npy if .*, latent:product:\S+a.npy if"
+    ):
+        parse_codebook(f"latent:{tmp_path / 'a.npy'}")
+
+
+def test_a_file_whose_name_begins_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("rvq:a.npy", np.eye(3))
+    for spec in ("rvq:a.npy", "vq:rvq:a.npy"):
+        np.testing.assert_array_equal(parse_codebook(spec).points, np.eye(3))
+
+
+def test_every_random_transformation_has_a_stream_of_its_own() -> None:
+    """The same permutation twice would be the square of one."""
+    once = tk.permute(tk.FSQ((3,) * 4), key=7)
+    ours = parse_codebook("permute:permute:fsq:3^4", seed=7)
+    np.testing.assert_array_equal(
+        ours.points, tk.permute(once, key=np.array([7, 1], np.uint32)).points
+    )
+    assert not np.array_equal(ours.points, tk.permute(once, key=7).points)

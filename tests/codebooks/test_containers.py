@@ -13,6 +13,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import tokenkl as tk
+from tokenkl import _formats
+from tokenkl.codebooks.containers import checkpoint
 
 RNG = np.random.default_rng(9)
 POINTS = RNG.normal(size=(6, 4)).astype(np.float32)
@@ -60,9 +62,9 @@ def test_a_model_in_several_files(tmp_path: Path) -> None:
     [
         (
             {"lm_head.weight": "../other.safetensors"},
-            "not a .safetensors file beside",
+            "not a .safetensors or .bin file beside",
         ),
-        ({"lm_head.weight": "/etc/passwd"}, "it lists '/etc/passwd', not a .safetensors file"),
+        ({"lm_head.weight": "/etc/passwd"}, "it lists '/etc/passwd', not a .safetensors or"),
         ({"lm_head.weight": "none.safetensors"}, "there is no such file"),
         ({"other": "model-00001-of-00002.safetensors"}, "other is not in model-00001-of-00002"),
         ({str(i): f"{i}.safetensors" for i in range(2001)}, "it lists 2,003 files"),
@@ -75,6 +77,40 @@ def test_an_index_that_points_elsewhere(change: Any, match: str, tmp_path: Path)
     index.write_text(json.dumps(written))
     with pytest.raises(ValueError, match=match):
         tk.load_codebook(tmp_path)
+
+
+def test_a_model_in_several_files_of_pytorch(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    places = {"model.embed_tokens.weight": 1, "lm_head.weight": 2}
+    names = {name: f"pytorch_model-0000{i}-of-00002.bin" for name, i in places.items()}
+    for name, scale in places.items():
+        torch.save({name: torch.tensor(POINTS).bfloat16() * scale}, tmp_path / names[name])
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    expected = torch.tensor(POINTS).bfloat16().double().numpy()
+    for path in (tmp_path, index):
+        found = tk.load_codebook(path)
+        assert found.label == "pytorch_model"
+        np.testing.assert_array_equal(found.points, expected)
+    found = tk.load_codebook(tmp_path, key="lm_head.weight")
+    np.testing.assert_array_equal(found.points, 2 * expected)
+    shard = tmp_path / names["lm_head.weight"]
+    shard.write_bytes(word2vec([b"a", b"b"], POINTS[:2]))
+    with pytest.raises(ValueError, match=r"00002-of-00002.bin must be .* damaged"):
+        tk.load_codebook(tmp_path)
+
+
+def test_a_model_in_several_files_is_as_large_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as its index, from whose size no table of millions would be believed."""
+    table = RNG.normal(size=(900, 4))
+    save_file({"embed_tokens.weight": table}, tmp_path / "s.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"embed_tokens.weight": "s.safetensors"}}))
+    monkeypatch.setattr(_formats, "FREE_NUMBERS", 0)
+    assert index.stat().st_size * _formats.NUMBERS_PER_BYTE < table.size
+    np.testing.assert_array_equal(tk.load_codebook(tmp_path).points, table)
 
 
 def test_folders_with_none_or_several(tmp_path: Path) -> None:
@@ -145,6 +181,7 @@ def test_files_of_pytorch(suffix: str, tmp_path: Path) -> None:
         {"_codebook.embed": stored[None], "_codebook.initted": torch.tensor(True)},
         {"state_dict": {"quantizer._codebook.embed": stored}, "epoch": 3, "hyper": {"a": "b"}},
         {"model": {"embed_tokens.weight": stored}, "optimizer": {"state": {0: {"x": stored}}}},
+        {"x": stored, "optimizer": {"state": {0: {"y": stored}}}, "scaler_state": [stored]},
         torch.nn.Embedding.from_pretrained(stored).state_dict(),
     ):
         torch.save(content, path)
@@ -187,6 +224,34 @@ def test_files_of_pytorch_that_are_damaged(tmp_path: Path) -> None:
     refused(path, "its members are compressed, as PyTorch does not write them")
     torch.save({"x": torch.tensor(POINTS).to_sparse()}, path)
     refused(path, "more than tensors|sparse or quantized tensor|damaged")
+
+
+@pytest.mark.parametrize("content", [3, None, "text", {"a": 3}, [1, "b"], {"scaler": [{}]}])
+def test_files_of_pytorch_without_a_tensor(content: Any, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(content, tmp_path / "a.pt")
+    refused(tmp_path / "a.pt", "it holds no array")
+
+
+def test_tables_in_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down to a depth; not one table that stands in others without end."""
+    torch = pytest.importorskip("torch")
+    path, stored = tmp_path / "a.pt", torch.tensor(POINTS)
+    deep: Any = {"x": stored}
+    for _ in range(checkpoint.MAX_DEPTH):
+        deep = {"a": deep}
+    torch.save(deep, path)
+    np.testing.assert_array_equal(tk.load_codebook(path).points, POINTS)
+    torch.save({"a": deep}, path)
+    refused(path, "it holds no array")
+    torch.save({"b": [stored, {"d": stored}], "a": stored, "words": [("a", "b")] * 1000}, path)
+    refused(path, r"it holds the arrays a \(6, 4\), b.0 \(6, 4\), b.1.d \(6, 4\); choose one")
+    table: Any = [stored]
+    for _ in range(7):
+        table = [table] * 30
+    torch.save(table, path)
+    monkeypatch.setattr(checkpoint, "MAX_ENTRIES", 1000)
+    refused(path, "it holds more than 1,000 tables and tensors in each other")
 
 
 def test_a_tensor_that_claims_more_than_it_has(tmp_path: Path) -> None:
@@ -349,6 +414,24 @@ def test_tensors_of_gguf(kind: int, dtype: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(tk.load_codebook(path).points, stored)
 
 
+def test_packed_tensors_of_gguf_by_their_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    table = POINTS.view(np.uint32)
+    path.write_bytes(gguf(30, (table >> 16).astype("<u2").tobytes(), POINTS.shape))
+    expected = (table >> 16 << 16).view(np.float32)
+    np.testing.assert_array_equal(tk.load_codebook(path).points, expected)
+    block = np.dtype([("scale", "<f2"), ("numbers", "i1", 32)])
+    blocks = np.zeros((3, 2), block)
+    blocks["scale"] = RNG.uniform(size=(3, 2))
+    blocks["numbers"] = RNG.integers(-128, 128, size=(3, 2, 32))
+    path.write_bytes(gguf(8, blocks.tobytes(), (3, 64)))
+    expected = blocks["scale"].astype(float)[..., None] * blocks["numbers"]
+    np.testing.assert_array_equal(tk.load_codebook(path).points, expected.reshape(3, 64))
+    for kind in (2, 10, 12, 14, 18, 34, 2**20):  # Q4_0, Q2_K, Q4_K, Q6_K, IQ3_XXS, TQ1_0, none
+        path.write_bytes(gguf(kind, bytes(10_000), (4, 256)))
+        refused(path, rf"token_embd.weight in it is packed \(type {kind}\), .* --outtype f16 or")
+
+
 @pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q8_0", "Q4_0"])
 def test_tensors_of_gguf_by_its_library(name: str, tmp_path: Path) -> None:
     library = pytest.importorskip("gguf")
@@ -378,6 +461,12 @@ def test_gguf_that_is_damaged(tmp_path: Path) -> None:
     for length in (0, 3, 10, 100, 300, len(whole) - 1):
         path.write_bytes(whole[:length])
         refused(path, "damaged, or of another kind")
+    for version in (1, 2, 3, 4):
+        path.write_bytes(whole[:4] + struct.pack("<I", version) + whole[8:])
+        if version in (2, 3):
+            np.testing.assert_array_equal(tk.load_codebook(path).points, POINTS)
+        else:
+            refused(path, "damaged, or of another kind")
     path.write_bytes(gguf(0, POINTS.tobytes(), (2**40, 2**10)))
     refused(path, "it would unpack to 1,125,899,906,842,624 numbers|damaged")
     path.write_bytes(whole.replace(struct.pack("<Q", 2) + struct.pack("<Q", 5), b"\xff" * 16))
@@ -414,8 +503,19 @@ def test_quantizers_of_faiss(tmp_path: Path) -> None:
     ):
         assert isinstance(found, tk.ResidualCodebook)
         np.testing.assert_allclose(found.points_of(digits), rq.decode(packed), atol=1e-6)
-    faiss.write_index(faiss.IndexFlatL2(4), str(tmp_path / "flat.faiss"))
-    refused(tmp_path / "flat.faiss", "begins with 'IxF2': of faiss, IndexPQ and IndexResidualQ")
+    for flat in (faiss.IndexFlatL2(4), faiss.IndexFlatIP(4), faiss.Kmeans(4, 6)):
+        if isinstance(flat, faiss.Kmeans):
+            flat.train(data)
+            flat = flat.index
+        else:
+            flat.add(data[:6])
+        faiss.write_index(flat, str(tmp_path / "flat.faiss"))
+        found = tk.load_codebook(tmp_path / "flat.faiss")
+        np.testing.assert_array_equal(found.points, flat.reconstruct_n(0, 6))
+    by_cells = faiss.IndexIVFPQ(faiss.IndexFlatL2(4), 4, 8, 2, 3)
+    by_cells.train(data)
+    faiss.write_index(by_cells, str(tmp_path / "cells.faiss"))
+    refused(tmp_path / "cells.faiss", "begins with 'IwPQ': of faiss, IndexFlat, IndexPQ and Index")
 
 
 def index(kind: bytes, *more: bytes) -> bytes:
@@ -438,7 +538,15 @@ def test_indexes_of_faiss_by_their_bytes(tmp_path: Path) -> None:
     found = tk.load_codebook(path)
     assert isinstance(found, tk.ResidualCodebook)
     assert found.shape == (8, 4)
-    for whole in (product, residual):
+    flat = index(b"IxF2", struct.pack("<Q", 24), POINTS.tobytes())
+    for kind in (b"IxF2", b"IxFI", b"IxFl"):
+        path.write_bytes(kind + flat[4:])
+        np.testing.assert_array_equal(tk.load_codebook(path).points, POINTS)
+    path.write_bytes(index(b"IxFI", struct.pack("<Q", 0)))
+    refused(path, r"points must be of shape .*; got an array of shape \(0, 4\)")
+    path.write_bytes(flat.replace(b"IxF2", b"IwPQ"))
+    refused(path, "begins with 'IwPQ': of faiss, IndexFlat, .* save the array of another one by")
+    for whole in (product, residual, flat):
         for length in (4, 20, 60, len(whole) - 1):
             path.write_bytes(whole[:length])
             refused(path, "damaged, or of another kind")

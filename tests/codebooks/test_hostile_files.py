@@ -12,14 +12,16 @@ from safetensors.numpy import save_file
 
 from tokenkl import (
     FSQ,
+    Codebook,
     OneHot,
     PointCodebook,
+    Product,
     ProductCodebook,
     ResidualCodebook,
     load_codebook,
     save_codebook,
 )
-from tokenkl.codebooks import load_prior, load_tokens, save_prior
+from tokenkl.codebooks import load_prior, load_tokens, parts, save_prior
 
 RNG = np.random.default_rng(0)
 PRIOR = np.array([0.1, 0.2, 0.3, 0.4])
@@ -191,3 +193,15 @@ def test_numbers_that_would_fill_the_memory(arrays, sentence, tmp_path):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=sentence):
         load_codebook(tmp_path / "a.npz", allow_duplicates=True)
+
+
+def test_products_in_products(tmp_path: Path) -> None:
+    """Read as deep as MAX_DEPTH says, and no deeper."""
+    nested: Codebook = OneHot(2)
+    for _ in range(parts.MAX_DEPTH):
+        nested = Product([nested])
+    save_codebook(nested, tmp_path / "a.npz")
+    assert load_codebook(tmp_path / "a.npz").K == 2
+    save_codebook(Product([nested]), tmp_path / "b.npz")
+    with pytest.raises(ValueError, match="nested at most 8 times; got a list of 1"):
+        load_codebook(tmp_path / "b.npz")

@@ -1,12 +1,20 @@
 """Grids: ids and digits, published conventions, laziness, joint priors, nearest tokens."""
 
 import itertools
+import math
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from tokenkl.codebooks import FSQ, ProductCodebook
+from tokenkl.codebooks import (
+    FSQ,
+    PointCodebook,
+    Product,
+    ProductCodebook,
+    ResidualCodebook,
+    product,
+)
 from tokenkl.codebooks.product import rounding_levels, symmetric_levels
 
 ORDERS = ("C", "F")
@@ -40,6 +48,41 @@ def test_more_tokens_than_64_bit_integers():
     assert cb.points_at([0]).tolist() == [[-1.0] * 40]
     with pytest.raises(ValueError, match="64-bit"):
         cb.from_digits(np.zeros(40, int))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("sizes", [(2**16, 2**16, 2**16, 2**14), (2**16,) * 4, (2**9,) * 7])
+def test_a_part_of_more_tokens_than_64_bit_integers(sizes, order):
+    """Its ids are those of all tokens, wherever it varies fastest."""
+    beside = FSQ((3,))
+    parts = [beside, FSQ(sizes)] if order == "C" else [FSQ(sizes), beside]
+    cb = Product(parts, order=order)
+    last = 2**63 - 1
+    expected = [list(divmod(one, math.prod(sizes))) for one in (0, 5, last)]
+    found = cb.to_digits([0, 5, last])
+    assert found.tolist() == [row if order == "C" else row[::-1] for row in expected]
+    slow = Product(parts, order="F" if order == "C" else "C")
+    found = slow.to_digits([5, last]).tolist()
+    assert [sorted(row) for row in found] == [[1, 2], [1, last // 3]]
+    alone = Product([FSQ((1,)), FSQ((2**9,) * 7)], order=order)
+    assert alone.from_digits([0, last]) == last
+    assert alone.to_digits(last).tolist() == [0, last]
+
+
+@pytest.mark.parametrize("pairs_of_equal", [0, 1100])
+def test_pairs_beyond_the_largest_number_of_float64(pairs_of_equal):
+    """As many as there are, to rounding, and where float64 does not reach them about its most."""
+    levels = [[0.0, 0.0]] * pairs_of_equal + [[0.0, 1.0]] * (1100 - pairs_of_equal)
+    [(weights, distances, odds)] = ProductCodebook(levels, allow_duplicates=True).pairs()
+    assert odds is None
+    assert (np.diff(distances) > 0).all()
+    assert np.isfinite(weights.sum())
+    assert weights.sum() > 1e307
+    [(weights, distances, _)] = FSQ((2,) * 1000).pairs()
+    exact = [math.comb(1000, k) for k in range(1001)]
+    assert weights[0] == 0
+    np.testing.assert_allclose(weights[1:], np.array(exact[1:], float), rtol=1e-12)
+    np.testing.assert_allclose(distances, 2 * np.sqrt(np.arange(1001)), rtol=1e-11)
 
 
 def test_order_says_which_coordinate_is_fastest():
@@ -165,6 +208,47 @@ def test_nearest_agrees_with_brute_force(order):
             cb.nearest(bad)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_of_several_nearest_tokens_the_first(order):
+    """As among points in a list, and as `decide` has it with equal priors."""
+    cb = ProductCodebook([[1.0, -1.0], [3.0, 0.0, 1.0, 0.0]], order=order, allow_duplicates=True)
+    x = np.array(list(itertools.product([-2, 0, 2], [-1, 0, 0.5, 1, 2, 4])), float)
+    listed = PointCodebook(cb.points, allow_duplicates=True)
+    np.testing.assert_array_equal(cb.nearest(x), listed.nearest(x))
+    np.testing.assert_array_equal(cb.nearest(x), cb.decide(x, np.ones(len(x))))
+
+
+@pytest.mark.parametrize("make", [Product, ProductCodebook, ResidualCodebook])
+@pytest.mark.parametrize("p", [0.2, 1e-9, 1e-20])
+def test_what_is_left_beside_the_most_probable_token(make, p):
+    """1 - (1 - p)^2 (1 - 2 p), with its digits."""
+    laws, left = [[1 - p, p], [p, 1 - p], [p, 1 - 2 * p, p]], (1 - p) * (1 - p) * (1 - 2 * p)
+    expected = 1 - left if p > 0.1 else 4 * p - 5 * p**2
+    if make is ProductCodebook:
+        cb = ProductCodebook([np.arange(len(law)) for law in laws], laws)
+    elif make is Product:
+        cb = Product([PointCodebook(np.eye(len(law)), law) for law in laws])
+    else:
+        cb = ResidualCodebook([np.eye(3)[: len(law)] for law in laws], stage_priors=laws)
+    assert cb.smaller_priors() == pytest.approx(expected, rel=1e-12, abs=0)
+    assert cb.largest_prior() == pytest.approx(left, rel=1e-13)
+
+
+def test_distances_that_are_merged_count_as_lower_ones(monkeypatch):
+    """Pairs stay as many, none is further than it is, and equal tokens stay by themselves."""
+    levels = [np.sort(np.random.default_rng(axis).normal(size=4)) for axis in range(3)]
+    cb = ProductCodebook([*levels, [0.0, 0.0]], allow_duplicates=True)
+    [(weights, distances, _)] = cb.pairs()
+    monkeypatch.setattr(product, "MAX_CLASSES", 10)
+    [(fewer, lower, _)] = cb.pairs()
+    assert lower.size <= 11 < distances.size
+    assert fewer.sum() == pytest.approx(cb.K - 1, rel=1e-12)
+    assert fewer[0] == pytest.approx(weights[0], rel=1e-12)
+    assert lower[0] == 0
+    for bound in lower:  # as many within any distance, or more
+        assert fewer[lower <= bound].sum() >= weights[distances <= bound].sum() * (1 - 1e-12)
+
+
 def test_labels():
     assert FSQ((3,) * 8).label == "FSQ 3^8"
     assert FSQ((8, 5, 5, 5)).label == "FSQ 8x5x5x5"
@@ -183,6 +267,8 @@ def test_labels():
         (lambda: ProductCodebook([[0, 1]], [[0.5, 0.5]], [0.5, 0.5]), "prior must be given alone"),
         (lambda: ProductCodebook([[0, 1]], [None, None]), "priors must be a list of 1"),
         (lambda: ProductCodebook([[0, 1]], [[0.2, 0.2, 0.6]]), r"priors\[0\] must be of length"),
+        (lambda: Product([]), "parts must be a list with at least one codebook"),
+        (lambda: Product([FSQ((2,)), 3]), r"^parts\[1\] must be a tokenkl codebook, .*; got 3\.$"),
         (lambda: FSQ((2, 2), [0.5, 0.5]), "prior must be of length K = 4"),
         (lambda: FSQ((2, 2)).to_digits(4), "ids must be whole numbers from 0 to 3"),
         (lambda: FSQ((2, 2)).from_digits([0, 2]), r"digits\[..., 1\] must be whole"),
@@ -192,3 +278,27 @@ def test_labels():
 def test_bad_input_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_product_of_grids_is_a_grid_where_their_ids_count_alike():
+    line, plane = FSQ((3,), order="F"), FSQ((2, 4), order="F")
+    for parts, order in (([line, FSQ((2, 4))], "C"), ([plane, line], "F"), ([plane], "F")):
+        whole = Product(parts, order=order)
+        np.testing.assert_array_equal(whole.as_grid.points, whole.points)
+    assert Product([plane, line]).as_grid is None
+
+
+def test_parts_of_one_token_tell_none_apart():
+    alone, points = PointCodebook([[7.0]]), np.array([[0.0, 0.0], [0.0, 3.0], [4.0, 0.0]])
+    cb = Product([alone, PointCodebook(points), alone])
+    listed = PointCodebook(cb.points)
+    np.testing.assert_array_equal(cb.nn_distances(), listed.nn_distances())
+    assert cb.min_distance() == cb.min_distance_bound() == 3
+    assert cb.mean_nn_distance() == pytest.approx(10 / 3)
+    assert ProductCodebook([[0, 1, 3], [5]]).mean_nn_distance() == pytest.approx(4 / 3)
+
+
+def test_a_product_knows_its_covariance_where_parts_can_be_listed():
+    small = PointCodebook(np.eye(3))
+    assert not small.knows_covariance
+    assert Product([small, FSQ((3,) * 90)]).knows_covariance

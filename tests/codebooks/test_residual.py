@@ -113,3 +113,18 @@ def test_bounds_on_distances_where_pairs_are_too_many(monkeypatch):
     assert codebook.diameter_bound() >= largest
     coinciding = ResidualCodebook([[[0.0], [1.0]], [[0.0], [1.0]]])
     assert coinciding.min_distance_bound() == 0
+
+
+@pytest.mark.parametrize("offset", [-9.0, 9.0])
+def test_the_box_around_more_tokens_than_can_be_listed(offset, monkeypatch):
+    """The smaller of the diagonal of the box and the sum of the diameters of the stages."""
+    steps = np.array([[0.0, 0.0], [1.0, 1.0]])  # the stages' diameters add up to the diagonal
+    cross = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    round_about = ResidualCodebook([cross + offset, 0.1 * cross])
+    far = ResidualCodebook([steps + offset, np.array([[2.0, 0.0], [0.0, 2.0]])])
+    for cb in (round_about, far):
+        assert cb.largest_coordinate() == np.abs(cb.points).max()
+        np.testing.assert_allclose(cb.half_widths(), np.ptp(cb.points, axis=0) / 2)
+    monkeypatch.setattr(ResidualCodebook, "fits", False)
+    assert round_about.diameter_bound() == pytest.approx(2.2)  # and the diagonal is longer
+    assert far.diameter_bound() == pytest.approx(np.hypot(3, 3))  # and the sum is larger

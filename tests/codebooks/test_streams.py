@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,12 @@ def test_digits_in_any_place(codes: np.ndarray) -> None:
     assert "4,000 tokens of 3 digits each, along axis" in stream.how
     found = tk.with_token_prior(STAGES, codes)
     np.testing.assert_allclose(found.prior, joint(CODES, (5, 5, 5)), rtol=1e-13)
+
+
+def test_a_law_of_all_tokens_takes_as_many_as_there_are() -> None:
+    grid, digits = tk.FSQ((2, 2)), np.array([[0, 0], [0, 0], [1, 1], [1, 1]])
+    assert not tk.with_token_prior(grid, digits).factorises
+    assert tk.with_token_prior(grid, digits[1:]).factorises
 
 
 def test_more_tokens_than_were_counted() -> None:
@@ -83,9 +90,11 @@ def test_padding_stands_for_no_token() -> None:
         (FSQ, [-1], "tokens must be"),
         (FSQ, [0.5], r"^tokens must be whole numbers; got 0.5\.$"),
         (FSQ, [np.nan], "whole numbers"),
+        (tk.FSQ((10,) * 40), [2.0**60], "whole numbers; got an array of float64"),
         (FSQ, ["a"], "whole numbers"),
         (FSQ, [], "at least one token"),
         (FSQ, [True], "whole numbers"),
+        (FSQ, [[0], [1, 2]], r"^tokens must be whole numbers; got an array of object\.$"),
     ],
 )
 def test_what_is_refused(codebook: tk.Codebook, tokens: object, message: str) -> None:
@@ -123,6 +132,31 @@ def test_counts_need_not_be_whole() -> None:
         tk.with_counts(FSQ, sizes, -1.0)
 
 
+@pytest.mark.parametrize("kind", ["bfloat16", "float32", "int32"])
+def test_tensors_are_arrays_of_tokens(kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    ids = torch.tensor([0, 3, 3, 199 - 64], dtype=getattr(torch, kind))
+    ids.requires_grad_(kind == "float32")
+    assert read_stream(FSQ, ids).ids.tolist() == [0, 3, 3, 135]
+
+
+def test_ids_of_more_tokens_than_a_law_can_list() -> None:
+    large = tk.FSQ((10,) * 12)
+    with pytest.raises(ValueError, match=r"ids of at most 67,108,864 tokens, or read with used_on"):
+        tk.with_token_prior(large, [0, 1, 1])
+    for how in ({"used_only": True}, {"smoothing": 0}):
+        found = tk.with_token_prior(large, [0, 1, 1], **how)
+        np.testing.assert_allclose(found.prior, [1 / 3, 2 / 3], rtol=1e-15)
+
+
+@pytest.mark.parametrize("counts", [[1e308, 1.5e308, 1e308], [2e-308, 3e-308, 2e-308]])
+@pytest.mark.parametrize("smoothing", [0.0, None])
+def test_counts_as_large_and_small_as_float64(counts: list[float], smoothing: Any) -> None:
+    found = tk.with_counts(tk.FSQ((3,)), counts, smoothing)
+    law = np.array([2, 3, 2]) / 7 if smoothing == 0 or counts[0] > 1 else np.full(3, 1 / 3)
+    np.testing.assert_allclose(found.prior, law, rtol=1e-14)
+
+
 def test_files_of_ids(tmp_path: Path) -> None:
     ids = np.array([[3, 4, 5], [0, 7, 2]])
     (tmp_path / "a.json").write_text(json.dumps(ids.tolist()))
@@ -134,8 +168,17 @@ def test_files_of_ids(tmp_path: Path) -> None:
         np.testing.assert_array_equal(load_tokens(tmp_path / name), ids.ravel())
     (tmp_path / "b.txt").write_text("3 4\n5 -1\n")
     assert load_token_array(tmp_path / "b.txt").tolist() == [3, 4, 5, -1]
+    (tmp_path / "last.csv").write_text("3,4,5\n0, 7,2,\n")  # a comma at the end leaves none out
+    np.testing.assert_array_equal(load_token_array(tmp_path / "last.csv"), ids)
+    for endless in (np.nan, np.inf, -np.inf):
+        np.save(tmp_path / "endless.npy", [1, endless])
+        with pytest.raises(FileError, match=f"it holds {endless}"):
+            load_token_array(tmp_path / "endless.npy")
     for name, text, why in (
         ("ragged.csv", "1,2\n3\n", "its lines have from 1 to 2 numbers"),
+        ("empty.csv", "1,,2\n3,4,5\n", "nothing between two commas, or before the first"),
+        ("first.csv", ",1\n2,3\n", "nothing between two commas, or before the first"),
+        ("nan.json", "[1, NaN]", "it holds nan"),
         ("words.csv", "a,b\n1,2\n", "'a' in it is not such a number"),
         ("ragged.json", "[[1, 2], [3]]", "ragged.json"),
         ("words.json", '["a"]', "numbers of type <U1"),

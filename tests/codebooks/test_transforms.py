@@ -177,3 +177,26 @@ def test_codebooks_with_equal_points_pass_through():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(CODEBOOKS["points"])
+
+
+@pytest.mark.parametrize("kind", ["points", "product", "residual"])
+@pytest.mark.parametrize("offset", [0.0, 1e8 + 0.3])
+def test_power_of_a_nearly_certain_token_far_away(kind, offset):
+    """10 p up to terms of the order of p^2, wherever the tokens are."""
+    p = 1e-15
+    line, law = np.array([0.0, 1.0, 3.0]) + offset, [1 - 2 * p, p, p]
+    cb = {
+        "points": lambda: PointCodebook(line[:, None], law),
+        "product": lambda: ProductCodebook([line], [law]),
+        "residual": lambda: ResidualCodebook([line[:, None]], stage_priors=[law]),
+    }[kind]()
+    assert average_power(cb) == pytest.approx(10 * p, rel=1e-12, abs=0)
+    assert cb.covariance_eigenvalues() == pytest.approx(10 * p, rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("kind", [FSQ, PointCodebook])
+def test_tokens_that_meet_when_they_are_moved(kind):
+    """Rounding makes them equal; every quantity is defined with them."""
+    cb = FSQ((3,)) if kind is FSQ else PointCodebook([[-1.0], [0.0], [1.0]])
+    assert cb.shifted([1e20]).points.tolist() == [[1e20]] * 3
+    assert cb.scaled(1e-200, 1e200).min_distance() == 0

@@ -498,7 +498,7 @@ def test_cdcd_never_opens_a_pickle(cdcd):
     objects = np.empty(3, object)
     objects[:] = GOOD
     np.savez(cdcd / "data_1_speech.npz", arr_0=objects, arr_1=objects, arr_2=objects)
-    with pytest.raises(ValueError, match="a pickle or a PyTorch file is never opened"):
+    with pytest.raises(ValueError, match="a pickle is never opened, nor a PyTorch file by"):
         load_cdcd(cdcd)
 
 

@@ -236,10 +236,8 @@ class Codebook(eqx.Module):
 
     def covariance_eigenvalues(self) -> Float[np.ndarray, " m"]:
         """Eigenvalues of Cov(e), weighted by the prior; zeros may be left out."""
-        points, prior = np.asarray(self.points), np.asarray(self.prior)
-        # From the most probable point, so that a nearly certain law keeps its digits.
-        offset = points - points[np.argmax(prior)]
-        weighted = np.sqrt(prior)[:, None] * (offset - prior @ offset)
+        prior = np.asarray(self.prior)
+        weighted = np.sqrt(prior)[:, None] * away_from_mean(np.asarray(self.points), prior)
         return np.asarray(np.linalg.svd(weighted, compute_uv=False) ** 2)
 
     def second_order(
@@ -411,9 +409,8 @@ class Codebook(eqx.Module):
     # ---- Pieces ---------------------------------------------------------------------------------
 
     def _moved(self, points: Any, how: str) -> PointCodebook:
-        duplicates = not is_traced(points) and first_duplicate(points) is not None
         name = f"{self.label}, {how}"
-        return PointCodebook(points, self.stated_prior, name=name, allow_duplicates=duplicates)
+        return PointCodebook(points, self.stated_prior, name=name, allow_duplicates=True)
 
     def _check_size(self, elements: int, max_elements: int, name: str) -> None:
         if elements > max_elements:
@@ -429,10 +426,10 @@ class Codebook(eqx.Module):
         return f"<{type(self).__name__} {self.label}: K = {self.K:,}, n = {self.n:,}, {prior}>"
 
 
-def check_codebook(codebook: Any) -> None:
+def check_codebook(codebook: Any, name: str = "codebook") -> None:
     """Refuse what is no codebook, such as bare points."""
     if not isinstance(codebook, Codebook):
-        reject("codebook", codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
+        reject(name, codebook, "a tokenkl codebook, such as tk.PointCodebook(points)")
 
 
 def entropy(log_prior: Any) -> Any:
@@ -458,9 +455,15 @@ def mean_of(points: Float[np.ndarray, "K n"], prior: Any) -> Float[np.ndarray, "
     return np.asarray(points.mean(axis=0) if prior is None else np.asarray(prior) @ points)
 
 
+def away_from_mean(points: Float[np.ndarray, "K n"], prior: Any) -> Float[np.ndarray, "K n"]:
+    """e_k - mean, by way of the most probable point: a nearly certain law keeps its digits."""
+    offset = points - points[0 if prior is None else np.argmax(prior)]
+    return np.asarray(offset - mean_of(offset, prior))
+
+
 def power_of(points: Float[np.ndarray, "K n"], prior: Any) -> float:
     """Sum_k pi_k |e_k - mean|^2, by deviations, so that an offset does not cancel digits."""
-    squares = np.square(points - mean_of(points, prior)).sum(axis=1)
+    squares = np.square(away_from_mean(points, prior)).sum(axis=1)
     return float(squares.mean() if prior is None else np.asarray(prior) @ squares)
 
 

@@ -56,7 +56,8 @@ class ByDigits(Codebook):
         ids = np.zeros(columns[0].shape, dtype=np.int64)
         pairs = list(zip(self.shape, columns, strict=True))
         for size, column in pairs if self.order == "C" else reversed(pairs):
-            ids = ids * size + column
+            # A digit of 2**63 values is the only one that counts: `ids` is 0 before it.
+            ids = ids * min(size, 2**63 - 1) + column
         return ids
 
     def outer(
@@ -93,7 +94,10 @@ def digits_of(
     digits = np.empty((*ids.shape, len(shape)), dtype=np.int64)
     places = range(len(shape))
     for place in reversed(places) if order == "C" else places:
-        ids, digits[..., place] = np.divmod(ids, shape[place])
+        if shape[place] < 2**63:
+            ids, digits[..., place] = np.divmod(ids, shape[place])
+        else:  # no id of 64 bits goes beyond this digit
+            ids, digits[..., place] = np.zeros_like(ids), ids
     return digits
 
 

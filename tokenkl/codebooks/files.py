@@ -56,6 +56,9 @@ TOKEN_FILE = "token ids in .npz, .npy, .json, .csv or .txt (whole numbers)"
 #: Endings of files with one vector, or one array of tokens.
 VECTORS = (".npz", ".npy", ".json", ".csv", ".txt")
 
+#: A number left out of a line; a comma at the end of it leaves none out.
+EMPTY_CELL = re.compile(r"(^|,)\s*,")
+
 #: A part of a prior: priors.0 is that of the first coordinate or stage.
 PART = re.compile(r"priors\.(0|[1-9]\d{0,8})")
 
@@ -138,7 +141,7 @@ def load_codebook(
         array: array, tables of coordinates of their own
         <Product pq: K = 256, n = 8, equal priors>
     """
-    check_words(structure, space)
+    check_words(structure, space, key)
     if os.path.isdir(path):
         path = in_folder(path, CODEBOOK_FILE)
     _suffix(path, SUFFIXES, f"a codebook in a folder or in {', '.join(SUFFIXES)}")
@@ -260,10 +263,12 @@ def load_token_array(path: PathLike) -> Int[np.ndarray, "*shape"]:
             array: np.ndarray = _numbers(file, r"\s", str.split, int)
         elif suffix == ".csv":
             lines = [line for line in file.text().splitlines() if line.strip()]
-            widths = {line.count(",") + 1 for line in lines}
+            if any(map(EMPTY_CELL.search, lines)):
+                file.refuse("one of its lines has nothing between two commas, or before the first")
+            widths = {len(_cells(line)) for line in lines}
             if len(widths) > 1:
                 file.refuse(f"its lines have from {min(widths)} to {max(widths)} numbers")
-            array = _numbers(file, r"\s", _cells, int).reshape(len(lines), -1)
+            array = _numbers(file, r"\s", _cells, int).reshape(len(lines), *widths)
         elif suffix == ".json":
             with parsing():
                 array = np.array(parse_json(file.text(MAX_JSON), list[Any], "tokens"))
@@ -274,8 +279,8 @@ def load_token_array(path: PathLike) -> Int[np.ndarray, "*shape"]:
             file.refuse("it holds no token")
         if array.dtype.kind not in "iuf":
             file.refuse(f"it holds numbers of type {array.dtype}")
-        if array.dtype.kind == "f" and not (array == np.rint(array)).all():
-            file.refuse(f"it holds {array[array != np.rint(array)].flat[0]}")
+        if not (whole := np.isfinite(array) & (array == np.rint(array))).all():
+            file.refuse(f"it holds {array[~whole].flat[0]}")
         for bound in (array.min(), array.max()):
             if not -(2**63) <= int(bound) < 2**63:
                 file.refuse(f"it holds {bound}")

@@ -122,7 +122,9 @@ def _from_file(spec: str, tell: Tell) -> Codebook:
     words: dict[str, str] = {}
     rest = spec
     while (head := rest.partition(":")[0]) in WORDS and not os.path.exists(rest):
-        words[WORDS[head]], rest = head, rest.partition(":")[2]
+        if (said := words.setdefault(WORDS[head], head)) != head:
+            reject("CODEBOOK", spec, f"either {said} or {head}, not both")
+        rest = rest.partition(":")[2]
     path, key = _split(rest) or (rest, None)
     try:
         # Learned tables often hold entries that never moved; every quantity is defined with them.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tokenkl._formats import Arrays, Opened
-from tokenkl._validation import reject
+from tokenkl._validation import is_tensor, reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.layouts import (
     Part,
@@ -18,6 +18,7 @@ from tokenkl.codebooks.layouts import (
     check_words,
     interpret,
 )
+from tokenkl.codebooks.layouts.tables import NORMALISING
 
 #: Attributes that say what the arrays of a quantizer do not, where they are numbers or switches.
 ATTRIBUTES = (
@@ -29,6 +30,7 @@ ATTRIBUTES = (
     "heads",
     "groups",
     "num_groups",
+    *NORMALISING,
 )
 
 
@@ -64,10 +66,16 @@ def from_module(
         scalar quantizer: _levels
         <FSQ FSQ 8x5x5x5: K = 1,000, n = 4, equal priors>
     """
-    if not all(hasattr(module, name) for name in ("state_dict", "named_buffers", "named_modules")):
-        reject("module", type(module).__name__, "a torch.nn.Module; points go into PointCodebook")
-    check_words(structure, space)
-    tensors = dict(module.named_buffers(remove_duplicate=False)) | dict(module.state_dict())
+    parts = ("state_dict", "named_buffers", "named_modules")
+    if isinstance(module, type) or not all(hasattr(module, name) for name in parts):
+        got = repr(module) if isinstance(module, type) else type(module).__name__
+        reject("module", got, "a torch.nn.Module; points go into PointCodebook")
+    check_words(structure, space, key)
+    named = dict(module.named_buffers(remove_duplicate=False)) | dict(module.state_dict())
+    tensors = {name: tensor for name, tensor in named.items() if _has_numbers(tensor)}
+    if named and not tensors:
+        expected = "a module whose tensors have numbers, not on the meta device nor lazy"
+        reject("module", type(module).__name__, expected)
     numbers = {
         f"{owner}.{name}".lstrip("."): np.float64(value)
         for owner, one in module.named_modules(remove_duplicate=False)
@@ -89,3 +97,11 @@ def from_module(
     if tell is not None:
         tell(how)
     return codebook
+
+
+def _has_numbers(tensor: Any) -> bool:
+    """Not so for what a module keeps besides tensors, and for tensors that were never made."""
+    try:
+        return is_tensor(tensor) and not tensor.is_meta and len(tensor.shape) >= 0
+    except RuntimeError:  # of a lazy module, whose shapes follow from its first input
+        return False

@@ -73,8 +73,8 @@ class Product(ByDigits):
     def __init__(self, parts: Sequence[Codebook], *, order: Order = "C", name: str = "") -> None:
         if not isinstance(parts, (list, tuple)) or not parts:
             reject("parts", parts, "a list with at least one codebook")
-        for part in parts:
-            check_codebook(part)
+        for index, part in enumerate(parts):
+            check_codebook(part, f"parts[{index}]")
         self.given_parts = tuple(parts)
         self.order = check_choice(order, ("C", "F"), "order")  # type: ignore[assignment]
         self.name = name
@@ -290,8 +290,8 @@ def _check_nesting(parts: list[Any], left: int) -> None:
             _check_nesting(inner, left - 1)
 
 
-def _pairs_of(part: Codebook) -> tuple[int, np.ndarray, np.ndarray]:
+def _pairs_of(part: Codebook) -> tuple[np.ndarray, np.ndarray]:
     pieces = list(part.pairs())
     squared = [np.ravel(distance) ** 2 for _, distance, _ in pieces]
-    counts = [np.ravel(weight) * part.K for weight, _, _ in pieces]
-    return part.K, np.concatenate([*squared, np.zeros(0)]), np.concatenate([*counts, np.zeros(0)])
+    counts = [np.ravel(weight) for weight, _, _ in pieces]
+    return np.concatenate([*squared, np.zeros(0)]), np.concatenate([*counts, np.zeros(0)])

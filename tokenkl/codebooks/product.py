@@ -190,6 +190,8 @@ class ProductCodebook(ByDigits):
     def nearest(self, x: Float[Any, "*batch n"]) -> Int[np.ndarray, " *batch"]:
         """Ids of the tokens nearest to these points, exactly, one coordinate at a time.
 
+        The smallest of several.
+
         Raises:
             ValueError: the last axis of x does not have length n, or x is not finite.
         """
@@ -198,7 +200,9 @@ class ProductCodebook(ByDigits):
         for axis, column in enumerate(self.levels):
             ascending, rank = np.unique(column, return_index=True)
             middles = (ascending[1:] + ascending[:-1]) / 2
-            digits[..., axis] = rank[np.searchsorted(middles, x[..., axis])]
+            below = rank[np.searchsorted(middles, x[..., axis])]
+            above = rank[np.searchsorted(middles, x[..., axis], side="right")]
+            digits[..., axis] = np.minimum(below, above)
         return self.from_digits(digits)
 
     def coordinate_log_prior(self, axis: int) -> Float[Any, " L"]:
@@ -299,17 +303,16 @@ class ProductCodebook(ByDigits):
         return np.array([math.fsum(column * weight) for column, weight in pairs])
 
     def average_power(self) -> float:
+        return math.fsum(self._variances())
+
+    def _variances(self) -> list[float]:
         pairs = zip(self.levels, self.level_weights(), strict=True)
-        return math.fsum(power_of(column[:, None], weight) for column, weight in pairs)
+        return [power_of(column[:, None], weight) for column, weight in pairs]
 
     def covariance_eigenvalues(self) -> Float[np.ndarray, " m"]:
         if not self.factorises:
             return super().covariance_eigenvalues()
-        parts = []
-        for axis, column in enumerate(self.levels):
-            weight = np.exp(self.coordinate_log_prior(axis))
-            parts.append(weight @ (column - weight @ column) ** 2)
-        return np.array(parts)
+        return np.array(self._variances())
 
     def half_widths(self) -> Float[np.ndarray, " n"]:
         return np.array([np.ptp(column) / 2 for column in self.levels])
@@ -372,7 +375,7 @@ class ProductCodebook(ByDigits):
         return self._changed(list(self.levels), priors, None, self.label)
 
     def _changed(self, levels: list[Any], priors: Any, prior: Any, name: str) -> ProductCodebook:
-        rest: dict[str, Any] = {"order": self.order, "allow_duplicates": self.coincides}
+        rest: dict[str, Any] = {"order": self.order, "allow_duplicates": True}
         return ProductCodebook(levels, priors, prior, name=name, **rest)
 
     def record(self) -> Record:
@@ -396,35 +399,37 @@ class ProductCodebook(ByDigits):
 
 
 def combined_pairs(
-    parts: Iterable[tuple[int, Float[np.ndarray, " p"], Float[np.ndarray, " p"]]],
+    parts: Iterable[tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]],
 ) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, " q"], None]:
     """`Codebook.pairs` with equal priors, of tokens made of parts: a convolution, without points.
 
-    From the size of each part, the squared distances of its ordered pairs of different tokens, and
-    how many there are at each.
+    From the squared distances of pairs of different tokens in each part, and how many others a
+    token has at each on average. More than float64 reaches count as about its largest number.
     """
     squared, count = np.zeros(1), np.ones(1)
-    K, together = 1.0, 0.0  # tokens, and ordered pairs of different ones at one place
-    for size, apart, times in parts:
-        equal = times[apart == 0].sum()
-        together = together * (size + equal) + K * equal
-        K *= size
-        apart, times = np.append(apart, 0.0), np.append(times, size)
+    together = 0.0  # other tokens at the place of one
+    for apart, times in parts:
+        equal = float(times[apart == 0].sum())
+        together = together * (1 + equal) + equal
+        apart, times = np.append(apart, 0.0), np.append(times, 1.0)
         squared, count = _fewer(squared, count, MAX_OUTER // apart.size)
         squared = np.add.outer(squared, apart).ravel()
-        count = np.multiply.outer(count, times).ravel()
+        with np.errstate(over="ignore"):
+            count = np.multiply.outer(count, times).ravel()
         # Sums of equal distances may differ in their last bits; rank by what is left after a cut.
         squared, where = np.unique(cut(squared), return_inverse=True)
         squared, count = _fewer(squared, np.bincount(where, count), MAX_CLASSES)
-    count[0] = together  # those of a token with itself are none
-    return count / K, np.sqrt(squared), None
+        count = np.minimum(count, np.finfo(float).max / count.size)  # so that sums are finite
+    # Those of a token with itself are none.
+    count[0] = min(together, np.finfo(float).max / count.size)
+    return count, np.sqrt(squared), None
 
 
 def _line_pairs(
     levels: Float[np.ndarray, " L"],
-) -> tuple[int, Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
     gaps = np.subtract.outer(levels, levels)[~np.eye(levels.size, dtype=bool)] ** 2
-    return levels.size, gaps, np.ones(gaps.size)
+    return gaps, np.full(gaps.size, 1 / levels.size)
 
 
 def _fewer(

@@ -19,10 +19,10 @@ from tokenkl.codebooks.base import (
     Reader,
     Record,
     all_but_the_top,
+    away_from_mean,
     entropy,
     is_equal,
     log_of,
-    mean_of,
     power_of,
 )
 from tokenkl.codebooks.digits import ByDigits, Order
@@ -209,7 +209,7 @@ class ResidualCodebook(ByDigits):
             return super().covariance_eigenvalues()
         # Covariances of independent stages add up: those of all their vectors, one below the other.
         parts = [
-            np.sqrt(weight)[:, None] * (stage - mean_of(np.asarray(stage), weight))
+            np.sqrt(weight)[:, None] * away_from_mean(np.asarray(stage), weight)
             for stage, weight in zip(self.stages, self.stage_weights(), strict=True)
         ]
         return np.asarray(np.linalg.svd(np.concatenate(parts), compute_uv=False) ** 2)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from tokenkl._validation import MAX_ELEMENTS, as_float_array, check_ids, reject
+from tokenkl._validation import MAX_ELEMENTS, array_of, as_float_array, check_ids, reject
 from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.codebooks.digits import ByDigits
 from tokenkl.codebooks.vq import prior_from_tokens
@@ -121,6 +121,9 @@ def with_token_prior(
     used, counts = np.unique(ids, return_counts=True)
     if used.size < codebook.K and (used_only or amount == 0):
         return _of_used(codebook, used, counts + amount, say, stream.how)
+    if codebook.K > MAX_ELEMENTS:
+        expected = f"ids of at most {MAX_ELEMENTS:,} tokens, or read with used_only=True"
+        reject("tokens", f"ids of {codebook.K:,} tokens", expected)
     say(stream.how)
     return codebook.with_prior(prior_from_tokens(ids, codebook.K, amount))
 
@@ -169,8 +172,8 @@ def _of_used(
 
 
 def _shares(weights: np.ndarray) -> np.ndarray:
-    shares: np.ndarray = weights / math.fsum(weights)
-    return shares
+    scaled = np.ldexp(weights, -np.frexp(weights.max())[1])  # so that the sum does not overflow
+    return np.asarray(scaled / math.fsum(scaled))
 
 
 def _amount(smoothing: float | None, used_only: bool) -> float:
@@ -191,7 +194,7 @@ def _may_hold(shape: tuple[int, ...], array: np.ndarray, kept: np.ndarray, axis:
 
 
 def _whole(tokens: Any) -> Int[np.ndarray, "*shape"]:
-    array = np.asarray(tokens)
+    array = array_of(tokens)
     if array.dtype.kind == "f" and (np.abs(array) < 2.0**53).all():
         if (array != np.rint(array)).any():
             reject("tokens", float(array[array != np.rint(array)].flat[0]), "whole numbers")

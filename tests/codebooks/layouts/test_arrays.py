@@ -104,6 +104,8 @@ def test_a_structure_that_the_file_does_not_have(tmp_path: Path) -> None:
         "project_out.weight",
         "model.layers.1.mlp.up_proj.weight",
         "decoder.out_proj.weight_v",
+        "decoder.1.weight_v",
+        "decoder.1.weight_g",
         "encoder.conv1.weight",
         "transformer.wpe.weight",
         "embeddings.position_embeddings.weight",

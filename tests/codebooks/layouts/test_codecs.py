@@ -109,6 +109,7 @@ def test_stages_behind_projections_of_their_own(form: str, tmp_path: Path) -> No
     arrays, expected, tables = {}, [], []
     for place in range(3):
         table, weight, bias = normal(16, 4), normal(10, 4), normal(10)
+        weight[place] = 0  # of no direction: 0 whatever its length
         owner = f"quantizer.quantizers.{place}"
         out = {"weight": weight[:, :, None]} if form == "plain" else normalised(weight, form)
         inwards = {"weight": normal(4, 10, 1), "bias": normal(4)}
@@ -192,7 +193,11 @@ def test_groups_of_codevectors(name: str, shared: bool, tmp_path: Path) -> None:
     first, second = (vectors[0], vectors[0]) if shared else (vectors[0, :5], vectors[0, 5:])
     expected = np.hstack([np.repeat(first, 5, axis=0), np.tile(second, (5, 1))])
     np.testing.assert_array_equal(found.points, expected)
-    if not shared:
+    if shared:  # five vectors cannot be shared out among two groups
+        del arrays[f"{home}.weight_proj.weight"]
+        found = tk.load_codebook(write(tmp_path / "b.safetensors", arrays))
+        np.testing.assert_array_equal(found.points, expected)
+    else:
         del arrays["project_q.weight"]
         with pytest.raises(ValueError, match="nothing says how many; save them as an array"):
             tk.load_codebook(write(tmp_path / "b.safetensors", arrays))
@@ -442,3 +447,30 @@ def test_a_model_that_was_never_trained(transformers: Any, tmp_path: Path) -> No
     model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="is 0 everywhere: a codebook that was never initialised"):
         tk.load_codebook(tmp_path)
+
+
+def test_a_module_says_how_many_groups_it_has() -> None:
+    """Where neither scores nor a projection do, as in Wav2Vec2 without its heads."""
+    torch = pytest.importorskip("torch")
+    table = torch.tensor(RNG.normal(size=(1, 6, 3)))
+    quantizer = torch.nn.Module()
+    quantizer.codevectors = torch.nn.Parameter(table)
+    whole = torch.nn.ModuleDict({"quantizer": quantizer})
+    with pytest.raises(ValueError, match="several groups, and nothing says how many"):
+        tk.from_module(whole)
+    for count in (2, 3):
+        quantizer.num_groups = count
+        found = tk.from_module(whole)
+        assert [part.K for part in found.parts] == [6 // count] * count
+        joined = np.concatenate([part.points for part in found.parts])
+        np.testing.assert_array_equal(joined, table[0].numpy())
+
+
+def test_a_projection_of_other_vectors(tmp_path: Path) -> None:
+    arrays = {"vq._codebook.embed": RNG.normal(size=(6, 4)), "vq.project_out.weight": np.eye(3)}
+    save_file(arrays, tmp_path / "a.safetensors")
+    assert tk.load_codebook(tmp_path / "a.safetensors").n == 4
+    with pytest.raises(
+        ValueError, match=r"projection in it is for vectors of 3 .* its codes have 4"
+    ):
+        tk.load_codebook(tmp_path / "a.safetensors", space="decoded")

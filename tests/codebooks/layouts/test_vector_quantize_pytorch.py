@@ -294,6 +294,8 @@ def test_the_grid_of_finite_scalar_perturbation(levels: Sequence[int]) -> None:
 def test_what_is_no_module() -> None:
     with pytest.raises(ValueError, match=r"module must be a torch.nn.Module; points go into Point"):
         tk.from_module(np.eye(3))
+    with pytest.raises(ValueError, match=r"^module must be .*; got <class .*Embedding'>\.$"):
+        tk.from_module(torch.nn.Embedding)  # which is not called
     with pytest.raises(
         ValueError, match=r"Sequential must be a module with a codebook; it holds no"
     ):
@@ -305,3 +307,77 @@ def test_what_is_no_module() -> None:
 def test_an_embedding_module() -> None:
     module = torch.nn.Embedding(7, 3).bfloat16()
     np.testing.assert_array_equal(tk.from_module(module).points, numbers(module.weight))
+
+
+class Remembers(torch.nn.Module):
+    """With more than tensors in its state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(3, 2)
+
+    def get_extra_state(self) -> Any:
+        return {"steps": 3}
+
+
+@pytest.mark.parametrize(
+    "beside", [torch.nn.LazyLinear(2), torch.nn.Linear(2, 5, device="meta"), Remembers()]
+)
+def test_what_has_no_numbers_is_no_table(beside: Any) -> None:
+    table = torch.nn.Embedding(7, 3)
+    both = torch.nn.ModuleDict({"codebook": table, "other": beside})
+    np.testing.assert_array_equal(
+        tk.from_module(both, key="codebook.weight").points, numbers(table.weight)
+    )
+    if not isinstance(beside, Remembers):
+        np.testing.assert_array_equal(tk.from_module(both).points, numbers(table.weight))
+        with pytest.raises(ValueError, match=r"^module must be .* numbers, not .*meta .*; got L"):
+            tk.from_module(beside)
+
+
+@pytest.mark.parametrize("load", [tk.from_module, tk.load_codebook])
+def test_a_key_is_a_name(load: Any) -> None:
+    with pytest.raises(ValueError, match=r"^key must be the name of an array .*; got 3\.$"):
+        load(torch.nn.Embedding(3, 2) if load is tk.from_module else "a.npy", key=3)
+
+
+class Normalising(torch.nn.Module):
+    """As quantizers of images that compare directions, and give vectors of length 1."""
+
+    def __init__(self, switch: str, on: bool, owner: str) -> None:
+        super().__init__()
+        setattr(self, switch, on)
+        self.owner = owner
+        self.add_module(owner, torch.nn.Embedding(5, 3))
+
+    @property
+    def table(self) -> Any:
+        return self.get_submodule(self.owner).weight
+
+
+@pytest.mark.parametrize("switch", ["l2_norm", "use_l2_norm", "use_norm"])
+@pytest.mark.parametrize("owner", ["embedding", "codebook"])
+def test_vectors_that_are_normalised_when_they_are_used(switch: str, owner: str) -> None:
+    module = Normalising(switch, True, owner)
+    whole = torch.nn.ModuleDict({"quantize": module})
+    for one, key, named in (
+        (module, None, switch),
+        (whole, None, f"quantize.{switch}"),
+        (whole, f"quantize.{owner}.weight", f"quantize.{switch}"),
+    ):
+        with pytest.raises(ValueError, match=rf"; {named} is on, so .* make a PointCodebook of"):
+            tk.from_module(one, key=key)
+    module.table.data /= module.table.norm(dim=-1, keepdim=True)
+    np.testing.assert_array_equal(tk.from_module(whole).points, numbers(module.table))
+    plain = Normalising(switch, False, owner)
+    np.testing.assert_array_equal(tk.from_module(plain).points, numbers(plain.table))
+
+
+def test_a_module_under_two_names() -> None:
+    """What a module says of itself holds under each of its names."""
+    grid = library.FSQ(levels=[5, 3], preserve_symmetry=True)
+    whole = torch.nn.ModuleDict({"first": grid, "second": grid})
+    for key in whole:
+        found = tk.from_module(whole, key=key)
+        assert isinstance(found, tk.FSQ)
+        np.testing.assert_array_equal(found.points, tk.FSQ((5, 3), order="F").points)

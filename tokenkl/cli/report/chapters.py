@@ -178,7 +178,9 @@ class Case:
             "counts": self.source.counts,
             "token ids": self.source.tokens,
         }
-        return {what: (Path(f), file_digest(f)) for what, f in named.items() if f is not None}
+        # What is no file is refused in better words where it is read.
+        paths = {what: Path(f) for what, f in named.items() if f is not None}
+        return {what: (f, file_digest(f)) for what, f in paths.items() if f.is_file()}
 
 
 def file_of(spec: str) -> Path | None:

@@ -15,8 +15,9 @@ from tokenkl._formats import Arrays, Opened, parsing
 
 #: Parts of a checkpoint that hold no codebook: states of training.
 TRAINING = ("optim", "lr_sched", "scheduler", "loops", "callbacks", "amp_", "scaler")
-#: How deep tables in tables are looked into.
-MAX_DEPTH = 8
+#: How deep tables in tables are looked into, and most of what is in them: in a small file one
+#: table may stand in another many times.
+MAX_DEPTH, MAX_ENTRIES = 8, 2**20
 
 
 @contextlib.contextmanager
@@ -39,7 +40,7 @@ def open_checkpoint(file: Opened) -> Iterator[Arrays]:
     import torch
 
     content = _load(torch, file)
-    tensors = dict(_tensors(torch, content, ""))
+    tensors = dict(_tensors(torch, file, content))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
     def numbers(name: str) -> np.ndarray:
@@ -67,17 +68,24 @@ def _load(torch: Any, file: Opened) -> Any:
     )
 
 
-def _tensors(torch: Any, value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+def _tensors(torch: Any, file: Opened, content: Any) -> Iterator[tuple[str, Any]]:
     """All tensors of tables and lists in each other, by names with dots."""
-    if isinstance(value, torch.Tensor):
-        yield name or "tensor", value
-        return
-    if isinstance(value, (list, tuple)):
-        value = dict(enumerate(value))
-    if not isinstance(value, Mapping) or depth > MAX_DEPTH:
-        return
-    inner = {str(k): v for k, v in value.items() if not str(k).startswith(TRAINING)}
-    if not name and isinstance(inner.get("state_dict"), Mapping):
-        inner = {str(k): v for k, v in inner["state_dict"].items()}
-    for key, one in inner.items():
-        yield from _tensors(torch, one, f"{name}.{key}" if name else key, depth + 1)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    kinds = (torch.Tensor, Mapping, list, tuple)
+    waiting = [("", content, 0)]
+    for _ in range(MAX_ENTRIES):
+        if not waiting:
+            return
+        name, value, depth = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            yield name or "tensor", value
+        elif isinstance(value, kinds) and depth <= MAX_DEPTH:
+            table = value.items() if isinstance(value, Mapping) else enumerate(value)
+            inner = [
+                (f"{name}.{key}" if name else str(key), one, depth + 1)
+                for key, one in table
+                if isinstance(one, kinds) and not str(key).startswith(TRAINING)
+            ]
+            waiting += reversed(inner)
+    file.refuse(f"it holds more than {MAX_ENTRIES:,} tables and tensors in each other")

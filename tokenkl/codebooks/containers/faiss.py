@@ -1,4 +1,4 @@
-"""Indexes of faiss: the centroids of a product quantizer, or the stages of a residual one."""
+"""Indexes of faiss: vectors, centroids of a product quantizer, or stages of a residual one."""
 
 from __future__ import annotations
 
@@ -17,33 +17,42 @@ MAX_PARTS, MAX_BITS = 2**16, 24
 
 @contextlib.contextmanager
 def open_faiss(file: Opened) -> Iterator[Arrays]:
-    """What `write_index` keeps of an IndexPQ (pq.centroids) or an IndexResidualQuantizer (rq.N)."""
+    """What `write_index` keeps of an index.
+
+    That of an IndexFlat is "vectors", of an IndexPQ "pq.centroids", of an IndexResidualQuantizer
+    "rq.0", "rq.1", and so on.
+    """
     with file.path.open("rb") as stream:
         kind = stream.read(4)
         readers = {b"IxPq": _product, b"IxRq": _residual}
+        readers |= dict.fromkeys((b"IxF2", b"IxFI", b"IxFl"), _flat)  # by their metrics
         if kind not in readers:
             shown = kind.decode("ascii", "backslashreplace")
             file.refuse(
-                f"it begins with {shown!r}: of faiss, IndexPQ and IndexResidualQuantizer are read; "
-                "save the array of another one by numpy.save"
+                f"it begins with {shown!r}: of faiss, IndexFlat, IndexPQ and "
+                "IndexResidualQuantizer are read; save the array of another one by numpy.save"
             )
         with parsing(struct.error):
-            _take(stream, "<iqqq?")  # dimension, size, two numbers without meaning, trained
+            d, *_ = _take(stream, "<iqqq?")  # and size, two numbers without meaning, trained
             if _take(stream, "<i")[0] > 1:  # a metric with a number of its own
                 _take(stream, "<f")
-            found = readers[kind](stream, file.size)
+            found = readers[kind](stream, file.size, d)
     yield Arrays(file, {name: array.shape for name, array in found.items()}, found.__getitem__)
 
 
-def _product(stream: IO[bytes], size: int) -> dict[str, np.ndarray]:
-    d, parts, bits = _take(stream, "<QQQ")
+def _flat(stream: IO[bytes], size: int, d: int) -> dict[str, np.ndarray]:
+    return {"vectors": _vector(stream, size).reshape(-1, d)}
+
+
+def _product(stream: IO[bytes], size: int, d: int) -> dict[str, np.ndarray]:
+    _, parts, bits = _take(stream, "<QQQ")
     _check(parts, bits)
     centroids = _vector(stream, size)
     return {"pq.centroids": centroids.reshape(parts, 2**bits, d // parts)}
 
 
-def _residual(stream: IO[bytes], size: int) -> dict[str, np.ndarray]:
-    d, stages, count = _take(stream, "<QQQ")
+def _residual(stream: IO[bytes], size: int, d: int) -> dict[str, np.ndarray]:
+    _, stages, count = _take(stream, "<QQQ")
     _check(stages, 1)
     if count != stages:
         raise ValueError("not a number of bits for each stage")

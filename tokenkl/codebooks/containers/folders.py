@@ -11,14 +11,18 @@ from typing import Any, TypedDict
 from tokenkl._files import PathLike
 from tokenkl._formats import Arrays, Opened, open_arrays, reading, refuse
 from tokenkl._validation import shortened
+from tokenkl.codebooks.containers.checkpoint import open_checkpoint
 
 #: What models are called in their folders, the first that is there.
 MODELS = (
     "model.safetensors.index.json",
     "model.safetensors",
     "diffusion_pytorch_model.safetensors",
+    "pytorch_model.bin.index.json",
     "pytorch_model.bin",
 )
+#: How files of an index are opened, by their endings.
+SHARDS = {".safetensors": open_arrays, ".bin": open_checkpoint}
 #: Most files that an index may list.
 MAX_SHARDS = 2000
 
@@ -45,7 +49,10 @@ def in_folder(folder: PathLike, expected: str) -> Path:
 
 @contextlib.contextmanager
 def open_shards(file: Opened) -> Iterator[Arrays]:
-    """The arrays that an index (model.safetensors.index.json) lists, whichever file they are in."""
+    """The arrays that an index lists, whichever file they are in.
+
+    It is called model.safetensors.index.json, or pytorch_model.bin.index.json.
+    """
     places = file.json(_Index)["weight_map"]
     shards = sorted(set(places.values()))
     if len(shards) > MAX_SHARDS:
@@ -54,13 +61,15 @@ def open_shards(file: Opened) -> Iterator[Arrays]:
         opened: dict[str, Arrays] = {}
         size = file.size
         for shard in shards:
-            if Path(shard).name != shard or not shard.endswith(".safetensors"):
-                file.refuse(f"it lists {shortened(shard, 60)!r}, not a .safetensors file beside it")
+            opener = next((open for end, open in SHARDS.items() if shard.endswith(end)), None)
+            if Path(shard).name != shard or opener is None:
+                expected = "a .safetensors or .bin file beside it"
+                file.refuse(f"it lists {shortened(shard, 60)!r}, not {expected}")
             path = file.path.with_name(shard)
             if not path.is_file():
                 file.refuse(f"it lists {shortened(shard, 60)}, and there is no such file beside it")
             part = stack.enter_context(reading(path, file.expected))
-            opened[shard] = stack.enter_context(open_arrays(part))
+            opened[shard] = stack.enter_context(opener(part))
             size += part.size
         shapes: dict[str, Any] = {}
         for name, shard in places.items():

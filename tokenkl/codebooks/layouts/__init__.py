@@ -7,7 +7,7 @@ import typing
 from typing import NamedTuple, TypeVar
 
 from tokenkl._formats import Opened
-from tokenkl._validation import check_choice, shortened
+from tokenkl._validation import check_choice, reject, shortened
 from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.codebooks.layouts import plain
 from tokenkl.codebooks.layouts.base import Layout, Part, Space, Structure, listed, ranges
@@ -138,8 +138,10 @@ def _told(part: Part, codebook: Codebook, what: str) -> tuple[Codebook, str]:
     return codebook, how
 
 
-def check_words(structure: Structure | None, space: Space | None) -> None:
+def check_words(structure: Structure | None, space: Space | None, key: str | None) -> None:
     """What a user says of a file is one of the words for it, or nothing."""
+    if key is not None and not isinstance(key, str):
+        reject("key", key, "the name of an array or of a module, or None")
     if structure is not None:
         check_choice(structure, tuple(STRUCTURES), "structure")
     if space is not None:

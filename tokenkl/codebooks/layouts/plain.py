@@ -12,7 +12,7 @@ from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.layouts import combine
 from tokenkl.codebooks.layouts.base import Part, Shapes, listed
 from tokenkl.codebooks.layouts.scalar import without_points
-from tokenkl.codebooks.layouts.tables import check_trained, is_computed
+from tokenkl.codebooks.layouts.tables import check_table, is_computed
 
 #: Words in names of matrices that are no codebooks: maps between layers, positions, statistics.
 OTHER = re.compile(
@@ -101,7 +101,7 @@ def read(part: Part, name: str) -> Codebook:
     if values.ndim not in (2, 3):
         part.refuse(f"a codebook has 2 or 3 axes, and {name} in it has shape {values.shape}")
     if values.dtype.kind in "fiub":
-        check_trained(part, name, values)
+        check_table(part, name, values)
     if values.ndim == 2 and part.structure in (None, "vq"):
         codebook = combine.points(part, _upright(part, name, values))
         is_given = part.shape("prior") is not None and name != "prior"

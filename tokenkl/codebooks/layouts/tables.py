@@ -64,6 +64,11 @@ def _averaged(part: Part, name: str) -> np.ndarray:
 TRANSFORMS = {"frozen_codebook": "code_transform", "embedding.weight": "embedding_proj"}
 #: Modules beside a table that change its vectors before they are used.
 CHANGERS = ("affine_transform",)
+#: Switches of a module whose table has vectors of length 1 when they are used.
+NORMALISING = ("l2_norm", "use_l2_norm", "use_norm")
+
+#: Largest deviation from 1 of lengths that are 1, of numbers in float32.
+UNIT = 1e-5
 
 #: The end of the name of a table -> how its vectors are found.
 TABLES: dict[str, Callable[[Part, str], np.ndarray]] = {
@@ -120,7 +125,7 @@ def read_table(part: Part) -> np.ndarray:
     vectors = TABLES[name](part, name)
     if vectors.ndim not in (2, 3) or 0 in vectors.shape:
         part.refuse(f"{part.owner}{name} in it has shape {vectors.shape}")
-    check_trained(part, f"{part.owner}{name}", vectors)
+    check_table(part, f"{part.owner}{name}", vectors)
     vectors = vectors.reshape(-1, *vectors.shape[-2:])
     sizes = part.shape(f"{name.rpartition('.')[0]}.cluster_size")
     if sizes and sizes[-1] != vectors.shape[1]:
@@ -131,14 +136,25 @@ def read_table(part: Part) -> np.ndarray:
     return vectors
 
 
-def check_trained(part: Part, name: str, vectors: np.ndarray) -> None:
-    """Refuse a table of several vectors that are all 0."""
+def check_table(part: Part, name: str, vectors: np.ndarray) -> None:
+    """Refuse a table of several vectors that are all 0, or that are normalised when they are used.
+
+    `name` is that in the whole file.
+    """
     with np.errstate(invalid="ignore"):  # what is no number is not 0 either
         is_zero = not vectors.any()
     if is_zero and vectors.shape[-2] > 1:
         part.refuse(
             f"{name} in it is 0 everywhere: a codebook that was never initialised or trained"
         )
+    home = name.removesuffix(".weight").rpartition(".")[0]
+    for switch in (f"{home}.{word}".lstrip(".") for word in NORMALISING):
+        is_on = part.arrays.shapes.get(switch) == () and part.arrays.read(switch)
+        if is_on and np.abs(np.linalg.norm(vectors, axis=-1) - 1).max() > UNIT:
+            part.refuse(
+                f"{switch} is on, so that vectors of {name} in it may be normalised before they "
+                "are used; make a PointCodebook of those that the module gives for its indices"
+            )
 
 
 def _check_neighbours(part: Part, name: str) -> None:
