@@ -23,6 +23,7 @@ from matplotlib import image
 
 import tokenkl as tk
 from tokenkl import cli
+from tokenkl.cli import profiles
 from tokenkl.cli._options import CODEBOOKS
 from tokenkl.codebooks.registry import SPECS
 
@@ -397,7 +398,8 @@ def test_names_in_files_do_nothing_to_a_terminal(tmp_path: Path) -> None:
         done = succeed(words[0], str(path), *words[1:])
         assert shown in done.stdout.replace("\n", "")
         assert (done.stdout + done.stderr).replace("\n", "").isprintable()
-    np.savez(path, **{name: np.eye(2), "b": np.eye(2)})
+    held: dict[str, Any] = {name: np.eye(2), "b": np.eye(2)}
+    np.savez(path, **held)
     assert shown in fail("info", str(path))
     assert shown in fail("info", f"vq:{path}:{name}x")
 
@@ -434,7 +436,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 def test_outputs_are_checked_before_the_work(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli.profiles, "_find", lambda *_: pytest.fail("the work began"))
+    monkeypatch.setattr(profiles, "_find", lambda *_: pytest.fail("the work began"))
     assert f"{option} must be in a folder that exists" in fail(
         "profile", "fsq:2", option, str(tmp_path / "no" / "x.pdf")
     )
@@ -517,7 +519,7 @@ def test_files_with_one_name_are_told_apart(tmp_path: Path) -> None:
     done = succeed("compare", *specs, "--snr", "1", "--quantities", "accuracy", "--csv", "-")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["codebook"] for row in rows] == specs
-    assert cli.profiles._short_names([*specs, "x/other.npy"]) == [*specs, "other.npy"]
+    assert profiles._short_names([*specs, "x/other.npy"]) == [*specs, "other.npy"]
 
 
 # ---- path-kl ------------------------------------------------------------------------------------

@@ -66,9 +66,7 @@ def test_sampler_kl(grid: str, prior: tuple[str, np.ndarray]) -> None:
     cost = tk.ancestral_kl(codebook, steps)
     assert row.path_kl == pytest.approx(float(cost), rel=1e-6)
     for sampler in ("ddim", "ddpm"):
-        law = tk.produced_law(
-            codebook, steps, sampler=sampler, temperature=0.6, start_scale=0.7  # type: ignore
-        )  # fmt: skip
+        law = tk.produced_law(codebook, steps, sampler=sampler, temperature=0.6, start=0.7)
         assert getattr(row, f"{sampler}_token_kl") == pytest.approx(float(law.kl), rel=1e-6)
         assert getattr(row, f"{sampler}_tv") == pytest.approx(float(law.total_variation), rel=1e-6)
     found = record(*words.split())

@@ -1,6 +1,7 @@
 """The diffusion model: heads, noise, sampler and bound against exact posteriors."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,18 @@ from tokenkl.tts.data import Batch, Example, make_batch
 from tokenkl.tts.levels import GRIDS, noise_levels, sampling_levels
 
 GRID = tk.FSQ((3, 3), grid="rounding", order="F")
-SMALL = {"width": 16, "heads": 2, "depth": 2, "time_width": 8, "text_width": 8, "text_blocks": 1}
+SMALL: dict[str, Any] = {
+    "width": 16,
+    "heads": 2,
+    "depth": 2,
+    "time_width": 8,
+    "text_width": 8,
+    "text_blocks": 1,
+}
 
 
 def small_model(**changes: object) -> CDCD:
-    options = {"K": 9, "symbols": 5, "dim": 2, "shape": (3, 3), **SMALL, **changes}
+    options: dict[str, Any] = {"K": 9, "symbols": 5, "dim": 2, "shape": (3, 3), **SMALL, **changes}
     torch.manual_seed(0)
     model = CDCD(CDCDConfig(**options), np.asarray(GRID.points), noise_levels("linear-vp", GRID))
     for parameter in model.parameters():  # zeros at the start hide mistakes
@@ -38,7 +46,15 @@ class Exact(CDCD):
 
     prior: torch.Tensor
 
-    def forward(self, x, log_snr, text, mask, known=None, guess=None):  # type: ignore[no-untyped-def]
+    def forward(
+        self,
+        x: torch.Tensor,
+        log_snr: torch.Tensor,
+        text: torch.Tensor,
+        mask: torch.Tensor,
+        known: torch.Tensor | None = None,
+        guess: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         alpha = torch.sigmoid(log_snr.double()).sqrt()[:, None, None]
         variance = torch.sigmoid(-log_snr.double())[:, None, None]
         squares = torch.cdist(x.double(), alpha * self.points.double().expand(len(x), -1, -1)) ** 2
