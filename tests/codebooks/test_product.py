@@ -2,11 +2,14 @@
 
 import itertools
 import tracemalloc
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
 
 from tokenkl.codebooks import FSQ, ProductCodebook
+from tokenkl.codebooks.digits import Order
 from tokenkl.codebooks.product import rounding_levels, symmetric_levels
 
 ORDERS = ("C", "F")
@@ -14,7 +17,7 @@ ORDERS = ("C", "F")
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("levels", [(3,), (2, 3, 4), (8, 5, 5, 5), (1, 3, 1)])
-def test_digits_agree_with_numpy_and_invert(levels, order):
+def test_digits_agree_with_numpy_and_invert(levels: tuple[int, ...], order: Order) -> None:
     cb = FSQ(levels, order=order)
     ids = np.arange(cb.K)
     digits = cb.to_digits(ids)
@@ -26,14 +29,16 @@ def test_digits_agree_with_numpy_and_invert(levels, order):
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("levels", [(17,) * 6, (3,) * 39, (2,) * 62, (1,) * 70 + (5,) * 20])
-def test_digits_invert_on_grids_that_fit_in_no_memory(levels, order):
+def test_digits_invert_on_grids_that_fit_in_no_memory(
+    levels: tuple[int, ...], order: Order
+) -> None:
     cb = FSQ(levels, order=order)
     ids = np.random.default_rng(0).integers(cb.K, size=(7, 50))
     assert cb.from_digits(cb.to_digits(ids)).tolist() == ids.tolist()
     assert cb.to_digits(cb.K - 1).tolist() == [count - 1 for count in levels]
 
 
-def test_more_tokens_than_64_bit_integers():
+def test_more_tokens_than_64_bit_integers() -> None:
     cb = FSQ((10,) * 40)
     assert cb.K == 10**40
     assert cb.to_digits(1234).tolist() == [0] * 36 + [1, 2, 3, 4]
@@ -42,12 +47,12 @@ def test_more_tokens_than_64_bit_integers():
         cb.from_digits(np.zeros(40, int))
 
 
-def test_order_says_which_coordinate_is_fastest():
+def test_order_says_which_coordinate_is_fastest() -> None:
     assert FSQ((2, 3)).to_digits(1).tolist() == [0, 1]
     assert FSQ((2, 3), order="F").to_digits(1).tolist() == [1, 0]
 
 
-def test_grids_by_name():
+def test_grids_by_name() -> None:
     assert symmetric_levels(4).tolist() == [-1, -1 / 3, 1 / 3, 1]
     assert symmetric_levels(1).tolist() == [0]
     assert rounding_levels(4).tolist() == [-1, -0.5, 0, 0.5]
@@ -59,14 +64,16 @@ def test_grids_by_name():
         np.testing.assert_array_equal(symmetric_levels(count), -symmetric_levels(count)[::-1])
     assert FSQ((4,), grid="rounding").points[:, 0].tolist() == [-1, -0.5, 0, 0.5]
     with pytest.raises(ValueError, match="grid must be one of 'symmetric', 'rounding'"):
-        FSQ((4,), grid="centred")
+        FSQ((4,), grid=cast(Any, "centred"))
 
 
 @pytest.mark.parametrize(
     "levels", [(8, 5, 5, 5), (3,) * 8, (8, 8, 8, 6, 5), (2, 2), (7, 5, 5, 5, 5)]
 )
 @pytest.mark.parametrize("grid", ["symmetric", "rounding"])
-def test_same_codebook_as_vector_quantize_pytorch(levels, grid):
+def test_same_codebook_as_vector_quantize_pytorch(
+    levels: tuple[int, ...], grid: Literal["symmetric", "rounding"]
+) -> None:
     torch = pytest.importorskip("torch")
     library = pytest.importorskip("vector_quantize_pytorch")
     if grid == "rounding" and 2 in levels:
@@ -86,7 +93,7 @@ def test_same_codebook_as_vector_quantize_pytorch(levels, grid):
     np.testing.assert_array_equal(ours.nearest(implicit), np.arange(ours.K))
 
 
-def test_a_big_grid_costs_nothing_until_points_are_asked_for():
+def test_a_big_grid_costs_nothing_until_points_are_asked_for() -> None:
     tracemalloc.start()
     cb = FSQ((17,) * 6)
     facts = cb.K, cb.n, cb.has_equal_priors, cb.prior_entropy(), repr(cb)
@@ -107,7 +114,7 @@ def test_a_big_grid_costs_nothing_until_points_are_asked_for():
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_points_run_through_the_grid_in_the_order_of_the_ids(order):
+def test_points_run_through_the_grid_in_the_order_of_the_ids(order: Order) -> None:
     cb = ProductCodebook([[0.0, 1.0], [5.0, 7.0, 6.0]], order=order)
     expected = list(itertools.product([0.0, 1.0], [5.0, 7.0, 6.0]))
     if order == "F":
@@ -118,7 +125,7 @@ def test_points_run_through_the_grid_in_the_order_of_the_ids(order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_joint_prior_that_factorises_is_stored_as_factors(order):
+def test_a_joint_prior_that_factorises_is_stored_as_factors(order: Order) -> None:
     rng = np.random.default_rng(1)
     factors = [rng.dirichlet(np.ones(size)) for size in (2, 3, 4)]
     whole = ProductCodebook([np.arange(size) for size in (2, 3, 4)], factors, order=order)
@@ -128,13 +135,14 @@ def test_a_joint_prior_that_factorises_is_stored_as_factors(order):
     assert cb.factorises
     assert not cb.has_equal_priors
     for found, factor in zip(cb.priors, factors, strict=True):
+        assert found is not None
         np.testing.assert_allclose(found, factor, rtol=1e-14)
     np.testing.assert_allclose(cb.prior, joint, rtol=1e-14)
     assert cb.prior_entropy() == pytest.approx(-np.sum(joint * np.log(joint)), rel=1e-13)
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_joint_prior_that_does_not_factorise_is_kept_whole(order):
+def test_a_joint_prior_that_does_not_factorise_is_kept_whole(order: Order) -> None:
     joint = np.random.default_rng(2).dirichlet(np.ones(24))
     cb = FSQ((2, 3, 4), joint, order=order)
     assert not cb.factorises
@@ -143,7 +151,7 @@ def test_a_joint_prior_that_does_not_factorise_is_kept_whole(order):
 
 
 @pytest.mark.parametrize("levels", [(17,) * 5, (2,) * 20])
-def test_equal_and_product_priors_on_large_grids_are_recognised(levels):
+def test_equal_and_product_priors_on_large_grids_are_recognised(levels: tuple[int, ...]) -> None:
     K = int(np.prod(levels))
     assert FSQ(levels, np.full(K, 1 / K)).has_equal_priors
     rng = np.random.default_rng(3)
@@ -154,7 +162,7 @@ def test_equal_and_product_priors_on_large_grids_are_recognised(levels):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_nearest_agrees_with_brute_force(order):
+def test_nearest_agrees_with_brute_force(order: Order) -> None:
     cb = ProductCodebook([[3.0, -1.0, 0.5], [2.0], [0.0, 9.0, 4.0, 1.0]], order=order)
     x = np.random.default_rng(4).normal(2, 4, size=(11, 20, 3))
     brute = np.linalg.norm(x[..., None, :] - cb.points, axis=-1).argmin(axis=-1)
@@ -165,7 +173,7 @@ def test_nearest_agrees_with_brute_force(order):
             cb.nearest(bad)
 
 
-def test_labels():
+def test_labels() -> None:
     assert FSQ((3,) * 8).label == "FSQ 3^8"
     assert FSQ((8, 5, 5, 5)).label == "FSQ 8x5x5x5"
     assert ProductCodebook([[0, 1], [0, 1]]).label == "grid 2^2"
@@ -175,11 +183,11 @@ def test_labels():
     ("make", "message"),
     [
         (lambda: ProductCodebook([]), "levels"),
-        (lambda: ProductCodebook(np.zeros((2, 2))), "levels"),
+        (lambda: ProductCodebook(cast(Any, np.zeros((2, 2)))), "levels"),
         (lambda: ProductCodebook([[0.0, 0.0]]), r"levels\[0\] must be distinct"),
         (lambda: ProductCodebook([[0.0, np.inf]]), r"levels\[0\] must be finite"),
         (lambda: ProductCodebook([[[0.0, 1.0]]]), r"levels\[0\] must be an array with one axis"),
-        (lambda: ProductCodebook([[0, 1]], order="A"), "order must be one of"),
+        (lambda: ProductCodebook([[0, 1]], order=cast(Any, "A")), "order must be one of"),
         (lambda: ProductCodebook([[0, 1]], [[0.5, 0.5]], [0.5, 0.5]), "prior must be given alone"),
         (lambda: ProductCodebook([[0, 1]], [None, None]), "priors must be a list of 1"),
         (lambda: ProductCodebook([[0, 1]], [[0.2, 0.2, 0.6]]), r"priors\[0\] must be of length"),
@@ -189,6 +197,6 @@ def test_labels():
         (lambda: FSQ((2, 2)).from_digits([0]), "digits must be an array whose last axis"),
     ],
 )
-def test_bad_input_is_refused(make, message):
+def test_bad_input_is_refused(make: Callable[..., Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

@@ -39,10 +39,11 @@ def _both(codebook: tk.PointCodebook, snr: np.ndarray) -> tuple[np.ndarray, np.n
     rng = np.random.default_rng(4)
     ids = rng.choice(codebook.K, size=400, p=codebook.prior)
     noise = rng.standard_normal((400, codebook.n))
-    return tuple(
-        kernel.block_statistics(table, ids, noise, np.sqrt(snr), True, single, True)
-        for single in (False, True)
+    double, single = (
+        kernel.block_statistics(table, ids, noise, np.sqrt(snr), True, precision, True)
+        for precision in (False, True)
     )
+    return double, single
 
 
 @pytest.mark.parametrize("name", CODEBOOKS)

@@ -130,7 +130,11 @@ def test_projections_and_their_like_are_no_codebooks(name: str, tmp_path: Path) 
 
 def test_the_likely_one_of_several(tmp_path: Path) -> None:
     """VQ-VAE and VQ-GAN: matrices of attention beside `quantize.embedding.weight`."""
-    arrays = {"quantize.embedding.weight": POINTS, "decoder.mid.q": POINTS, "to_style": POINTS}
+    arrays: dict[str, np.ndarray] = {
+        "quantize.embedding.weight": POINTS,
+        "decoder.mid.q": POINTS,
+        "to_style": POINTS,
+    }
     told: list[str] = []
     tk.load_codebook(write(tmp_path / "a.safetensors", arrays), tell=told.append)
     assert told == ["array: quantize.embedding.weight"]
@@ -139,7 +143,7 @@ def test_the_likely_one_of_several(tmp_path: Path) -> None:
 def test_a_table_behind_a_map_is_computed(tmp_path: Path) -> None:
     """SimVQ as its authors save it."""
     weight, bias = RNG.normal(size=(2, 2)), RNG.normal(size=2)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "quantize.embedding.weight": POINTS,
         "quantize.embedding_proj.weight": weight,
         "quantize.embedding_proj.bias": bias,
@@ -152,13 +156,16 @@ def test_a_table_behind_a_map_is_computed(tmp_path: Path) -> None:
 
 def test_a_table_that_is_changed_is_refused(tmp_path: Path) -> None:
     """vqtorch with its affine reparametrisation."""
-    arrays = {"codebook.weight": POINTS, "affine_transform.scale": POINTS[0]}
+    arrays: dict[str, np.ndarray] = {"codebook.weight": POINTS, "affine_transform.scale": POINTS[0]}
     with pytest.raises(ValueError, match=r"codebook.weight in it go through affine_transform"):
         tk.load_codebook(write(tmp_path / "a.safetensors", arrays))
 
 
 def test_a_table_without_an_owner_is_named_by_its_array(tmp_path: Path) -> None:
-    arrays = {"_codebook.embed": POINTS[None], "b._codebook.embed": 2 * POINTS[None]}
+    arrays: dict[str, np.ndarray] = {
+        "_codebook.embed": POINTS[None],
+        "b._codebook.embed": 2 * POINTS[None],
+    }
     path = write(tmp_path / "a.safetensors", arrays)
     with pytest.raises(
         ValueError, match=r"2 codebooks: _codebook.embed \(vector quantizer\), b \("
@@ -183,14 +190,21 @@ def test_a_layer_is_known_by_its_bias(tmp_path: Path) -> None:
 
 def test_one_of_many_is_not_taken_by_chance(tmp_path: Path) -> None:
     """The classes of a model whose FSQ saves nothing are not its codebook."""
-    arrays = {"net.weight": POINTS, "net.bias": POINTS[:, 0], "cls.weight": POINTS}
+    arrays: dict[str, np.ndarray] = {
+        "net.weight": POINTS,
+        "net.bias": POINTS[:, 0],
+        "cls.weight": POINTS,
+    }
     with pytest.raises(ValueError, match=r"it holds the arrays cls.weight \(5, 2\); choose one"):
         tk.load_codebook(write(tmp_path / "a.safetensors", arrays))
 
 
 def test_columns_that_are_tokens(tmp_path: Path) -> None:
     """VQ-VAE-2 keeps (n, K), which the size of its counts shows."""
-    arrays = {"quantize_t.embed": POINTS.T, "quantize_t.cluster_size": np.ones(5)}
+    arrays: dict[str, np.ndarray] = {
+        "quantize_t.embed": POINTS.T,
+        "quantize_t.cluster_size": np.ones(5),
+    }
     told: list[str] = []
     found = tk.load_codebook(write(tmp_path / "a.safetensors", arrays), tell=told.append)
     np.testing.assert_array_equal(found.points, POINTS)

@@ -133,7 +133,7 @@ def test_groups(space: Any, tmp_path: Path) -> None:
             np.testing.assert_allclose(found.points, expected, atol=1e-6)
         else:
             codes = module.get_codes_from_indices(indices).sum(1)[:, 0]
-            np.testing.assert_allclose(found.points, np.hstack(numbers(codes)), atol=1e-6)
+            np.testing.assert_allclose(found.points, np.hstack(list(numbers(codes))), atol=1e-6)
     one = tk.load_codebook(path, key="rvqs.1.layers")
     assert isinstance(one, tk.ResidualCodebook)
     assert one.K == 9
@@ -262,7 +262,7 @@ def test_several_codebooks_of_a_scalar_quantizer() -> None:
 def test_residual_scalar_quantizers_as_modules(name: str, grouped: bool) -> None:
     size = {"FSQ": 12, "LFQ": 8}[name]
     how: dict[str, Any] = {"groups": 2} if grouped else {}
-    how |= {"FSQ": {"levels": [4, 3]}, "LFQ": {"codebook_size": size}}[name]
+    how |= {"levels": [4, 3]} if name == "FSQ" else {"codebook_size": size}
     kind = getattr(library, f"{'Grouped' if grouped else ''}Residual{name}")
     module = kind(dim=10, num_quantizers=2, **how).eval()
     digits = every(*[size] * (4 if grouped else 2))
