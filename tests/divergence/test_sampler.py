@@ -12,7 +12,7 @@ import pytest
 from scipy import integrate, special, stats
 
 import tokenkl as tk
-from tests.problems import assert_honest, zipf
+from problems import assert_honest, zipf
 from tokenkl.divergence import ancestral_kl, ancestral_kl_curve, prior_mismatch
 from tokenkl.divergence.mmse_table import (
     Nodes,
