@@ -43,11 +43,11 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, np.ndarray]:
 def test_recommend_levels(by: str) -> None:
     words = "recommend-levels --budget-bits 7.3 --n-min 2 --n-max 6 --snr-db 4 --power 1.5 --top 5"
     found = record(*words.split(), "--by", by)["grids"]
-    options = {"n_range": (2, 6), "snr": 10**0.4, "power": 1.5}
-    best = tk.recommend_levels(budget_bits=7.3, by=by, top=5, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"n_range": (2, 6), "snr": 10**0.4, "power": 1.5}
+    best = tk.recommend_levels(budget_bits=7.3, by=by, top=5, **options)
     assert [one["K"] for one in found] == [one.K for one in best]
     for other in set(CRITERIA) - {by}:  # or the test would not see the option
-        lists = tk.recommend_levels(budget_bits=7.3, by=other, top=5, **options)  # type: ignore[arg-type]
+        lists = tk.recommend_levels(budget_bits=7.3, by=other, top=5, **options)
         assert [one.levels for one in lists] != [one.levels for one in best]
 
 

@@ -105,9 +105,11 @@ def test_files(tmp_path: Path) -> None:
 
 def test_grids_of_other_quantizers() -> None:
     """FSP has the middles of bins, BSQ the sphere of radius 1, LFQ +-1 in the order of its bits."""
-    for one, count in zip(parse_codebook("fsq:8,5:midpoint").as_grid.levels, (8, 5), strict=True):  # type: ignore[union-attr]
+    grid = parse_codebook("fsq:8,5:midpoint").as_grid
+    assert grid is not None
+    for one, count in zip(grid.levels, (8, 5), strict=True):
         assert np.allclose(one, (2 * np.arange(count) + 1 - count) / count, rtol=0, atol=1e-15)
-    assert parse_codebook("fsq:8,5:midpoint").as_grid.order == "F"  # type: ignore[union-attr]
+    assert grid.order == "F"
     sphere = parse_codebook("bsq:18")
     assert sphere.K == 2**18
     assert np.allclose(np.linalg.norm(sphere.points_at(np.arange(99)), axis=1), 1, rtol=1e-14)

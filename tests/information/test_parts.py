@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -114,11 +114,12 @@ def test_targets_are_met_by_the_whole() -> None:
 
 
 def test_refusals() -> None:
-    for parts, match in (([], "at least one codebook"), ([1], "a tokenkl codebook")):
+    refused: dict[str, Any] = {"at least one codebook": [], "a tokenkl codebook": [1]}
+    for match, parts in refused.items():
         with pytest.raises(ValueError, match=match):
-            tk.Product(parts)  # type: ignore[arg-type]
+            tk.Product(parts)
     with pytest.raises(ValueError, match="one of 'C', 'F'"):
-        tk.Product([LINE], order="A")  # type: ignore[arg-type]
+        tk.Product([LINE], order=cast(Any, "A"))
     with pytest.raises(ValueError, match="None for a product"):
         tk.mmse(PRODUCT, 1.0, method=tk.MonteCarlo(control=GRID), key=0)
     with pytest.raises(ValueError, match="a list of 3, one for each part"):

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 import tokenkl as tk
-from tokenkl.tts.cdcd import CDCD, CDCDConfig, _level, best_bound
+from tokenkl.tts.cdcd import CDCD, CDCDConfig, Head, _level, best_bound
 from tokenkl.tts.data import Batch, Example, make_batch
 from tokenkl.tts.levels import GRIDS, noise_levels, sampling_levels
 
@@ -237,9 +237,9 @@ def test_learned_points_move_on_their_sphere() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"prompt": 1.0}, {"self_conditioning": 0.5}])
 @pytest.mark.parametrize("head", ["joint", "factorised"])
-def test_it_learns_two_sentences(head: str, options: dict[str, float]) -> None:
+def test_it_learns_two_sentences(head: Head, options: dict[str, Any]) -> None:
     model = CDCD(
-        CDCDConfig(K=9, symbols=5, dim=2, shape=(3, 3), head=head, **SMALL, **options),  # type: ignore
+        CDCDConfig(K=9, symbols=5, dim=2, shape=(3, 3), head=head, **SMALL, **options),
         np.asarray(GRID.points),
         noise_levels("linear-vp", GRID),
     )
@@ -290,10 +290,10 @@ def test_draws_decide_by_their_probabilities() -> None:
     assert stats.chisquare(counts, expected / expected.sum() * 20000).pvalue > 2e-5
 
 
-def test_times_of_a_batch_are_stratified() -> None:
+def test_times_of_a_batch_are_stratified(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model()
     seen: list[np.ndarray] = []
-    model._loss_at = lambda batch, log_snr, rng: seen.append(log_snr)  # type: ignore
+    monkeypatch.setattr(model, "_loss_at", lambda batch, log_snr, rng: seen.append(log_snr))
     model.loss(small_batch((5,) * 8), torch.Generator().manual_seed(0))
     alpha = np.sqrt(1 / (1 + np.exp(-np.sort(seen[0]))))
     # Linear-VP has alpha = 1 - t: one time in every eighth. The table bends alpha a little.
@@ -341,16 +341,16 @@ def test_steps_keep_the_law_of_a_state() -> None:
         ({"prompt": torch.zeros(1, 1, dtype=torch.long)}, "prompt"),
     ],
 )
-def test_wrong_arguments_are_named(changes: dict[str, object], name: str) -> None:
+def test_wrong_arguments_are_named(changes: dict[str, Any], name: str) -> None:
     frames = torch.ones(1, 4, dtype=torch.long)
     with pytest.raises(ValueError, match=name):
-        small_model().generate(frames, frames > 0, **changes)  # type: ignore[arg-type]
+        small_model().generate(frames, frames > 0, **changes)
 
 
 @pytest.mark.parametrize(
     "changes",
     [{"head": "factorised", "shape": (3,)}, {"width": 10}, {"one_hot": True}, {"drop_text": 2}],
 )
-def test_wrong_configurations_are_refused(changes: dict[str, object]) -> None:
+def test_wrong_configurations_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        CDCDConfig(**{"K": 9, "symbols": 5, "dim": 2, **changes})  # type: ignore[arg-type]
+        CDCDConfig(**{"K": 9, "symbols": 5, "dim": 2, **changes})
