@@ -151,4 +151,7 @@ def main(runs: int = 1000, only: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]), *sys.argv[2:])
+    if len(sys.argv) > 1:
+        main(int(sys.argv[1]), *sys.argv[2:])
+    else:
+        main()

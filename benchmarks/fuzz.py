@@ -94,7 +94,7 @@ def random_codebook(seed: int) -> tuple[tk.Codebook, Float[np.ndarray, "3"]]:
         prior = random_prior(rng, len(points))
         codebook = tk.PointCodebook(scale * (points + offset), prior, allow_duplicates=True)
     elif kind == 6:
-        n, sizes = int(rng.integers(1, 5)), rng.integers(1, 7, size=rng.integers(2, 4))
+        n, sizes = int(rng.integers(1, 5)), rng.integers(1, 7, size=rng.integers(2, 4)).tolist()
         stages = [scale * 0.3**s * rng.standard_normal((size, n)) for s, size in enumerate(sizes)]
         priors = [random_prior(rng, int(size)) for size in sizes]
         priors = [

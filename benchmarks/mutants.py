@@ -151,11 +151,12 @@ def _functions(tree: ast.Module) -> list[tuple[int, int, str]]:
 
     def walk(node: ast.AST, prefix: str) -> Iterator[tuple[int, int, str]]:
         for child in ast.iter_child_nodes(node):
-            named = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-            name = f"{prefix}.{child.name}".lstrip(".") if named else prefix  # type: ignore[attr-defined]
+            name = prefix
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                name = f"{prefix}.{child.name}".lstrip(".")
             yield from walk(child, name)
-            if named and not isinstance(child, ast.ClassDef):
-                yield child.lineno, child.end_lineno, name  # type: ignore[attr-defined]
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield child.lineno, child.end_lineno or child.lineno, name
 
     return list(walk(tree, ""))
 
@@ -205,7 +206,7 @@ class _Finder(ast.NodeVisitor):
 
     # What is left out.
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         if node.name in ("__repr__", "__str__") or re.search("plot|figure|curve$|_axis", node.name):
             return
         for default in [*node.args.defaults, *node.args.kw_defaults]:
@@ -221,7 +222,7 @@ class _Finder(ast.NodeVisitor):
             self.visit(statement)
         self.scope.pop()
 
-    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]
+    visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self.visit(node.body)

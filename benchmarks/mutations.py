@@ -112,7 +112,7 @@ class Watch:
         self.say("start", item.nodeid)
         self.began, self.failed = time.perf_counter(), False
         if self.traced:
-            self.lines, self.calls = set(), collections.Counter[str]()
+            self.lines, self.calls = set(), collections.Counter[tuple[str, int]]()
             threading.settrace(self._trace)
             sys.settrace(self._trace)
 
@@ -121,7 +121,7 @@ class Watch:
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
         seconds = time.perf_counter() - self.began
         if not self.traced:
             self.say("end", nodeid, self.failed)
@@ -385,8 +385,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=float, default=600, help="seconds of tests for a mutant")
     parser.add_argument("--again", action="store_true", help="run survivors once more")
     options = parser.parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit("stopped; the same command goes on"))
+    for end in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(end, lambda *_: sys.exit("stopped; the same command goes on"))
     os.environ.update(ENVIRONMENT | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
     WORK.mkdir(parents=True, exist_ok=True)
     for name in LIBRARIES:

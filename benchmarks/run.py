@@ -13,6 +13,7 @@ Writes benchmarks/results/estimators.json and estimators.png.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -108,7 +109,7 @@ def sampled(name: str, codebook: tk.PointCodebook, targets: dict[str, float]) ->
         run = rivals.SAMPLERS[label]
         size = 32
         run(points, h, size)
-        once = median_seconds(lambda run=run, size=size: run(points, h, size), 1)
+        once = median_seconds(functools.partial(run, points, h, size), 1)
         slices[label] = max(size, int(SLICE / once * size))
     times: dict[str, list[float]] = {label: [] for label in ("ours", *targets)}
     found = []

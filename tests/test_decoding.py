@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
@@ -14,11 +16,11 @@ RNG = np.random.default_rng(3)
 EPS = np.finfo(float).eps
 
 
-def dirichlet(size):
+def dirichlet(size: int) -> np.ndarray:
     return np.maximum(RNG.dirichlet(np.full(size, 0.3)), 1e-12)
 
 
-def prior(size):
+def prior(size: int) -> np.ndarray:
     weight = dirichlet(size)
     return weight / weight.sum()
 
@@ -44,7 +46,7 @@ CODEBOOKS = {
 }
 
 
-def logits(codebook, y, h):
+def logits(codebook: tk.Codebook, y: np.ndarray, h: float) -> tuple[np.ndarray, np.ndarray]:
     """log pi_k - |y - h e_k|^2/2 by differences, and the rounding of the best of them."""
     squares = np.stack([((row - h * codebook.points) ** 2).sum(axis=-1) for row in y])
     values = codebook.log_prior - squares / 2
@@ -58,7 +60,7 @@ def logits(codebook, y, h):
 
 @pytest.mark.parametrize("snr", [0.0, 1e-12, 1e-6, 1e-2, 1.0, 30.0, 1e4, 1e8])
 @pytest.mark.parametrize("name", CODEBOOKS)
-def test_argmax_over_all_tokens(name, snr):
+def test_argmax_over_all_tokens(name: str, snr: float) -> None:
     codebook = CODEBOOKS[name]
     _, y = sample(codebook, snr, 60, key=1)
     spread = np.random.default_rng(0).standard_normal((60, codebook.n))
@@ -73,14 +75,14 @@ def test_argmax_over_all_tokens(name, snr):
 
 
 @pytest.mark.parametrize("name", CODEBOOKS)
-def test_no_noise_gives_the_token_back(name):
+def test_no_noise_gives_the_token_back(name: str) -> None:
     codebook = CODEBOOKS[name]
     ids = np.arange(codebook.K)[:: max(1, codebook.K // 200)]
     y = 1e4 * codebook.points_at(ids)
     np.testing.assert_array_equal(tk.decide(codebook, y, 1e8), ids)
 
 
-def test_agrees_with_a_posterior_in_its_accuracy():
+def test_agrees_with_a_posterior_in_its_accuracy() -> None:
     codebook = CODEBOOKS["product priors"]
     ids, y = sample(codebook, 5.0, 200_000, key=4)
     share = np.mean(tk.decide(codebook, y, 5.0) == ids)
@@ -88,7 +90,7 @@ def test_agrees_with_a_posterior_in_its_accuracy():
     assert abs(share - exact) < 4.3 * np.sqrt(exact * (1 - exact) / ids.size)
 
 
-def test_a_level_may_own_no_interval():
+def test_a_level_may_own_no_interval() -> None:
     codebook = tk.FSQ((3,), priors=[np.array([0.49, 0.02, 0.49])])
     y = np.linspace(-3, 3, 601)[:, None]
     values, _ = logits(codebook, y, np.sqrt(0.3))
@@ -97,7 +99,7 @@ def test_a_level_may_own_no_interval():
 
 
 @pytest.mark.parametrize("name", ["product priors", "plane", "plane, priors", "R^12", "E8 lattice"])
-def test_noise_levels_may_differ_by_observation(name):
+def test_noise_levels_may_differ_by_observation(name: str) -> None:
     codebook = CODEBOOKS[name]
     for count in (3, 200):  # few levels, and more than thresholds and trees are built for
         snr = np.geomspace(0.1, 1e3, count)[np.arange(200) % count]
@@ -107,7 +109,7 @@ def test_noise_levels_may_differ_by_observation(name):
         np.testing.assert_array_equal(together, alone)
 
 
-def test_shapes_broadcast():
+def test_shapes_broadcast() -> None:
     y = RNG.standard_normal((4, 1, 2))
     found = tk.decide(tk.FSQ((3, 3)), y, np.array([1.0, 2.0, 3.0]))
     assert found.shape == (4, 3)
@@ -128,7 +130,7 @@ def test_shapes_broadcast():
     ],
     ids=lambda codebook: repr(codebook),
 )
-def test_ties_go_to_the_smallest_id(codebook):
+def test_ties_go_to_the_smallest_id(codebook: tk.Codebook) -> None:
     # Coordinates that are multiples of 1/8: sums and squares are exact, and ties are many.
     scale = 1.25 if isinstance(codebook, LatticeCodebook) and codebook.lattice == "D+" else 1.0
     y = RNG.integers(-12, 13, size=(400, codebook.n)) / 8 / scale
@@ -138,7 +140,7 @@ def test_ties_go_to_the_smallest_id(codebook):
     assert (np.round(squares, 9) == np.round(squares, 9).min(axis=1)[:, None]).sum() > len(y)
 
 
-def test_equal_points_with_unequal_priors():
+def test_equal_points_with_unequal_priors() -> None:
     codebook = tk.PointCodebook(
         np.repeat([[0.0], [1.0]], 3, axis=0),
         np.array([1, 3, 3, 2, 4, 4]) / 17,
@@ -148,7 +150,7 @@ def test_equal_points_with_unequal_priors():
     assert tk.decide(codebook, [[3.0]], 0.0).tolist() == [4]
 
 
-def test_near_duplicates_at_high_snr():
+def test_near_duplicates_at_high_snr() -> None:
     """Single precision cannot tell these tokens apart; what is left of it must not decide."""
     points = RNG.standard_normal((400, 16))
     points = np.concatenate([points, points + 1e-6 * RNG.standard_normal(points.shape)])
@@ -158,7 +160,7 @@ def test_near_duplicates_at_high_snr():
     np.testing.assert_array_equal(tk.decide(codebook, y, h**2), np.arange(800)[::7])
 
 
-def test_seventeen_to_the_sixth_without_points():
+def test_seventeen_to_the_sixth_without_points() -> None:
     codebook = tk.FSQ((17,) * 6)
     ids, y = sample(codebook, 1e4, 20_000, key=0)
     assert np.mean(tk.decide(codebook, y, 1e4) == ids) > 0.99
@@ -167,7 +169,7 @@ def test_seventeen_to_the_sixth_without_points():
     np.testing.assert_array_equal(digits, nearest)
 
 
-def test_the_tree_and_the_products_agree(monkeypatch):
+def test_the_tree_and_the_products_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("plane", "plane, priors", "far from 0"):
         codebook = CODEBOOKS[name]
         y = RNG.standard_normal((500, codebook.n)) * 4 + codebook.points.mean(axis=0)
@@ -186,8 +188,8 @@ def test_the_tree_and_the_products_agree(monkeypatch):
         ([[np.nan, 0.0]], 1.0, "y must be finite"),
     ],
 )
-def test_refusals(y, snr, sentence):
+def test_refusals(y: Any, snr: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         tk.decide(tk.FSQ((2, 2)), y, snr)
     with pytest.raises(ValueError, match="codebook must be"):
-        tk.decide(np.zeros((2, 2)), y, snr)
+        tk.decide(cast(Any, np.zeros((2, 2))), y, snr)

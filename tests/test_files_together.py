@@ -70,14 +70,19 @@ def test_no_kill_leaves_a_mixture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(28, "No space left on device")])
 @pytest.mark.parametrize("at", range(6))
-def test_what_fails_changes_nothing(at: int, stop, tmp_path: Path, monkeypatch) -> None:
+def test_what_fails_changes_nothing(
+    at: int,
+    stop: type[BaseException] | BaseException,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Two old files step aside and three new ones are renamed: any of the five can fail."""
     for name in NAMES[:2]:
         (tmp_path / name).write_text("old")
     count = 0
     replace = os.replace
 
-    def failing(source, target) -> None:
+    def failing(source: Path, target: Path) -> None:
         nonlocal count
         count += 1
         if count == at + 1:
@@ -99,7 +104,9 @@ def test_what_fails_changes_nothing(at: int, stop, tmp_path: Path, monkeypatch) 
     assert state == (dict.fromkeys(NAMES, "new") if at == 5 else dict.fromkeys(NAMES[:2], "old"))
 
 
-def test_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch) -> None:
+def test_content_is_on_the_disk_before_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps = []
     fsync, replace = os.fsync, os.replace
 
@@ -108,7 +115,7 @@ def test_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch) -> 
         steps.append("folder" if os.path.isdir(where) else "file")
         fsync(descriptor)
 
-    def renamed(source, target) -> None:
+    def renamed(source: Path, target: Path) -> None:
         steps.append("rename")
         replace(source, target)
 

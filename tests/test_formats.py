@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import pytest
@@ -36,7 +37,7 @@ class Record(Free):
     named: dict[str, bool]
 
 
-def test_what_conforms():
+def test_what_conforms() -> None:
     record = {"kind": "a", "rows": [[1, None, 2.5], []], "named": {"x": True}, "more": [object]}
     assert conform(record, Record) == record
     assert isinstance(conform(record, Record)["rows"][0][0], float)
@@ -79,14 +80,14 @@ def test_what_conforms():
         ([[[1]] * 50] * 50, float, "r must be a number; got a list of 50."),
     ],
 )
-def test_what_does_not(value, kind, message):
+def test_what_does_not(value: Any, kind: Any, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         conform(value, kind, "r")
     assert message in str(caught.value)
     assert str(caught.value).isprintable()
 
 
-def test_names_of_any_length_make_short_messages(tmp_path):
+def test_names_of_any_length_make_short_messages(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"' + "n" * 100_000 + '": {"' + "m" * 100_000 + '": 1}}')
     with (
@@ -98,7 +99,7 @@ def test_names_of_any_length_make_short_messages(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "\0", "nope", "[" * 10_000, "1" * 5000, '"\\x"'])
-def test_what_is_not_json(text, tmp_path):
+def test_what_is_not_json(text: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_text(text)
     with (
         pytest.raises(FileError, match="a must be a record; it is damaged, or of another kind"),
@@ -109,7 +110,7 @@ def test_what_is_not_json(text, tmp_path):
         parse_json(text, dict[str, int])
 
 
-def test_what_is_no_file(tmp_path):
+def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name, why in (
@@ -127,7 +128,7 @@ def test_what_is_no_file(tmp_path):
             raise AssertionError("nothing is to be read")
 
 
-def test_files_that_are_too_long(tmp_path):
+def test_files_that_are_too_long(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 11)
     with reading(tmp_path / "a", "short") as file:
         assert file.text(11) == "x" * 11
@@ -137,7 +138,7 @@ def test_files_that_are_too_long(tmp_path):
         file.text(1)  # it says that it has none
 
 
-def test_errors_of_ours_are_not_taken_for_damage(tmp_path):
+def test_errors_of_ours_are_not_taken_for_damage(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("{}")
     for error in (TypeError("ours"), KeyError("ours"), ZeroDivisionError()):
         with pytest.raises(type(error)), reading(tmp_path / "a", "a record"):
@@ -151,7 +152,7 @@ def test_errors_of_ours_are_not_taken_for_damage(tmp_path):
         raise MemoryError
 
 
-def test_the_sentence_is_short_and_plain():
+def test_the_sentence_is_short_and_plain() -> None:
     with pytest.raises(FileError) as caught:
         refuse("/" + "f" * 5000 + ".npz", "a file", "it holds \x1b[31m\n" + "x\0" * 9000)
     message = str(caught.value)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+import tokenkl as tk
 from tokenkl.schedule import (
     EDM,
     VE,
@@ -60,47 +64,47 @@ TIMES = np.array(
 )
 
 
-def _B(s, t):
+def _B(s: Any, t: Any) -> Any:
     return mp.mpf(s.beta_0) * t + (mp.mpf(s.beta_1) - mp.mpf(s.beta_0)) * t**2 / 2
 
 
-def _edm_ends(s):
+def _edm_ends(s: Any) -> tuple[Any, Any]:
     return mp.mpf(s.sigma_min) ** (1 / mp.mpf(s.rho)), mp.mpf(s.sigma_max) ** (1 / mp.mpf(s.rho))
 
 
-def _edm_sigma(s, t):
+def _edm_sigma(s: Any, t: Any) -> Any:
     low, high = _edm_ends(s)
     return (low + t * (high - low)) ** mp.mpf(s.rho)
 
 
-def _t_from_B(s, B):
+def _t_from_B(s: Any, B: Any) -> Any:
     b0, slope = mp.mpf(s.beta_0), mp.mpf(s.beta_1) - mp.mpf(s.beta_0)
     return B / b0 if slope == 0 else (mp.sqrt(b0**2 + 2 * slope * B) - b0) / slope
 
 
-def _cosine(s, t):
+def _cosine(s: Any, t: Any) -> Any:
     offset = mp.mpf(s.s)
     start, angle = (mp.pi / 2 * (x + offset) / (1 + offset) for x in (mp.mpf(0), t))
     return mp.cos(angle) / mp.cos(start)
 
 
-def _t_cosine(s, r):
+def _t_cosine(s: Any, r: Any) -> Any:
     offset = mp.mpf(s.s)
     start = mp.pi / 2 * offset / (1 + offset)
     angle = mp.acos(mp.cos(start) * r / mp.sqrt(1 + r**2))
     return angle * 2 / mp.pi * (1 + offset) - offset
 
 
-def _log_linear(s, t):
+def _log_linear(s: Any, t: Any) -> Any:
     return mp.exp(mp.mpf(s.log_snr_max) * (1 - t) + mp.mpf(s.log_snr_min) * t)
 
 
-def _moved(s, t):
+def _moved(s: Any, t: Any) -> Any:
     v = t + mp.mpf(s.sway) * (t - mp.sin(mp.pi * t / 2))
     return mp.mpf(s.shift) * v / (1 + (mp.mpf(s.shift) - 1) * v)
 
 
-def _t_flow(s, u):
+def _t_flow(s: Any, u: Any) -> Any:
     return u / (mp.mpf(s.shift) - (mp.mpf(s.shift) - 1) * u)
 
 
@@ -154,12 +158,12 @@ REFERENCE = {
 }
 
 
-def reference_snr(schedule, t):
+def reference_snr(schedule: Schedule, t: Any) -> Any:
     alpha, sigma, _ = REFERENCE[type(schedule)]
     return (alpha(schedule, t) / sigma(schedule, t)) ** 2
 
 
-def reference(schedule, quantity, t):
+def reference(schedule: Schedule, quantity: str, t: Any) -> Any:
     """The quantity at t to far more digits than float64 holds."""
     alpha, sigma, _ = REFERENCE[type(schedule)]
     # 1 - exp(-B) loses as many digits as t has zeros, and so does a numerical derivative.
@@ -167,10 +171,10 @@ def reference(schedule, quantity, t):
         t = mp.mpf(float(t))
         a, s = alpha(schedule, t), sigma(schedule, t)
 
-        def f():
+        def f() -> Any:
             return mp.diff(lambda u: mp.log(alpha(schedule, u)), t, h=t * mp.eps ** (1 / 3))
 
-        def g2():
+        def g2() -> Any:
             growth = mp.diff(lambda u: sigma(schedule, u) ** 2, t, h=t * mp.eps ** (1 / 3))
             return growth - 2 * f() * s**2
 
@@ -186,7 +190,9 @@ def reference(schedule, quantity, t):
 
 @every_schedule
 @pytest.mark.parametrize("quantity", ["alpha", "sigma", "snr", "log_snr", "f", "g2"])
-def test_agrees_with_high_precision_arithmetic_up_to_both_ends(schedule, quantity):
+def test_agrees_with_high_precision_arithmetic_up_to_both_ends(
+    schedule: tk.Schedule, quantity: str
+) -> None:
     values = getattr(schedule, quantity)(TIMES)
     for t, value in zip(TIMES, values, strict=True):
         exact = reference(schedule, quantity, t)
@@ -200,7 +206,7 @@ def test_agrees_with_high_precision_arithmetic_up_to_both_ends(schedule, quantit
 
 
 @every_schedule
-def test_g2_alpha2_over_sigma4_is_minus_the_derivative_of_snr(schedule):
+def test_g2_alpha2_over_sigma4_is_minus_the_derivative_of_snr(schedule: tk.Schedule) -> None:
     for t in (1e-5, 0.03, 0.3, 0.5, 0.8, 0.999):
         product = schedule.g2(t) * schedule.alpha(t) ** 2 / schedule.sigma(t) ** 4
         with mp.workdps(DIGITS):
@@ -209,7 +215,7 @@ def test_g2_alpha2_over_sigma4_is_minus_the_derivative_of_snr(schedule):
 
 
 @pytest.mark.parametrize("schedule", INVERTIBLE, ids=lambda s: s.name)
-def test_t_from_snr_agrees_with_high_precision_inverse(schedule):
+def test_t_from_snr_agrees_with_high_precision_inverse(schedule: tk.Schedule) -> None:
     low, high = schedule.snr_range
     snr = np.logspace(-30, 30, 121)
     snr = snr[(snr > low) & (snr < high)]
@@ -224,7 +230,7 @@ def test_t_from_snr_agrees_with_high_precision_inverse(schedule):
 
 
 @every_schedule
-def test_round_trips(schedule):
+def test_round_trips(schedule: tk.Schedule) -> None:
     low, high = schedule.snr_range
     snr = np.logspace(-30, 30, 301)
     snr = snr[(snr > low) & (snr < high)]
@@ -244,7 +250,7 @@ def test_round_trips(schedule):
 
 
 @every_schedule
-def test_ends(schedule):
+def test_ends(schedule: tk.Schedule) -> None:
     low, high = schedule.snr_range
     assert low == schedule.snr(1.0)
     assert high == schedule.snr(0.0)
@@ -266,7 +272,7 @@ def test_ends(schedule):
 
 
 @pytest.mark.parametrize("schedule", [LinearVP(), CosineVP(), FlowMatching()], ids=lambda s: s.name)
-def test_singular_at_both_ends(schedule):
+def test_singular_at_both_ends(schedule: tk.Schedule) -> None:
     assert schedule.snr_range == (0, np.inf)
 
 
@@ -283,12 +289,12 @@ def test_singular_at_both_ends(schedule):
     ],
     ids=lambda value: value.name if isinstance(value, Schedule) else None,
 )
-def test_hand_values_at_a_quarter(schedule, alpha, sigma):
+def test_hand_values_at_a_quarter(schedule: tk.Schedule, alpha: float, sigma: float) -> None:
     assert schedule.alpha(0.25) == pytest.approx(alpha, rel=1e-14)
     assert schedule.sigma(0.25) == pytest.approx(sigma, rel=1e-14)
 
 
-def test_defaults_are_those_of_the_papers():
+def test_defaults_are_those_of_the_papers() -> None:
     assert (BetaVP().beta_0, BetaVP().beta_1) == (0.1, 20)
     assert (SubVP().beta_0, SubVP().beta_1) == (0.1, 20)
     assert (VE().sigma_min, VE().sigma_max) == (0.01, 50)
@@ -296,7 +302,7 @@ def test_defaults_are_those_of_the_papers():
 
 
 @every_schedule
-def test_variance_preservation_and_monotone_snr(schedule):
+def test_variance_preservation_and_monotone_snr(schedule: tk.Schedule) -> None:
     t = np.linspace(0, 1, 501)
     assert (np.diff(schedule.snr(t)) < 0).all()
     total = schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2
@@ -310,7 +316,7 @@ METHODS = ["alpha", "sigma", "snr", "log_snr", "f", "g2", "t_from_snr"]
 
 @every_schedule
 @pytest.mark.parametrize("method", METHODS)
-def test_shapes_and_types(schedule, method):
+def test_shapes_and_types(schedule: tk.Schedule, method: str) -> None:
     argument = 0.3 if method != "t_from_snr" else float(schedule.snr(0.3))
     function = getattr(schedule, method)
     scalar = function(argument)
@@ -331,8 +337,8 @@ def test_shapes_and_types(schedule, method):
 
 
 @every_schedule
-def test_jit_and_vmap_agree_with_numpy(schedule):
-    def everything(schedule, t, snr):
+def test_jit_and_vmap_agree_with_numpy(schedule: tk.Schedule) -> None:
+    def everything(schedule: Schedule, t: Any, snr: Any) -> list[Any]:
         return [getattr(schedule, m)(t if m != "t_from_snr" else snr) for m in METHODS]
 
     t = np.array([0.2, 0.5, 0.8])
@@ -348,33 +354,33 @@ def test_jit_and_vmap_agree_with_numpy(schedule):
 
 
 @every_schedule
-def test_gradients(schedule):
+def test_gradients(schedule: tk.Schedule) -> None:
     t = 0.4
     snr = float(schedule.snr(t))
     slope = -schedule.g2(t) * snr / schedule.sigma(t) ** 2
     functions = (schedule.snr, schedule.log_snr, schedule.t_from_snr)
 
     @jax.jit
-    def slopes(*arguments):
+    def slopes(*arguments: jax.Array) -> list[jax.Array]:
         return [jax.grad(g)(x) for g, x in zip(functions, arguments, strict=True)]
 
     np.testing.assert_allclose(slopes(t, t, snr), [slope, slope / snr, 1 / slope], rtol=1e-4)
 
 
-def test_gradient_in_a_parameter():
+def test_gradient_in_a_parameter() -> None:
     slope = jax.jit(jax.grad(lambda b: BetaVP(0.1, b).log_snr(0.5)))(20.0)
     B, dB = 0.05 + 19.9 / 8, 1 / 8
     assert float(slope) == pytest.approx(-dB / (1 - np.exp(-B)), rel=1e-5)
 
 
 @every_schedule
-def test_traced_ends(schedule):
+def test_traced_ends(schedule: tk.Schedule) -> None:
     assert float(jax.jit(schedule.t_from_snr)(np.inf)) == 0
     assert float(jax.jit(schedule.snr)(0.0)) == pytest.approx(schedule.snr(0.0), rel=1e-5)
     assert float(jax.jit(schedule.t_from_snr)(0.0)) == pytest.approx(1, rel=1e-6)  # float32
 
 
-def test_repr_names_and_equality():
+def test_repr_names_and_equality() -> None:
     assert [s.name for s in (LinearVP(), BetaVP(), EDM())] == [
         "LinearVP",
         "BetaVP(0.1, 20)",
@@ -387,7 +393,7 @@ def test_repr_names_and_equality():
 
 @every_schedule
 @pytest.mark.parametrize("bad", [-1e-9, 1.0000001, np.nan, np.inf, "x", None, [0.5, 2], 1j])
-def test_bad_times(schedule, bad):
+def test_bad_times(schedule: tk.Schedule, bad: Any) -> None:
     for method in METHODS[:-1]:
         with pytest.raises(ValueError, match=r"^t must be .*; got .*\.$"):
             getattr(schedule, method)(bad)
@@ -395,7 +401,7 @@ def test_bad_times(schedule, bad):
 
 @every_schedule
 @pytest.mark.parametrize("bad", [-1.0, np.nan, -np.inf, "x", None, [1.0, -2.0], 1j, [[1], [1, 2]]])
-def test_bad_snr(schedule, bad):
+def test_bad_snr(schedule: tk.Schedule, bad: Any) -> None:
     with pytest.raises(ValueError, match=r"^snr must be .*; got .*\.$"):
         schedule.t_from_snr(bad)
 
@@ -411,14 +417,14 @@ def test_bad_snr(schedule, bad):
         (EDM(), [1.0, 2.51e5]),
     ],
 )
-def test_snr_out_of_range_names_the_range(schedule, snr):
+def test_snr_out_of_range_names_the_range(schedule: tk.Schedule, snr: float | list[float]) -> None:
     low, high = schedule.snr_range
     with pytest.raises(ValueError) as error:
         schedule.t_from_snr(snr)
     assert f"[{low}, {high}] for {schedule.name}" in str(error.value)
 
 
-def test_an_end_computed_by_hand_is_in_range():
+def test_an_end_computed_by_hand_is_in_range() -> None:
     assert EDM().t_from_snr(1 / 80**2) == 1
     assert EDM().t_from_snr(0.002**-2) == 0
     assert EDM().t_from_snr(np.nextafter(EDM().snr(0), np.inf)) == 0
@@ -437,7 +443,7 @@ def test_an_end_computed_by_hand_is_in_range():
         ((0.2, 0.1), r"beta_1 must be at least beta_0 = 0.2; got 0.1\."),
     ],
 )
-def test_bad_rates(cls, arguments, message):
+def test_bad_rates(cls: type[Schedule], arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cls(*arguments)
 
@@ -452,14 +458,15 @@ def test_bad_rates(cls, arguments, message):
         (lambda: EDM(rho=0), r"rho must be above 0; got 0.0\."),
     ],
 )
-def test_bad_noise_levels(build, message):
+def test_bad_noise_levels(build: Callable[..., Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
 
 
-def test_schedule_is_abstract():
+def test_schedule_is_abstract() -> None:
+    abstract: Any = Schedule
     with pytest.raises(TypeError):
-        Schedule()
+        abstract()
 
 
 # ---- Schedules without formulas, tables, tensors -------------------------------------------------
@@ -468,14 +475,14 @@ def test_schedule_is_abstract():
 class OfTwo(Schedule):
     """The straight path again, with nothing but alpha and sigma."""
 
-    def alpha_at(self, t, xp):
+    def alpha_at(self, t: Any, xp: Any) -> Any:
         return 1 - t
 
-    def sigma_at(self, t, xp):
+    def sigma_at(self, t: Any, xp: Any) -> Any:
         return t
 
 
-def test_alpha_and_sigma_are_enough():
+def test_alpha_and_sigma_are_enough() -> None:
     ours, exact = OfTwo(), FlowMatching()
     t = np.array([1e-200, 1e-30, 1e-5, 0.3, 0.9, 1 - 1e-6])
     for method in METHODS[:-1]:
@@ -483,7 +490,7 @@ def test_alpha_and_sigma_are_enough():
     snr = np.array([0.0, 1e-20, 1e-3, 1.0, 1e5, 1e60, np.inf])
     np.testing.assert_allclose(ours.t_from_snr(snr), exact.t_from_snr(snr), rtol=1e-14)
     assert ours.name == "OfTwo"
-    assert jax.config.jax_enable_x64 is False  # as it was
+    assert cast(Any, jax.config).jax_enable_x64 is False  # as it was
 
 
 DDPM = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
@@ -493,7 +500,7 @@ ZERO_TERMINAL = (ROOTS / (np.sqrt(DDPM[0]) - np.sqrt(DDPM[-1]))) ** 2
 
 
 @pytest.mark.parametrize("table", [DDPM, ZERO_TERMINAL, np.r_[1.0, 0.5, 0.0]])
-def test_a_table_is_met_at_its_times(table):
+def test_a_table_is_met_at_its_times(table: np.ndarray) -> None:
     schedule = TableSchedule.from_alpha_bar(table)
     t = np.linspace(0, 1, table.size)
     np.testing.assert_allclose(schedule.alpha(t) ** 2, table, rtol=1e-14)
@@ -511,7 +518,7 @@ def test_a_table_is_met_at_its_times(table):
     np.testing.assert_allclose(schedule.g2(inner), Schedule.g2_at(schedule, inner, np), rtol=1e-9)
 
 
-def test_a_table_far_down_keeps_its_slopes():
+def test_a_table_far_down_keeps_its_slopes() -> None:
     """Where the angle from pure signal is pi / 2 in all its digits, that from noise has them."""
     schedule = TableSchedule([0, 0.25, 0.5, 0.75, 1], [1e30, 1, 1e-20, 1e-30, 1e-34])
     t, h = np.array([0.01, 0.1, 0.3, 0.6, 0.8, 0.9]), 1e-6
@@ -520,7 +527,7 @@ def test_a_table_far_down_keeps_its_slopes():
     np.testing.assert_allclose(schedule.f(t), -schedule.g2(t) / 2, rtol=1e-15)
 
 
-def test_a_dense_table_is_the_schedule_it_was_made_of():
+def test_a_dense_table_is_the_schedule_it_was_made_of() -> None:
     t = np.linspace(0, 1, 2001)
     for exact in (CosineVP(), LinearVP(), BetaVP()):
         table = TableSchedule(t, exact.snr(t))
@@ -544,18 +551,18 @@ def test_a_dense_table_is_the_schedule_it_was_made_of():
         ([0.0, 1.0], ["a", "b"], "real numbers"),
     ],
 )
-def test_what_is_no_table(t, snr, message):
+def test_what_is_no_table(t: list[float], snr: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TableSchedule(t, snr)
 
 
 @pytest.mark.parametrize("table", [[0.5], [0.2, 0.5], [1.5, 0.5], [0.5, -0.1], [[0.5, 0.2]]])
-def test_what_is_no_alpha_bar(table):
+def test_what_is_no_alpha_bar(table: list[Any]) -> None:
     with pytest.raises(ValueError, match=r"^(alpha_bar|snr) must be "):
         TableSchedule.from_alpha_bar(table)
 
 
-def test_tables_in_files(tmp_path):
+def test_tables_in_files(tmp_path: Path) -> None:
     t, snr = [0.0, 0.25, 1.0], [9.0, 1.0, 0.0]
     np.savez(tmp_path / "pair.npz", t=t, snr=snr)
     np.savez(tmp_path / "diffusers.npz", alphas_cumprod=DDPM, betas=DDPM)
@@ -590,7 +597,7 @@ def test_tables_in_files(tmp_path):
             parse_schedule(str(tmp_path / name))
 
 
-def test_options_by_name():
+def test_options_by_name() -> None:
     assert parse_schedule("cosine-vp:0.008") == CosineVP(0.008)
     assert parse_schedule("flow-matching:3").name == "FlowMatching(3, 0, 0)"
     assert (CosineVP().name, FlowMatching().name) == ("CosineVP", "FlowMatching")
@@ -606,7 +613,7 @@ def test_options_by_name():
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64", "float16", "int64"])
-def test_tensors_give_tensors(kind):
+def test_tensors_give_tensors(kind: str) -> None:
     torch = pytest.importorskip("torch")
     dtype = getattr(torch, kind)
     t = torch.tensor([[0, 1]]) if kind == "int64" else torch.tensor([[0.25, 0.5]], dtype=dtype)

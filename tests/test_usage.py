@@ -1,23 +1,25 @@
 """Entropy from counts: bias against exact expectations, and the jackknife by recounting."""
 
 import math
+from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from tokenkl._random import generator
-from tokenkl.usage import entropy_of_counts, stream_usage, token_usage
+from tokenkl.usage import Correction, entropy_of_counts, stream_usage, token_usage
 
 
-def test_large_counts_give_the_entropy():
+def test_large_counts_give_the_entropy() -> None:
     counts = [7_000_000, 2_000_000, 1_000_000]
     truth = -sum(p * math.log(p) for p in (0.7, 0.2, 0.1))
     for correction in ("none", "miller-madow", "grassberger"):
         assert entropy_of_counts(counts, correction) == pytest.approx(truth, abs=2e-7)
 
 
-def _shares(n, correction):
+def _shares(n: int, correction: Correction) -> np.ndarray:
     """What a token seen 0 .. n times adds to the estimate from n draws, by Grassberger's recursion.
 
     G(1) = -gamma - log 2, G(2) = G(1) + 2, G(2m + 1) = G(2m), G(2m + 2) = G(2m) + 2 / (2m + 1).
@@ -34,7 +36,7 @@ def _shares(n, correction):
 
 
 @pytest.mark.parametrize("correction", ["none", "miller-madow", "grassberger"])
-def test_against_the_recursion(correction):
+def test_against_the_recursion(correction: Correction) -> None:
     counts = generator(5).integers(40, size=60)
     n = int(counts.sum())
     expected = _shares(n, correction)[counts].sum()
@@ -43,7 +45,7 @@ def test_against_the_recursion(correction):
 
 
 @pytest.mark.parametrize("n", [300, 1000, 3000])
-def test_exact_bias_with_300_unequal_tokens(n):
+def test_exact_bias_with_300_unequal_tokens(n: int) -> None:
     """The mean over multinomial draws is a sum over tokens: each correction leaves less bias."""
     law = 1 / np.arange(1.0, 301)
     law /= law.sum()
@@ -55,7 +57,7 @@ def test_exact_bias_with_300_unequal_tokens(n):
     assert abs(bias["grassberger"]) < 0.5 * abs(bias["miller-madow"])
 
 
-def test_unequal_tokens_and_few_draws():
+def test_unequal_tokens_and_few_draws() -> None:
     """6561 tokens with Zipf frequencies, 20,000 draws: as many as a small corpus has."""
     law = 1 / np.arange(1.0, 6562)
     law /= law.sum()
@@ -67,18 +69,20 @@ def test_unequal_tokens_and_few_draws():
     assert abs(corrected - truth) < 0.25 * abs(plain - truth)
 
 
-def test_jackknife_against_recounting():
+def test_jackknife_against_recounting() -> None:
     rng = generator(3)
     sequences = [rng.integers(12, size=int(rng.integers(3, 30))) for _ in range(9)]
-    for correction in ("none", "miller-madow", "grassberger"):
+    for correction in get_args(Correction):
         usage = token_usage(sequences, 15, correction)
-        left_out = [
-            entropy_of_counts(
-                np.bincount(np.concatenate(sequences[:i] + sequences[i + 1 :]), minlength=15),
-                correction,
-            )
-            for i in range(9)
-        ]
+        left_out = np.array(
+            [
+                entropy_of_counts(
+                    np.bincount(np.concatenate(sequences[:i] + sequences[i + 1 :]), minlength=15),
+                    correction,
+                )
+                for i in range(9)
+            ]
+        )
         expected = math.sqrt(8 / 9 * np.sum((left_out - np.mean(left_out)) ** 2))
         assert float(usage.entropy.standard_error) == pytest.approx(expected, rel=1e-9)
         assert usage.used == np.unique(np.concatenate(sequences)).size
@@ -93,12 +97,12 @@ def test_jackknife_against_recounting():
         ([0, 0], "counts must be with at least one draw"),
     ],
 )
-def test_counts_refused(counts, sentence):
+def test_counts_refused(counts: list[float], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         entropy_of_counts(counts)
 
 
-def test_sequences_refused():
+def test_sequences_refused() -> None:
     with pytest.raises(ValueError, match="at least two utterances"):
         token_usage([[1, 2]], 3)
     with pytest.raises(ValueError, match="sequences must be whole numbers from 0 to 2; got 3"):
@@ -107,7 +111,7 @@ def test_sequences_refused():
         token_usage([[1, 2], np.zeros(0, int)], 3)
 
 
-def _copied(rng, law, size, run):
+def _copied(rng: np.random.Generator, law: np.ndarray, size: int, run: int) -> np.ndarray:
     """Tokens of a law, each said `run` times in a row: a stream with long repetitions."""
     return np.repeat(rng.choice(law.size, size // run, p=law), run)
 
@@ -123,20 +127,24 @@ def _copied(rng, law, size, run):
         *((lambda k, p=p: np.where(k == 1, 1, p / k.size), 1) for p in (1e-3, 1e-4, 1e-5)),
     ],
 )
-def test_intervals_of_streams_cover(K, law, run):
+def test_intervals_of_streams_cover(
+    K: int, law: Callable[[np.ndarray], np.ndarray], run: int
+) -> None:
     """Also where nothing but the bias is wrong, one token is nearly certain, or runs are long."""
-    law = law(np.arange(1.0, K + 1))
-    law = law / law.sum()
-    truth = -float((law * np.log(law)).sum())
+    weight = law(np.arange(1.0, K + 1))
+    weight = weight / weight.sum()
+    truth = -float((weight * np.log(weight)).sum())
     rng = generator(11)
     hits = 0
     for _ in range(20):
-        low, high, _ = stream_usage(_copied(rng, law, 20_000, run), K).entropy.confidence_interval()
+        low, high, _ = stream_usage(
+            _copied(rng, weight, 20_000, run), K
+        ).entropy.confidence_interval()
         hits += low <= truth <= high
     assert hits >= 13  # of 20 at 95 %: fewer happen once in 10^5
 
 
-def test_stream_is_that_of_its_blocks():
+def test_stream_is_that_of_its_blocks() -> None:
     ids = generator(2).integers(50, size=999)
     usage = stream_usage(ids.reshape(3, 333), 60)
     blocks = token_usage(np.array_split(ids, 64), 60)
@@ -150,14 +158,14 @@ def test_stream_is_that_of_its_blocks():
     assert low < math.log(50) < high
 
 
-def test_streams_refused():
+def test_streams_refused() -> None:
     with pytest.raises(ValueError, match="ids must be at least two tokens; got 1 of them"):
         stream_usage([1], 3)
     with pytest.raises(ValueError, match="ids must be whole numbers from 0 to 2; got 3"):
         stream_usage([1, 3], 3)
 
 
-def test_more_tokens_than_memory():
+def test_more_tokens_than_memory() -> None:
     """What does not occur takes no room."""
     few, many = (stream_usage([0, 3, 1, 3] * 50, K) for K in (4, 2**62))
     assert (many.K, many.used, many.tokens) == (2**62, 3, 200)

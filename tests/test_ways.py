@@ -1,6 +1,7 @@
 """Which estimator found which values is known through all that is done with an estimate."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,7 @@ def test_records() -> None:
     }
     assert tk.Estimate.from_json(record).method == MIXED.method
     assert tk.Estimate.from_json(record | {"method": "by hand"}).method == Ways.of("by hand")
+    wrong: Any
     for wrong in (1, [1], [{}], [record["method"][0] | {"levels": [0.5]}]):
         with pytest.raises(ValueError, match=r"^record must be what Estimate.to_json gives"):
             tk.Estimate.from_json(record | {"method": wrong})

@@ -136,7 +136,7 @@ class Estimate:
     quantity: str = ""
     unit: str = ""
     interval_supported: Any = True
-    sample_range: float = math.inf
+    sample_range: Any = math.inf
     note: str = ""
     skewness: Any = 0.0
     degrees_of_freedom: Any = math.inf

@@ -28,8 +28,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from tokenkl._formats import open_arrays, reading
 from tokenkl._validation import (
@@ -196,7 +196,7 @@ class Schedule(eqx.Module):
             return tensor_like(self.t_from_snr(_as_array("snr", snr)), snr)
         low, high = self.snr_range
         if is_traced(snr, low, high):
-            return self._evaluate(self._clipped_t, jnp.clip(snr, low, high))
+            return self._evaluate(self._clipped_t, jnp.clip(jnp.asarray(snr), low, high))
         array = self._check_range(snr, low, high)
         t = self._evaluate(self._clipped_t, array)
         return np.where(array <= low, 1.0, np.where(array >= high, 0.0, t))[()]

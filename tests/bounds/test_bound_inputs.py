@@ -1,5 +1,7 @@
 """Estimates enter bounds at the end of their interval that keeps the bound true."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from tokenkl import bounds
 SAMPLED = tk.Estimate(np.array([0.2, 0.4]), 0.01, 1e-6, n_samples=1000)
 EXACT = tk.Estimate(np.array([0.2, 0.4]), 0.0, 1e-6)
 
-UPPER = [
+UPPER: list[Callable[..., tk.Bound]] = [
     bounds.error_below_sampling_error,
     bounds.jensen_error,
     bounds.hellman_raviv_error,
@@ -21,7 +23,7 @@ UPPER = [
     lambda x, **o: bounds.mmse_below_information(x, 2.0, **o),
     lambda x, **o: bounds.chord_entropy_bound((x, x), (1.0, 2.0), 1.5, **o),
 ]
-LOWER = [
+LOWER: list[Callable[..., tk.Bound]] = [
     bounds.error_above_sampling_error,
     bounds.sampling_error_above_error,
     bounds.jensen_entropy,
@@ -37,7 +39,7 @@ LOWER = [
 
 
 @pytest.mark.parametrize(("functions", "sign"), [(UPPER, 1), (LOWER, -1)], ids=["upper", "lower"])
-def test_safe_direction(functions, sign):
+def test_safe_direction(functions: list[Callable[..., tk.Bound]], sign: int) -> None:
     for function in functions:
         plain, exact, sampled = (function(x).value for x in (EXACT.value, EXACT, SAMPLED))
         assert (sign * (exact - plain) > 0).all()
@@ -49,14 +51,14 @@ def test_safe_direction(functions, sign):
         assert "confidence" not in function(EXACT).name
 
 
-def test_mmse_tangent_uses_the_safe_slope():
+def test_mmse_tangent_uses_the_safe_slope() -> None:
     for at, sign in ((2.5, 1), (1.5, -1)):
         plain = bounds.tangent_entropy_bound(1.0, SAMPLED.value, 2.0, at).value
         safe = bounds.tangent_entropy_bound(1.0, SAMPLED, 2.0, at).value
         assert (safe < plain).all(), sign
 
 
-def test_bad_numbers():
+def test_bad_numbers() -> None:
     with pytest.raises(ValueError, match="entropy must be at least 0 everywhere"):
         bounds.jensen_error(-0.1)
     with pytest.raises(ValueError, match="error must be below 1 everywhere"):

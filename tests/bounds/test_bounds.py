@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import special
@@ -12,11 +14,11 @@ from tokenkl.bounds import union_bound
 SNR = 10 ** (np.array([-20.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0]) / 10)
 
 
-def q(x):
+def q(x: Any) -> Any:
     return special.ndtr(-x)
 
 
-def by_definition(points, prior, snr):
+def by_definition(points: np.ndarray, prior: np.ndarray, snr: float) -> float:
     """The double sum, term by term."""
     h, total = np.sqrt(snr), 0.0
     for k, e in enumerate(points):
@@ -27,7 +29,7 @@ def by_definition(points, prior, snr):
     return min(total, 1.0)
 
 
-def random_prior(K, seed=3):
+def random_prior(K: int, seed: int = 3) -> np.ndarray:
     weight = np.random.default_rng(seed).exponential(size=K) + 0.05
     return weight / weight.sum()
 
@@ -47,7 +49,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("codebook", CASES, ids=repr)
-def test_above_the_exact_error(codebook):
+def test_above_the_exact_error(codebook: tk.Codebook) -> None:
     bound = union_bound(codebook, SNR)
     exact = tk.error_probability(codebook, SNR, method=tk.Exact())
     assert bound.direction == "upper"
@@ -58,12 +60,12 @@ def test_above_the_exact_error(codebook):
 
 
 @pytest.mark.parametrize("codebook", CASES, ids=repr)
-def test_is_the_double_sum(codebook):
+def test_is_the_double_sum(codebook: tk.Codebook) -> None:
     expected = [by_definition(codebook.points, codebook.prior, snr) for snr in SNR]
     np.testing.assert_allclose(union_bound(codebook, SNR).value, expected, rtol=1e-10)
 
 
-def test_two_tokens_have_no_union():
+def test_two_tokens_have_no_union() -> None:
     # With two tokens the bound is the error itself, whatever the prior.
     for prior in (None, [0.9, 0.1]):
         codebook = tk.PointCodebook([[0.0, 0.0], [1.0, 2.0]], prior)
@@ -71,20 +73,20 @@ def test_two_tokens_have_no_union():
         np.testing.assert_allclose(union_bound(codebook, SNR).value, exact, rtol=1e-10)
 
 
-def test_tight_at_low_noise():
+def test_tight_at_low_noise() -> None:
     grid = tk.FSQ((3,) * 8)
     ratio = union_bound(grid, 1000.0).value / tk.error_probability(grid, 1000.0).value
     assert 1 <= ratio < 1 + 1e-6
 
 
-def test_grid_spectrum_needs_no_points():
+def test_grid_spectrum_needs_no_points() -> None:
     # 10^20 tokens; at high SNR only the 2 (1 - 1/L) n neighbours on the axes count.
     grid, snr = tk.FSQ((10,) * 20), 8000.0
     leading = 20 * 1.8 * q(np.sqrt(snr) / 9)
     assert union_bound(grid, snr).value == pytest.approx(leading, rel=1e-6)
 
 
-def test_e8_cut_matches_pairs_and_beats_fsq():
+def test_e8_cut_matches_pairs_and_beats_fsq() -> None:
     # docs/theory/index.md, 18: the cut's bound is below FSQ's exact error from s = 0.135 down.
     e8, grid = tk.e8_codebook(), tk.FSQ((3,) * 8)
     s = np.array([0.135, 0.12, 0.1, 0.05])
@@ -97,7 +99,7 @@ def test_e8_cut_matches_pairs_and_beats_fsq():
     assert 0.2 < direct[0] / union_bound(e8, 100.0).value < 5
 
 
-def test_many_distances_and_many_blocks():
+def test_many_distances_and_many_blocks() -> None:
     points = np.random.default_rng(5).normal(size=(1700, 3))
     distance = np.linalg.norm(points[:, None] - points, axis=-1)
     np.fill_diagonal(distance, np.inf)
@@ -107,7 +109,7 @@ def test_many_distances_and_many_blocks():
         assert value == pytest.approx(expected, rel=1e-9)
 
 
-def test_equal_points_and_no_signal():
+def test_equal_points_and_no_signal() -> None:
     twice = tk.PointCodebook([[0.0], [0.0], [5.0]], allow_duplicates=True)
     assert union_bound(twice, 100.0).value == pytest.approx(1 / 3, rel=1e-9)
     unequal = tk.PointCodebook([[0.0], [0.0], [50.0]], [0.5, 0.2, 0.3], allow_duplicates=True)
@@ -118,6 +120,6 @@ def test_equal_points_and_no_signal():
     )
 
 
-def test_bad_snr_is_refused():
+def test_bad_snr_is_refused() -> None:
     with pytest.raises(ValueError, match="snr must be at least 0"):
         union_bound(tk.FSQ((2,)), -1.0)

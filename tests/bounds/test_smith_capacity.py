@@ -14,9 +14,10 @@ from tokenkl.bounds import (
     capacity_threshold,
     mckellips_bound,
 )
+from tokenkl.bounds._capacity import CapacityInput
 
 
-def information_density(x: np.ndarray, found, h: float) -> np.ndarray:
+def information_density(x: np.ndarray, found: CapacityInput, h: float) -> np.ndarray:
     """i(x; F) by a finer and wider trapezoid rule, written independently of the library's."""
     y = np.arange(-h - 14, h + 14, 0.02)
     each = np.exp(-((y - h * found.points[:, None]) ** 2) / 2) / math.sqrt(2 * math.pi)

@@ -1,7 +1,7 @@
 """Masking and uniform noise: sampling, posteriors, results and refusals."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import mpmath
@@ -119,7 +119,7 @@ def test_transformations(channel: DiscreteChannel, quantity: str) -> None:
         (lambda: CHANNELS[1].profile(0.1, ["loss"]), "quantities must be one of"),
         (lambda: CHANNELS[1].profile(0.1, []), "quantities must be at least one of"),
         (lambda: CHANNELS[0].profile(0.1, method=tk.MonteCarlo()), "method must be Exact"),
-        (lambda: CHANNELS[0].sample([0.1], 3, key=0), "masked must be one number"),
+        (lambda: CHANNELS[0].sample(cast(Any, [0.1]), 3, key=0), "masked must be one number"),
         (lambda: CHANNELS[0].sample(0.1, 0, key=0), "n_samples must be"),
         (lambda: CHANNELS[0].sample(0.1, 2**27, key=0), "small enough"),
         (lambda: CHANNELS[0].sample(0.1, 3, key=None), "key must be"),

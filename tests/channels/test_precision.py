@@ -29,7 +29,9 @@ LEVELS = np.array(
 
 @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
 @pytest.mark.parametrize("kind", [tk.Masking, tk.UniformNoise])
-def test_against_the_joint_law(kind: type[DiscreteChannel], prior: list[float]) -> None:
+def test_against_the_joint_law(
+    kind: type[DiscreteChannel], prior: list[float] | np.ndarray
+) -> None:
     """Within the numerical error, which is a few roundings of the value. 700 digits: 1e-307^2."""
     channel = kind(np.array(prior))
     found = channel.profile(LEVELS)

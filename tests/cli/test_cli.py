@@ -437,7 +437,8 @@ def test_names_in_files_do_nothing_to_a_terminal(tmp_path: Path) -> None:
         done = succeed(words[0], str(path), *words[1:])
         assert shown in done.stdout.replace("\n", "")
         assert (done.stdout + done.stderr).replace("\n", "").isprintable()
-    np.savez(path, **{name: np.eye(2), "b": np.eye(2)})
+    held: dict[str, Any] = {name: np.eye(2), "b": np.eye(2)}
+    np.savez(path, **held)
     assert shown in fail("info", str(path))
     assert shown in fail("info", f"vq:{path}:{name}x")
 

@@ -324,7 +324,7 @@ def test_priors_and_samples(parts: bool, tmp_path: Path, monkeypatch: pytest.Mon
     few = (chapters.what_was_read, chapters.profile, chapters.half_of_the_information)
     monkeypatch.setattr(chapters, "CHAPTERS", few)
     given = [[0.5, 0.3, 0.2], [0.6, 0.3, 0.1]]
-    joint = np.outer(*given).ravel() + np.linspace(-0.01, 0.01, 9)
+    joint = np.outer(given[0], given[1]).ravel() + np.linspace(-0.01, 0.01, 9)
     held = {f"priors.{i}": np.array(one) for i, one in enumerate(given)}
     np.savez(tmp_path / "prior.npz", **(held if parts else {"prior": joint}))
     words = ("--prior", tmp_path / "prior.npz", "--samples", "300", "--seed", "5")

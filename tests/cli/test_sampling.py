@@ -62,7 +62,7 @@ def test_sampler_kl() -> None:
         expected = float(tk.ancestral_kl(tk.FSQ((3, 3)), grid))
         assert row.path_kl == pytest.approx(expected, rel=1e-6)
         for sampler in ("ddim", "ddpm"):
-            law = tk.produced_law(tk.FSQ((3, 3)), grid, sampler=sampler)  # type: ignore[arg-type]
+            law = tk.produced_law(tk.FSQ((3, 3)), grid, sampler=sampler)
             assert getattr(row, f"{sampler}_token_kl") == pytest.approx(float(law.kl), rel=1e-6)
     in_bits = table(*words, "--bits")
     assert np.allclose(in_bits["path_kl_bits"] * np.log(2), frame["path_kl"])
@@ -70,8 +70,8 @@ def test_sampler_kl() -> None:
 
 
 def test_sampler_kl_of_a_sampled_codebook() -> None:
-    words = ("sampler-kl", "perturb:fsq:3^2:0.1", "--steps", "3", "--grid", "optimal")
-    words = (*words, "--samples", "500", "--token")
+    kind = ("sampler-kl", "perturb:fsq:3^2:0.1", "--steps", "3", "--grid", "optimal")
+    words = (*kind, "--samples", "500", "--token")
     found = record(*words)
     assert found["path_kl"]["n_samples"] == 500
     assert found["ddim_token_kl"]["n_samples"] == 500

@@ -43,11 +43,11 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, np.ndarray]:
 def test_recommend_levels(by: str) -> None:
     words = "recommend-levels --budget-bits 7.3 --n-min 2 --n-max 6 --snr-db 4 --power 1.5 --top 5"
     found = record(*words.split(), "--by", by)["grids"]
-    options = {"n_range": (2, 6), "snr": 10**0.4, "power": 1.5}
-    best = tk.recommend_levels(budget_bits=7.3, by=by, top=5, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"n_range": (2, 6), "snr": 10**0.4, "power": 1.5}
+    best = tk.recommend_levels(budget_bits=7.3, by=by, top=5, **options)
     assert [one["K"] for one in found] == [one.K for one in best]
     for other in set(CRITERIA) - {by}:  # or the test would not see the option
-        lists = tk.recommend_levels(budget_bits=7.3, by=other, top=5, **options)  # type: ignore[arg-type]
+        lists = tk.recommend_levels(budget_bits=7.3, by=other, top=5, **options)
         assert [one.levels for one in lists] != [one.levels for one in best]
 
 
@@ -66,9 +66,7 @@ def test_sampler_kl(grid: str, prior: tuple[str, np.ndarray]) -> None:
     cost = tk.ancestral_kl(codebook, steps)
     assert row.path_kl == pytest.approx(float(cost), rel=1e-6)
     for sampler in ("ddim", "ddpm"):
-        law = tk.produced_law(
-            codebook, steps, sampler=sampler, temperature=0.6, start_scale=0.7  # type: ignore
-        )  # fmt: skip
+        law = tk.produced_law(codebook, steps, sampler=sampler, temperature=0.6, start=0.7)
         assert getattr(row, f"{sampler}_token_kl") == pytest.approx(float(law.kl), rel=1e-6)
         assert getattr(row, f"{sampler}_tv") == pytest.approx(float(law.total_variation), rel=1e-6)
     found = record(*words.split())

@@ -1,6 +1,7 @@
 """What can be typed for codebooks, priors, noise levels, points and schedules."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def test_nested_noise_is_independent() -> None:
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.03
 
 
-def test_files(tmp_path) -> None:
+def test_files(tmp_path: Path) -> None:
     table = np.random.default_rng(0).standard_normal((5, 3))
     np.save(tmp_path / "table.npy", table)
     np.savez(tmp_path / "two.npz", a=table, b=table + 1)
@@ -104,9 +105,11 @@ def test_files(tmp_path) -> None:
 
 def test_grids_of_other_quantizers() -> None:
     """FSP has the middles of bins, BSQ the sphere of radius 1, LFQ +-1 in the order of its bits."""
-    for one, count in zip(parse_codebook("fsq:8,5:midpoint").as_grid.levels, (8, 5), strict=True):  # type: ignore[union-attr]
+    grid = parse_codebook("fsq:8,5:midpoint").as_grid
+    assert grid is not None
+    for one, count in zip(grid.levels, (8, 5), strict=True):
         assert np.allclose(one, (2 * np.arange(count) + 1 - count) / count, rtol=0, atol=1e-15)
-    assert parse_codebook("fsq:8,5:midpoint").as_grid.order == "F"  # type: ignore[union-attr]
+    assert grid.order == "F"
     sphere = parse_codebook("bsq:18")
     assert sphere.K == 2**18
     assert np.allclose(np.linalg.norm(sphere.points_at(np.arange(99)), axis=1), 1, rtol=1e-14)
@@ -118,13 +121,13 @@ def test_grids_of_other_quantizers() -> None:
             parse_codebook(spec)
 
 
-def test_a_colon_in_a_file_name(tmp_path) -> None:
+def test_a_colon_in_a_file_name(tmp_path: Path) -> None:
     np.save(tmp_path / "a:b.npy", np.eye(3))
     assert parse_codebook(f"vq:{tmp_path}/a:b.npy").K == 3
     assert parse_codebook(f"{tmp_path}/a:b.npy").K == 3
 
 
-def test_entries_that_never_moved_are_accepted(tmp_path) -> None:
+def test_entries_that_never_moved_are_accepted(tmp_path: Path) -> None:
     np.save(tmp_path / "dead.npy", np.array([[0.0, 0], [0, 0], [1, 1]]))
     assert parse_codebook(f"vq:{tmp_path}/dead.npy").K == 3
 
@@ -173,7 +176,7 @@ def test_malformed_codebooks(spec: str, sentence: str) -> None:
     assert "CODEBOOK" in str(caught.value)
 
 
-def test_priors(tmp_path) -> None:
+def test_priors(tmp_path: Path) -> None:
     prior = np.array([0.1, 0.2, 0.3, 0.4])
     save_prior(prior, tmp_path / "p.json")
     given = parse_prior(tmp_path / "p.json", None, None)
@@ -185,7 +188,7 @@ def test_priors(tmp_path) -> None:
         parse_codebook("fsq:3^2", prior=given)
 
 
-def test_priors_from_tokens(tmp_path) -> None:
+def test_priors_from_tokens(tmp_path: Path) -> None:
     np.save(tmp_path / "ids.npy", np.array([0, 0, 1, 3]))
     for smoothing, expected in ((None, [2.5, 1.5, 0.5, 1.5]), (2.0, [4, 3, 2, 3])):
         given = parse_prior(None, tmp_path / "ids.npy", smoothing)
@@ -197,16 +200,17 @@ def test_priors_from_tokens(tmp_path) -> None:
         parse_codebook("onehot:3", prior=given)
 
 
-def test_priors_by_parts(tmp_path) -> None:
+def test_priors_by_parts(tmp_path: Path) -> None:
     parts = [np.array([0.7, 0.2, 0.1]), np.array([0.25, 0.25, 0.5])]
-    np.savez(tmp_path / "p.npz", **{f"priors.{index}": part for index, part in enumerate(parts)})
+    held: dict[str, Any] = {f"priors.{index}": part for index, part in enumerate(parts)}
+    np.savez(tmp_path / "p.npz", **held)
     given = parse_prior(tmp_path / "p.npz", None, None)
     expected = np.sort(np.outer(*parts).ravel())
     tk.save_codebook(tk.ResidualCodebook([np.eye(3), 0.1 * np.eye(3)]), tmp_path / "stages.npz")
     for spec in ("fsq:3^2", "permute:fsq:3^2", f"rvq:{tmp_path}/stages.npz"):
         assert np.allclose(np.sort(parse_codebook(spec, prior=given).prior), expected), spec
     # Far beyond what a vector of K numbers could hold.
-    many = {f"priors.{index}": parts[0] for index in range(40)}
+    many: dict[str, Any] = {f"priors.{index}": parts[0] for index in range(40)}
     np.savez(tmp_path / "many.npz", **many)
     entropy = -(parts[0] * np.log(parts[0])).sum()
     made = parse_codebook("fsq:3^40", prior=parse_prior(tmp_path / "many.npz", None, None))
@@ -233,18 +237,26 @@ def test_priors_by_parts(tmp_path) -> None:
         (("priors.0", "prior"), r"; it holds both a whole prior and priors.0, one of its parts\.$"),
     ],
 )
-def test_parts_of_a_prior_that_do_not_fit(tmp_path, names: tuple[str, ...], sentence: str) -> None:
-    np.savez(tmp_path / "p.npz", **dict.fromkeys(names, np.array([0.5, 0.5])))
+def test_parts_of_a_prior_that_do_not_fit(
+    tmp_path: Path, names: tuple[str, ...], sentence: str
+) -> None:
+    def save(part: list[float], *names: str) -> None:
+        held: dict[str, Any] = dict.fromkeys(names, np.array(part))
+        np.savez(tmp_path / "p.npz", **held)
+
+    save([0.5, 0.5], *names)
     with pytest.raises(ValueError, match=sentence):
         parse_prior(tmp_path / "p.npz", None, None)
-    np.savez(tmp_path / "p.npz", **{"priors.0": np.array([0.5, 0.6])})
+    save([0.5, 0.6], "priors.0")
     with pytest.raises(ValueError, match=r"priors.0 must be a probability vector"):
         parse_prior(tmp_path / "p.npz", None, None)
-    np.savez(tmp_path / "p.npz", **{"priors.00": np.array([0.5, 0.5])})  # not a part, but alone
-    assert parse_prior(tmp_path / "p.npz")(tk.OneHot(2)).prior == pytest.approx([0.5, 0.5])
+    save([0.5, 0.5], "priors.00")  # not a part, but alone
+    given = parse_prior(tmp_path / "p.npz")
+    assert given is not None
+    assert given(tk.OneHot(2)).prior == pytest.approx([0.5, 0.5])
 
 
-def test_prior_options_that_clash(tmp_path) -> None:
+def test_prior_options_that_clash(tmp_path: Path) -> None:
     save_prior(np.array([0.5, 0.5]), tmp_path / "p.npy")
     np.save(tmp_path / "ids.npy", np.array([0, 1]))
     assert parse_prior(None, None, None) is None

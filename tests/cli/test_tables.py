@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,7 +202,7 @@ def test_facts_on_one_token_and_on_an_unequal_prior() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-def test_figures(count: int, tmp_path) -> None:
+def test_figures(count: int, tmp_path: Path) -> None:
     from tokenkl.plotting import save_figure
 
     names = tk.QUANTITIES[-count:]

@@ -38,7 +38,14 @@ from tokenkl.tts.voice import Voice, new_cdcd
 
 COMMAND = [sys.executable, "-m", "tokenkl"]
 SENTENCE = "give eight silver flowers behind the village"
-SMALL = {"width": 16, "heads": 2, "depth": 1, "text_width": 8, "text_blocks": 1, "time_width": 8}
+SMALL: dict[str, Any] = {
+    "width": 16,
+    "heads": 2,
+    "depth": 1,
+    "text_width": 8,
+    "text_blocks": 1,
+    "time_width": 8,
+}
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +148,10 @@ def test_say_a_file_of_sentences(home: Path, tmp_path: Path) -> None:
     voice = ("--voice", home / "voice.safetensors", "--steps", "1")
     (tmp_path / "both.txt").write_text(f"{SENTENCE}\n\none two three\n")
     sizes = {}
-    for name, what in {
+    words: dict[str, list[str | Path]] = {
         "one": [SENTENCE], "two": ["one two three"], "both": ["--file", tmp_path / "both.txt"],
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for name, what in words.items():
         succeed("say", *what, "-o", tmp_path / f"{name}.wav", *voice)
         sizes[name] = read_wav(tmp_path / f"{name}.wav").size
     assert sizes["both"] == sizes["one"] + sizes["two"] + 4800

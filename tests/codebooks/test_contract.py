@@ -5,6 +5,7 @@ what its points say.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import tokenkl as tk
 from tokenkl import bounds, channel, optimality
+from tokenkl.codebooks.base import Reader, Record
 from tokenkl.codebooks.registry import KINDS, SPECS
 from tokenkl.codebooks.transforms import diameter
 
@@ -31,7 +33,7 @@ class Ring(tk.Codebook):
     def n(self) -> int:
         return 2
 
-    def points_at(self, ids):
+    def points_at(self, ids: Any) -> np.ndarray:
         angle = 2 * np.pi * np.asarray(ids) / self.size
         return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
@@ -46,15 +48,15 @@ class KeptRing(Ring):
     def has_equal_priors(self) -> bool:
         return self.fall == 1
 
-    def all_log_priors(self):
+    def all_log_priors(self) -> np.ndarray:
         weight = self.fall ** np.arange(self.size)
         return np.log(weight / weight.sum())
 
-    def record(self):
+    def record(self) -> Record:
         return {"size": self.size, "fall": self.fall}, {}
 
     @classmethod
-    def from_record(cls, header, read):
+    def from_record(cls, header: dict[str, Any], read: Reader) -> tk.Codebook:
         return cls(header["size"], header["fall"])
 
 
@@ -220,7 +222,7 @@ def test_moved_codebooks(name: str) -> None:
     "name", [name for name in KINDS_HERE if name not in ("defined here", "product")]
 )
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_files(name: str, suffix: str, tmp_path) -> None:
+def test_files(name: str, suffix: str, tmp_path: Path) -> None:
     codebook, path = KINDS_HERE[name], tmp_path / f"cb{suffix}"
     tk.save_codebook(codebook, path)
     back = tk.load_codebook(path)
@@ -231,7 +233,7 @@ def test_files(name: str, suffix: str, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_large_codebooks_stay_lazy(name: str, tmp_path) -> None:
+def test_large_codebooks_stay_lazy(name: str, tmp_path: Path) -> None:
     codebook, path = LARGE[name], tmp_path / "cb.npz"
     tk.save_codebook(codebook, path)
     assert path.stat().st_size < 2**19
@@ -248,7 +250,7 @@ def test_large_codebooks_stay_lazy(name: str, tmp_path) -> None:
     assert (found.lower.value <= found.upper.value).all()
 
 
-def test_a_kind_that_is_not_registered_is_not_saved(tmp_path) -> None:
+def test_a_kind_that_is_not_registered_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"codebook must be a kind with record and from_record"):
         tk.save_codebook(Ring(5), tmp_path / "ring.npz")
     tk.save_codebook(KeptRing(5), tmp_path / "ring.npz")
@@ -318,7 +320,7 @@ ASKED: dict[str, Callable[[tk.Codebook], Any]] = {
     "denoiser": lambda cb: channel.denoiser(cb, np.zeros(cb.n), 1.0),
     "score": lambda cb: channel.score(cb, np.zeros(cb.n), 1.0),
     "covariance": lambda cb: channel.posterior_covariance(cb, np.zeros(cb.n), 1.0),
-    "path KL": lambda cb: tk.path_kl(*cb.sample_points(RNG, 2), tk.VE(), 0.2),
+    "path KL": lambda cb: tk.path_kl(cb.points_at(0), cb.sample_points(RNG, 2), tk.VE(), 0.2),
     "ancestral KL": lambda cb: tk.ancestral_kl(cb, [0.1, 1.0], method=_plain(cb), key=0),
     "produced law": lambda cb: tk.produced_law(cb, [0.1, 1.0], method=None, key=0).kl,
     "Lipschitz": lambda cb: tk.score_lipschitz(cb, 1.0, key=0, starts=1).covariance,

@@ -11,6 +11,9 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, cast
 
 import equinox as eqx
 import hostile
@@ -43,7 +46,7 @@ LEVELS = [RNG.normal(size=3), RNG.normal(size=4)]
 STAGES = [RNG.normal(size=(size, 3)) for size in (2, 3)]
 
 
-def simplex(K):
+def simplex(K: int) -> np.ndarray:
     return RNG.dirichlet(np.ones(K))
 
 
@@ -69,12 +72,13 @@ CODEBOOKS = {
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".NPZ"])
 @pytest.mark.parametrize("name", CODEBOOKS)
-def test_round_trip_is_lossless(name, suffix, tmp_path):
+def test_round_trip_is_lossless(name: str, suffix: str, tmp_path: Path) -> None:
     cb = CODEBOOKS[name]
     path = tmp_path / f"codebook{suffix}"
     save_codebook(cb, path)
     back = load_codebook(str(path))
-    assert jax.tree.structure(back) == jax.tree.structure(cb)  # kind and static fields too
+    structure: Any = jax.tree.structure(back)
+    assert structure == jax.tree.structure(cb)  # kind and static fields too
     for ours, theirs in zip(jax.tree.leaves(cb), jax.tree.leaves(back), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert repr(back) == repr(cb)
@@ -83,7 +87,7 @@ def test_round_trip_is_lossless(name, suffix, tmp_path):
         assert path.stat().st_size < 5000
 
 
-def test_an_fsq_with_replaced_levels_is_saved_as_what_it_is(tmp_path):
+def test_an_fsq_with_replaced_levels_is_saved_as_what_it_is(tmp_path: Path) -> None:
     cb = eqx.tree_at(lambda c: c.levels[0], FSQ((3, 2)), np.array([0.0, 1.0, 7.0]))
     save_codebook(cb, tmp_path / "a.npz")
     back = load_codebook(tmp_path / "a.npz")
@@ -91,14 +95,14 @@ def test_an_fsq_with_replaced_levels_is_saved_as_what_it_is(tmp_path):
     np.testing.assert_array_equal(back.points, cb.points)
 
 
-def test_codebooks_that_cannot_be_saved(tmp_path):
+def test_codebooks_that_cannot_be_saved(tmp_path: Path) -> None:
     class Mine(PointCodebook):
         pass
 
     with pytest.raises(ValueError, match=r"codebook must be a kind that tk\.register was called"):
-        save_codebook(Mine([[0.0]]), tmp_path / "a.npz")
+        save_codebook(cast(Any, Mine)([[0.0]]), tmp_path / "a.npz")
 
-    def save(points):
+    def save(points: Any) -> Any:
         save_codebook(PointCodebook(points), tmp_path / "a.npz")
         return points.sum()
 
@@ -122,7 +126,9 @@ POINTS = RNG.normal(size=(5, 2)).astype(np.float32)
 # Bad files
 
 
-def refused(path, *, match=None, load=load_codebook):
+def refused(
+    path: Path, *, match: str | None = None, load: Callable[..., Any] = load_codebook
+) -> str:
     """The error is one sentence that names the file and what was expected."""
     with pytest.raises(ValueError, match=match) as caught:
         load(path)
@@ -134,7 +140,7 @@ def refused(path, *, match=None, load=load_codebook):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".npy"])
-def test_missing_empty_and_foreign_files(suffix, tmp_path):
+def test_missing_empty_and_foreign_files(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
     refused(path, match="there is no such file")
     for content in (
@@ -153,7 +159,7 @@ def test_missing_empty_and_foreign_files(suffix, tmp_path):
     refused(path, match="it is a folder with no model.safetensors; name the file")
 
 
-def test_wrong_suffixes(tmp_path):
+def test_wrong_suffixes(tmp_path: Path) -> None:
     for name in ("a", "a.xls"):
         (tmp_path / name).write_bytes(b"x")
         refused(tmp_path / name, match="its name ends in")
@@ -161,9 +167,9 @@ def test_wrong_suffixes(tmp_path):
         refused(tmp_path / name, match=f"{name[1:]} is a pickle, never opened; save its array by")
 
 
-def test_nothing_is_unpickled(tmp_path):
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
     class Bomb:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, ...]]:
             return os.mkdir, (str(tmp_path / "exploded"),)
 
     bomb = np.array([Bomb(), Bomb()], dtype=object)
@@ -179,7 +185,7 @@ def test_nothing_is_unpickled(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_pytorch_files_are_never_opened(tmp_path):
+def test_pytorch_files_are_never_opened(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     for suffix in (".npz", ".npy", ".safetensors"):
         torch.save({"x": torch.ones(3, 2)}, tmp_path / f"a{suffix}")
@@ -187,7 +193,7 @@ def test_pytorch_files_are_never_opened(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".npy"])
-def test_truncated_files(suffix, tmp_path):
+def test_truncated_files(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
     if suffix == ".npy":
         np.save(path, POINTS)
@@ -199,7 +205,7 @@ def test_truncated_files(suffix, tmp_path):
         refused(path, match="damaged, or of another kind")
 
 
-def test_flipped_bits_in_an_archive_are_noticed(tmp_path):
+def test_flipped_bits_in_an_archive_are_noticed(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     save_codebook(CODEBOOKS["points"], path)
     whole = bytearray(path.read_bytes())
@@ -208,7 +214,7 @@ def test_flipped_bits_in_an_archive_are_noticed(tmp_path):
     refused(path, match="damaged")
 
 
-def test_claims_that_no_machine_can_hold(tmp_path):
+def test_claims_that_no_machine_can_hold(tmp_path: Path) -> None:
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776, 1024), }"
     header = header.ljust(117) + b"\n"
     content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(800)
@@ -228,7 +234,7 @@ def test_claims_that_no_machine_can_hold(tmp_path):
     refused(path, match="damaged|unpack")
 
 
-def test_an_archive_that_unpacks_to_too_much(tmp_path):
+def test_an_archive_that_unpacks_to_too_much(tmp_path: Path) -> None:
     """A kilobyte of zeros is a gigabyte: shapes are looked at before anything is unpacked."""
     path = tmp_path / "a.npz"
     header = (
@@ -251,7 +257,9 @@ def test_an_archive_that_unpacks_to_too_much(tmp_path):
     tracemalloc.stop()
 
 
-def test_numbers_that_are_fewer_than_their_file_has_bytes_are_read(tmp_path, monkeypatch):
+def test_numbers_that_are_fewer_than_their_file_has_bytes_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tokenkl._formats.FREE_NUMBERS", 100)
     points = RNG.normal(size=(60, 7))
     for dtype in (np.float64, np.float16, np.int8):
@@ -261,7 +269,7 @@ def test_numbers_that_are_fewer_than_their_file_has_bytes_are_read(tmp_path, mon
     refused(tmp_path / "a.npz", match="unpack to 4,200 numbers, too many for its size")
 
 
-def test_only_what_is_asked_for_is_read(tmp_path):
+def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
     """Damage in the numbers of another array is not noticed, and need not be."""
     path = tmp_path / "a.npz"
     np.savez(path, good=np.eye(2), bad=np.full((5000, 3), 7.0))
@@ -272,20 +280,20 @@ def test_only_what_is_asked_for_is_read(tmp_path):
     refused(path, match="damaged", load=lambda p: load_codebook(p, key="bad"))
 
 
-def _npy(array):
+def _npy(array: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_methods_of_packing_without_limits(method, tmp_path):
+def test_methods_of_packing_without_limits(method: int, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
         archive.writestr("x.npy", _npy(np.eye(2)))
     refused(tmp_path / "a.npz", match="x.npy in it is packed by a method that is not read")
 
 
-def test_encrypted_archives(tmp_path):
+def test_encrypted_archives(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.eye(2))
     content = bytearray((tmp_path / "a.npz").read_bytes())
     at = content.index(b"PK\x01\x02")
@@ -295,7 +303,7 @@ def test_encrypted_archives(tmp_path):
     refused(tmp_path / "a.npz", match="damaged")
 
 
-def test_names_are_short_and_show_what_terminals_obey(tmp_path):
+def test_names_are_short_and_show_what_terminals_obey(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         for name in ("\x1b]0;owned\x07\x1b[31mred", "\u202eb", "n" * 400):
             archive.writestr(f"{name}.npy", _npy(np.eye(2)))
@@ -306,7 +314,7 @@ def test_names_are_short_and_show_what_terminals_obey(tmp_path):
     refused(tmp_path / "b.safetensors", match="a name of 130,001 characters")
 
 
-def test_devices_and_pipes_never_end(tmp_path):
+def test_devices_and_pipes_never_end(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.npz")
     (tmp_path / "b.npz").symlink_to("/dev/zero")
     (tmp_path / "c.txt").symlink_to("/dev/zero")
@@ -314,13 +322,15 @@ def test_devices_and_pipes_never_end(tmp_path):
         refused(tmp_path / name, match="it is a device or a pipe", load=load)
 
 
-def test_names_of_files_that_no_disk_takes(tmp_path):
+def test_names_of_files_that_no_disk_takes(tmp_path: Path) -> None:
     for name in ("x" * 300 + ".npz", "a\x00b.npz"):
         with pytest.raises(FileError, match=r"[.]npz must be a codebook .*(too long|null byte)"):
             load_codebook(tmp_path / name)
 
 
-def test_memory_that_runs_out_is_called_memory(tmp_path, monkeypatch):
+def test_memory_that_runs_out_is_called_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An address space that is too small, as for a file that is too large."""
     path = tmp_path / "a.npy"
     np.save(path, np.ones((2**25, 1), np.int8))
@@ -336,7 +346,7 @@ def test_memory_that_runs_out_is_called_memory(tmp_path, monkeypatch):
     assert done.stdout.strip().endswith("there is not enough memory to read it.")
 
 
-def test_a_description_of_more_than_any_machine_holds(tmp_path):
+def test_a_description_of_more_than_any_machine_holds(tmp_path: Path) -> None:
     for levels in ([2**24, 3], [2] * (2**16 + 1)):
         header = {"version": 1, "kind": "FSQ", "levels": levels, "grid": "symmetric", "order": "C"}
         save_file({}, tmp_path / "a.safetensors", metadata={"tokenkl": json.dumps(header)})
@@ -345,7 +355,7 @@ def test_a_description_of_more_than_any_machine_holds(tmp_path):
         )
 
 
-def test_an_archive_under_the_name_of_an_array(tmp_path):
+def test_an_archive_under_the_name_of_an_array(tmp_path: Path) -> None:
     save_codebook(OneHot(3), tmp_path / "a.npz")
     (tmp_path / "a.npz").rename(tmp_path / "a.npy")
     refused(tmp_path / "a.npy", match="damaged, or of another kind")
@@ -354,16 +364,17 @@ def test_an_archive_under_the_name_of_an_array(tmp_path):
     refused(tmp_path / "b.npz", match="damaged, or of another kind")
 
 
-def test_files_without_a_codebook(tmp_path):
+def test_files_without_a_codebook(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz")
     refused(tmp_path / "a.npz", match="it holds no array")
     np.savez(tmp_path / "b.npz", x=np.ones(3))
     refused(tmp_path / "b.npz", match=r"a codebook has 2 or 3 axes, and x in it has shape \(3,\)")
-    np.savez(tmp_path / "c.npz", **{f"x{i:02}": np.eye(2) for i in range(40)})
+    held: dict[str, Any] = {f"x{i:02}": np.eye(2) for i in range(40)}
+    np.savez(tmp_path / "c.npz", **held)
     assert len(refused(tmp_path / "c.npz", match="and 28 more")) < 600
 
 
-def test_numbers_that_make_no_codebook(tmp_path):
+def test_numbers_that_make_no_codebook(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     for points, why in [
         ([[np.nan]], "points must be finite"),
@@ -397,7 +408,7 @@ def test_numbers_that_make_no_codebook(tmp_path):
     ids=lambda change: str(change)[:40],
 )
 @both
-def test_damaged_headers(change, suffix, tmp_path):
+def test_damaged_headers(change: Any, suffix: str, tmp_path: Path) -> None:
     text = change
     if isinstance(change, dict):
         text = json.dumps({"version": 1, "kind": "PointCodebook", **change})
@@ -413,7 +424,7 @@ def test_damaged_headers(change, suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_a_full_disk_is_an_error_of_the_disk(suffix, tmp_path):
+def test_a_full_disk_is_an_error_of_the_disk(suffix: str, tmp_path: Path) -> None:
     """Whatever the writer calls it; nothing is left behind."""
     codebook = PointCodebook(np.arange(4e3)[:, None])
     with hostile.full_disk(5000), pytest.raises(OSError) as caught:
@@ -423,12 +434,12 @@ def test_a_full_disk_is_an_error_of_the_disk(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("existing", [True, False])
-def test_a_failed_write_leaves_things_as_they_were(existing, tmp_path):
+def test_a_failed_write_leaves_things_as_they_were(existing: bool, tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     if existing:
         path.write_bytes(b"old")
 
-    def fail():
+    def fail() -> None:
         with atomic_path(path) as temporary:
             assert (temporary.parent, temporary.suffix) == (path.parent, path.suffix)
             temporary.write_bytes(b"half")
@@ -439,8 +450,10 @@ def test_a_failed_write_leaves_things_as_they_were(existing, tmp_path):
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([b"old"] if existing else [])
 
 
-def test_a_failing_writer_leaves_nothing_behind(tmp_path, monkeypatch):
-    def broken(file, **arrays):
+def test_a_failing_writer_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(file: IO[bytes], **arrays: np.ndarray) -> None:
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
@@ -450,7 +463,7 @@ def test_a_failing_writer_leaves_nothing_behind(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_writing_replaces_keeps_ordinary_permissions_and_follows_links(tmp_path):
+def test_writing_replaces_keeps_ordinary_permissions_and_follows_links(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     plain = tmp_path / "plain.txt"
     plain.write_text("x")
@@ -464,7 +477,7 @@ def test_writing_replaces_keeps_ordinary_permissions_and_follows_links(tmp_path)
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
 
-def test_the_same_codebook_gives_the_same_bytes(tmp_path):
+def test_the_same_codebook_gives_the_same_bytes(tmp_path: Path) -> None:
     for suffix in (".npz", ".safetensors"):
         for name in ("a", "b"):
             save_codebook(CODEBOOKS["residual, prior"], tmp_path / f"{name}{suffix}")
@@ -476,7 +489,7 @@ def test_the_same_codebook_gives_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".json", ".csv", ".txt"])
-def test_priors_round_trip(suffix, tmp_path):
+def test_priors_round_trip(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"prior{suffix}"
     prior = simplex(1000)
     prior = prior / prior.sum()
@@ -486,7 +499,7 @@ def test_priors_round_trip(suffix, tmp_path):
     np.testing.assert_array_equal(load_prior(tmp_path / f"again{suffix}"), load_prior(path))
 
 
-def test_bad_priors(tmp_path):
+def test_bad_priors(tmp_path: Path) -> None:
     for bad, message in [([0.5, 0.6], "sums to 1"), ([0.0, 1.0], "strictly positive"), ([], "sum")]:
         with pytest.raises(ValueError, match=message):
             save_prior(bad, tmp_path / "a.npy")
@@ -518,7 +531,7 @@ def test_bad_priors(tmp_path):
     refused(tmp_path / "d.npy", match="1 axes", load=load_prior)
 
 
-def test_texts_of_more_than_one_piece(tmp_path):
+def test_texts_of_more_than_one_piece(tmp_path: Path) -> None:
     """No number is lost, cut in two or read twice where one piece ends and the next begins."""
     ids = RNG.integers(10**6, size=400_000)
     (tmp_path / "t.txt").write_text("\n \t".join(map(str, ids.tolist())))
@@ -533,7 +546,7 @@ def test_texts_of_more_than_one_piece(tmp_path):
     refused(tmp_path / "t.txt", match="'late' in it is not such a number", load=load_tokens)
 
 
-def test_tokens(tmp_path):
+def test_tokens(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\ufeff3 1\n\n4\t1 5\n", encoding="utf-8")
     np.save(tmp_path / "a.npy", np.array([[3, 1, 4, 1, 5]], dtype=np.int16))
     np.savez(tmp_path / "a.npz", tokens=np.array([3, 1, 4, 1, 5], np.uint8), other=np.eye(2))

@@ -152,14 +152,26 @@ def _attack(kind: Kind, folder: Path, count: int, seed: int) -> dict[str, int]:
 
 
 @kinds
-def test_damaged_files(name, make, load, damage, tmp_path):
+def test_damaged_files(
+    name: str,
+    make: Callable[..., Any],
+    load: Callable[..., Any],
+    damage: Callable[..., Any] | None,
+    tmp_path: Path,
+) -> None:
     told = _attack((name, make, load, damage), tmp_path, 60, 0)
     assert told["refused"] > 10
 
 
 @pytest.mark.slow
 @kinds
-def test_files_damaged_in_many_ways(name, make, load, damage, tmp_path):
+def test_files_damaged_in_many_ways(
+    name: str,
+    make: Callable[..., Any],
+    load: Callable[..., Any],
+    damage: Callable[..., Any] | None,
+    tmp_path: Path,
+) -> None:
     _attack((name, make, load, damage), tmp_path, 250, 1)
 
 
@@ -189,7 +201,9 @@ def test_files_damaged_in_many_ways(name, make, load, damage, tmp_path):
         ({"layers.0.frozen_codebook": np.eye(2)}, "code_transform, which is not a linear map"),
     ],
 )
-def test_numbers_that_would_fill_the_memory(arrays, sentence, tmp_path):
+def test_numbers_that_would_fill_the_memory(
+    arrays: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=sentence):
         load_codebook(tmp_path / "a.npz", allow_duplicates=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ import tokenkl as tk
 from tokenkl.codebooks import FSQ, LatticeCodebook, d_codebook, e8_codebook
 from tokenkl.codebooks.lattice import nearest_dn, nearest_dn_plus, nearest_zn
 
-CUTS = [
+Lattice = Literal["D", "D+"]
+
+CUTS: list[tuple[Lattice, int, int]] = [
     ("D", 2, 1),
     ("D", 2, 3),
     ("D", 3, 4),
@@ -24,18 +28,18 @@ CUTS = [
 ]
 
 
-def test_e8_is_the_cut_of_e8_codebook():
+def test_e8_is_the_cut_of_e8_codebook() -> None:
     np.testing.assert_array_equal(LatticeCodebook("D+", 3, 8).points, e8_codebook().points)
 
 
 @pytest.mark.parametrize(("lattice", "levels", "n"), CUTS)
-def test_the_words_with_the_right_sum_in_order(lattice, levels, n):
+def test_the_words_with_the_right_sum_in_order(lattice: Lattice, levels: int, n: int) -> None:
     cb = LatticeCodebook(lattice, levels, n)
     words = np.array(list(itertools.product(range(levels), repeat=n)), dtype=float)
     even = words.sum(axis=1) % 2 == 0
     centre = (levels - 1) / 2 if lattice == "D" else (levels - 0.5) / 2
-    expected = [words[even]] + ([words[~even] + 0.5] if lattice == "D+" else [])
-    expected = (np.concatenate(expected) - centre) / centre
+    parts = [words[even]] + ([words[~even] + 0.5] if lattice == "D+" else [])
+    expected = (np.concatenate(parts) - centre) / centre
     np.testing.assert_allclose(cb.points, expected, rtol=0, atol=1e-15)
     assert len(expected) == cb.K
     assert np.abs(cb.points).max() <= 1
@@ -45,7 +49,7 @@ def test_the_words_with_the_right_sum_in_order(lattice, levels, n):
 
 @pytest.mark.parametrize(("lattice", "levels", "n"), CUTS)
 @pytest.mark.parametrize("spread", [0.4, 1.0, 20.0])
-def test_nearest_in_the_cut(lattice, levels, n, spread):
+def test_nearest_in_the_cut(lattice: Lattice, levels: int, n: int, spread: float) -> None:
     cb = LatticeCodebook(lattice, levels, n)
     x = spread * np.random.default_rng(n).standard_normal((1500, n))
     squares = ((x[:, None] - cb.points) ** 2).sum(axis=-1)
@@ -53,22 +57,22 @@ def test_nearest_in_the_cut(lattice, levels, n, spread):
     np.testing.assert_array_equal(cb.nearest_points(x), cb.points[squares.argmin(axis=1)])
 
 
-def _brute(x, translates):
+def _brute(x: np.ndarray, translates: list[tuple[float, int | None]]) -> np.ndarray:
     """Nearest points of a lattice by all that lie within 2 of each coordinate."""
     base = np.floor(x)
     steps = np.array(list(itertools.product((-1, 0, 1, 2), repeat=x.size)), dtype=float)
     near = [base + steps + shift for shift, _ in translates]
-    kept = [
+    near = [
         one[np.round((one - shift).sum(axis=1)) % 2 == parity] if parity is not None else one
         for one, (shift, parity) in zip(near, translates, strict=True)
     ]
-    kept = np.concatenate(kept)
+    kept = np.concatenate(near)
     return kept[((kept - x) ** 2).sum(axis=1).argmin()]
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 6])
-def test_nearest_points_of_lattices(n):
-    cases = [
+def test_nearest_points_of_lattices(n: int) -> None:
+    cases: list[tuple[Callable[..., np.ndarray], list[tuple[float, int | None]]]] = [
         (nearest_zn, [(0.0, None)]),
         (nearest_dn, [(0.0, 0)]),
         (nearest_dn_plus, [(0.0, 0), (0.5, 0)]),
@@ -80,7 +84,7 @@ def test_nearest_points_of_lattices(n):
             np.testing.assert_array_equal(point, _brute(row, translates))
 
 
-def test_e8_covering_radius():
+def test_e8_covering_radius() -> None:
     """Every point of R^8 is within 1 of E8, and its deep holes are exactly at 1."""
     x = np.random.default_rng(1).uniform(-9, 9, size=(20000, 8))
     distance = np.linalg.norm(x - nearest_dn_plus(x), axis=1)
@@ -89,7 +93,7 @@ def test_e8_covering_radius():
     assert np.linalg.norm(hole - nearest_dn_plus(hole)) == 1
 
 
-def test_second_moment_of_e8():
+def test_second_moment_of_e8() -> None:
     """The normalised second moment of E8 is 929/12960 (Conway and Sloane 1982)."""
     x = np.random.default_rng(2).uniform(0, 2, size=(200_000, 8))
     squares = ((x - nearest_dn_plus(x)) ** 2).sum(axis=1) / 8
@@ -97,7 +101,7 @@ def test_second_moment_of_e8():
     assert abs(z) < 4.3
 
 
-def test_a_cut_too_large_to_list():
+def test_a_cut_too_large_to_list() -> None:
     cb = d_codebook(24, 4)
     assert cb.K == 4**24 // 2
     ids = np.random.default_rng(0).integers(cb.K, size=500)
@@ -110,7 +114,7 @@ def test_a_cut_too_large_to_list():
     assert 2 * np.sqrt(2) / 3 == pytest.approx(tk.min_distance(d_codebook(4, 4)), rel=1e-13)
 
 
-def test_beyond_64_bits():
+def test_beyond_64_bits() -> None:
     cb = LatticeCodebook("D+", 3, 200)
     assert cb.K == 3**200
     assert float(cb.prior_entropy()) == pytest.approx(200 * np.log(3), rel=1e-14)
@@ -125,7 +129,7 @@ def test_beyond_64_bits():
 
 
 @pytest.mark.parametrize(("lattice", "levels", "n"), [("D", 3, 3), ("D+", 2, 3), ("D+", 3, 2)])
-def test_sampled_points_are_uniform(lattice, levels, n):
+def test_sampled_points_are_uniform(lattice: Lattice, levels: int, n: int) -> None:
     cb = LatticeCodebook(lattice, levels, n)
     ids = cb.nearest(cb.sample_points(np.random.default_rng(5), 40_000))
     expected = 40_000 / cb.K
@@ -133,7 +137,7 @@ def test_sampled_points_are_uniform(lattice, levels, n):
     assert abs(chi2 - (cb.K - 1)) < 5 * np.sqrt(2 * cb.K)
 
 
-def test_distances_beside_fsq():
+def test_distances_beside_fsq() -> None:
     for n, levels in ((4, 3), (5, 4)):
         assert tk.mean_nn_distance(d_codebook(n, levels)) == pytest.approx(
             np.sqrt(2) * tk.mean_nn_distance(FSQ((levels,) * n)), rel=1e-13
@@ -148,7 +152,7 @@ def test_distances_beside_fsq():
         (("D", 3, 0), "n must be"),
     ],
 )
-def test_refusals(arguments, sentence):
+def test_refusals(arguments: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         LatticeCodebook(*arguments)
     with pytest.raises(ValueError, match="x must be"):
@@ -160,7 +164,9 @@ def test_refusals(arguments, sentence):
 @pytest.mark.parametrize("lattice", ["D", "D+"])
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("levels", [2, 3, 4])
-def test_what_the_structure_says_is_what_the_points_say(lattice, n, levels):
+def test_what_the_structure_says_is_what_the_points_say(
+    lattice: Lattice, n: int, levels: int
+) -> None:
     """Every parity of both numbers: corners, ends of the box and lonely tokens depend on it."""
     cut = tk.LatticeCodebook(lattice, levels, n)
     plain = tk.PointCodebook(cut.points)
@@ -179,7 +185,7 @@ def test_what_the_structure_says_is_what_the_points_say(lattice, n, levels):
     assert pairs[0] == pytest.approx(pairs[1], rel=1e-12)
 
 
-def test_too_many_distances_are_refused():
+def test_too_many_distances_are_refused() -> None:
     cut = tk.LatticeCodebook("D", 300, 64)
     assert not cut.knows_pairs
     with pytest.raises(ValueError, match="codebook must be at most 131,072 different distances"):

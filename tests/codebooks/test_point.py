@@ -1,5 +1,7 @@
 """`PointCodebook` and what every codebook shares."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from tokenkl.codebooks import PointCodebook
 
 
-def test_fields():
+def test_fields() -> None:
     cb = PointCodebook([[0, 1], [2, 3], [4, 5]], name="three")
     assert (cb.K, cb.n, cb.label) == (3, 2, "three")
     assert cb.points.dtype == np.float64
@@ -19,7 +21,7 @@ def test_fields():
     assert cb.points_at([[2], [0]]).tolist() == [[[4, 5]], [[0, 1]]]
 
 
-def test_prior():
+def test_prior() -> None:
     cb = PointCodebook([[0.0], [1.0]], [0.25, 0.75])
     assert not cb.has_equal_priors
     assert "unequal priors" in repr(cb)
@@ -28,23 +30,23 @@ def test_prior():
     assert PointCodebook([[0.0], [1.0]], [0.5, 0.5]).has_equal_priors
 
 
-def test_the_codebook_keeps_its_own_copy():
+def test_the_codebook_keeps_its_own_copy() -> None:
     points = np.eye(2)
     cb = PointCodebook(points)
     points[0, 0] = 9
     assert cb.points[0, 0] == 1
 
 
-def test_duplicates_only_when_allowed():
+def test_duplicates_only_when_allowed() -> None:
     with pytest.raises(ValueError, match="rows 0 and 2 that are equal"):
         PointCodebook([[0.0, 0.0], [1.0, 0.0], [-0.0, 0.0]])
     assert PointCodebook([[0.0], [0.0]], allow_duplicates=True).K == 2
 
 
-def test_it_is_a_pytree_that_jax_can_differentiate():
+def test_it_is_a_pytree_that_jax_can_differentiate() -> None:
     prior = np.array([0.3, 0.7])
 
-    def spread(points):
+    def spread(points: jax.Array) -> jax.Array:
         cb = PointCodebook(points, prior)
         return jnp.sum(cb.points_at([0]) * cb.points_at([1]))
 
@@ -55,7 +57,7 @@ def test_it_is_a_pytree_that_jax_can_differentiate():
 @pytest.mark.parametrize(
     "points", [[], [[]], [1.0, 2.0], np.zeros((0, 3)), [[np.nan]], [["a"]], [[1j * np.inf]], None]
 )
-def test_bad_points_are_refused(points):
+def test_bad_points_are_refused(points: Any) -> None:
     with pytest.raises(ValueError, match="points must be"):
         PointCodebook(points)
 

@@ -3,18 +3,22 @@
 import itertools
 import math
 import tracemalloc
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
 
 from tokenkl.codebooks import (
     FSQ,
+    Codebook,
     PointCodebook,
     Product,
     ProductCodebook,
     ResidualCodebook,
     product,
 )
+from tokenkl.codebooks.digits import Order
 from tokenkl.codebooks.product import rounding_levels, symmetric_levels
 
 ORDERS = ("C", "F")
@@ -22,7 +26,7 @@ ORDERS = ("C", "F")
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("levels", [(3,), (2, 3, 4), (8, 5, 5, 5), (1, 3, 1)])
-def test_digits_agree_with_numpy_and_invert(levels, order):
+def test_digits_agree_with_numpy_and_invert(levels: tuple[int, ...], order: Order) -> None:
     cb = FSQ(levels, order=order)
     ids = np.arange(cb.K)
     digits = cb.to_digits(ids)
@@ -34,14 +38,16 @@ def test_digits_agree_with_numpy_and_invert(levels, order):
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("levels", [(17,) * 6, (3,) * 39, (2,) * 62, (1,) * 70 + (5,) * 20])
-def test_digits_invert_on_grids_that_fit_in_no_memory(levels, order):
+def test_digits_invert_on_grids_that_fit_in_no_memory(
+    levels: tuple[int, ...], order: Order
+) -> None:
     cb = FSQ(levels, order=order)
     ids = np.random.default_rng(0).integers(cb.K, size=(7, 50))
     assert cb.from_digits(cb.to_digits(ids)).tolist() == ids.tolist()
     assert cb.to_digits(cb.K - 1).tolist() == [count - 1 for count in levels]
 
 
-def test_more_tokens_than_64_bit_integers():
+def test_more_tokens_than_64_bit_integers() -> None:
     cb = FSQ((10,) * 40)
     assert cb.K == 10**40
     assert cb.to_digits(1234).tolist() == [0] * 36 + [1, 2, 3, 4]
@@ -52,7 +58,7 @@ def test_more_tokens_than_64_bit_integers():
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("sizes", [(2**16, 2**16, 2**16, 2**14), (2**16,) * 4, (2**9,) * 7])
-def test_a_part_of_more_tokens_than_64_bit_integers(sizes, order):
+def test_a_part_of_more_tokens_than_64_bit_integers(sizes: tuple[int, ...], order: Order) -> None:
     """Its ids are those of all tokens, wherever it varies fastest."""
     beside = FSQ((3,))
     parts = [beside, FSQ(sizes)] if order == "C" else [FSQ(sizes), beside]
@@ -70,7 +76,7 @@ def test_a_part_of_more_tokens_than_64_bit_integers(sizes, order):
 
 
 @pytest.mark.parametrize("pairs_of_equal", [0, 1100])
-def test_pairs_beyond_the_largest_number_of_float64(pairs_of_equal):
+def test_pairs_beyond_the_largest_number_of_float64(pairs_of_equal: int) -> None:
     """As many as there are, to rounding, and where float64 does not reach them about its most."""
     levels = [[0.0, 0.0]] * pairs_of_equal + [[0.0, 1.0]] * (1100 - pairs_of_equal)
     [(weights, distances, odds)] = ProductCodebook(levels, allow_duplicates=True).pairs()
@@ -85,12 +91,12 @@ def test_pairs_beyond_the_largest_number_of_float64(pairs_of_equal):
     np.testing.assert_allclose(distances, 2 * np.sqrt(np.arange(1001)), rtol=1e-11)
 
 
-def test_order_says_which_coordinate_is_fastest():
+def test_order_says_which_coordinate_is_fastest() -> None:
     assert FSQ((2, 3)).to_digits(1).tolist() == [0, 1]
     assert FSQ((2, 3), order="F").to_digits(1).tolist() == [1, 0]
 
 
-def test_grids_by_name():
+def test_grids_by_name() -> None:
     assert symmetric_levels(4).tolist() == [-1, -1 / 3, 1 / 3, 1]
     assert symmetric_levels(1).tolist() == [0]
     assert rounding_levels(4).tolist() == [-1, -0.5, 0, 0.5]
@@ -102,14 +108,16 @@ def test_grids_by_name():
         np.testing.assert_array_equal(symmetric_levels(count), -symmetric_levels(count)[::-1])
     assert FSQ((4,), grid="rounding").points[:, 0].tolist() == [-1, -0.5, 0, 0.5]
     with pytest.raises(ValueError, match="grid must be one of 'symmetric', 'rounding'"):
-        FSQ((4,), grid="centred")
+        FSQ((4,), grid=cast(Any, "centred"))
 
 
 @pytest.mark.parametrize(
     "levels", [(8, 5, 5, 5), (3,) * 8, (8, 8, 8, 6, 5), (2, 2), (7, 5, 5, 5, 5)]
 )
 @pytest.mark.parametrize("grid", ["symmetric", "rounding"])
-def test_same_codebook_as_vector_quantize_pytorch(levels, grid):
+def test_same_codebook_as_vector_quantize_pytorch(
+    levels: tuple[int, ...], grid: Literal["symmetric", "rounding"]
+) -> None:
     torch = pytest.importorskip("torch")
     library = pytest.importorskip("vector_quantize_pytorch")
     if grid == "rounding" and 2 in levels:
@@ -129,7 +137,7 @@ def test_same_codebook_as_vector_quantize_pytorch(levels, grid):
     np.testing.assert_array_equal(ours.nearest(implicit), np.arange(ours.K))
 
 
-def test_a_big_grid_costs_nothing_until_points_are_asked_for():
+def test_a_big_grid_costs_nothing_until_points_are_asked_for() -> None:
     tracemalloc.start()
     cb = FSQ((17,) * 6)
     facts = cb.K, cb.n, cb.has_equal_priors, cb.prior_entropy(), repr(cb)
@@ -150,7 +158,7 @@ def test_a_big_grid_costs_nothing_until_points_are_asked_for():
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_points_run_through_the_grid_in_the_order_of_the_ids(order):
+def test_points_run_through_the_grid_in_the_order_of_the_ids(order: Order) -> None:
     cb = ProductCodebook([[0.0, 1.0], [5.0, 7.0, 6.0]], order=order)
     expected = list(itertools.product([0.0, 1.0], [5.0, 7.0, 6.0]))
     if order == "F":
@@ -161,7 +169,7 @@ def test_points_run_through_the_grid_in_the_order_of_the_ids(order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_joint_prior_that_factorises_is_stored_as_factors(order):
+def test_a_joint_prior_that_factorises_is_stored_as_factors(order: Order) -> None:
     rng = np.random.default_rng(1)
     factors = [rng.dirichlet(np.ones(size)) for size in (2, 3, 4)]
     whole = ProductCodebook([np.arange(size) for size in (2, 3, 4)], factors, order=order)
@@ -171,13 +179,14 @@ def test_a_joint_prior_that_factorises_is_stored_as_factors(order):
     assert cb.factorises
     assert not cb.has_equal_priors
     for found, factor in zip(cb.priors, factors, strict=True):
+        assert found is not None
         np.testing.assert_allclose(found, factor, rtol=1e-14)
     np.testing.assert_allclose(cb.prior, joint, rtol=1e-14)
     assert cb.prior_entropy() == pytest.approx(-np.sum(joint * np.log(joint)), rel=1e-13)
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_joint_prior_that_does_not_factorise_is_kept_whole(order):
+def test_a_joint_prior_that_does_not_factorise_is_kept_whole(order: Order) -> None:
     joint = np.random.default_rng(2).dirichlet(np.ones(24))
     cb = FSQ((2, 3, 4), joint, order=order)
     assert not cb.factorises
@@ -186,7 +195,7 @@ def test_a_joint_prior_that_does_not_factorise_is_kept_whole(order):
 
 
 @pytest.mark.parametrize("levels", [(17,) * 5, (2,) * 20])
-def test_equal_and_product_priors_on_large_grids_are_recognised(levels):
+def test_equal_and_product_priors_on_large_grids_are_recognised(levels: tuple[int, ...]) -> None:
     K = int(np.prod(levels))
     assert FSQ(levels, np.full(K, 1 / K)).has_equal_priors
     rng = np.random.default_rng(3)
@@ -197,7 +206,7 @@ def test_equal_and_product_priors_on_large_grids_are_recognised(levels):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_nearest_agrees_with_brute_force(order):
+def test_nearest_agrees_with_brute_force(order: Order) -> None:
     cb = ProductCodebook([[3.0, -1.0, 0.5], [2.0], [0.0, 9.0, 4.0, 1.0]], order=order)
     x = np.random.default_rng(4).normal(2, 4, size=(11, 20, 3))
     brute = np.linalg.norm(x[..., None, :] - cb.points, axis=-1).argmin(axis=-1)
@@ -209,7 +218,7 @@ def test_nearest_agrees_with_brute_force(order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_of_several_nearest_tokens_the_first(order):
+def test_of_several_nearest_tokens_the_first(order: Order) -> None:
     """As among points in a list, and as `decide` has it with equal priors."""
     cb = ProductCodebook([[1.0, -1.0], [3.0, 0.0, 1.0, 0.0]], order=order, allow_duplicates=True)
     x = np.array(list(itertools.product([-2, 0, 2], [-1, 0, 0.5, 1, 2, 4])), float)
@@ -220,10 +229,11 @@ def test_of_several_nearest_tokens_the_first(order):
 
 @pytest.mark.parametrize("make", [Product, ProductCodebook, ResidualCodebook])
 @pytest.mark.parametrize("p", [0.2, 1e-9, 1e-20])
-def test_what_is_left_beside_the_most_probable_token(make, p):
+def test_what_is_left_beside_the_most_probable_token(make: type[Codebook], p: float) -> None:
     """1 - (1 - p)^2 (1 - 2 p), with its digits."""
     laws, left = [[1 - p, p], [p, 1 - p], [p, 1 - 2 * p, p]], (1 - p) * (1 - p) * (1 - 2 * p)
     expected = 1 - left if p > 0.1 else 4 * p - 5 * p**2
+    cb: Codebook
     if make is ProductCodebook:
         cb = ProductCodebook([np.arange(len(law)) for law in laws], laws)
     elif make is Product:
@@ -234,7 +244,7 @@ def test_what_is_left_beside_the_most_probable_token(make, p):
     assert cb.largest_prior() == pytest.approx(left, rel=1e-13)
 
 
-def test_distances_that_are_merged_count_as_lower_ones(monkeypatch):
+def test_distances_that_are_merged_count_as_lower_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs stay as many, none is further than it is, and equal tokens stay by themselves."""
     levels = [np.sort(np.random.default_rng(axis).normal(size=4)) for axis in range(3)]
     cb = ProductCodebook([*levels, [0.0, 0.0]], allow_duplicates=True)
@@ -249,7 +259,7 @@ def test_distances_that_are_merged_count_as_lower_ones(monkeypatch):
         assert fewer[lower <= bound].sum() >= weights[distances <= bound].sum() * (1 - 1e-12)
 
 
-def test_labels():
+def test_labels() -> None:
     assert FSQ((3,) * 8).label == "FSQ 3^8"
     assert FSQ((8, 5, 5, 5)).label == "FSQ 8x5x5x5"
     assert ProductCodebook([[0, 1], [0, 1]]).label == "grid 2^2"
@@ -259,36 +269,45 @@ def test_labels():
     ("make", "message"),
     [
         (lambda: ProductCodebook([]), "levels"),
-        (lambda: ProductCodebook(np.zeros((2, 2))), "levels"),
+        (lambda: ProductCodebook(cast(Any, np.zeros((2, 2)))), "levels"),
         (lambda: ProductCodebook([[0.0, 0.0]]), r"levels\[0\] must be distinct"),
         (lambda: ProductCodebook([[0.0, np.inf]]), r"levels\[0\] must be finite"),
         (lambda: ProductCodebook([[[0.0, 1.0]]]), r"levels\[0\] must be an array with one axis"),
-        (lambda: ProductCodebook([[0, 1]], order="A"), "order must be one of"),
+        (lambda: ProductCodebook([[0, 1]], order=cast(Any, "A")), "order must be one of"),
         (lambda: ProductCodebook([[0, 1]], [[0.5, 0.5]], [0.5, 0.5]), "prior must be given alone"),
         (lambda: ProductCodebook([[0, 1]], [None, None]), "priors must be a list of 1"),
         (lambda: ProductCodebook([[0, 1]], [[0.2, 0.2, 0.6]]), r"priors\[0\] must be of length"),
         (lambda: Product([]), "parts must be a list with at least one codebook"),
-        (lambda: Product([FSQ((2,)), 3]), r"^parts\[1\] must be a tokenkl codebook, .*; got 3\.$"),
+        (
+            lambda: Product([FSQ((2,)), cast(Any, 3)]),
+            r"^parts\[1\] must be a tokenkl codebook, .*; got 3\.$",
+        ),
         (lambda: FSQ((2, 2), [0.5, 0.5]), "prior must be of length K = 4"),
         (lambda: FSQ((2, 2)).to_digits(4), "ids must be whole numbers from 0 to 3"),
         (lambda: FSQ((2, 2)).from_digits([0, 2]), r"digits\[..., 1\] must be whole"),
         (lambda: FSQ((2, 2)).from_digits([0]), "digits must be an array whose last axis"),
     ],
 )
-def test_bad_input_is_refused(make, message):
+def test_bad_input_is_refused(make: Callable[..., Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_a_product_of_grids_is_a_grid_where_their_ids_count_alike():
+def test_a_product_of_grids_is_a_grid_where_their_ids_count_alike() -> None:
     line, plane = FSQ((3,), order="F"), FSQ((2, 4), order="F")
-    for parts, order in (([line, FSQ((2, 4))], "C"), ([plane, line], "F"), ([plane], "F")):
+    cases: list[tuple[list[ProductCodebook], Order]] = [
+        ([line, FSQ((2, 4))], "C"),
+        ([plane, line], "F"),
+        ([plane], "F"),
+    ]
+    for parts, order in cases:
         whole = Product(parts, order=order)
+        assert whole.as_grid is not None
         np.testing.assert_array_equal(whole.as_grid.points, whole.points)
     assert Product([plane, line]).as_grid is None
 
 
-def test_parts_of_one_token_tell_none_apart():
+def test_parts_of_one_token_tell_none_apart() -> None:
     alone, points = PointCodebook([[7.0]]), np.array([[0.0, 0.0], [0.0, 3.0], [4.0, 0.0]])
     cb = Product([alone, PointCodebook(points), alone])
     listed = PointCodebook(cb.points)
@@ -298,7 +317,7 @@ def test_parts_of_one_token_tell_none_apart():
     assert ProductCodebook([[0, 1, 3], [5]]).mean_nn_distance() == pytest.approx(4 / 3)
 
 
-def test_a_product_knows_its_covariance_where_parts_can_be_listed():
+def test_a_product_knows_its_covariance_where_parts_can_be_listed() -> None:
     small = PointCodebook(np.eye(3))
     assert not small.knows_covariance
     assert Product([small, FSQ((3,) * 90)]).knows_covariance

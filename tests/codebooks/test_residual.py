@@ -1,5 +1,8 @@
 """`ResidualCodebook`: all sums, in order, lazily."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +14,7 @@ RNG = np.random.default_rng(0)
 STAGES = [RNG.normal(size=(size, 2)) for size in (2, 3, 4)]
 
 
-def test_points_are_all_sums_with_the_last_stage_fastest():
+def test_points_are_all_sums_with_the_last_stage_fastest() -> None:
     cb = ResidualCodebook(STAGES)
     expected = (STAGES[0][:, None, None] + STAGES[1][:, None] + STAGES[2]).reshape(24, 2)
     np.testing.assert_allclose(cb.points, expected, rtol=1e-15)
@@ -19,7 +22,7 @@ def test_points_are_all_sums_with_the_last_stage_fastest():
     np.testing.assert_allclose(cb.points_at([[1], [23]])[:, 0], expected[[1, 23]], rtol=1e-15)
 
 
-def test_it_is_lazy_at_any_size():
+def test_it_is_lazy_at_any_size() -> None:
     cb = ResidualCodebook([RNG.normal(size=(1024, 8)) for _ in range(32)])
     assert cb.K == 1024**32
     np.testing.assert_allclose(cb.points_at(0), sum(stage[0] for stage in cb.stages), rtol=1e-13)
@@ -27,12 +30,12 @@ def test_it_is_lazy_at_any_size():
         cb.points  # noqa: B018
 
 
-def test_sums_may_coincide():
+def test_sums_may_coincide() -> None:
     cb = ResidualCodebook([[[0.0], [1.0]], [[0.0], [1.0]]])
     assert cb.points[:, 0].tolist() == [0, 1, 1, 2]
 
 
-def test_prior():
+def test_prior() -> None:
     prior = RNG.dirichlet(np.ones(24))
     cb = ResidualCodebook(STAGES, prior)
     np.testing.assert_allclose(cb.prior, prior, rtol=1e-14)
@@ -48,12 +51,12 @@ def test_prior():
         ([[[np.inf]]], r"stages\[0\] must be finite"),
     ],
 )
-def test_bad_stages_are_refused(stages, message):
+def test_bad_stages_are_refused(stages: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ResidualCodebook(stages)
 
 
-def test_digits_reach_where_ids_do_not():
+def test_digits_reach_where_ids_do_not() -> None:
     cb = ResidualCodebook([RNG.normal(size=(1024, 8)) for _ in range(8)])
     assert cb.K == 2**80
     digits = RNG.integers(1024, size=(5, 8))
@@ -68,10 +71,10 @@ def test_digits_reach_where_ids_do_not():
         cb.points_of([0] * 7 + [1024])
 
 
-def test_stage_priors_are_a_product():
-    laws = [RNG.dirichlet(np.ones(2)), None, RNG.dirichlet(np.ones(4))]
-    cb = ResidualCodebook(STAGES, stage_priors=laws)
-    joint = np.einsum("i,j,k->ijk", laws[0], np.full(3, 1 / 3), laws[2]).ravel()
+def test_stage_priors_are_a_product() -> None:
+    first, last = RNG.dirichlet(np.ones(2)), RNG.dirichlet(np.ones(4))
+    cb = ResidualCodebook(STAGES, stage_priors=[first, None, last])
+    joint = np.einsum("i,j,k->ijk", first, np.full(3, 1 / 3), last).ravel()
     np.testing.assert_allclose(cb.prior, joint, rtol=1e-14)
     assert cb.prior_entropy() == pytest.approx(-joint @ np.log(joint), rel=1e-14)
     assert not cb.has_equal_priors
@@ -83,13 +86,15 @@ def test_stage_priors_are_a_product():
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_stage_priors_survive_a_file(suffix, tmp_path):
+def test_stage_priors_survive_a_file(suffix: str, tmp_path: Path) -> None:
     laws = [None, RNG.dirichlet(np.ones(3)), RNG.dirichlet(np.ones(4))]
     save_codebook(ResidualCodebook(STAGES, stage_priors=laws), tmp_path / f"cb{suffix}")
     found = load_codebook(tmp_path / f"cb{suffix}")
+    assert isinstance(found, ResidualCodebook)
+    assert found.stage_priors is not None
     assert found.stage_priors[0] is None
-    np.testing.assert_array_equal(found.stage_priors[1], laws[1])
-    np.testing.assert_array_equal(found.stage_priors[2], laws[2])
+    np.testing.assert_array_equal(np.asarray(found.stage_priors[1]), laws[1])
+    np.testing.assert_array_equal(np.asarray(found.stage_priors[2]), laws[2])
 
 
 @pytest.mark.parametrize(
@@ -100,12 +105,12 @@ def test_stage_priors_survive_a_file(suffix, tmp_path):
         ({"prior": np.full(24, 1 / 24), "stage_priors": [None] * 3}, "stage_priors must be None"),
     ],
 )
-def test_bad_stage_priors_are_refused(arguments, message):
+def test_bad_stage_priors_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ResidualCodebook(STAGES, **arguments)
 
 
-def test_bounds_on_distances_where_pairs_are_too_many(monkeypatch):
+def test_bounds_on_distances_where_pairs_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     codebook = ResidualCodebook([[[0.0], [1.0]], [[0.0], [0.1]]])
     smallest, largest = codebook.min_distance(), codebook.diameter()
     monkeypatch.setattr(ResidualCodebook, "fits", False)
@@ -116,7 +121,9 @@ def test_bounds_on_distances_where_pairs_are_too_many(monkeypatch):
 
 
 @pytest.mark.parametrize("offset", [-9.0, 9.0])
-def test_the_box_around_more_tokens_than_can_be_listed(offset, monkeypatch):
+def test_the_box_around_more_tokens_than_can_be_listed(
+    offset: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The smaller of the diagonal of the box and the sum of the diameters of the stages."""
     steps = np.array([[0.0, 0.0], [1.0, 1.0]])  # the stages' diameters add up to the diagonal
     cross = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])

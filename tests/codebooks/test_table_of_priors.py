@@ -128,7 +128,7 @@ def test_values(name: str) -> None:
     found["plain"] = every(codebook, y, snr)
     for how, values in found.items():
         for function, value in values.items():
-            here = case.law(case.prior[::-1]) if how == "another prior" else law
+            here = case.law(np.flip(np.asarray(case.prior))) if how == "another prior" else law
             right = expected(function, points, here, y, snr)
             np.testing.assert_allclose(value, right, rtol=1e-10, atol=1e-12, err_msg=how + function)
 
@@ -183,14 +183,15 @@ def reference(codebook: tk.Codebook, snr: float) -> np.ndarray:
 def test_derivatives_of_averages(name: str) -> None:
     """All quantities in prior and SNR, with standard errors of a few percent at most."""
     case = CASES[name]
-    assert case.prior is not None
+    prior = case.prior
+    assert prior is not None
     right = {
-        "prior": difference(lambda e: reference(case.build(case.prior + e * case.direction), SNR)),
-        "snr": difference(lambda e: reference(case.build(case.prior), SNR * (1 + e))),
+        "prior": difference(lambda e: reference(case.build(prior + e * case.direction), SNR)),
+        "snr": difference(lambda e: reference(case.build(prior), SNR * (1 + e))),
     }
 
     def values(along: Any, key: int) -> Any:
-        codebook = case.build(case.prior + along[0] * case.direction)
+        codebook = case.build(prior + along[0] * case.direction)
         how = tk.MonteCarlo(n_samples=SAMPLES)
         found = tk.profile(codebook, SNR * (1 + along[1]), method=how, key=key)
         return jnp.stack([found[one].value for one in tk.QUANTITIES])

@@ -1,12 +1,22 @@
 """Transforms: what they promise, on every kind of codebook, lazily where it matters."""
 
 import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from tokenkl.codebooks import FSQ, OneHot, PointCodebook, ProductCodebook, ResidualCodebook
+import tokenkl as tk
+from tokenkl.codebooks import (
+    FSQ,
+    Codebook,
+    OneHot,
+    PointCodebook,
+    ProductCodebook,
+    ResidualCodebook,
+)
 from tokenkl.codebooks.transforms import average_power, centre, permute, perturb, scale_to
 from tokenkl.optimality import min_distance
 
@@ -15,7 +25,7 @@ STAGES = [RNG.normal(1, 1, size=(size, 3)) for size in (2, 3)]
 LEVELS = [[0.0, 1.0, 5.0], [-2.0, 7.0]]
 
 
-def simplex(K):
+def simplex(K: int) -> np.ndarray:
     return RNG.dirichlet(np.ones(K))
 
 
@@ -34,13 +44,13 @@ CODEBOOKS = {
 every_codebook = pytest.mark.parametrize("cb", list(CODEBOOKS.values()), ids=list(CODEBOOKS))
 
 
-def brute_power(cb):
+def brute_power(cb: Codebook) -> float:
     deviations = cb.points - cb.prior @ cb.points
     return cb.prior @ np.square(deviations).sum(axis=1)
 
 
 @every_codebook
-def test_centre(cb):
+def test_centre(cb: tk.Codebook) -> None:
     centred = centre(cb)
     np.testing.assert_allclose(centred.prior @ centred.points, 0, atol=1e-14)
     np.testing.assert_allclose(centred.points, cb.points - cb.prior @ cb.points, atol=1e-14)
@@ -55,13 +65,13 @@ def test_centre(cb):
 
 
 @every_codebook
-def test_average_power(cb):
+def test_average_power(cb: tk.Codebook) -> None:
     assert average_power(cb) == pytest.approx(brute_power(cb), rel=1e-13)
 
 
 @every_codebook
 @pytest.mark.parametrize("target", [1.0, 0.3, 7e5])
-def test_scale_to(cb, target):
+def test_scale_to(cb: tk.Codebook, target: float) -> None:
     for name, measure in {
         "box": lambda c: np.abs(c.points).max(),
         "power": brute_power,
@@ -78,21 +88,22 @@ def test_scale_to(cb, target):
             atol=1e-14,
         )
         if isinstance(cb, ProductCodebook):
+            assert isinstance(scaled, ProductCodebook)
             assert (scaled.order, scaled.factorises) == (cb.order, cb.factorises)
 
 
-def test_a_box_is_met_exactly():
+def test_a_box_is_met_exactly() -> None:
     assert np.abs(scale_to(CODEBOOKS["points"], box=1).points).max() == 1
 
 
-def test_power_of_points_far_from_the_origin_does_not_cancel():
+def test_power_of_points_far_from_the_origin_does_not_cancel() -> None:
     points = np.array([[0.0], [1e-6]])
     far = PointCodebook(points + 1024)
     gap = float(np.diff(far.points[:, 0])[0])
     assert average_power(far) == pytest.approx(gap**2 / 4, rel=1e-12)
 
 
-def test_big_codebooks_stay_lazy():
+def test_big_codebooks_stay_lazy() -> None:
     tracemalloc.start()
     grid = FSQ((17,) * 6, grid="rounding", order="F")
     grids = [centre(grid), *(scale_to(grid, **{c: 2.0}) for c in ("box", "power", "min_distance"))]
@@ -107,6 +118,7 @@ def test_big_codebooks_stay_lazy():
     assert all(type(cb) is ProductCodebook and cb.K == grid.K for cb in grids)
     assert powers[2] == pytest.approx(2, rel=1e-13)
     assert min_distance(grids[3]) == pytest.approx(2, rel=1e-13)
+    assert isinstance(hots[0], OneHot)
     assert hots[0].scale == 2
     assert powers[5] == pytest.approx(2, rel=1e-13)
     assert min_distance(hots[2]) == pytest.approx(2, rel=1e-13)
@@ -118,7 +130,7 @@ def test_big_codebooks_stay_lazy():
         perturb(grid, 0.1, 0)
 
 
-def test_perturb():
+def test_perturb() -> None:
     cb = FSQ((20, 30), simplex(600))
     moved = perturb(cb, 0.01, 3)
     noise = (moved.points - cb.points).ravel()
@@ -134,7 +146,7 @@ def test_perturb():
     assert perturb(FSQ((2, 2)), 100.0, 0, box=1.0).K == 4  # may coincide in the corners
 
 
-def test_permute():
+def test_permute() -> None:
     cb = CODEBOOKS["product, joint"]
     moved = permute(cb, 1)
     assert sorted(moved.points.tolist()) == sorted(cb.points.tolist())
@@ -143,7 +155,7 @@ def test_permute():
     np.testing.assert_array_equal(permute(cb, 1).points, moved.points)
 
 
-def test_codebooks_with_equal_points_pass_through():
+def test_codebooks_with_equal_points_pass_through() -> None:
     cb = PointCodebook([[0.0], [0.0], [3.0]], allow_duplicates=True)
     assert centre(cb).K == 3
     assert scale_to(cb, box=1).points[:, 0].tolist() == [0, 0, 1]
@@ -174,28 +186,29 @@ def test_codebooks_with_equal_points_pass_through():
         (lambda cb: permute(cb, 1.5), "key must be a whole number"),
     ],
 )
-def test_bad_input_is_refused(call, message):
+def test_bad_input_is_refused(call: Callable[..., Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(CODEBOOKS["points"])
 
 
 @pytest.mark.parametrize("kind", ["points", "product", "residual"])
 @pytest.mark.parametrize("offset", [0.0, 1e8 + 0.3])
-def test_power_of_a_nearly_certain_token_far_away(kind, offset):
+def test_power_of_a_nearly_certain_token_far_away(kind: str, offset: float) -> None:
     """10 p up to terms of the order of p^2, wherever the tokens are."""
     p = 1e-15
     line, law = np.array([0.0, 1.0, 3.0]) + offset, [1 - 2 * p, p, p]
-    cb = {
+    makers: dict[str, Callable[[], Codebook]] = {
         "points": lambda: PointCodebook(line[:, None], law),
         "product": lambda: ProductCodebook([line], [law]),
         "residual": lambda: ResidualCodebook([line[:, None]], stage_priors=[law]),
-    }[kind]()
+    }
+    cb = makers[kind]()
     assert average_power(cb) == pytest.approx(10 * p, rel=1e-12, abs=0)
     assert cb.covariance_eigenvalues() == pytest.approx(10 * p, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("kind", [FSQ, PointCodebook])
-def test_tokens_that_meet_when_they_are_moved(kind):
+def test_tokens_that_meet_when_they_are_moved(kind: type[Codebook]) -> None:
     """Rounding makes them equal; every quantity is defined with them."""
     cb = FSQ((3,)) if kind is FSQ else PointCodebook([[-1.0], [0.0], [1.0]])
     assert cb.shifted([1e20]).points.tolist() == [[1e20]] * 3

@@ -5,7 +5,9 @@ Every statistical test may fail by chance with probability 2e-5 at most; keys ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+import tokenkl as tk
 from tokenkl.divergence import bridge, path_kl, simulate_path_kl
 from tokenkl.divergence.bridge import simulate_log_ratios
 from tokenkl.schedule import EDM, VE, BetaVP, CosineVP, FlowMatching, LinearVP, SubVP
@@ -29,15 +32,15 @@ SQUARED = 0.36 + 0.64 + 0.16
 SNR_MIN = 6.0  # where the simulations stop: KL of about 3.5
 
 
-def within(estimate, value):
+def within(estimate: tk.Estimate, value: SupportsFloat) -> bool:
     half = Z * estimate.standard_error + estimate.numerical_error
-    return abs(estimate.value - float(value)) <= half
+    return bool(abs(estimate.value - float(value)) <= half)
 
 
 # ---------------------------------------------------------------- closed form
 
 
-def test_hand_values():
+def test_hand_values() -> None:
     # snr(1/2) = 1/3 and snr(3/4) = 1/15 for LinearVP; 1 and 1/9 for FlowMatching.
     assert path_kl([1.0], [-1.0], LinearVP(), 0.5) == pytest.approx(2 / 3, rel=1e-15)
     assert path_kl([1.0], [-1.0], LinearVP(), 0.5, 0.75) == pytest.approx(8 / 15, rel=1e-15)
@@ -51,7 +54,7 @@ def test_hand_values():
 
 
 @every_schedule
-def test_common_start_takes_off_the_kl_of_the_marginals_at_t_max(schedule):
+def test_common_start_takes_off_the_kl_of_the_marginals_at_t_max(schedule: tk.Schedule) -> None:
     # KL of N(alpha a1, s^2) and N(alpha a2, s^2) is alpha^2 |a1 - a2|^2 / (2 s^2).
     own = path_kl(A1, A2, schedule, 0.3, 0.7, common_start=False)
     initial = SQUARED * schedule.alpha(0.7) ** 2 / (2 * schedule.sigma(0.7) ** 2)
@@ -60,7 +63,7 @@ def test_common_start_takes_off_the_kl_of_the_marginals_at_t_max(schedule):
 
 
 @every_schedule
-def test_additive_over_time_symmetric_and_translation_invariant(schedule):
+def test_additive_over_time_symmetric_and_translation_invariant(schedule: tk.Schedule) -> None:
     whole = path_kl(A1, A2, schedule, 0.2, 0.9)
     parts = path_kl(A1, A2, schedule, 0.2, 0.6) + path_kl(A1, A2, schedule, 0.6, 0.9)
     assert float(parts) == pytest.approx(float(whole), rel=1e-14)
@@ -74,7 +77,7 @@ def test_additive_over_time_symmetric_and_translation_invariant(schedule):
 
 
 @every_schedule
-def test_at_time_zero_the_measures_are_singular_unless_noise_is_left(schedule):
+def test_at_time_zero_the_measures_are_singular_unless_noise_is_left(schedule: tk.Schedule) -> None:
     value = path_kl(A1, A2, schedule, 0.0)
     assert np.isinf(value) == (schedule.sigma(0) == 0)
     assert value.numerical_error <= 1e-13 * value.value
@@ -85,14 +88,14 @@ def test_at_time_zero_the_measures_are_singular_unless_noise_is_left(schedule):
     assert np.isinf(distinct) == (schedule.sigma(0) == 0)
 
 
-def test_a_signal_to_noise_ratio_that_overflows_is_not_nan():
+def test_a_signal_to_noise_ratio_that_overflows_is_not_nan() -> None:
     for t_min in (0.0, 1e-200):
         found = path_kl([0.0], [1.0], FlowMatching(), t_min, 1e-100)
         assert found.value == np.inf
         assert found.numerical_error == (np.inf if t_min else 0)  # the truth is 5e399
 
 
-def test_broadcasting():
+def test_broadcasting() -> None:
     rng = np.random.default_rng(0)
     a1, a2 = rng.normal(size=(5, 1, 3)), rng.normal(size=(4, 3))
     times = np.array([0.1, 0.5, 0.5, 0.9])
@@ -109,7 +112,7 @@ def test_broadcasting():
     assert path_kl(A1, A1, LinearVP(), np.zeros((2, 2))).value.tolist() == [[0, 0], [0, 0]]
 
 
-def test_gradients():
+def test_gradients() -> None:
     schedule, weight = LinearVP(), 1 / 3 - 1 / 15
     slope = jax.jit(jax.grad(lambda a: path_kl(a, A2, schedule, 0.5, 0.75).value))(jnp.asarray(A1))
     np.testing.assert_allclose(slope, weight * (A1 - A2), rtol=1e-5)
@@ -128,7 +131,7 @@ def test_gradients():
 
 
 @every_schedule
-def test_simulated_mean_and_variance_agree_with_the_closed_form(schedule):
+def test_simulated_mean_and_variance_agree_with_the_closed_form(schedule: tk.Schedule) -> None:
     t_min, t_max = schedule.t_from_snr(SNR_MIN), 0.999
     exact = path_kl(A1, A2, schedule, t_min, t_max)
     estimate = simulate_path_kl(A1, A2, schedule, t_min, t_max, key=1)
@@ -148,7 +151,7 @@ def test_simulated_mean_and_variance_agree_with_the_closed_form(schedule):
 
 
 @every_schedule
-def test_log_ratios_are_gaussian(schedule):
+def test_log_ratios_are_gaussian(schedule: tk.Schedule) -> None:
     t_min = schedule.t_from_snr(SNR_MIN)
     ratios = simulate_log_ratios(A1, A2, schedule, t_min, key=2, n_steps=64)
     # The discretised chain is Gaussian too, with its own KL: no allowance for the steps.
@@ -158,7 +161,7 @@ def test_log_ratios_are_gaussian(schedule):
 
 
 @every_schedule
-def test_simulated_states_follow_the_pinned_diffusion(schedule):
+def test_simulated_states_follow_the_pinned_diffusion(schedule: tk.Schedule) -> None:
     # Given X_u = x at t_max, X at t_min is N(alpha a + r (x - alpha_u a), sigma^2 (1 - q)) with
     # q = snr(t_max) / snr(t_min) and r = q alpha(t_min) / alpha(t_max).
     t_min, t_max = schedule.t_from_snr(SNR_MIN), schedule.t_from_snr(0.5)
@@ -178,7 +181,7 @@ def test_simulated_states_follow_the_pinned_diffusion(schedule):
 
 
 @every_schedule
-def test_log_ratios_belong_to_their_states(schedule):
+def test_log_ratios_belong_to_their_states(schedule: tk.Schedule) -> None:
     # States and log ratio L are jointly Gaussian under P1, and exp(-L) carries P1 to P2, so that
     # Cov(X, L) = E1 X - E2 X = alpha (1 - q) (a1 - a2). Mean and variance of L cannot tell
     # its sign; this can.
@@ -195,7 +198,7 @@ def test_log_ratios_belong_to_their_states(schedule):
 
 
 @every_schedule
-def test_discretisation_error_is_of_second_order_and_bounded(schedule):
+def test_discretisation_error_is_of_second_order_and_bounded(schedule: tk.Schedule) -> None:
     t_min, t_max = schedule.t_from_snr(SNR_MIN), 0.99
     exact = float(path_kl(A1, A2, schedule, t_min, t_max))
     errors = []
@@ -221,12 +224,12 @@ def test_discretisation_error_is_of_second_order_and_bounded(schedule):
         (EDM(), 0.2, 0.9),
     ],
 )
-def test_other_time_windows(schedule, t_min, t_max):
+def test_other_time_windows(schedule: tk.Schedule, t_min: float, t_max: float) -> None:
     estimate = simulate_path_kl(A1, A2, schedule, t_min, t_max, key=4, n_paths=2000)
     assert within(estimate, path_kl(A1, A2, schedule, t_min, t_max))
 
 
-def test_reversal_symmetry():
+def test_reversal_symmetry() -> None:
     forward = simulate_path_kl(A1, A2, CosineVP(), 0.3, key=5)
     backward = simulate_path_kl(A2, A1, CosineVP(), 0.3, key=6)
     error = np.hypot(forward.standard_error, backward.standard_error)
@@ -234,14 +237,14 @@ def test_reversal_symmetry():
     assert abs(forward.value - backward.value) <= Z * error + numerical
 
 
-def test_equal_points_and_empty_windows_give_zero():
+def test_equal_points_and_empty_windows_give_zero() -> None:
     estimate = simulate_path_kl(A1, A1, LinearVP(), 0.1, key=0, n_paths=10)
     assert (estimate.value, estimate.standard_error, estimate.numerical_error) == (0, 0, 0)
     estimate = simulate_path_kl(A1, A2, LinearVP(), 0.3, 0.3, key=0, n_paths=10)
     assert (estimate.value, estimate.standard_error) == (0, 0)
 
 
-def test_estimate_says_how_it_was_found():
+def test_estimate_says_how_it_was_found() -> None:
     estimate = simulate_path_kl(A1, A2, LinearVP(), 0.3, key=7, n_paths=128, n_steps=16)
     assert str(estimate.method) == "euler-maruyama + girsanov"
     assert (estimate.unit, estimate.quantity) == ("nats", "path KL")
@@ -254,7 +257,7 @@ def test_estimate_says_how_it_was_found():
     assert few.confidence_interval().high == np.inf
 
 
-def test_same_key_same_bits():
+def test_same_key_same_bits() -> None:
     arguments = {"n_paths": 50, "n_steps": 8}
     first = simulate_log_ratios(A1, A2, LinearVP(), 0.3, key=8, **arguments)
     again = simulate_log_ratios(A1, A2, LinearVP(), 0.3, key=8, **arguments)
@@ -287,7 +290,7 @@ GOOD = {"a1": A1, "a2": A2, "schedule": LinearVP(), "t_min": 0.3, "t_max": 0.9}
         ({"t_min": 0.95}, r"^t_min must be at most t_max = 0.9; got 0.95\."),
     ],
 )
-def test_bad_input(simulated, change, message):
+def test_bad_input(simulated: bool, change: dict[str, Any], message: str) -> None:
     function = partial(simulate_path_kl, key=0) if simulated else path_kl
     with pytest.raises(ValueError, match=message):
         function(**{**GOOD, **change})
@@ -301,7 +304,7 @@ def test_bad_input(simulated, change, message):
         ({"t_min": [0.1, 0.5], "t_max": [[0.6], [0.4]]}, r"^t_min must be at most t_max = 0.4"),
     ],
 )
-def test_bad_shapes_and_times_of_the_closed_form(change, message):
+def test_bad_shapes_and_times_of_the_closed_form(change: dict[str, Any], message: str) -> None:
     arguments = {**GOOD, "t_min": np.full(5, 0.1), **change}
     with pytest.raises(ValueError, match=message):
         path_kl(**arguments)
@@ -322,11 +325,13 @@ def test_bad_shapes_and_times_of_the_closed_form(change, message):
         ({"key": None}, r"^key must be"),
     ],
 )
-def test_bad_input_of_the_simulation(function, change, message):
+def test_bad_input_of_the_simulation(
+    function: Callable[..., Any], change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         function(**{**GOOD, "key": 0, **change})
 
 
-def test_the_simulation_cannot_be_traced():
+def test_the_simulation_cannot_be_traced() -> None:
     with pytest.raises(ValueError, match=r"^a1 must be concrete"):
         jax.jit(lambda a: simulate_log_ratios(a, A2, LinearVP(), 0.3, key=0))(jnp.asarray(A1))

@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 from scipy import integrate, special, stats
 
 import tokenkl as tk
 from tokenkl.channel import denoiser as posterior_mean
 from tokenkl.channel import log_posterior
+from tokenkl.codebooks.digits import Order
 from tokenkl.codebooks.transforms import diameter
-from tokenkl.divergence.girsanov import excess_cross_entropy, learned_path_kl
+from tokenkl.divergence.girsanov import Direction, Sampler, excess_cross_entropy, learned_path_kl
 
 BUDGET = 2e-5
 Z = special.ndtri(1 - BUDGET / 2)
@@ -27,43 +31,44 @@ TRIANGLE = tk.PointCodebook([[1.0, 0.0], [-0.6, 0.8], [-0.3, -1.1]], [0.5, 0.3, 
 GRID = np.array([0.1, 0.4, 1.0, 2.0, 4.0])
 
 
-def tempered(codebook, temperature):
+def tempered(codebook: tk.Codebook, temperature: float) -> Callable[..., Any]:
     """The exact posterior with its logits divided by a temperature."""
     return lambda y, snr: log_posterior(codebook, y, snr) / temperature
 
 
-def constant(codebook):
+def constant(codebook: tk.Codebook) -> Callable[..., Any]:
     """The prior, whatever is observed."""
     return lambda y, snr: np.broadcast_to(codebook.log_prior, (len(y), codebook.K))
 
 
-def within(estimate, value, z=Z):
+def within(estimate: tk.Estimate | None, value: float, z: float = Z) -> bool:
+    assert estimate is not None
     # Johnson's shift is part of the interval.
     interval = estimate.confidence_interval(2 * special.ndtr(z) - 1)
-    return interval.low <= value <= interval.high
+    return bool(interval.low <= value <= interval.high)
 
 
-def expect(function, snr):
+def expect(function: Callable[[float], float], snr: float) -> float:
     """E function(Y) for the tokens -1 and 1 at one SNR, for an even function: Y given token 1."""
     h = np.sqrt(snr)
 
-    def integrand(x):
+    def integrand(x: float) -> float:
         return np.exp(-x * x / 2) / np.sqrt(2 * np.pi) * function(h + x)
 
     return integrate.quad(integrand, -14, 14, limit=400, epsabs=1e-13)[0]
 
 
-def gap(snr, temperature):
+def gap(snr: float, temperature: float) -> float:
     """E (e_theta - e)^2 for the tempered posterior of the tokens -1 and 1."""
     h = np.sqrt(snr)
     return expect(lambda y: (np.tanh(h * y) - np.tanh(h * y / temperature)) ** 2, snr)
 
 
-def divergence(snr, temperature, reverse=False):
+def divergence(snr: float, temperature: float, reverse: bool = False) -> float:
     """E KL(p || p_theta) for the tempered posterior of the tokens -1 and 1, or reversed."""
     h = np.sqrt(snr)
 
-    def kl(y):
+    def kl(y: float) -> float:
         a, b = 2 * h * y, 2 * h * y / temperature  # log odds of the token 1
         if reverse:
             a, b = b, a
@@ -78,7 +83,7 @@ def divergence(snr, temperature, reverse=False):
 
 @pytest.mark.parametrize("sampler", ["ancestral", "continuous"])
 @pytest.mark.parametrize("codebook", [SQUARE, TRIANGLE, tk.OneHot(5)], ids=lambda c: c.label)
-def test_the_exact_denoiser_costs_nothing(codebook, sampler):
+def test_the_exact_denoiser_costs_nothing(codebook: tk.Codebook, sampler: Sampler) -> None:
     snr = GRID if sampler == "ancestral" else GRID[[0, -1]]
     found = learned_path_kl(
         codebook, tempered(codebook, 1.0), snr, key=0, sampler=sampler, n_samples=4096
@@ -95,16 +100,16 @@ def test_the_exact_denoiser_costs_nothing(codebook, sampler):
 
 
 @pytest.mark.parametrize(("beyond", "draws"), [(4.2, 4000), (3.0, 4000), (2.0, 20_000)])
-def test_rare_mistakes_are_inside_the_intervals(beyond, draws):
+def test_rare_mistakes_are_inside_the_intervals(beyond: float, draws: int) -> None:
     # The denoiser swaps two tokens where the noise is beyond a threshold: seen never, a few times,
     # and often enough for a central-limit interval.
     codebook, snr = tk.FSQ((2,)), np.array([4.0, 9.0, 16.0])
 
-    def swapped(y, level):
+    def swapped(y: np.ndarray, level: np.ndarray) -> np.ndarray:
         right = log_posterior(codebook, y, level)
         return np.where(y > np.sqrt(level)[:, None] + beyond, right[:, ::-1], right)
 
-    def gap(level):
+    def gap(level: float) -> float:
         h = math.sqrt(level)
         density = lambda y: (math.exp(-((y - h) ** 2) / 2) + math.exp(-((y + h) ** 2) / 2)) / 2  # noqa: E731
         scale = 2 / math.sqrt(2 * math.pi)
@@ -124,13 +129,13 @@ def test_rare_mistakes_are_inside_the_intervals(beyond, draws):
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "continuous"])
-def test_tempered_posterior_by_quadrature(sampler):
+def test_tempered_posterior_by_quadrature(sampler: Sampler) -> None:
     # Two independent coordinates: twice the scalar, for the gap and for the divergence.
     if sampler == "ancestral":
         snr = GRID
         area = lambda f: float(np.diff(GRID) @ [f(g) for g in GRID[:-1]])  # noqa: E731
     else:
-        snr = (0.05, 6.0)
+        snr = np.array([0.05, 6.0])
         area = lambda f: integrate.quad(f, *snr, epsabs=1e-9)[0]  # noqa: E731
     found = learned_path_kl(
         SQUARE,
@@ -161,7 +166,7 @@ def test_tempered_posterior_by_quadrature(sampler):
 
 
 @pytest.mark.parametrize("codebook", [SQUARE, tk.OneHot(4), tk.FSQ((3, 2))], ids=lambda c: c.label)
-def test_prior_mean_by_i_mmse(codebook):
+def test_prior_mean_by_i_mmse(codebook: tk.Codebook) -> None:
     # E|e - mean|^2 = power - mmse, and half of the integral of mmse is information.
     snr = (0.0, 5.0)
     found = learned_path_kl(
@@ -176,11 +181,11 @@ def test_prior_mean_by_i_mmse(codebook):
     assert excess.value.shape == (2,)
 
 
-def test_discretisation_of_a_sampled_codebook_is_that_of_the_same_grid():
+def test_discretisation_of_a_sampled_codebook_is_that_of_the_same_grid() -> None:
     # The square turned by 30 degrees is no grid to the library: sampled against exact.
     turn = np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]])
     turned = tk.PointCodebook(SQUARE.points @ turn)
-    arguments = {"key": 7, "n_samples": 2**14}
+    arguments: dict[str, Any] = {"key": 7, "n_samples": 2**14}
     exact = learned_path_kl(SQUARE, constant(SQUARE), GRID, **arguments)
     found = learned_path_kl(turned, constant(turned), GRID, **arguments)
     assert exact.discretisation.standard_error == 0
@@ -195,11 +200,11 @@ def test_discretisation_of_a_sampled_codebook_is_that_of_the_same_grid():
 
 @pytest.mark.parametrize("variance", [0.6, 1.0, 1.3, 1.5, 4.0])
 @pytest.mark.parametrize("snr", [0.0, 0.02, 0.3, 3.0])
-def test_initial_part_by_quadrature(snr, variance):
-    def density(y, mean, var):
+def test_initial_part_by_quadrature(snr: float, variance: float) -> None:
+    def density(y: float, mean: float, var: float) -> float:
         return np.exp(-((y - mean) ** 2) / (2 * var)) / np.sqrt(2 * np.pi * var)
 
-    def integrand(y):
+    def integrand(y: float) -> float:
         h = np.sqrt(snr)
         p = (density(y, h, 1) + density(y, -h, 1)) / 2
         return p * np.log(p / density(y, 0, variance))
@@ -216,7 +221,7 @@ def test_initial_part_by_quadrature(snr, variance):
     assert found.numerical_error > 0 or snr == 0
 
 
-def test_intervals_cover_at_their_level():
+def test_intervals_cover_at_their_level() -> None:
     exact = integrate.quad(lambda g: gap(g, 0.5), 0.1, 4.0, epsabs=1e-9)[0] / 2
     runs = 200
     covered = sum(
@@ -235,9 +240,9 @@ def test_intervals_cover_at_their_level():
 # ---------------------------------------------------------------- what the parts mean
 
 
-def test_bounds_hold_draw_by_draw():
+def test_bounds_hold_draw_by_draw() -> None:
     for codebook in (SQUARE, TRIANGLE, tk.OneHot(5), tk.FSQ((3, 2))):
-        free = "reverse" if isinstance(codebook, tk.ProductCodebook) else None
+        free: Direction | None = "reverse" if isinstance(codebook, tk.ProductCodebook) else None
         for temperature in (0.3, 3.0):
             found = learned_path_kl(
                 codebook,
@@ -249,10 +254,11 @@ def test_bounds_hold_draw_by_draw():
             )
             assert found.denoiser.value <= found.pinsker.value
             if free:
+                assert found.dimension_free is not None
                 assert found.denoiser.value <= found.dimension_free.value
 
 
-def test_token_bound_holds_for_the_simulated_sampler():
+def test_token_bound_holds_for_the_simulated_sampler() -> None:
     """KL(prior || produced token) of the ancestral sampler is below total + decoding."""
     codebook = tk.PointCodebook([[1.0], [-0.2], [-1.0]], [0.6, 0.3, 0.1])
     grid = np.array([0.0, 0.5, 2.0, 6.0])
@@ -275,7 +281,7 @@ def test_token_bound_holds_for_the_simulated_sampler():
     )
 
 
-def test_total_is_the_likelihood_ratio_of_simulated_paths():
+def test_total_is_the_likelihood_ratio_of_simulated_paths() -> None:
     """Increments of the exact process under both laws: no identity of the module is used."""
     grid, paths, substeps = np.array([0.2, 0.8, 2.0]), 20_000, 24
     wrong = tempered(TRIANGLE, 2.0)
@@ -310,39 +316,39 @@ def test_total_is_the_likelihood_ratio_of_simulated_paths():
 # ---------------------------------------------------------------- back ends
 
 
-def test_torch_and_jax_give_the_same_numbers():
-    torch = pytest.importorskip("torch")
+def test_torch_and_jax_give_the_same_numbers() -> None:
+    torch: Any = pytest.importorskip("torch")
     weight, bias = np.random.default_rng(14).normal(size=(4, 3)), np.arange(4.0) / 5
 
-    def in_numpy(y, snr):
+    def in_numpy(y: np.ndarray, snr: np.ndarray) -> np.ndarray:
         x = np.concatenate([y, np.sqrt(snr)[:, None]], axis=1)
         return np.tanh(x @ weight.T) * 2 + bias
 
-    def in_jax(y, snr):
+    def in_jax(y: np.ndarray, snr: np.ndarray) -> Array:
         x = jnp.concatenate([jnp.asarray(y), jnp.sqrt(snr)[:, None]], axis=1)
         return jnp.tanh(x @ weight.T) * 2 + bias
 
     class InTorch(torch.nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.linear = torch.nn.Linear(3, 4, bias=False, dtype=torch.float64)
             self.linear.weight.data = torch.tensor(weight)
 
-        def forward(self, y, snr):
+        def forward(self, y: Any, snr: Any) -> Any:
             x = torch.cat([y, snr.sqrt()[:, None]], dim=1)
             return torch.tanh(self.linear(x)) * 2 + torch.tensor(bias)
 
     class InSingle(InTorch):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.linear = self.linear.float()
 
-        def forward(self, y, snr):
+        def forward(self, y: Any, snr: Any) -> Any:
             assert y.dtype == snr.dtype == torch.float32
             return super().forward(y, snr)
 
     module = InTorch()
-    arguments = {"key": 15, "n_samples": 2048}
+    arguments: dict[str, Any] = {"key": 15, "n_samples": 2048}
     reference = learned_path_kl(SQUARE, in_numpy, GRID, **arguments)
     found = learned_path_kl(SQUARE, module, GRID, **arguments)
     plain = learned_path_kl(
@@ -358,9 +364,9 @@ def test_torch_and_jax_give_the_same_numbers():
     assert single.denoiser.value == pytest.approx(reference.denoiser.value, rel=1e-4)
 
 
-def test_same_key_same_bits_and_progress():
+def test_same_key_same_bits_and_progress() -> None:
     seen = []
-    arguments = {"key": jax.random.key(0), "n_samples": 512}
+    arguments: dict[str, Any] = {"key": jax.random.key(0), "n_samples": 512}
     first = learned_path_kl(
         TRIANGLE,
         tempered(TRIANGLE, 2),
@@ -376,7 +382,7 @@ def test_same_key_same_bits_and_progress():
     assert "denoiser" in repr(first)
 
 
-def test_a_token_that_is_ruled_out_costs_infinitely_much():
+def test_a_token_that_is_ruled_out_costs_infinitely_much() -> None:
     impossible = lambda y, snr: np.tile([0.0, -np.inf], (len(y), 1))  # noqa: E731
     found = learned_path_kl(LINE, impossible, (0.1, 1.0), key=0, n_samples=64)
     assert found.cross_entropy.value == np.inf
@@ -388,7 +394,7 @@ def test_a_token_that_is_ruled_out_costs_infinitely_much():
 # ---------------------------------------------------------------- conditions and errors
 
 
-def test_dimension_free_bound_is_refused_where_it_would_not_hold():
+def test_dimension_free_bound_is_refused_where_it_would_not_hold() -> None:
     joint = lambda y, snr: np.tile([2.0, 0.0, 0.0, 2.0], (len(y), 1))  # noqa: E731
     with pytest.raises(ValueError, match=r"^denoiser must be a product over the coordinates"):
         learned_path_kl(SQUARE, joint, GRID, key=0, n_samples=64, dimension_free="forward")
@@ -406,15 +412,16 @@ def test_dimension_free_bound_is_refused_where_it_would_not_hold():
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_a_product_is_recognised_in_both_orders_of_ids(order):
+def test_a_product_is_recognised_in_both_orders_of_ids(order: Order) -> None:
     grid = tk.FSQ((3, 2), order=order)
     found = learned_path_kl(
         grid, tempered(grid, 2.0), GRID, key=0, n_samples=64, dimension_free="forward"
     )
+    assert found.dimension_free is not None
     assert found.dimension_free.value >= found.denoiser.value
 
 
-def test_the_joint_law_would_break_the_dimension_free_bound():
+def test_the_joint_law_would_break_the_dimension_free_bound() -> None:
     """The refusal is needed: for a law that is no product the inequality itself fails."""
     n = 6
     cube = tk.FSQ((2,) * n)
@@ -448,8 +455,8 @@ def test_the_joint_law_would_break_the_dimension_free_bound():
         ({"key": -1}, r"^key must be"),
     ],
 )
-def test_bad_input(change, message):
-    arguments = {
+def test_bad_input(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {
         "codebook": LINE,
         "denoiser": tempered(LINE, 2.0),
         "grid": (0.1, 1.0),
@@ -460,12 +467,12 @@ def test_bad_input(change, message):
         learned_path_kl(**(arguments | change))
 
 
-def test_bad_input_of_the_excess():
+def test_bad_input_of_the_excess() -> None:
     with pytest.raises(ValueError, match=r"^n_samples must be a whole number, at least 2"):
         excess_cross_entropy(LINE, tempered(LINE, 2.0), 1.0, key=0, n_samples=1)
 
 
-def test_diameter():
+def test_diameter() -> None:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(50, 3))
     brute = max(np.linalg.norm(a - b) for a in points for b in points)

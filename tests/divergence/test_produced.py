@@ -6,6 +6,7 @@ Every statistical test may fail by chance with probability 2e-5 at most; keys ar
 from __future__ import annotations
 
 import itertools
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scipy import optimize, special, stats
 
 import tokenkl as tk
 from tokenkl.channel import denoiser, log_posterior
+from tokenkl.codebooks.digits import Order
 from tokenkl.divergence import ancestral_kl, prior_mismatch, produced_law
 from tokenkl.divergence._coordinate_laws import Scalar, ddim_law
 from tokenkl.divergence.produced import kl_from_counts, variation_from_counts
@@ -33,10 +35,10 @@ CASES = [
 def test_exact_laws_against_paths(
     sampler: str, decision: str, temperature: float, scale: float, grid: np.ndarray
 ) -> None:
-    options = {"sampler": sampler, "decision": decision, "temperature": temperature}
-    exact = produced_law(SKEWED, grid, start_scale=scale, **options)
+    options: dict[str, Any] = {"sampler": sampler, "decision": decision, "temperature": temperature}
+    exact = produced_law(SKEWED, grid, start=scale, **options)
     paths = produced_law(
-        SKEWED, grid, start_scale=scale, method=tk.MonteCarlo(n_samples=40_000), key=7, **options
+        SKEWED, grid, start=scale, method=tk.MonteCarlo(n_samples=40_000), key=7, **options
     )
     assert paths.counts is not None
     law, m = exact.probabilities, 40_000
@@ -115,9 +117,7 @@ def test_one_step_to_a_noisy_end_by_quadrature(sampler: str, scale: float) -> No
     }
     assert np.abs(laws["map"] - laws["sample"]).max() > 0.05
     for decision, expected in laws.items():
-        found = produced_law(
-            codebook, [0.5, 2.0], sampler=sampler, decision=decision, start_scale=scale
-        )
+        found = produced_law(codebook, [0.5, 2.0], sampler=sampler, decision=decision, start=scale)
         slack = 4e-3 if decision == "map" else 1e-9  # a threshold lies between two nodes
         assert found.probabilities == pytest.approx(expected, abs=slack)
         assert found.total_variation.numerical_error < 1e-8
@@ -166,10 +166,7 @@ def test_kl_of_a_product_is_a_sum_over_the_joint_law() -> None:
 def test_order_of_ids() -> None:
     levels = [[-1.0, 0.0, 1.0], [0.0, 1.0]]
     priors = [[0.2, 0.5, 0.3], [0.9, 0.1]]
-    c, f = (
-        tk.ProductCodebook(levels, priors, order=order)  # type: ignore[arg-type]
-        for order in ("C", "F")
-    )
+    c, f = (tk.ProductCodebook(levels, priors, order=order) for order in get_args(Order))
     law_c = produced_law(c, GRID).probabilities
     law_f = produced_law(f, GRID).probabilities
     digits = c.to_digits(np.arange(6))
@@ -210,6 +207,9 @@ def test_logits_hook() -> None:
         produced_law(SKEWED, GRID, sampler="ddpm", logits=hook, method=method, key=3).counts
         for hook in (exact, None, guided)
     )
+    assert one is not None
+    assert two is not None
+    assert other is not None
     assert np.abs(one - two).sum() <= 4  # rounding may move a path across a threshold
     assert np.abs(other - two).sum() > 100
     with pytest.raises(ValueError, match="logits must be a function to arrays of shape"):

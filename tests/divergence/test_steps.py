@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -193,6 +194,6 @@ def test_bad_arguments(words: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tk.step_grid(*words)
     with pytest.raises(ValueError, match="schedule must be"):
-        uniform_time_steps(2, 0.0, 1.0, "cosine")  # type: ignore[arg-type]
+        uniform_time_steps(2, 0.0, 1.0, cast(Any, "cosine"))
     with pytest.raises(ValueError, match="N must be"):
         optimal_steps(CODEBOOK, 0, 0.0, 1.0)

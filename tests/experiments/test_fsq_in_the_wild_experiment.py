@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -27,21 +28,21 @@ PUBLISHED_SIZES = {
 }
 
 
-def test_sizes_are_the_published_ones_and_every_set_is_cited():
+def test_sizes_are_the_published_ones_and_every_set_is_cited() -> None:
     sizes = {entry.levels: wild.codebook_of(entry).K for entry in wild.LEVEL_SETS}
     assert sizes == PUBLISHED_SIZES
     assert all("arXiv" in entry.citation and entry.source for entry in wild.LEVEL_SETS)
 
 
 @pytest.mark.parametrize("entry", wild.LEVEL_SETS, ids=lambda entry: entry.tokenizers)
-def test_half_information_root_really_halves(entry):
+def test_half_information_root_really_halves(entry: wild.LevelSet) -> None:
     codebook = wild.codebook_of(entry)
     snr = wild.half_information_snr(codebook)
     left = tk.conditional_entropy(codebook, snr).value / math.log(codebook.K)
     assert left == pytest.approx(0.5, abs=1e-12)
 
 
-def test_lfq_against_adaptive_quadrature():
+def test_lfq_against_adaptive_quadrature() -> None:
     # One coordinate of LFQ: levels +-1; H = E log(1 + exp(-2 (snr + sqrt(snr) z))).
     snr = wild.half_information_snr(wild.codebook_of(wild.LEVEL_SETS[0]))
 
@@ -53,15 +54,15 @@ def test_lfq_against_adaptive_quadrature():
     assert entropy == pytest.approx(math.log(2) / 2, abs=1e-11)
 
 
-def test_power_basis_does_not_depend_on_the_grid_convention():
-    def coordinate_snr(grid):
+def test_power_basis_does_not_depend_on_the_grid_convention() -> None:
+    def coordinate_snr(grid: Literal["symmetric", "rounding"]) -> float:
         codebook = tk.FSQ((8, 8), grid=grid)
         return wild.half_information_snr(codebook) * tk.average_power(codebook)
 
     assert coordinate_snr("symmetric") == pytest.approx(coordinate_snr("rounding"), rel=1e-10)
 
 
-def test_nothing_lies_below_gaussian_capacity():
+def test_nothing_lies_below_gaussian_capacity() -> None:
     _, facts = wild.compute(wild.SMOKE, lambda done, total: None)
     assert facts["smallest_excess_over_gaussian_bound_db"] > 0
     for summary in facts["summary"]:

@@ -10,7 +10,7 @@ from experiments import nn_distance
 
 
 @pytest.mark.parametrize(("K", "n"), [(4, 2), (81, 4), (1000, 3)])
-def test_random_distances_are_those_of_plain_differences(K, n):
+def test_random_distances_are_those_of_plain_differences(K: int, n: int) -> None:
     values = nn_distance.random_distances(K, n, 3, np.random.default_rng(5))
     rng = np.random.default_rng(5)
     # Batches and single draws consume the generator in the same order.
@@ -22,17 +22,17 @@ def test_random_distances_are_those_of_plain_differences(K, n):
 
 
 @pytest.mark.parametrize(("K", "n", "fsq"), [(2, 1, 2.0), (4, 2, 2.0), (8, 3, 2.0), (9, 2, 1.0)])
-def test_ascent_finds_fsq_where_nothing_better_is_known(K, n, fsq):
+def test_ascent_finds_fsq_where_nothing_better_is_known(K: int, n: int, fsq: float) -> None:
     best = nn_distance.ascend(K, n, 30, 1000, np.random.default_rng(1)).max()
     assert best <= fsq + 1e-12
     assert best == pytest.approx(fsq, rel=1e-4)
 
 
-def test_two_points_on_a_line_have_a_known_maximum():
+def test_two_points_on_a_line_have_a_known_maximum() -> None:
     assert (nn_distance.ascend(2, 1, 10, 500, np.random.default_rng(2)) == 2).all()
 
 
-def test_table_is_relative_to_fsq():
+def test_table_is_relative_to_fsq() -> None:
     config = nn_distance.Config(cases=((2, 5, 50, 0), (3, 4, 50, 2)), ascent_steps=50)
     table, facts = nn_distance.compute(config, lambda done, total: None)
     base2, base3 = facts["cases"]

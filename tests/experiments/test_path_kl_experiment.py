@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments import path_kl
@@ -17,14 +19,15 @@ CONFIG = dataclasses.replace(
     convergence_work=4_000_000,
     convergence_max_paths=250_000,
 )
+Result = tuple[pd.DataFrame, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def result():
+def result() -> Result:
     return path_kl.compute(CONFIG, lambda done, total: None)
 
 
-def test_closed_form_by_hand(result):
+def test_closed_form_by_hand(result: Result) -> None:
     table, facts = result
     assert facts["squared_distance"] == 2
     rows = table.set_index("schedule")
@@ -37,7 +40,7 @@ def test_closed_form_by_hand(result):
     assert np.allclose(rows.loc["BetaVP", "closed_form"], snr, rtol=1e-12)
 
 
-def test_points_are_where_they_are_said_to_be(result):
+def test_points_are_where_they_are_said_to_be(result: Result) -> None:
     table, facts = result
     points = table[table["kind"] == "point"]
     assert facts["n_points"] == len(points) == len(path_kl.SCHEDULES)
@@ -46,7 +49,9 @@ def test_points_are_where_they_are_said_to_be(result):
     assert (points["variance"] < points["variance_high"]).all()
 
 
-def test_simulation_agrees_and_converges_to_second_order(result):
+def test_simulation_agrees_and_converges_to_second_order(
+    result: Result,
+) -> None:
     # Seven normal means and seven chi-squared variances at 4.8 standard errors (chance 2e-5 in all,
     # for fixed keys); the variance's normal approximation is good at 2000 paths.
     table, facts = result

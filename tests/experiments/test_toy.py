@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +26,7 @@ POINTS = tk.FSQ((3,)).points
 # ---------------------------------------------------------------- law and tokenizations
 
 
-def test_the_law_of_a_chain():
+def test_the_law_of_a_chain() -> None:
     chain = data.draw_chain(2, 2, 3, key=0)
     joint = chain.joint()
     assert joint.shape == (64,)
@@ -40,7 +43,7 @@ def test_the_law_of_a_chain():
 
 
 @pytest.mark.parametrize("how", ["numpy", "jax"])
-def test_sequences_follow_the_law(how):
+def test_sequences_follow_the_law(how: str) -> None:
     chain, size = data.draw_chain(2, 2, 3, key=0), 40_000
     if how == "numpy":
         tokens = chain.sample(size, 3)
@@ -54,7 +57,7 @@ def test_sequences_follow_the_law(how):
 
 
 @pytest.mark.parametrize(("base", "n"), [(2, 3), (3, 2)])
-def test_tokenizations(base, n):
+def test_tokenizations(base: int, n: int) -> None:
     grid = tk.FSQ((base,) * n)
     found = {name: data.codebook_points(name, base, n, key=5) for name in data.TOKENIZATIONS}
     for name in data.SAME_POWER:
@@ -75,7 +78,7 @@ def test_tokenizations(base, n):
 
 
 @pytest.mark.parametrize(("n", "K"), [(2, 9), (3, 8)])
-def test_the_lattice_beats_the_grid_at_equal_power(n, K):
+def test_the_lattice_beats_the_grid_at_equal_power(n: int, K: int) -> None:
     cut = tk.PointCodebook(data.lattice_cut(n, K))
     assert tk.min_distance(cut) == pytest.approx(1)
     grid = tk.FSQ((2,) * 3) if n == 3 else tk.FSQ((3,) * 2)
@@ -86,7 +89,7 @@ def test_the_lattice_beats_the_grid_at_equal_power(n, K):
 # ---------------------------------------------------------------- KL from counts
 
 
-def exact_mean(law, generated, size):
+def exact_mean(law: np.ndarray, generated: np.ndarray, size: int) -> float:
     """Expectation of the estimate, by summing over the binomial law of every count."""
     counts = np.arange(size + 1)
     total = 0.0
@@ -96,7 +99,7 @@ def exact_mean(law, generated, size):
     return total
 
 
-def test_kl_from_counts_has_no_bias():
+def test_kl_from_counts_has_no_bias() -> None:
     law = np.array([0.5, 0.3, 0.15, 0.05])
     other = np.array([0.4, 0.3, 0.2, 0.1])
     kl = float(law @ np.log(law / other))
@@ -107,7 +110,7 @@ def test_kl_from_counts_has_no_bias():
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3])
-def test_kl_from_counts_covers(shift):
+def test_kl_from_counts_covers(shift: float) -> None:
     rng = np.random.default_rng(0)
     law = rng.dirichlet(np.full(60, 5.0))
     generated = law * np.exp(shift * rng.standard_normal(60))
@@ -125,7 +128,7 @@ def test_kl_from_counts_covers(shift):
     assert covered > stats.binom.ppf(BUDGET, runs, 0.93)
 
 
-def test_pooling():
+def test_pooling() -> None:
     law = data.draw_chain(3, 2, 2, key=4).joint()
     groups = evaluate.pool(law, 0.01)
     mass = np.bincount(groups, law)
@@ -141,17 +144,17 @@ def test_pooling():
 # ---------------------------------------------------------------- exact denoiser and samplers
 
 
-def stacked_exact(points):
+def stacked_exact(points: np.ndarray) -> Any:
     return evaluate.exact_denoiser([CHAIN], points[None])
 
 
-def test_the_exact_denoiser_is_the_posterior_of_sequences():
+def test_the_exact_denoiser_is_the_posterior_of_sequences() -> None:
     chain = data.draw_chain(2, 2, 3, key=2)
     points = data.codebook_points(data.VQ, 2, 2, key=3)
     exact = jax.tree.map(lambda leaf: leaf[0], evaluate.exact_denoiser([chain], points[None]))
     codebook = toy_generation.sequence_codebook(points, chain)
     t = np.array([0.9, 0.4, 0.1])
-    alpha, sigma = (np.asarray(part) for part in model.noise_level(t))
+    alpha, sigma = (np.asarray(part) for part in model.noise_level(jnp.asarray(t)))
     x = np.random.default_rng(0).standard_normal((3, 3, 2))
     found = np.exp(exact(jnp.asarray(x, dtype=jnp.float32), jnp.asarray(t, dtype=jnp.float32)))
     joint = np.exp(log_posterior(codebook, x.reshape(3, -1) / sigma[:, None], (alpha / sigma) ** 2))
@@ -163,7 +166,7 @@ def test_the_exact_denoiser_is_the_posterior_of_sequences():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
-def test_samplers_with_the_exact_denoiser_approach_the_law(sampler):
+def test_samplers_with_the_exact_denoiser_approach_the_law(sampler: str) -> None:
     exact = stacked_exact(POINTS)
     kl = {}
     for steps in (3, 60):
@@ -185,7 +188,7 @@ def test_samplers_with_the_exact_denoiser_approach_the_law(sampler):
     assert value < Z * error + 5e-4
 
 
-def test_times():
+def test_times() -> None:
     assert evaluate.times(4, 6).tolist() == [1, 0.75, 0.5, 0.25, 0, 0, 0]
     assert np.allclose(predictors.sampler_snrs(4), tk.LinearVP().snr([1, 0.75, 0.5, 0.25]))
 
@@ -194,10 +197,10 @@ def test_times():
 
 
 @pytest.mark.slow
-def test_training_lowers_the_loss_and_is_reproducible():
+def test_training_lowers_the_loss_and_is_reproducible() -> None:
     points = np.stack([data.codebook_points(data.LEARNED, 2, 2, key=key) for key in range(2)])
     chains = [data.draw_chain(2, 2, 2, key=key) for key in range(2)]
-    arguments = {
+    arguments: dict[str, Any] = {
         "power": tk.average_power(tk.FSQ((2, 2))),
         "batch": 64,
         "rate": 3e-3,
@@ -228,7 +231,7 @@ def test_training_lowers_the_loss_and_is_reproducible():
     assert (np.asarray(again.first) == np.asarray(early.first)).all()
 
 
-def test_sequence_denoiser_is_the_product_in_the_order_of_the_law():
+def test_sequence_denoiser_is_the_product_in_the_order_of_the_law() -> None:
     # With independent positions the product of the exact marginals is the exact posterior.
     row = CHAIN.start
     chain = data.Chain(3, row, np.tile(row, (3, 1)))
@@ -244,7 +247,7 @@ def test_sequence_denoiser_is_the_product_in_the_order_of_the_law():
 # ---------------------------------------------------------------- predictors and ranks
 
 
-def test_predictors_of_a_grid_are_those_of_the_library():
+def test_predictors_of_a_grid_are_those_of_the_library() -> None:
     points = tk.FSQ((2, 2)).points
     found = predictors.predict(points, samples=64, key=0)
     assert set(found) == set(predictors.PREDICTORS)
@@ -265,7 +268,7 @@ def test_predictors_of_a_grid_are_those_of_the_library():
     )
 
 
-def test_intervals_over_seeds_cover():
+def test_intervals_over_seeds_cover() -> None:
     rng, runs = np.random.default_rng(2), 1000
     covered = [0, 0]
     for _ in range(runs):
@@ -280,13 +283,13 @@ def test_intervals_over_seeds_cover():
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on(monkeypatch, tmp_path):
+def test_an_interrupted_run_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(toy_generation, "ROOT", tmp_path)
     config = toy_generation.SMOKE
     whole, _ = toy_generation.compute(config, lambda done, total: None)
     assert not list((tmp_path / "build" / "toy_generation").iterdir())
 
-    def stop(done, total):
+    def stop(done: float, total: float) -> None:
         if done >= 1:
             raise KeyboardInterrupt
 

@@ -18,9 +18,16 @@ from tokenkl.numerics.moments import Moments
 
 BUDGET = 2e-5
 RNG = np.random.default_rng(7)
+#: A grid, the same tokens turned, and the cluster of each.
+Case = tuple[tk.ProductCodebook, tk.PointCodebook, np.ndarray]
 
 
-def product(far: list[float], near: list[float], far_prior=None, near_prior=None):
+def product(
+    far: list[float],
+    near: list[float],
+    far_prior: list[float] | None = None,
+    near_prior: list[float] | None = None,
+) -> Case:
     """Clusters are the levels of the first coordinate, and tokens of one those of the others."""
     exact = tk.ProductCodebook([far, near, [0.0]], [far_prior, near_prior, None])
     labels = exact.to_digits(np.arange(exact.K))[:, 0]
@@ -33,7 +40,7 @@ EQUAL = product([-0.5, 0.5], list(1e-4 * np.arange(20)))
 
 @pytest.mark.parametrize("case", [EQUAL, UNEQUAL], ids=["equal", "unequal"])
 @pytest.mark.parametrize("root", [5.0, 8.0, 20.0])
-def test_what_clusters_add_by_coordinate(case, root) -> None:
+def test_what_clusters_add_by_coordinate(case: Case, root: float) -> None:
     """With independent coordinates the first one alone says what not knowing it costs."""
     exact, points, labels = case
     snr = np.array([root**2])
@@ -87,7 +94,9 @@ def test_posteriors_that_know_the_cluster() -> None:
 @pytest.mark.parametrize(
     "method", [None, tk.MonteCarlo(n_samples=4000), tk.MonteCarlo(rtol=0.01, atol=1e-4)]
 )
-def test_intervals_cover_where_mistakes_are_never_seen(case, method) -> None:
+def test_intervals_cover_where_mistakes_are_never_seen(
+    case: Case, method: tk.MonteCarlo | None
+) -> None:
     exact, points, _ = case
     snr = np.array([8.6**2])
     quantities = ("conditional_entropy", "mutual_information", "mmse", "sampling_error")
@@ -181,7 +190,7 @@ def test_fourth_moments_of_a_stream() -> None:
 
 
 @pytest.mark.parametrize("power", [-498, 498])
-def test_extreme_scales(power) -> None:
+def test_extreme_scales(power: int) -> None:
     """Everything depends on sqrt(snr) times the points alone, bit for bit."""
     base, snr = RNG.standard_normal((7, 3)), np.array([0.3, 3.0])
     known = tk.profile(tk.PointCodebook(base), snr, key=2)
@@ -197,7 +206,7 @@ def test_extreme_scales(power) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(clustered_cases()))
-def test_clustered_cases_are_within_their_intervals(name) -> None:
+def test_clustered_cases_are_within_their_intervals(name: str) -> None:
     case = clustered_cases()[name]
     snr = np.array(case.roots) ** 2
     answers = tk.profile(case.exact, snr)

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from information.test_montecarlo import CASES, FALSE_ALARM
 from scipy import stats
-from test_montecarlo import CASES, FALSE_ALARM
 
 import tokenkl as tk
 from benchmarks.coverage import (
@@ -28,13 +28,15 @@ PLAIN = tk.MonteCarlo(n_samples=16_384, variance_reduction=False)
 REDUCED = tk.MonteCarlo(n_samples=16_384, variance_reduction=True)
 
 
-def perturbed(codebook, sd, seed=0, shuffled=False):
+def perturbed(
+    codebook: tk.Codebook, sd: float, seed: int = 0, shuffled: bool = False
+) -> tk.PointCodebook:
     rng = np.random.default_rng(seed)
     points = codebook.points + sd * rng.standard_normal(codebook.points.shape)
     return tk.PointCodebook(points[rng.permutation(codebook.K)] if shuffled else points)
 
 
-def factors(codebook, snr, key=1):
+def factors(codebook: tk.Codebook, snr: np.ndarray, key: int = 1) -> np.ndarray:
     """How many times fewer samples the controls need, for every quantity and SNR.
 
     NaN where the plain sample says itself that it saw too little.
@@ -53,7 +55,7 @@ def factors(codebook, snr, key=1):
 
 
 @pytest.mark.parametrize("d", [0.0, 1e-6, 3e-3, 0.05, 0.7, 3.0, 9.0, 27.0])
-def test_means_over_one_rival(d) -> None:
+def test_means_over_one_rival(d: float) -> None:
     z = np.arange(-40, 40, 1 / 512)
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) / 512
     exact = [part @ density for part in controls._rival(d * z - d * d / 2)]
@@ -61,7 +63,7 @@ def test_means_over_one_rival(d) -> None:
 
 
 @pytest.mark.parametrize("name", ["FSQ (3, 3, 3)", "uneven levels, skewed prior", "one-hot 16"])
-def test_every_control_has_mean_zero(name) -> None:
+def test_every_control_has_mean_zero(name: str) -> None:
     codebook = CASES[name]
     rng = np.random.default_rng(3)
     size, h = 100_000, np.array([0.0, 0.5, 2.0, 5.0])
@@ -79,11 +81,13 @@ def test_every_control_has_mean_zero(name) -> None:
 
 @pytest.mark.parametrize("equal_points", [False, True])
 @pytest.mark.parametrize("n", [2, 12])
-def test_nearest_neighbours(n, equal_points) -> None:
+def test_nearest_neighbours(n: int, equal_points: bool) -> None:
     points = np.random.default_rng(0).standard_normal((300, n))
     if equal_points:
         points[:40] = points[0]
-    ids, distances = controls._nearest(points, 16)
+    found = controls._nearest(points, 16)
+    assert found is not None
+    ids, distances = found
     every = np.linalg.norm(points[:, None] - points, axis=2)
     np.testing.assert_allclose(distances, every[np.arange(300)[:, None], ids], atol=1e-14)
     assert (ids != np.arange(300)[:, None]).all()
@@ -97,11 +101,13 @@ def test_nearest_neighbours(n, equal_points) -> None:
 
 @pytest.mark.parametrize("levels", [(3,) * 4, (8, 5, 5, 5), (2,) * 6, (4, 2, 7)])
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_the_grid_is_found(levels, shuffled) -> None:
+def test_the_grid_is_found(levels: tuple[int, ...], shuffled: bool) -> None:
     exact = tk.FSQ(levels)
     gap = min(np.diff(np.sort(column)).min() for column in exact.levels)
     codebook = perturbed(exact, 0.08 * gap, shuffled=shuffled)
-    grid, ids = controls._nearby_grid(codebook)
+    found = controls._nearby_grid(codebook)
+    assert found is not None
+    grid, ids = found
     assert grid.shape == exact.shape
     assert np.abs(grid.points_at(ids) - codebook.points).max() < gap / 2
 
@@ -129,9 +135,9 @@ def test_what_is_not_a_control_is_refused() -> None:
 
 def test_fewer_samples_near_a_grid() -> None:
     codebook = perturbed(tk.FSQ((3,) * 4), 0.05)
-    found = factors(codebook, SNR)
-    assert found.min() > 2
-    assert np.median(found) > 8
+    gained = factors(codebook, SNR)
+    assert gained.min() > 2
+    assert np.median(gained) > 8
     found = tk.mmse(codebook, SNR, key=1, method=tk.MonteCarlo())
     used = {kind for way in found.method for kind in dict(way.settings)["control variates"]}
     assert used >= {"grid", "moments", "neighbours"}
@@ -149,7 +155,7 @@ def test_fewer_samples_near_a_grid() -> None:
         tk.PointCodebook([[0.0, 1.0], [1.0, 1.5]]),
     ],
 )
-def test_never_worse_than_plain(codebook) -> None:
+def test_never_worse_than_plain(codebook: tk.PointCodebook) -> None:
     """Where nothing helps the samples are the plain ones; 16 replicates know a variance roughly."""
     values = factors(codebook, np.geomspace(1e-4, 1e3, 15))
     assert np.nanmin(values) >= 0.3
@@ -157,7 +163,7 @@ def test_never_worse_than_plain(codebook) -> None:
     assert np.nanmax(values) > 2
 
 
-def test_same_key_same_bits_on_any_thread(monkeypatch) -> None:
+def test_same_key_same_bits_on_any_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     codebook = perturbed(tk.FSQ((3,) * 4), 0.1)
     found = []
     for threads in ("1", "3"):
@@ -188,7 +194,7 @@ def test_rare_errors_are_as_rare_with_controls() -> None:
     assert "empirical Bernstein" in estimate.note
 
 
-def test_small_blocks_fit_too(monkeypatch) -> None:
+def test_small_blocks_fit_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pilot and replicates in several blocks."""
     codebook = perturbed(tk.FSQ((3,) * 4), 0.05)
     whole = tk.mmse(codebook, SNR, method=REDUCED, key=2)
@@ -225,7 +231,7 @@ def test_one_sobol_replicate_is_uniform_and_even() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 1024, 4096, 5000, 16_384, 10**6])
-def test_replicates_make_up_the_count(count) -> None:
+def test_replicates_make_up_the_count(count: int) -> None:
     replicates, points = sobol.shape(count)
     assert replicates >= sobol.REPLICATES
     assert replicates * points >= count
@@ -253,7 +259,7 @@ def test_regression_leaves_out_what_does_not_vary() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["FSQ (3, 3, 3)", "uneven levels, skewed prior"])
-def test_unbiased(name) -> None:
+def test_unbiased(name: str) -> None:
     """The mean of many runs, each with a pilot of its own, is the exact answer."""
     codebook = CASES[name]
     snr = np.append(at_errors(codebook, (0.5, 0.1)), 1e-3)
@@ -275,7 +281,7 @@ def test_unbiased(name) -> None:
         ("one-hot 16, Zipf", "target"),
     ],
 )
-def test_intervals_cover_what_they_say(name, method) -> None:
+def test_intervals_cover_what_they_say(name: str, method: str) -> None:
     """With other keys, and fewer of them, than the study that `benchmarks.coverage` keeps."""
     tally = Tally(cases()[name])
     tally.run(METHODS[method], range(10_000, 10_060))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -64,7 +66,7 @@ def test_residual_grids_are_grids() -> None:
         tk.ProductCodebook([sums, sums])
 
 
-def test_laws_of_what_is_produced_are_simulated(tmp_path) -> None:
+def test_laws_of_what_is_produced_are_simulated(tmp_path: Path) -> None:
     line = tk.ProductCodebook([[0.0, 1.0, 1.0]], allow_duplicates=True)
     law = tk.produced_law(line, [0.1, 1.0, 50.0], method=tk.MonteCarlo(n_samples=512), key=0)
     assert law.kl.is_sampled

@@ -89,10 +89,11 @@ def test_sampled_gradients_are_unbiased(quantity: str) -> None:
         "prior": lambda e: tk.ProductCodebook([LEVELS], [PRIOR + e * ON_SIMPLEX]),
     }
     function = getattr(tk, quantity)
-    expected = {
-        name: _difference(lambda e, make=make: float(function(make(e), snr)), 1e-3)
-        for name, make in exact.items()
-    }
+
+    def along(make: Callable[[float], tk.Codebook]) -> float:
+        return _difference(lambda e: float(function(make(e), snr)), 1e-3)
+
+    expected = {name: along(make) for name, make in exact.items()}
 
     def value(points: Any, prior: Any, key: int) -> Any:
         codebook = tk.PointCodebook(points, prior)

@@ -113,7 +113,7 @@ def check_line(seed: int) -> None:
 
 
 @pytest.mark.parametrize("block", range(3))
-def test_lines_of_levels(block) -> None:
+def test_lines_of_levels(block: int) -> None:
     for seed in range(10 * block, 10 * block + 10):
         check_line(seed)
 
@@ -139,7 +139,7 @@ def test_levels_far_apart_and_close_together_take_no_memory() -> None:
 @pytest.mark.parametrize(
     ("near", "offset"), [(1e-14, 0.0), (1e-13, 0.0), (1e-11, 0.0), (1e-6, 0.0), (1e-6, 1e7)]
 )
-def test_near_coincident_points_in_the_plane(near, offset) -> None:
+def test_near_coincident_points_in_the_plane(near: float, offset: float) -> None:
     """Four points that are nearly one: three of the four are always mistaken."""
     rng = np.random.default_rng(1)
     base = rng.uniform(-1, 1, (8, 2))
@@ -158,7 +158,7 @@ def test_near_coincident_points_in_the_plane(near, offset) -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e150])
-def test_magnitudes(scale) -> None:
+def test_magnitudes(scale: float) -> None:
     snr = 1 / scale / scale
     line = tk.error_probability(tk.ProductCodebook([[0.0, scale]]), 4 * snr)
     assert line.value == pytest.approx(special.ndtr(-1), rel=1e-12)
@@ -170,7 +170,7 @@ def test_magnitudes(scale) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_slanted_line_claims_what_it_is_off_by(seed) -> None:
+def test_a_slanted_line_claims_what_it_is_off_by(seed: int) -> None:
     rng = np.random.default_rng(seed)
     levels = np.cumsum(rng.uniform(0.2, 1.0, 7))
     direction = ortho_group.rvs(5, random_state=seed)[0]
@@ -184,7 +184,7 @@ def test_a_slanted_line_claims_what_it_is_off_by(seed) -> None:
 
 @pytest.mark.parametrize("least", [1e-12, 1e-30, 1e-60, 1e-100, 1e-300])
 @pytest.mark.parametrize("share", [0.01, 0.5, 1.0, 4.0])
-def test_two_one_hot_tokens_are_a_line(least, share) -> None:
+def test_two_one_hot_tokens_are_a_line(least: float, share: float) -> None:
     prior = [least, 1 - least]
     snr = share * 2 * np.log(1 / least)
     found = tk.profile(tk.OneHot(2, prior, scale=0.5), [4 * snr])

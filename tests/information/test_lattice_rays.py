@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import ndtr
 
 import tokenkl as tk
 from tokenkl.codebooks import LatticeCodebook, d_codebook
+from tokenkl.information.findings import Findings
 from tokenkl.information.lattice import rare
 from tokenkl.information.lattice.accuracy import cell_reach, decoded_profile
 from tokenkl.information.lattice.rare import (
@@ -20,17 +23,19 @@ from tokenkl.information.lattice.rare import (
 from tokenkl.information.problem import Problem
 
 
-def by_rays(codebook, snr, n_samples, key):
+def by_rays(
+    codebook: tk.LatticeCodebook, snr: Any, n_samples: int, key: int
+) -> dict[str, Findings]:
     method = tk.MonteCarlo(n_samples=n_samples)
     names = ("error_probability", "accuracy")
     return decoded_profile(Problem(codebook, np.asarray(snr)), names, method, key)
 
 
-def z_scores(fields, exact):
+def z_scores(fields: Findings, exact: np.ndarray) -> np.ndarray:
     return (fields.value - exact) / np.hypot(fields.standard_error, fields.numerical_error)
 
 
-def test_a_simplex():
+def test_a_simplex() -> None:
     """The words of {0, 1}^3 with an even sum: four points 2 sqrt 2 apart, one-hot up to a shift."""
     snr = np.array([0.01, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0])
     found = by_rays(d_codebook(3, 2), snr, 100_000, key=1)
@@ -42,7 +47,7 @@ def test_a_simplex():
 
 
 @pytest.mark.parametrize("levels", [2, 3, 4, 7])
-def test_in_the_plane(levels):
+def test_in_the_plane(levels: int) -> None:
     snr = np.array([0.1, 2.0, 20.0, 60.0])
     codebook = d_codebook(2, levels)
     found = by_rays(codebook, snr, 100_000, key=levels)["error_probability"]
@@ -50,7 +55,7 @@ def test_in_the_plane(levels):
     assert (np.abs(z_scores(found, exact)) < 4.9).all()
 
 
-def test_on_a_line():
+def test_on_a_line() -> None:
     codebook = LatticeCodebook("D+", 5, 1)
     found = by_rays(codebook, np.array([1.0, 50.0]), 50_000, key=0)["error_probability"]
     exact = tk.error_probability(tk.PointCodebook(codebook.points), [1.0, 50.0]).value
@@ -58,7 +63,7 @@ def test_on_a_line():
 
 
 @pytest.mark.slow
-def test_e8_against_posteriors():
+def test_e8_against_posteriors() -> None:
     snr = np.array([0.1, 1.0, 10.0, 40.0, 100.0])
     found = by_rays(LatticeCodebook("D+", 3, 8), snr, 200_000, key=2)["error_probability"]
     listed = tk.error_probability(tk.e8_codebook(), snr, key=3)
@@ -66,7 +71,7 @@ def test_e8_against_posteriors():
     assert (np.abs(z) < 4.9).all()
 
 
-def test_reach_is_where_the_token_changes():
+def test_reach_is_where_the_token_changes() -> None:
     codebook = LatticeCodebook("D+", 3, 8)
     rng = np.random.default_rng(0)
     points = codebook.sample_points(np.random.default_rng(0), 400)
@@ -85,7 +90,7 @@ def test_reach_is_where_the_token_changes():
     assert 0 < is_open.mean() < 0.5
 
 
-def test_large_cuts_go_by_rays_and_say_so():
+def test_large_cuts_go_by_rays_and_say_so() -> None:
     codebook = d_codebook(24, 4)
     snr = np.array([0.0, 10.0, 40.0, 60.0])
     found = tk.error_probability(codebook, snr, key=0)
@@ -106,7 +111,7 @@ def test_large_cuts_go_by_rays_and_say_so():
     np.testing.assert_allclose(accuracy.value + found.value, 1, atol=1e-12)
 
 
-def test_targets_keys_and_lists(monkeypatch):
+def test_targets_keys_and_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     codebook = d_codebook(12, 4)
     target = tk.error_probability(codebook, 30.0, method=tk.MonteCarlo(rtol=0.01), key=1)
     assert target.standard_error <= 0.01 * target.value
@@ -120,14 +125,14 @@ def test_targets_keys_and_lists(monkeypatch):
     assert "ray" not in str(tk.mmse(small, 1.0, key=0).method)
 
 
-def test_what_needs_a_posterior_is_refused():
+def test_what_needs_a_posterior_is_refused() -> None:
     for name in ("conditional_entropy", "mutual_information", "mmse"):
         with pytest.raises(ValueError, match="a posterior needs all tokens"):
             getattr(tk, name)(d_codebook(24, 4), 1.0, key=0)
 
 
 @pytest.mark.slow
-def test_intervals_cover():
+def test_intervals_cover() -> None:
     """95 % intervals at an error of 1e-4: 400 runs, exact reference."""
     codebook, snr = d_codebook(3, 2), np.array([7.5])
     exact = float(tk.error_probability(tk.OneHot(4, scale=2.0), 7.5).value)
@@ -155,7 +160,7 @@ def test_intervals_cover():
     ],
     ids=lambda codebook: codebook.label,
 )
-def test_short_vectors_are_counted(codebook):
+def test_short_vectors_are_counted(codebook: tk.LatticeCodebook) -> None:
     """How many pairs of tokens differ by each listed vector, against a list of all pairs."""
     points = codebook.points / codebook.unit
     gaps = np.round(2 * (points[None] - points[:, None])).astype(int)
@@ -169,7 +174,7 @@ def test_short_vectors_are_counted(codebook):
     assert sum(len(vectors) for _, vectors, _ in short_vectors(codebook)) > 0
 
 
-def test_theta_series():
+def test_theta_series() -> None:
     """240, 2160, 6720 vectors of E8; 24, 24, 96 of D4 (Conway and Sloane, chapter 4)."""
     squares, number = longer_vectors(LatticeCodebook("D+", 3, 8))
     assert [number[squares == m].sum() for m in (4, 6)] == [2160, 6720]
@@ -179,7 +184,7 @@ def test_theta_series():
     assert len(vectors[0]) + len(vectors[2]) == 240
 
 
-def test_rare_errors_of_a_simplex():
+def test_rare_errors_of_a_simplex() -> None:
     snr = np.array([4.0, 10.0, 18.0, 50.0, 150.0])
     problem = Problem(d_codebook(3, 2), snr)
     listed = is_complete(problem)
@@ -192,7 +197,7 @@ def test_rare_errors_of_a_simplex():
     assert exact.min() < 1e-60
 
 
-def test_rare_errors_against_the_list_of_all_tokens():
+def test_rare_errors_against_the_list_of_all_tokens() -> None:
     """Two importance samplers that share nothing, at 1e-5 to 1e-13."""
     for codebook, levels in (
         (d_codebook(5, 4), [110.0, 190.0, 300.0]),
@@ -208,7 +213,7 @@ def test_rare_errors_against_the_list_of_all_tokens():
         assert (allowed < 0.02 * listed.value).all()
 
 
-def test_rare_errors_of_a_large_cut():
+def test_rare_errors_of_a_large_cut() -> None:
     """Rays and short vectors agree where both can tell, and the latter go on to 1e-30."""
     codebook = d_codebook(12, 6)
     snr = np.array([150.0, 240.0, 400.0, 1600.0])
@@ -229,7 +234,7 @@ def test_rare_errors_of_a_large_cut():
 
 @pytest.mark.parametrize("snr", [60.0, 300.0])  # along rays, by short vectors
 @pytest.mark.parametrize(("scale", "offset"), [(1e6, 0.0), (1e-6, 0.0), (1.0, 1e8), (4.0, 1e14)])
-def test_neither_place_nor_scale_matters(snr, scale, offset):
+def test_neither_place_nor_scale_matters(snr: float, scale: float, offset: float) -> None:
     cut = tk.d_codebook(24, 4)
     moved = cut.scaled(scale).shifted(np.full(24, offset))
     found, expected = tk.accuracy(moved, snr / scale**2, key=0), tk.accuracy(cut, snr, key=0)

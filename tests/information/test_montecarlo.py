@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import tracemalloc
+from typing import Any
 
 import jax
 import mpmath as mp
@@ -25,11 +26,20 @@ from tokenkl.numerics.threads import threads
 FALSE_ALARM = 2e-5
 
 
-def run(points, prior, ids, noise, h, **how):
+def run(
+    points: np.ndarray,
+    prior: np.ndarray,
+    ids: np.ndarray,
+    noise: np.ndarray,
+    h: np.ndarray,
+    **how: bool,
+) -> np.ndarray:
     return kernel.block_statistics(kernel.lay_out(points, np.log(prior)), ids, noise, h, **how)
 
 
-def problem(K, n, samples=40, seed=0):
+def problem(
+    K: int, n: int, samples: int = 40, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     points = rng.standard_normal((K, n))
     prior = rng.dirichlet(np.full(K, 0.5)) + 1e-6
@@ -55,7 +65,7 @@ def test_exp2_to_the_last_bits() -> None:
 @pytest.mark.parametrize(
     ("K", "n"), [(1, 3), (2, 1), (3, 2), (16, 16), (513, 5), (2000, 8), (1025, 70)]
 )
-def test_agrees_with_the_differentiable_statistics(K, n) -> None:
+def test_agrees_with_the_differentiable_statistics(K: int, n: int) -> None:
     points, prior, ids, noise = problem(K, n)
     h = np.sqrt([1.0, 1e-6, 0, 0.1, 10, 100, 1e4, 1.0, 1e6])  # in no order, with a repetition
     ours = run(points, prior, ids, noise, h, shares=True)
@@ -67,7 +77,7 @@ def test_agrees_with_the_differentiable_statistics(K, n) -> None:
 
 
 @pytest.mark.parametrize("n", [2, 8, 64])
-def test_float32_of_the_differentiable_statistics(n) -> None:
+def test_float32_of_the_differentiable_statistics(n: int) -> None:
     """Entropies within 1e-4 nats of float64 from SNR 1e-6 to 1e6, with tokens at distance 1e-3."""
     rng = np.random.default_rng(n)
     points, step = rng.standard_normal((2, 128, n))
@@ -87,28 +97,28 @@ def test_float32_of_the_differentiable_statistics(n) -> None:
     assert np.abs(np.asarray(found, dtype=float) - own)[:, :2].max() < 1e-5
 
 
-def exact_statistics(points, prior, k, eps, h):
+def exact_statistics(
+    points: np.ndarray, prior: np.ndarray, k: int, eps: np.ndarray, h: float
+) -> tuple[Any, ...]:
     """Error, entropy, variance and divergence by their definitions, with 60 digits."""
     with mp.workdps(60):
-        points = [[mp.mpf(float(x)) for x in row] for row in points]
+        exact = [[mp.mpf(float(x)) for x in row] for row in points]
         h = mp.mpf(float(h))
-        y = [h * e + mp.mpf(float(z)) for e, z in zip(points[k], eps, strict=True)]
+        y = [h * e + mp.mpf(float(z)) for e, z in zip(exact[k], eps, strict=True)]
         weight = [
             mp.mpf(float(p))
             * mp.exp(-sum((a - h * e) ** 2 for a, e in zip(y, row, strict=True)) / 2)
-            for row, p in zip(points, prior, strict=True)
+            for row, p in zip(exact, prior, strict=True)
         ]
         p = [w / mp.fsum(weight) for w in weight]
-        mean = [
-            mp.fsum(q * row[d] for q, row in zip(p, points, strict=True)) for d in range(len(y))
-        ]
+        mean = [mp.fsum(q * row[d] for q, row in zip(p, exact, strict=True)) for d in range(len(y))]
         best = max(range(len(p)), key=lambda j: p[j])
         return (
             mp.fsum(q for j, q in enumerate(p) if j != best),
             -mp.fsum(q * mp.log(q) for q in p),
             mp.fsum(
                 q * mp.fsum((x - m) ** 2 for x, m in zip(row, mean, strict=True))
-                for q, row in zip(p, points, strict=True)
+                for q, row in zip(p, exact, strict=True)
             ),
             mp.fsum(q * mp.log(q / mp.mpf(float(r))) for q, r in zip(p, prior, strict=True)),
         )
@@ -116,7 +126,7 @@ def exact_statistics(points, prior, k, eps, h):
 
 @pytest.mark.parametrize("gap", [1e-3, 1e-6])
 @pytest.mark.parametrize("snr", [1e-6, 1.0, 30.0, 1e6])
-def test_near_duplicates_against_sixty_digits(snr, gap) -> None:
+def test_near_duplicates_against_sixty_digits(snr: float, gap: float) -> None:
     points = np.array([[0, 0.0], [gap, 0], [1, 0], [-0.5, 1], [-0.5, 1 - gap]])
     points = points - points.mean(0)
     prior = np.array([0.4, 0.1, 0.2, 0.05, 0.25])
@@ -124,7 +134,7 @@ def test_near_duplicates_against_sixty_digits(snr, gap) -> None:
     ids, noise = np.arange(20) % 5, rng.standard_normal((20, 2))
     ours = run(points, prior, ids, noise, np.sqrt([snr]))[0].T
     for k, eps, got in zip(ids, noise, ours, strict=True):
-        exact = [float(x) for x in exact_statistics(points, prior, k, eps, np.sqrt(snr))]
+        exact = [float(x) for x in exact_statistics(points, prior, int(k), eps, np.sqrt(snr))]
         assert np.abs(got - exact).max() < 3e-14 * max(1, np.sqrt(snr))
 
 
@@ -150,7 +160,7 @@ def test_small_errors_keep_their_digits() -> None:
     assert checked > 20
 
 
-def test_bits_depend_on_no_thread_and_no_block(monkeypatch) -> None:
+def test_bits_depend_on_no_thread_and_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
     points, prior, ids, noise = problem(700, 3, samples=100)
     table, h = kernel.lay_out(points, np.log(prior)), np.array([0.3, 3.0, 30.0])
     results = []
@@ -190,7 +200,7 @@ CODEBOOK = tk.PointCodebook(np.random.default_rng(5).standard_normal((12, 3)))
 SNR = np.array([0.0, 0.1, 1.0, 10.0])
 
 
-def fields(profile):
+def fields(profile: tk.Profile) -> list[np.ndarray]:
     names = ("value", "standard_error", "skewness", "numerical_error", "interval_supported")
     return [np.asarray(getattr(profile[q], name)) for q in profile.estimates for name in names]
 
@@ -214,7 +224,7 @@ def test_same_key_same_bits() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 2047, 2048, 2049, 5000])
-def test_n_samples_is_honoured_exactly(n) -> None:
+def test_n_samples_is_honoured_exactly(n: int) -> None:
     seen = []
     estimate = tk.accuracy(
         CODEBOOK,
@@ -235,11 +245,15 @@ def test_whole_sobol_replicates_make_up_at_least_n_samples() -> None:
     assert (np.broadcast_to(found.n_samples, is_net.shape)[is_net] == 5120).all()  # 20 of 256
 
 
-def test_a_level_that_has_met_its_target_takes_no_further_part(monkeypatch) -> None:
+def test_a_level_that_has_met_its_target_takes_no_further_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     work = []
     statistics = kernel.block_statistics
 
-    def counting(table, ids, noise, h, *how):
+    def counting(
+        table: kernel.Table, ids: np.ndarray, noise: np.ndarray, h: np.ndarray, *how: bool
+    ) -> np.ndarray:
         work.append((ids.size, h.copy()))
         return statistics(table, ids, noise, h, *how)
 
@@ -274,7 +288,7 @@ def test_a_target_out_of_reach_is_noted() -> None:
 
 
 @pytest.mark.parametrize(("samples", "memory"), [(2000, 2**20), (5000, 2**24)])
-def test_memory_stays_bounded(samples, memory) -> None:
+def test_memory_stays_bounded(samples: int, memory: int) -> None:
     """2000 samples of 20000 tokens: one table of their products would take 320 MB."""
     codebook = tk.PointCodebook(np.random.default_rng(0).standard_normal((20_000, 4)))
     method = tk.MonteCarlo(n_samples=samples, memory=memory)
@@ -342,7 +356,13 @@ CASES = {
 }
 
 
-def coverage(codebook, errors, method, runs, first_key=0):
+def coverage(
+    codebook: tk.Codebook,
+    errors: tuple[float, ...],
+    method: tk.MonteCarlo,
+    runs: int,
+    first_key: int = 0,
+) -> np.ndarray:
     """For quantity and SNR: the part of the runs whose 95 % interval covers the exact answer."""
     snr, points = at_errors(codebook, errors), as_points(codebook)
     exact = tk.profile(codebook, snr)
@@ -355,7 +375,7 @@ def coverage(codebook, errors, method, runs, first_key=0):
     return covered / runs
 
 
-def assert_nominal(covered, runs):
+def assert_nominal(covered: np.ndarray, runs: int) -> None:
     """Each cell is compatible with a coverage in [93 %, 97 %], and their mean is in it."""
     share = FALSE_ALARM / 2 / covered.size / (len(CASES) + 1)
     assert covered.min() >= stats.binom.ppf(share, runs, 0.93) / runs, covered
@@ -365,7 +385,7 @@ def assert_nominal(covered, runs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_intervals_cover_what_they_say(name) -> None:
+def test_intervals_cover_what_they_say(name: str) -> None:
     errors = (0.9, 0.5, 0.3, 0.1, 0.03, 0.01)
     runs = 150 if "uneven" in name else 400  # near levels are clusters, which take longer
     assert_nominal(coverage(CASES[name], errors, tk.MonteCarlo(n_samples=2000), runs), runs)
@@ -433,10 +453,10 @@ def test_few_carriers_of_a_variance_are_not_trusted() -> None:
     assert moments.carried().tolist() == [True, False, True]
 
 
-def test_brackets_and_rays_ask_how_many_carry_the_variance(monkeypatch) -> None:
+def test_brackets_and_rays_ask_how_many_carry_the_variance(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a threshold that nothing reaches, no interval of theirs is supported."""
     vectors = np.random.default_rng(0).normal(size=(2, 4, 3))
-    residual, lattice = tk.ResidualCodebook(vectors), tk.d_codebook(12, 4)
+    residual, lattice = tk.ResidualCodebook(list(vectors)), tk.d_codebook(12, 4)
 
     def supported() -> list[bool]:
         problem, method = Problem(residual, np.array([1.0])), tk.MonteCarlo(n_samples=300)

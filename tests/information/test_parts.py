@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from scipy import stats
 
 import tokenkl as tk
+from tokenkl.codebooks.digits import Order
 from tokenkl.estimate import product_of_independent, union_of_independent
 from tokenkl.information.findings import Findings
 from tokenkl.quantities import QUANTITIES
@@ -29,7 +32,7 @@ def as_points(codebook: tk.Codebook) -> tk.PointCodebook:
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_tokens_are_one_of_each_part(order) -> None:
+def test_tokens_are_one_of_each_part(order: Order) -> None:
     codebook = tk.Product([PLANE, LINE, GRID], order=order)
     digits = codebook.to_digits(np.arange(codebook.K))
     expected = np.stack(np.unravel_index(np.arange(codebook.K), (6, 3, 6), order=order), axis=-1)
@@ -111,11 +114,12 @@ def test_targets_are_met_by_the_whole() -> None:
 
 
 def test_refusals() -> None:
-    for parts, match in (([], "at least one codebook"), ([1], "a tokenkl codebook")):
+    refused: dict[str, Any] = {"at least one codebook": [], "a tokenkl codebook": [1]}
+    for match, parts in refused.items():
         with pytest.raises(ValueError, match=match):
-            tk.Product(parts)  # type: ignore[arg-type]
+            tk.Product(parts)
     with pytest.raises(ValueError, match="one of 'C', 'F'"):
-        tk.Product([LINE], order="A")  # type: ignore[arg-type]
+        tk.Product([LINE], order=cast(Any, "A"))
     with pytest.raises(ValueError, match="None for a product"):
         tk.mmse(PRODUCT, 1.0, method=tk.MonteCarlo(control=GRID), key=0)
     with pytest.raises(ValueError, match="a list of 3, one for each part"):
@@ -126,7 +130,7 @@ def test_refusals() -> None:
         tk.mmse(PRODUCT, 1.0)
 
 
-def test_nested_products_and_files(tmp_path) -> None:
+def test_nested_products_and_files(tmp_path: Path) -> None:
     inner = tk.Product([LINE, tk.Product([GRID, tk.OneHot(3)], order="F", name="two")])
     tk.save_codebook(inner, tmp_path / "in.npz")
     back = tk.load_codebook(tmp_path / "in.npz")
@@ -158,7 +162,7 @@ def test_gradients_pass_through() -> None:
     codebook = tk.Product([tk.FSQ((3,)), GRID])
     assert codebook.as_grid is None
 
-    def information(snr):
+    def information(snr: Any) -> Any:
         return tk.mutual_information(codebook, snr).value
 
     with jax.enable_x64(True):
@@ -224,7 +228,7 @@ def test_variance_and_third_moment_of_a_product(parts: int) -> None:
         }
     ] * parts
     for combine, sign in ((product_of_independent, 1), (union_of_independent, -1)):
-        given = known if sign == 1 else [one | {"value": 0.6} for one in known]
+        given = known if sign == 1 else [one | {"value": np.array(0.6)} for one in known]
         given = given if sign == 1 else [one | {"skewness": -one["skewness"]} for one in given]
         found = combine(given)
         assert found["value"] == pytest.approx(0.4**parts if sign == 1 else 1 - 0.4**parts)

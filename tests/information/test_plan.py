@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, cast
 
 import jax
 import numpy as np
 import pytest
 
 import tokenkl as tk
-from tokenkl.information.estimators import Estimator
+from tokenkl.information.estimators import Estimator, Served, Task
 from tokenkl.information.plans import ESTIMATORS
+from tokenkl.information.problem import Problem
 
 RNG = np.random.default_rng(0)
 POINTS = tk.PointCodebook(RNG.standard_normal((30, 3)), name="cloud")
@@ -99,7 +101,7 @@ def test_every_estimator_is_reached() -> None:
         for share in tk.plan(codebook, snr, quantities, method=method).shares
     }
 
-    def traced(snr):
+    def traced(snr: Any) -> tk.Estimate:
         plan = tk.plan(POINTS, snr, ["mmse"])
         reached.add(type(plan.shares[0].estimator))
         return plan.profile(key=0)["mmse"]
@@ -138,7 +140,7 @@ def test_it_prints_as_a_table() -> None:
     with pytest.raises(ValueError, match="quantity must be one of"):
         plan["energy"]
     with pytest.raises(dataclasses.FrozenInstanceError):
-        plan.quantities = ()  # type: ignore[misc]
+        cast(Any, plan).quantities = ()
 
 
 def test_more_work_costs_more() -> None:
@@ -148,7 +150,7 @@ def test_more_work_costs_more() -> None:
     assert two == pytest.approx(2 * one)
 
 
-def test_a_new_estimator_is_one_class_and_one_entry(monkeypatch) -> None:
+def test_a_new_estimator_is_one_class_and_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     from tokenkl.information import plans
     from tokenkl.information.findings import Findings
 
@@ -156,13 +158,13 @@ def test_a_new_estimator_is_one_class_and_one_entry(monkeypatch) -> None:
         name = "a guess"
         settings = tk.Exact
 
-        def serves(self, problem, wanted, asked):
+        def serves(self, problem: Problem, wanted: tuple[str, ...], asked: bool) -> Served:
             return tuple(name for name in wanted if name == "mmse"), problem.snr > 0.5
 
-        def seconds(self, problem, method):
+        def seconds(self, problem: Problem, method: Any) -> float:
             return 0.0
 
-        def run(self, task):
+        def run(self, task: Task) -> dict[str, Findings]:
             return {"mmse": Findings(task.problem.snr, method=self.name)}
 
     monkeypatch.setattr(plans, "ESTIMATORS", (Guess(), *ESTIMATORS))
@@ -189,7 +191,9 @@ def test_a_new_estimator_is_one_class_and_one_entry(monkeypatch) -> None:
         (LATTICE, "accuracy", tk.RareEvents(max_samples=4096), "max_samples"),
     ],
 )
-def test_settings_that_would_be_ignored_are_refused(codebook, quantity, method, field) -> None:
+def test_settings_that_would_be_ignored_are_refused(
+    codebook: tk.Codebook, quantity: str, method: tk.MonteCarlo | tk.RareEvents, field: str
+) -> None:
     with pytest.raises(ValueError, match=f"{field} must be .*; got .*") as caught:
         tk.plan(codebook, [400.0], [quantity], method=method)
     with pytest.raises(ValueError, match=f"{field} must be"):
@@ -200,7 +204,7 @@ def test_settings_that_would_be_ignored_are_refused(codebook, quantity, method, 
 @pytest.mark.parametrize(
     "settings", [{"rtol": 0.1}, {"atol": 0.1}, {"memory": 2**20}, {"precision": "double"}]
 )
-def test_settings_inside_a_transformation(settings) -> None:
+def test_settings_inside_a_transformation(settings: dict[str, Any]) -> None:
     method = tk.MonteCarlo(**settings)
     with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
         jax.jit(lambda snr: tk.mmse(POINTS, snr, method=method, key=0))(1.0)
@@ -224,9 +228,9 @@ def test_variance_reduction_is_left_out_of_brackets_too() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"method must be Exact.*RareEvents.* or None"):
-        tk.plan(POINTS, 1.0, method="fast")
+        tk.plan(POINTS, 1.0, method=cast(Any, "fast"))
     with pytest.raises(ValueError, match="codebook must be a tokenkl codebook"):
-        tk.plan([[0.0]], 1.0)
+        tk.plan(cast(Any, [[0.0]]), 1.0)
     with pytest.raises(ValueError, match="quantities must be one of"):
         tk.plan(POINTS, 1.0, ["energy"])
     with pytest.raises(ValueError, match="quantities must be at least one"):
@@ -254,7 +258,7 @@ def test_refusals() -> None:
         ({"truncation": 1.0}, "truncation must be strictly between 0 and 1"),
     ],
 )
-def test_settings_of_rare_events(settings, expected) -> None:
+def test_settings_of_rare_events(settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         tk.RareEvents(**settings)
 
@@ -268,7 +272,7 @@ CUT = tk.d_codebook(24, 3)
 
 @pytest.mark.parametrize("codebook", [SOME, PLANE, STAGES, tk.Product([SOME, SOME]), CUT])
 @pytest.mark.parametrize("wish", [tk.Auto(), tk.Auto(n_samples=512), tk.Auto(rtol=0.1)])
-def test_a_number_of_samples_changes_no_estimator(codebook, wish) -> None:
+def test_a_number_of_samples_changes_no_estimator(codebook: tk.Codebook, wish: tk.Auto) -> None:
     snr = [0.01, 1.0, 400.0]
     names = ("accuracy",) if codebook is CUT else tk.QUANTITIES
     plain, asked = (tk.plan(codebook, snr, names, method=method) for method in (None, wish))
@@ -355,14 +359,11 @@ def test_progress_is_reported_everywhere() -> None:
         if expected[0].startswith("exact"):
             continue
         seen: list[tuple[int, int]] = []
-        tk.profile(
-            codebook,
-            snr,
-            quantities,
-            method=method,
-            key=0,
-            progress=lambda done, wanted, seen=seen: seen.append((done, wanted)),
-        )
+
+        def note(done: int, wanted: int, seen: list[tuple[int, int]] = seen) -> None:
+            seen.append((done, wanted))
+
+        tk.profile(codebook, snr, quantities, method=method, key=0, progress=note)
         assert seen
         assert all(0 <= done <= wanted for done, wanted in seen)
 

@@ -1,5 +1,7 @@
 """Rare errors: against product grids and Owen's T, honest intervals, and bounds on both sides."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import optimize, special, stats
@@ -31,7 +33,14 @@ GRIDS = [
 ]
 
 
-def rare_profile(codebook, snr, quantities=tk.QUANTITIES, *, key, **settings):
+def rare_profile(
+    codebook: tk.Codebook,
+    snr: np.ndarray,
+    quantities: tuple[str, ...] = tk.QUANTITIES,
+    *,
+    key: int,
+    **settings: Any,
+) -> dict[str, dict[str, Any]]:
     method = tk.RareEvents(**settings)
     found = profile.rare_profile(Problem(codebook, snr), quantities, method, key)
     return {name: vars(one) for name, one in found.items()}
@@ -43,8 +52,8 @@ def test_places_along_a_face(radius: float, corner: float) -> None:
     """Against the law's own distribution function, in the angle that decides."""
     size, nearest = 20_000, max(corner, 0.0)
     w = _along_face(np.full(size, radius), np.full(size, corner), np.random.default_rng(0))
-    ends = np.arctan2(radius, [nearest + 9, corner])
-    angles = np.linspace(*ends, 100_001)
+    low, high = np.arctan2(radius, [nearest + 9, corner])
+    angles = np.linspace(low, high, 100_001)
     density = np.exp((nearest**2 - (radius / np.tan(angles)) ** 2) / 2)
     below = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
     uniform = np.interp(np.arctan2(radius, w), angles, below / below[-1])

@@ -1,5 +1,7 @@
 """Single precision in the kernel: as good as its stated error, near-duplicates included."""
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
@@ -39,10 +41,11 @@ def _both(codebook: tk.PointCodebook, snr: np.ndarray) -> tuple[np.ndarray, np.n
     rng = np.random.default_rng(4)
     ids = rng.choice(codebook.K, size=400, p=codebook.prior)
     noise = rng.standard_normal((400, codebook.n))
-    return tuple(
-        kernel.block_statistics(table, ids, noise, np.sqrt(snr), True, single, True)
-        for single in (False, True)
+    double, single = (
+        kernel.block_statistics(table, ids, noise, np.sqrt(snr), True, precision, True)
+        for precision in (False, True)
     )
+    return double, single
 
 
 @pytest.mark.parametrize("name", CODEBOOKS)
@@ -100,9 +103,9 @@ def test_estimates_agree_within_their_numerical_errors(
 def test_taken_unasked_only_where_nobody_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     codebook = CODEBOOKS["perturbed grid"]
 
-    def numerical(quantity: str, gpu: bool = False, **settings: object) -> float:
+    def numerical(quantity: str, gpu: bool = False, **settings: Any) -> float:
         monkeypatch.setattr(xla, "has_gpu", lambda: gpu)
-        method = tk.MonteCarlo(**settings)  # type: ignore[arg-type]
+        method = tk.MonteCarlo(**settings)
         found = tk.profile(codebook, 3.0, [quantity], method=method, key=0)[quantity]
         return float(found.numerical_error)
 
@@ -113,4 +116,4 @@ def test_taken_unasked_only_where_nobody_would_notice(monkeypatch: pytest.Monkey
     assert numerical("mmse", atol=1e-3) < 1e-6  # its error is in units of the squared radius
     assert numerical("accuracy", gpu=True, n_samples=512) > 1e-5
     with pytest.raises(ValueError, match="precision must be"):
-        tk.MonteCarlo(precision="half")  # type: ignore[arg-type]
+        tk.MonteCarlo(precision=cast(Any, "half"))

@@ -8,7 +8,9 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 import pytest
@@ -115,7 +117,7 @@ def test_several_processes_at_once(small: Path) -> None:
     assert {path.suffix for path in Path(folder).iterdir()} == {".nbc"}
 
 
-def test_folders_out_of_use_go(tmp_path: Path, monkeypatch) -> None:
+def test_folders_out_of_use_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parent = tmp_path / "tokenkl" / "compiled"
     names = [f"{index:032x}" for index in range(2 * compiled.KEPT)]
     for age, name in enumerate(names):
@@ -136,13 +138,13 @@ def test_folders_out_of_use_go(tmp_path: Path, monkeypatch) -> None:
 # ---- One function in one folder
 
 
-def dispatcher(folder: Path, step: float = 2.0):
+def dispatcher(folder: Path, step: float = 2.0) -> Any:
     """A function as `compiled` makes it; `step` stands for what an attacker would like."""
 
     def add(x: float) -> float:
         return x + step
 
-    made = numba.njit(add)
+    made: Any = numba.njit(add)
     made._cache = compiled._Kept(add, folder)
     return made
 
@@ -180,7 +182,7 @@ def flip(content: bytes) -> bytes:
         flip,
     ],
 )
-def test_a_damaged_file_is_made_anew(damage, folder: Path) -> None:
+def test_a_damaged_file_is_made_anew(damage: Callable[..., Any], folder: Path) -> None:
     assert call(folder) == 0
     paths = sorted(folder.iterdir())
     assert len(paths) == 2
@@ -216,7 +218,7 @@ class Bomb:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, ...]]:
         return os.mkdir, (str(self.path),)
 
 
@@ -276,7 +278,7 @@ print(*(value.hex() for one in found.estimates.values() for value in one.value.t
 
 
 @pytest.mark.slow
-def test_code_that_was_just_compiled_gives_the_bits_of_code_that_was_loaded(tmp_path) -> None:
+def test_code_that_was_just_compiled_gives_the_bits_of_code_that_was_loaded(tmp_path: Path) -> None:
     """Sums with `fastmath` that callers do not contain would be in another order."""
     place = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "NUMBA_CACHE_DIR": ""}
     words = [sys.executable, "-c", PROFILE]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+import tokenkl as tk
 from tokenkl import FSQ
 from tokenkl.optimality import mean_nn_distance
 from tokenkl.optimality.counterexamples import (
     COUNTEREXAMPLES,
+    Counterexample,
     centre_for_vertex,
     d4_cut,
     hamming_cut,
@@ -21,7 +24,7 @@ from tokenkl.optimality.counterexamples import (
 
 
 @pytest.mark.parametrize("case", COUNTEREXAMPLES, ids=lambda c: f"{c.name}, {c.base}^{c.n}")
-def test_fair_comparison_and_exact_distance(case):
+def test_fair_comparison_and_exact_distance(case: Counterexample) -> None:
     codebook = case.build()
     fsq = FSQ((case.base,) * case.n)
     points = np.asarray(codebook.points)
@@ -44,7 +47,7 @@ def test_fair_comparison_and_exact_distance(case):
     ],
     ids=lambda value: getattr(value, "label", ""),
 )
-def test_how_many_points_are_how_far(codebook, counts):
+def test_how_many_points_are_how_far(codebook: tk.PointCodebook, counts: dict[float, int]) -> None:
     # By plain differences over all pairs, apart from the library's own search.
     distances = cdist(codebook.points, codebook.points)
     np.fill_diagonal(distances, np.inf)
@@ -55,7 +58,7 @@ def test_how_many_points_are_how_far(codebook, counts):
     assert codebook.label not in ("", "points")
 
 
-def test_hamming_cut_lies_in_construction_a():
+def test_hamming_cut_lies_in_construction_a() -> None:
     # Whole coordinates that modulo 2 are words at Hamming distance 0, 4 or 8 from each other.
     points = hamming_cut().points
     words = {tuple(row) for row in np.abs(points).astype(int) % 2}
@@ -65,6 +68,6 @@ def test_hamming_cut_lies_in_construction_a():
 
 
 @pytest.mark.parametrize("n", [4, 0, 2.5])
-def test_centre_is_too_near_below_five_dimensions(n):
+def test_centre_is_too_near_below_five_dimensions(n: Any) -> None:
     with pytest.raises(ValueError, match=r"n .*at least 5"):
         centre_for_vertex(n)

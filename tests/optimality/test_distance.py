@@ -2,25 +2,28 @@
 
 import math
 import time
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+import tokenkl as tk
 from tokenkl.codebooks import FSQ, OneHot, PointCodebook, ProductCodebook, ResidualCodebook
 from tokenkl.numerics import neighbours
 from tokenkl.optimality import mean_nn_distance, min_distance, nn_distances
 
 
-def brute(points):
+def brute(points: np.ndarray) -> np.ndarray:
     distances = cdist(points, points)
     np.fill_diagonal(distances, np.inf)
     return distances.min(axis=1)
 
 
 @pytest.fixture(params=["tree", "blocks"])
-def method(request, monkeypatch):
+def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both algorithms, whatever the dimension, and blocks small enough to have many."""
     monkeypatch.setattr(neighbours, "TREE_DIMENSIONS", 10**9 if request.param == "tree" else 0)
     monkeypatch.setattr(neighbours, "BLOCK_ROWS", 64)
@@ -28,7 +31,7 @@ def method(request, monkeypatch):
     monkeypatch.setattr(neighbours, "CHUNK_ELEMENTS", 1000)
 
 
-def cases():
+def cases() -> Iterator[tuple[str, np.ndarray]]:
     rng = np.random.default_rng(0)
     for n in (1, 2, 8, 33):
         yield f"gaussian {n}", rng.normal(size=(501, n))
@@ -51,7 +54,7 @@ def cases():
 
 @pytest.mark.usefixtures("method")
 @pytest.mark.parametrize(("name", "points"), list(cases()), ids=[name for name, _ in cases()])
-def test_exact_against_brute_force(name, points):
+def test_exact_against_brute_force(name: str, points: np.ndarray) -> None:
     # cdist squares what it is given, so it is given numbers whose squares neither over- nor
     # underflow; a power of two changes no bit.
     factor = {"tiny": 2.0**530, "huge": 2.0**-530}.get(name, 1.0)
@@ -64,7 +67,7 @@ def test_exact_against_brute_force(name, points):
 
 
 @pytest.mark.usefixtures("method")
-def test_gap_of_1e_6_at_an_offset_of_1e_3_to_the_last_digits():
+def test_gap_of_1e_6_at_an_offset_of_1e_3_to_the_last_digits() -> None:
     rng = np.random.default_rng(7)
     base = np.round(rng.uniform(-1, 1, size=(40, 6)) * 2**20) / 2**20 + 1024
     moved = base.copy()
@@ -73,7 +76,7 @@ def test_gap_of_1e_6_at_an_offset_of_1e_3_to_the_last_digits():
     assert (distances == 2.0**-20).all()
 
 
-def grids():
+def grids() -> Iterator[ProductCodebook]:
     yield FSQ((3,) * 4)
     yield FSQ((2, 3, 4, 5), grid="rounding", order="F")
     yield FSQ((1, 4, 1))
@@ -84,14 +87,14 @@ def grids():
 
 
 @pytest.mark.parametrize("cb", list(grids()), ids=lambda cb: cb.label)
-def test_closed_form_on_grids(cb):
+def test_closed_form_on_grids(cb: tk.ProductCodebook) -> None:
     expected = brute(cb.points)
     np.testing.assert_allclose(nn_distances(cb), expected, rtol=1e-14)
     assert mean_nn_distance(cb) == pytest.approx(expected.mean(), rel=1e-14)
     assert min_distance(cb) == pytest.approx(expected.min(), rel=1e-14)
 
 
-def test_closed_form_on_grids_in_exact_arithmetic():
+def test_closed_form_on_grids_in_exact_arithmetic() -> None:
     levels = [[0, 1, 3, 7], [0, 2, 5], [0, 4, 9, 15, 22]]
     gaps = [[1, 1, 2, 4], [2, 2, 3], [4, 4, 5, 6, 7]]
     exact = Fraction(sum(min(a, b, c) for a in gaps[0] for b in gaps[1] for c in gaps[2]), 60)
@@ -99,7 +102,7 @@ def test_closed_form_on_grids_in_exact_arithmetic():
     assert mean_nn_distance(cb) == pytest.approx(float(exact), rel=1e-15)
 
 
-def test_fsq_has_the_mean_distance_that_its_step_says():
+def test_fsq_has_the_mean_distance_that_its_step_says() -> None:
     for levels in ((3,) * 8, (17,) * 6, (10,) * 40):
         step = 2 / (levels[0] - 1)
         assert mean_nn_distance(FSQ(levels)) == pytest.approx(step, rel=1e-14)
@@ -107,29 +110,29 @@ def test_fsq_has_the_mean_distance_that_its_step_says():
     assert mean_nn_distance(FSQ((2, 5, 9))) == pytest.approx(0.25)
 
 
-def test_one_hot():
+def test_one_hot() -> None:
     for cb in (OneHot(10**6, scale=3.0), OneHot(2, [0.1, 0.9], scale=3.0)):
         assert mean_nn_distance(cb) == min_distance(cb) == 3 * math.sqrt(2)
     np.testing.assert_allclose(nn_distances(OneHot(6)), brute(np.eye(6)), rtol=1e-15)
 
 
-def test_priors_do_not_matter():
+def test_priors_do_not_matter() -> None:
     points = np.random.default_rng(2).normal(size=(9, 2))
     prior = np.random.default_rng(3).dirichlet(np.ones(9))
     assert mean_nn_distance(PointCodebook(points, prior)) == mean_nn_distance(PointCodebook(points))
 
 
-def test_residual_sums_that_coincide_are_at_distance_0():
+def test_residual_sums_that_coincide_are_at_distance_0() -> None:
     cb = ResidualCodebook([[[0.0], [1.0]], [[0.0], [1.0]]])
     assert nn_distances(cb).tolist() == [1, 0, 0, 1]
     assert (mean_nn_distance(cb), min_distance(cb)) == (0.5, 0)
 
 
-def vertices(n):
+def vertices(n: int) -> np.ndarray:
     return FSQ((2,) * n).points
 
 
-def test_counterexamples_of_statement_17():
+def test_counterexamples_of_statement_17() -> None:
     # Base 2, n = 5: a vertex replaced by the centre.
     points = np.concatenate([vertices(5)[1:], np.zeros((1, 5))])
     assert mean_nn_distance(PointCodebook(points)) == pytest.approx((62 + math.sqrt(5)) / 32)
@@ -144,12 +147,12 @@ def test_counterexamples_of_statement_17():
 
 @pytest.mark.parametrize("function", [nn_distances, mean_nn_distance, min_distance])
 @pytest.mark.parametrize("cb", [PointCodebook([[1.0]]), FSQ((1, 1)), OneHot(1)], ids=repr)
-def test_a_single_token_has_no_neighbour(function, cb):
+def test_a_single_token_has_no_neighbour(function: Callable[..., Any], cb: tk.Codebook) -> None:
     with pytest.raises(ValueError, match="K must be at least 2"):
         function(cb)
 
 
-def test_too_many_distances_are_refused():
+def test_too_many_distances_are_refused() -> None:
     for cb in (FSQ((17,) * 8), OneHot(10**9)):
         with pytest.raises(ValueError, match="nn_distances must be at most"):
             nn_distances(cb)
@@ -158,7 +161,7 @@ def test_too_many_distances_are_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [8, 16, 64])
-def test_65536_tokens_take_seconds(n):
+def test_65536_tokens_take_seconds(n: int) -> None:
     points = np.random.default_rng(n).normal(size=(65536, n))
     start = time.perf_counter()
     found = neighbours.nearest_distances(points)

@@ -48,7 +48,8 @@ def test_names_of_bits_do_not_matter(
     found, same = (tk.bit_metric_information(book, one, snr) for one in (labels, other))
     assert abs(float(found) - float(same)) <= found.numerical_error + same.numerical_error
     method = tk.MonteCarlo(n_samples=64)
-    sampled = [
-        tk.bit_metric_information(book, one, snr, method=method, key=0) for one in (labels, other)
-    ]
-    np.testing.assert_allclose(*[one.value for one in sampled], rtol=1e-9, atol=1e-13)
+    one, two = (
+        tk.bit_metric_information(book, names, snr, method=method, key=0)
+        for names in (labels, other)
+    )
+    np.testing.assert_allclose(one.value, two.value, rtol=1e-9, atol=1e-13)

@@ -109,7 +109,9 @@ def _relations(codebook: tk.Codebook, snr: np.ndarray, ends: dict) -> list:
     [tk.OneHot(5), tk.d_codebook(3, 3), tk.FSQ((3, 2)), tk.ProductCodebook([[0.0, 0.1, 3.0]])],
     ids=repr,
 )
-def test_no_end_of_one_quantity_says_more_about_another(codebook, known) -> None:
+def test_no_end_of_one_quantity_says_more_about_another(
+    codebook: tk.Codebook, known: str | None
+) -> None:
     """Whatever is known to begin with, all that follows from it has been drawn."""
     snr = np.array([1e-3, 0.3, 2.0, 9.0, 60.0])
     told = {known: tk.profile(codebook, snr, key=0)[known]} if known else None

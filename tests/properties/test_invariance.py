@@ -1,5 +1,7 @@
 """Information ignores isometries and the names of tokens; scale acts through snr."""
 
+from random import Random
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,12 +44,12 @@ def test_onehot_scale(codebook: tk.OneHot, snr: float, factor: float) -> None:
 
 @given(point_codebooks(), snrs(-20, 25), st.floats(0, 6.3), st.randoms(use_true_random=False))
 def test_rotation_and_relabelling(
-    codebook: tk.PointCodebook, snr: float, angle: float, random: object
+    codebook: tk.PointCodebook, snr: float, angle: float, random: Random
 ) -> None:
     """Planar accuracy is exact, so both must leave it alone to rounding."""
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    order = np.arange(codebook.K)
-    random.shuffle(order)  # type: ignore[attr-defined]
+    order = list(range(codebook.K))
+    random.shuffle(order)
     moved = tk.PointCodebook((codebook.points @ rotation)[order], codebook.prior[order])
     a, b = tk.error_probability(codebook, snr), tk.error_probability(moved, snr)
     assert abs(float(a) - float(b)) <= 1e-9 * float(a) + 1e-12

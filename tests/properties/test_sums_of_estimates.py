@@ -27,7 +27,8 @@ PARTS = st.builds(
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=6), NUMBERS)
 def test_numerical_errors_hold_all_roundings(terms: list[tuple[float, float]], last: float) -> None:
     """Sums of multiples of exact numbers, against fractions."""
-    found = sum(factor * tk.Estimate(number) for factor, number in terms) / last
+    parts = [factor * tk.Estimate(number) for factor, number in terms]
+    found = sum(parts[1:], parts[0]) / last
     exact = sum(Fraction(factor) * Fraction(number) for factor, number in terms) / Fraction(last)
     assert abs(Fraction(float(found)) - exact) <= Fraction(float(found.numerical_error))
     size = sum(abs(factor * number) for factor, number in terms) / abs(last)

@@ -55,8 +55,10 @@ import math
 import random
 import sys
 import time
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -190,7 +192,7 @@ def token_integrals(u: list[arb], p: list[arb], h: arb, k: int, T: arb, eps: arb
         miss /= sum(r, acb(1))
         return norm * (-x * x / 2).exp() * miss * miss
 
-    def integral(density) -> arb:
+    def integral(density: Callable[[acb, bool], acb]) -> arb:
         value = arb(0)
         for a, b in itertools.pairwise(edges):
             value += acb.integral(
@@ -301,7 +303,7 @@ class Groups:
         if prior == "equal":
             self.p, self.mult = [1 / arb(K)], [K]
         else:
-            values = zipf(K) if prior == "zipf" else prior
+            values = zipf(K) if isinstance(prior, str) else prior
             if len(values) != K:
                 raise ValueError("prior and K do not match")
             total = sum((arb(x) for x in values), arb(0))
@@ -312,7 +314,7 @@ class Groups:
         self.sq = sum((m * x * x for x, m in zip(self.p, self.mult, strict=True)), arb(0))
         self.entropy = entropy(self.p, self.mult)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[arb, int]]:
         return zip(self.p, self.mult, strict=True)
 
 
@@ -666,11 +668,11 @@ def verify() -> None:
     rng = np.random.default_rng(0)
     for prior, K, snr in (("equal", 100, 10.0), ("zipf", 50, 10.0), ("zipf", 1000, 1.0)):
         a = onehot_values(prior, K, snr, K == 1000)
-        p = np.full(K, 1 / K) if prior == "equal" else np.array(zipf(K))
-        k = rng.choice(K, size=40000, p=p)
+        law = np.full(K, 1 / K) if prior == "equal" else np.array(zipf(K))
+        k = rng.choice(K, size=40000, p=law)
         y = rng.standard_normal((k.size, K))
         y[np.arange(k.size), k] += math.sqrt(snr)
-        score = math.sqrt(snr) * y + np.log(p)
+        score = math.sqrt(snr) * y + np.log(law)
         score -= score.max(axis=1, keepdims=True)
         q = np.exp(score)
         q /= q.sum(axis=1, keepdims=True)
@@ -704,19 +706,19 @@ def by_mpmath(u: list[float], p: list[float], snr: float) -> dict[str, mpmath.mp
         cuts |= {a + i for i in range(0, int(b - a), 3)}
         edges = [a, *sorted(x for x in cuts if a < x < b), b]
 
-        def density(y):
+        def density(y: Any) -> list[Any]:
             return [x * mpmath.npdf(y, m, 1) for x, m in zip(q, at, strict=True)]
 
-        def error(y):
+        def error(y: Any) -> Any:
             w = sorted(density(y))
             return mpmath.fsum(w[:-1])
 
-        def ent(y):
+        def ent(y: Any) -> Any:
             w = density(y)
             s = mpmath.fsum(w)
             return -mpmath.fsum(x * mpmath.log(x / s) for x in w)
 
-        def mse(y):
+        def mse(y: Any) -> Any:
             w = density(y)
             s = mpmath.fsum(w)
             mean = mpmath.fsum(x * mpmath.mpf(v) for x, v in zip(w, u, strict=True)) / s
@@ -785,6 +787,7 @@ def check(count: int) -> int:
     for name, old in sample:
         if name == "product":
             new = product_entry(old["levels"], old["prior"], old["snr"])
+            assert new is not None, old  # or it would not have been stored
         else:
             error_only = "mmse" not in old
             new = onehot_entry(old["prior"], old["K"], old["snr"], error_only)

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -32,31 +32,31 @@ by_name = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda one: one.name)
 
 @by_name
 @at_levels
-def test_every_array_library(sampler: tk.Sampler, levels: Any) -> None:
+def test_every_array_library(sampler: tk.Sampler, levels: tuple[tk.Level, tk.Level]) -> None:
     expected = sampler.step(X, MEAN, *levels, FRESH)
-    tensors = sampler.step(*map(torch.from_numpy, (X, MEAN)), *levels, torch.from_numpy(FRESH))
+    x, mean, fresh = map(torch.from_numpy, (X, MEAN, FRESH))
+    tensors = sampler.step(x, mean, *levels, fresh)
     np.testing.assert_allclose(tensors.numpy(), expected, rtol=1e-14)
-    single = (jnp.asarray(one, jnp.float32) for one in (X, MEAN, FRESH))
-    traced = jax.jit(lambda x, mean, fresh, levels: sampler.step(x, mean, *levels, fresh))
+    first, second, third = (jnp.asarray(one, jnp.float32) for one in (X, MEAN, FRESH))
     for name, found in (
         ("jax", sampler.step(jnp.asarray(X), jnp.asarray(MEAN), *levels, jnp.asarray(FRESH))),
-        ("traced", traced(*single, levels)),
+        ("traced", jax.jit(sampler.step)(first, second, *levels, third)),
     ):
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6, err_msg=name)
     if levels[0].snr is None:  # levels as tensors, and as arrays of one for every state
-        pair = [tk.Level(*map(torch.tensor, level[:2])) for level in levels]
-        found = sampler.step(*map(torch.from_numpy, (X, MEAN)), *pair, torch.from_numpy(FRESH))
+        now, then = (tk.Level(*map(torch.tensor, level[:2])) for level in levels)
+        found = sampler.step(x, mean, now, then, fresh)
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6, atol=1e-7)
-        rows = [tk.Level(*(np.full((4, 1), one) for one in level[:2])) for level in levels]
-        np.testing.assert_allclose(sampler.step(X, MEAN, *rows, FRESH), expected, rtol=1e-14)
+        now, then = (tk.Level(*(np.full((4, 1), one) for one in level[:2])) for level in levels)
+        np.testing.assert_allclose(sampler.step(X, MEAN, now, then, FRESH), expected, rtol=1e-14)
 
 
 @by_name
 def test_units_do_not_matter(sampler: tk.Sampler) -> None:
     """A state over its sigma moves as the state does."""
     now, then = LEVELS["state"]
-    noise_units = [tk.Level.of_snr((one.alpha / one.sigma) ** 2) for one in (now, then)]
-    moved = sampler.step(X / now.sigma, MEAN, *noise_units, FRESH)
+    first, second = (tk.Level.of_snr((one.alpha / one.sigma) ** 2) for one in (now, then))
+    moved = sampler.step(X / now.sigma, MEAN, first, second, FRESH)
     np.testing.assert_allclose(
         moved, sampler.step(X, MEAN, now, then, FRESH) / then.sigma, rtol=1e-14
     )
@@ -82,9 +82,10 @@ def test_names() -> None:
     assert hash(tk.DDIM()) != hash(tk.Ancestral()) or tk.DDIM() != tk.Ancestral()
     assert as_decision("argmax") == as_decision("map") == "map"
     assert as_decision("nearest", ("map", "nearest")) == "nearest"
+    wrong: Any
     for wrong in ("euler", 3, None, tk.DDIM):
         with pytest.raises(ValueError, match="sampler must be one of 'ddim', 'ancestral', 'ddpm'"):
-            as_sampler(wrong)  # type: ignore[arg-type]
+            as_sampler(wrong)
     with pytest.raises(ValueError, match="decision must be one of 'map', 'sample'"):
         as_decision("nearest")
 
@@ -106,7 +107,7 @@ def test_renamed_passes_all_else_on() -> None:
         """Words."""
         return first, new
 
-    assert function(1, new=2) == function(1, old=2) == (1, 2)  # type: ignore[call-arg]
+    assert function(1, new=2) == cast(Any, function)(1, old=2) == (1, 2)
     assert function.__doc__ == "Words."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -26,24 +27,24 @@ from tokenkl.symbolic._symbols import a, a1, a2, alpha, f, g, sigma, t, t_max, t
 from tokenkl.symbolic.page import SCHEDULES
 
 
-def test_fokker_planck_and_doob():
+def test_fokker_planck_and_doob() -> None:
     assert forward_residual() == 0
     assert doob_residual() == 0
 
 
-def test_doob_drift_of_a_mixture():
+def test_doob_drift_of_a_mixture() -> None:
     """Conditioning a two-token reverse process on its token, by numbers only."""
     schedule, point, at = tk.SubVP(), 0.7, 0.35
     tokens, prior = np.array([0.7, -1.1]), np.array([0.3, 0.7])
     al, si = schedule.alpha(at), schedule.sigma(at)
     drift, g2 = schedule.f(at), schedule.g2(at)
 
-    def density(state):
+    def density(state: Any) -> Any:
         return mpmath.fsum(
             p * mpmath.npdf(state, al * e, si) for p, e in zip(prior, tokens, strict=True)
         )
 
-    def chance(state):  # P(token = point | x)
+    def chance(state: Any) -> Any:  # P(token = point | x)
         return prior[0] * mpmath.npdf(state, al * point, si) / density(state)
 
     for state in (-1.3, 0.2, 0.9):
@@ -55,7 +56,7 @@ def test_doob_drift_of_a_mixture():
 
 
 @pytest.mark.parametrize("kind", SCHEDULES, ids=lambda kind: kind.__name__)
-def test_path_kl_of_every_schedule(kind):
+def test_path_kl_of_every_schedule(kind: type[tk.Schedule]) -> None:
     one, schedule = derive_schedule(kind), kind()
     free = [field for field in dataclasses.fields(schedule) if "plain" not in field.metadata]
     values = [getattr(schedule, field.name) for field in free]
@@ -68,7 +69,7 @@ def test_path_kl_of_every_schedule(kind):
     # The rate, with the code's own f and g^2, integrated by quadrature.
     rate = sp.lambdify((alpha(t), sigma(t), g(t)), path_kl_rate()[1].subs(at))
 
-    def at_time(time):
+    def at_time(time: Any) -> float:
         time = float(time)
         return rate(schedule.alpha(time), schedule.sigma(time), np.sqrt(schedule.g2(time)))
 
@@ -78,7 +79,7 @@ def test_path_kl_of_every_schedule(kind):
     assert float(integral) == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_true_marginals_add_the_kl_at_the_start():
+def test_true_marginals_add_the_kl_at_the_start() -> None:
     total = path_kl(common_start=False)
     expected = (a1 - a2) ** 2 * alpha(t_min) ** 2 / sigma(t_min) ** 2 / 2
     assert sp.simplify(total - expected) == 0
@@ -88,13 +89,13 @@ def test_true_marginals_add_the_kl_at_the_start():
     assert float(total.subs(numbers)) == pytest.approx(float(at), rel=1e-13)
 
 
-def test_rate_is_the_fall_of_the_snr():
+def test_rate_is_the_fall_of_the_snr() -> None:
     rate = path_kl_rate()[1].subs(g(t) ** 2, coefficients()[1])
     snr = alpha(t) ** 2 / sigma(t) ** 2
     assert sp.simplify(rate + (a1 - a2) ** 2 * sp.diff(snr, t) / 2) == 0
 
 
-def test_gaussian_kl():
+def test_gaussian_kl() -> None:
     m1, m2 = sp.symbols("m_1 m_2", real=True)
     v = sp.Symbol("v", positive=True)
     found = gaussian_kl(m1, m2, v).subs({m1: 0.3, m2: -1.1, v: 0.6})
@@ -105,7 +106,7 @@ def test_gaussian_kl():
 
 
 @pytest.mark.slow
-def test_log_ratio_law():
+def test_log_ratio_law() -> None:
     total, mean, variance = log_ratio_cumulants()
     KL, theta = mean, sp.Symbol("theta", real=True)
     assert KL.is_Symbol

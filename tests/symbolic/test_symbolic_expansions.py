@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -28,7 +29,7 @@ from tokenkl.symbolic.expansions import moments
 SKEWED = (np.array([-1.0, 0.1, 0.6, 2.0]), np.array([0.2, 0.1, 0.4, 0.3]))
 
 
-def test_line_accuracy():
+def test_line_accuracy() -> None:
     levels = [sp.Rational(-3, 2), sp.Rational(1, 5), 1]
     found = line_accuracy(levels)
     grid = tk.ProductCodebook([np.array([-1.5, 0.2, 1.0])])
@@ -38,7 +39,7 @@ def test_line_accuracy():
 
 
 @pytest.mark.parametrize(("count", "dimension"), [(2, 1), (2, 7), (3, 4), (5, 2)])
-def test_grid_accuracy(count, dimension):
+def test_grid_accuracy(count: int, dimension: int) -> None:
     formula = grid_accuracy().subs({L: count, n: dimension})
     for root in (0.03, 0.8, 5.0):
         exact = tk.accuracy(tk.FSQ((count,) * dimension), root**2)
@@ -46,7 +47,7 @@ def test_grid_accuracy(count, dimension):
 
 
 @pytest.mark.parametrize(("count", "dimension"), [(2, 1), (2, 5), (3, 1), (3, 8), (6, 3)])
-def test_accuracy_expansion(count, dimension):
+def test_accuracy_expansion(count: int, dimension: int) -> None:
     """What the expansion leaves is of fourth order, with the coefficient that mpmath finds."""
     cubic = accuracy_expansion().subs({L: count, n: dimension})
     short = accuracy_expansion(count).subs(n, dimension)
@@ -65,7 +66,7 @@ def test_accuracy_expansion(count, dimension):
     assert left == pytest.approx(following, rel=0.1, abs=1e-14)
 
 
-def test_edges_agree_with_the_grid():
+def test_edges_agree_with_the_grid() -> None:
     """L^2 grids: the sum over edges is the h^3 that the product formula has beyond the corners."""
     corners = accuracy_expansion(2, 2).coeff(h, 3)
     for count in (3, 4, 7):
@@ -75,7 +76,7 @@ def test_edges_agree_with_the_grid():
         assert sp.simplify(4 * edge_term(count - 2) - from_grid) == 0
 
 
-def test_edge_heavy_nine_at_large_s():
+def test_edge_heavy_nine_at_large_s() -> None:
     third = sp.Rational(1, 3)
     limit = (edges_term([[0], [0], [0], [-third, third]]) - edges_term([[0]] * 4)) / 9
     stated = (sp.Rational(8, 27) - sp.Rational(1, 4)) / (18 * sp.sqrt(2 * sp.pi))
@@ -92,7 +93,7 @@ def test_edge_heavy_nine_at_large_s():
 
 
 @pytest.mark.slow
-def test_edges_of_any_codebook():
+def test_edges_of_any_codebook() -> None:
     """Uneven points on two edges and some inside, against Owen's T: inner ones do not count."""
     edges = [[-0.5, 0.25], [0.4], [], []]
     on = [(-0.5, 1.0), (0.25, 1.0), (1.0, 0.4)]
@@ -109,7 +110,7 @@ def test_edges_of_any_codebook():
     assert 2 * gains[2] - gains[1] == pytest.approx(term, rel=1e-3)
 
 
-def _numbers(order):
+def _numbers(order: int) -> dict[Any, float]:
     levels, prior = SKEWED
     centred = levels - prior @ levels
     symbols = [one for one in moments(order) if one.is_Symbol]
@@ -117,7 +118,7 @@ def _numbers(order):
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_mmse_expansion(order):
+def test_mmse_expansion(order: int) -> None:
     """Truncated at gamma^order, the error is the next coefficient times the next power."""
     numbers = _numbers(10)
     grid = tk.ProductCodebook([SKEWED[0]], [SKEWED[1]])
@@ -129,7 +130,7 @@ def test_mmse_expansion(order):
     assert left == pytest.approx(following * at ** (order + 1), rel=0.05, abs=4e-15)
 
 
-def test_mmse_of_the_literature():
+def test_mmse_of_the_literature() -> None:
     """Unit variance: 1 - g + (2 - m3^2) g^2/2 - (15 - 12 m3^2 - 6 m4 + m4^2) g^3/6."""
     _, _, m2, m3, m4 = moments(4)
     series = mmse_expansion(3).subs(m2, 1)
@@ -138,7 +139,7 @@ def test_mmse_of_the_literature():
     assert sp.expand(series - known) == 0
 
 
-def test_information_expansion():
+def test_information_expansion() -> None:
     numbers = _numbers(6)
     series = mutual_information_expansion(mmse_expansion(3)).subs(numbers)
     grid = tk.ProductCodebook([SKEWED[0]], [SKEWED[1]])
@@ -151,7 +152,7 @@ def test_information_expansion():
 
 
 @pytest.mark.slow
-def test_vector_expansion():
+def test_vector_expansion() -> None:
     series, S, T = mmse_expansion_vector(2)
     cubes = sum(one**2 for one in sp.flatten(T.tolist()))
     assert sp.expand(series.coeff(gamma, 0) - S.trace()) == 0

@@ -13,7 +13,7 @@ from tokenkl.symbolic.page import SCHEDULES
 
 
 @pytest.mark.parametrize("kind", SCHEDULES, ids=lambda kind: kind.__name__)
-def test_posterior_by_conditioning(kind):
+def test_posterior_by_conditioning(kind: type[tk.Schedule]) -> None:
     schedule, early, late, token, state = kind(), 0.31, 0.74, -0.6, 0.45
     numbers = {x: state, a: token}
     for symbol, at in ((s, early), (t, late)):
@@ -30,13 +30,13 @@ def test_posterior_by_conditioning(kind):
     assert found == pytest.approx([mean, variance], rel=1e-9)
 
 
-def test_limit_is_the_bridge():
+def test_limit_is_the_bridge() -> None:
     drift, diffusion = posterior_limit()
     assert sp.simplify(drift - doob_drift()) == 0
     assert diffusion == g(t) ** 2
 
 
-def test_limit_by_small_steps():
+def test_limit_by_small_steps() -> None:
     schedule, late, token, state = tk.BetaVP(), 0.5, 0.8, -0.3
     drift, diffusion = schedule.f(late) * state, schedule.g2(late)
     al, si = schedule.alpha(late), schedule.sigma(late)
@@ -53,7 +53,7 @@ def test_limit_by_small_steps():
     np.testing.assert_allclose(errors[0], 2 * np.array(errors[1]), rtol=0.02)
 
 
-def test_ddpm_of_the_literature():
+def test_ddpm_of_the_literature() -> None:
     beta, before, state, token = 0.02, 0.37, 0.9, -1.0
     mean, variance = ddpm_form()
     symbols = {one.name: one for one in variance.free_symbols}

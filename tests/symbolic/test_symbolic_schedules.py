@@ -22,7 +22,7 @@ PARAMETERS = {
 derived = functools.cache(derive_schedule)
 
 
-def test_all_schedules_are_here():
+def test_all_schedules_are_here() -> None:
     public = [getattr(tk, name) for name in tk.__all__]
     known = [one for one in public if isinstance(one, type) and issubclass(one, tk.Schedule)]
     # A table has no formula; of these two SymPy makes nothing that one would print.
@@ -31,7 +31,7 @@ def test_all_schedules_are_here():
 
 
 @pytest.mark.parametrize("kind", SCHEDULES, ids=lambda kind: kind.__name__)
-def test_against_the_code(kind):
+def test_against_the_code(kind: type[tk.Schedule]) -> None:
     one = derived(kind)
     values = PARAMETERS.get(kind.__name__, ())
     code = kind(*values)
@@ -48,14 +48,14 @@ def test_against_the_code(kind):
 
 
 @pytest.mark.parametrize("kind", SCHEDULES, ids=lambda kind: kind.__name__)
-def test_residuals_vanish(kind):
+def test_residuals_vanish(kind: type[tk.Schedule]) -> None:
     one = derived(kind)
     assert one.identity == 0
     assert one.code_differences == (0, 0)
     assert one.inverse_residual == 0
 
 
-def test_residuals_see_errors():
+def test_residuals_see_errors() -> None:
     # The zeros above are no accident of a simplification that drops everything.
     one = derived(tk.SubVP)
     wrong = type(one)(**{**vars(one), "g2": 2 * one.g2, "snr": one.snr * (1 + t)})
@@ -64,7 +64,7 @@ def test_residuals_see_errors():
     assert wrong.inverse_residual != 0
 
 
-def test_any_schedule():
+def test_any_schedule() -> None:
     assert snr_identity() == 0
     drift, g2 = coefficients()
     assert sp.simplify(drift - sp.diff(sp.log(alpha(t)), t)) == 0

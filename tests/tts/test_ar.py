@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,12 @@ import torch
 
 from tokenkl._random import generator
 from tokenkl.tts.ar import AR, AR_SIZES, ARConfig, nucleus, sample
-from tokenkl.tts.data import Example, make_batch
+from tokenkl.tts.data import Batch, Example, make_batch
 
 TOY = ARConfig(K=11, symbols=7, width=32, heads=2, depth=3)
 
 
-def build(config=TOY, seed=0, spread=8.0):
+def build(config: ARConfig = TOY, seed: int = 0, spread: float = 8.0) -> AR:
     """A model whose weights are large enough for every path to matter."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -27,7 +28,7 @@ def build(config=TOY, seed=0, spread=8.0):
     return model
 
 
-def examples(sizes, key=0, config=TOY):
+def examples(sizes: list[tuple[int, int]], key: int = 0, config: ARConfig = TOY) -> list[Example]:
     """Random examples of given numbers of symbols and tokens."""
     rng = generator(key)
     return [
@@ -36,34 +37,37 @@ def examples(sizes, key=0, config=TOY):
     ]
 
 
-def parts(batch):
+def parts(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return batch.tokens, batch.symbols, batch.symbol_mask
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> AR:
     return build()
 
 
 @pytest.fixture(scope="module")
-def batch():
+def batch() -> Batch:
     return make_batch(examples([(5, 9), (2, 4), (8, 12), (1, 1)]), "pad")
 
 
 # ---- Configuration -------------------------------------------------------------------------------
 
 
-def test_config_round_trip_and_refusals():
+def test_config_round_trip_and_refusals() -> None:
     config = AR_SIZES["10x"](6561, 35, pace=2.5, dropout=0.1)
     assert ARConfig.from_json(config.to_json()) == config
-    for name, bad in (("K", 0), ("symbols", 0), ("depth", 1.5), ("width", 30), ("pace", 0.0),
-                      ("dropout", 1.0), ("token_dropout", -0.1), ("rope_base", -1.0)):  # fmt: skip
+    refused: dict[str, Any] = {
+        "K": 0, "symbols": 0, "depth": 1.5, "width": 30, "pace": 0.0,
+        "dropout": 1.0, "token_dropout": -0.1, "rope_base": -1.0,
+    }  # fmt: skip
+    for name, bad in refused.items():
         with pytest.raises(ValueError, match=rf"^{name} must be .*\.$"):
             dataclasses.replace(config, heads=8, **{name: bad})
 
 
 @pytest.mark.parametrize(("size", "count"), [("1x", 3e6), ("10x", 30e6)])
-def test_published_sizes(size, count):
+def test_published_sizes(size: str, count: float) -> None:
     config = AR_SIZES[size](K=6561, symbols=35)
     total = sum(p.numel() for p in AR(config).parameters())
     assert abs(total - 6562 * config.width - count) < 0.08 * count
@@ -72,7 +76,7 @@ def test_published_sizes(size, count):
 # ---- Who sees what -------------------------------------------------------------------------------
 
 
-def test_speech_is_causal(model, batch):
+def test_speech_is_causal(model: AR, batch: Batch) -> None:
     tokens, symbols, mask = parts(batch)
     before = model(tokens, symbols, mask)
     for at in (0, 3, 11):
@@ -84,7 +88,7 @@ def test_speech_is_causal(model, batch):
         assert (changed > 1e-3).all()
 
 
-def test_text_is_seen_both_ways_and_by_all_speech(model, batch):
+def test_text_is_seen_both_ways_and_by_all_speech(model: AR, batch: Batch) -> None:
     _, symbols, mask = parts(batch)
     row = 2  # 8 symbols
     before, _ = model.read(symbols, mask)
@@ -100,7 +104,7 @@ def test_text_is_seen_both_ways_and_by_all_speech(model, batch):
         assert speech[:row].abs().max() == 0
 
 
-def test_the_end_of_the_text_is_marked(model):
+def test_the_end_of_the_text_is_marked(model: AR) -> None:
     """Where a text ends is known although positions are relative and padding is not seen."""
     symbols = torch.ones(2, 6, dtype=torch.int64)
     mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
@@ -108,7 +112,7 @@ def test_the_end_of_the_text_is_marked(model):
     assert (logits[0] - logits[1])[..., : TOY.K].abs().max() > 1e-2
 
 
-def test_padding_changes_nothing(model, batch):
+def test_padding_changes_nothing(model: AR, batch: Batch) -> None:
     alone = [make_batch([one], "pad") for one in examples([(5, 9), (2, 4), (8, 12), (1, 1)])]
     apart = torch.cat([model.nll(one) for one in alone])
     assert torch.allclose(model.nll(batch), apart, rtol=1e-6, atol=1e-5)
@@ -121,7 +125,7 @@ def test_padding_changes_nothing(model, batch):
 # ---- Likelihood ----------------------------------------------------------------------------------
 
 
-def test_nll_against_a_slow_sum(model, batch):
+def test_nll_against_a_slow_sum(model: AR, batch: Batch) -> None:
     logits = model(*parts(batch)).double().detach().numpy()
     for row, total in enumerate(model.nll(batch).tolist()):
         targets = [*batch.tokens[row, batch.token_mask[row]].tolist(), TOY.K]
@@ -132,13 +136,13 @@ def test_nll_against_a_slow_sum(model, batch):
         assert total == pytest.approx(by_hand, rel=1e-12)
 
 
-def test_probabilities_of_all_sequences_sum_to_one():
+def test_probabilities_of_all_sequences_sum_to_one() -> None:
     """P(length <= 2) + P(no end after 3 tokens) = 1, every term from `nll` or the logits."""
     config = dataclasses.replace(TOY, K=3)
     model, K = build(config), 3
     symbols = np.array([2, 4, 1])
 
-    def nll(sequences):
+    def nll(sequences: list[tuple[int, ...]]) -> torch.Tensor:
         rows = [Example("", "", np.array(s), symbols) for s in sequences]
         return model.nll(make_batch(rows, "pad"))
 
@@ -159,7 +163,7 @@ def test_probabilities_of_all_sequences_sum_to_one():
     assert logits[0, 0, K] == -math.inf
 
 
-def test_loss_is_the_mean_of_nll(model, batch):
+def test_loss_is_the_mean_of_nll(model: AR, batch: Batch) -> None:
     loss, scalars = model.loss(batch, torch.Generator().manual_seed(0))
     tokens, rows = int(batch.token_mask.sum()), len(batch.tokens)
     total = float(model.nll(batch).sum())
@@ -167,7 +171,7 @@ def test_loss_is_the_mean_of_nll(model, batch):
     assert tokens * scalars["nll"] + rows * scalars["eos"] == pytest.approx(total, rel=1e-6)
 
 
-def test_accuracy_counts_tokens_alone(batch):
+def test_accuracy_counts_tokens_alone(batch: Batch) -> None:
     """The first of every row is guessed right, the others as it comes; EOS is none of them."""
     model = build()
     tokens = batch.tokens.clone()
@@ -180,11 +184,11 @@ def test_accuracy_counts_tokens_alone(batch):
     assert scalars["accuracy"] == pytest.approx(right / int(batch.token_mask.sum()))
 
 
-def test_dropout_depends_on_its_generator_alone(batch):
+def test_dropout_depends_on_its_generator_alone(batch: Batch) -> None:
     model = build(dataclasses.replace(TOY, dropout=0.2, token_dropout=0.3))
     model.train()
 
-    def loss(seed):
+    def loss(seed: int) -> float:
         state = torch.get_rng_state()
         value = model.loss(batch, torch.Generator().manual_seed(seed))[0].item()
         assert torch.equal(state, torch.get_rng_state())
@@ -199,7 +203,13 @@ def test_dropout_depends_on_its_generator_alone(batch):
 # ---- Generation ----------------------------------------------------------------------------------
 
 
-def replay(model, symbols, tokens, uniforms, temperature, top_p):
+def replay(
+    model: AR,
+    symbols: torch.Tensor,
+    uniforms: np.ndarray,
+    temperature: float,
+    top_p: float,
+) -> list[int]:
     """What generation should give for one text, with everything computed anew for every token."""
     mask = torch.ones(1, len(symbols), dtype=torch.bool)
     said: list[int] = []
@@ -227,19 +237,21 @@ def replay(model, symbols, tokens, uniforms, temperature, top_p):
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (0.8, 1.0), (1.3, 0.7)])
-def test_generation_against_recomputation(model, batch, temperature, top_p):
+def test_generation_against_recomputation(
+    model: AR, batch: Batch, temperature: float, top_p: float
+) -> None:
     said = model.generate(
         batch.symbols, batch.symbol_mask, temperature=temperature, top_p=top_p, max_tokens=24, key=5
     )
     for row, ids in enumerate(said):
         symbols = batch.symbols[row, batch.symbol_mask[row]]
         uniforms = generator(5, row).random(24)
-        assert ids.tolist() == replay(model, symbols, ids, uniforms, temperature, top_p)
+        assert ids.tolist() == replay(model, symbols, uniforms, temperature, top_p)
     if temperature:
         assert len({len(ids) for ids in said}) > 1  # rows did not all end together
 
 
-def test_cached_states_equal_recomputed_ones(model, batch):
+def test_cached_states_equal_recomputed_ones(model: AR, batch: Batch) -> None:
     tokens, symbols, mask = parts(batch)
     memory, text_mask = model.read(symbols, mask)
     full = model.speak(tokens, memory, text_mask)
@@ -257,8 +269,8 @@ def test_cached_states_equal_recomputed_ones(model, batch):
         assert (a - b)[finite].abs().max() <= 1e-5 * b[finite].abs().max()
 
 
-def test_generation_keys_and_companions(model, batch):
-    def say(rows, key, **options):
+def test_generation_keys_and_companions(model: AR, batch: Batch) -> None:
+    def say(rows: list[int], key: int | list[int], **options: Any) -> list[list[int]]:
         chosen = batch.symbols[rows], batch.symbol_mask[rows]
         return [ids.tolist() for ids in model.generate(*chosen, key=key, max_tokens=30, **options)]
 
@@ -271,13 +283,13 @@ def test_generation_keys_and_companions(model, batch):
     assert all(1 <= len(ids) <= 30 and max(ids) < TOY.K for ids in every)
 
 
-def test_generation_leaves_the_global_generator_alone(model, batch):
+def test_generation_leaves_the_global_generator_alone(model: AR, batch: Batch) -> None:
     state = torch.get_rng_state()
     model.generate(batch.symbols, batch.symbol_mask, max_tokens=3)
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_generation_refuses(model, batch):
+def test_generation_refuses(model: AR, batch: Batch) -> None:
     for name, options in (
         ("temperature", {"temperature": -1.0}),
         ("top_p", {"top_p": 0.0}),
@@ -290,7 +302,7 @@ def test_generation_refuses(model, batch):
             model.generate(batch.symbols, batch.symbol_mask, **options)
 
 
-def test_nucleus_against_a_slow_reference():
+def test_nucleus_against_a_slow_reference() -> None:
     rng = generator(2)
     for trial in range(60):
         size = int(rng.integers(1, 9))
@@ -304,7 +316,7 @@ def test_nucleus_against_a_slow_reference():
         assert np.array_equal(got, expected), (trial, p, top_p)
 
 
-def test_samples_have_the_right_distribution():
+def test_samples_have_the_right_distribution() -> None:
     logits = torch.tensor([0.3, -1.0, 2.0, -math.inf, 1.1]).double()
     n = 40_000
     uniforms = torch.from_numpy((np.arange(n) + 0.5) / n)  # stratified: no chance is involved
@@ -319,7 +331,7 @@ def test_samples_have_the_right_distribution():
 # ---- Learning ------------------------------------------------------------------------------------
 
 
-def test_overfits_a_tiny_set():
+def test_overfits_a_tiny_set() -> None:
     config = dataclasses.replace(TOY, K=50, symbols=9, width=48)
     batch = make_batch(examples([(4, 9), (7, 12), (5, 6), (6, 10)], 1, config), "pad")
     model = build(config, 3, 1.0).train()

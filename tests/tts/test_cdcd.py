@@ -1,6 +1,7 @@
 """The diffusion model: heads, noise, sampler and bound against exact posteriors."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,16 +9,23 @@ import torch
 from scipy import stats
 
 import tokenkl as tk
-from tokenkl.tts.cdcd import CDCD, CDCDConfig, _level, best_bound
+from tokenkl.tts.cdcd import CDCD, CDCDConfig, Head, _level, best_bound
 from tokenkl.tts.data import Batch, Example, make_batch
 from tokenkl.tts.levels import GRIDS, noise_levels, sampling_levels
 
 GRID = tk.FSQ((3, 3), grid="rounding", order="F")
-SMALL = {"width": 16, "heads": 2, "depth": 2, "time_width": 8, "text_width": 8, "text_blocks": 1}
+SMALL: dict[str, Any] = {
+    "width": 16,
+    "heads": 2,
+    "depth": 2,
+    "time_width": 8,
+    "text_width": 8,
+    "text_blocks": 1,
+}
 
 
 def small_model(**changes: object) -> CDCD:
-    options = {"K": 9, "symbols": 5, "dim": 2, "shape": (3, 3), **SMALL, **changes}
+    options: dict[str, Any] = {"K": 9, "symbols": 5, "dim": 2, "shape": (3, 3), **SMALL, **changes}
     torch.manual_seed(0)
     model = CDCD(CDCDConfig(**options), np.asarray(GRID.points), noise_levels("linear-vp", GRID))
     for parameter in model.parameters():  # zeros at the start hide mistakes
@@ -38,7 +46,15 @@ class Exact(CDCD):
 
     prior: torch.Tensor
 
-    def forward(self, x, log_snr, text, mask, known=None, guess=None):  # type: ignore[no-untyped-def]
+    def forward(
+        self,
+        x: torch.Tensor,
+        log_snr: torch.Tensor,
+        text: torch.Tensor,
+        mask: torch.Tensor,
+        known: torch.Tensor | None = None,
+        guess: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         alpha = torch.sigmoid(log_snr.double()).sqrt()[:, None, None]
         variance = torch.sigmoid(-log_snr.double())[:, None, None]
         squares = torch.cdist(x.double(), alpha * self.points.double().expand(len(x), -1, -1)) ** 2
@@ -221,9 +237,9 @@ def test_learned_points_move_on_their_sphere() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"prompt": 1.0}, {"self_conditioning": 0.5}])
 @pytest.mark.parametrize("head", ["joint", "factorised"])
-def test_it_learns_two_sentences(head: str, options: dict[str, float]) -> None:
+def test_it_learns_two_sentences(head: Head, options: dict[str, Any]) -> None:
     model = CDCD(
-        CDCDConfig(K=9, symbols=5, dim=2, shape=(3, 3), head=head, **SMALL, **options),  # type: ignore
+        CDCDConfig(K=9, symbols=5, dim=2, shape=(3, 3), head=head, **SMALL, **options),
         np.asarray(GRID.points),
         noise_levels("linear-vp", GRID),
     )
@@ -274,10 +290,10 @@ def test_draws_decide_by_their_probabilities() -> None:
     assert stats.chisquare(counts, expected / expected.sum() * 20000).pvalue > 2e-5
 
 
-def test_times_of_a_batch_are_stratified() -> None:
+def test_times_of_a_batch_are_stratified(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model()
     seen: list[np.ndarray] = []
-    model._loss_at = lambda batch, log_snr, rng: seen.append(log_snr)  # type: ignore
+    monkeypatch.setattr(model, "_loss_at", lambda batch, log_snr, rng: seen.append(log_snr))
     model.loss(small_batch((5,) * 8), torch.Generator().manual_seed(0))
     alpha = np.sqrt(1 / (1 + np.exp(-np.sort(seen[0]))))
     # Linear-VP has alpha = 1 - t: one time in every eighth. The table bends alpha a little.
@@ -325,16 +341,16 @@ def test_steps_keep_the_law_of_a_state() -> None:
         ({"prompt": torch.zeros(1, 1, dtype=torch.long)}, "prompt"),
     ],
 )
-def test_wrong_arguments_are_named(changes: dict[str, object], name: str) -> None:
+def test_wrong_arguments_are_named(changes: dict[str, Any], name: str) -> None:
     frames = torch.ones(1, 4, dtype=torch.long)
     with pytest.raises(ValueError, match=name):
-        small_model().generate(frames, frames > 0, **changes)  # type: ignore[arg-type]
+        small_model().generate(frames, frames > 0, **changes)
 
 
 @pytest.mark.parametrize(
     "changes",
     [{"head": "factorised", "shape": (3,)}, {"width": 10}, {"one_hot": True}, {"drop_text": 2}],
 )
-def test_wrong_configurations_are_refused(changes: dict[str, object]) -> None:
+def test_wrong_configurations_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        CDCDConfig(**{"K": 9, "symbols": 5, "dim": 2, **changes})  # type: ignore[arg-type]
+        CDCDConfig(**{"K": 9, "symbols": 5, "dim": 2, **changes})

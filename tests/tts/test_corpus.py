@@ -1,7 +1,9 @@
 """The synthetic corpus: splits, determinism, alignment, and the cache under interruption."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from tokenkl.tts import espeak
 from tokenkl.tts.audio import PAUSE
 from tokenkl.tts.corpus import (
     SPLITS,
+    Corpus,
     CorpusConfig,
+    Sentence,
     _load_shard,
     cache_folder,
     held_out_combinations,
@@ -23,23 +27,25 @@ DEFAULT = CorpusConfig()
 
 
 @pytest.fixture(scope="module")
-def sentences():
+def sentences() -> dict[str, list[Sentence]]:
     return make_sentences(DEFAULT)
 
 
-def test_sizes_and_shares(sentences):
+def test_sizes_and_shares(sentences: dict[str, list[Sentence]]) -> None:
     for split in SPLITS:
         assert len(sentences[split]) == DEFAULT.size(split)
         about_objects = sum(s.domain == "objects" for s in sentences[split])
         assert about_objects == DEFAULT.size(split) // 2
 
 
-def test_no_sentence_occurs_twice(sentences):
+def test_no_sentence_occurs_twice(sentences: dict[str, list[Sentence]]) -> None:
     every = [s.text for split in SPLITS for s in sentences[split]]
     assert len(set(every)) == len(every)
 
 
-def test_held_out_combinations_are_in_their_split_only(sentences):
+def test_held_out_combinations_are_in_their_split_only(
+    sentences: dict[str, list[Sentence]],
+) -> None:
     held = held_out_combinations(DEFAULT)
     for split in SPLITS:
         for sentence in sentences[split]:
@@ -48,11 +54,11 @@ def test_held_out_combinations_are_in_their_split_only(sentences):
             assert bool(unseen) == (split == "combinations"), sentence
 
 
-def test_every_word_is_in_training(sentences):
+def test_every_word_is_in_training(sentences: dict[str, list[Sentence]]) -> None:
     assert {word for s in sentences["train"] for word in s.words} == set(VOCABULARY)
 
 
-def test_jitter_changes_prosody_and_not_sentences(sentences):
+def test_jitter_changes_prosody_and_not_sentences(sentences: dict[str, list[Sentence]]) -> None:
     jittered = make_sentences(CorpusConfig.jittered())
     for split in SPLITS:
         assert [s.text for s in jittered[split]] == [s.text for s in sentences[split]]
@@ -63,13 +69,13 @@ def test_jitter_changes_prosody_and_not_sentences(sentences):
     assert (pitches.min(), pitches.max()) == (30, 70)
 
 
-def test_every_voice_speaks():
+def test_every_voice_speaks() -> None:
     voices = ("en-us+klatt4", "en-gb+klatt2")
     drawn = make_sentences(dataclasses.replace(DEFAULT, voices=voices))["train"]
     assert 450 < sum(s.voice == voices[1] for s in drawn) < 750
 
 
-def test_seed_changes_everything():
+def test_seed_changes_everything() -> None:
     small = CorpusConfig(train=10, valid=0, test=0, combinations=0)
     other = dataclasses.replace(small, seed=1)
     assert make_sentences(small)["train"] != make_sentences(other)["train"]
@@ -87,18 +93,18 @@ def test_seed_changes_everything():
         ({"voices": "en-us"}, "voices must be a tuple"),
     ],
 )
-def test_configuration_errors(changes, sentence):
+def test_configuration_errors(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         CorpusConfig(**changes)
 
 
-def test_a_domain_too_small():
+def test_a_domain_too_small() -> None:
     config = CorpusConfig(train=50, shares=(0, 0, 1), held_out=0.99)
     with pytest.raises(ValueError, match="small enough for the domain"):
         make_sentences(config)
 
 
-def test_cache_folder(monkeypatch, tmp_path):
+def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "tokenkl"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
@@ -108,7 +114,7 @@ def test_cache_folder(monkeypatch, tmp_path):
 # ---- Speech --------------------------------------------------------------------------------------
 
 
-def test_splits_hold_what_was_planned(corpus):
+def test_splits_hold_what_was_planned(corpus: Corpus) -> None:
     for split in corpus:
         utterances = corpus.split(split)
         assert [u.text for u in utterances] == [s.text for s in corpus.sentences[split]]
@@ -118,10 +124,11 @@ def test_splits_hold_what_was_planned(corpus):
             assert 0.05 < np.abs(u.audio).max() <= 1
 
 
-def test_alignments_cover_the_audio_and_every_word(corpus):
+def test_alignments_cover_the_audio_and_every_word(corpus: Corpus) -> None:
     for split in corpus:
         for u in corpus.split(split):
             a = u.alignment
+            assert a is not None
             assert a.edges[0] == 0
             assert a.edges[-1] == u.audio.shape[0]
             assert (np.diff(a.edges) >= 0).all()
@@ -130,11 +137,12 @@ def test_alignments_cover_the_audio_and_every_word(corpus):
             assert [w == -1 for w in a.words] == [p == PAUSE for p in a.phonemes]
 
 
-def test_boundaries_are_where_the_sound_changes(corpus):
+def test_boundaries_are_where_the_sound_changes(corpus: Corpus) -> None:
     """Fricatives cross zero far more often than vowels, and the last pause is nearly silent."""
-    crossings = {"s": [], "'eI": []}
+    crossings: dict[str, list[float]] = {"s": [], "'eI": []}
     for u in corpus.split("train"):
         a = u.alignment
+        assert a is not None
         for phoneme, start, stop in zip(a.phonemes, a.edges[:-1], a.edges[1:], strict=True):
             if phoneme in crossings and stop - start > 400:
                 signs = np.sign(u.audio[start:stop])
@@ -146,11 +154,13 @@ def test_boundaries_are_where_the_sound_changes(corpus):
     assert np.mean(crossings["s"]) > 3 * np.mean(crossings["'eI"])
 
 
-def test_interrupted_and_damaged_files_are_made_anew_with_the_same_bytes(corpus, tmp_path):
+def test_interrupted_and_damaged_files_are_made_anew_with_the_same_bytes(
+    corpus: Corpus, tmp_path: Path
+) -> None:
     class Stop(Exception):
         pass
 
-    def stop_after_two(done, total):
+    def stop_after_two(done: float, total: float) -> None:
         if done >= 24:
             raise Stop
 
@@ -193,7 +203,9 @@ def test_interrupted_and_damaged_files_are_made_anew_with_the_same_bytes(corpus,
         ("voices", None, "the arrays must be with one named 'voices'"),
     ],
 )
-def test_parts_whose_arrays_do_not_fit_are_refused(name, change, message, corpus, tmp_path):
+def test_parts_whose_arrays_do_not_fit_are_refused(
+    name: str, change: Callable[..., Any] | None, message: str, corpus: Corpus, tmp_path: Path
+) -> None:
     path = tmp_path / "valid-00000.npz"
     with np.load(corpus.folder / path.name) as file:
         arrays = dict(file)
@@ -205,21 +217,24 @@ def test_parts_whose_arrays_do_not_fit_are_refused(name, change, message, corpus
         _load_shard(path)
 
 
-def test_a_second_look_makes_nothing(corpus):
-    load_corpus(corpus.config, folder=corpus.folder.parent, progress=pytest.fail)
+def test_a_second_look_makes_nothing(corpus: Corpus) -> None:
+    def never(done: float, total: float) -> None:
+        pytest.fail("something was made")
+
+    load_corpus(corpus.config, folder=corpus.folder.parent, progress=never)
 
 
-def test_unknown_split(corpus):
+def test_unknown_split(corpus: Corpus) -> None:
     with pytest.raises(ValueError, match="split must be one of 'train', 'valid', 'test'"):
         corpus.split("dev")
 
 
-def test_unknown_voice():
+def test_unknown_voice() -> None:
     with pytest.raises(ValueError, match="voice must be one that espeak-ng has; got nobody"):
         espeak.speak([espeak.Request("one", voice="nobody")])
 
 
-def test_rate_and_pitch_do_what_they_say():
+def test_rate_and_pitch_do_what_they_say() -> None:
     from tokenkl.tts.judge import f0_statistics
 
     text = "one nine zero nine one"

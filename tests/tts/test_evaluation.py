@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import zlib
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,19 +12,26 @@ from scipy import stats
 
 from tokenkl._random import generator
 from tokenkl.tts.audio import SAMPLE_RATE, Utterance
+from tokenkl.tts.corpus import Corpus
 from tokenkl.tts.evaluation import Spoken, ceilings_and_floors, evaluate
 from tokenkl.tts.judge import Judge
 from tokenkl.tts.reports import METRICS, SpeechReport, paired_difference
-from tokenkl.tts.tokenizers import TOKENIZERS, TrainingConfig, features_of, train_tokenizer
+from tokenkl.tts.tokenizers import (
+    TOKENIZERS,
+    Tokenizer,
+    TrainingConfig,
+    features_of,
+    train_tokenizer,
+)
 
 BUDGET = 2e-5
 
 
-def quiet(done, total):
+def quiet(done: float, total: float) -> None:
     """No bar."""
 
 
-def _report(**arrays):
+def _report(**arrays: np.ndarray) -> SpeechReport:
     """A report of nothing but these arrays (sentences, seeds)."""
     n, seeds = next(iter(arrays.values())).shape
     names = tuple(str(i) for i in range(n))
@@ -32,14 +41,22 @@ def _report(**arrays):
 # ---- Intervals -----------------------------------------------------------------------------------
 
 
-def _two_way(rng, n, seeds, of_sentence, of_seed, of_both, mean=3.0):
+def _two_way(
+    rng: np.random.Generator,
+    n: int,
+    seeds: int,
+    of_sentence: float,
+    of_seed: float,
+    of_both: float,
+    mean: float = 3.0,
+) -> np.ndarray:
     """mean + a_i + b_s + e_is."""
     a = of_sentence * rng.standard_normal((n, 1))
     b = of_seed * rng.standard_normal((1, seeds))
     return mean + a + b + of_both * rng.standard_normal((n, seeds))
 
 
-def _least(runs, level):
+def _least(runs: int, level: float) -> float:
     """Covered runs below which an interval of this level is rejected."""
     return stats.binom.ppf(BUDGET, runs, level)
 
@@ -49,7 +66,7 @@ def _least(runs, level):
     [((1, 0.0, 0.5), 3), ((1, 0.0, 2.0), 3), ((1, 0.1, 0.5), 3), ((0.3, 1.0, 0.3), 3),
      ((1, 0.3, 0.5), 5)],
 )  # fmt: skip
-def test_intervals_over_both_cover(spreads, seeds):
+def test_intervals_over_both_cover(spreads: tuple[float, float, float], seeds: int) -> None:
     """From no effect of the seed to nothing else; 93 % allows for 40 sentences and clipping."""
     runs, covered = 200, 0
     for run in range(runs):
@@ -59,7 +76,7 @@ def test_intervals_over_both_cover(spreads, seeds):
     assert covered >= _least(runs, 0.93)
 
 
-def test_intervals_over_sentences_cover():
+def test_intervals_over_sentences_cover() -> None:
     """About these very seeds: what they add is part of the truth, not of the error."""
     runs, covered = 400, 0
     for run in range(runs):
@@ -71,7 +88,7 @@ def test_intervals_over_sentences_cover():
     assert covered >= _least(runs, 0.93)
 
 
-def test_resampling_three_seeds_does_not_cover():
+def test_resampling_three_seeds_does_not_cover() -> None:
     """Why `SpeechReport.measured` does not: the reason stated in `reports`."""
     runs, covered = 400, 0
     for run in range(runs):
@@ -85,7 +102,7 @@ def test_resampling_three_seeds_does_not_cover():
     assert covered / runs == pytest.approx(0.75, abs=0.08)
 
 
-def test_word_error_rates_cover():
+def test_word_error_rates_cover() -> None:
     """Rare errors that come in clusters, as one bad sentence has several."""
     runs, covered, words = 200, 0, np.full((120, 3), 7.0)
     for run in range(runs):
@@ -98,7 +115,7 @@ def test_word_error_rates_cover():
     assert covered >= _least(runs, 0.93)
 
 
-def test_no_error_at_all_is_not_certainty():
+def test_no_error_at_all_is_not_certainty() -> None:
     """120 sentences without an error: at 95 % up to 3 % of the sentences may have one."""
     report = _report(errors_bigram=np.zeros((120, 3)), words=np.full((120, 3), 6.0))
     low, high, _ = report.measured("wer_bigram", 0).interval
@@ -109,7 +126,7 @@ def test_no_error_at_all_is_not_certainty():
     assert same.high == high
 
 
-def test_paired_differences_cover_and_use_the_pairing():
+def test_paired_differences_cover_and_use_the_pairing() -> None:
     runs, covered, width, unpaired = 200, 0, [], []
     for run in range(runs):
         rng = generator(15, run)
@@ -125,7 +142,7 @@ def test_paired_differences_cover_and_use_the_pairing():
     assert np.mean(width) < 0.8 * np.mean(unpaired) * math.sqrt(2)
 
 
-def test_a_report_differs_not_from_itself_over_sentences():
+def test_a_report_differs_not_from_itself_over_sentences() -> None:
     report = _report(mos=_two_way(generator(16), 30, 3, 1, 0.2, 0.5))
     found = paired_difference(report, report, "mos", 0, over="sentences")
     assert found.value == found.interval.low == found.interval.high == 0
@@ -134,10 +151,11 @@ def test_a_report_differs_not_from_itself_over_sentences():
 # ---- Spread of pitch -----------------------------------------------------------------------------
 
 
-def test_spreads_are_those_of_the_simulation():
+def test_spreads_are_those_of_the_simulation() -> None:
     """Sentence means 5 Hz apart, seeds 3 Hz: 3 within, the root of 34 in all; both cover."""
     covered = {"f0_spread": 0, "f0_spread_total": 0}
-    runs, found = 150, {name: [] for name in covered}
+    runs = 150
+    found: dict[str, list[float]] = {name: [] for name in covered}
     for run in range(runs):
         report = _report(f0_mean=_two_way(generator(17, run), 120, 3, 5.0, 0.0, 3.0, mean=100))
         for name, truth in (("f0_spread", 3), ("f0_spread_total", math.sqrt(34))):
@@ -150,7 +168,7 @@ def test_spreads_are_those_of_the_simulation():
         assert abs(np.mean(found[name]) - variance) < stats.norm.isf(BUDGET / 2) * error
 
 
-def test_unvoiced_utterances_are_left_out_of_pitch():
+def test_unvoiced_utterances_are_left_out_of_pitch() -> None:
     values = np.array([[100.0, 104.0, np.nan], [90.0, np.nan, np.nan], [120.0, 120.0, 120.0]])
     report = _report(f0_mean=values)
     assert report.value("f0_mean") == pytest.approx(np.nanmean(values))
@@ -160,13 +178,14 @@ def test_unvoiced_utterances_are_left_out_of_pitch():
 # ---- From sound ----------------------------------------------------------------------------------
 
 
-def _tone(frequency, tokens):
+def _tone(frequency: float, tokens: int) -> np.ndarray:
     times = np.arange(640 * tokens) / SAMPLE_RATE
-    return 0.1 * sum(np.sin(2 * np.pi * k * frequency * times) / k for k in range(1, 8))
+    k = np.arange(1, 8)[:, None]
+    return 0.1 * (np.sin(2 * np.pi * k * frequency * times) / k).sum(axis=0)
 
 
 @pytest.fixture(scope="module")
-def tokenizer(corpus):
+def tokenizer(corpus: Corpus) -> Tokenizer:
     """Seconds of training: enough to tell floors from ceilings by true audio, not to be good."""
     config = dataclasses.replace(TOKENIZERS["fsq-3^8"], channels=24, blocks=(1, 1))
     features = features_of(corpus.split("train"), progress=quiet)
@@ -174,7 +193,7 @@ def tokenizer(corpus):
     return train_tokenizer(features, config, training, key=7, progress=quiet)
 
 
-def test_known_lengths_and_pitch(tokenizer):
+def test_known_lengths_and_pitch(tokenizer: Tokenizer) -> None:
     """Two sentences of 25 tokens, said in 20 and 30, at pitches 4 and 8 Hz apart."""
     references = [Utterance(str(i), f"text {i}", _tone(100, 25)) for i in range(2)]
     spoken = {
@@ -202,7 +221,7 @@ def test_known_lengths_and_pitch(tokenizer):
     assert report.K == 0
 
 
-def test_speech_without_tokens_is_silence(tokenizer, corpus):
+def test_speech_without_tokens_is_silence(tokenizer: Tokenizer, corpus: Corpus) -> None:
     references = corpus.split("test")[:2]
     said = [Spoken(u.text, np.zeros(0, np.int64)) for u in references]
     said[1] = Spoken(references[1].text, tokenizer.tokenize(references[1].audio))
@@ -213,8 +232,12 @@ def test_speech_without_tokens_is_silence(tokenizer, corpus):
     assert report.measurements["duration"][0, 0] == 0
 
 
+#: References, and what was said for each of them, by seed.
+Said = tuple[list[Utterance], dict[int, list[Spoken]]]
+
+
 @pytest.fixture(scope="module")
-def spoken(tokenizer, corpus):
+def spoken(tokenizer: Tokenizer, corpus: Corpus) -> Said:
     references = corpus.split("test")[:3]
     tokens = [tokenizer.tokenize(u.audio) for u in references]
     return references, {
@@ -226,7 +249,7 @@ def spoken(tokenizer, corpus):
     }
 
 
-def test_reports_survive_files(spoken, tokenizer, tmp_path):
+def test_reports_survive_files(spoken: Said, tokenizer: Tokenizer, tmp_path: Path) -> None:
     references, said = spoken
     report = evaluate(said, tokenizer, references, grammars=("bigram",), progress=quiet)
     report.save(tmp_path / "report.json")
@@ -244,7 +267,7 @@ def test_reports_survive_files(spoken, tokenizer, tmp_path):
 
 
 @pytest.mark.slow
-def test_result_does_not_depend_on_workers(spoken, tokenizer):
+def test_result_does_not_depend_on_workers(spoken: Said, tokenizer: Tokenizer) -> None:
     references, said = spoken
     calls = []
     one, two = (
@@ -256,7 +279,7 @@ def test_result_does_not_depend_on_workers(spoken, tokenizer):
     assert calls == [(i, 6) for i in range(1, 7)] * 2
 
 
-def test_true_audio_is_above_white_noise(tokenizer, corpus):
+def test_true_audio_is_above_white_noise(tokenizer: Tokenizer, corpus: Corpus) -> None:
     found = ceilings_and_floors(
         corpus.split("test")[:3],
         tokenizer,
@@ -273,7 +296,7 @@ def test_true_audio_is_above_white_noise(tokenizer, corpus):
 
 
 @pytest.mark.slow
-def test_floors_and_ceilings_are_in_order(tokenizer, corpus):
+def test_floors_and_ceilings_are_in_order(tokenizer: Tokenizer, corpus: Corpus) -> None:
     """A tokenizer of 20 steps is not heard: what is known of it is only that it cannot be best."""
     found = ceilings_and_floors(corpus.split("test")[:5], tokenizer, progress=quiet)
     wer = {name: report.value("wer_bigram") for name, report in found.items()}
@@ -288,7 +311,7 @@ def test_floors_and_ceilings_are_in_order(tokenizer, corpus):
     assert paired_difference(worst, best, "wer_unigram", 0).interval.low > 0.4
 
 
-def test_errors(tokenizer, corpus):
+def test_errors(tokenizer: Tokenizer, corpus: Corpus) -> None:
     references = corpus.split("test")[:2]
     said = [Spoken(u.text, audio=u.audio) for u in references]
     with pytest.raises(ValueError, match="tokens, audio must be at least one of the two"):
@@ -302,12 +325,12 @@ def test_errors(tokenizer, corpus):
     with pytest.raises(ValueError, match=r"spoken\[4\]\[0\].text must be that of its reference"):
         evaluate({4: said[::-1]}, tokenizer, references)
     with pytest.raises(ValueError, match="grammars must be one of 'unigram', 'bigram'"):
-        evaluate({0: said}, tokenizer, references, grammars=("trigram",))
+        evaluate({0: said}, tokenizer, references, grammars=cast(Any, ("trigram",)))
     with pytest.raises(ValueError, match="which must be one of 'true audio'"):
         ceilings_and_floors(references, tokenizer, which=("best",))
 
 
-def test_report_errors(tmp_path):
+def test_report_errors(tmp_path: Path) -> None:
     report = _report(mos=np.ones((4, 2)))
     with pytest.raises(ValueError, match="metric must be one of 'mos'; got rtf"):
         report.value("rtf")
@@ -344,5 +367,5 @@ def test_report_errors(tmp_path):
         SpeechReport.load(tmp_path / "x")
 
 
-def test_every_metric_says_what_it_is():
+def test_every_metric_says_what_it_is() -> None:
     assert all(metric.meaning for metric in METRICS.values())

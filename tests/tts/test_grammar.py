@@ -16,11 +16,11 @@ from tokenkl.tts.grammar import (
 )
 
 
-def test_about_a_hundred_words():
+def test_about_a_hundred_words() -> None:
     assert len(VOCABULARY) == 101
 
 
-def test_number_of_combinations():
+def test_number_of_combinations() -> None:
     assert len(all_combinations("objects")) == 100
     assert len(all_combinations("dates")) == 240
     assert len(all_combinations("digits")) == 100
@@ -34,13 +34,13 @@ def test_number_of_combinations():
         ("Zero one  two", "digits"),
     ],
 )
-def test_parse(text, domain):
+def test_parse(text: str, domain: str) -> None:
     template, words = parse(text)
     assert template.domain == domain
     assert template.matches(words)
 
 
-def test_parse_refuses_a_sentence_outside_the_domain():
+def test_parse_refuses_a_sentence_outside_the_domain() -> None:
     with pytest.raises(ValueError, match="text must be a sentence of the domain"):
         parse("one two")
 
@@ -53,16 +53,16 @@ def test_parse_refuses_a_sentence_outside_the_domain():
         ("xyzzy", "made of the 101 known words; got the word 'xyzzy'."),
     ],
 )
-def test_words_outside_the_vocabulary_are_named(text, sentence):
+def test_words_outside_the_vocabulary_are_named(text: str, sentence: str) -> None:
     with pytest.raises(ValueError) as error:
         check_words(text)
     assert sentence in str(error.value)
 
 
-def _brute_force(order, templates):
+def _brute_force(order: int, templates: tuple[Template, ...]) -> dict[tuple[str, ...], float]:
     """Counts over every sentence, written out."""
     domains = {template.domain for template in templates}
-    counts = collections.defaultdict(float)
+    counts: dict[tuple[str, ...], float] = collections.defaultdict(float)
     for template in templates:
         alike = sum(other.domain == template.domain for other in templates)
         sentences = list(itertools.product(*template.slots))
@@ -74,7 +74,7 @@ def _brute_force(order, templates):
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_counts_against_enumeration_of_all_sentences(order):
+def test_counts_against_enumeration_of_all_sentences(order: int) -> None:
     templates = (
         Template("a", (("x", "y"), ("x",), ("x", "z", "w")), ()),
         Template("a", (("z",), ("y", "z")), ()),
@@ -87,7 +87,7 @@ def test_counts_against_enumeration_of_all_sentences(order):
         assert found[words] == pytest.approx(count, rel=1e-12)
 
 
-def test_counts_of_the_domain_have_one_start_and_the_mean_length():
+def test_counts_of_the_domain_have_one_start_and_the_mean_length() -> None:
     counts = ngram_counts(1)
     lengths = {"objects": [7], "dates": [9], "digits": [3, 4, 5, 6, 7]}
     mean = sum(sum(v) / len(v) for v in lengths.values()) / 3
@@ -95,6 +95,6 @@ def test_counts_of_the_domain_have_one_start_and_the_mean_length():
     assert sum(counts.values()) == pytest.approx(mean + 2)
 
 
-def test_order():
+def test_order() -> None:
     with pytest.raises(ValueError, match="order must be 1 or 2; got 3"):
         ngram_counts(3, TEMPLATES)

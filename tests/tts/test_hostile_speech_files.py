@@ -30,7 +30,7 @@ from tokenkl.tts.training import read_weights, steps_done
 from tokenkl.tts.training_log import cut_log, read_log
 from tokenkl.tts.voice import Voice
 
-SMALL = {"width": 8, "heads": 2, "depth": 1}
+SMALL: dict[str, Any] = {"width": 8, "heads": 2, "depth": 1}
 TONE = 0.1 * np.sin(np.arange(4000) / 5)
 
 
@@ -155,7 +155,7 @@ def _report(path: Path) -> None:
         "errors_unigram": np.array([[0.0, 1.0, 2.0], [np.nan, 0.0, 0.0]]),
         "f0_mean": np.array([[100.0, 110.0, 95.0], [np.nan] * 3]),
     }
-    heard = {"unigram": (("a", "b", "c"), ("d", "", "f"))}
+    heard: dict[str, tuple[tuple[str, ...], ...]] = {"unigram": (("a", "b", "c"), ("d", "", "f"))}
     names = ("one", "two")
     SpeechReport("system", names, names, (0, 1, 2), arrays, heard, 9, (4, 5, 6)).save(path)
 
@@ -267,11 +267,23 @@ def _attack(kind: Kind, folder: Path, count: int, seed: int) -> dict[str, int]:
 
 
 @kinds
-def test_damaged_files(name, make, load, damage, tmp_path):
+def test_damaged_files(
+    name: str,
+    make: Callable[..., Any],
+    load: Callable[..., Any],
+    damage: Callable[..., Any] | None,
+    tmp_path: Path,
+) -> None:
     _attack((name, make, load, damage), tmp_path, 60, 0)
 
 
 @pytest.mark.slow
 @kinds
-def test_files_damaged_in_many_ways(name, make, load, damage, tmp_path):
+def test_files_damaged_in_many_ways(
+    name: str,
+    make: Callable[..., Any],
+    load: Callable[..., Any],
+    damage: Callable[..., Any] | None,
+    tmp_path: Path,
+) -> None:
     _attack((name, make, load, damage), tmp_path, 250, 1)

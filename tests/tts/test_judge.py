@@ -1,16 +1,22 @@
 """Judges: the language models are probability laws, true audio is heard, pitch is measured."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from tokenkl._random import generator
 from tokenkl.tts.audio import SAMPLE_RATE
+from tokenkl.tts.corpus import Corpus
 from tokenkl.tts.grammar import Template
 from tokenkl.tts.judge import (
     BACKOFF,
+    Grammar,
     Judge,
+    WordErrors,
     dnsmos,
     f0_contour,
     f0_statistics,
@@ -19,9 +25,11 @@ from tokenkl.tts.judge import (
 )
 
 
-def _read_arpa(path):
+def _read_arpa(path: Path) -> tuple[dict[int, int], dict[int, list[tuple[float, tuple[str, ...]]]]]:
     """The sections of an ARPA file: announced sizes, and (log10 p, words, backoff) rows."""
-    announced, sections, order = {}, {}, 0
+    announced: dict[int, int] = {}
+    sections: dict[int, list[tuple[float, tuple[str, ...]]]] = {}
+    order = 0
     for line in path.read_text().splitlines():
         if line.startswith("ngram "):
             size, count = line.removeprefix("ngram ").split("=")
@@ -36,7 +44,7 @@ def _read_arpa(path):
 
 
 @pytest.mark.parametrize("grammar", ["unigram", "bigram"])
-def test_language_models_are_probability_laws(grammar, tmp_path):
+def test_language_models_are_probability_laws(grammar: Grammar, tmp_path: Path) -> None:
     path = tmp_path / "model.arpa"
     write_arpa(path, grammar)
     announced, sections = _read_arpa(path)
@@ -50,7 +58,7 @@ def test_language_models_are_probability_laws(grammar, tmp_path):
             assert total == pytest.approx(1 - BACKOFF, rel=2e-4)
 
 
-def test_bigram_follows_the_grammar(tmp_path):
+def test_bigram_follows_the_grammar(tmp_path: Path) -> None:
     template = Template("a", (("one", "two"), ("three",)), ())
     write_arpa(tmp_path / "m.arpa", "bigram", (template,))
     rows = {words: 10**p for p, words in _read_arpa(tmp_path / "m.arpa")[1][2]}
@@ -59,29 +67,39 @@ def test_bigram_follows_the_grammar(tmp_path):
     assert ("two", "one") not in rows
 
 
+#: Errors and judge of each grammar, and the audio that they heard.
+Heard = tuple[dict[str, WordErrors], dict[str, Judge], list[np.ndarray]]
+
+
 @pytest.fixture(scope="module")
-def heard(corpus):
+def heard(corpus: Corpus) -> Heard:
     utterances = corpus.split("test") + corpus.split("combinations")
     audio, texts = [u.audio for u in utterances], [u.text for u in utterances]
     judges = {grammar: Judge(grammar) for grammar in ("unigram", "bigram")}
     return {name: judge.word_errors(audio, texts) for name, judge in judges.items()}, judges, audio
 
 
-def test_true_audio_is_heard(heard):
+def test_true_audio_is_heard(
+    heard: Heard,
+) -> None:
     """Measured on 120 sentences: about 10 % and 1 %; here on 14."""
     errors, _, _ = heard
     assert errors["bigram"].rate < 0.06
     assert errors["bigram"].rate <= errors["unigram"].rate < 0.25
 
 
-def test_other_sentences_are_not(heard):
+def test_other_sentences_are_not(
+    heard: Heard,
+) -> None:
     errors, _, _ = heard
     for result in errors.values():
         moved = result.hypotheses[1:] + result.hypotheses[:1]
         assert word_errors(result.references, moved).rate > 0.7
 
 
-def test_noise_and_silence_score_no_words(heard):
+def test_noise_and_silence_score_no_words(
+    heard: Heard,
+) -> None:
     _, judges, _ = heard
     noise = 0.1 * generator(0).standard_normal(2 * SAMPLE_RATE)
     text = "one two three four five"
@@ -90,14 +108,18 @@ def test_noise_and_silence_score_no_words(heard):
             assert judge.word_errors([audio], [text]).rate > 0.7
 
 
-def test_nothing_is_carried_over_from_one_utterance_to_the_next(heard):
+def test_nothing_is_carried_over_from_one_utterance_to_the_next(
+    heard: Heard,
+) -> None:
     errors, judges, audio = heard
     for name, judge in judges.items():
         for index in (3, 0):
             assert judge.transcribe(audio[index]) == errors[name].hypotheses[index]
 
 
-def test_nothing_is_carried_over_from_bad_speech(heard):
+def test_nothing_is_carried_over_from_bad_speech(
+    heard: Heard,
+) -> None:
     """True audio with noise as loud as itself: what is heard then hangs on every detail."""
     _, judges, audio = heard
     rng = generator(3)
@@ -108,7 +130,7 @@ def test_nothing_is_carried_over_from_bad_speech(heard):
     assert forward == backward == [Judge("unigram").transcribe(a) for a in noisy]
 
 
-def test_word_errors_by_hand():
+def test_word_errors_by_hand() -> None:
     result = word_errors(
         ["one two three", "four five", "six"], ["one three", "four nine five", "seven"]
     )
@@ -120,11 +142,11 @@ def test_word_errors_by_hand():
     assert level == 0.95
 
 
-def test_an_empty_hypothesis_misses_every_word():
+def test_an_empty_hypothesis_misses_every_word() -> None:
     assert word_errors(["one two"], [""]).rate == 1
 
 
-def test_interval_has_the_width_of_the_binomial_law():
+def test_interval_has_the_width_of_the_binomial_law() -> None:
     """Words of one-word sentences are independent: compare with the normal interval."""
     count, wrong = 400, 60
     result = word_errors(["one"] * count, ["two"] * wrong + ["one"] * (count - wrong))
@@ -134,9 +156,9 @@ def test_interval_has_the_width_of_the_binomial_law():
     assert high == pytest.approx(0.15 + 1.96 * sd, abs=0.004)
 
 
-def test_judge_errors():
+def test_judge_errors() -> None:
     with pytest.raises(ValueError, match="grammar must be one of 'unigram', 'bigram'"):
-        Judge("trigram")
+        Judge(cast(Any, "trigram"))
     with pytest.raises(ValueError, match="templates must be in pocketsphinx's list of words; got"):
         Judge("unigram", (Template("a", (("xyzzy",),), ()),))
     with pytest.raises(ValueError, match="hypotheses must be as many as references, 2; got 1"):
@@ -145,7 +167,7 @@ def test_judge_errors():
         word_errors([""], ["a"])
 
 
-def test_dnsmos_falls_with_noise(corpus):
+def test_dnsmos_falls_with_noise(corpus: Corpus) -> None:
     audio = corpus.split("test")[0].audio
     noise = generator(0).standard_normal(audio.size) * np.sqrt(np.mean(audio**2))
     clean, noisy = dnsmos(audio), dnsmos(np.clip(audio + noise, -1, 1))
@@ -160,25 +182,26 @@ def test_dnsmos_falls_with_noise(corpus):
 TIMES = np.arange(SAMPLE_RATE) / SAMPLE_RATE
 
 
-def _voice(frequency, harmonics=range(1, 11)):
+def _voice(frequency: Any, harmonics: Sequence[int] = range(1, 11)) -> np.ndarray:
     """A sum of harmonics whose fundamental follows `frequency` (Hz, one for each sample)."""
     phase = 2 * np.pi * np.cumsum(np.broadcast_to(frequency, TIMES.shape)) / SAMPLE_RATE
-    return 0.1 * sum(np.sin(k * phase + k) / k for k in harmonics)
+    k = np.array(harmonics)[:, None]
+    return 0.1 * (np.sin(k * phase + k) / k).sum(axis=0)
 
 
 @pytest.mark.parametrize("frequency", [70.0, 103.7, 180.0, 220.5, 390.0])
-def test_steady_pitch(frequency):
+def test_steady_pitch(frequency: float) -> None:
     contour = f0_contour(_voice(frequency))
     assert np.isfinite(contour).all()
     np.testing.assert_allclose(contour, frequency, rtol=2e-3)
 
 
-def test_missing_fundamental():
+def test_missing_fundamental() -> None:
     found = f0_statistics(_voice(120.0, harmonics=range(2, 9)))
     assert found.mean == pytest.approx(120, rel=2e-3)
 
 
-def test_mean_and_spread_of_a_glide():
+def test_mean_and_spread_of_a_glide() -> None:
     """100 to 150 Hz, linearly: the frames reach from about 25 ms to 25 ms before the end."""
     found = f0_statistics(_voice(100 + 50 * TIMES))
     assert found.mean == pytest.approx(125, abs=0.5)
@@ -187,7 +210,7 @@ def test_mean_and_spread_of_a_glide():
     assert found.voiced == 1
 
 
-def test_noise_and_silence_have_no_pitch():
+def test_noise_and_silence_have_no_pitch() -> None:
     assert f0_statistics(generator(1).standard_normal(SAMPLE_RATE)).voiced < 0.02
     silent = f0_statistics(np.zeros(SAMPLE_RATE))
     assert silent.voiced == 0
@@ -195,7 +218,7 @@ def test_noise_and_silence_have_no_pitch():
     assert f0_contour(np.zeros(100)).size == 0
 
 
-def test_pitch_errors():
+def test_pitch_errors() -> None:
     with pytest.raises(ValueError, match=r"low, high must be 0 < low < high <= 4000\.0 Hz"):
         f0_contour(TIMES, low=300, high=200)
     with pytest.raises(ValueError, match="threshold must be above 0"):

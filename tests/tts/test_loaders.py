@@ -4,7 +4,9 @@ import os
 import struct
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def _write_24_bit(path: Path, audio: np.ndarray, rate: int) -> None:
 # ---- WAV files -----------------------------------------------------------------------------------
 
 
-def test_sample_formats(tmp_path):
+def test_sample_formats(tmp_path: Path) -> None:
     rate, audio = 22050, _tone(22050)
     expected = 0.5 * np.sin(2 * np.pi * 330 * np.arange(8000) / SAMPLE_RATE)
     wavfile.write(tmp_path / "int16.wav", rate, np.round(audio * 32767).astype(np.int16))
@@ -58,7 +60,9 @@ def _chunks(order: str, start: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
     return start + struct.pack(f"{order}I", 4 + len(body)) + b"WAVE" + body
 
 
-def _form(order: str, code: int, channels: int, width: int, bits: int = 0, rate: int = 16_000):
+def _form(
+    order: str, code: int, channels: int, width: int, bits: int = 0, rate: int = 16_000
+) -> bytes:
     block = channels * width
     return struct.pack(
         f"{order}HHIIHH", code, channels, rate, rate * block, block, bits or 8 * width
@@ -81,7 +85,9 @@ def _form(order: str, code: int, channels: int, width: int, bits: int = 0, rate:
     ],
 )
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_every_format_is_read_as_scipy_reads_it(order, code, width, bits, channels, tmp_path):
+def test_every_format_is_read_as_scipy_reads_it(
+    order: str, code: int, width: int, bits: int, channels: int, tmp_path: Path
+) -> None:
     """Bit for bit, with chunks of odd length in between, and a description that says more."""
     rng = np.random.default_rng(width)
     count = 50 * channels
@@ -105,7 +111,7 @@ def test_every_format_is_read_as_scipy_reads_it(order, code, width, bits, channe
     assert probe_wav(path) == 50 / 16_000
 
 
-def test_extensible_and_long_files(tmp_path):
+def test_extensible_and_long_files(tmp_path: Path) -> None:
     data = np.arange(-20, 20, dtype="<i2").tobytes()
     guid = (
         struct.pack("<HHIH", 22, 16, 0, 1)
@@ -145,7 +151,7 @@ FORM = {"code": 1, "channels": 1, "width": 2}
         (b"short", "does not say what its samples are"),
     ],
 )
-def test_headers_that_make_no_sense(form, message, tmp_path):
+def test_headers_that_make_no_sense(form: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(_chunks("<", b"RIFF", (b"fmt ", form), (b"data", bytes(90))))
     for read in (probe_wav, read_wav):
@@ -153,7 +159,7 @@ def test_headers_that_make_no_sense(form, message, tmp_path):
             read(path)
 
 
-def test_rates_at_the_ends_of_their_range(tmp_path):
+def test_rates_at_the_ends_of_their_range(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     for rate in (1000, 200_000):
         path.write_bytes(
@@ -162,7 +168,7 @@ def test_rates_at_the_ends_of_their_range(tmp_path):
         assert read_wav(path).size == probe_wav(path) * SAMPLE_RATE == 400 * 16_000 / rate
 
 
-def test_samples_that_are_not_there(tmp_path):
+def test_samples_that_are_not_there(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     form = (b"fmt ", _form("<", **FORM))
     whole = _chunks("<", b"RIFF", form, (b"data", bytes(90)))
@@ -186,7 +192,7 @@ def test_samples_that_are_not_there(tmp_path):
         probe_wav(path)
 
 
-def test_samples_that_overflow(tmp_path):
+def test_samples_that_overflow(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     for value in (np.nan, np.inf, 1e300, 2.0**32):
         wavfile.write(path, 16_000, np.array([0.0, value]))
@@ -198,7 +204,7 @@ def test_samples_that_overflow(tmp_path):
 
 
 @pytest.fixture
-def ljspeech(tmp_path):
+def ljspeech(tmp_path: Path) -> Path:
     """metadata.csv as LJSpeech has it: no header, no quoting, three fields."""
     root = tmp_path / "LJSpeech-1.1"
     (root / "wavs").mkdir(parents=True)
@@ -212,7 +218,7 @@ def ljspeech(tmp_path):
     return root
 
 
-def test_ljspeech(ljspeech):
+def test_ljspeech(ljspeech: Path) -> None:
     reported = []
     recordings = load_ljspeech(ljspeech, progress=lambda done, total: reported.append(done))
     assert len(recordings) == 4
@@ -225,7 +231,7 @@ def test_ljspeech(ljspeech):
     assert reported == [1, 2, 3, 4]
 
 
-def test_ljspeech_with_every_kind_of_damage(ljspeech):
+def test_ljspeech_with_every_kind_of_damage(ljspeech: Path) -> None:
     wavs = ljspeech / "wavs"
     (wavs / "LJ001-0002.wav").write_bytes(b"not a wav file at all")
     whole = (wavs / "LJ001-0003.wav").read_bytes()
@@ -252,7 +258,7 @@ def test_ljspeech_with_every_kind_of_damage(ljspeech):
         load_ljspeech(ljspeech)
 
 
-def test_damage_that_only_reading_shows(ljspeech):
+def test_damage_that_only_reading_shows(ljspeech: Path) -> None:
     path = ljspeech / "wavs" / "LJ001-0002.wav"
     wavfile.write(path, 22050, np.full(5000, np.nan, np.float32))
     refusing = load_ljspeech(ljspeech)
@@ -265,7 +271,7 @@ def test_damage_that_only_reading_shows(ljspeech):
     assert [one.path for one in skipping.bad] == [path]
 
 
-def test_ljspeech_folder_errors(tmp_path):
+def test_ljspeech_folder_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"folder must be an LJSpeech-style folder"):
         load_ljspeech(tmp_path)
     (tmp_path / "metadata.csv").write_text("")
@@ -275,10 +281,10 @@ def test_ljspeech_folder_errors(tmp_path):
     with pytest.raises(ValueError, match="must be UTF-8 text"):
         load_ljspeech(tmp_path)
     with pytest.raises(ValueError, match="on_bad must be one of 'skip', 'refuse'; got ignore"):
-        load_ljspeech(tmp_path, on_bad="ignore")
+        load_ljspeech(tmp_path, on_bad=cast(Any, "ignore"))
 
 
-def test_names_that_no_disk_takes(ljspeech):
+def test_names_that_no_disk_takes(ljspeech: Path) -> None:
     """Neither a name that is too long, nor one that is no name, ends the corpus."""
     with open(ljspeech / "metadata.csv", "a", encoding="utf-8") as file:
         for name in ("x" * 300, "a\0b", "\x1b[31mred", "y" * 100_000):
@@ -297,7 +303,7 @@ def test_names_that_no_disk_takes(ljspeech):
 
 
 @pytest.fixture
-def libritts(tmp_path):
+def libritts(tmp_path: Path) -> Path:
     root = tmp_path / "LibriTTS"
     for name in ("84_121123_000007_000000", "84_121123_000008_000001", "174_50561_000001_000000"):
         speaker, chapter = name.split("_")[:2]
@@ -309,7 +315,7 @@ def libritts(tmp_path):
     return root
 
 
-def test_libritts(libritts):
+def test_libritts(libritts: Path) -> None:
     for folder, count in ((libritts, 3), (libritts / "dev-clean" / "84", 2)):
         recordings = load_libritts(folder)
         assert len(recordings) == count
@@ -319,7 +325,7 @@ def test_libritts(libritts):
     assert first.text == "Text of 174_50561_000001_000000."
 
 
-def test_libritts_bad_files(libritts):
+def test_libritts_bad_files(libritts: Path) -> None:
     chapter = libritts / "dev-clean" / "84" / "121123"
     (chapter / "84_121123_000007_000000.normalized.txt").unlink()
     (chapter / "84_121123_000008_000001.normalized.txt").write_bytes(b"\xff\xff")
@@ -339,7 +345,7 @@ def test_libritts_bad_files(libritts):
         load_libritts(libritts)
 
 
-def test_libritts_files_that_cannot_be_opened(libritts):
+def test_libritts_files_that_cannot_be_opened(libritts: Path) -> None:
     """A name that leaves no room for that of its transcript; pipes and devices; a long text."""
     chapter = libritts / "dev-clean" / "84" / "121123"
     source = chapter / "84_121123_000007_000000.wav"
@@ -358,7 +364,7 @@ def test_libritts_files_that_cannot_be_opened(libritts):
         assert part in reasons
 
 
-def test_libritts_folder_errors(tmp_path):
+def test_libritts_folder_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="folder must be a folder that exists"):
         load_libritts(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="at least one usable recording"):
@@ -376,7 +382,7 @@ def _speech(seed: int, seconds: float) -> np.ndarray:
 
 
 @pytest.fixture
-def cdcd(tmp_path):
+def cdcd(tmp_path: Path) -> Path:
     """Two triplets in one folder, as the repository has them: int16 ids, arr_0, arr_1, ..."""
     for name, offset in (("data_1", 0), ("data_2", 10)):
         speech = [_speech(offset + i, s) for i, s in enumerate(SECONDS)]
@@ -388,7 +394,7 @@ def cdcd(tmp_path):
     return tmp_path
 
 
-def test_cdcd(cdcd):
+def test_cdcd(cdcd: Path) -> None:
     data = load_cdcd(cdcd)
     assert len(data) == 6
     assert [one.name for one in data.sequences] == ["808", "809", "810", "818", "819", "820"]
@@ -398,13 +404,13 @@ def test_cdcd(cdcd):
     assert data[0].speech.dtype == data[0].text.dtype == np.int64
 
 
-def test_cdcd_drops_characters_outside_the_alphabet(cdcd):
+def test_cdcd_drops_characters_outside_the_alphabet(cdcd: Path) -> None:
     text = [np.array([0, 34, 1, 99], np.int16)] * 3
     np.savez(cdcd / "data_1_text.npz", *text)
     assert load_cdcd(cdcd)[0].text.tolist() == [0, 1]
 
 
-def test_cdcd_token_ids_are_points_of_fsq(cdcd):
+def test_cdcd_token_ids_are_points_of_fsq(cdcd: Path) -> None:
     """The repository's rule: base-3 digits, least significant first, digit - 1 = coordinate."""
     from tokenkl import FSQ
 
@@ -414,7 +420,7 @@ def test_cdcd_token_ids_are_points_of_fsq(cdcd):
     np.testing.assert_array_equal(points, np.array(digits) - 1)
 
 
-def _rewrite_speech(folder, arrays):
+def _rewrite_speech(folder: Path, arrays: Any) -> None:
     np.savez(folder / "data_1_speech.npz", *arrays)
 
 
@@ -445,7 +451,7 @@ GOOD = [_speech(i, s) for i, s in enumerate(SECONDS)]
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_cdcd_damage(cdcd, damage, kept, reason):
+def test_cdcd_damage(cdcd: Path, damage: Callable[..., Any], kept: int, reason: str) -> None:
     damage(cdcd)
     with pytest.warns(UserWarning, match="Skipped 1 bad files"):
         data = load_cdcd(cdcd, on_bad="skip")
@@ -457,7 +463,7 @@ def test_cdcd_damage(cdcd, damage, kept, reason):
 
 
 @pytest.mark.parametrize("filling", [" ", "\t", "a ", "1", ".", "|"])
-def test_lines_of_a_million_characters_take_no_time(filling, cdcd):
+def test_lines_of_a_million_characters_take_no_time(filling: str, cdcd: Path) -> None:
     """Twice as long takes twice as long, not four times."""
     info = cdcd / "data_1_info.txt"
     long = (filling * 10**6)[: 10**6]
@@ -472,7 +478,7 @@ def test_lines_of_a_million_characters_take_no_time(filling, cdcd):
     assert all(len(one.reason) < 1000 for one in data.bad)
 
 
-def test_cdcd_damaged_archives(cdcd):
+def test_cdcd_damaged_archives(cdcd: Path) -> None:
     """An encrypted member, an unknown method, numbers beyond int64, and zeros without end."""
     path = cdcd / "data_1_speech.npz"
     whole = path.read_bytes()
@@ -494,7 +500,7 @@ def test_cdcd_damaged_archives(cdcd):
         assert len(load_cdcd(cdcd, on_bad="skip")) == 3
 
 
-def test_cdcd_never_opens_a_pickle(cdcd):
+def test_cdcd_never_opens_a_pickle(cdcd: Path) -> None:
     objects = np.empty(3, object)
     objects[:] = GOOD
     np.savez(cdcd / "data_1_speech.npz", arr_0=objects, arr_1=objects, arr_2=objects)
@@ -502,6 +508,6 @@ def test_cdcd_never_opens_a_pickle(cdcd):
         load_cdcd(cdcd)
 
 
-def test_cdcd_folder_errors(tmp_path):
+def test_cdcd_folder_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"folder must be a folder with files NAME_info[.]txt"):
         load_cdcd(tmp_path)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +19,14 @@ from tokenkl.tts.recordings import Source
 from tokenkl.tts.tokenizers import Tokenizer
 from tokenkl.tts.voice import Voice, new_cdcd
 
-SMALL = {"width": 16, "heads": 2, "depth": 1, "text_width": 8, "text_blocks": 1, "time_width": 8}
+SMALL: dict[str, Any] = {
+    "width": 16,
+    "heads": 2,
+    "depth": 1,
+    "text_width": 8,
+    "text_blocks": 1,
+    "time_width": 8,
+}
 
 
 def silent(done: float, total: float, note: str = "") -> None:

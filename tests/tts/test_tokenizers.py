@@ -1,6 +1,9 @@
 """Tokenizers: ids are points of the codebook, training is deterministic, files are exact."""
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import torch
 
 from tokenkl import FSQ, e8_codebook
 from tokenkl._random import generator
+from tokenkl.tts.corpus import Corpus
 from tokenkl.tts.quantizers import E8Quantizer
 from tokenkl.tts.tokenizers import (
     TOKENIZERS,
@@ -20,7 +24,7 @@ from tokenkl.tts.tokenizers import (
 )
 
 
-def quiet(done, total):
+def quiet(done: float, total: float) -> None:
     """No bar."""
 
 
@@ -33,16 +37,16 @@ BRIEF = TrainingConfig(steps=3, batch=4, frames=64)
 
 
 @pytest.fixture(scope="module")
-def features(corpus):
+def features(corpus: Corpus) -> list[np.ndarray]:
     return features_of(corpus.split("train"), progress=quiet)
 
 
 @pytest.fixture(scope="module", params=sorted(NARROW))
-def trained(request, features):
+def trained(request: pytest.FixtureRequest, features: list[np.ndarray]) -> Tokenizer:
     return train_tokenizer(features, NARROW[request.param], BRIEF, key=7, progress=quiet)
 
 
-def test_published_sizes():
+def test_published_sizes() -> None:
     for name, K in (("fsq-3^8", 6561), ("fsq-3^5", 243), ("fsq-8x5x5x5", 1000), ("e8-6561", 6561),
                     ("vq-6561", 6561), ("rvq-81x81", 6561)):  # fmt: skip
         tokenizer = Tokenizer(TOKENIZERS[name])
@@ -55,7 +59,7 @@ def test_published_sizes():
 
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
-def test_e8_search_against_all_distances(spread):
+def test_e8_search_against_all_distances(spread: float) -> None:
     """Exact, inside the cube and outside of it."""
     x = spread * generator(1).standard_normal((200, 8))
     points = e8_codebook().points
@@ -66,7 +70,7 @@ def test_e8_search_against_all_distances(spread):
     assert (found == distances.argmin(axis=1)).all()  # ties have probability 0
 
 
-def test_e8_tokens_are_their_own_nearest():
+def test_e8_tokens_are_their_own_nearest() -> None:
     points = torch.from_numpy(e8_codebook().points)
     assert torch.equal(E8Quantizer().nearest(points), torch.arange(6561))
 
@@ -74,7 +78,7 @@ def test_e8_tokens_are_their_own_nearest():
 # ---- All kinds -----------------------------------------------------------------------------------
 
 
-def test_ids_are_points_of_the_codebook(trained, features):
+def test_ids_are_points_of_the_codebook(trained: Tokenizer, features: list[np.ndarray]) -> None:
     mel = torch.from_numpy(features[0])[None]
     ids = trained.encode(mel)
     assert ids.shape == (1, mel.shape[1] // 2)
@@ -85,7 +89,7 @@ def test_ids_are_points_of_the_codebook(trained, features):
     np.testing.assert_allclose(trained.codebook().points_at(ids.numpy()), points, atol=1e-6)
 
 
-def test_every_token_has_the_point_of_the_codebook(trained):
+def test_every_token_has_the_point_of_the_codebook(trained: Tokenizer) -> None:
     ids = np.arange(trained.K)
     with torch.no_grad():
         points = trained.points_at(torch.from_numpy(ids)).numpy()
@@ -93,7 +97,7 @@ def test_every_token_has_the_point_of_the_codebook(trained):
 
 
 @pytest.mark.parametrize("trained", ["fsq-3^8", "fsq-3^5", "e8-6561", "vq-6561"], indirect=True)
-def test_the_nearest_token_is_chosen(trained, features):
+def test_the_nearest_token_is_chosen(trained: Tokenizer, features: list[np.ndarray]) -> None:
     """FSQ with odd levels and E8 round tanh of the latent, VQ the latent itself.
 
     A residual quantizer is greedy, and FSQ shifts even levels, so both may choose another token.
@@ -108,15 +112,16 @@ def test_the_nearest_token_is_chosen(trained, features):
     np.testing.assert_allclose(chosen, distances.min(axis=1), atol=4e-3)
 
 
-def test_gradients_reach_the_encoder(trained, features):
+def test_gradients_reach_the_encoder(trained: Tokenizer, features: list[np.ndarray]) -> None:
     rebuilt, quantized = trained(torch.from_numpy(features[0])[None])
     (rebuilt.abs().mean() + quantized.loss).backward()
     gradient = trained.enter.weight.grad
+    assert gradient is not None
     assert float(gradient.abs().sum()) > 0
     trained.zero_grad()
 
 
-def test_files_are_exact(trained, features, tmp_path):
+def test_files_are_exact(trained: Tokenizer, features: list[np.ndarray], tmp_path: Path) -> None:
     path = tmp_path / "t.safetensors"
     trained.save(path, record={"steps": 3})
     again = Tokenizer.load(path)
@@ -127,7 +132,7 @@ def test_files_are_exact(trained, features, tmp_path):
     assert torch.equal(again.encode(mel), trained.encode(mel))
 
 
-def test_half_precision_files_keep_the_codebook(trained, tmp_path):
+def test_half_precision_files_keep_the_codebook(trained: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "t.safetensors"
     trained.save(path, half=True)
     again = Tokenizer.load(path)
@@ -137,7 +142,7 @@ def test_half_precision_files_keep_the_codebook(trained, tmp_path):
         torch.testing.assert_close(dict(again.named_parameters())[name], value, atol=2e-3, rtol=0)
 
 
-def test_audio_to_ids_to_audio(trained, corpus):
+def test_audio_to_ids_to_audio(trained: Tokenizer, corpus: Corpus) -> None:
     audio = corpus.split("test")[0].audio
     ids = trained.tokenize(audio)
     assert ids.shape == (-(-audio.size // 640),)
@@ -151,7 +156,7 @@ def test_audio_to_ids_to_audio(trained, corpus):
 
 
 @pytest.mark.parametrize("name", ["fsq-3^8", "vq-6561", "rvq-81x81"])
-def test_same_key_same_weights(features, name):
+def test_same_key_same_weights(features: list[np.ndarray], name: str) -> None:
     """And PyTorch's own generator is left as it was."""
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
@@ -164,10 +169,12 @@ def test_same_key_same_weights(features, name):
     assert not torch.equal(first["enter.weight"], other["enter.weight"])
 
 
-def test_training_lowers_the_error_of_unseen_speech(features, corpus):
+def test_training_lowers_the_error_of_unseen_speech(
+    features: list[np.ndarray], corpus: Corpus
+) -> None:
     """Against the best constant, the mean of every mel: the tokens carry something."""
     training = TrainingConfig(steps=120, batch=8, frames=64, learning_rate=4e-3)
-    logged = []
+    logged: list[dict[str, Any]] = []
     tokenizer = train_tokenizer(
         features, NARROW["fsq-3^8"], training, key=0, progress=quiet, log=logged.append
     )
@@ -182,7 +189,7 @@ def test_training_lowers_the_error_of_unseen_speech(features, corpus):
     assert report.to_json()["wer"] == {}
 
 
-def test_global_settings_of_a_tokenizer_are_those_of_fsq():
+def test_global_settings_of_a_tokenizer_are_those_of_fsq() -> None:
     codebook = Tokenizer(TOKENIZERS["fsq-3^8"]).codebook()
     assert isinstance(codebook, FSQ)
     np.testing.assert_array_equal(codebook.points_at(1), [0, -1, -1, -1, -1, -1, -1, -1])
@@ -191,7 +198,10 @@ def test_global_settings_of_a_tokenizer_are_those_of_fsq():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: TokenizerConfig("lattice"), "kind must be one of 'fsq', 'vq', 'rvq', 'e8'"),
+        (
+            lambda: TokenizerConfig(cast(Any, "lattice")),
+            "kind must be one of 'fsq', 'vq', 'rvq', 'e8'",
+        ),
         (lambda: TokenizerConfig("e8", (3, 3)), "levels must be as many entries as e8 takes"),
         (lambda: TokenizerConfig("vq", (3, 3)), "levels must be as many entries as vq takes"),
         (lambda: TokenizerConfig("fsq", (2, 3)), "every entry of levels must be a whole number"),
@@ -204,12 +214,12 @@ def test_global_settings_of_a_tokenizer_are_those_of_fsq():
         (lambda: Tokenizer.load("nowhere.safetensors"), "there is no such file"),
     ],
 )
-def test_errors(make, sentence):
+def test_errors(make: Callable[..., Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         make()
 
 
-def test_errors_of_a_tokenizer(trained, tmp_path):
+def test_errors_of_a_tokenizer(trained: Tokenizer, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"log_mel must be \(batch, even, 80\); got shape"):
         trained.encode(torch.zeros(1, 3, 80))
     with pytest.raises(ValueError, match="ids must be whole numbers from 0 to"):

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import hostile
 import numpy as np
@@ -22,7 +24,7 @@ from tokenkl._random import generator
 from tokenkl.tts import training
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.cdcd import CDCD, CDCDConfig
-from tokenkl.tts.data import batches
+from tokenkl.tts.data import Batch, batches
 from tokenkl.tts.levels import noise_levels
 from tokenkl.tts.stored import write_network
 from tokenkl.tts.training import (
@@ -38,21 +40,21 @@ from tokenkl.tts.training_log import LOG, loss_band, reference_band
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from training_case import CONFIG, Small, SmallConfig, make_examples, run
+from tts.training_case import CONFIG, Small, SmallConfig, make_examples, run
 
 TIMES = ["seconds"]
 QUIET = {"progress": lambda done, total: None}
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run without interruption."""
     folder = tmp_path_factory.mktemp("whole")
     assert run(folder).finished
     return folder
 
 
-def same_runs(one, other):
+def same_runs(one: Path, other: Path) -> None:
     for name in (training.FINAL, "ema-0000030.safetensors"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     first, second = (read_log(folder).drop(columns=TIMES) for folder in (one, other))
@@ -62,17 +64,17 @@ def same_runs(one, other):
 # ---- Bits ----------------------------------------------------------------------------------------
 
 
-def test_same_key_same_bits(whole, tmp_path):
+def test_same_key_same_bits(whole: Path, tmp_path: Path) -> None:
     run(tmp_path)
     same_runs(whole, tmp_path)
 
 
 @pytest.mark.parametrize("stops", [(1,), (7, 8), (29, 31, 59)])
-def test_stopped_and_resumed(whole, tmp_path, stops):
+def test_stopped_and_resumed(whole: Path, tmp_path: Path, stops: tuple[int, ...]) -> None:
     """Exceptions out of the middle of a run, as a killed process would end."""
     for stop in stops:
 
-        def break_off(done, total, stop=stop):
+        def break_off(done: float, total: float, stop: int = stop) -> None:
             if done == stop:
                 raise RuntimeError("stopped here")
 
@@ -82,7 +84,9 @@ def test_stopped_and_resumed(whole, tmp_path, stops):
     same_runs(whole, tmp_path)
 
 
-def kill_when(folder, condition, steps, *, seconds=50):
+def kill_when(
+    folder: Path, condition: Callable[[], bool], steps: int, *, seconds: float = 50
+) -> None:
     """Start a run in a process of its own and kill it as soon as the condition holds."""
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     program = [sys.executable, str(Path(__file__).with_name("training_case.py")), str(folder)]
@@ -97,7 +101,7 @@ def kill_when(folder, condition, steps, *, seconds=50):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed(tmp_path):
+def test_killed_and_resumed(tmp_path: Path) -> None:
     """SIGKILL at three moments: early, in the middle, and while a checkpoint is being written."""
     config = dataclasses.replace(CONFIG, steps=600)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -105,7 +109,7 @@ def test_killed_and_resumed(tmp_path):
     log = killed / LOG
     size = [0]
 
-    def grown():
+    def grown() -> bool:
         return log.is_file() and log.stat().st_size > size[0] + 1500
 
     for condition in (
@@ -121,7 +125,7 @@ def test_killed_and_resumed(tmp_path):
     assert {path.name for path in killed.glob(".*")} <= {".lock"}
 
 
-def test_killed_once_and_resumed(whole, tmp_path):
+def test_killed_once_and_resumed(whole: Path, tmp_path: Path) -> None:
     """SIGKILL after the first checkpoint."""
     kill_when(tmp_path, lambda: (tmp_path / training.CHECKPOINT).is_file(), CONFIG.steps)
     header, _ = training._read_file(tmp_path / training.CHECKPOINT, "a checkpoint")
@@ -130,8 +134,8 @@ def test_killed_once_and_resumed(whole, tmp_path):
     same_runs(whole, tmp_path)
 
 
-def test_interrupt_leaves_a_checkpoint(whole, tmp_path):
-    def interrupt(done, total):
+def test_interrupt_leaves_a_checkpoint(whole: Path, tmp_path: Path) -> None:
+    def interrupt(done: float, total: float) -> None:
         if done == 11:
             signal.raise_signal(signal.SIGINT)
 
@@ -148,7 +152,7 @@ def test_interrupt_leaves_a_checkpoint(whole, tmp_path):
     assert training.steps_done(tmp_path) == CONFIG.steps
 
 
-def test_time_limit(whole, tmp_path):
+def test_time_limit(whole: Path, tmp_path: Path) -> None:
     """A limit below one step stops after every step, and the end is the same."""
     config = dataclasses.replace(CONFIG, max_seconds=1e-9, checkpoint_every=1000)
     steps = [run(tmp_path, config).step for _ in range(3)]
@@ -157,7 +161,7 @@ def test_time_limit(whole, tmp_path):
     same_runs(whole, tmp_path)
 
 
-def real_model(kind):
+def real_model(kind: str) -> AR | CDCD:
     """A narrow model of the library for the examples of this file."""
     torch.manual_seed(0)
     if kind == "ar":
@@ -171,10 +175,10 @@ def real_model(kind):
 
 
 @pytest.mark.parametrize("kind", ["cdcd", "ar"])
-def test_real_models_resume(tmp_path, kind):
+def test_real_models_resume(tmp_path: Path, kind: str) -> None:
     config = TrainConfig(steps=9, batch=8, warm_up=2, log_every=2, valid_every=4)
     limited = dataclasses.replace(config, max_seconds=1e-9)
-    options = {"key": 1, "valid": make_examples(6, key=6), "cpu": True} | QUIET
+    options: dict[str, Any] = {"key": 1, "valid": make_examples(6, key=6), "cpu": True} | QUIET
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(real_model(kind), make_examples(), config, whole, **options)
     while not train(real_model(kind), make_examples(), limited, parts, **options).finished:
@@ -188,7 +192,7 @@ def test_real_models_resume(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["cdcd", "ar"])
-def test_every_parameter_takes_part(kind):
+def test_every_parameter_takes_part(kind: str) -> None:
     """Several processes wait for the gradient of every parameter."""
     model = real_model(kind).train()
     batch = next(batches(make_examples(), "stretch", 8, key=0))
@@ -199,13 +203,14 @@ def test_every_parameter_takes_part(kind):
 # ---- Against a loop written by hand --------------------------------------------------------------
 
 
-def test_against_a_plain_loop(whole):
+def test_against_a_plain_loop(whole: Path) -> None:
     """AdamW, clipping, learning rate and moving average, written once more in float32."""
     model, config = Small().train(), CONFIG
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(
-        [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+        groups,
         betas=config.betas,
         weight_decay=config.weight_decay,
         foreach=False,
@@ -233,7 +238,7 @@ def test_against_a_plain_loop(whole):
     np.testing.assert_allclose(log["loss"], np.reshape(losses, (-1, 5)).mean(1), rtol=1e-4)
 
 
-def test_learns(whole):
+def test_learns(whole: Path) -> None:
     log = read_log(whole)
     assert log["loss"].iloc[-1] < 0.6 * log["loss"].iloc[0]
     assert log["valid_loss"].dropna().is_monotonic_decreasing
@@ -245,12 +250,12 @@ def test_learns(whole):
     assert log["learning_rate"].iloc[0] == CONFIG.learning_rate
 
 
-def test_validation_uses_the_average(whole):
+def test_validation_uses_the_average(whole: Path) -> None:
     """The last validation loss is that of the final file, with the noise of the key."""
     model = Small(seed=1)
     model.load_state_dict(read_weights(whole)[1])
     model.eval()
-    total = count = 0
+    total, count = 0.0, 0
     for index, batch in enumerate(training._valid_batches(make_examples(9, key=6), CONFIG)):
         size = int(batch.token_mask.sum())
         with torch.no_grad():
@@ -259,7 +264,7 @@ def test_validation_uses_the_average(whole):
     assert read_log(whole)["valid_loss"].iloc[-1] == pytest.approx(total / count, rel=1e-6)
 
 
-def test_buffers_and_tied_weights(whole):
+def test_buffers_and_tied_weights(whole: Path) -> None:
     header, state = read_weights(whole)
     assert header["kind"] == "small"
     assert header["config"] == SmallConfig().to_json()
@@ -272,9 +277,9 @@ def test_buffers_and_tied_weights(whole):
     assert not torch.equal(early["head.weight"], state["head.weight"])
 
 
-def test_model_carries_the_average(whole, tmp_path):
+def test_model_carries_the_average(whole: Path, tmp_path: Path) -> None:
     model = Small()
-    options = {"key": 3, "cpu": True, "progress": lambda done, total: None}
+    options: dict[str, Any] = {"key": 3, "cpu": True, "progress": lambda done, total: None}
     train(model, make_examples(), dataclasses.replace(CONFIG, steps=30), tmp_path, **options)
     assert not model.training
     for name, value in read_weights(tmp_path)[1].items():
@@ -284,7 +289,7 @@ def test_model_carries_the_average(whole, tmp_path):
 # ---- Refusals ------------------------------------------------------------------------------------
 
 
-def test_finished_folder_returns_at_once(whole):
+def test_finished_folder_returns_at_once(whole: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
     result = run(whole, record={"not": "used"})
     assert result.finished
@@ -293,7 +298,7 @@ def test_finished_folder_returns_at_once(whole):
 
 
 @pytest.mark.parametrize("state", ["finished", "stopped"])
-def test_other_configuration_is_refused(whole, tmp_path, state):
+def test_other_configuration_is_refused(whole: Path, tmp_path: Path, state: str) -> None:
     folder = whole
     if state == "stopped":
         folder = tmp_path
@@ -315,7 +320,7 @@ def test_other_configuration_is_refused(whole, tmp_path, state):
             train(other, make_examples(), CONFIG, folder, key=3)
 
 
-def test_other_files_are_refused(tmp_path):
+def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no such file"):
         read_weights(tmp_path)
     (tmp_path / training.FINAL).write_bytes(b"not safetensors")
@@ -327,10 +332,10 @@ def test_other_files_are_refused(tmp_path):
         train(nn.Linear(1, 1), make_examples(), CONFIG, tmp_path, key=0)
 
 
-def _stopped(folder):
+def _stopped(folder: Path) -> None:
     """A run that was stopped at step 10."""
 
-    def stop(done, total):
+    def stop(done: float, total: float) -> None:
         if done == 10:
             raise RuntimeError("stopped here")
 
@@ -343,7 +348,7 @@ def _stopped(folder):
     [b"\0" * 100, b"\xff\xfe", b"{", b"[]", b'{"step": 5}', b'{"step": "x", "loss": 1}',
      b'{"step": 5, "loss": "low"}', b"[" * 5000],
 )  # fmt: skip
-def test_a_damaged_line_of_the_log_is_left_out_by_name(damage, tmp_path):
+def test_a_damaged_line_of_the_log_is_left_out_by_name(damage: bytes, tmp_path: Path) -> None:
     log = tmp_path / LOG
     lines = [
         b'{"step": 5, "loss": 1}',
@@ -357,7 +362,7 @@ def test_a_damaged_line_of_the_log_is_left_out_by_name(damage, tmp_path):
         assert read_log(tmp_path)["step"].tolist() == [5, 10]
 
 
-def test_a_run_with_a_damaged_log_goes_on(whole, tmp_path):
+def test_a_run_with_a_damaged_log_goes_on(whole: Path, tmp_path: Path) -> None:
     """Zeros after a loss of power, say: to the same weights and lines."""
     _stopped(tmp_path)
     log = tmp_path / LOG
@@ -367,7 +372,7 @@ def test_a_run_with_a_damaged_log_goes_on(whole, tmp_path):
     same_runs(whole, tmp_path)
 
 
-def test_a_log_that_is_no_file(tmp_path):
+def test_a_log_that_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / LOG)
     with pytest.raises(ValueError, match="the log of a training run; it is a device or a pipe"):
         read_log(tmp_path)
@@ -388,7 +393,9 @@ def test_a_log_that_is_no_file(tmp_path):
         ("model/extra", lambda v: torch.zeros(2), r"must be missing; got of shape \(2,\)"),
     ],
 )
-def test_a_checkpoint_of_another_model_is_refused(part, change, message, tmp_path):
+def test_a_checkpoint_of_another_model_is_refused(
+    part: str, change: Callable[..., Any] | None, message: str, tmp_path: Path
+) -> None:
     """Also where PyTorch would stretch one number over many."""
     _stopped(tmp_path)
     path = tmp_path / training.CHECKPOINT
@@ -413,7 +420,9 @@ def test_a_checkpoint_of_another_model_is_refused(part, change, message, tmp_pat
         ({"format": 2}, "its header.format must be 1; got 2"),
     ],
 )
-def test_a_checkpoint_with_another_header_is_refused(change, message, tmp_path):
+def test_a_checkpoint_with_another_header_is_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     _stopped(tmp_path)
     path = tmp_path / training.CHECKPOINT
     header, tensors = training._read_file(path, "a checkpoint")
@@ -423,7 +432,7 @@ def test_a_checkpoint_with_another_header_is_refused(change, message, tmp_path):
             look(tmp_path)
 
 
-def test_weights_of_another_model_are_refused(whole, tmp_path):
+def test_weights_of_another_model_are_refused(whole: Path, tmp_path: Path) -> None:
     header, state = read_weights(whole)
     state["head.bias"] = state["head.bias"][:1]
     write_network(tmp_path / training.FINAL, state, header)
@@ -433,7 +442,7 @@ def test_weights_of_another_model_are_refused(whole, tmp_path):
         run(tmp_path)
 
 
-def test_a_full_disk_is_an_error_of_the_disk(tmp_path):
+def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     with hostile.full_disk(5000), pytest.raises(OSError) as caught:
         write_network(path, {"a": torch.zeros(9000)}, {})
@@ -441,9 +450,9 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_infinite_loss_stops_and_spares_the_checkpoint(tmp_path):
+def test_infinite_loss_stops_and_spares_the_checkpoint(tmp_path: Path) -> None:
     class Bursting(Small):
-        def loss(self, batch, rng):
+        def loss(self, batch: Batch, rng: torch.Generator) -> tuple[torch.Tensor, dict[str, Any]]:
             loss, scalars = super().loss(batch, rng)
             return loss / (0.0 if self.seen == 18 else 1.0), scalars
 
@@ -463,31 +472,32 @@ def test_infinite_loss_stops_and_spares_the_checkpoint(tmp_path):
      ("snapshots", (5, 5)), ("snapshots", (2001,)), ("snapshots", (0,)), ("max_seconds", 0),
      ("batch_tokens", 0), ("log_every", 0), ("valid_every", 0)],
 )  # fmt: skip
-def test_config_refuses(name, value):
+def test_config_refuses(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"{name} must be"):
         TrainConfig(**{name: value})
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_presets(name):
+def test_presets(name: str) -> None:
     config = PRESETS[name]
     assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
-def test_learning_rate():
+def test_learning_rate() -> None:
     config = TrainConfig(steps=100, warm_up=10, learning_rate=1.0)
-    for decay, middle, last in (
+    cases: tuple[tuple[Literal["constant", "linear", "cosine"], float, float], ...] = (
         ("constant", 1.0, 1.0),
         ("linear", 0.5, 1 / 90),
         ("cosine", 0.5, 0.5 * (1 + np.cos(np.pi * 89 / 90))),
-    ):
+    )
+    for decay, middle, last in cases:
         rates = [learning_rate(dataclasses.replace(config, decay=decay), s) for s in range(100)]
         assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
         assert rates[55] == pytest.approx(middle)
         assert rates[99] == pytest.approx(last)
 
 
-def test_bf16_and_token_batches(tmp_path):
+def test_bf16_and_token_batches(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, steps=30, mixed_precision="bf16", batch_tokens=150)
     run(tmp_path, config)
     log = read_log(tmp_path)
@@ -497,7 +507,7 @@ def test_bf16_and_token_batches(tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_fp16_needs_a_gpu(tmp_path):
+def test_fp16_needs_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^mixed_precision must be .* on the CPU"):
         run(tmp_path, dataclasses.replace(CONFIG, mixed_precision="fp16"))
 
@@ -506,7 +516,7 @@ def test_fp16_needs_a_gpu(tmp_path):
 
 
 @pytest.mark.parametrize("size", [48, 100, 333, 10_000])
-def test_token_batches(size):
+def test_token_batches(size: int) -> None:
     examples = make_examples(60)
     total = sum(e.tokens.size for e in examples)
     each = -(-total // size)
@@ -520,7 +530,7 @@ def test_token_batches(size):
     assert torch.equal(late.tokens, drawn[each + each // 2].tokens)
 
 
-def test_token_batches_need_room():
+def test_token_batches_need_room() -> None:
     with pytest.raises(ValueError, match="two of the longest example's 24 tokens"):
         next(batches(make_examples(60), "stretch", 47, key=1, unit="tokens"))
 
@@ -529,7 +539,7 @@ def test_token_batches_need_room():
 
 
 @pytest.mark.slow
-def test_two_processes(whole, tmp_path):
+def test_two_processes(whole: Path, tmp_path: Path) -> None:
     """Two processes with half a batch each, by the noise of the model not quite the same run."""
     program = str(Path(__file__).with_name("training_case.py"))
     subprocess.run(
@@ -544,7 +554,7 @@ def test_two_processes(whole, tmp_path):
     assert two["valid_loss"].iloc[-1] == pytest.approx(one["valid_loss"].iloc[-1], rel=0.1)
 
 
-def test_shares_make_the_batch():
+def test_shares_make_the_batch() -> None:
     batch = next(batches(make_examples(), "stretch", 5, key=0))
     parts = [training._share(batch, rank, 3) for rank in range(3)]
     assert sum(len(part.tokens) for part in parts) == 5
@@ -555,13 +565,13 @@ def test_shares_make_the_batch():
 # ---- Log and picture -----------------------------------------------------------------------------
 
 
-def test_log_ignores_half_a_line(whole, tmp_path):
+def test_log_ignores_half_a_line(whole: Path, tmp_path: Path) -> None:
     text = (whole / LOG).read_text()
     (tmp_path / LOG).write_text(text[:-20])
     assert len(read_log(tmp_path)) == len(read_log(whole)) - 1
 
 
-def test_picture(whole, tmp_path):
+def test_picture(whole: Path, tmp_path: Path) -> None:
     band = loss_band([whole, read_log(whole)])
     log = read_log(whole)
     assert (band["low"] < band["high"]).all()

@@ -17,7 +17,7 @@ from tokenkl import FSQ, PointCodebook, mean_nn_distance
 from tokenkl.codebooks import average_power, e8_codebook
 from tokenkl.tts.corpus import Corpus
 from tokenkl.tts.data import TextEncoder
-from tokenkl.tts.geometry import GEOMETRIES, place_tokens
+from tokenkl.tts.geometry import GEOMETRIES, Geometry, place_tokens
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import Recipe, new_model
 from tokenkl.tts.speaking import say_all
@@ -28,7 +28,14 @@ from tokenkl.tts.voice import Voice, new_cdcd
 OWN = FSQ((3,) * 8, grid="rounding", order="F")
 #: Words that even the smallest corpus has.
 LONG = "one two three four"
-SMALL = {"width": 16, "heads": 2, "depth": 1, "text_width": 8, "text_blocks": 1, "time_width": 8}
+SMALL: dict[str, Any] = {
+    "width": 16,
+    "heads": 2,
+    "depth": 1,
+    "text_width": 8,
+    "text_blocks": 1,
+    "time_width": 8,
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +55,7 @@ def voice(tokenizer: Tokenizer, corpus: Corpus) -> Voice:
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_geometries(geometry: str) -> None:
+def test_geometries(geometry: Geometry) -> None:
     placed = place_tokens(geometry, OWN, key=0)
     assert placed.K == 6561
     again = place_tokens(geometry, OWN, key=0)
@@ -77,7 +84,7 @@ def test_e8_moves_no_token_far() -> None:
 
 
 @pytest.mark.parametrize("geometry", ["one-hot", "spherical", "learned"])
-def test_power_is_that_of_the_grid(geometry: str) -> None:
+def test_power_is_that_of_the_grid(geometry: Geometry) -> None:
     placed = place_tokens(geometry, OWN, key=0)
     assert average_power(placed) / placed.n == pytest.approx(2 / 3, rel=1e-3)
 
@@ -251,7 +258,7 @@ def test_both_models_make_voices(model: str, tokenizer: Tokenizer, corpus: Corpu
     recipe = Recipe(text="characters", model=model, changes=tuple(changes.items()))
     made = new_model(recipe, tokenizer, TextEncoder(), key=0).eval()
     voice = Voice(tokenizer, TextEncoder(), Lengths({(-1, -1, -1): 2.0}, (1.0,)), "stretch", made)
-    options = {"steps": 2} if model == "cdcd" else {"max_tokens": 12}
+    options: dict[str, Any] = {"steps": 2} if model == "cdcd" else {"max_tokens": 12}
     [ids] = voice.tokens([LONG], **options)
     assert ids.size >= 1
     again = new_model(recipe, tokenizer, TextEncoder(), key=0)

@@ -6,6 +6,8 @@
 import dataclasses
 import json
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from tokenkl._random import generator
-from tokenkl.tts.data import Example
-from tokenkl.tts.training import TrainConfig, train
+from tokenkl.tts.data import Batch, Example
+from tokenkl.tts.training import TrainConfig, Trained, train
 
 torch.set_num_threads(1)
 
@@ -24,7 +26,7 @@ class SmallConfig:
     K: int = 32
     width: int = 24
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
 
@@ -32,8 +34,9 @@ class Small(nn.Module):
     """Guesses tokens from symbols and from itself, with noise; the head is tied."""
 
     kind = "small"
+    seen: torch.Tensor
 
-    def __init__(self, config=None, seed=0):
+    def __init__(self, config: SmallConfig | None = None, seed: int = 0) -> None:
         super().__init__()
         self.config = config or SmallConfig()
         with torch.random.fork_rng(devices=[]):
@@ -45,7 +48,7 @@ class Small(nn.Module):
         self.head.weight = self.tokens.weight
         self.register_buffer("seen", torch.zeros(()))
 
-    def loss(self, batch, rng):
+    def loss(self, batch: Batch, rng: torch.Generator) -> tuple[torch.Tensor, dict[str, Any]]:
         noise = torch.randn(*batch.frames.shape, self.config.width, generator=rng)
         if self.training:
             self.seen += 1
@@ -56,7 +59,7 @@ class Small(nn.Module):
         return loss, {"accuracy": hits, "constant": 2.0}
 
 
-def make_examples(count=40, key=5):
+def make_examples(count: int = 40, key: int = 5) -> list[Example]:
     """Tokens that follow from the symbols, three to a symbol."""
     rng = generator(key)
     examples = []
@@ -80,10 +83,10 @@ CONFIG = TrainConfig(
 )
 
 
-def run(folder, config=CONFIG, **options):
+def run(folder: str | Path, config: TrainConfig = CONFIG, **options: Any) -> Trained:
     """Train the small model."""
-    options = {"key": 3, "valid": make_examples(9, key=6), "cpu": True} | options
-    options.setdefault("progress", lambda done, total: None)
+    own: dict[str, Any] = {"key": 3, "valid": make_examples(9, key=6), "cpu": True}
+    options = own | {"progress": lambda done, total: None} | options
     return train(Small(), make_examples(), config, folder, **options)
 
 

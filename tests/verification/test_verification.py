@@ -1,6 +1,8 @@
 """`verify`: right codebooks pass, wrong quantities fail, sampled ones only beyond their errors."""
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from tokenkl import verification
 from tokenkl.codebooks.transforms import perturb
 from tokenkl.verification import (
     THEOREMS,
+    Check,
     _largest_of_normals,
     count_verdicts,
     markdown_report,
@@ -33,11 +36,11 @@ CODEBOOKS = [
 ]
 
 
-def remembered(function):
+def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
     """Every call is made once: tests differ in what they do with the answers."""
     known = {}
 
-    def call(codebook, snr, **more):
+    def call(codebook: tk.Codebook, snr: Any, **more: Any) -> Any:
         key = (id(codebook), np.asarray(snr).tobytes(), repr(more))
         if key not in known:
             known[key] = codebook, function(codebook, snr, **more)  # keeps the id taken
@@ -47,7 +50,7 @@ def remembered(function):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def sampled_anew_once():
+def sampled_anew_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verification, "estimate", remembered(verification.estimate))
         yield
@@ -56,11 +59,11 @@ def sampled_anew_once():
 profile = remembered(verification.measure_all)
 
 
-def failed(checks):
+def failed(checks: list[Check]) -> set[str]:
     return {one.theorem for one in checks if one.verdict == "fail"}
 
 
-def assert_right(codebook, snr, key):
+def assert_right(codebook: tk.Codebook, snr: Any, key: int) -> None:
     checks = tk.verify(codebook, snr, key=key, measure=profile)
     assert not failed(checks)
     # Of the exact, of one-hot tokens, and of all but one-hot tokens.
@@ -72,15 +75,17 @@ def assert_right(codebook, snr, key):
 
 
 @pytest.mark.parametrize("codebook", [*CODEBOOKS[:3], CODEBOOKS[4]], ids=repr)
-def test_correct_quantities_pass(codebook):
+def test_correct_quantities_pass(codebook: tk.Codebook) -> None:
     """The slow test of errors of one per cent asks it of the others."""
     assert_right(codebook, SNR, 1)
 
 
-def tampered(quantity, change):
+def tampered(quantity: str, change: Callable[..., Any]) -> Callable[..., Any]:
     """The library's profile with one quantity that is wrong."""
 
-    def measure(codebook, snr, *, method=None, key=None):
+    def measure(
+        codebook: tk.Codebook, snr: Any, *, method: Any = None, key: Any = None
+    ) -> tk.Profile:
         found = profile(codebook, snr, method=method, key=key)
         wrong = dataclasses.replace(found[quantity], value=change(codebook, found[quantity].value))
         return dataclasses.replace(found, estimates={**found.estimates, quantity: wrong})
@@ -101,17 +106,19 @@ def tampered(quantity, change):
         ("accuracy", lambda cb, x: x + 0.2, "complement"),
     ],
 )
-def test_wrong_quantities_fail(codebook, quantity, change, caught):
+def test_wrong_quantities_fail(
+    codebook: tk.Codebook, quantity: str, change: Callable[..., Any], caught: str
+) -> None:
     checks = tk.verify(codebook, SNR, key=1, measure=tampered(quantity, change))
     assert caught in failed(checks)
 
 
-def test_nan_is_no_pass():
+def test_nan_is_no_pass() -> None:
     wrong = tampered("mmse", lambda cb, x: np.full_like(x, np.nan))
     assert "linear MMSE" in failed(tk.verify(tk.FSQ((2, 2)), SNR, measure=wrong))
 
 
-def test_sampling_noise_is_no_failure(monkeypatch):
+def test_sampling_noise_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few samples: some values are on the wrong side, none beyond its error.
 
     What `verify` itself samples is drawn once, since the noise is that of the values.
@@ -142,13 +149,17 @@ PAIRS = [
 ]
 
 
-def consistent(quantity, other, whole, factor):
+def consistent(
+    quantity: str, other: str | None, whole: Callable[..., Any] | None, factor: float
+) -> Callable[..., Any]:
     """The library's profile with one quantity off by a factor, and the other one accordingly."""
 
-    def measure(codebook, snr, *, method=None, key=None):
+    def measure(
+        codebook: tk.Codebook, snr: Any, *, method: Any = None, key: Any = None
+    ) -> tk.Profile:
         found = measure_all(codebook, snr, method=method, key=key)
         wrong = {quantity: factor * found[quantity].value}
-        if other is not None:
+        if other is not None and whole is not None:
             wrong[other] = whole(codebook) - wrong[quantity]
         replaced = {
             name: dataclasses.replace(found[name], value=value) for name, value in wrong.items()
@@ -164,7 +175,7 @@ CURVES = {
 }  # fmt: skip
 
 
-def unnoticed(codebook, snr):
+def unnoticed(codebook: tk.Codebook, snr: Sequence[float]) -> list[tuple[str, float, float]]:
     """The errors of 1 % and the noise levels at which none of its own checks fails on them."""
     out = []
     for quantity, other, whole in PAIRS:
@@ -180,7 +191,7 @@ def unnoticed(codebook, snr):
 
 @pytest.mark.parametrize("snr", [0.05, 4.0, 200.0])
 @pytest.mark.parametrize("codebook", [CODEBOOKS[1], CODEBOOKS[3]], ids=repr)
-def test_one_per_cent_is_noticed(codebook, snr):
+def test_one_per_cent_is_noticed(codebook: tk.Codebook, snr: float) -> None:
     """Consistently wrong, so that A + P_e = 1 and I + H = H(prior) still hold."""
     assert not unnoticed(codebook, [snr])
 
@@ -201,7 +212,7 @@ SAMPLED = [
 @pytest.mark.slow
 @pytest.mark.parametrize("snr", [(0.05, 40.0), (1.0, 300.0)])
 @pytest.mark.parametrize("codebook", [*CODEBOOKS[:4], *SAMPLED], ids=repr)
-def test_one_per_cent_is_noticed_everywhere(codebook, snr):
+def test_one_per_cent_is_noticed_everywhere(codebook: tk.Codebook, snr: tuple[float, ...]) -> None:
     """And what is right passes, from the same samples."""
     assert_right(codebook, snr, 3)
     assert not unnoticed(codebook, snr)
@@ -218,7 +229,7 @@ def test_one_per_cent_is_noticed_everywhere(codebook, snr):
         ("accuracy", {"A, sampled anew", "largest of normals"}),
     ],
 )
-def test_which_equality_pins_what(quantity, caught):
+def test_which_equality_pins_what(quantity: str, caught: set[str]) -> None:
     """More than one does, each without the other."""
     name, other, whole = next(one for one in PAIRS if one[0] == quantity)
     for factor in (0.985, 1.015):
@@ -226,7 +237,7 @@ def test_which_equality_pins_what(quantity, caught):
         assert failed(tk.verify(CODEBOOKS[3], [6.0], key=2, measure=measure)) >= caught
 
 
-def test_what_cannot_be_pinned_says_so():
+def test_what_cannot_be_pinned_says_so() -> None:
     """Few samples that were asked for: the error of the check is above a per cent."""
     checks = tk.verify(CODEBOOKS[5], [1.0], key=1, method=tk.MonteCarlo(n_samples=200))
     (one,) = [check for check in checks if check.theorem == "P_e, sampled anew"]
@@ -234,7 +245,7 @@ def test_what_cannot_be_pinned_says_so():
     assert one.verdict == "pass"
 
 
-def clusters(scale, rare):
+def clusters(scale: float, rare: float) -> tk.ProductCodebook:
     """Levels in two clusters of near points, at several scales and with rare tokens."""
     return tk.ProductCodebook(
         [np.array([-0.5, 0.5]), scale * np.arange(8), np.array([0.0, 0.01 * scale])],
@@ -243,7 +254,7 @@ def clusters(scale, rare):
 
 
 @pytest.mark.parametrize("codebook", [clusters(1e-4, 0.5), clusters(1e-3, 1e-3)], ids=repr)
-def test_clusters_are_no_failure(codebook):
+def test_clusters_are_no_failure(codebook: tk.ProductCodebook) -> None:
     """The part of the MMSE that rare errors between clusters carry is nearly all of it."""
     for key in range(2):
         assert not failed(tk.verify(codebook, [10.0, 74.0, 1e4], key=key))
@@ -252,7 +263,7 @@ def test_clusters_are_no_failure(codebook):
 @pytest.mark.slow
 @pytest.mark.parametrize("rare", [0.5, 1e-2, 1e-5])
 @pytest.mark.parametrize("scale", [1e-2, 1e-4, 1e-6])
-def test_no_false_alarms(scale, rare):
+def test_no_false_alarms(scale: float, rare: float) -> None:
     """Quantities are exact here, so that only what verify samples could be at fault."""
     for key in range(2):
         assert not failed(tk.verify(clusters(scale, rare), [0.1, 10.0, 60.0, 74.0, 3e3], key=key))
@@ -261,7 +272,7 @@ def test_no_false_alarms(scale, rare):
 @pytest.mark.parametrize(
     ("K", "prior", "scale"), [(2, None, 1.0), (2, [0.9, 0.1], 0.5), (2, [1e-9, 1 - 1e-9], 2.0)]
 )
-def test_largest_of_two_normals(K, prior, scale):
+def test_largest_of_two_normals(K: int, prior: list[float] | None, scale: float) -> None:
     """Two tokens: P_e in closed form."""
     p = np.full(2, 0.5) if prior is None else np.asarray(prior)
     for snr in (0.1, 3.0, 800.0):
@@ -271,14 +282,15 @@ def test_largest_of_two_normals(K, prior, scale):
         assert found == pytest.approx(float(p @ special.ndtr(-edges)), rel=1e-11)
 
 
-def test_largest_of_many_normals():
+def test_largest_of_many_normals() -> None:
     for problem in onehot_problems():
+        assert isinstance(problem.codebook, tk.OneHot)
         found = _largest_of_normals(problem.codebook, problem.snr)
         if found is not None and "error_probability" in problem.answers:
             assert found == pytest.approx(problem.answers["error_probability"], rel=1e-9)
 
 
-def test_worst_and_report():
+def test_worst_and_report() -> None:
     checks = tk.verify(tk.FSQ((2, 2)), SNR, measure=tampered("mmse", lambda cb, x: 2 * x))
     shown = worst(checks)
     assert len(shown) == len({one.theorem for one in checks})
@@ -290,7 +302,7 @@ def test_worst_and_report():
     assert report.count("\n| ") == len(shown) + 1
 
 
-def test_bad_input():
+def test_bad_input() -> None:
     with pytest.raises(ValueError, match="snr must be one or more numbers above 0"):
         tk.verify(tk.FSQ((2,)), [0.0, 1.0])
     with pytest.raises(ValueError, match="key must be a whole number"):

@@ -27,10 +27,11 @@ CODEBOOKS = [
 
 
 @pytest.mark.parametrize("codebook", CODEBOOKS, ids=repr)
-def test_intervals_hold_the_truth_and_are_narrow(codebook):
+def test_intervals_hold_the_truth_and_are_narrow(codebook: tk.Codebook) -> None:
     """All quantities against quadrature; the truth is near the middle, as if sigma were a sixth."""
     snr = np.array([0.02, 1.0, 30.0])
     found = estimate(codebook, snr, key=4, alarm=1e-6)
+    assert found is not None
     for index, one in enumerate(snr):
         right = reference_profile(codebook, float(one))
         for name in QUANTITIES:
@@ -42,14 +43,16 @@ def test_intervals_hold_the_truth_and_are_narrow(codebook):
                 assert high - low <= 2 * 0.006 * truth, name
 
 
-def part_of(codebook):
+def part_of(codebook: tk.Codebook) -> _anew._Part:
     """The one part of a codebook, in the codebook's own unit of length."""
-    (part,) = _anew._parts(codebook, 0)
+    parts = _anew._parts(codebook, 0)
+    assert parts is not None
+    (part,) = parts
     size = 2.0**part.exponent
     return dataclasses.replace(
         part,
         points=size * part.points,
-        squared=size**2 * part.squared,
+        squared=None if part.squared is None else size**2 * part.squared,
         closest=size * part.closest,
         exponent=0,
     )
@@ -57,7 +60,7 @@ def part_of(codebook):
 
 @pytest.mark.parametrize("way", [_anew._Plain, _anew._Path, _anew._Pairs, _anew._FarPairs])
 @pytest.mark.parametrize("codebook", [PLANAR, CODEBOOKS[1], CODEBOOKS[4]], ids=repr)
-def test_every_way_is_unbiased(codebook, way):
+def test_every_way_is_unbiased(codebook: tk.PointCodebook, way: type[_anew._Way]) -> None:
     """Each of them at every noise level, also where another one would be taken."""
     for snr in (0.1, 2.0, 15.0):
         drawn = way(part_of(codebook), math.sqrt(snr))
@@ -73,7 +76,7 @@ def test_every_way_is_unbiased(codebook, way):
 
 
 @pytest.mark.parametrize("way", [_anew._Plain, _anew._Path, _anew._Pairs, _anew._FarPairs])
-def test_standard_errors_are_what_repetitions_vary_by(way):
+def test_standard_errors_are_what_repetitions_vary_by(way: type[_anew._Way]) -> None:
     drawn = way(part_of(PLANAR), 1.5)
     rng = np.random.default_rng(3)
     runs = [_anew._average(drawn, 2**9, rng) for _ in range(400)]
@@ -83,7 +86,7 @@ def test_standard_errors_are_what_repetitions_vary_by(way):
     np.testing.assert_allclose(claimed, spread, rtol=0.3)
 
 
-def test_strata_lower_the_variance_of_rare_errors():
+def test_strata_lower_the_variance_of_rare_errors() -> None:
     """Only the noise from token to token matters there, and strata divide it evenly."""
     part = part_of(tk.PointCodebook(np.array([[0.0, 0.0], [1.0, 0.0]])))
     drawn = _anew._Pairs(part, 20.0)
@@ -95,7 +98,7 @@ def test_strata_lower_the_variance_of_rare_errors():
 
 
 @given(st.integers(0, 2**32), st.integers(2, 9), st.floats(0.0, 60.0))
-def test_ranges(seed, K, spread):
+def test_ranges(seed: int, K: int, spread: float) -> None:
     """1 - max p <= x/2, S <= x/2, entropy <= x, variance <= a quarter of the far sum."""
     rng = np.random.default_rng(seed)
     points, logits = rng.normal(size=(K, 2)), spread * rng.normal(size=K)
@@ -110,7 +113,7 @@ def test_ranges(seed, K, spread):
     assert variance <= far / 4 + 1e-12
 
 
-def test_no_draw_is_longer_than_its_range():
+def test_no_draw_is_longer_than_its_range() -> None:
     for codebook in CODEBOOKS[:2]:
         for h in (0.05, 1.0, 7.0):
             for way in (_anew._Plain, _anew._Path, _anew._Pairs, _anew._FarPairs):
@@ -123,7 +126,7 @@ def test_no_draw_is_longer_than_its_range():
                     assert (values.max(axis=1) <= drawn.ranges * (1 + 1e-9)).all()
 
 
-def test_what_is_cut_off_max_p():
+def test_what_is_cut_off_max_p() -> None:
     """Two tokens: the mean of (max p - cap)+ by quadrature, below what is said of it."""
     points = np.array([[0.0], [1.0], [0.3]])
     part = part_of(tk.PointCodebook(points, [0.3, 0.3, 0.4]))
@@ -139,7 +142,7 @@ def test_what_is_cut_off_max_p():
     assert _anew._Plain(part, 2.0).cap > 0.9
 
 
-def test_small_bernstein_samples_cover():
+def test_small_bernstein_samples_cover() -> None:
     """Far fewer draws than a central limit needs, at a low level: no more misses than allowed."""
     way = _anew._Pairs(part_of(CODEBOOKS[1]), 1.2)
     truth = float(reference_profile(CODEBOOKS[1], 1.44)["conditional_entropy"])
@@ -151,14 +154,15 @@ def test_small_bernstein_samples_cover():
     assert missed <= 30
 
 
-def test_too_many_tokens():
+def test_too_many_tokens() -> None:
     assert estimate(tk.OneHot(5000), np.array([1.0]), key=0, alarm=1e-6) is None
     one = estimate(tk.PointCodebook(np.ones((1, 3))), np.array([1.0]), key=0, alarm=1e-6)
+    assert one is not None
     assert float(one["accuracy"].value[0]) == 1
     assert float(one["mmse"].high[0]) == 0
 
 
-def test_rounding_is_in_the_interval():
+def test_rounding_is_in_the_interval() -> None:
     """Where logits lose digits the interval grows, and where they lose all it says nothing."""
     points = np.array([[0.0, 0.0], [1e6, 0.0], [1e6, 1e-4]])
     truth = float(tk.error_probability(tk.FSQ((2,)), 1.0)) * 2 / 3
@@ -166,6 +170,7 @@ def test_rounding_is_in_the_interval():
     for scale in (1e-5, 1e-4, 1.0):  # 2e5, 2e6, 2e10 noise standard deviations from end to end
         codebook = tk.PointCodebook(points * [scale, 1.0])
         found = estimate(codebook, np.array([4e8]), key=1, alarm=1e-6)
+        assert found is not None
         side = found["error_probability"]
         assert side.low[0] <= truth <= side.high[0]
         widths.append((side.high[0] - side.low[0]) / truth)

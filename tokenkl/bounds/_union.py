@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 
@@ -11,7 +13,7 @@ from tokenkl.estimate import Bound
 from tokenkl.halfspaces.union import union_sum
 
 
-def union_bound(codebook: Codebook, snr: Float[np.ndarray, " *shape"]) -> Bound:
+def union_bound(codebook: Codebook, snr: Float[Any, " *shape"]) -> Bound:
     """Union bound on the Bayes error probability:
 
         P_e <= sum_k pi_k sum_{j != k} Q(h d_kj / 2 + log(pi_k / pi_j) / (h d_kj)),

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from scipy import special
 
 from tokenkl._random import draws_of, generator, seed_of

@@ -106,7 +106,8 @@ def normalised(weight: np.ndarray, form: str) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("form", ["plain", "old", "new"])
 def test_stages_behind_projections_of_their_own(form: str, tmp_path: Path) -> None:
     """DAC and SNAC: codes add up behind the projections, and stand side by side before them."""
-    arrays, expected, tables = {}, [], []
+    arrays: dict[str, np.ndarray] = {}
+    expected, tables = [], []
     for place in range(3):
         table, weight, bias = normal(16, 4), normal(10, 4), normal(10)
         weight[place] = 0  # of no direction: 0 whatever its length
@@ -382,10 +383,10 @@ def test_stages_of_xcodec(transformers: Any, tmp_path: Path) -> None:
 
 def test_a_checkpoint_with_weights_that_are_normalised(tmp_path: Path) -> None:
     """As descript-audio-codec saves itself: a state and what made it, by `weight_norm`."""
-    torch = pytest.importorskip("torch")
+    torch: Any = pytest.importorskip("torch")
     torch.manual_seed(0)
 
-    class Stage(torch.nn.Module):  # type: ignore[misc]
+    class Stage(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             normalise = torch.nn.utils.parametrizations.weight_norm

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -133,7 +133,7 @@ def test_groups(space: Any, tmp_path: Path) -> None:
             np.testing.assert_allclose(found.points, expected, atol=1e-6)
         else:
             codes = module.get_codes_from_indices(indices).sum(1)[:, 0]
-            np.testing.assert_allclose(found.points, np.hstack(numbers(codes)), atol=1e-6)
+            np.testing.assert_allclose(found.points, np.hstack(list(numbers(codes))), atol=1e-6)
     one = tk.load_codebook(path, key="rvqs.1.layers")
     assert isinstance(one, tk.ResidualCodebook)
     assert one.K == 9
@@ -262,7 +262,7 @@ def test_several_codebooks_of_a_scalar_quantizer() -> None:
 def test_residual_scalar_quantizers_as_modules(name: str, grouped: bool) -> None:
     size = {"FSQ": 12, "LFQ": 8}[name]
     how: dict[str, Any] = {"groups": 2} if grouped else {}
-    how |= {"FSQ": {"levels": [4, 3]}, "LFQ": {"codebook_size": size}}[name]
+    how |= {"levels": [4, 3]} if name == "FSQ" else {"codebook_size": size}
     kind = getattr(library, f"{'Grouped' if grouped else ''}Residual{name}")
     module = kind(dim=10, num_quantizers=2, **how).eval()
     digits = every(*[size] * (4 if grouped else 2))
@@ -301,7 +301,7 @@ def test_what_is_no_module() -> None:
     ):
         tk.from_module(torch.nn.Sequential())
     with pytest.raises(ValueError, match="structure must be one of 'vq', 'rvq', 'product'; got x"):
-        tk.from_module(torch.nn.Embedding(3, 2), structure="x")  # type: ignore[arg-type]
+        tk.from_module(torch.nn.Embedding(3, 2), structure=cast(Any, "x"))
 
 
 def test_an_embedding_module() -> None:
@@ -309,7 +309,10 @@ def test_an_embedding_module() -> None:
     np.testing.assert_array_equal(tk.from_module(module).points, numbers(module.weight))
 
 
-class Remembers(torch.nn.Module):
+Module: Any = torch.nn.Module
+
+
+class Remembers(Module):
     """With more than tensors in its state."""
 
     def __init__(self) -> None:
@@ -341,7 +344,7 @@ def test_a_key_is_a_name(load: Any) -> None:
         load(torch.nn.Embedding(3, 2) if load is tk.from_module else "a.npy", key=3)
 
 
-class Normalising(torch.nn.Module):
+class Normalising(Module):
     """As quantizers of images that compare directions, and give vectors of length 1."""
 
     def __init__(self, switch: str, on: bool, owner: str) -> None:
