@@ -279,8 +279,16 @@ def squared_radius(codebook: Codebook) -> float:
     """Largest squared distance of a token from the mean point: no tr Cov(e | y) is larger."""
     if codebook.has_parts:
         return sum(map(squared_radius, codebook.parts))
+    check_listed(codebook)
     points = np.asarray(codebook.points)
     return float(((points - points.mean(axis=0)) ** 2).sum(axis=1).max())
+
+
+def check_listed(codebook: Codebook) -> None:
+    """Refuse more tokens than a posterior over all of them can be had for."""
+    if not codebook.fits:
+        expected = "one whose MMSE is exact, or few enough tokens to list them all"
+        reject("codebook", repr(codebook), expected)
 
 
 def exact_table(codebook: Codebook, low: float, high: float) -> MmseTable:

@@ -3,6 +3,7 @@
 from tokenkl.optimality.design import (
     LevelChoice,
     NoiseSchedule,
+    information_range,
     information_uniform_schedule,
     recommend_levels,
     snr_of_information,
@@ -12,6 +13,7 @@ from tokenkl.optimality.distance import mean_nn_distance, min_distance, nn_dista
 __all__ = [
     "LevelChoice",
     "NoiseSchedule",
+    "information_range",
     "information_uniform_schedule",
     "mean_nn_distance",
     "min_distance",

@@ -30,7 +30,7 @@ from tokenkl._validation import (
 )
 from tokenkl.codebooks import FSQ, Codebook
 from tokenkl.codebooks.transforms import average_power
-from tokenkl.divergence.mmse_table import tabulate
+from tokenkl.divergence.mmse_table import check_listed, is_exact, parts_that_differ, tabulate
 from tokenkl.estimate import Estimate
 from tokenkl.information import (
     QUANTITIES,
@@ -48,7 +48,7 @@ from tokenkl.schedule import Schedule
 #: Share of the prior entropy that is left out at each end where no range is given.
 LEFT_OUT = 1e-3
 #: How closely that place is found in log snr, and the samples for it where they are plain ones.
-CLOSE, RANGE_SAMPLES = 1e-3, 2**12
+CLOSE, RANGE_SAMPLES, FEW_SAMPLES = 1e-3, 2**12, 2**8
 #: Most tokens for which rare confusions are sampled for themselves to find the upper end.
 MOST_RARE = 2**13
 #: Newton's steps from there: more are taken by nobody.
@@ -202,7 +202,10 @@ def information_uniform_schedule(
         >>> (10 / np.log(10) * law.quantile([0.1, 0.5, 0.9])).round(1).tolist()  # dB
         [-4.3, 5.0, 11.4]
     """
-    low, high = _information_range(codebook, snr_min, snr_max, key)
+    if not is_exact(codebook, method):
+        for part in parts_that_differ(codebook):
+            check_listed(part)
+    low, high = information_range(codebook, snr_min, snr_max, key=key)
     if high <= low:
         reject("snr_max", high, f"above snr_min = {low}")
     table = tabulate(codebook, low, high, method, key, progress)
@@ -390,13 +393,35 @@ def recommend_levels(
     return sorted(choices, key=lambda one: (-getattr(one, by), one.K, one.n))[:top]
 
 
-# ---- Pieces -----------------------------------------------------------------------------------
+# ---- Where the information is -------------------------------------------------------------------
 
 
-def _information_range(
-    codebook: Codebook, snr_min: Any, snr_max: Any, key: Any
+def information_range(
+    codebook: Codebook,
+    snr_min: float | None = None,
+    snr_max: float | None = None,
+    *,
+    key: Any = None,
 ) -> tuple[float, float]:
-    """The range asked for, or that in which nearly all information is gained."""
+    """The SNRs between which all but 0.1 % of H(prior) at each end is gained.
+
+    A little less is left out where that is exact; elsewhere as far as the samples tell, and where
+    they leave a wide bracket, up to the SNR from which it does not prove that more is missing.
+
+    Args:
+        codebook: any codebook with at least two distinct tokens.
+        snr_min, snr_max: an end that is given stays as it is.
+        key: seed of whatever is sampled.
+
+    Raises:
+        ValueError: tokens that are all equal, or no key where one is needed.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> low, high = tk.optimality.information_range(tk.FSQ((3,) * 8))
+        >>> round(low, 4), round(high, 1)
+        (0.0033, 47.6)
+    """
     low = _lower_end(codebook, key) if snr_min is None else check_positive(snr_min, "snr_min")
     high = _upper_end(codebook, key) if snr_max is None else check_positive(snr_max, "snr_max")
     return low, high
@@ -421,7 +446,10 @@ def _upper_end(codebook: Codebook, key: Any) -> float:
 
     def excess(x: float) -> float:
         found = conditional_entropy(codebook, math.exp(x), method=method, key=key)
-        return math.log(target / max(float(found.value) - never, 1e-320))
+        left = float(found.value) - never
+        if found.numerical_error > target:  # a bracket, of which only the lower end is sure
+            left -= float(found.numerical_error)
+        return math.log(target / max(left, 1e-320))
 
     return math.exp(_crossing(codebook, excess, WITH_ENDS) + CLOSE)
 
@@ -438,8 +466,8 @@ def _never_told(codebook: Codebook) -> float:
 
 def _ranging(codebook: Codebook) -> Method | None:
     exact = set(QUANTITIES) <= set(exact_quantities(codebook))
-    # Beyond enumeration a sample costs much more, and its own default is fewer of them.
-    return None if exact else MonteCarlo(n_samples=RANGE_SAMPLES if codebook.fits else None)
+    # Beyond enumeration a sample costs much more.
+    return None if exact else MonteCarlo(RANGE_SAMPLES if codebook.fits else FEW_SAMPLES)
 
 
 def _crossing(codebook: Codebook, excess: Callable[[float], float], expected: str) -> float:

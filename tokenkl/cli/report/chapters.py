@@ -26,6 +26,7 @@ from tokenkl.codebooks.grammar import SUFFIXES
 from tokenkl.codebooks.streams import Stream, read_stream
 from tokenkl.information import exact_quantities
 from tokenkl.information.pictures import on_axis, profile_figure
+from tokenkl.optimality import information_range
 from tokenkl.pages import pairs, picture, table, text
 from tokenkl.verification import FAIL, worst
 
@@ -133,7 +134,10 @@ class Case:
     @functools.cached_property
     def range_db(self) -> tuple[float, float]:
         """Where the information is lost, all but 0.1 % of the entropy at each end."""
-        x = self.law.found[0].log_snr
+        try:
+            x = self.law.found[0].log_snr
+        except ValueError:  # too many tokens for a table of the MMSE
+            x = np.log(information_range(self.codebook, key=self.source.seed))
         return DECIBELS * float(x[0]), DECIBELS * float(x[-1])
 
     def grid(self, most: int, shift: float = 0.0, *, outside: bool = False) -> str:
@@ -566,6 +570,7 @@ CHAPTERS: tuple[Callable[[Case], Chapter], ...] = (
 #: What not every codebook has: a mistake in what was typed has been refused before.
 OPTIONAL = (
     half_of_the_information,
+    noise_to_train_on,
     sampling_steps,
     brackets_from_geometry,
     theorems,

@@ -417,19 +417,22 @@ class _Level:
         return out
 
     def _closed_forms(self, out: dict[str, dict[str, Any]]) -> None:
-        """Use Gaussian bounds where they say more than the samples: at very low SNR.
+        """Use what holds of any codebook where it says more than the samples.
 
-        With radius R and gamma = snr, tr Cov(e) exp(-gamma R^2) <= mmse <= its linear value, since
-        d mmse / d gamma = -E |Cov(e | y)|^2 >= -R^2 mmse; and the same integrated, for I.
+        Gaussian bounds at very low SNR, and the quantities' own ranges where rounding of very high
+        ones leaves nothing. With radius R and gamma = snr, tr Cov(e) exp(-gamma R^2) <= mmse <= its
+        linear value, since d mmse / d gamma = -E |Cov(e | y)|^2 >= -R^2 mmse; and the same
+        integrated, for I.
         """
         steep = self.stages.radius**2
         least = self.power * (-math.expm1(-self.snr * steep) / (2 * steep) if steep > 0 else 0.0)
+        most = min(self.gaussian, self.prior_entropy)
+        guess = math.exp(sum(float(p.max()) for p in self.stages.log_prior))
         bounds = {
-            "mutual_information": (least, self.gaussian),
-            "conditional_entropy": (
-                self.prior_entropy - self.gaussian,
-                self.prior_entropy - least,
-            ),
+            "accuracy": (guess, 1.0),
+            "error_probability": (0.0, 1 - guess),
+            "mutual_information": (least, most),
+            "conditional_entropy": (self.prior_entropy - most, self.prior_entropy - least),
             "mmse": (self.power * math.exp(-self.snr * steep), self.linear_mmse),
         }
         for name, (low, high) in bounds.items():
