@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, least, most, setting
 from tokenkl._random import generator
 from tokenkl.plotting import (
     AXIS_LABELS,
@@ -52,15 +53,19 @@ CHANGE, POINTS = "entropy_bits_against_random", "accuracy_points_against_random"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Sizes and seed; the grid is in decibels of average power over noise variance."""
 
-    seed: int = 20260611
-    first_db: float = -3.0
-    last_db: float = 24.0
-    levels: int = 19
-    samples: int = 2**14
-    replicates: int = 4
+    seed: int = setting(20260611, "of all random numbers", least(0))
+    first_db: float = setting(-3.0, "lowest SNR, in dB", least(-100))
+    last_db: float = setting(24.0, "highest SNR, in dB", most(100))
+    levels: int = setting(19, "noise levels", least(2))
+    samples: int = setting(2**14, "draws for each curve", least(2))
+    replicates: int = setting(4, "random assignments of words to points", least(2))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rising("first_db", "last_db")
 
 
 SMOKE = Config(levels=3, samples=2**5, replicates=2)
