@@ -59,7 +59,7 @@ class Config(Settings):
     levels: int = setting(105, "noise levels", least(4))
     #: Their spread is the error of what is computed from whole curves.
     batches: int = setting(8, "independent batches of draws", least(1))
-    batch_samples: int = setting(2**13, "draws in each batch", least(2))
+    batch_samples: int = setting(2**13, "draws in each batch", least(64))
     data: int = setting(40_000, "vectors from which VQ learns", least(729))
     max_iter: int = setting(30, "most iterations of its k-means", least(1))
     steps: tuple[int, ...] = setting(

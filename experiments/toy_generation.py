@@ -55,10 +55,10 @@ COMPARED = (data.FSQ, data.PERTURBED)
 
 
 def _grids(name: str, bases: Any) -> None:
-    """Grids of at least two levels and at most 64 tokens, one for each number of levels."""
+    """One or two, as the figure has panels, of other numbers of levels and at most 64 tokens."""
     small = all(base >= 2 and n >= 1 and n * math.log2(base) <= 6 for base, n in bases)
-    if not small or len(dict(bases)) < len(bases):
-        expected = "LEVELS:N with LEVELS >= 2, N >= 1 and LEVELS^N <= 64, every LEVELS once"
+    if not small or len(dict(bases)) < len(bases) or len(bases) > 2:
+        expected = "one or two LEVELS:N, other LEVELS each, LEVELS >= 2, N >= 1, LEVELS^N <= 64"
         reject(name, as_text(bases), expected)
 
 
@@ -118,8 +118,8 @@ class Config(Settings):
     )  # fmt: skip
     neutral_free: float = setting(1.0, "energies of those laws", least(0))
     gap_batch: int = setting(2**11, "sequences for the excess cross-entropy", least(2))
-    bound_samples: int = setting(2**13, "draws for the path KL of the networks", least(2))
-    predictor_samples: int = setting(2**13, "draws for each predictor", least(2))
+    bound_samples: int = setting(2**13, "draws for the path KL of the networks", least(192))
+    predictor_samples: int = setting(2**13, "draws for each predictor", least(64))
     resamples: int = setting(2000, "of the seeds, for the intervals of correlations", least(2))
 
     def __post_init__(self) -> None:

@@ -315,9 +315,12 @@ def _titles(facts: dict[str, Any]) -> tuple[str, str, str, str]:
         return max(abs(facts[f"same_{panel}: {rule}"][quantity]) for rule in NUMBER)
 
     half = facts["db_of_power_at_half_the_information"]
-    shifts = [half[f"{name}, {EQUAL}"] - half[f"{name}, {KJV}"] for name in (FSQ, E8, ONE_HOT)]
+    pairs = [(half[f"{name}, {EQUAL}"], half[f"{name}, {KJV}"]) for name in (FSQ, E8, ONE_HOT)]
+    shifts = [equal - words for equal, words in pairs if equal is not None and words is not None]
     return (
-        f"word frequencies: {min(shifts):.1f} to {max(shifts):.1f} dB less do",
+        f"word frequencies: {min(shifts):.1f} to {max(shifts):.1f} dB less do"
+        if shifts
+        else "what word frequencies change",
         f"same box: assignment moves H by {largest('box', CHANGE):.1f} bits",
         f"same power: {largest('power', CHANGE):.1f} bits, and the centre is best",
         f"same box: accuracy moves by {largest('box', POINTS):.0f} points",
