@@ -47,25 +47,31 @@ def main(*, wanted: Wanted) -> None:
     for name in chosen:
         if name not in known:
             reject("NAMES", repr(name), "among " + ", ".join(known))
+    if wanted.changes and len(chosen) > 1:
+        reject("--set", repr(wanted.changes[0]), "given with the name of one figure")
     if wanted.list_them:
         print_pairs(stdout(), [(name, experiments.load(name).claim) for name in chosen])
         return
     if wanted.list_settings:
         for name in chosen:
-            stdout().print(name, style="bold")
-            print_pairs(stdout(), list(_config(experiments.load(name), wanted).words().items()))
+            _print_settings(name, _config(experiments.load(name), wanted))
         return
     changed = wanted.smoke or bool(wanted.changes)
     if wanted.plot_only and (wanted.keep or changed):
         reject("--plot-only", "with one of them", "given without --keep, --smoke and --set")
     if wanted.changes:
-        if len(chosen) > 1:
-            reject("--set", repr(wanted.changes[0]), "given with the name of one figure")
         _config(experiments.load(chosen[0]), wanted)  # which is refused before the work
     folder = wanted.folder or (harness.FIGURES if not changed else _elsewhere())
     if not wanted.plot_only:
         check_folder(folder)
     _reproduce(chosen, folder, wanted, {} if changed else _expected_seconds(chosen))
+
+
+def _print_settings(name: str, config: Settings) -> None:
+    """Each with its meaning and, in brackets, its value."""
+    rows = [(*word.split("=", 1), meaning) for word, meaning in config.words().items()]
+    stdout().print(name, style="bold")
+    print_pairs(stdout(), [(setting, f"{meaning} [{value}]") for setting, value, meaning in rows])
 
 
 def _elsewhere() -> Path:

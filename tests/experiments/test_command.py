@@ -232,10 +232,11 @@ def test_list_settings(figures: tuple[Path, list[str]]) -> None:
     done = succeed("first", "--list-settings", "--set", "names=b")
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["first"],
-        ["count=4", "of", "rows"],
-        ["names=b", "of", "nothing"],
+        ["count", "of", "rows", "[4]"],
+        ["names", "of", "nothing", "[b]"],
     ]
     assert figures[1] == []
+    assert "--set must be given with the name" in fail("--list-settings", "--set", "names=b")
 
 
 def test_reproduce_list(figures: tuple[Path, list[str]]) -> None:
