@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
+from typing import Any
 
-from experiments.harness import Experiment
+from experiments import harness
+from experiments.harness import Experiment, Progress, Result
+from tokenkl._validation import check_choice
 
 #: Name of the figure (and of the module here), in the order of README.md.
 NAMES = (
@@ -26,6 +30,42 @@ NAMES = (
 
 
 def load(name: str) -> Experiment:
-    """The experiment with this name."""
-    experiment: Experiment = importlib.import_module(f"experiments.{name}").EXPERIMENT
+    """The experiment with this name; its `config` is made of its settings.
+
+    Raises:
+        ValueError: there is none.
+    """
+    module = importlib.import_module(f"experiments.{check_choice(name, NAMES, 'name')}")
+    experiment: Experiment = module.EXPERIMENT
     return experiment
+
+
+def run(
+    name: str,
+    *,
+    smoke: bool = False,
+    folder: str | Path | None = None,
+    progress: Progress = lambda done, total: None,
+    **settings: Any,
+) -> Result:
+    """Run an experiment with settings of your own, as `python -m experiments NAME --set ...` does.
+
+    Args:
+        name: one of `NAMES`.
+        smoke: start from the settings of the tiny version, not from the defaults.
+        folder: where to store table, record and pictures; nothing is written without it.
+        progress: called with what is done and the total.
+        settings: by their names; `python -m experiments NAME --list-settings` tells all.
+
+    Raises:
+        ValueError: a name or a setting that does not exist, or a value that it cannot have.
+
+    Example:
+        >>> found = run("nn_distance", cases=[(2, 5, 100, 0)])
+        >>> found.record["overrides"], found.facts["largest_explicit"] > 1
+        ({'cases': [[2, 5, 100, 0]]}, True)
+    """
+    experiment = load(name)
+    config = (experiment.smoke if smoke else experiment.config).changed(**settings)
+    place = None if folder is None else Path(folder)
+    return harness.run(experiment, config, folder=place, progress=progress)

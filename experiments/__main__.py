@@ -19,6 +19,7 @@ from rich.table import Table
 
 import experiments
 from experiments import harness
+from experiments.settings import Settings
 from tokenkl._formats import reading
 from tokenkl._progress import make_display
 from tokenkl._validation import reject
@@ -46,20 +47,49 @@ def main(*, wanted: Wanted) -> None:
     for name in chosen:
         if name not in known:
             reject("NAMES", repr(name), "among " + ", ".join(known))
+    if wanted.changes and len(chosen) > 1:
+        reject("--set", repr(wanted.changes[0]), "given with the name of one figure")
     if wanted.list_them:
         print_pairs(stdout(), [(name, experiments.load(name).claim) for name in chosen])
         return
-    if wanted.plot_only and (wanted.keep or wanted.smoke):
-        reject("--plot-only", "with --keep or --smoke", "given without --keep and --smoke")
-    folder = harness.FIGURES if wanted.folder is None else wanted.folder
+    if wanted.list_settings:
+        for name in chosen:
+            _print_settings(name, _config(experiments.load(name), wanted))
+        return
+    changed = wanted.smoke or bool(wanted.changes)
+    if wanted.plot_only and (wanted.keep or changed):
+        reject("--plot-only", "with one of them", "given without --keep, --smoke and --set")
+    if wanted.changes:
+        _config(experiments.load(chosen[0]), wanted)  # which is refused before the work
+    folder = wanted.folder or (harness.FIGURES if not changed else _elsewhere())
     if not wanted.plot_only:
         check_folder(folder)
-    _reproduce(chosen, folder, wanted)
+    _reproduce(chosen, folder, wanted, {} if changed else _expected_seconds(chosen))
 
 
-def _reproduce(names: Sequence[str], folder: Path, wanted: Wanted) -> None:
+def _print_settings(name: str, config: Settings) -> None:
+    """Each with its meaning and, in brackets, its value."""
+    rows = [(*word.split("=", 1), meaning) for word, meaning in config.words().items()]
+    stdout().print(name, style="bold")
+    print_pairs(stdout(), [(setting, f"{meaning} [{value}]") for setting, value, meaning in rows])
+
+
+def _elsewhere() -> Path:
+    """Where results of other settings go: figures/ has those of the defaults alone."""
+    return harness.FIGURES.parent / "build" / "experiments"
+
+
+def _config(experiment: harness.Experiment, wanted: Wanted) -> Settings:
+    """The settings that are asked for."""
+    return (experiment.smoke if wanted.smoke else experiment.config).typed(wanted.changes or ())
+
+
+def _reproduce(
+    names: Sequence[str], folder: Path, wanted: Wanted, expected: dict[str, float]
+) -> None:
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    seconds = _expected_seconds(names, harness.FIGURES, wanted.smoke)
+    usual = sum(expected.values()) / len(expected) if expected else 1.0
+    seconds = {name: expected.get(name, usual) for name in names}
     rows: list[tuple[str, str, str]] = []
     started = time.perf_counter()
     name = names[0]
@@ -81,7 +111,7 @@ def _reproduce(names: Sequence[str], folder: Path, wanted: Wanted) -> None:
     except KeyboardInterrupt:
         done = " and ".join(row[0] for row in rows)
         finished = f"after {done}" if done else "before any figure was done"
-        again = _resume_command(names, folder, wanted)
+        again = _resume_command(names, wanted)
         typer.echo(f"Stopped in {name}, {finished}; `{again}` goes on from there.", err=True)
         raise typer.Exit(130) from None
     _print_summary(rows, time.perf_counter() - started)
@@ -91,10 +121,11 @@ def _make(name: str, folder: Path, wanted: Wanted, report: harness.Progress) -> 
     """Compute and draw what is wanted of one figure; the seconds that it took, or "kept"."""
     experiment = experiments.load(name)
     began = time.perf_counter()
-    stored = wanted.keep and harness.is_current(experiment, smoke=wanted.smoke, folder=folder)
+    config = _config(experiment, wanted)
+    stored = wanted.keep and harness.is_current(experiment, config, folder=folder)
     try:
         if not (wanted.plot_only or stored):
-            harness.run(experiment, smoke=wanted.smoke, folder=folder, progress=report)
+            harness.run(experiment, config, folder=folder, progress=report)
         elif wanted.plot_only or not harness.is_drawn(experiment, folder=folder):
             harness.draw(experiment, folder=folder)
     except ValueError as error:
@@ -120,29 +151,26 @@ def _advance(
 class _Timed(TypedDict):
     """What is read of the record of a figure."""
 
-    smoke: bool
     run_seconds: float
 
 
-def _expected_seconds(names: Sequence[str], folder: Path, smoke: bool) -> dict[str, float]:
-    """Seconds that each took last time; the mean of the others where it has never run."""
+def _expected_seconds(names: Sequence[str]) -> dict[str, float]:
+    """Seconds that figures took last time, of those that are known."""
     known = {}
     for name in names:
-        with contextlib.suppress(ValueError), reading(folder / f"{name}.json", "a record") as file:
-            record = file.json(_Timed)
-            if record["smoke"] == smoke:
-                known[name] = max(record["run_seconds"], 0.1)
-    usual = sum(known.values()) / len(known) if known else 1.0
-    return {name: known.get(name, usual) for name in names}
+        with (
+            contextlib.suppress(ValueError),
+            reading(harness.FIGURES / f"{name}.json", "a record") as file,
+        ):
+            known[name] = max(file.json(_Timed)["run_seconds"], 0.1)
+    return known
 
 
-def _resume_command(names: Sequence[str], folder: Path, wanted: Wanted) -> str:
+def _resume_command(names: Sequence[str], wanted: Wanted) -> str:
     """What goes on where this run stopped, without what goes without saying."""
+    everything = tuple(names) == tuple(experiments.NAMES)
     rest = dataclasses.replace(
-        wanted,
-        names=None if tuple(names) == tuple(experiments.NAMES) else list(names),
-        keep=not wanted.plot_only,
-        folder=None if folder == harness.FIGURES else folder,
+        wanted, names=None if everything else list(names), keep=not wanted.plot_only
     )
     return shlex.join(["tokenkl", "reproduce", *rest.words()])
 

@@ -19,6 +19,7 @@ from scipy import optimize, special
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, increasing, least, setting
 from tokenkl._random import generator
 from tokenkl.bounds import union_bound
 from tokenkl.codebooks.transforms import perturb
@@ -36,20 +37,22 @@ NUMBER = {FSQ: 0, E8: 1, PERTURBED: 2, RANDOM: 3, STRETCHED: 4}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Sizes and seed; SNRs are in decibels."""
 
-    seed: int = 20260609
-    planar_codebooks: int = 1000
-    planar_levels: int = 21
-    published_draws: int = 10_000
-    ascents: int = 4
-    curve_samples: int = 2**14
-    curve_levels: int = 14
-    crossing_samples: int = 2**18
-    crossing_db: tuple[float, ...] = (15.5, 16.0, 16.5, 17.0, 17.5, 18.0)
-    bound_levels: int = 1101
-    nine_levels: int = 241
+    seed: int = setting(20260609, "of all random numbers", least(0))
+    planar_codebooks: int = setting(1000, "random codebooks of each kind in (a)", least(1))
+    planar_levels: int = setting(21, "noise levels of (a)", least(2))
+    published_draws: int = setting(10_000, "random codebooks at the published SNR", least(1))
+    ascents: int = setting(4, "random starts of the ascent, at each of three SNRs", least(1))
+    curve_samples: int = setting(2**14, "draws for each curve of (b)", least(2))
+    curve_levels: int = setting(14, "noise levels of (b)", least(2))
+    crossing_samples: int = setting(2**18, "draws for the ratio in (c)", least(2))
+    crossing_db: tuple[float, ...] = setting(
+        (15.5, 16.0, 16.5, 17.0, 17.5, 18.0), "noise levels of the draws in (c), in dB", increasing
+    )
+    bound_levels: int = setting(1101, "noise levels of the bound in (c)", least(2))
+    nine_levels: int = setting(241, "noise levels of (d)", least(2))
 
 
 SMOKE = Config(

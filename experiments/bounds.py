@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, least, most, setting
 from tokenkl.bounds import brackets
 from tokenkl.plotting import COLOURS, PAGE, STYLE, label_panels, new_figure
 
@@ -47,14 +48,18 @@ PALETTE = tuple(colour for colour in COLOURS if colour != "#000000")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The noise levels, and samples for the codebook that has no exact formula."""
 
-    seed: int = 20261123
-    first_db: float = -20.0
-    last_db: float = 30.0
-    step_db: float = 1.0
-    samples: int = 4096
+    seed: int = setting(20261123, "of all random numbers", least(0))
+    first_db: float = setting(-20.0, "lowest SNR, in dB", least(-100))
+    last_db: float = setting(30.0, "highest SNR, in dB", most(100))
+    step_db: float = setting(1.0, "from one SNR to the next, in dB", least(0.01))
+    samples: int = setting(4096, "draws for the E8 cut", least(2))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rising("first_db", "last_db")
 
 
 SMOKE = Config(step_db=10.0, samples=128)

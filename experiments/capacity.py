@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, holding, least, most, setting
 from tokenkl.bounds import capacity_input, capacity_threshold, mckellips_bound
 from tokenkl.plotting import COLOURS, PAGE, STYLE, label_panels, line_style, new_figure
 
@@ -25,14 +26,20 @@ BITS = 1 / math.log(2)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Noise levels, the numbers of levels, and how many thresholds to find."""
 
-    first_db: float = -20.0
-    last_db: float = 20.0
-    step_db: float = 0.25
-    bases: tuple[int, ...] = (2, 3, 4, 5, 7, 9)
-    thresholds: int = 8
+    first_db: float = setting(-20.0, "lowest SNR, in dB", least(-100))
+    last_db: float = setting(20.0, "highest SNR, in dB", most(20))
+    step_db: float = setting(0.25, "from one SNR to the next, in dB", least(0.01))
+    bases: tuple[int, ...] = setting(
+        (2, 3, 4, 5, 7, 9), "levels of the FSQ grids", least(2), holding(2, 3)
+    )
+    thresholds: int = setting(8, "points gained, up to 2 + this many", least(1))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rising("first_db", "last_db")
 
 
 SMOKE = Config(step_db=4.0, bases=(2, 3), thresholds=2)

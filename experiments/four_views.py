@@ -18,6 +18,7 @@ from scipy.interpolate import PchipInterpolator
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, least, most, setting
 from tokenkl._random import generator
 from tokenkl.divergence.steps import cheapest_paths
 from tokenkl.plotting import (
@@ -49,22 +50,29 @@ GRIDS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Sizes and seed; the grid is in decibels of average power over noise variance."""
 
-    seed: int = 20260610
-    first_db: float = -20.0
-    last_db: float = 32.0
-    levels: int = 105
-    #: Independent batches: their spread is the error of what is computed from whole curves.
-    batches: int = 8
-    batch_samples: int = 2**13
-    data: int = 40_000
-    max_iter: int = 30
-    steps: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16)
-    step_levels: int = 400
-    #: Sampling stops where this entropy is left, in nats.
-    entropy_left: float = 0.05
+    seed: int = setting(20260610, "of all random numbers", least(0))
+    first_db: float = setting(-20.0, "lowest SNR, in dB", least(-100))
+    last_db: float = setting(32.0, "highest SNR, in dB", most(100))
+    levels: int = setting(105, "noise levels", least(4))
+    #: Their spread is the error of what is computed from whole curves.
+    batches: int = setting(8, "independent batches of draws", least(1))
+    batch_samples: int = setting(2**13, "draws in each batch", least(2))
+    data: int = setting(40_000, "vectors from which VQ learns", least(729))
+    max_iter: int = setting(30, "most iterations of its k-means", least(1))
+    steps: tuple[int, ...] = setting(
+        (2, 3, 4, 6, 8, 12, 16), "numbers of sampling steps in (iv)", least(1)
+    )
+    step_levels: int = setting(400, "SNRs among which the steps are chosen", least(2))
+    entropy_left: float = setting(
+        0.05, "entropy at which sampling stops, in nats", least(1e-6), most(6)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rising("first_db", "last_db")
 
 
 SMOKE = Config(
@@ -240,10 +248,10 @@ def _level(values: pd.Series, x: pd.Series, target: float) -> float | None:
 def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     """The four views."""
     figure, axes = new_figure(2, 2, width=PAGE, panel_height=2.5)
-    gain = max(one["largest_gain_bits"] for one in facts["view_ii"].values())
+    gains = [one["largest_gain_bits"] for one in facts["view_ii"].values()]
     titles = (
         "same box: FSQ tells most",
-        f"same power: FSQ tells up to {gain:.2f} bits less",
+        f"same power: FSQ tells up to {max(gains):.2f} bits less" if gains else "same power",
         "same power: more dimensions tell more",
         "no scale: in R$^6$, N steps cost E6 least",
     )

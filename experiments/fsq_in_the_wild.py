@@ -24,6 +24,8 @@ from scipy import optimize
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, least, most, setting
+from tokenkl._validation import reject
 from tokenkl.codebooks.product import power_notation
 from tokenkl.plotting import PAGE, STYLE, label_panels, new_figure
 from tokenkl.schedule import LinearVP
@@ -41,7 +43,7 @@ class LevelSet:
 
     tokenizers: str
     levels: tuple[int, ...]
-    grid: Literal["symmetric", "rounding"]
+    grid: Literal["symmetric", "rounding"] | None
     citation: str
     source: str
 
@@ -140,21 +142,47 @@ LEVEL_SETS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """The grid of SNRs, in decibels on the tokenizer's own grid."""
+def _own_grid(name: str, spec: Any) -> None:
+    """Formulas are exact for a grid, and the figure's bits are those of equal priors."""
+    if spec:
+        try:
+            grid = tk.parse_codebook(spec).as_grid
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        if grid is None or not grid.has_equal_priors or grid.K < 2:
+            reject(name, spec, "a grid of levels with equal priors, such as fsq:8,5,5,5")
 
-    snr_db_low: float = -24.0
-    snr_db_high: float = 38.0
-    snr_points: int = 125
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """The grid of SNRs, in decibels on the tokenizer's own grid, and one tokenizer more."""
+
+    snr_db_low: float = setting(-24.0, "lowest SNR, in dB", least(-100))
+    snr_db_high: float = setting(38.0, "highest SNR, in dB", most(100))
+    snr_points: int = setting(125, "noise levels", least(2))
+    own: str = setting("", "one tokenizer more, such as fsq:8,5,5,5 or a file", _own_grid)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rising("snr_db_low", "snr_db_high")
 
 
 SMOKE = Config(snr_points=14)
 
 
-def codebook_of(entry: LevelSet) -> tk.FSQ:
+def codebook_of(entry: LevelSet) -> tk.ProductCodebook:
     """The grid of a level set, with equal priors."""
-    return tk.FSQ(entry.levels, grid=entry.grid)
+    return tk.FSQ(entry.levels, grid=cast(Any, entry.grid))
+
+
+def grids(config: Config) -> dict[LevelSet, tk.ProductCodebook]:
+    """The published ones, and the one that was asked for."""
+    found = {entry: codebook_of(entry) for entry in LEVEL_SETS}
+    if config.own:
+        grid = cast(tk.ProductCodebook, tk.parse_codebook(config.own).as_grid)
+        shape = tuple(len(levels) for levels in grid.levels)
+        found[LevelSet("own grid", shape, None, "", f"own={config.own}")] = grid
+    return found
 
 
 def half_information_snr(codebook: tk.Codebook) -> float:
@@ -172,9 +200,9 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     """Rows: level sets x SNRs, information in bits; facts: one summary for each level set."""
     snr = 10 ** (np.linspace(config.snr_db_low, config.snr_db_high, config.snr_points) / 10)
     frames, summaries = [], []
-    for index, entry in enumerate(LEVEL_SETS):
-        progress(index, len(LEVEL_SETS))
-        codebook = codebook_of(entry)
+    books = grids(config)
+    for index, (entry, codebook) in enumerate(books.items()):
+        progress(index, len(books))
         summary = _summary(index, entry, codebook)
         summaries.append(summary)
         profile = tk.profile(codebook, snr)
@@ -205,7 +233,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
             }
         )
         frames.append(frame)
-    progress(len(LEVEL_SETS), len(LEVEL_SETS))
+    progress(1, 1)
     table = pd.concat(frames, ignore_index=True)
     excess = [summary["above_gaussian_bound_db"] for summary in summaries]
     return table, {
@@ -217,7 +245,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     }
 
 
-def _summary(index: int, entry: LevelSet, codebook: tk.FSQ) -> dict[str, Any]:
+def _summary(index: int, entry: LevelSet, codebook: tk.ProductCodebook) -> dict[str, Any]:
     """The numbers of one tokenizer that a document quotes."""
     bits = math.log2(codebook.K)
     power = tk.average_power(codebook)

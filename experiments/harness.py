@@ -1,9 +1,11 @@
 """What every experiment shares: run, record, and draw from the record alone.
 
-An experiment computes a table and a few facts. `run` writes them to figures/NAME.csv and
-figures/NAME.json (with config, seed, versions and run time); `draw` reads those two files and
-nothing else, and writes figures/NAME.png and .pdf. The record, which comes last, holds a digest of
-every file that belongs to it: what an interrupted run left is told from what is whole.
+An experiment computes a table and a few facts. `run` writes them to NAME.csv and NAME.json (with
+config, versions and run time) in a folder; `draw` reads those two files and nothing else, and
+writes NAME.png and NAME.pdf. The record, which comes last, holds a digest of every file that
+belongs to it: what an interrupted run left is told from what is whole.
+
+Only results of the config as it stands in the code go to figures/.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import hashlib
 import io
 import json
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -23,7 +27,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from experiments.experiments import refuse
+from experiments.settings import Settings
 from tokenkl._files import atomic_files, file_digest
+from tokenkl._validation import reject
 from tokenkl.plotting import save_figure
 
 FIGURES = Path(__file__).resolve().parent.parent / "figures"
@@ -37,55 +44,95 @@ class Experiment:
     """A figure and how it is made.
 
     - `claim`: the one sentence that the figure tests or shows.
-    - `config`, `smoke`: frozen dataclasses of one type; the second runs in seconds, for CI.
+    - `config`: its `Settings`; `smoke`: the same with others of their values, in seconds, for CI.
     - `compute(config, progress)` returns the table behind the figure, and facts (plain numbers and
-      strings) that it or a document quotes.
+      strings) that it or a document quotes. Every row is the same on another machine: times are
+      facts.
     - `plot(table, facts)` draws; it gets what was stored, never what is in memory.
     """
 
     name: str
     claim: str
-    config: Any
-    smoke: Any
+    config: Settings
+    smoke: Settings
     compute: Callable[[Any, Progress], tuple[pd.DataFrame, dict[str, Any]]]
     plot: Callable[[pd.DataFrame, dict[str, Any]], Figure]
+
+    def __post_init__(self) -> None:
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
+        if spec is not None and spec.name == f"experiments.{self.name}":
+            refuse(self.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run found: the record and the table, as NAME.json and NAME.csv hold them."""
+
+    experiment: Experiment
+    record: dict[str, Any]
+    table: pd.DataFrame
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The numbers that are not rows of the table."""
+        found: dict[str, Any] = self.record["facts"]
+        return found
+
+    def figure(self) -> Figure:
+        """Drawn from these alone."""
+        return self.experiment.plot(self.table, self.facts)
 
 
 def run(
     experiment: Experiment,
+    config: Settings | None = None,
     *,
-    smoke: bool = False,
-    folder: Path = FIGURES,
+    folder: Path | None = None,
     progress: Progress = lambda done, total: None,
-) -> dict[str, Any]:
-    """Compute, store, draw; returns the stored record."""
-    config = experiment.smoke if smoke else experiment.config
+) -> Result:
+    """Compute; where a folder is given, also store there, and draw.
+
+    Raises:
+        ValueError: the folder is figures/, and the config is not the experiment's own.
+    """
+    config = experiment.config if config is None else config
+    overrides = config.unlike(experiment.config)
+    if overrides and folder is not None and folder.resolve() == FIGURES.resolve():
+        reject(
+            "the folder", str(folder), "another than figures/ where settings are not their defaults"
+        )
+    words = ["--smoke"] if config == experiment.smoke else []
+    for word in () if words else config.words(overrides):
+        words += ["--set", word]
     started = time.perf_counter()
     table, facts = experiment.compute(config, progress)
     seconds = time.perf_counter() - started
+    text = table.to_csv(index=False, float_format="%.12g")
     record = {
         "name": experiment.name,
         "claim": experiment.claim,
-        "command": f"tokenkl reproduce {experiment.name}" + (" --smoke" if smoke else ""),
+        "command": shlex.join(["tokenkl", "reproduce", experiment.name, *words]),
         "config": dataclasses.asdict(config),
-        "smoke": smoke,
+        "overrides": overrides,
         "run_seconds": round(seconds, 1),
         "versions": versions(),
         "facts": facts,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_files() as new:
-        path = new(folder / f"{experiment.name}.csv")
-        table.to_csv(path, index=False, float_format="%.12g")
-        files = {f"{experiment.name}.csv": file_digest(path)}
-        _write(new(folder / f"{experiment.name}.json"), {**record, "files": files})
-    for picture in _pictures(experiment):
-        (folder / picture).unlink(missing_ok=True)  # that of the results before
-    return draw(experiment, folder=folder)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_files() as new:
+            path = new(folder / f"{experiment.name}.csv")
+            path.write_bytes(text.encode())
+            files = {f"{experiment.name}.csv": file_digest(path)}
+            _write(new(folder / f"{experiment.name}.json"), {**record, "files": files})
+        for picture in _pictures(experiment):
+            (folder / picture).unlink(missing_ok=True)  # that of the results before
+        draw(experiment, folder=folder)
+    return Result(experiment, json.loads(_json(record)), pd.read_csv(io.StringIO(text)))
 
 
-def draw(experiment: Experiment, *, folder: Path = FIGURES) -> dict[str, Any]:
-    """Draw the figure again from its stored table and record; returns the record, as stored now.
+def draw(experiment: Experiment, *, folder: Path = FIGURES) -> None:
+    """Draw the figure again from its stored table and record.
 
     The pictures of a record from before it held digests are drawn too, and get theirs.
 
@@ -100,7 +147,6 @@ def draw(experiment: Experiment, *, folder: Path = FIGURES) -> dict[str, Any]:
             files[picture] = file_digest(path)
         record = {**record, "files": files}
         _write(new(folder / f"{experiment.name}.json"), record)
-    return record
 
 
 def stored(
@@ -120,7 +166,7 @@ def stored(
     return found
 
 
-def is_current(experiment: Experiment, *, smoke: bool = False, folder: Path = FIGURES) -> bool:
+def is_current(experiment: Experiment, config: Settings, *, folder: Path = FIGURES) -> bool:
     """Whether stored results of this very config exist, so that an interrupted run can go on.
 
     A record without digests is not enough: the table beside it may be that of another run.
@@ -129,8 +175,7 @@ def is_current(experiment: Experiment, *, smoke: bool = False, folder: Path = FI
     if found is None or "files" not in found[0]:
         return False
     record = found[0]
-    asked = dataclasses.asdict(experiment.smoke if smoke else experiment.config)
-    same_config = record["config"] == json.loads(json.dumps(asked))
+    same_config = record["config"] == json.loads(_json(dataclasses.asdict(config)))
     return bool(same_config and record["versions"].get("tokenkl") == version("tokenkl"))
 
 
@@ -174,8 +219,12 @@ def _stored(
         return None
 
 
+def _json(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=1, default=_plain) + "\n"
+
+
 def _write(path: Path, record: dict[str, Any]) -> None:
-    path.write_text(json.dumps(record, indent=1, default=_plain) + "\n")
+    path.write_text(_json(record))
 
 
 def versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ gradient ascent on D, and the explicit ones of `tokenkl.optimality.counterexampl
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -19,8 +20,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, as_text, least, setting
 from tokenkl import FSQ
 from tokenkl._random import generator
+from tokenkl._validation import reject
 from tokenkl.numerics.neighbours import nearest_distances
 from tokenkl.optimality import mean_nn_distance
 from tokenkl.optimality.counterexamples import COUNTEREXAMPLES
@@ -30,26 +33,42 @@ from tokenkl.plotting import COLOURS, PAGE, STYLE, label_panels, new_figure
 BATCH_ELEMENTS = 2**23
 #: From this many tokens on, one codebook at a time by k-d tree is faster than all pairs.
 TREE_TOKENS = 1000
+#: Of the table.
+COLUMNS = ("base", "n", "K", "D_fsq", "kind", "value", "width", "count", "label")
+
+
+def _possible(name: str, cases: Any) -> None:
+    """Grids of at least two levels, each once, with random codebooks to compare them with."""
+    for base, n, random, starts in cases:
+        if min(base - 1, n, random) < 1 or starts < 0 or n * math.log2(base) > 16:
+            expected = "BASE:N:RANDOM:STARTS with BASE >= 2, N, RANDOM >= 1 and BASE^N <= 65536"
+            reject(name, as_text((base, n, random, starts), ":"), expected)
+    if len({case[:2] for case in cases}) < len(cases):
+        reject(name, as_text(cases), "a list with every BASE:N once")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """`cases` are (base, n, number of random codebooks, number of starts of the ascent)."""
 
-    seed: int = 260609962
-    cases: tuple[tuple[int, int, int, int], ...] = (
-        (2, 2, 10_000, 500),
-        (2, 3, 10_000, 500),
-        (2, 4, 10_000, 500),
-        (2, 5, 10_000, 500),
-        (2, 8, 10_000, 5),
-        (3, 2, 10_000, 500),
-        (3, 3, 10_000, 250),
-        (3, 4, 10_000, 60),
-        (3, 8, 100, 0),
+    seed: int = setting(260609962, "of all random numbers", least(0))
+    cases: tuple[tuple[int, int, int, int], ...] = setting(
+        (
+            (2, 2, 10_000, 500),
+            (2, 3, 10_000, 500),
+            (2, 4, 10_000, 500),
+            (2, 5, 10_000, 500),
+            (2, 8, 10_000, 5),
+            (3, 2, 10_000, 500),
+            (3, 3, 10_000, 250),
+            (3, 4, 10_000, 60),
+            (3, 8, 100, 0),
+        ),
+        "BASE:N:RANDOM:STARTS, FSQ base^n, random codebooks, and starts of the ascent",
+        _possible,
     )
-    ascent_steps: int = 1500
-    histogram_bins: int = 40
+    ascent_steps: int = setting(1500, "steps of each ascent", least(1))
+    histogram_bins: int = setting(40, "most bins of a histogram", least(4))
 
 
 SMOKE = Config(
@@ -109,7 +128,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         ]
         done += cost
         progress(done, total)
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table, _facts(table)
 
 
@@ -195,6 +214,7 @@ def ascend(
 def _facts(table: pd.DataFrame) -> dict[str, Any]:
     """One entry for each case: what FSQ has, and what the others reach relative to it."""
     cases = []
+    known = table[table["kind"] == "explicit"]["value"]
     for (base, n), rows in table.groupby(["base", "n"], sort=True):
         random = rows[rows["kind"] == "random"]
         ascent = rows[rows["kind"] == "ascent"]["value"]
@@ -221,7 +241,7 @@ def _facts(table: pd.DataFrame) -> dict[str, Any]:
     return {
         "unit": "D divided by D of FSQ with the same K and n",
         "largest_random": float(table[table["kind"] == "random_max"]["value"].max()),
-        "largest_explicit": float(table[table["kind"] == "explicit"]["value"].max()),
+        "largest_explicit": float(known.max()) if len(known) else None,
         "cases": cases,
     }
 

@@ -18,7 +18,9 @@ from matplotlib.figure import Figure
 from scipy import special, stats
 
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, among, holding, increasing, least, most, setting
 from tokenkl._random import generator
+from tokenkl._validation import reject
 from tokenkl.divergence.bridge import path_kl, simulate_log_ratios
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, line_style, new_figure
 from tokenkl.schedule import (
@@ -48,24 +50,36 @@ LEVEL = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """What is simulated.
 
     The path ends where the KL is about `kls` (nats), a round number that each schedule reaches at
     its own t_min. In the convergence study, steps times paths stays at `convergence_work`.
     """
 
-    seed: int = 260609962
-    t_max: float = 0.999
-    kls: tuple[float, ...] = (5.0, 12.0, 30.0, 75.0, 200.0)
-    n_paths: int = 20_000
-    n_steps: int = 256
-    convergence_schedules: tuple[str, ...] = ("LinearVP", "BetaVP")
-    convergence_kl: float = 200.0
-    convergence_steps: tuple[int, ...] = (4, 8, 16, 32, 64, 128)
-    convergence_work: int = 4_000_000
-    convergence_max_paths: int = 250_000
-    curve_points: int = 60
+    seed: int = setting(260609962, "of all random numbers", least(0))
+    t_max: float = setting(0.999, "where the path starts", least(0.5), most(0.999999))
+    kls: tuple[float, ...] = setting(
+        (5.0, 12.0, 30.0, 75.0, 200.0), "KLs at which it ends, in nats", least(0.01), increasing
+    )
+    n_paths: int = setting(20_000, "simulated paths of each point", least(2))
+    n_steps: int = setting(256, "steps of each path", least(2))
+    convergence_schedules: tuple[str, ...] = setting(
+        ("LinearVP", "BetaVP"), "schedules of the convergence study", among(*SCHEDULES)
+    )
+    convergence_kl: float = setting(200.0, "its KL, in nats", least(0.01))
+    convergence_steps: tuple[int, ...] = setting(
+        (4, 8, 16, 32, 64, 128), "its numbers of steps", least(2), holding(16), increasing
+    )
+    convergence_work: int = setting(4_000_000, "its steps times paths", least(1000))
+    convergence_max_paths: int = setting(250_000, "its most paths", least(2))
+    curve_points: int = setting(60, "points of each closed-form curve", least(2))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.convergence_work < 2 * self.convergence_steps[-1]:
+            expected = "enough for two paths of the most convergence_steps"
+            reject("convergence_work", self.convergence_work, expected)
 
 
 SMOKE = Config(

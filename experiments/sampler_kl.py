@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, increasing, least, most, setting
 from tokenkl._random import generator
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, draw_interval, line_style, new_figure
 from tokenkl.samplers.grids import uniform_time_steps
@@ -26,22 +27,32 @@ NUMBER = {FSQ: 0, PERTURBED: 3, PERMUTED: 5, VQ: 4, LATTICE: 1, ONE_HOT: 6}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Codebooks, grids and effort. All SNRs are those of the box [-1, 1]^n."""
 
-    seed: int = 20260614
-    start_db: float = -30.0
-    stop_db: float = 20.0
-    steps: tuple[int, ...] = (4, 5, 8, 12, 16, 25, 50, 100, 250, 1000)
-    samples: int = 2**14
-    sd: float = 0.1
-    n: int = 8
-    data: int = 30_000
-    max_iter: int = 4
-    token_n: int = 4
-    token_steps: tuple[int, ...] = (2, 4, 8, 16, 25)
-    paths: int = 2**16
-    bias_steps: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)
+    seed: int = setting(20260614, "of all random numbers", least(0))
+    start_db: float = setting(-30.0, "SNR where sampling starts, in dB", least(-100))
+    stop_db: float = setting(20.0, "SNR where it stops, in dB", most(100))
+    steps: tuple[int, ...] = setting(
+        (4, 5, 8, 12, 16, 25, 50, 100, 250, 1000), "numbers of steps", least(1), increasing
+    )
+    samples: int = setting(2**14, "draws for each path KL", least(2))
+    sd: float = setting(0.1, "standard deviation of the perturbed codebook", least(0.001))
+    n: int = setting(8, "dimension, of 3^n tokens", least(1), most(8))
+    data: int = setting(30_000, "vectors from which VQ learns", least(1))
+    max_iter: int = setting(4, "most iterations of its k-means", least(1))
+    token_n: int = setting(4, "dimension where tokens are produced", least(1), most(6))
+    token_steps: tuple[int, ...] = setting(
+        (2, 4, 8, 16, 25), "numbers of steps there", least(1), increasing
+    )
+    paths: int = setting(2**16, "tokens produced", least(2))
+    bias_steps: tuple[int, ...] = setting(
+        (2, 4, 8, 16, 32, 64, 128), "numbers of steps of the bias in (d)", least(1), increasing
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rising("start_db", "stop_db")
 
 
 SMOKE = Config(

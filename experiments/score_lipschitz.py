@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, increasing, least, setting
 from tokenkl._random import generator
 from tokenkl.plotting import AXIS_LABELS, COLOURS, MARKERS, PAGE, STYLE, line_style, new_figure
 
@@ -24,18 +25,22 @@ NUMBER = {BASE3: 0, PERTURBED: 3, LATTICE: 1, VQ: 4, RANDOM: 5, BASE2: 2, ONE_HO
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Noise levels, codebooks and effort of the searches."""
 
-    seed: int = 20260613
-    db: tuple[float, ...] = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
-    K: int = 729
-    n: int = 6
-    starts: int = 32
-    dimensions: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)
-    tokens: int = 256
-    growth_db: float = 5.0
-    e8_starts: int = 9
+    seed: int = setting(20260613, "of all random numbers", least(0))
+    db: tuple[float, ...] = setting(
+        (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0), "SNRs of (a), in dB", increasing
+    )
+    K: int = setting(729, "tokens of the learned, random and one-hot codebooks", least(2))
+    n: int = setting(6, "dimension of (a)", least(1))
+    starts: int = setting(32, "starts of each search", least(1))
+    dimensions: tuple[int, ...] = setting(
+        (1, 2, 3, 4, 6, 8, 12, 16), "dimensions of (b)", least(1), increasing
+    )
+    tokens: int = setting(256, "random tokens in (b)", least(2))
+    growth_db: float = setting(5.0, "SNR of (b), in dB")
+    e8_starts: int = setting(9, "starts for the E8 cut", least(1))
 
 
 SMOKE = Config(db=(0.0, 15.0), K=27, n=3, starts=4, dimensions=(1, 3), tokens=32, e8_starts=2)

@@ -20,6 +20,7 @@ from scipy import stats
 
 from experiments.harness import Experiment, Progress
 from experiments.ranks import permutation_p, rank_correlation
+from experiments.settings import Settings, least, setting
 from experiments.speech.plans import FULL, GEOMETRIES, LITTLE, MIDDLE, SETTINGS, STEPS
 from experiments.speech.predictors import PREDICTORS
 from experiments.speech.results import Results
@@ -46,11 +47,11 @@ LABELS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Of the analysis; what was trained is in `experiments/speech/plans.py`."""
 
-    seed: int = 20261123
-    resamples: int = 4000
+    seed: int = setting(20261123, "of the resampling", least(0))
+    resamples: int = setting(4000, "of each interval", least(2))
 
 
 SMOKE = Config(resamples=100)

@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, least, setting
 from experiments.speech.twin import CELLS, VOICES
 from experiments.speech.units import RESULTS
 from tokenkl._random import generator
@@ -41,11 +42,11 @@ PAIRS = (("characters-10", "ar-0.8"), ("characters-10", "ar-10x-0.8"), ("charact
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Of the analysis; what was trained is in `experiments/speech/twin.py`."""
 
-    seed: int = 20261123
-    resamples: int = 4000
+    seed: int = setting(20261123, "of the resampling", least(0))
+    resamples: int = setting(4000, "of each interval", least(2))
 
 
 SMOKE = Config(resamples=200)

@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, as_text, holding, increasing, least, most, setting
+from tokenkl._validation import reject
 from tokenkl.plotting import AXIS_LABELS, COLOURS, MARKERS, PAGE, STYLE, line_style, new_figure
 from tokenkl.samplers.grids import STEP_GRIDS, uniform_time_steps
 
@@ -35,14 +37,26 @@ MAIN, ONE_HOT = "FSQ $3^8$", "one-hot"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Range of SNRs as a share of the entropy that is left, and numbers of steps."""
 
-    left_at_start: float = 0.9999
-    left_at_end: float = 0.001
-    steps: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16, 25, 32, 64, 128, 256, 512)
-    shown: int = 8
-    one_hot: int = 6561
+    left_at_start: float = setting(
+        0.9999, "share of the entropy left where sampling starts", least(0.5), most(0.9999)
+    )
+    left_at_end: float = setting(
+        0.001, "share of the entropy left where it stops", least(1e-6), most(0.4)
+    )
+    steps: tuple[int, ...] = setting(
+        (2, 3, 4, 6, 8, 12, 16, 25, 32, 64, 128, 256, 512),
+        "numbers of steps", least(1), holding(8), increasing,
+    )  # fmt: skip
+    shown: int = setting(8, "number of steps whose grids are drawn, one of these", least(1))
+    one_hot: int = setting(6561, "tokens of the one-hot codebook", least(2))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shown not in self.steps:
+            reject("shown", self.shown, f"one of the steps {as_text(self.steps)}")
 
 
 SMOKE = Config(steps=(2, 8, 64), one_hot=20)

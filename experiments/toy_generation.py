@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -30,10 +31,12 @@ from scipy import stats
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
 from experiments.ranks import kendall, spearman
+from experiments.settings import Settings, among, as_text, holding, increasing, least, most, setting
 from experiments.toy import data, evaluate, predictors
 from experiments.toy.train import train
 from tokenkl._files import atomic_path
 from tokenkl._random import generator
+from tokenkl._validation import reject
 from tokenkl.plotting import COLOURS, PAGE, STYLE, label_panels, line_style, new_figure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,46 +44,90 @@ ROOT = Path(__file__).resolve().parent.parent
 PAPER = {2: (-9.55, -8.68), 3: (-7.16, -6.72)}
 #: Training steps of the rows that hold results of the exact denoiser.
 EXACT = -1
+#: The row of a finished unit that holds its processor time, no result.
+SECONDS = "seconds"
 #: Kinds of law: with a coupling of FSQ coordinates, or with free energies alone.
 ALIGNED, NEUTRAL = "aligned", "neutral"
 
 
+#: What no comparison can be without.
+COMPARED = (data.FSQ, data.PERTURBED)
+
+
+def _grids(name: str, bases: Any) -> None:
+    """One or two, as the figure has panels, of other numbers of levels and at most 64 tokens."""
+    small = all(base >= 2 and n >= 1 and n * math.log2(base) <= 6 for base, n in bases)
+    if not small or len(dict(bases)) < len(bases) or len(bases) > 2:
+        expected = "one or two LEVELS:N, other LEVELS each, LEVELS >= 2, N >= 1, LEVELS^N <= 64"
+        reject(name, as_text(bases), expected)
+
+
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Sizes of the law, the network, the training and the evaluation."""
 
-    seed: int = 20260622
-    seeds: int = 10
-    #: Levels and dimension of the FSQ grids.
-    bases: tuple[tuple[int, int], ...] = ((2, 3), (3, 2))
-    tokenizations: tuple[str, ...] = data.TOKENIZATIONS
-    length: int = 2
-    coupling: float = 1.0
-    free: float = 0.5
-    width: int = 64
-    depth: int = 2
-    batch: int = 128
-    rate: float = 3e-3
-    budgets: tuple[int, ...] = (400, 1200, 3600)
-    steps: tuple[int, ...] = (2, 3, 5, 8, 12, 25, 50)
-    ancestral_steps: tuple[int, ...] = (5, 25)
-    early_steps: tuple[int, ...] = (5, 25)
-    exact_steps: tuple[int, ...] = (2, 3, 5)
-    samples: int = 6 * 2**11
-    #: For 50 steps, for the ancestral sampler and for early budgets.
-    fewer_samples: int = 2**13
-    #: Least probability of a sequence, or of a group of rare ones, whose frequency is looked at.
-    pool: float = 1e-3
-    second_rate: float = 1e-3
-    #: Trained at that too (first base), to see whether the comparison depends on the rate.
-    at_second_rate: tuple[str, ...] = (data.FSQ, data.PERTURBED_MORE)
-    #: Trained on laws without any coupling of coordinates too (first base), as a control.
-    neutral: tuple[str, ...] = (data.FSQ, data.PERMUTED, data.LATTICE)
-    neutral_free: float = 1.0
-    gap_batch: int = 2**11
-    bound_samples: int = 2**13
-    predictor_samples: int = 2**13
-    resamples: int = 2000
+    seed: int = setting(20260622, "of all random numbers", least(0))
+    seeds: int = setting(10, "laws, and networks trained at once", least(2))
+    bases: tuple[tuple[int, int], ...] = setting(
+        ((2, 3), (3, 2)), "LEVELS:N of the FSQ grids", _grids
+    )
+    tokenizations: tuple[str, ...] = setting(
+        data.TOKENIZATIONS, "what is compared", among(*data.TOKENIZATIONS), holding(*COMPARED)
+    )
+    length: int = setting(2, "tokens of a sequence", least(1), most(3))
+    coupling: float = setting(1.0, "of the coordinates of neighbours in the law", least(0))
+    free: float = setting(0.5, "energies of the law that no geometry explains", least(0))
+    width: int = setting(64, "of the network", least(1))
+    depth: int = setting(2, "of the network", least(1))
+    batch: int = setting(128, "sequences of a training step", least(1))
+    rate: float = setting(3e-3, "learning rate", least(1e-6), most(1))
+    budgets: tuple[int, ...] = setting(
+        (400, 1200, 3600), "training steps after which it is measured", least(1), increasing
+    )
+    steps: tuple[int, ...] = setting(
+        (2, 3, 5, 8, 12, 25, 50), "DDIM steps", least(1), holding(5, 25), increasing
+    )
+    ancestral_steps: tuple[int, ...] = setting(
+        (5, 25), "steps of the ancestral sampler", least(1), holding(25), increasing
+    )
+    early_steps: tuple[int, ...] = setting(
+        (5, 25), "DDIM steps after smaller budgets", least(1), increasing
+    )
+    exact_steps: tuple[int, ...] = setting(
+        (2, 3, 5), "DDIM steps with the exact denoiser, two or more", least(1), increasing
+    )
+    samples: int = setting(6 * 2**11, "sequences generated", least(2))
+    fewer_samples: int = setting(
+        2**13, "the same for 50 steps, the ancestral sampler and early budgets", least(2)
+    )
+    pool: float = setting(
+        1e-3, "least probability of a group of sequences that is counted", least(1e-9), most(0.5)
+    )
+    #: It shows whether the comparison depends on the rate.
+    second_rate: float = setting(1e-3, "another learning rate", least(1e-6), most(1))
+    at_second_rate: tuple[str, ...] = setting(
+        (data.FSQ, data.PERTURBED_MORE),
+        "trained at that too, on the first base",
+        among(*data.TOKENIZATIONS), holding(data.FSQ), may_be_empty=True,
+    )  # fmt: skip
+    #: A control.
+    neutral: tuple[str, ...] = setting(
+        (data.FSQ, data.PERMUTED, data.LATTICE),
+        "trained on laws without coupling too, on the first base",
+        among(*data.TOKENIZATIONS), holding(data.FSQ), may_be_empty=True,
+    )  # fmt: skip
+    neutral_free: float = setting(1.0, "energies of those laws", least(0))
+    gap_batch: int = setting(2**11, "sequences for the excess cross-entropy", least(2))
+    bound_samples: int = setting(2**13, "draws for the path KL of the networks", least(192))
+    predictor_samples: int = setting(2**13, "draws for each predictor", least(64))
+    resamples: int = setting(2000, "of the seeds, for the intervals of correlations", least(2))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.exact_steps) < 2:
+            reject("exact_steps", as_text(self.exact_steps), "a list of two or more")
+        if self.rate == self.second_rate:
+            reject("second_rate", self.second_rate, "another than rate")
 
 
 SMOKE = Config(
@@ -143,7 +190,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     weights = [1.0 if unit.is_full(config) else 0.5 for unit in units]
     done, total = 0.0, sum(weights)
     folder = _work_folder(config)
-    parts = []
+    parts, seconds = [], {}
     for unit, weight in zip(units, weights, strict=True):
         stored = folder / f"{unit.file_name}.csv"
         if stored.exists():
@@ -154,11 +201,13 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
             with atomic_path(stored) as path:
                 rows.to_csv(path, index=False)
             rows = pd.read_csv(stored)  # the same digits whether or not it was interrupted
-        parts.append(rows)
+        timed = rows.quantity == SECONDS
+        parts.append(rows[~timed])
+        seconds[unit.file_name] = float(rows[timed].value.iloc[0])
         done += weight
         progress(done, total)
     table = pd.concat(parts, ignore_index=True)
-    facts = _facts(table, config)
+    facts = _facts(table, config) | {"process_seconds": seconds}
     shutil.rmtree(folder)
     return table, facts
 
@@ -315,10 +364,10 @@ class _Rows:
             self.add(f"path: {part}", [float(estimate)], float(estimate.standard_error))
 
     def frame(self, seconds: float) -> pd.DataFrame:
-        """All rows, with the processor time that they took."""
+        """All rows, with the processor time that they took, which stays out of the table."""
         for label, values in self.predicted.items():
             self.add(f"predictor: {label}", values)
-        self.add("seconds", [seconds])
+        self.add(SECONDS, [seconds])
         columns = ["law", "base", "tokenization", "rate", "quantity", "budget", "sampler", "steps"]
         table = pd.concat(self.parts, ignore_index=True).assign(**self.common)
         table["budget"] = table["budget"].fillna(self.config.budgets[-1]).astype(int)
@@ -416,7 +465,6 @@ def _facts(table: pd.DataFrame, config: Config) -> dict[str, Any]:
             for law in (ALIGNED, NEUTRAL)
         },
         "paper_log_kl": {str(base): list(pair) for base, pair in PAPER.items()},
-        "process_seconds": float(table[table.quantity == "seconds"].value.sum()),
     }
     for base, _ in config.bases:
         rows = main[main.base == base]
@@ -656,6 +704,8 @@ def _draw_gaps(panel: Any, facts: dict[str, Any], bases: list[int]) -> None:
                 markersize=3.5,
                 label=f"{name}; base {base}",
             )
+        if str(base) not in facts["paper_log_kl"]:
+            continue
         fsq, perturbed = facts["paper_log_kl"][str(base)]
         panel.plot(
             75,  # beside the axis of steps: theirs are not known

@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 
 import tokenkl as tk
 from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, least, most, setting
 from tokenkl._random import generator
 from tokenkl.plotting import (
     AXIS_LABELS,
@@ -52,15 +53,19 @@ CHANGE, POINTS = "entropy_bits_against_random", "accuracy_points_against_random"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Sizes and seed; the grid is in decibels of average power over noise variance."""
 
-    seed: int = 20260611
-    first_db: float = -3.0
-    last_db: float = 24.0
-    levels: int = 19
-    samples: int = 2**14
-    replicates: int = 4
+    seed: int = setting(20260611, "of all random numbers", least(0))
+    first_db: float = setting(-3.0, "lowest SNR, in dB", least(-100))
+    last_db: float = setting(24.0, "highest SNR, in dB", most(100))
+    levels: int = setting(19, "noise levels", least(2))
+    samples: int = setting(2**14, "draws for each curve", least(2))
+    replicates: int = setting(4, "random assignments of words to points", least(2))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rising("first_db", "last_db")
 
 
 SMOKE = Config(levels=3, samples=2**5, replicates=2)
@@ -310,9 +315,12 @@ def _titles(facts: dict[str, Any]) -> tuple[str, str, str, str]:
         return max(abs(facts[f"same_{panel}: {rule}"][quantity]) for rule in NUMBER)
 
     half = facts["db_of_power_at_half_the_information"]
-    shifts = [half[f"{name}, {EQUAL}"] - half[f"{name}, {KJV}"] for name in (FSQ, E8, ONE_HOT)]
+    pairs = [(half[f"{name}, {EQUAL}"], half[f"{name}, {KJV}"]) for name in (FSQ, E8, ONE_HOT)]
+    shifts = [equal - words for equal, words in pairs if equal is not None and words is not None]
     return (
-        f"word frequencies: {min(shifts):.1f} to {max(shifts):.1f} dB less do",
+        f"word frequencies: {min(shifts):.1f} to {max(shifts):.1f} dB less do"
+        if shifts
+        else "what word frequencies change",
         f"same box: assignment moves H by {largest('box', CHANGE):.1f} bits",
         f"same power: {largest('power', CHANGE):.1f} bits, and the centre is best",
         f"same box: accuracy moves by {largest('box', POINTS):.0f} points",

@@ -48,7 +48,11 @@ def test_python_blocks_run(document: Path, tmp_path: Path, monkeypatch: pytest.M
         exec(compile(block, document.name, "exec"), namespace)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tokenkl").rglob("*.py")), ids=str)
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((ROOT / "tokenkl").rglob("*.py")), *sorted((ROOT / "experiments").glob("*.py"))],
+    ids=str,
+)
 def test_examples_in_docstrings(path: Path) -> None:
     if ">>>" not in path.read_text():
         return

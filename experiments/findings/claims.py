@@ -48,7 +48,7 @@ class Records:
     """Facts and tables of the experiments, read once each.
 
     Raises:
-        ValueError: an experiment has no whole results, or those of a smoke run.
+        ValueError: an experiment has no whole results, or those of other settings.
     """
 
     def __init__(self, folder: Path = harness.FIGURES) -> None:
@@ -67,9 +67,9 @@ class Records:
     @functools.cache  # noqa: B019  (a command makes one, and ends)
     def _stored(self, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
         record, table, _ = harness.stored(experiments.load(name), folder=self.folder)
-        if record["smoke"]:
+        if record["overrides"]:
             raise ValueError(
-                f"{name} in {self.folder} is of a smoke run; run `tokenkl reproduce {name}` first."
+                f"{name} in {self.folder} has other settings; run `tokenkl reproduce {name}` first."
             )
         return record["facts"], table
 

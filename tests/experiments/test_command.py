@@ -21,6 +21,7 @@ from rich.progress import Progress
 import experiments
 from experiments import __main__ as command
 from experiments import harness
+from experiments.settings import Settings, least, setting
 from tokenkl.cli.reproduce import Wanted
 
 run, succeed, fail = commands(command.app)
@@ -32,8 +33,9 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    count: int
+class Config(Settings):
+    count: int = setting(4, "of rows", least(1))
+    names: tuple[str, ...] = setting(("a",), "of nothing")
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list
             figure.subplots().plot(table["x"])
             return figure
 
-        return harness.Experiment(name, f"{name} holds", Config(4), Config(2), compute, plot)
+        return harness.Experiment(name, f"{name} holds", Config(), Config(2), compute, plot)
 
     made = {name: make(name) for name in ("first", "second")}
     monkeypatch.setattr(experiments, "NAMES", tuple(made))
@@ -95,15 +97,17 @@ def test_keep_mends_what_does_not_belong_together(
     figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever an interrupted run or a hand left: afterwards all is as after a fresh run."""
-    folder, log = figures
-    succeed("first", "--smoke")
+    log = figures[1]
+    folder = Path("place")
+    there = ("--folder", str(folder))
+    succeed("first", "--smoke", *there)
     small = {path.name: path.read_bytes() for path in folder.iterdir()}
-    succeed("first")
+    succeed("first", *there)
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert set(json.loads(whole["first.json"])["files"]) == {*whole} - {"first.json"}
 
     def state() -> dict[str, bytes]:
-        assert succeed("first", "--keep").exit_code == 0
+        succeed("first", "--keep", *there)
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     for name in whole:
@@ -124,11 +128,11 @@ def test_keep_mends_what_does_not_belong_together(
     def interrupted(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
         raise KeyboardInterrupt
 
-    succeed("first", "--smoke")
+    succeed("first", "--smoke", *there)
     stopped = dataclasses.replace(experiments.load("first"), plot=interrupted)
     with monkeypatch.context() as patch:
         patch.setattr(experiments, "load", {"first": stopped}.__getitem__)
-        assert run("first").exit_code == 130
+        assert run("first", *there).exit_code == 130
     assert {path.name for path in folder.iterdir()} == {"first.csv", "first.json"}
     log.clear()
     assert {**state(), "first.json": b""} == {**whole, "first.json": b""}
@@ -181,6 +185,58 @@ def test_ctrl_c_says_how_to_go_on(
     done = run("second", "--folder", "a b")
     assert "before any figure was done" in done.stderr
     assert "`tokenkl reproduce second --keep --folder 'a b'`" in done.stderr
+    done = run("second", "--set", "names=a b")
+    assert "`tokenkl reproduce second --set 'names=a b' --keep`" in done.stderr
+
+
+def test_other_settings_leave_figures_alone(figures: tuple[Path, list[str]]) -> None:
+    folder, log = figures
+    succeed("first")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    place = folder.parent / "build" / "experiments"
+    for words, count in ((("--smoke",), 2), (("--set", "count=3", "--set", "names=b, c"), 3)):
+        done = succeed("first", *words)
+        assert str(Path("build") / "experiments" / "first.pdf") in done.stderr
+        record = json.loads((place / "first.json").read_text())
+        assert record["config"]["count"] == record["facts"]["sum"] == count
+    assert record["overrides"] == {"count": 3, "names": ["b", "c"]}
+    assert record["command"] == "tokenkl reproduce first --set count=3 --set names=b,c"
+    assert log == ["first 4", "first 2", "first 3"]
+    # Results of other settings are not kept, those of the same are.
+    succeed("first", "--set", "count=3", "--set", "names=b,c", "--keep")
+    succeed("first", "--set", "count=3", "--keep")
+    succeed("first", "--smoke", "--set", "count=3", "--keep")
+    assert log[3:] == ["first 3"]
+    error = fail("first", "--smoke", "--folder", str(folder))
+    assert "the folder must be another than figures/" in error
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_settings_are_refused_before_the_work(figures: tuple[Path, list[str]]) -> None:
+    assert "a setting must be among count, names; got 'n'" in fail("first", "--set", "n=6")
+    assert "count must be a whole number, such as count=4; got 'x'" in fail(
+        "first", "--set", "count=x"
+    )
+    assert "count must be at least 1; got 0" in fail("first", "--set", "count=0")
+    assert "a setting must be NAME=VALUE, such as count=4; got 'count'" in fail(
+        "first", "--set", "count"
+    )
+    assert "count must be set once" in fail("first", "--set", "count=1", "--set", "count=2")
+    assert "--set must be given with the name of one figure" in fail("--set", "count=1")
+    assert "--plot-only must be given without" in fail("first", "--plot-only", "--set", "count=1")
+    assert figures[1] == []
+    assert not (figures[0].parent / "build").exists()
+
+
+def test_list_settings(figures: tuple[Path, list[str]]) -> None:
+    done = succeed("first", "--list-settings", "--set", "names=b")
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["first"],
+        ["count", "of", "rows", "[4]"],
+        ["names", "of", "nothing", "[b]"],
+    ]
+    assert figures[1] == []
+    assert "--set must be given with the name" in fail("--list-settings", "--set", "names=b")
 
 
 def test_reproduce_list(figures: tuple[Path, list[str]]) -> None:
@@ -201,13 +257,12 @@ def test_reproduce_mistakes(figures: tuple[Path, list[str]], tmp_path: Path) -> 
     )
 
 
-def test_expected_seconds(tmp_path: Path) -> None:
-    for name, seconds in (("a", 10.0), ("b", 30.0)):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"run_seconds": seconds, "smoke": False}))
+def test_expected_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "FIGURES", tmp_path)
+    for name, seconds in (("a", 10.0), ("b", 0.0)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"run_seconds": seconds}))
     (tmp_path / "damaged.json").write_text("{")
-    found = command._expected_seconds(["a", "b", "damaged", "new"], tmp_path, smoke=False)
-    assert found == {"a": 10, "b": 30, "damaged": 20, "new": 20}
-    assert command._expected_seconds(["a"], tmp_path, smoke=True) == {"a": 1}
+    assert command._expected_seconds(["a", "b", "damaged", "new"]) == {"a": 10, "b": 0.1}
 
 
 def test_the_bar_of_all_figures_moves_with_that_of_one() -> None:
@@ -235,9 +290,11 @@ def test_reproduce_hands_on_what_is_wanted_and_what_came_of_it(tmp_path: Path) -
 
 
 def test_what_is_wanted_can_be_typed_again() -> None:
-    wanted = Wanted(["a", "b"], False, True, False, True, Path("c d"))
-    assert wanted.words() == ["a", "b", "--smoke", "--keep", "--folder", "c d"]
+    wanted = Wanted(["a"], smoke=True, changes=["b=1", "c= d"], keep=True, folder=Path("e f"))
+    words = ["a", "--smoke", "--set", "b=1", "--set", "c= d", "--keep", "--folder", "e f"]
+    assert wanted.words() == words
     assert Wanted(list_them=True, plot_only=True).words() == ["--list", "--plot-only"]
+    assert Wanted(list_settings=True).words() == ["--list-settings"]
 
 
 @pytest.mark.slow  # ten seconds, most of them imports

@@ -48,7 +48,7 @@ def test_every_experiment_has_its_finding(found: list[Finding]) -> None:
 
 
 def test_numbers_are_those_of_the_records(tmp_path: Path) -> None:
-    """Another record gives another sentence; that of a smoke run, and none, are refused."""
+    """Another record gives another sentence; that of other settings, and none, are refused."""
     folder = tmp_path / "figures"
     shutil.copytree(harness.FIGURES, folder, ignore=shutil.ignore_patterns("*.pdf", "*.png"))
     path = folder / "capacity.json"
@@ -57,8 +57,8 @@ def test_numbers_are_those_of_the_records(tmp_path: Path) -> None:
     path.write_text(json.dumps(record))
     (capacity,) = (one for one in findings(Records(folder)) if one.figures == ("capacity",))
     assert "1.2345" in " ".join(capacity.answer)
-    path.write_text(json.dumps({**record, "smoke": True}))
-    with pytest.raises(ValueError, match=r"of a smoke run; run `tokenkl reproduce capacity`"):
+    path.write_text(json.dumps({**record, "overrides": {"thresholds": 3}}))
+    with pytest.raises(ValueError, match=r"has other settings; run `tokenkl reproduce capacity`"):
         findings(Records(folder))
     path.unlink()
     with pytest.raises(ValueError, match="capacity has no stored results"):

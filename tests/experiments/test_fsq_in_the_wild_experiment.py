@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
+import experiments
 import tokenkl as tk
 from experiments import fsq_in_the_wild as wild
 
@@ -69,3 +70,17 @@ def test_nothing_lies_below_gaussian_capacity() -> None:
         assert summary["half_information_snr_times_power_db"] == pytest.approx(
             summary["half_information_coordinate_snr_db"] + 10 * math.log10(summary["n"])
         )
+
+
+def test_a_tokenizer_of_ones_own_stands_beside_the_published_ones() -> None:
+    found = experiments.run("fsq_in_the_wild", own="fsq:9,7,5", snr_points=2)
+    own = found.facts["summary"][-1]
+    assert (own["levels"], own["K"], len(found.facts["summary"])) == ([9, 7, 5], 315, 13)
+    snr = 10 ** (own["half_information_snr_db"] / 10)
+    left = tk.conditional_entropy(tk.FSQ((9, 7, 5)), snr).value
+    assert left == pytest.approx(math.log(315) / 2, rel=1e-10)
+    assert (found.table.number == 13).sum() == 2
+    with pytest.raises(ValueError, match="own must be a grid of levels with equal priors"):
+        wild.Config(own="onehot:10")
+    with pytest.raises(ValueError, match="own: CODEBOOK must be one of"):
+        wild.Config(own="nothing")

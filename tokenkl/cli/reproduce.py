@@ -20,9 +20,18 @@ class Wanted:
         list[str] | None, typer.Argument(metavar="NAMES", help="Figures; all without any.")
     ] = None
     list_them: Annotated[bool, typer.Option("--list", help="Names and claims; no work.")] = False
+    list_settings: Annotated[
+        bool, typer.Option("--list-settings", help="What --set takes, with defaults; no work.")
+    ] = False
     smoke: Annotated[
         bool, typer.Option("--smoke", help="The tiny version of each, in seconds.")
     ] = False
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Another value of a setting of one figure; repeat."
+        ),
+    ] = None
     plot_only: Annotated[
         bool, typer.Option("--plot-only", help="Draw again from stored results.")
     ] = False
@@ -30,12 +39,19 @@ class Wanted:
         bool, typer.Option("--keep", help="Skip what is stored already for the same config.")
     ] = False
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where results go; figures/ without it.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where results go; figures/ without it, build/experiments/ with --smoke or --set.",
+        ),
     ] = None
 
     def words(self) -> list[str]:
         """The same, typed."""
-        words = [*(self.names or ()), *["--list"] * self.list_them, *["--smoke"] * self.smoke]
+        words = [*(self.names or ()), *["--list"] * self.list_them]
+        words += ["--list-settings"] * self.list_settings + ["--smoke"] * self.smoke
+        for change in self.changes or ():
+            words += ["--set", change]
         words += ["--plot-only"] * self.plot_only + ["--keep"] * self.keep
         return words + ([] if self.folder is None else ["--folder", str(self.folder)])
 
