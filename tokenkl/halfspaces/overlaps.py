@@ -329,6 +329,48 @@ def choose(codebook, h, edge, tokens, by_list, uniform, out):  # type: ignore[no
 
 
 @compiled(fastmath=set())
+def _excess(weight, members, x):  # type: ignore[no-untyped-def]
+    """sum_y log(1 + w_y / w_x) - log(1 + sum_y w_y / w_x) over the y other than x."""
+    u, before = weight[x], 0.0
+    if x > 2 and weight[0] / u < 1e100:
+        # Three terms are at least log 2, and what is left is too: nothing cancels, so that one
+        # logarithm does for many.
+        logs, product, inverse = 0.0, 1.0, 1.0 / u
+        for y in range(members):
+            if y != x:
+                ratio = weight[y] * inverse
+                product *= 1.0 + ratio
+                before += ratio
+                if product > 1e200:
+                    logs += math.log(product)
+                    product = 1.0
+        return logs + math.log(product) - math.log1p(before)
+    found = 0.0
+    for y in range(members):
+        if y == x:
+            continue
+        ratio = weight[y] / u
+        both = before * ratio
+        if both < math.inf:
+            found += math.log1p(both / (1.0 + before + ratio))
+        else:  # the smaller of two that are larger than any root
+            found += math.log(min(before, ratio) / (1.0 + min(before, ratio) / max(before, ratio)))
+        before += ratio
+    return found
+
+
+@compiled(fastmath={"contract"})
+def _lengths(place, x, length):  # type: ignore[no-untyped-def]
+    """Squared distances of token x from those after it."""
+    length[:] = 0.0
+    for d in range(place.shape[0]):
+        here, others = place[d, x], place[d, x + 1 :]
+        for m in range(length.size):
+            gap = others[m] - here
+            length[m] += gap * gap
+
+
+@compiled(fastmath=set())
 def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-untyped-def]
     """What pairs of tokens count in excess, for each statistic that `out` has a row for, over M_2.
 
@@ -389,22 +431,16 @@ def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-unt
         rest = 0.0
         for m in range(1, count):
             rest += weight[m]
+        place = np.empty((n, members))  # of the tokens that count, by coordinate
+        for m in range(members):
+            for d in range(n):
+                place[d, m] = points[which[order[m]], d]
         entropy, variance, share = 0.0, 0.0, 0.0
         for x in range(members):
             u = weight[x]
-            before = 0.0
-            for y in range(members):
-                if y == x:
-                    continue
-                ratio = weight[y] / u
-                both = before * ratio
-                if both < math.inf:
-                    entropy += u * math.log1p(both / (1.0 + before + ratio))
-                else:  # the smaller of two that are larger than any root
-                    entropy += u * math.log(
-                        min(before, ratio) / (1.0 + min(before, ratio) / max(before, ratio))
-                    )
-                before += ratio
+            entropy += u * _excess(weight, members, x)
+            length = squared[: members - x - 1]
+            _lengths(place, x, length)
             for y in range(x + 1, members):
                 v = weight[y]
                 if x > 0:
@@ -415,13 +451,10 @@ def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-unt
                     others = 0.0
                     for m in range(2, count):
                         others += weight[m]
-                length = 0.0
-                for d in range(n):
-                    gap = points[which[order[x]], d] - points[which[order[y]], d]
-                    length += gap * gap
-                variance += length * u * v / (u + v) * others / total
-                share += 2 * u * v / (u + v) * others / total
+                both = u * v / (u + v) * others
+                variance += length[y - x - 1] * both
+                share += both
         out[1, p] = entropy / (scale * double)
-        out[2, p] = variance / (scale * double)
+        out[2, p] = variance / (total * scale * double)
         if out.shape[0] > 3:
-            out[3, p] = share / (scale * double)
+            out[3, p] = 2 * share / (total * scale * double)

@@ -42,15 +42,16 @@ from tokenkl.information import (
     profile,
 )
 from tokenkl.information.estimators import Progress
-from tokenkl.information.methods import Method
+from tokenkl.information.methods import Auto, Method
 from tokenkl.schedule import Schedule
 
 #: Share of the prior entropy that is left out at each end where no range is given.
 LEFT_OUT = 1e-3
 #: How closely that place is found in log snr, and the samples for it where they are plain ones.
 CLOSE, RANGE_SAMPLES, FEW_SAMPLES = 1e-3, 2**12, 2**8
-#: Most tokens for which rare confusions are sampled for themselves to find the upper end.
-MOST_RARE = 2**13
+#: Most tokens for which rare confusions are sampled for themselves to find the upper end; those
+#: for which this is done with as many draws as elsewhere.
+MOST_RARE, FEW_TOKENS = 2**13, 2**10
 #: Newton's steps from there: more are taken by nobody.
 NEWTON = 12
 #: Bisections that find where it is: enough for full precision in log snr.
@@ -442,7 +443,9 @@ def _upper_end(codebook: Codebook, key: Any) -> float:
     """Where no more than `LEFT_OUT` of H(prior) is missing that can be told."""
     target, never = LEFT_OUT * float(codebook.prior_entropy()), _never_told(codebook)
     # Where confusions are rare, the method of choice samples them, and priors of any size, best.
-    method = None if codebook.K <= MOST_RARE else _ranging(codebook)
+    method: Method | None = None if codebook.K <= FEW_TOKENS else Auto(FEW_SAMPLES)
+    if codebook.K > MOST_RARE:
+        method = _ranging(codebook)
 
     def excess(x: float) -> float:
         found = conditional_entropy(codebook, math.exp(x), method=method, key=key)
