@@ -457,7 +457,9 @@ def mean_of(points: Float[np.ndarray, "K n"], prior: Any) -> Float[np.ndarray, "
 
 def away_from_mean(points: Float[np.ndarray, "K n"], prior: Any) -> Float[np.ndarray, "K n"]:
     """e_k - mean, by way of the most probable point: a nearly certain law keeps its digits."""
-    offset = points - points[0 if prior is None else np.argmax(prior)]
+    if prior is None:
+        return np.asarray(points - points.mean(axis=0))
+    offset = points - points[np.argmax(prior)]
     return np.asarray(offset - mean_of(offset, prior))
 
 

@@ -26,6 +26,7 @@ from tokenkl.codebooks.grammar import SUFFIXES
 from tokenkl.codebooks.streams import Stream, read_stream
 from tokenkl.information import exact_quantities
 from tokenkl.information.pictures import on_axis, profile_figure
+from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES
 from tokenkl.optimality import information_range
 from tokenkl.pages import pairs, picture, table, text
 from tokenkl.verification import FAIL, worst
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 STEPS_DB = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 #: Most levels of the profile, of the comparison and of the theorems.
 MOST_LEVELS, MOST_COMPARED, MOST_CHECKED = 25, 10, 6
+#: Most tokens times samples, so that a page takes a minute or two, and the fewest samples.
+MOST_WORK, FEWEST = 2**23, 2**11
 #: Most digits of a value on the page.
 DIGITS = 5
 #: Coordinates up to which every half-width is listed.
@@ -117,8 +120,16 @@ class Case:
     @property
     def sampled(self) -> list[str]:
         """The same for commands that sample."""
-        samples = self.source.samples
-        return self.words if samples is None else [*self.words, "--samples", str(samples)]
+        given = [] if self.samples is None else ["--samples", str(self.samples)]
+        return [*self.words, *given]
+
+    @functools.cached_property
+    def samples(self) -> int | None:
+        """As asked for; without that fewer than elsewhere where tokens are many."""
+        if self.source.samples is None and self.codebook.fits:
+            few = max(MOST_WORK // self.codebook.K, FEWEST)
+            return few if few < DEFAULT_SAMPLES else None
+        return self.source.samples
 
     def run(self, *words: str) -> Result:
         """What a command finds; it is listed among those that made the page."""
@@ -169,9 +180,9 @@ class Case:
     def method(self) -> Any:
         """Settings for what is sampled without a command."""
         exact = "mutual_information" in exact_quantities(self.codebook)
-        if exact or self.source.samples is None:
+        if exact or self.samples is None:
             return None
-        return Sampling("monte-carlo", self.source.samples).settings()
+        return Sampling("monte-carlo", self.samples).settings()
 
     @functools.cached_property
     def files(self) -> dict[str, tuple[Path, str]]:
