@@ -20,6 +20,7 @@ from tokenkl import plotting
 from tokenkl._files import file_digest
 from tokenkl.bounds import brackets
 from tokenkl.cli import profiles
+from tokenkl.cli._options import Noise, SampledSource
 from tokenkl.cli.commands import app
 from tokenkl.cli.report import chapters, whole
 
@@ -336,6 +337,35 @@ def test_priors_and_samples(parts: bool, tmp_path: Path, monkeypatch: pytest.Mon
     assert stored["value"] == float(known["half"])
     assert stored["n_samples"] == (0 if parts else 300)
     assert known["codebook"].factorises is parts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["residual", "product"])
+def test_more_tokens_than_can_be_listed(kind: str, tmp_path: Path) -> None:
+    """What needs a list of them is left out, and said to be; products go part by part."""
+    rng = np.random.default_rng(0)
+    stages = rng.standard_normal((6, 32, 2)) * 0.2 ** np.arange(6)[:, None, None]
+    np.savez(tmp_path / "book.npz", book=stages)
+    np.save(tmp_path / "ids.npy", rng.integers(32, size=(6, 2000)))
+    spec = f"{'rvq' if kind == 'residual' else 'product'}:{tmp_path / 'book.npz'}"
+    words = ("--tokens", tmp_path / "ids.npy", "--samples", "100", "-o", tmp_path / "page")
+    succeed("report", spec, *words)
+    record = json.loads((tmp_path / "page" / "record.json").read_text())
+    lists = {"noise_to_train_on", "sampling_steps"} if kind == "residual" else set()
+    assert lists <= set(record["left_out"]) <= lists | {"comparison"}
+    for name in lists:
+        assert "few enough tokens to list them all" in record["left_out"][name]
+    assert len(record["chapters"]["usage"]["entropy_bits"]) == 6
+    assert record["chapters"]["profile"]
+
+
+def test_fewer_samples_where_tokens_are_many() -> None:
+    def samples(K: int, asked: int | None = None) -> int | None:
+        source = SampledSource(codebook=f"ball:{K}:3", samples=asked)
+        return chapters.Case(source, Noise(), "linear-vp", 8).samples
+
+    assert [samples(512), samples(1024), samples(8192)] == [None, 2**13, 2**11]
+    assert samples(8192, 77) == 77
 
 
 # ---- In a browser -------------------------------------------------------------------------------

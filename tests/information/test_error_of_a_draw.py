@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import mpmath
 import mpmath as mp
 import numpy as np
 import pytest
@@ -168,6 +169,28 @@ def test_what_pairs_count_in_excess() -> None:
     np.testing.assert_allclose(
         found[3], [_excess(row) for row in p], rtol=9 * np.exp(-overlaps.MINOR)
     )
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        np.ones(7),
+        np.exp(-np.linspace(0, 19, 60)),
+        np.array([1.0, 1e-13, 1e-14, 1e-15, 1e-16, 1e-17]),
+        np.array([1.0, 1.0, 1e-9, 1e-9, 1e-9, 1e-10]),
+        np.array([1e250, 1e249, 1e200, 1e140, 1.0, 1.0, 1e-3]) / 1e250,
+    ],
+    ids=["equal", "spread", "one of far more", "two alike", "beyond any product"],
+)
+def test_logarithms_in_excess(weights: np.ndarray) -> None:
+    """sum_y log(1 + w_y / w_x) - log(1 + sum_y w_y / w_x) against many digits."""
+    with mpmath.workdps(400):
+        for x, own in enumerate(weights):
+            ratios = [mpmath.mpf(w) / mpmath.mpf(own) for y, w in enumerate(weights) if y != x]
+            logs = mpmath.fsum(mpmath.log(1 + one) for one in ratios)
+            answer = float(logs - mpmath.log(1 + mpmath.fsum(ratios)))
+            found = overlaps.excess(weights, weights.size, x)
+            assert found == pytest.approx(answer, rel=1e-13, abs=0)
 
 
 GRIDS = {

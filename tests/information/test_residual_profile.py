@@ -272,3 +272,36 @@ def test_ranges_of_single_draws(scale: float) -> None:
     expected["mmse"] = radius**2 + (2 * radius) ** 2
     expected["sampling_error"] = 2.0
     assert ranges == pytest.approx({name: expected[name] for name in ALL}, rel=1e-12)
+
+
+def test_beyond_what_rounding_leaves_values_stay_in_their_range() -> None:
+    """At SNRs at which distances are all rounding, an interval still says no more than is true."""
+    rng = np.random.default_rng(3)
+    book = ResidualCodebook([rng.standard_normal((32, 8)) for _ in range(6)])
+    assert not book.fits
+    method = tk.MonteCarlo(n_samples=16)
+    found = tk.profile(book, [1e24, 1e30], ALL, method=method, key=0)
+    entropy = float(book.prior_entropy())
+    tops = {"conditional_entropy": entropy, "mutual_information": entropy}
+    for name, one in found.estimates.items():
+        if name == "mmse":
+            continue
+        top = tops.get(name, 1.0)
+        assert (one.value >= 0).all()
+        assert (one.value <= top).all()
+        assert (one.numerical_error <= top / 2 * (1 + 1e-12)).all()
+
+
+def test_the_range_ends_where_brackets_leave_it_open() -> None:
+    """Random stages cannot be told apart by a search; the range does not run off to infinity."""
+    rng = np.random.default_rng(3)
+    book = ResidualCodebook([rng.standard_normal((32, 8)) for _ in range(6)])
+    low, high = tk.optimality.information_range(book, key=0)
+    assert 0 < low < high < 1e3
+    found = tk.conditional_entropy(book, high, method=tk.MonteCarlo(n_samples=64), key=1)
+    sure = float(found.value - found.numerical_error - 4 * found.standard_error)
+    assert sure < 1e-2 * float(book.prior_entropy())
+    with pytest.raises(ValueError, match=r"^codebook must be one whose MMSE is exact, or few"):
+        tk.information_uniform_schedule(book, key=0)
+    with pytest.raises(ValueError, match=r"^codebook must be one whose MMSE is exact, or few"):
+        tk.optimal_steps(book, 4, 0.1, 10.0, key=0)

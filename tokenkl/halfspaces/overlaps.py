@@ -329,7 +329,7 @@ def choose(codebook, h, edge, tokens, by_list, uniform, out):  # type: ignore[no
 
 
 @compiled(fastmath=set())
-def _excess(weight, members, x):  # type: ignore[no-untyped-def]
+def excess(weight, members, x):  # type: ignore[no-untyped-def]
     """sum_y log(1 + w_y / w_x) - log(1 + sum_y w_y / w_x) over the y other than x."""
     u, before = weight[x], 0.0
     if x > 2 and weight[0] / u < 1e100:
@@ -438,7 +438,7 @@ def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-unt
         entropy, variance, share = 0.0, 0.0, 0.0
         for x in range(members):
             u = weight[x]
-            entropy += u * _excess(weight, members, x)
+            entropy += u * excess(weight, members, x)
             length = squared[: members - x - 1]
             _lengths(place, x, length)
             for y in range(x + 1, members):

@@ -435,6 +435,9 @@ class _Level:
             "conditional_entropy": (self.prior_entropy - most, self.prior_entropy - least),
             "mmse": (self.power * math.exp(-self.snr * steep), self.linear_mmse),
         }
+        if "sampling_error" in out:
+            alike = math.prod(float(np.exp(2 * p).sum()) for p in self.stages.log_prior)
+            bounds["sampling_error"] = (0.0, 1 - alike)
         for name, (low, high) in bounds.items():
             # The two sums agree to rounding where gamma vanishes, in either order.
             half = abs(high - low) / 2 + 64 * EPS * max(abs(low), abs(high))
