@@ -348,8 +348,8 @@ def test_more_tokens_than_can_be_listed(kind: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "book.npz", book=stages)
     np.save(tmp_path / "ids.npy", rng.integers(32, size=(6, 2000)))
     spec = f"{'rvq' if kind == 'residual' else 'product'}:{tmp_path / 'book.npz'}"
-    words = ("--tokens", tmp_path / "ids.npy", "--samples", "100", "-o", tmp_path / "page")
-    succeed("report", spec, *words)
+    words = ("--tokens", tmp_path / "ids.npy", "--samples", "100", "--snr-db=0,20")
+    succeed("report", spec, *words, "-o", tmp_path / "page")
     record = json.loads((tmp_path / "page" / "record.json").read_text())
     lists = {"noise_to_train_on", "sampling_steps"} if kind == "residual" else set()
     assert lists <= set(record["left_out"]) <= lists | {"comparison"}
