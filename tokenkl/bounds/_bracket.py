@@ -27,8 +27,9 @@ KEPT = ASKED[1:]
 BETTER = 1e-12
 #: How often bounds are passed on from one quantity to the others.
 ROUNDS = 4
-#: Of a sum of logarithms of priors, relatively: those of 1e-300 are rounded by 1e-13.
-ROUNDING = 1e-12
+#: Rounding of H(prior), relatively: of equal ones, and of others, where logarithms of 1e-300 are
+#: rounded by 1e-13.
+EQUAL, UNEQUAL = 4 * float(np.finfo(float).eps), 1e-12
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -275,13 +276,14 @@ def _pass_on(ends: Ends, at: Setting) -> None:
             bound = reading.bound(at, source[side].value)
             ends[reading.quantity][side].offer(bound.value, bound.name, source[side].names)
         if given == "conditional_entropy":
-            _balance(ends, float(at.codebook.prior_entropy()))
+            _balance(ends, at.codebook)
 
 
-def _balance(ends: Ends, prior_entropy: float) -> None:
+def _balance(ends: Ends, codebook: Codebook) -> None:
     """I + H = H(prior), rounded to the safe side."""
+    prior_entropy = float(codebook.prior_entropy())
     entropy, information = ends["conditional_entropy"], ends["mutual_information"]
-    slack = ROUNDING * prior_entropy
+    slack = (EQUAL if codebook.has_equal_priors else UNEQUAL) * prior_entropy
     for one, other, name in ((entropy, information, "H"), (information, entropy, "I")):
         low, high = one
         other[0].offer(prior_entropy - high.value - slack, f"H(prior) - {name}", high.names)
