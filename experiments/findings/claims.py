@@ -456,7 +456,7 @@ def markdown(found: Iterable[Finding]) -> str:
     for one in found:
         lines += ["", f"## {one.key}. {one.title}: {one.verdict}", "", f"*{one.claim}*", ""]
         lines += [f"- {sentence}" for sentence in one.answer]
-        links = [f"[figure](../figures/{name}.png)" for name in one.figures]
+        links = [f"`figures/{name}.png`" for name in one.figures]  # outside of docs/
         links += [f"`{command}`" for command in one.commands]
         links += [f"[{page}]({page})" for page in one.pages]
         lines += ["", " · ".join(links)]
