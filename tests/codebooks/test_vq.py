@@ -71,6 +71,19 @@ def test_spherical() -> None:
         spherical_codebook([[1.0, 0.0], [2.0, 0.0]])
 
 
+def test_a_sphere_of_any_radius_around_padding() -> None:
+    rows = [[3.0, 4.0], [0.0, 0.0], [-5.0, 12.0]]
+    found = spherical_codebook(rows, [0.2, 0.3, 0.5], radius=13.0, keep_zero=True)
+    assert np.allclose(found.points, [[7.8, 10.4], [0.0, 0.0], [-5.0, 12.0]], rtol=1e-15)
+    with pytest.raises(ValueError, match=r"or keep_zero=True; got row 1 that is 0"):
+        spherical_codebook(rows)
+    with pytest.raises(ValueError, match="vectors must be in distinct directions"):
+        spherical_codebook([[0.0, 0.0], [0.0, 0.0]], keep_zero=True)
+    for radius in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="radius must be"):
+            spherical_codebook(rows, radius=radius, keep_zero=True)
+
+
 def test_prior_from_tokens() -> None:
     np.testing.assert_allclose(prior_from_tokens([0, 0, 2], 3), np.array([2.5, 0.5, 1.5]) / 4.5)
     np.testing.assert_allclose(prior_from_tokens([[0, 1], [1, 1]], 2, 0), [0.25, 0.75])

@@ -14,6 +14,7 @@ from tokenkl._validation import (
     check_count,
     check_ids,
     check_points,
+    check_positive,
     first_duplicate,
     reject,
 )
@@ -74,29 +75,43 @@ def vq_codebook(
 
 
 def spherical_codebook(
-    vectors: Float[Any, "K n"], prior: Float[Any, " K"] | None = None
+    vectors: Float[Any, "K n"],
+    prior: Float[Any, " K"] | None = None,
+    *,
+    radius: float = 1.0,
+    keep_zero: bool = False,
 ) -> PointCodebook:
-    """Tokens at vectors / |vectors|, on the unit sphere, as learned embeddings often are.
+    """Tokens at radius * vectors / |vectors|, on a sphere, as learned embeddings often are.
 
     Args:
-        vectors: (K, n) vectors, none of them 0, in distinct directions.
+        vectors: (K, n) vectors in distinct directions.
         prior: (K,) probabilities; equal when None.
+        radius: of the sphere; sqrt(n) makes the mean square of the coordinates 1.
+        keep_zero: a vector that is 0, as of padding, stays at 0; without it there must be none.
 
     Raises:
         ValueError: wrong shape, a number that is not finite, a zero row, two rows in one
-            direction, or an invalid prior.
+            direction, a radius that is not positive, or an invalid prior.
+
+    Example:
+        >>> import numpy as np, tokenkl as tk
+        >>> rows = [[3.0, 4.0], [0.0, 0.0], [0.0, -2.0]]
+        >>> tk.spherical_codebook(rows, radius=np.sqrt(2), keep_zero=True).points.round(3).tolist()
+        [[0.849, 1.131], [0.0, 0.0], [0.0, -1.414]]
     """
     vectors = check_points(vectors, allow_duplicates=True, name="vectors")
+    radius = check_positive(radius, "radius")
     largest = np.abs(vectors).max(axis=1, keepdims=True)
-    if not largest.all():
-        row = int(np.argmin(largest))
-        reject("vectors", f"row {row} that is 0", "nonzero, row by row, to have a direction")
-    vectors = vectors / largest  # so that no square overflows or underflows
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not (keep_zero or largest.all()):
+        row, expected = int(np.argmin(largest)), "nonzero, row by row, to have a direction"
+        reject("vectors", f"row {row} that is 0", f"{expected}, or keep_zero=True")
+    vectors = vectors / np.where(largest > 0, largest, 1.0)  # no square overflows or underflows
+    size = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / np.where(size > 0, size, 1.0)
     if pair := first_duplicate(unit):
         got = f"rows {pair[0]} and {pair[1]} that are equal in direction"
         reject("vectors", got, "in distinct directions")
-    return PointCodebook(unit, prior, name="spherical")
+    return PointCodebook(radius * unit, prior, name="spherical")
 
 
 def prior_from_tokens(
