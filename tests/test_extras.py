@@ -68,5 +68,5 @@ def test_as_code_on_the_path_alone() -> None:
 def test_the_sentence() -> None:
     error = MissingExtra("the judge", "pocketsphinx", "tts")
     assert isinstance(error, ImportError)
-    how = f"which is not installed; install it with: {install_command('tts')}"
+    how = f"which is not installed; `{install_command('tts')}` installs it."
     assert str(error) == f"the judge needs pocketsphinx, {how}"

@@ -145,7 +145,8 @@ def test_completion() -> None:
             text=True,
         )
         assert done.stdout.split() == expected
-    shown = succeed("--show-completion", "bash")
+    shell = {**os.environ, "_TOKENKL_COMPLETE": "source_bash"}
+    shown = subprocess.run(["tokenkl"], env=shell, capture_output=True, text=True)
     assert "complete -o default -F" in shown.stdout
 
 

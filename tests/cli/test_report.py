@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -169,7 +168,11 @@ def test_what_stops_the_work_leaves_no_folder(
 
 def test_ctrl_c_within_another_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chapters run other commands, whose own end is none of the page's."""
-    monkeypatch.setattr(profiles, "_find", lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(profiles, "_find", stopped)
     done = run("report", "fsq:3^2", "-o", tmp_path / "page")
     assert done.exit_code == 130
     assert list(tmp_path.iterdir()) == []
@@ -207,7 +210,7 @@ def test_a_theorem_that_fails_is_an_exit_code(
 
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CODEBOOK" in fail("report", "nothing", "-o", tmp_path / "page")
-    assert "few enough tokens to list" in fail("report", "d:4^24", "-o", tmp_path / "page")
+    assert "a posterior needs all tokens" in fail("report", "d:4^24", "-o", tmp_path / "page")
     assert "two distinct tokens" in fail("report", "fsq:1", "-o", tmp_path / "page")
     assert "--snr must be left out" in fail("report", "fsq:3^2", "--snr=1", "--snr-db=0")
     assert "schedule" in fail("report", "fsq:3^2", "--schedule=none", "-o", tmp_path / "page")

@@ -99,7 +99,7 @@ def test_without_torch_the_extra_is_named(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 2
-    how = f"which is not installed; install it with: {install_command('tts')}"
+    how = f"which is not installed; `{install_command('tts')}` installs it."
     assert done.stderr == f"Error: `tokenkl tts` needs torch, {how}\n"
 
 

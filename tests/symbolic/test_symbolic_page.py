@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tokenkl._extras import install_command
 from tokenkl.cli.commands import app
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "theory" / "derivations.md"
@@ -38,4 +39,4 @@ def test_without_sympy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "sympy", None)
     done = CliRunner().invoke(app, ["derive", "--latex", str(tmp_path / "page.md")])
     assert done.exit_code == 2
-    assert "tokenkl[symbolic]" in done.stderr
+    assert install_command("symbolic") in done.stderr

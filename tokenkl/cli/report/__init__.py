@@ -36,8 +36,10 @@ def report(
     from tokenkl._validation import reject
     from tokenkl.cli.report.chapters import CHAPTERS, OPTIONAL, Case, LeftOut
     from tokenkl.cli.report.whole import whole_page
+    from tokenkl.schedule import parse_schedule
 
     noise.levels(DEFAULT_DB)  # refused now rather than after a minute
+    parse_schedule(schedule)
     case = Case(source, noise, schedule, count)
     if not case.codebook.average_power() > 0:
         reject("CODEBOOK", case.codebook.label, "one with two distinct tokens that both occur")
