@@ -129,6 +129,21 @@ def test_ctrl_c_while_modules_are_imported() -> None:
         assert (process.returncode, out, error) == (130, "", "")
 
 
+def test_ctrl_c_where_nothing_can_be_raised() -> None:
+    """An exception in a callback of the collector is dropped; the interrupt comes again."""
+    code = (
+        "import gc, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import tokenkl.cli.profiles as profiles; from tokenkl import cli\n"
+        "def work(*_):\n"
+        "    gc.callbacks.append(lambda *_: (gc.callbacks.clear(), signal.raise_signal(2)))\n"
+        "    gc.collect(); time.sleep(30)\n"
+        "profiles._find = work; sys.argv = ['tokenkl', 'profile', 'e8']; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_completion() -> None:
     """Commands, options and files by the shell's own means."""
     for typed, expected in (

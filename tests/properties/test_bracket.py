@@ -34,6 +34,30 @@ def test_exact_codebooks_and_known_quantities(codebook: tk.Codebook, snr: float)
         assert told.width <= free.width * (1 + 1e-9) + 1e-15
 
 
+#: Token counts, and laws with tokens that hardly ever occur.
+WHERE_DIGITS_ARE_LOST = {
+    **{f"one-hot {K}": tk.OneHot(K) for K in (2, 3, 7, 23, 50, 199)},
+    **{
+        f"rarely {rare:g}": tk.ProductCodebook([[0.0, 1.0, 3.0]], [[1 - 3 * rare, rare, 2 * rare]])
+        for rare in (1e-4, 6.5e-8, 1.6e-11, 1e-17, 1e-40, 1e-290)
+    },
+}
+
+
+@pytest.mark.parametrize("name", WHERE_DIGITS_ARE_LOST)
+def test_ends_hold_where_digits_are_lost(name: str) -> None:
+    """Of 1 - accuracy next to 1, and of H(prior) - H where nothing is told."""
+    book = WHERE_DIGITS_ARE_LOST[name]
+    snr = np.array([0.0, 1e-300, 1e-18, 1e-15, 1e-12, 1e-3, 1.0, 1e4])
+    found = tk.profile(book, snr, ASKED)
+    for told in (None, *ASKED):
+        ends = brackets(book, snr, ASKED, known={told: found[told]} if told else None)
+        for quantity, bracket in ends.items():
+            one = found[quantity]
+            assert (bracket.lower.value <= one.value + one.numerical_error).all(), (told, quantity)
+            assert (bracket.upper.value >= one.value - one.numerical_error).all(), (told, quantity)
+
+
 def test_names_say_which_bound_is_the_tightest() -> None:
     grid = tk.FSQ((3,) * 4)
     found = tk.bracket(grid, np.array([1e-4, 1e3]), "error_probability")

@@ -27,9 +27,8 @@ KEPT = ASKED[1:]
 BETTER = 1e-12
 #: How often bounds are passed on from one quantity to the others.
 ROUNDS = 4
-#: Rounding of H(prior), relatively: of equal ones, and of others, where logarithms of 1e-300 are
-#: rounded by 1e-13.
-EQUAL, UNEQUAL = 4 * float(np.finfo(float).eps), 1e-12
+#: Relative rounding of bounds; of H(prior), where logarithms of 1e-300 are rounded by 1e-13.
+ROUNDING, UNEQUAL = 64 * float(np.finfo(float).eps), 1e-12
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -251,11 +250,8 @@ def _start(codebook: Codebook, size: int) -> Ends:
 def _add(ends: Ends, bound: Bound) -> None:
     name, direction, value = bound.quantity, bound.direction, np.asarray(bound.value, float)
     if name == "accuracy":
-        name, direction, value = (
-            "error_probability",
-            "lower" if direction == "upper" else "upper",
-            1 - value,
-        )
+        name, direction = "error_probability", "lower" if direction == "upper" else "upper"
+        value = _error_at(value, direction)
     ends[name][0 if direction == "lower" else 1].offer(value, bound.name)
 
 
@@ -263,9 +259,15 @@ def _add_known(ends: Ends, name: str, value: Any, level: float, size: int) -> No
     low = np.broadcast_to(low_end(value, name, level).ravel(), (size,))
     high = np.broadcast_to(high_end(value, name, level).ravel(), (size,))
     if name == "accuracy":
-        name, low, high = "error_probability", np.maximum(1 - high, 0.0), 1 - low
+        name, low, high = "error_probability", _error_at(high, "lower"), _error_at(low, "upper")
     ends[name][0].offer(low, f"known {name}")
     ends[name][1].offer(high, f"known {name}")
+
+
+def _error_at(accuracy: np.ndarray, direction: str) -> np.ndarray:
+    """1 - accuracy, rounded to the safe side: what is left of nearly 1 has lost its digits."""
+    slack = ROUNDING * accuracy
+    return np.maximum(1 - accuracy - slack, 0.0) if direction == "lower" else 1 - accuracy + slack
 
 
 def _pass_on(ends: Ends, at: Setting) -> None:
@@ -283,7 +285,7 @@ def _balance(ends: Ends, codebook: Codebook) -> None:
     """I + H = H(prior), rounded to the safe side."""
     prior_entropy = float(codebook.prior_entropy())
     entropy, information = ends["conditional_entropy"], ends["mutual_information"]
-    slack = (EQUAL if codebook.has_equal_priors else UNEQUAL) * prior_entropy
+    slack = (ROUNDING if codebook.has_equal_priors else UNEQUAL) * prior_entropy
     for one, other, name in ((entropy, information, "H"), (information, entropy, "I")):
         low, high = one
         other[0].offer(prior_entropy - high.value - slack, f"H(prior) - {name}", high.names)

@@ -16,6 +16,8 @@ from tokenkl.estimate import Bound
 SQUARED = "squared distance"
 
 I_MMSE = "Guo, Shamai and Verdu 2005, IEEE Trans. Inf. Theory 51"
+#: The least positive float.
+LEAST = 5e-324
 
 
 # ---- Geometry -----------------------------------------------------------------------------------
@@ -233,7 +235,8 @@ def mmse_below_information(information: Any, snr: Any, *, level: float = LEVEL) 
     """
     snr, value = check_snr(snr), high_end(information, "information", level)
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = np.where(snr > 0, 2 * value / snr, np.inf)
+        # What underflows has lost its digits, and counts as a few of the least floats more.
+        value = np.where(snr > 0, 2 * (value + 16 * LEAST) / snr, np.inf)
     name = "MMSE falls" + how_sure(information, level)
     return Bound(value, "upper", name, I_MMSE, "mmse", SQUARED)
 
