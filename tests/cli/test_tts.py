@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from commands import commands
+from tts.small import SMALL
 
 from tokenkl._extras import install_command
 from tokenkl.cli.commands import app
@@ -38,14 +39,6 @@ from tokenkl.tts.voice import Voice, new_cdcd
 
 COMMAND = [sys.executable, "-m", "tokenkl"]
 SENTENCE = "give eight silver flowers behind the village"
-SMALL: dict[str, Any] = {
-    "width": 16,
-    "heads": 2,
-    "depth": 1,
-    "text_width": 8,
-    "text_blocks": 1,
-    "time_width": 8,
-}
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from tts.small import SMALL
 
 from tokenkl._files import locked
 from tokenkl.tts.audio import write_wav
@@ -18,15 +18,6 @@ from tokenkl.tts.recipes import CORPORA, Recipe, Workspace
 from tokenkl.tts.recordings import Source
 from tokenkl.tts.tokenizers import Tokenizer
 from tokenkl.tts.voice import Voice, new_cdcd
-
-SMALL: dict[str, Any] = {
-    "width": 16,
-    "heads": 2,
-    "depth": 1,
-    "text_width": 8,
-    "text_blocks": 1,
-    "time_width": 8,
-}
 
 
 def silent(done: float, total: float, note: str = "") -> None:

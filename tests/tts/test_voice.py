@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from tts.small import SMALL
 
 from tokenkl import FSQ, PointCodebook, mean_nn_distance
 from tokenkl.codebooks import average_power, e8_codebook
@@ -28,14 +29,6 @@ from tokenkl.tts.voice import Voice, new_cdcd
 OWN = FSQ((3,) * 8, grid="rounding", order="F")
 #: Words that even the smallest corpus has.
 LONG = "one two three four"
-SMALL: dict[str, Any] = {
-    "width": 16,
-    "heads": 2,
-    "depth": 1,
-    "text_width": 8,
-    "text_blocks": 1,
-    "time_width": 8,
-}
 
 
 @pytest.fixture(scope="module")
