@@ -10,6 +10,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,7 @@ def test_ctrl_c_where_nothing_can_be_raised() -> None:
 
 def test_completion() -> None:
     """Commands, options and files by the shell's own means."""
+    script = str(Path(sysconfig.get_path("scripts"), "tokenkl"))  # the path need not lead there
     for typed, expected in (
         ("tokenkl pro", ["profile"]),
         ("tokenkl profile --qu", ["--quantities"]),
@@ -154,14 +156,14 @@ def test_completion() -> None:
     ):
         words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
         done = subprocess.run(
-            ["tokenkl"],
+            [script],
             env={**os.environ, **words, "_TOKENKL_COMPLETE": "complete_bash"},
             capture_output=True,
             text=True,
         )
         assert done.stdout.split() == expected
     shell = {**os.environ, "_TOKENKL_COMPLETE": "source_bash"}
-    shown = subprocess.run(["tokenkl"], env=shell, capture_output=True, text=True)
+    shown = subprocess.run([script], env=shell, capture_output=True, text=True)
     assert "complete -o default -F" in shown.stdout
 
 
