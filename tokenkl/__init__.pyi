@@ -11,6 +11,7 @@ from . import optimality as optimality
 from . import quantities as quantities
 from . import samplers as samplers
 from . import schedule as schedule
+from . import sources as sources
 from . import torch as torch
 from . import verification as verification
 from . import ways as ways
