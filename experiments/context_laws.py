@@ -10,16 +10,16 @@ Written before any of these networks was trained (other seeds of such laws had b
 pilot, which named the hypotheses):
 
 - H1, winners: on a law in the coordinates of a geometry that geometry has the smallest KL(data ||
-  generated) after 25 DDIM steps of all that are compared, and the smallest integral of nu. Endpoint:
-  in how many of the cells (case, law), by means over seeds, the tokenization that nu names has the
-  smallest KL; and the difference in log KL between FSQ and the law's own geometry, with a t interval
-  over seeds, which is expected above 0.
+  generated) after 25 DDIM steps of all that are compared, and the smallest integral of nu.
+  Endpoint: in how many of the cells (case, law), by means over seeds, the tokenization that nu
+  names has the smallest KL; and the difference in log KL between FSQ and the law's own geometry,
+  with a t interval over seeds, which is expected above 0.
 - H2, ranks: within a case, Spearman correlation of the integral of nu with the excess cross-entropy
   of the trained network, over all cells (law, tokenization, seed), at least 0.8.
 - H3, two terms: KL after N steps = KL of the exact denoiser after N steps + c int nu dlog snr, with
   one c for a case that is fitted on FSQ's law alone (least squares in log KL). Endpoints: Spearman
-  and root mean square error in log KL on the four other laws, over (N, law, tokenization), means over
-  seeds; expected at least 0.9 and at most 0.35, and better than the exact term alone.
+  and root mean square error in log KL on the four other laws, over (N, law, tokenization), means
+  over seeds; expected at least 0.9 and at most 0.35, and better than the exact term alone.
 - H4: c is not the same in all cases.
 - H5: one-hot's excess is more than what nu says by the c of the other tokenizations.
 
