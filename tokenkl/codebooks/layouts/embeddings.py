@@ -32,4 +32,6 @@ class Embeddings:
         return {}
 
     def read(self, part: Part) -> Codebook:
-        return plain.read(dataclasses.replace(part, owner=""), part.owner)
+        # What a model says of lengths is of its quantizer.
+        lengths = part.lengths or "stored"
+        return plain.read(dataclasses.replace(part, owner="", lengths=lengths), part.owner)

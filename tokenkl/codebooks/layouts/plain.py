@@ -12,7 +12,7 @@ from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.layouts import combine
 from tokenkl.codebooks.layouts.base import Part, Shapes, listed
 from tokenkl.codebooks.layouts.scalar import without_points
-from tokenkl.codebooks.layouts.tables import check_table, is_computed
+from tokenkl.codebooks.layouts.tables import as_used, is_computed
 
 #: Words in names of matrices that are no codebooks: maps between layers, positions, statistics.
 OTHER = re.compile(
@@ -100,10 +100,12 @@ def read(part: Part, name: str) -> Codebook:
         values = values[0]
     if values.ndim not in (2, 3):
         part.refuse(f"a codebook has 2 or 3 axes, and {name} in it has shape {values.shape}")
+    if values.ndim == 2:
+        values = _upright(part, name, values)
     if values.dtype.kind in "fiub":
-        check_table(part, name, values)
+        values = as_used(part, name, values)
     if values.ndim == 2 and part.structure in (None, "vq"):
-        codebook = combine.points(part, _upright(part, name, values))
+        codebook = combine.points(part, values)
         is_given = part.shape("prior") is not None and name != "prior"
         return codebook.with_prior(part.arrays.read("prior")) if is_given else codebook
     if values.ndim == 2:
