@@ -301,7 +301,7 @@ def test_centres_of_scikit_learn_by_pandas(tmp_path: Path) -> None:
     frame.to_csv(path, index=False, header=False)
     np.testing.assert_allclose(tk.load_codebook(path).points, centres, rtol=1e-15)
     frame.to_csv(path)
-    refused(path, r"looks like the numbers of its rows, .* write it without \(index=False\)")
+    refused(path, r"looks like the numbers of its rows, .* alone \(index=False, header=False\)")
     frame.to_csv(path, index=False)
     refused(path, r"counts 0, 1, 2 like the names of columns; write it without \(header=False\)")
     frame.columns = ["x", "y", "z"]

@@ -278,8 +278,12 @@ def load_token_array(path: PathLike) -> Int[np.ndarray, "*shape"]:
                 file.refuse(f"its lines have from {min(widths)} to {max(widths)} numbers")
             array = _numbers(file, r"\s", _cells, int).reshape(len(lines), *widths)
         elif suffix == ".json":
+            lists = parse_json(file.text(MAX_JSON), list[Any], "tokens")
+            lengths = {len(one) for one in lists if isinstance(one, list)}
+            if len(lengths) > 1:
+                file.refuse(f"its lists have from {min(lengths)} to {max(lengths)} entries")
             with parsing():
-                array = np.array(parse_json(file.text(MAX_JSON), list[Any], "tokens"))
+                array = np.array(lists)
         else:
             with open_arrays(file) as source:
                 array = source.read(_only(source, "tokens"))

@@ -104,7 +104,7 @@ def _base(spec: str, head: str, rest: str, tell: Tell) -> Codebook:
         return _from_file(spec, tell)
     if known is not None and (rest or head == spec):
         return known.parse(spec, rest)
-    if _split(spec) is not None:
+    if _split(spec) is not None or os.path.isfile(spec):
         return _from_file(spec, tell)
     _refuse(spec)
 

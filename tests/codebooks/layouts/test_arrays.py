@@ -233,6 +233,41 @@ def test_complex_numbers_are_two_coordinates(shape: Any, tmp_path: Path) -> None
     assert told == ["array: array, complex numbers as two real coordinates each"]
 
 
+def test_one_row_of_complex_numbers_is_no_token(tmp_path: Path) -> None:
+    """As MATLAB keeps a constellation: one token in R^12 without a word is not what was meant."""
+    np.save(tmp_path / "a.npy", RNG.normal(size=(1, 6)) + 1j)
+    with pytest.raises(ValueError, match=r"one row of 6 complex numbers, .* save it as a column"):
+        tk.load_codebook(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", np.array([[1 + 2j]]))
+    assert tk.load_codebook(tmp_path / "a.npy").K == 1
+
+
+@pytest.mark.parametrize("name", ["arr_{}", "vq.codebooks.{}.embedding.weight", "table{}_2"])
+def test_numbered_arrays_are_what_the_user_says(name: str, tmp_path: Path) -> None:
+    arrays = {name.format(place): RNG.normal(size=(place % 3 + 1, 2)) for place in range(11)}
+    path = write(tmp_path / "a.npz", {one: arrays[one] for one in sorted(arrays)})
+    with pytest.raises(ValueError, match=r"it holds the arrays .*; choose one with key=NAME"):
+        tk.load_codebook(path)
+    tables = list(arrays.values())  # 10 comes after 9
+    found = tk.load_codebook(path, structure="rvq")
+    assert isinstance(found, tk.ResidualCodebook)
+    for stage, table in zip(found.stages, tables, strict=True):
+        np.testing.assert_array_equal(stage, table)
+    last = tk.parse_codebook(f"product:{path}").points_at(np.array([found.K - 1]))[0]
+    np.testing.assert_array_equal(last, np.concatenate([table[-1] for table in tables]))
+    write(path, {name.format(place): POINTS for place in (0, 1, 3)})
+    with pytest.raises(ValueError, match=r"it holds the arrays .*; choose one"):
+        tk.load_codebook(path, structure="rvq")
+
+
+def test_the_bits_of_a_binary_quantizer_are_no_codebook(tmp_path: Path) -> None:
+    """BSQ keeps its place values, and the codes of a group of bits beside them."""
+    arrays = {"quantize.basis": 2 ** np.arange(18)[::-1], "quantize.group_codebook": np.eye(9)}
+    path = write(tmp_path / "a.npz", arrays)
+    with pytest.raises(ValueError, match=r"holds the bits of an LFQ or BSQ, quantize\.basis,.*:18"):
+        tk.load_codebook(path)
+
+
 def test_the_format_of_a_file_is_no_tensor(tmp_path: Path) -> None:
     """`save_model` notes tensors that share memory beside the program that wrote them."""
     notes = {"format": "pt", "other": "pt"}

@@ -130,11 +130,13 @@ def test_an_array_of_quantizers_that_normalise(model: Any, tmp_path: Path) -> No
 
 def test_a_norm_beside_a_table_is_told(model: Any, tmp_path: Path) -> None:
     model["quantize"].post_norm = torch.nn.LayerNorm(3)
+    model["quantize"].quant_conv = torch.nn.Linear(3, 3)
     model["decoder_norm"] = torch.nn.LayerNorm(5)
     told: list[str] = []
     tk.load_codebook(save(model, tmp_path), tell=told.append)
     assert "without quantize.post_norm." in told[0]
     assert "decoder_norm" not in told[0]
+    assert "quant_conv" not in told[0]
 
 
 def test_embeddings_are_no_quantizer(tmp_path: Path) -> None:

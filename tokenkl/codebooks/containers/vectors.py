@@ -71,7 +71,7 @@ def _of_numbers(file: Opened, lines: list[str]) -> np.ndarray:
         if not first[0] or first[0].lower() in ("index", "unnamed: 0", '""'):
             file.refuse(
                 "its first column looks like the numbers of its rows, as pandas writes them; write "
-                "it without (index=False)"
+                "the vectors alone (index=False, header=False)"
             )
         if any(map(_is_number, first)):
             file.refuse(f"{shortened(next(filter(_is_word, first)), 40)!r} in it is not a number")

@@ -116,7 +116,8 @@ def interpret(part: Part, key: str | None) -> tuple[Codebook, str]:
             inner = dataclasses.replace(part, owner=one.owner)
             return _told(part, one.layout.read(inner), one.layout.name)
     inner = part if key is None else part.below(f"{key}.")
-    return _told(part, plain.read(part, inner.owner + plain.choose(inner)), "array")
+    names = [inner.owner + name for name in plain.choose(inner)]
+    return _told(part, plain.read(part, *names), "array")
 
 
 class _Found(NamedTuple):

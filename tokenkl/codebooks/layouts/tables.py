@@ -77,8 +77,10 @@ SAID = re.compile(
 )
 #: An array of LlamaGen, and of the many that build on it, which divide by lengths as a rule.
 COUNTED = "codebook_used"
-#: A norm of layers, directly in a quantizer.
-NORM = re.compile(r"(?P<home>(?:.*\.)?\w*(?:quant|vq|codebook)\w*)\.(?:\w*norm\w*|ln\w*)\.\w+")
+#: What a quantizer is called: its last word.
+QUANTIZER = re.compile(r"(?:.*\.)?\w*(?:quant|vq|codebook)\w*")
+#: What may stand directly in a quantizer and change its vectors: norms, and the layers of VAR.
+CHANGES = re.compile(r"(?:\w*norm\w*|ln\w*|quant_resi)\..+")
 
 #: What is said of vectors that were divided by their lengths.
 DIVIDED = "divided by their lengths"
@@ -173,12 +175,19 @@ def as_used(part: Part, name: str, vectors: np.ndarray) -> np.ndarray:
             f"{sign}, and {name} in it has vectors of other lengths than 1; say lengths='unit' if "
             "they are divided by their lengths before they are used, lengths='stored' if not"
         )
-    quantizer = re.sub(r"\._?codebook$", "", home)
-    norms = filter(None, map(NORM.fullmatch, part.arrays.shapes))
-    norm = next((one[0] for one in norms if one["home"] == quantizer), None)
-    if part.lengths is None and norm is not None:
-        part.remarks.append(f"without {norm}, which may change its vectors")
+    if owner := quantizer_of(name):
+        beside = (name for name in part.arrays.shapes if name.startswith(owner))
+        change = next((name for name in beside if CHANGES.fullmatch(name[len(owner) :])), None)
+        if change is not None:
+            part.remarks.append(f"without {change}, which may change its vectors")
     return vectors
+
+
+def quantizer_of(name: str) -> str:
+    """The owner of a table, with a dot at its end, if it is called a quantizer; else ""."""
+    home = name.removesuffix(".weight").rpartition(".")[0]
+    home = re.sub(r"\._?codebook$", "", home)
+    return f"{home}." if QUANTIZER.fullmatch(home) else ""
 
 
 def _is_unit(vectors: np.ndarray) -> bool:
