@@ -268,6 +268,50 @@ def test_the_bits_of_a_binary_quantizer_are_no_codebook(tmp_path: Path) -> None:
         tk.load_codebook(path)
 
 
+@pytest.mark.parametrize(
+    ("table", "scale"),
+    [
+        ("embed_tokens.weight", "embed_tokens.weight_scale"),
+        ("embed_tokens.weight", "embed_tokens.SCB"),
+        ("codebook", "scales"),
+        ("vq.codebook", "vq.codebook_zero_point"),
+    ],
+)
+def test_whole_numbers_that_stand_for_others(table: str, scale: str, tmp_path: Path) -> None:
+    whole = RNG.integers(-128, 127, size=(5, 3), dtype=np.int8)
+    path = write(tmp_path / "a.safetensors", {table: whole, scale: np.ones(5)})
+    with pytest.raises(ValueError, match=rf"{table} in it has whole numbers that {scale} turns"):
+        tk.load_codebook(path)
+    for arrays in ({table: whole}, {table: whole + 0.5, scale: np.ones(5)}):
+        found = tk.load_codebook(write(path, arrays))
+        np.testing.assert_array_equal(found.points, arrays[table])
+
+
+def test_a_token_in_each_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.npz", {"vqvae/vector_quantizer_ema/embeddings": POINTS.T})
+    told: list[str] = []
+    np.testing.assert_array_equal(tk.load_codebook(path, tell=told.append).points, POINTS)
+    assert "its columns, as dm-haiku keeps tokens" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "factor"),
+    [
+        ('{"model_type": "mbart", "scale_embedding": true}', "1.41421"),
+        ('{"text_config": {"model_type": "gemma2"}}', "1.41421"),
+        ('{"model_type": "bart", "scale_embedding": false}', None),
+    ],
+)
+def test_embeddings_that_the_model_multiplies(
+    config: str, factor: str | None, tmp_path: Path
+) -> None:
+    write(tmp_path / "model.safetensors", {"model.shared.weight": POINTS})
+    (tmp_path / "config.json").write_text(config)
+    told: list[str] = []
+    np.testing.assert_array_equal(tk.load_codebook(tmp_path, tell=told.append).points, POINTS)
+    assert told[0].partition("multiplies by sqrt(n) = ")[2] == (factor or "")
+
+
 def test_the_format_of_a_file_is_no_tensor(tmp_path: Path) -> None:
     """`save_model` notes tensors that share memory beside the program that wrote them."""
     notes = {"format": "pt", "other": "pt"}

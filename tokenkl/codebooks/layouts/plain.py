@@ -25,6 +25,10 @@ LIKELY = re.compile(
     r"codebooks?|codewords?|embed|embeddings?|emb|centroids?|cent(er|re)s?|codevectors?|vocab\w*"
     r"|tokens|codes|points|table|vectors"
 )
+#: What whole numbers are multiplied by, or moved by, that stand for others: beside them.
+SCALE = re.compile(r"(?:\w*_)?(?:scales?|scale_inv|absmax|scb|zero_points?|q?zeros)", re.IGNORECASE)
+#: Tables with a token in each column: of dm-haiku.
+COLUMNS = re.compile(r"(?:.*/)?vector_quantizer\w*/embeddings")
 
 
 def choose(part: Part) -> list[str]:
@@ -140,6 +144,14 @@ def _table(part: Part, name: str) -> np.ndarray:
         )
     values = part.arrays.read(name)
     part.used.append(name)
+    home = name.rpartition(".")[0]
+    beside = [one for one in part.arrays.shapes if one.rpartition(".")[0] == home]
+    scale = next((one for one in beside if SCALE.fullmatch(one[len(home) :].lstrip("."))), None)
+    if values.dtype.kind in "iu" and scale is not None:
+        part.refuse(
+            f"{name} in it has whole numbers that {scale} turns into others; save those, or make a "
+            "PointCodebook of them"
+        )
     if values.dtype.kind == "c":
         if values.ndim == 2 and len(values) == 1 < values.shape[1]:
             part.refuse(
@@ -158,7 +170,10 @@ def _table(part: Part, name: str) -> np.ndarray:
 
 
 def _upright(part: Part, name: str, values: np.ndarray) -> np.ndarray:
-    """Tokens as rows: some programs keep them as columns, which their counts show."""
+    """Tokens as rows: some programs keep them as columns, which names or counts show."""
+    if COLUMNS.fullmatch(name):
+        part.remarks.append("its columns, as dm-haiku keeps tokens")
+        return values.T
     sizes = part.shape(f"{name.rpartition('.')[0]}.cluster_size") if "." in name else None
     sizes = sizes or part.shape("cluster_size")
     if sizes is None or sizes[-1] == len(values):
