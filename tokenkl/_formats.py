@@ -413,7 +413,7 @@ def _open_safetensors(file: Opened) -> Iterator[Arrays]:
                 file.refuse(f"{name} in it is of type {kinds[name]}, which is not read")
             return arrays.read(name)
 
-        yield Arrays(file, shapes, numbers, arrays.header)
+        yield Arrays(file, shapes, numbers, arrays.header, arrays.notes)
 
 
 @contextlib.contextmanager

@@ -90,6 +90,9 @@ def test_noise_schedule() -> None:
     assert np.allclose(np.log(frame["snr"]), law.quantile(np.arange(5) / 4))
     assert np.allclose(frame["weight"], law.weight(tk.LinearVP(), frame["t"]), rtol=1e-4)
     assert "share of" in succeed("noise-schedule", "fsq:3^4").stdout
+    nats, bits = (record("noise-schedule", "fsq:3^4", *more) for more in ((), ("--bits",)))
+    assert nats["information"] == law.information
+    assert bits["information"] * np.log(2) == pytest.approx(law.information, rel=1e-12)
 
 
 def test_prior_file(tmp_path: Path) -> None:

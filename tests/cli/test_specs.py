@@ -404,3 +404,11 @@ def test_every_random_transformation_has_a_stream_of_its_own() -> None:
         ours.points, tk.permute(once, key=np.array([7, 1], np.uint32)).points
     )
     assert not np.array_equal(ours.points, tk.permute(once, key=7).points)
+
+
+def test_a_file_of_another_kind(tmp_path: Path) -> None:
+    """What is a file is taken for one, and refused by its ending."""
+    for name in ("centres.h5", "centres"):
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(ValueError, match=r"in a folder or in \.npz, .*; its name ends in"):
+            parse_codebook(str(tmp_path / name))

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from commands import commands
@@ -43,6 +44,33 @@ def test_report_to_standard_output_and_sampled_codebook() -> None:
     done = run("perturb:fsq:3^3:0.1", "--snr-db=0,10", "--report", "-", "--samples", "2000")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("# Theorems checked on")
+
+
+def test_bits_where_a_side_is_measured_in_nats() -> None:
+    words = ("onehot:5", "--snr-db=0,10", "--json", "-")
+    nats, bits = (json.loads(run(*words, *more).stdout) for more in ((), ("--bits",)))
+    assert nats["counts"] == bits["counts"]
+    units: dict[str, set[tuple[str, str]]] = {}
+    for one, other in zip(nats["checks"], bits["checks"], strict=True):
+        factor = {"nats": np.log(2)}.get(one["unit"], 1.0)
+        units.setdefault(one["theorem"], set()).add((one["unit"], other["unit"]))
+        for side in ("left", "right", "margin", "error"):
+            assert other[side] * factor == pytest.approx(one[side], rel=1e-12)
+        same = ("theorem", "snr", "verdict")
+        assert [one[name] for name in same] == [other[name] for name in same]
+    assert units["H, sampled anew"] == units["I-MMSE"] == units["Fano"] == {("nats", "bits")}
+    assert units["complement"] == units["largest of normals"] == {("", "")}
+    assert units["mmse, sampled anew"] == {("squared distance", "squared distance")}
+    assert units["monotone in the SNR"] == {  # each of the quantities that fall
+        ("", ""),
+        ("nats", "bits"),
+        ("squared distance", "squared distance"),
+    }
+    balance = next(one for one in bits["checks"] if one["theorem"] == "entropy balance")
+    assert balance["right"] == pytest.approx(np.log2(5))
+    shown = run("onehot:5", "--snr-db=0,10", "--bits", "--report", "-").stdout
+    assert "| bits |" in shown
+    assert "nats" not in shown
 
 
 def test_exit_code_of_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,6 +291,20 @@ def test_rows_of_numbers(separator: str, suffix: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(tk.load_codebook(path).points, POINTS)
 
 
+@pytest.mark.parametrize("head", ["", "id,x,y\n"])
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_column_that_counts_rows(head: str, start: int, place: int, tmp_path: Path) -> None:
+    """An index or labels beside the vectors are no coordinate."""
+    rows = np.insert(RNG.normal(size=(4, 2)), place, np.arange(4) + start, axis=1)
+    path = tmp_path / "a.csv"
+    path.write_text(head + "\n".join(",".join(map(str, row)) for row in rows.tolist()))
+    refused(path, rf"its {'last' if place else 'first'} column counts its rows; write the vectors")
+    grid = np.array([[0, 3], [1, -1], [2, 5]])  # of whole numbers alone
+    path.write_text("\n".join(",".join(map(str, row)) for row in grid.tolist()))
+    np.testing.assert_array_equal(tk.load_codebook(path).points, grid)
+
+
 def test_centres_of_scikit_learn_by_pandas(tmp_path: Path) -> None:
     cluster = pytest.importorskip("sklearn.cluster")
     pandas = pytest.importorskip("pandas")
@@ -301,7 +315,7 @@ def test_centres_of_scikit_learn_by_pandas(tmp_path: Path) -> None:
     frame.to_csv(path, index=False, header=False)
     np.testing.assert_allclose(tk.load_codebook(path).points, centres, rtol=1e-15)
     frame.to_csv(path)
-    refused(path, r"looks like the numbers of its rows, .* write it without \(index=False\)")
+    refused(path, r"looks like the numbers of its rows, .* alone \(index=False, header=False\)")
     frame.to_csv(path, index=False)
     refused(path, r"counts 0, 1, 2 like the names of columns; write it without \(header=False\)")
     frame.columns = ["x", "y", "z"]

@@ -29,6 +29,25 @@ def joint(codes: np.ndarray, shape: tuple[int, ...], smoothing: float = 0.5) -> 
     return ((counts + smoothing) / (counts.sum() + smoothing * counts.size)).ravel()
 
 
+def test_one_hot_rows_are_no_ids() -> None:
+    """Zeros and ones are ids, too: 45 of them, nearly all of token 0."""
+    ids = np.arange(9).repeat(5)
+    with pytest.raises(ValueError, match=r"must be ids, not one-hot rows, .*argmax\(-1\)"):
+        read_stream(tk.FSQ((3, 3)), np.eye(9)[ids].reshape(5, 9, 9))
+    rows = np.eye(9)[ids]
+    rows[0] = 1  # of ids 0 and 1
+    assert read_stream(tk.FSQ((3, 3)), rows).size == rows.size
+    digits = np.eye(2)[[0, 1, 1]]
+    assert read_stream(tk.FSQ((2, 2)), digits).digits is not None
+
+
+def test_lists_of_different_lengths(tmp_path: Path) -> None:
+    """As a codec of several rates gives them."""
+    (tmp_path / "codes.json").write_text("[[1, 2], [1, 2, 3, 4]]")
+    with pytest.raises(FileError, match="its lists have from 2 to 4 entries"):
+        load_token_array(tmp_path / "codes.json")
+
+
 @pytest.mark.parametrize("codes", [CODES, CODES.T, CODES[None], CODES.T[:, None], CODES * 1.0])
 def test_digits_in_any_place(codes: np.ndarray) -> None:
     stream = read_stream(STAGES, codes)

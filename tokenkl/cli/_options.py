@@ -41,6 +41,8 @@ CODEBOOKS = (
     ("product:FILE", "... that holds parts side by side: PQ, groups, heads"),
     ("latent:FILE", "... before its projections"),
     ("decoded:FILE", "... behind its projections"),
+    ("unit:FILE", "... its vectors divided by their lengths"),
+    ("stored:FILE", "... its vectors as they are"),
     ("perturb:SPEC:SD", "N(0, SD^2) noise on every coordinate (--seed)"),
     ("permute:SPEC", "the points in a random order (--seed)"),
     ("centre:SPEC", "moved so that the mean is 0"),

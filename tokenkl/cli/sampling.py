@@ -329,6 +329,7 @@ def noise_schedule(
     ] = 10,
     schedule: ScheduleName = "linear-vp",
     source: SampledSource,
+    bits: Bits = False,
 ) -> Result:
     """Noise levels that split the information about a token into equal parts.
 
@@ -350,11 +351,15 @@ def noise_schedule(
             made, method=_sampling(made, source.samples), key=source.seed, progress=progress
         )
     columns = _parts(law, points, chosen)
+    unit, size = ("bits", math.log(2)) if bits else ("nats", 1.0)
+    information = law.information / size
+    amount = f"{information:.6g} {unit}"
     record = {
         "specification": source.codebook,
         "codebook": made.label,
         "schedule": chosen.name,
-        "information_nats": law.information,
+        "unit": unit,
+        "information": information,
         "numerical_error": law.numerical_error,
         "standard_error": law.standard_error,
         **{name: column.tolist() for name, column in columns.items()},
@@ -362,7 +367,7 @@ def noise_schedule(
     return Result(
         record,
         title=describe(made),
-        show=lambda console: _print_parts(console, columns, law, chosen),
+        show=lambda console: _print_parts(console, columns, law, chosen, amount),
         found=(law, columns),
         table=lambda: columns,
         figure=lambda: figure_of_density(law, describe(made)),
@@ -389,7 +394,11 @@ def _parts(law: NoiseSchedule, count: int, schedule: Schedule) -> dict[str, Any]
 
 
 def _print_parts(
-    console: Console, columns: dict[str, Any], law: NoiseSchedule, schedule: Schedule
+    console: Console,
+    columns: dict[str, Any],
+    law: NoiseSchedule,
+    schedule: Schedule,
+    amount: str,
 ) -> None:
     import numpy as np
 
@@ -404,7 +413,7 @@ def _print_parts(
     console.print()
     reached = np.isfinite(columns["t"]).all()
     missing = "" if reached else "; a dash where it does not reach that SNR"
-    console.print(f"t is that of {schedule.name}{missing}.")
+    console.print(f"Information in all: {amount}; t is that of {schedule.name}{missing}.")
     if law.standard_error:
         console.print(f"Sampled: shares have a standard error of {law.standard_error:.2g}.")
 

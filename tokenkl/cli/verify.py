@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from tokenkl.cli._app import progress_bar
-from tokenkl.cli._options import Noise, SampledSource, Sampling
+from tokenkl.cli._options import Bits, Noise, SampledSource, Sampling
 from tokenkl.cli._result import ReportFiles, Result, command
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ DEFAULT_DB = "-20:30:10"
 
 
 @command(files=ReportFiles, short_help="Check every theorem on a codebook.")
-def verify(*, noise: Noise, source: SampledSource) -> Result:
+def verify(*, noise: Noise, source: SampledSource, bits: Bits = False) -> Result:
     """Check every theorem on a codebook: inequalities, identities and invariances, with margins.
 
     Every quantity is sampled a second time by other means; the errors in --csv, --json and --report
@@ -49,6 +49,8 @@ def verify(*, noise: Noise, source: SampledSource) -> Result:
         reject("CODEBOOK", made.label, expected)
     with progress_bar(made.label) as progress:
         checks = check_all(made, levels, key=source.seed, method=settings, progress=progress)
+    if bits:
+        checks = [one.bits if one.unit == "nats" else one for one in checks]
     counts = count_verdicts(checks)
     rows = [dataclasses.asdict(one) for one in checks]
     head = {"specification": source.codebook, "label": made.label, "counts": counts}
@@ -64,7 +66,7 @@ def verify(*, noise: Noise, source: SampledSource) -> Result:
 
 
 def _print(console: Console, checks: Sequence[Check], counts: dict[str, int]) -> None:
-    from tokenkl.cli.tables import print_table
+    from tokenkl.cli.tables import UNITS, print_table
     from tokenkl.verification import worst
 
     shown = worst(checks)
@@ -76,6 +78,7 @@ def _print(console: Console, checks: Sequence[Check], counts: dict[str, int]) ->
             ("SNR\n(dB)", [f"{10 * math.log10(one.snr):.4g}" for one in shown]),
             ("margin", [f"{one.margin:.3g}" for one in shown]),
             ("right\nside", [f"{one.right:.4g}" for one in shown]),
+            ("unit", [UNITS.get(one.unit, "") for one in shown]),
         ],
     )
     console.print()

@@ -39,6 +39,7 @@ from tokenkl._validation import (
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.containers import PICKLES, SUFFIXES, in_folder, open_any
 from tokenkl.codebooks.layouts import (
+    Lengths,
     Part,
     Space,
     Structure,
@@ -97,6 +98,7 @@ def load_codebook(
     key: str | None = None,
     structure: Structure | None = None,
     space: Space | None = None,
+    lengths: Lengths | None = None,
     allow_duplicates: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Codebook:
@@ -125,6 +127,10 @@ def load_codebook(
         structure: "vq" (one table), "rvq" (stages that add up) or "product" (parts side by side);
             what has another structure is refused.
         space: "latent" (before projections) or "decoded" (behind them).
+        lengths: "unit" (the vectors of tables divided by their lengths, as quantizers that compare
+            directions often use them) or "stored" (as they are). Without it they are as stored,
+            and refused where a configuration beside the file or its metadata says that they may be
+            normalised and they are not.
         allow_duplicates: accept equal rows, such as unused codes that were never moved.
         tell: called with one sentence on which arrays were read, and how.
 
@@ -141,7 +147,7 @@ def load_codebook(
         array: array, tables of coordinates of their own
         <Product pq: K = 256, n = 8, equal priors>
     """
-    check_words(structure, space, key)
+    check_words(structure, space, lengths, key)
     if os.path.isdir(path):
         path = in_folder(path, CODEBOOK_FILE)
     _suffix(path, SUFFIXES, f"a codebook in a folder or in {', '.join(SUFFIXES)}")
@@ -149,8 +155,10 @@ def load_codebook(
         if source.header is not None and key is None:
             codebook, how = _unpack(source), "what save_codebook wrote"
             check_structure(source.file, codebook, structure, how)
+            if lengths == "unit":
+                file.refuse(f"it is {how}, read as it was; tk.spherical_codebook takes its points")
         else:
-            part = Part(source, "", structure, space, allow_duplicates)
+            part = Part(source, "", structure, space, allow_duplicates, lengths)
             codebook, how = interpret(part, key)
     if tell is not None:
         tell(how)
@@ -270,8 +278,12 @@ def load_token_array(path: PathLike) -> Int[np.ndarray, "*shape"]:
                 file.refuse(f"its lines have from {min(widths)} to {max(widths)} numbers")
             array = _numbers(file, r"\s", _cells, int).reshape(len(lines), *widths)
         elif suffix == ".json":
+            lists = parse_json(file.text(MAX_JSON), list[Any], "tokens")
+            lengths = {len(one) for one in lists if isinstance(one, list)}
+            if len(lengths) > 1:
+                file.refuse(f"its lists have from {min(lengths)} to {max(lengths)} entries")
             with parsing():
-                array = np.array(parse_json(file.text(MAX_JSON), list[Any], "tokens"))
+                array = np.array(lists)
         else:
             with open_arrays(file) as source:
                 array = source.read(_only(source, "tokens"))

@@ -28,6 +28,8 @@ WORDS = {
     "product": "structure",
     "latent": "space",
     "decoded": "space",
+    "unit": "lengths",
+    "stored": "lengths",
 }
 
 #: Most transformations of a codebook: beyond is a slip of the finger.
@@ -102,7 +104,7 @@ def _base(spec: str, head: str, rest: str, tell: Tell) -> Codebook:
         return _from_file(spec, tell)
     if known is not None and (rest or head == spec):
         return known.parse(spec, rest)
-    if _split(spec) is not None:
+    if _split(spec) is not None or os.path.isfile(spec):
         return _from_file(spec, tell)
     _refuse(spec)
 
@@ -130,15 +132,18 @@ def _from_file(spec: str, tell: Tell) -> Codebook:
         # Learned tables often hold entries that never moved; every quantity is defined with them.
         return load_codebook(path, key=key, allow_duplicates=True, tell=tell, **words)  # type: ignore[arg-type]
     except ValueError as error:
-        raise ValueError(f"CODEBOOK: {_as_typed(str(error), words, path)}") from error
+        raise ValueError(f"CODEBOOK: {_as_typed(str(error), words, rest, path)}") from error
 
 
-def _as_typed(sentence: str, words: dict[str, str], path: str) -> str:
+def _as_typed(sentence: str, words: dict[str, str], rest: str, path: str) -> str:
     """What a sentence of the library tells to say, in the words of the command line."""
     prefix = "".join(f"{word}:" for word in words.values())
     sentence = sentence.replace("choose one with key=NAME", f"choose one as {prefix}{path}:NAME")
-    space = f"{words['space']}:" if "space" in words else ""
-    return re.sub(r"structure='(\w+)'", lambda word: f"{space}{word[1]}:{path}", sentence)
+
+    def typed(said: re.Match[str]) -> str:
+        return ":".join([*(words | {said[1]: said[2]}).values(), rest])
+
+    return re.sub(r"(structure|lengths)='(\w+)'", typed, sentence)
 
 
 def _split(spec: str) -> tuple[str, str | None] | None:

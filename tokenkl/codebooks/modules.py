@@ -12,6 +12,7 @@ from tokenkl._formats import Arrays, Opened
 from tokenkl._validation import is_tensor, reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.layouts import (
+    Lengths,
     Part,
     Space,
     Structure,
@@ -40,6 +41,7 @@ def from_module(
     key: str | None = None,
     structure: Structure | None = None,
     space: Space | None = None,
+    lengths: Lengths | None = None,
     allow_duplicates: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Codebook:
@@ -53,6 +55,7 @@ def from_module(
         key: the name of one parameter or buffer, or of the submodule that is meant.
         structure: "vq", "rvq" or "product"; what has another structure is refused.
         space: "latent" (before projections) or "decoded" (behind them).
+        lengths: "unit" (vectors divided by their lengths) or "stored" (as they are).
         allow_duplicates: accept equal rows.
         tell: called with one sentence on which arrays were read, and how.
 
@@ -70,7 +73,7 @@ def from_module(
     if isinstance(module, type) or not all(hasattr(module, name) for name in parts):
         got = repr(module) if isinstance(module, type) else type(module).__name__
         reject("module", got, "a torch.nn.Module; points go into PointCodebook")
-    check_words(structure, space, key)
+    check_words(structure, space, lengths, key)
     named = dict(module.named_buffers(remove_duplicate=False)) | dict(module.state_dict())
     tensors = {name: tensor for name, tensor in named.items() if _has_numbers(tensor)}
     if named and not tensors:
@@ -93,7 +96,7 @@ def from_module(
     expected = "a module with a codebook"
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     arrays = Arrays(Opened(Path(type(module).__name__), size, expected), shapes, read)
-    codebook, how = interpret(Part(arrays, "", structure, space, allow_duplicates), key)
+    codebook, how = interpret(Part(arrays, "", structure, space, allow_duplicates, lengths), key)
     if tell is not None:
         tell(how)
     return codebook

@@ -55,6 +55,9 @@ def read_stream(codebook: Codebook, tokens: Any, padding: int | None = None) -> 
     array = _whole(tokens)
     kept = np.ones(array.shape, bool) if padding is None else array != padding
     shape, order = (codebook.shape, codebook.order) if isinstance(codebook, ByDigits) else ((), "C")
+    if array.ndim > 1 and _are_one_hot(array, codebook.K):
+        expected = "ids, not one-hot rows, of which argmax(-1) gives the ids"
+        reject("tokens", f"an array of shape {array.shape}, with a 1 in each row", expected)
     places = [axis for axis in range(array.ndim) if _may_hold(shape, array, kept, axis)]
     if len(places) > 1:
         expected = f"of shape (N, {len(shape)}), so that it is clear which axis has the digits"
@@ -182,6 +185,13 @@ def _amount(smoothing: float | None, used_only: bool) -> float:
     if as_float_array("smoothing", smoothing, ndim=0) < 0:
         reject("smoothing", smoothing, "at least 0")
     return smoothing
+
+
+def _are_one_hot(array: np.ndarray, K: int) -> bool:
+    """Whether rows are as long as there are tokens and say which it is; ids by chance are not."""
+    rows = array.reshape(-1, array.shape[-1])
+    one_each = (np.count_nonzero(rows, axis=1) == 1) & (rows.max(axis=1, initial=0) == 1)
+    return rows.shape[1] == K > 2 and len(rows) > 1 and bool(one_each.all())
 
 
 def _may_hold(shape: tuple[int, ...], array: np.ndarray, kept: np.ndarray, axis: int) -> bool:

@@ -101,13 +101,11 @@ def spherical_codebook(
     """
     vectors = check_points(vectors, allow_duplicates=True, name="vectors")
     radius = check_positive(radius, "radius")
-    largest = np.abs(vectors).max(axis=1, keepdims=True)
-    if not (keep_zero or largest.all()):
-        row, expected = int(np.argmin(largest)), "nonzero, row by row, to have a direction"
+    is_some = vectors.any(axis=1)
+    if not (keep_zero or is_some.all()):
+        row, expected = int(np.argmin(is_some)), "nonzero, row by row, to have a direction"
         reject("vectors", f"row {row} that is 0", f"{expected}, or keep_zero=True")
-    vectors = vectors / np.where(largest > 0, largest, 1.0)  # no square overflows or underflows
-    size = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.where(size > 0, size, 1.0)
+    unit = directions(vectors)
     if pair := first_duplicate(unit):
         got = f"rows {pair[0]} and {pair[1]} that are equal in direction"
         reject("vectors", got, "in distinct directions")
@@ -143,3 +141,12 @@ def prior_from_tokens(
             "above 0 unless every token occurs",
         )
     return (counts + smoothing) / (counts.sum() + K * smoothing)
+
+
+def directions(vectors: np.ndarray) -> np.ndarray:
+    """Vectors along the last axis divided by their lengths; those that are 0 stay at 0."""
+    with np.errstate(invalid="ignore"):  # of what is no number, which is refused elsewhere
+        largest = np.abs(vectors).max(axis=-1, keepdims=True)
+        vectors = vectors / np.where(largest > 0, largest, 1.0)  # no square over- or underflows
+        length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        return np.asarray(vectors / np.where(length > 0, length, 1.0))

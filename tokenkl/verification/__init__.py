@@ -89,7 +89,7 @@ class Check:
     """One inequality at one SNR: left <= right (or left = right), and what became of it.
 
     `margin` is right - left, for an equality minus the absolute difference; `error` is how much the
-    margin may be off at the level of the verdict.
+    margin may be off at the level of the verdict. All four are in `unit`: "" for probabilities.
     """
 
     theorem: str
@@ -100,7 +100,19 @@ class Check:
     right: float
     margin: float
     error: float
+    unit: str
     verdict: str
+
+    @property
+    def bits(self) -> Check:
+        """The same in bits; only for what is measured in nats or bits."""
+        if self.unit == "bits":
+            return self
+        if self.unit != "nats":
+            reject("bits", self.theorem, "asked of information or entropy")
+        names = ("left", "right", "margin", "error")
+        numbers = {name: getattr(self, name) / math.log(2) for name in names}
+        return dataclasses.replace(self, unit="bits", **numbers)
 
 
 Measure = Callable[..., Any]
@@ -220,18 +232,24 @@ class _Ledger:
         self.snr = snr
         self.checks: list[Check] = []
 
-    def at_most(self, theorem: str, left: Any, right: Any, snr: np.ndarray | None = None) -> None:
+    def at_most(
+        self, theorem: str, left: Any, right: Any, unit: str, snr: np.ndarray | None = None
+    ) -> None:
         """left <= right, at every SNR."""
         snr = self.snr if snr is None else snr
         a, b = _side(left, snr.size), _side(right, snr.size)
-        self._write(theorem, snr, a, b, b.value - a.value, b.high - a.low, equality=False)
+        margin, generous = b.value - a.value, b.high - a.low
+        self._write(theorem, snr, a, b, margin, generous, unit, equality=False)
 
-    def equal(self, theorem: str, left: Any, right: Any, snr: np.ndarray | None = None) -> None:
+    def equal(
+        self, theorem: str, left: Any, right: Any, unit: str, snr: np.ndarray | None = None
+    ) -> None:
         """left = right: a pass where the intervals overlap."""
         snr = self.snr if snr is None else snr
         a, b = _side(left, snr.size), _side(right, snr.size)
         overlap = np.minimum(b.high - a.low, a.high - b.low)
-        self._write(theorem, snr, a, b, -np.abs(b.value - a.value), overlap, equality=True)
+        margin = -np.abs(b.value - a.value)
+        self._write(theorem, snr, a, b, margin, overlap, unit, equality=True)
 
     def _write(
         self,
@@ -241,6 +259,7 @@ class _Ledger:
         right: Side,
         margin: np.ndarray,
         generous: np.ndarray,
+        unit: str,
         *,
         equality: bool,
     ) -> None:
@@ -265,6 +284,7 @@ class _Ledger:
                     float(right.value[index]),
                     float(margin[index]),
                     float(generous[index] - margin[index]),
+                    unit,
                     verdict,
                 )
             )
@@ -293,9 +313,9 @@ def _bound_of(function: Callable[..., Bound], at: Setting, side: Side) -> Side:
 
 
 def _check_balances(ledger: _Ledger, found: dict[str, Side], codebook: Codebook) -> None:
-    ledger.equal("complement", _sum(found["accuracy"], found["error_probability"]), 1.0)
+    ledger.equal("complement", _sum(found["accuracy"], found["error_probability"]), 1.0, "")
     total = _sum(found["conditional_entropy"], found["mutual_information"])
-    ledger.equal("entropy balance", total, float(codebook.prior_entropy()))
+    ledger.equal("entropy balance", total, float(codebook.prior_entropy()), "nats")
 
 
 def _check_inequalities(ledger: _Ledger, known: dict[str, Side], codebook: Codebook) -> None:
@@ -308,8 +328,8 @@ def _check_inequalities(ledger: _Ledger, known: dict[str, Side], codebook: Codeb
             continue
         found, bound = known[reading.quantity], reading.bound
         limit = _bound_of(bound, at, known[reading.given]) if reading.given else bound(at)
-        sides = (found, limit) if reading.direction == "upper" else (limit, found)
-        ledger.at_most(theorem.name, *sides)
+        left, right = (found, limit) if reading.direction == "upper" else (limit, found)
+        ledger.at_most(theorem.name, left, right, QUANTITIES[reading.quantity].unit)
 
 
 def _sum(one: Side, other: Side) -> Side:
@@ -328,23 +348,23 @@ def _check_curves(ledger: _Ledger, found: dict[str, Side]) -> None:
         start, step = snr[:-1], np.diff(snr)
         for name in (one for one in found if not QUANTITIES[one].grows):
             first, second = (_part(found[name], one) for one in (slice(None, -1), slice(1, None)))
-            ledger.at_most("monotone in the SNR", second, first, start)
+            ledger.at_most("monotone in the SNR", second, first, QUANTITIES[name].unit, start)
         fall = _growth(found)
         above, below = (
             _scaled(_part(mmse, side), step / 2) for side in (slice(None, -1), slice(1, None))
         )
-        ledger.at_most("slope of H, above", fall, above, start)
-        ledger.at_most("slope of H, below", below, fall, start)
+        ledger.at_most("slope of H, above", fall, above, "nats", start)
+        ledger.at_most("slope of H, below", below, fall, "nats", start)
         cost = Side(
             np.array([above.value.sum() - (entropy.value[0] - entropy.value[-1])]),
             np.array([above.low.sum() - (entropy.high[0] - entropy.low[-1])]),
             np.array([above.high.sum() - (entropy.low[0] - entropy.high[-1])]),
         )
-        ledger.at_most("N-step KL", 0.0, cost, snr[:1])
+        ledger.at_most("N-step KL", 0.0, cost, "nats", snr[:1])
     if snr.size > 2:
         share = (snr[1:-1] - snr[:-2]) / (snr[2:] - snr[:-2])
         chord = Side(*((1 - share) * part[:-2] + share * part[2:] for part in entropy))
-        ledger.at_most("H is convex", _part(entropy, slice(1, -1)), chord, snr[1:-1])
+        ledger.at_most("H is convex", _part(entropy, slice(1, -1)), chord, "nats", snr[1:-1])
 
 
 def _growth(found: dict[str, Side]) -> Side:
@@ -384,7 +404,7 @@ def _check_integral(
     area = _panel(panels, half, ticks, weights)
     total = Side(*(np.cumsum(part) for part in area))
     where = np.searchsorted(edges[1:], snr)
-    ledger.equal("I-MMSE", found["mutual_information"], _part(total, where))
+    ledger.equal("I-MMSE", found["mutual_information"], _part(total, where), "nats")
 
     near = {
         name: Side(*(part[nodes.size :].reshape(beside.shape) for part in side))
@@ -400,7 +420,8 @@ def _check_integral(
     area = _panel(Side(*tested), step, near_ticks, near_weights)
     width = 2 * step[:, 0]
     rise = Side(*(part[:, 0] for part in growth))
-    ledger.equal("I-MMSE, derivative", _scaled(rise, 1 / width), _scaled(area, 1 / width))
+    sides = _scaled(rise, 1 / width), _scaled(area, 1 / width)
+    ledger.equal("I-MMSE, derivative", *sides, "nats")
 
 
 def _panel(mmse: Side, half: np.ndarray, ticks: np.ndarray, weights: np.ndarray) -> Side:
@@ -438,7 +459,8 @@ def _check_anew(
 ) -> None:
     if again is not None:
         for name in found:
-            ledger.equal(f"{QUANTITIES[name].symbol}, sampled anew", found[name], again[name])
+            theorem = f"{QUANTITIES[name].symbol}, sampled anew"
+            ledger.equal(theorem, found[name], again[name], QUANTITIES[name].unit)
     if isinstance(codebook, OneHot):
         exact = [_largest_of_normals(codebook, float(one)) for one in ledger.snr]
         known = np.array([one is not None for one in exact])
@@ -447,6 +469,7 @@ def _check_anew(
             "largest of normals",
             _part(found["error_probability"], known),
             Side(value, value * (1 - 1e-9), value * (1 + 1e-9)),
+            "",
             ledger.snr[known],
         )
 
@@ -506,13 +529,14 @@ def markdown_report(checks: Sequence[Check], title: str) -> str:
         "Each line is the SNR at which the theorem is closest to failing; S is the sampling error",
         "1 - E sum p^2, margins are right minus left, errors are how far margins may be off.",
         "",
-        "| theorem | statement | SNR (dB) | left | right | margin | error | verdict | source |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| theorem | statement | SNR (dB) | left | right | unit | margin | error | verdict "
+        "| source |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in worst(checks):
         db = 10 * math.log10(one.snr)
         lines.append(
             f"| {one.theorem} | {one.statement} | {db:.4g} | {one.left:.6g} | {one.right:.6g} | "
-            f"{one.margin:.3g} | {one.error:.3g} | {one.verdict} | {one.source} |"
+            f"{one.unit} | {one.margin:.3g} | {one.error:.3g} | {one.verdict} | {one.source} |"
         )
     return "\n".join(lines) + "\n"

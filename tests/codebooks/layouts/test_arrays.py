@@ -233,6 +233,85 @@ def test_complex_numbers_are_two_coordinates(shape: Any, tmp_path: Path) -> None
     assert told == ["array: array, complex numbers as two real coordinates each"]
 
 
+def test_one_row_of_complex_numbers_is_no_token(tmp_path: Path) -> None:
+    """As MATLAB keeps a constellation: one token in R^12 without a word is not what was meant."""
+    np.save(tmp_path / "a.npy", RNG.normal(size=(1, 6)) + 1j)
+    with pytest.raises(ValueError, match=r"one row of 6 complex numbers, .* save it as a column"):
+        tk.load_codebook(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", np.array([[1 + 2j]]))
+    assert tk.load_codebook(tmp_path / "a.npy").K == 1
+
+
+@pytest.mark.parametrize("name", ["arr_{}", "vq.codebooks.{}.embedding.weight", "table{}_2"])
+def test_numbered_arrays_are_what_the_user_says(name: str, tmp_path: Path) -> None:
+    arrays = {name.format(place): RNG.normal(size=(place % 3 + 1, 2)) for place in range(11)}
+    path = write(tmp_path / "a.npz", {one: arrays[one] for one in sorted(arrays)})
+    with pytest.raises(ValueError, match=r"it holds the arrays .*; choose one with key=NAME"):
+        tk.load_codebook(path)
+    tables = list(arrays.values())  # 10 comes after 9
+    found = tk.load_codebook(path, structure="rvq")
+    assert isinstance(found, tk.ResidualCodebook)
+    for stage, table in zip(found.stages, tables, strict=True):
+        np.testing.assert_array_equal(stage, table)
+    last = tk.parse_codebook(f"product:{path}").points_at(np.array([found.K - 1]))[0]
+    np.testing.assert_array_equal(last, np.concatenate([table[-1] for table in tables]))
+    write(path, {name.format(place): POINTS for place in (0, 1, 3)})
+    with pytest.raises(ValueError, match=r"it holds the arrays .*; choose one"):
+        tk.load_codebook(path, structure="rvq")
+
+
+def test_the_bits_of_a_binary_quantizer_are_no_codebook(tmp_path: Path) -> None:
+    """BSQ keeps its place values, and the codes of a group of bits beside them."""
+    arrays = {"quantize.basis": 2 ** np.arange(18)[::-1], "quantize.group_codebook": np.eye(9)}
+    path = write(tmp_path / "a.npz", arrays)
+    with pytest.raises(ValueError, match=r"holds the bits of an LFQ or BSQ, quantize\.basis,.*:18"):
+        tk.load_codebook(path)
+
+
+@pytest.mark.parametrize(
+    ("table", "scale"),
+    [
+        ("embed_tokens.weight", "embed_tokens.weight_scale"),
+        ("embed_tokens.weight", "embed_tokens.SCB"),
+        ("codebook", "scales"),
+        ("vq.codebook", "vq.codebook_zero_point"),
+    ],
+)
+def test_whole_numbers_that_stand_for_others(table: str, scale: str, tmp_path: Path) -> None:
+    whole = RNG.integers(-128, 127, size=(5, 3), dtype=np.int8)
+    path = write(tmp_path / "a.safetensors", {table: whole, scale: np.ones(5)})
+    with pytest.raises(ValueError, match=rf"{table} in it has whole numbers that {scale} turns"):
+        tk.load_codebook(path)
+    for arrays in ({table: whole}, {table: whole + 0.5, scale: np.ones(5)}):
+        found = tk.load_codebook(write(path, arrays))
+        np.testing.assert_array_equal(found.points, arrays[table])
+
+
+def test_a_token_in_each_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.npz", {"vqvae/vector_quantizer_ema/embeddings": POINTS.T})
+    told: list[str] = []
+    np.testing.assert_array_equal(tk.load_codebook(path, tell=told.append).points, POINTS)
+    assert "its columns, as dm-haiku keeps tokens" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "factor"),
+    [
+        ('{"model_type": "mbart", "scale_embedding": true}', "1.41421"),
+        ('{"text_config": {"model_type": "gemma2"}}', "1.41421"),
+        ('{"model_type": "bart", "scale_embedding": false}', None),
+    ],
+)
+def test_embeddings_that_the_model_multiplies(
+    config: str, factor: str | None, tmp_path: Path
+) -> None:
+    write(tmp_path / "model.safetensors", {"model.shared.weight": POINTS})
+    (tmp_path / "config.json").write_text(config)
+    told: list[str] = []
+    np.testing.assert_array_equal(tk.load_codebook(tmp_path, tell=told.append).points, POINTS)
+    assert told[0].partition("multiplies by sqrt(n) = ")[2] == (factor or "")
+
+
 def test_the_format_of_a_file_is_no_tensor(tmp_path: Path) -> None:
     """`save_model` notes tensors that share memory beside the program that wrote them."""
     notes = {"format": "pt", "other": "pt"}

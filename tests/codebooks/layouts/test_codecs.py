@@ -381,6 +381,31 @@ def test_stages_of_xcodec(transformers: Any, tmp_path: Path) -> None:
         np.testing.assert_allclose(found.points_of(digits), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("inner", ["embedding.weight", "_codebook.embed"])
+def test_a_convolution_behind_the_quantizer_of_an_image_model(
+    inner: str, width: int, tmp_path: Path
+) -> None:
+    """As VQGAN, diffusers' VQModel and LlamaGen save them: `post_quant_conv` stands beside it."""
+    torch = pytest.importorskip("torch")
+    table = RNG.normal(size=(5, 4))
+    conv = torch.nn.Conv2d(4, 6, width, padding="same").double()
+    arrays = {f"post_quant_conv.{name}": value.numpy() for name, value in conv.state_dict().items()}
+    arrays |= {f"quantize.{inner}": table, "encoder.conv_in.weight": np.ones((3, 3, 3, 3))}
+    np.savez(tmp_path / "vq.npz", **arrays)
+    told: list[str] = []
+    found = tk.load_codebook(tmp_path / "vq.npz", tell=told.append)
+    np.testing.assert_array_equal(found.points, table)
+    assert "before post_quant_conv" in told[0]
+    if width > 1:
+        with pytest.raises(ValueError, match="post_quant_conv in it is no linear map of one"):
+            tk.load_codebook(tmp_path / "vq.npz", space="decoded")
+        return
+    found = tk.load_codebook(tmp_path / "vq.npz", key="quantize", space="decoded")
+    expected = conv(torch.tensor(table)[:, :, None, None])[:, :, 0, 0]
+    np.testing.assert_allclose(found.points, expected.detach().numpy(), rtol=1e-12)
+
+
 def test_a_checkpoint_with_weights_that_are_normalised(tmp_path: Path) -> None:
     """As descript-audio-codec saves itself: a state and what made it, by `weight_norm`."""
     torch: Any = pytest.importorskip("torch")

@@ -368,8 +368,12 @@ def test_vectors_that_are_normalised_when_they_are_used(switch: str, owner: str)
         (whole, None, f"quantize.{switch}"),
         (whole, f"quantize.{owner}.weight", f"quantize.{switch}"),
     ):
-        with pytest.raises(ValueError, match=rf"; {named} is on, so .* make a PointCodebook of"):
+        with pytest.raises(ValueError, match=rf"; {named} is on, and .* say lengths='unit' if"):
             tk.from_module(one, key=key)
+        stored, unit = (tk.from_module(one, key=key, lengths=word) for word in ("stored", "unit"))
+        np.testing.assert_array_equal(stored.points, numbers(module.table))
+        expected = numbers(torch.nn.functional.normalize(module.table, dim=-1))
+        np.testing.assert_allclose(unit.points, expected, rtol=1e-6)
     module.table.data /= module.table.norm(dim=-1, keepdim=True)
     np.testing.assert_array_equal(tk.from_module(whole).points, numbers(module.table))
     plain = Normalising(switch, False, owner)

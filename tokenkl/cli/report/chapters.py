@@ -402,7 +402,7 @@ def sampling_steps(case: Case) -> Chapter:
     low, high = (f"{round(end)}" for end in case.range_db)
     found = case.run(
         *("steps", *case.sampled, "--steps", str(case.steps), "--schedule", case.schedule),
-        *(f"--start-db={low}", f"--stop-db={high}"),
+        *(f"--start-db={low}", f"--stop-db={high}", "--bits"),
     )
     best, frame = found.found, found.found.frame
     grid = {
@@ -413,7 +413,7 @@ def sampling_steps(case: Case) -> Chapter:
     costs = {"optimal": best.kl, **best.others}
     beside = {
         "grid": list(costs),
-        "path KL\n(nats)": readable.cells(tk.Estimate.stack(list(costs.values()))),
+        f"path KL\n({best.kl.unit})": readable.cells(tk.Estimate.stack(list(costs.values()))),
         "times the\noptimum": [f"{float(one) / float(best.kl):.3g}" for one in costs.values()],
     }
     chapter = Chapter(
@@ -429,7 +429,7 @@ def sampling_steps(case: Case) -> Chapter:
         table(grid, "The best grid"),
         table(beside, f"What {case.steps} steps cost"),
     ]
-    key = [(f"path KL of {case.steps} steps", f"{float(best.kl):.3g} nats")]
+    key = [(f"path KL of {case.steps} steps", f"{float(best.kl):.3g} {best.kl.unit}")]
     return dataclasses.replace(chapter, key=key)
 
 
@@ -480,7 +480,7 @@ def brackets_from_geometry(case: Case) -> Chapter:
 def theorems(case: Case) -> Chapter:
     """Every theorem, checked on this codebook."""
     levels = f"--snr-db={case.grid(MOST_CHECKED)}"
-    found = case.run("verify", *case.sampled, levels)
+    found = case.run("verify", *case.sampled, levels, "--bits")
     shown, counts = worst(found.found), found.record["counts"]
     said = ", ".join(f"{count} {name}" for name, count in counts.items())
     columns = {
@@ -489,6 +489,7 @@ def theorems(case: Case) -> Chapter:
         "statement": [one.statement for one in shown],
         "SNR\n(dB)": [f"{DECIBELS * math.log(one.snr):.4g}" for one in shown],
         "margin": [f"{one.margin:.3g}" for one in shown],
+        "unit": [tables.UNITS.get(one.unit, "") for one in shown],
     }
     verdict = "fail" if counts[FAIL] else "pass"
     body = [

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tokenkl._formats import Arrays, Opened, open_arrays
+from tokenkl.codebooks.containers.beside import notes_beside
 from tokenkl.codebooks.containers.checkpoint import open_checkpoint
 from tokenkl.codebooks.containers.faiss import open_faiss
 from tokenkl.codebooks.containers.folders import in_folder, open_shards
@@ -48,6 +49,7 @@ PICKLES = (".pkl", ".pickle", ".joblib")
 
 @contextlib.contextmanager
 def open_any(file: Opened) -> Iterator[Arrays]:
-    """The arrays of a file of any of these kinds."""
+    """The arrays of a file of any of these kinds, and what is noted in it and beside it."""
     with OPENERS[Path(file.path).suffix.lower()](file) as arrays:
+        arrays.notes = {**arrays.notes, **notes_beside(file.path)}
         yield arrays

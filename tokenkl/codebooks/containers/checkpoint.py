@@ -40,7 +40,10 @@ def open_checkpoint(file: Opened) -> Iterator[Arrays]:
     import torch
 
     content = _load(torch, file)
-    tensors = dict(_tensors(torch, file, content))
+    notes = {name: str(switch) for name, switch in _leaves(file, content, bool)}
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    tensors = dict(_leaves(file, content, torch.Tensor))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
     def numbers(name: str) -> np.ndarray:
@@ -51,7 +54,7 @@ def open_checkpoint(file: Opened) -> Iterator[Arrays]:
             tensor = tensor.float()
         return np.asarray(tensor.detach().numpy())
 
-    yield Arrays(file, shapes, numbers)
+    yield Arrays(file, shapes, numbers, notes=notes)
 
 
 def _load(torch: Any, file: Opened) -> Any:
@@ -68,17 +71,15 @@ def _load(torch: Any, file: Opened) -> Any:
     )
 
 
-def _tensors(torch: Any, file: Opened, content: Any) -> Iterator[tuple[str, Any]]:
-    """All tensors of tables and lists in each other, by names with dots."""
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    kinds = (torch.Tensor, Mapping, list, tuple)
+def _leaves(file: Opened, content: Any, kind: type) -> Iterator[tuple[str, Any]]:
+    """Everything of this kind in tables and lists in each other, by names with dots."""
+    kinds: Any = (kind, Mapping, list, tuple)
     waiting = [("", content, 0)]
     for _ in range(MAX_ENTRIES):
         if not waiting:
             return
         name, value, depth = waiting.pop()
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, kind):
             yield name or "tensor", value
         elif isinstance(value, kinds) and depth <= MAX_DEPTH:
             table = value.items() if isinstance(value, Mapping) else enumerate(value)

@@ -71,7 +71,7 @@ def _of_numbers(file: Opened, lines: list[str]) -> np.ndarray:
         if not first[0] or first[0].lower() in ("index", "unnamed: 0", '""'):
             file.refuse(
                 "its first column looks like the numbers of its rows, as pandas writes them; write "
-                "it without (index=False)"
+                "the vectors alone (index=False, header=False)"
             )
         if any(map(_is_number, first)):
             file.refuse(f"{shortened(next(filter(_is_word, first)), 40)!r} in it is not a number")
@@ -86,7 +86,16 @@ def _of_numbers(file: Opened, lines: list[str]) -> np.ndarray:
     if not cells:
         file.refuse("it holds no vector")
     n = len(cells[0])
-    return np.stack([_row(file, row, n, number) for number, row in enumerate(cells)])
+    vectors = np.stack([_row(file, row, n, number) for number, row in enumerate(cells)])
+    for place in (0, n - 1):
+        column = vectors[:, place]
+        counts = column[0] in (0, 1) and np.array_equal(column - column[0], np.arange(len(column)))
+        if counts and len(column) > 2 and (vectors != np.rint(vectors)).any():
+            file.refuse(
+                f"its {'last' if place else 'first'} column counts its rows; write the vectors "
+                "alone, or by numpy.save if it is a coordinate"
+            )
+    return vectors
 
 
 def _is_number(text: str) -> bool:

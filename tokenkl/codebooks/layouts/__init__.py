@@ -10,11 +10,20 @@ from tokenkl._formats import Opened
 from tokenkl._validation import check_choice, reject, shortened
 from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.codebooks.layouts import plain
-from tokenkl.codebooks.layouts.base import Layout, Part, Space, Structure, listed, ranges
+from tokenkl.codebooks.layouts.base import (
+    Layout,
+    Lengths,
+    Part,
+    Space,
+    Structure,
+    listed,
+    ranges,
+)
 from tokenkl.codebooks.layouts.embeddings import Embeddings
 from tokenkl.codebooks.layouts.faiss import Faiss
 from tokenkl.codebooks.layouts.groups import Groups
 from tokenkl.codebooks.layouts.scalar import Latent, OfSpeech, ResidualScalar, Scalar
+from tokenkl.codebooks.layouts.tables import DIVIDED
 from tokenkl.codebooks.layouts.tabular import Branches, Grouped, Residual, Single
 from tokenkl.codebooks.parts import Product
 from tokenkl.codebooks.product import ProductCodebook
@@ -23,6 +32,7 @@ from tokenkl.codebooks.residual import ResidualCodebook
 __all__ = [
     "LAYOUTS",
     "Layout",
+    "Lengths",
     "Part",
     "Space",
     "Structure",
@@ -106,7 +116,8 @@ def interpret(part: Part, key: str | None) -> tuple[Codebook, str]:
             inner = dataclasses.replace(part, owner=one.owner)
             return _told(part, one.layout.read(inner), one.layout.name)
     inner = part if key is None else part.below(f"{key}.")
-    return _told(part, plain.read(part, inner.owner + plain.choose(inner)), "array")
+    names = [inner.owner + name for name in plain.choose(inner)]
+    return _told(part, plain.read(part, *names), "array")
 
 
 class _Found(NamedTuple):
@@ -133,12 +144,16 @@ def _found(part: Part, layouts: list[Layout], key: str | None) -> list[_Found]:
 def _told(part: Part, codebook: Codebook, what: str) -> tuple[Codebook, str]:
     if part.space == "decoded" and not any("decoded" in remark for remark in part.remarks):
         part.remarks.append("no projection: decoded codes are the codes")
+    if part.lengths == "unit" and DIVIDED not in part.remarks:
+        part.refuse("it holds no table whose vectors could be divided by their lengths")
     how = ", ".join([f"{what}: {ranges(part.used)}", *dict.fromkeys(part.remarks)])
     check_structure(part.arrays.file, codebook, part.structure, how)
     return codebook, how
 
 
-def check_words(structure: Structure | None, space: Space | None, key: str | None) -> None:
+def check_words(
+    structure: Structure | None, space: Space | None, lengths: Lengths | None, key: str | None
+) -> None:
     """What a user says of a file is one of the words for it, or nothing."""
     if key is not None and not isinstance(key, str):
         reject("key", key, "the name of an array or of a module, or None")
@@ -146,6 +161,8 @@ def check_words(structure: Structure | None, space: Space | None, key: str | Non
         check_choice(structure, tuple(STRUCTURES), "structure")
     if space is not None:
         check_choice(space, typing.get_args(Space), "space")
+    if lengths is not None:
+        check_choice(lengths, typing.get_args(Lengths), "lengths")
 
 
 def check_structure(

@@ -19,6 +19,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 Structure = Literal["vq", "rvq", "product"]
 #: The space that the codes live in, or the one that they are projected to.
 Space = Literal["latent", "decoded"]
+#: Vectors divided by their lengths, as quantizers that compare directions use them, or as they are.
+Lengths = Literal["unit", "stored"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Part:
         structure: what the reader of the file says it is, None where the layout has to know.
         space: the space that is asked for, None for the layout's own choice.
         allow_duplicates: accept equal rows.
+        lengths: of the vectors of tables; None where nobody said.
         used: the arrays that were read, in order; shared by the parts of a file.
         remarks: what else there is to say on how they were read; shared, too.
     """
@@ -40,6 +43,7 @@ class Part:
     structure: Structure | None = None
     space: Space | None = None
     allow_duplicates: bool = False
+    lengths: Lengths | None = None
     used: list[str] = dataclasses.field(default_factory=list)
     remarks: list[str] = dataclasses.field(default_factory=list)
 

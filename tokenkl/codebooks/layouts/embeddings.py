@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 
 from tokenkl.codebooks.base import Codebook
@@ -15,6 +16,8 @@ NAMES = (
     r"(embed_tokens|wte|word_embeddings|tok_embeddings|embed_in|token_embeddings?|token_embedding_table)\.weight",
     r"token_embd\.weight",
 )
+#: In a configuration: models that multiply their embeddings by the square root of the dimension.
+SCALED = re.compile(r'"scale_embedding"\s*:\s*true\b|"model_type"\s*:\s*"gemma\w*"')
 
 
 class Embeddings:
@@ -32,4 +35,9 @@ class Embeddings:
         return {}
 
     def read(self, part: Part) -> Codebook:
-        return plain.read(dataclasses.replace(part, owner=""), part.owner)
+        # What a model says of lengths is of its quantizer.
+        lengths = part.lengths or "stored"
+        if any(map(SCALED.search, part.arrays.notes.values())):
+            factor = math.sqrt((part.shape("") or (1,))[-1])
+            part.remarks.append(f"as stored, which the model multiplies by sqrt(n) = {factor:.6g}")
+        return plain.read(dataclasses.replace(part, owner="", lengths=lengths), part.owner)

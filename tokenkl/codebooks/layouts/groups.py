@@ -9,7 +9,7 @@ import numpy as np
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.layouts import combine
 from tokenkl.codebooks.layouts.base import Part, Shapes
-from tokenkl.codebooks.layouts.tables import check_table
+from tokenkl.codebooks.layouts.tables import as_used
 
 
 class Groups:
@@ -30,7 +30,7 @@ class Groups:
         vectors = part.read(name)
         if 0 in vectors.shape:
             part.refuse(f"{part.owner}{name} in it has shape {vectors.shape}")
-        check_table(part, part.owner + name, vectors)
+        vectors = as_used(part, part.owner + name, vectors)
         n = vectors.shape[2]
         if name.endswith("embedding"):
             tables = list(vectors.swapaxes(0, 1))

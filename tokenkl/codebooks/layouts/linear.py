@@ -10,6 +10,8 @@ from tokenkl.codebooks.layouts.base import Part
 
 #: Names of projections away from the codes.
 OUT = ("project_out", "out_proj", "output_proj")
+#: The same beside a quantizer of images.
+BESIDE = "post_quant_conv"
 #: Names under which the two halves of a weight-normalised map are kept: length, and direction.
 NORMALISED = (
     ("weight_g", "weight_v"),
@@ -37,7 +39,8 @@ class Linear:
 def projection(part: Part) -> Linear | None:
     """The projection away from the codes of this part; None where there is none.
 
-    Linear layers and convolutions of width one, weight-normalised or not.
+    Linear layers and convolutions of width one, weight-normalised or not. One beside the quantizer
+    is read where it is asked for, since it may be a wider convolution.
 
     Raises:
         ValueError: one that is something else.
@@ -46,6 +49,11 @@ def projection(part: Part) -> Linear | None:
         found = part.below(f"{name}.")
         if found.names():
             return _read(found)
+    beside = part.above().below(f"{BESIDE}.")
+    if beside.names() and part.space == "decoded":
+        return _read(beside)
+    if beside.names():
+        part.remarks.append(f"before {beside.owner[:-1]}")
     return None
 
 
@@ -54,7 +62,7 @@ def _read(part: Part) -> Linear:
     main = pair[1] if pair else "weight"
     shape = part.shape(main) or ()
     others = {*(pair or ()), main, "bias"}
-    if len(shape) not in (2, 3) or shape[2:] not in ((), (1,)) or set(part.names()) - others:
+    if len(shape) < 2 or any(width != 1 for width in shape[2:]) or set(part.names()) - others:
         part.refuse(f"{part.owner[:-1]} in it is no linear map of one vector")
     weight = part.read(main)
     if pair:

@@ -151,12 +151,12 @@ def without_points(part: Part) -> str | None:
     for name in part.names():
         last = name.rpartition(".")[2]
         shape = part.shape(name) or ()
-        if last == "mask" and len(shape) == 1 and shape[0] < 63:
+        if last in ("mask", "basis") and len(shape) == 1 and shape[0] < 63:
             bits = part.arrays.read(part.owner + name)
             if np.array_equal(bits, 2 ** np.arange(shape[0])[::-1]):
                 return (
-                    f"it holds the bits of an LFQ, {name}, which has no table: write its grid "
-                    f"itself, fsq:2^{shape[0]} or bsq:{shape[0]}, {advice}"
+                    f"it holds the bits of an LFQ or BSQ, {name}, which has no table: write its "
+                    f"grid itself, fsq:2^{shape[0]} or bsq:{shape[0]}, {advice}"
                 )
         is_out = name.endswith("project_out.weight") and len(shape) == 2
         inwards = f"{name.removesuffix('out.weight')}in.weight"

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tokenkl._validation import shortened
 from tokenkl.codebooks.layouts.base import Part, Shapes
+from tokenkl.codebooks.vq import directions
 
 #: Arrays of training, beside a table, that its points do not depend on.
 STATISTICS = frozenset(
@@ -66,7 +68,22 @@ TRANSFORMS = {"frozen_codebook": "code_transform", "embedding.weight": "embeddin
 CHANGERS = ("affine_transform",)
 #: Switches of a module whose table has vectors of length 1 when they are used.
 NORMALISING = ("l2_norm", "use_l2_norm", "use_norm")
+#: The same in a configuration or in metadata, and kinds of models that have no such switch.
+SAID = re.compile(
+    r"(?P<word>\b(?:(?:use|codebook|quant\w*|vq)_)?l2_norm(?:ali[sz]e\w*)?"
+    r"|\bnorm(?:ali[sz]e)?_codebooks?)\b[\\\"']*\s*[:=]\s*[\\\"']*true\b"
+    r"|\bmodel_type[\\\"']*\s*:\s*[\\\"']*(?P<kind>janus_vqgan|glm_image_vqmodel)\b",
+    re.IGNORECASE,
+)
+#: An array of LlamaGen, and of the many that build on it, which divide by lengths as a rule.
+COUNTED = "codebook_used"
+#: What a quantizer is called: its last word.
+QUANTIZER = re.compile(r"(?:.*\.)?\w*(?:quant|vq|codebook)\w*")
+#: What may stand directly in a quantizer and change its vectors: norms, and the layers of VAR.
+CHANGES = re.compile(r"(?:\w*norm\w*|ln\w*|quant_resi)\..+")
 
+#: What is said of vectors that were divided by their lengths.
+DIVIDED = "divided by their lengths"
 #: Largest deviation from 1 of lengths that are 1, of numbers in float32.
 UNIT = 1e-5
 
@@ -125,7 +142,7 @@ def read_table(part: Part) -> np.ndarray:
     vectors = TABLES[name](part, name)
     if vectors.ndim not in (2, 3) or 0 in vectors.shape:
         part.refuse(f"{part.owner}{name} in it has shape {vectors.shape}")
-    check_table(part, f"{part.owner}{name}", vectors)
+    vectors = as_used(part, f"{part.owner}{name}", vectors)
     vectors = vectors.reshape(-1, *vectors.shape[-2:])
     sizes = part.shape(f"{name.rpartition('.')[0]}.cluster_size")
     if sizes and sizes[-1] != vectors.shape[1]:
@@ -136,10 +153,12 @@ def read_table(part: Part) -> np.ndarray:
     return vectors
 
 
-def check_table(part: Part, name: str, vectors: np.ndarray) -> None:
-    """Refuse a table of several vectors that are all 0, or that are normalised when they are used.
+def as_used(part: Part, name: str, vectors: np.ndarray) -> np.ndarray:
+    """The vectors of a table as its quantizer uses them; `name` is that in the whole file.
 
-    `name` is that in the whole file.
+    Raises:
+        ValueError: several vectors that are all 0, or of other lengths than 1 where something says
+            that they may be normalised, and the reader of the file does not say whether.
     """
     with np.errstate(invalid="ignore"):  # what is no number is not 0 either
         is_zero = not vectors.any()
@@ -147,14 +166,48 @@ def check_table(part: Part, name: str, vectors: np.ndarray) -> None:
         part.refuse(
             f"{name} in it is 0 everywhere: a codebook that was never initialised or trained"
         )
+    if part.lengths == "unit":
+        part.remarks.append(DIVIDED)
+        return directions(np.asarray(vectors, np.float64))
     home = name.removesuffix(".weight").rpartition(".")[0]
+    if part.lengths is None and (sign := _sign(part, home)) and not _is_unit(vectors):
+        part.refuse(
+            f"{sign}, and {name} in it has vectors of other lengths than 1; say lengths='unit' if "
+            "they are divided by their lengths before they are used, lengths='stored' if not"
+        )
+    if owner := quantizer_of(name):
+        beside = (name for name in part.arrays.shapes if name.startswith(owner))
+        change = next((name for name in beside if CHANGES.fullmatch(name[len(owner) :])), None)
+        if change is not None:
+            part.remarks.append(f"without {change}, which may change its vectors")
+    return vectors
+
+
+def quantizer_of(name: str) -> str:
+    """The owner of a table, with a dot at its end, if it is called a quantizer; else ""."""
+    home = name.removesuffix(".weight").rpartition(".")[0]
+    home = re.sub(r"\._?codebook$", "", home)
+    return f"{home}." if QUANTIZER.fullmatch(home) else ""
+
+
+def _is_unit(vectors: np.ndarray) -> bool:
+    lengths = np.linalg.norm(np.asarray(vectors, np.float64), axis=-1)
+    return bool(np.abs(lengths - 1).max() <= UNIT)
+
+
+def _sign(part: Part, home: str) -> str | None:
+    """What says that vectors of the module `home` may be divided by their lengths."""
+    shapes = part.arrays.shapes
     for switch in (f"{home}.{word}".lstrip(".") for word in NORMALISING):
-        is_on = part.arrays.shapes.get(switch) == () and part.arrays.read(switch)
-        if is_on and np.abs(np.linalg.norm(vectors, axis=-1) - 1).max() > UNIT:
-            part.refuse(
-                f"{switch} is on, so that vectors of {name} in it may be normalised before they "
-                "are used; make a PointCodebook of those that the module gives for its indices"
-            )
+        if shapes.get(switch) == () and part.arrays.read(switch):
+            return f"{switch} is on"
+    if (counted := f"{home}.{COUNTED}".lstrip(".")) in shapes:
+        return f"it holds {counted}, as of LlamaGen's quantizer, which normalises as a rule"
+    for source, text in part.arrays.notes.items():
+        if said := SAID.search(f"{source}: {text}"):
+            what = f"{said['word']} is on" if said["word"] else f"model_type is {said['kind']}"
+            return f"{shortened(what, 60)} in {shortened(source, 60)}"
+    return None
 
 
 def _check_neighbours(part: Part, name: str) -> None:
