@@ -50,9 +50,11 @@ from .codebooks import (
 )
 from .decoding import decide
 from .divergence import (
+    EvidenceBound,
     LearnedPathKL,
     ancestral_kl,
     ancestral_kl_curve,
+    evidence_bound,
     excess_cross_entropy,
     learned_path_kl,
     optimal_step_grids,
@@ -125,6 +127,7 @@ __all__ = [
     "ConfidenceInterval",
     "CosineVP",
     "Estimate",
+    "EvidenceBound",
     "Exact",
     "FlowMatching",
     "Gaussian",
@@ -166,6 +169,7 @@ __all__ = [
     "e8_codebook",
     "entropy_of_counts",
     "error_probability",
+    "evidence_bound",
     "excess_cross_entropy",
     "from_module",
     "gray_labels",
