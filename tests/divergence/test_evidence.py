@@ -95,9 +95,9 @@ def test_exact_denoiser_costs_the_path_kl(grid: np.ndarray, start: float) -> Non
 
 def test_sequences_pay_for_drawing_tokens_apart() -> None:
     """For a chain the bound is H(X) + path KL of its sequences + E KL(posterior || product)."""
-    rng = np.random.default_rng(0)
-    chain = tk.sources.Markov(rng.dirichlet(np.full(3, 0.5), 3), 3, [0.2, 0.5, 0.3])
-    grid = np.array([0.0, 0.5, 2.0])
+    kept = np.array([[0.9, 0.1, 0.0], [0.0, 0.9, 0.1], [0.05, 0.05, 0.9]])
+    chain = tk.sources.Markov(kept, 3, [0.2, 0.5, 0.3])
+    grid = np.array([0.0, 0.1, 0.4])
 
     def logits(y: np.ndarray, snr: np.ndarray) -> np.ndarray:
         seen = np.sqrt(snr)[:, None, None] * (y @ LINE.points.T)
@@ -108,19 +108,19 @@ def test_sequences_pay_for_drawing_tokens_apart() -> None:
     found = tk.evidence_bound(LINE, logits, tokens, grid, key=2, n_noise=2).per_token
     every = np.array(list(itertools.product(range(3), repeat=3)))
     law = np.exp(chain.log_prob(every))
-    kept = law > 0
-    whole = tk.PointCodebook(LINE.points[every[kept]][..., 0], law[kept])
+    some = law > 0
+    whole = tk.PointCodebook(LINE.points[every[some]][..., 0], law[some])
     path = tk.ancestral_kl(whole, grid, method=tk.MonteCarlo(n_samples=2**14), key=3)
     # What the decision loses, at fresh observations.
     ids, y = tk.channel.sample(whole, grid[-1], 20_000, key=4)
     alone = special.log_softmax(logits(y[..., None], np.full(len(y), grid[-1])), axis=-1)
-    apart = np.take_along_axis(alone, every[kept][ids][..., None], axis=-1)[..., 0].sum(axis=1)
+    apart = np.take_along_axis(alone, every[some][ids][..., None], axis=-1)[..., 0].sum(axis=1)
     lost = log_posterior(whole, y, grid[-1])[np.arange(len(y)), ids] - apart
     expected = chain.entropy() + float(path.value) + lost.mean()
     error = math.hypot(3 * found.standard_error, path.standard_error, lost.std() / len(y) ** 0.5)
     assert abs(3 * found.value - expected) < Z * error
     assert error < 0.02
-    assert lost.mean() > 5 * error  # it is there
+    assert lost.mean() > 10 * error  # it is there
 
 
 @pytest.mark.parametrize("kind", ["skewed", "tempered"])
