@@ -12,6 +12,7 @@ from . import quantities as quantities
 from . import samplers as samplers
 from . import schedule as schedule
 from . import sources as sources
+from . import tasks as tasks
 from . import torch as torch
 from . import verification as verification
 from . import ways as ways

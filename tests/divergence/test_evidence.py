@@ -14,7 +14,7 @@ from jaxtyping import TypeCheckError
 from scipy import special
 
 import tokenkl as tk
-from tokenkl.channel import log_posterior
+from tokenkl.channels.gaussian import log_posterior, sample
 
 Z = special.ndtri(1 - 1e-5)
 LINE = tk.PointCodebook([[-1.0], [0.2], [1.5]], [0.6, 0.3, 0.1])
@@ -112,7 +112,7 @@ def test_sequences_pay_for_drawing_tokens_apart() -> None:
     whole = tk.PointCodebook(LINE.points[every[some]][..., 0], law[some])
     path = tk.ancestral_kl(whole, grid, method=tk.MonteCarlo(n_samples=2**14), key=3)
     # What the decision loses, at fresh observations.
-    ids, y = tk.channel.sample(whole, grid[-1], 20_000, key=4)
+    ids, y = sample(whole, grid[-1], 20_000, key=4)
     alone = special.log_softmax(logits(y[..., None], np.full(len(y), grid[-1])), axis=-1)
     apart = np.take_along_axis(alone, every[some][ids][..., None], axis=-1)[..., 0].sum(axis=1)
     lost = log_posterior(whole, y, grid[-1])[np.arange(len(y)), ids] - apart

@@ -188,8 +188,9 @@ def evidence_bound(
 
     Example:
         >>> import numpy as np, tokenkl as tk
+        >>> from tokenkl.channels.gaussian import log_posterior
         >>> cube, tokens = tk.FSQ((2, 2)), np.arange(4).repeat(50)
-        >>> exact = lambda y, snr: tk.channel.log_posterior(cube, y, snr)
+        >>> exact = lambda y, snr: log_posterior(cube, y, snr)
         >>> few, many = (evidence_bound(cube, exact, tokens, tk.step_grid("uniform", N, 1e-3, 50.0),
         ...     key=0) for N in (3, 30))
         >>> bool(np.log(4) < float(many.per_token) < float(few.per_token))
