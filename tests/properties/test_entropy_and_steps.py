@@ -7,6 +7,7 @@ import tokenkl as tk
 from tokenkl import bounds
 from tokenkl.testing import exact_codebooks, snr_grids
 
+PRIORS = [np.arange(1, 10) / 45, np.array([0.9, 0.1])]
 SEVERAL = exact_codebooks().filter(lambda codebook: codebook.K > 1)
 
 
@@ -28,3 +29,18 @@ def test_dimension_does_not_enter() -> None:
     bound = bounds.entropy_step_bound(np.log(1000), grid)
     for power in (0.01, 1.0, 100.0):
         assert tk.ancestral_kl(tk.scale_to(tk.OneHot(1000), power=power), grid).value < bound.value
+
+
+def test_steps_equal_in_log_snr_cost_the_same_for_all() -> None:
+    """N KL tends to log(range) / 4 [snr mmse at the ends + 2 information gained], whoever it is."""
+    N, ends = 1000, np.array([1e-3, 1e4])
+    grid = np.geomspace(ends[0], ends[1], N + 1)
+    span = np.log(ends[1] / ends[0])
+    for codebook in (tk.FSQ((2,)), tk.FSQ((3, 3)), tk.OneHot(50), tk.FSQ((9, 2), priors=PRIORS)):
+        mmse = np.asarray(tk.mmse(codebook, ends).value)
+        gained = np.diff(np.asarray(tk.mutual_information(codebook, ends).value))[0]
+        limit = span / 4 * (ends[0] * mmse[0] - ends[1] * mmse[1] + 2 * gained)
+        found = N * float(tk.ancestral_kl(codebook, grid))
+        assert abs(found / limit - 1) < 2 * span / N
+        entropy = float(codebook.prior_entropy())
+        assert abs(found / (span * entropy / 2) - 1) < 2 * span / N
