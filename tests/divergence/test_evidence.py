@@ -169,6 +169,29 @@ def test_errors_cover_the_law_of_the_sequences() -> None:
     assert covered >= 174  # of 200; P(fewer) < 2e-5 at a coverage of 0.95
 
 
+def test_errors_cover_the_noise() -> None:
+    """For tokens that are given: few draws, and a denoiser that is wrong in its tails."""
+    ids, grid = np.arange(3).repeat(8), np.array([0.0, 1.0, 3.0])
+    many = tk.evidence_bound(LINE, skewed, ids, grid, key=0, n_noise=1500).given_tokens
+    covered = 0
+    for key in range(1, 201):
+        found = tk.evidence_bound(LINE, skewed, ids, grid, key=key, n_noise=4).given_tokens
+        low, high, _ = found.confidence_interval(0.95)
+        covered += bool(low <= many.value <= high)
+    assert covered >= 174  # of 200; P(fewer) < 2e-5 at a coverage of 0.95
+
+
+def test_far_from_the_origin() -> None:
+    """An offset that the start knows nothing of leaves the digits of the gaps."""
+    grid, ids = np.array([0.0, 1e4]), np.arange(3).repeat(10)
+    logits = lambda y, snr: np.broadcast_to([8.0, 0.0, -2.0], (len(y), 3))  # noqa: E731
+    near = tk.evidence_bound(LINE, logits, ids, grid, key=0)
+    far = tk.PointCodebook(LINE.points + 2.0**20, LINE.prior)
+    moved = tk.evidence_bound(far, logits, ids, grid, key=0)
+    size = 1e4 * 2.5 * 2.0**20 * np.finfo(float).eps  # of what the points themselves have lost
+    assert abs(float(moved.per_token) - float(near.per_token)) < 4 * size
+
+
 def test_backends_masks_and_batches() -> None:
     torch = pytest.importorskip("torch")
     codebook, grid = tk.FSQ((3, 2)), np.array([0.1, 1.0, 3.0])

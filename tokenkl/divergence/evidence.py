@@ -33,7 +33,7 @@ from tokenkl.numerics.moments import MIN_CARRIERS, Moments
 
 #: Fewest sequences whose spread is taken for that of their law.
 FEWEST = 20
-#: Each number is a sum of squares and logarithms of one sign.
+#: Of sums of squares and logarithms of one sign, and of posterior means.
 ROUNDING = 64 * np.finfo(float).eps
 
 
@@ -43,6 +43,7 @@ class EvidenceBound:
 
     - `values`: the draws; their mean over the first axis is the bound of each sequence.
     - `lengths`: tokens in each sequence.
+    - `rounding`: what arithmetic may add per token.
     - `draws`, `seed`: which random numbers are behind them.
 
     The difference of two of the same sequences, `one - other`, is an `Estimate` per token from
@@ -51,6 +52,7 @@ class EvidenceBound:
 
     values: Float[np.ndarray, "draws sequences"]
     lengths: Int[np.ndarray, " sequences"]
+    rounding: float
     seed: int | None
     draws: tuple[tuple[int, ...], ...]
 
@@ -85,14 +87,13 @@ class EvidenceBound:
             return Estimate(mean, method="Monte-Carlo", note=note, **named)
         moments = Moments((1,))
         moments.add(apart[None])
-        size = float(np.abs(self.values).mean(axis=0).sum() / self.lengths.sum())
         carried = moments.carriers()[0] >= min(MIN_CARRIERS, freedom / 6)
-        steady = moments.variance[0] <= (ROUNDING * size) ** 2  # nothing but rounding
+        steady = moments.variance[0] <= self.rounding**2  # nothing but rounding
         supported = bool((freedom + 1 >= FEWEST and carried) or steady)
         return Estimate(
             mean,
             float(moments.standard_error[0]),
-            ROUNDING * size,
+            self.rounding,
             method="Monte-Carlo",
             interval_supported=supported,
             degrees_of_freedom=float(freedom),
@@ -107,16 +108,17 @@ class EvidenceBound:
         if not np.array_equal(self.lengths, other.lengths):
             expected = "of the same sequences as the first"
             reject("the second bound", f"of {other.lengths.size} sequences", expected)
-        means = [one.values.mean(axis=0, keepdims=True) for one in (self, other)]
         with np.errstate(invalid="ignore"):
-            difference = means[0] - means[1]
-        draws = tuple(sorted({*self.draws, *other.draws}))
-        seed = self.seed if self.seed == other.seed else None
-        found = EvidenceBound(difference, self.lengths, seed, draws).per_token
-        size = sum(float(np.abs(mean).sum()) for mean in means) / self.lengths.sum()
-        return dataclasses.replace(
-            found, quantity="difference of evidence bounds", numerical_error=ROUNDING * size
+            apart = self.values.mean(axis=0) - other.values.mean(axis=0)
+        difference = EvidenceBound(
+            apart[None],
+            self.lengths,
+            self.rounding + other.rounding,
+            self.seed if self.seed == other.seed else None,
+            tuple(sorted({*self.draws, *other.draws})),
         )
+        name = "difference of evidence bounds"
+        return dataclasses.replace(difference.per_token, quantity=name)
 
     @staticmethod
     def joined(parts: Sequence[EvidenceBound]) -> EvidenceBound:
@@ -131,6 +133,7 @@ class EvidenceBound:
         return EvidenceBound(
             np.concatenate([part.values for part in parts], axis=1),
             np.concatenate([part.lengths for part in parts]),
+            max(part.rounding for part in parts),
             parts[0].seed if len({part.seed for part in parts}) == 1 else None,
             tuple(sorted({words for part in parts for words in part.draws})),
         )
@@ -208,7 +211,8 @@ def evidence_bound(
         if ids.size * wide > MAX_ELEMENTS:
             expected = f"few enough for {MAX_ELEMENTS:,} numbers (EvidenceBound.joined takes parts)"
             reject("tokens", f"{ids.size:,} tokens of {wide:,} numbers", expected)
-    clean = codebook.points_at(ids)
+    clean, centre = codebook.points_at(ids), codebook.points.mean(axis=0)
+    points = codebook.points - centre  # so that the sum of them keeps its digits
     first = (levels[0] * (clean**2).sum(axis=-1) / spread**2) / 2
     first = first + codebook.n * (math.log(spread) + (1 / spread**2 - 1) / 2)
     values = np.empty((n_noise, len(ids)))
@@ -224,18 +228,21 @@ def evidence_bound(
             if last:
                 lost = -np.take_along_axis(log_q, ids[..., None], axis=-1)[..., 0]
             else:
-                where = (
-                    np.exp(log_q) @ codebook.points
-                    if mean is None
-                    else _checked("mean", _call(mean, y, snr, backend), shape)
-                )
-                lost = step / 2 * ((clean - where) ** 2).sum(axis=-1)
+                if mean is None:
+                    gap = clean - centre - np.exp(log_q) @ points
+                else:
+                    gap = clean - _checked("mean", _call(mean, y, snr, backend), shape)
+                lost = step / 2 * (gap**2).sum(axis=-1)
             total = total + np.where(present, lost, 0.0)
             if progress is not None:
                 progress(draw * levels.size + i + 1, n_noise * levels.size)
         values[draw] = total.reshape(len(ids), -1).sum(axis=1)
     lengths = present.reshape(len(ids), -1).sum(axis=1)
-    return EvidenceBound(values, lengths, seed_of(key), draws_of(key))
+    # Each gap is rounded in units of the codebook; Cauchy and Schwarz, over the steps.
+    size = float(values.mean(axis=0).sum() / lengths.sum())
+    reach = 4 * float((points**2).sum(axis=1).max() * (levels[-1] - levels[0]))
+    rounding = ROUNDING * (size + math.sqrt(2 * size * reach))
+    return EvidenceBound(values, lengths, rounding, seed_of(key), draws_of(key))
 
 
 def _check_tokens(tokens: Any, mask: Any, codebook: Codebook) -> tuple[np.ndarray, np.ndarray]:
