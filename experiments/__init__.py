@@ -20,6 +20,7 @@ NAMES = (
     "unequal_priors",
     "sampler_kl",
     "step_grids",
+    "bound_ladder",
     "score_lipschitz",
     "bounds",
     "capacity",

@@ -35,6 +35,7 @@ ROOMS = (
     "information",
     "channels",
     "channel",
+    "tasks",
     "context",
     "divergence",
     "bounds",

@@ -12,6 +12,7 @@ from . import quantities as quantities
 from . import samplers as samplers
 from . import schedule as schedule
 from . import sources as sources
+from . import tasks as tasks
 from . import torch as torch
 from . import verification as verification
 from . import ways as ways
@@ -50,9 +51,11 @@ from .codebooks import (
 )
 from .decoding import decide
 from .divergence import (
+    EvidenceBound,
     LearnedPathKL,
     ancestral_kl,
     ancestral_kl_curve,
+    evidence_bound,
     excess_cross_entropy,
     learned_path_kl,
     optimal_step_grids,
@@ -125,6 +128,7 @@ __all__ = [
     "ConfidenceInterval",
     "CosineVP",
     "Estimate",
+    "EvidenceBound",
     "Exact",
     "FlowMatching",
     "Gaussian",
@@ -166,6 +170,7 @@ __all__ = [
     "e8_codebook",
     "entropy_of_counts",
     "error_probability",
+    "evidence_bound",
     "excess_cross_entropy",
     "from_module",
     "gray_labels",

@@ -33,6 +33,17 @@ def snrs(low_db: float = -60.0, high_db: float = 60.0) -> st.SearchStrategy[floa
 
 
 @st.composite
+def snr_grids(draw: st.DrawFn, positive: bool = False) -> np.ndarray:
+    """Two to six SNRs over eight decades that increase, sometimes from 0."""
+    db = draw(st.lists(st.floats(-50, 30), min_size=2, max_size=6, unique=True))
+    grid = np.unique(10 ** (np.sort(db) / 10))
+    from_zero = not positive and draw(st.booleans())
+    if grid.size < 2:  # two that are one in floating point
+        grid = np.array([grid[0], 2 * grid[0]])
+    return np.concatenate([[0.0], grid]) if from_zero else grid
+
+
+@st.composite
 def priors(draw: st.DrawFn, K: int) -> np.ndarray | None:
     """Equal (None), Zipf, one nearly certain token, or anything positive."""
     kind = draw(st.sampled_from(["equal", "zipf", "certain", "free"]))

@@ -7,15 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tokenkl as tk
-from tokenkl.testing import exact_codebooks, grids
-
-
-@st.composite
-def snr_grids(draw: st.DrawFn) -> np.ndarray:
-    """Two to six SNRs over eight decades, sometimes from 0."""
-    db = draw(st.lists(st.floats(-50, 30), min_size=2, max_size=6, unique=True))
-    grid = np.unique(10 ** (np.sort(db) / 10))
-    return np.concatenate([[0.0], grid]) if draw(st.booleans()) or grid.size < 2 else grid
+from tokenkl.testing import exact_codebooks, grids, snr_grids
 
 
 @settings(max_examples=30)

@@ -58,11 +58,24 @@ from tokenkl.bounds._posterior import (
     sampling_error_above_error,
 )
 from tokenkl.bounds._union import union_bound
+from tokenkl.bounds.ladder import (
+    Rate,
+    dimension_rate,
+    dimension_step_bound,
+    entropy_squared_rate,
+    entropy_step_bound,
+    lipschitz_score_rate,
+    lipschitz_step_bound,
+    masked_step_bound,
+    mmse_step_bound,
+    total_variation_rate,
+)
 from tokenkl.halfspaces.bivariate import bivariate_tail
 
 __all__ = [
     "Bracket",
     "CapacityInput",
+    "Rate",
     "amplitude_capacity",
     "bivariate_tail",
     "bonferroni_bound",
@@ -78,8 +91,12 @@ __all__ = [
     "cover_hart_sampling_error",
     "de_caen_bound",
     "diameter",
+    "dimension_rate",
+    "dimension_step_bound",
     "distance_information_bound",
     "divergence_information_bound",
+    "entropy_squared_rate",
+    "entropy_step_bound",
     "error_above_sampling_error",
     "error_below_sampling_error",
     "fano_entropy",
@@ -94,6 +111,9 @@ __all__ = [
     "kovalevsky_entropy",
     "kovalevsky_error",
     "linear_mmse_bound",
+    "lipschitz_score_rate",
+    "lipschitz_step_bound",
+    "masked_step_bound",
     "mckellips_bound",
     "mmse_above_error",
     "mmse_above_sampling_error",
@@ -101,6 +121,7 @@ __all__ = [
     "mmse_below_information",
     "mmse_below_sampling_error",
     "mmse_decay_bound",
+    "mmse_step_bound",
     "outward",
     "pairwise_bound",
     "prior_error_bound",
@@ -108,6 +129,7 @@ __all__ = [
     "sampling_error_above_error",
     "smallest_box_entropy",
     "tangent_entropy_bound",
+    "total_variation_rate",
     "union_bound",
     "universal_accuracy",
     "universal_accuracy_bound",

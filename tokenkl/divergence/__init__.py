@@ -1,6 +1,7 @@
 """Kullback-Leibler divergences in nats: of laws on path space, and of what samplers produce."""
 
 from tokenkl.divergence.bridge import path_kl, simulate_path_kl
+from tokenkl.divergence.evidence import EvidenceBound, evidence_bound
 from tokenkl.divergence.girsanov import LearnedPathKL, excess_cross_entropy, learned_path_kl
 from tokenkl.divergence.lipschitz import ScoreLipschitz, score_lipschitz
 from tokenkl.divergence.produced import ProducedLaw, produced_law
@@ -14,12 +15,14 @@ from tokenkl.divergence.steps import OptimalSteps, optimal_step_grids, optimal_s
 from tokenkl.samplers.grids import step_grid
 
 __all__ = [
+    "EvidenceBound",
     "LearnedPathKL",
     "OptimalSteps",
     "ProducedLaw",
     "ScoreLipschitz",
     "ancestral_kl",
     "ancestral_kl_curve",
+    "evidence_bound",
     "excess_cross_entropy",
     "learned_path_kl",
     "optimal_step_grids",
