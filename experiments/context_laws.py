@@ -32,16 +32,28 @@ import dataclasses
 import functools
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import matplotlib as mpl
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import optimize, stats
 
+import tokenkl as tk
+from experiments.harness import Experiment, Progress
+from experiments.ranks import spearman
 from experiments.settings import Settings, among, as_text, holding, increasing, least, most, setting
 from experiments.toy import data
-from experiments.toy.laws import GEOMETRIES, LAWS, lanes, trained
+from experiments.toy.laws import FREE, GEOMETRIES, LAWS, lanes, points_of, trained
 from tokenkl._files import atomic_path
+from tokenkl._random import generator
 from tokenkl._validation import reject
+from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,6 +94,8 @@ class Config(Settings):
     pool: float = setting(
         1e-3, "least probability of a group of sequences that is counted", least(1e-9), most(0.5)
     )
+    nu_samples: int = setting(2**12, "draws at every SNR where nu is sampled", least(64))
+    resamples: int = setting(2000, "of the seeds, for intervals", least(2))
 
 
 SMOKE = Config(
@@ -95,6 +109,8 @@ SMOKE = Config(
     batch=32,
     width=16,
     gap_batch=64,
+    nu_samples=64,
+    resamples=50,
 )
 
 #: Laws of each kind that are trained in one go.
@@ -125,16 +141,69 @@ def units(config: Config) -> list[Unit]:
     ]
 
 
-def rows_of(config: Config, unit: Unit, progress: Any) -> pd.DataFrame:
+# ---- Compute --------------------------------------------------------------------------------
+
+
+def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """One row for every number: case, law, geometry, quantity, budget, steps, seed."""
+    tasks: list[Callable[[Callable[[float], None]], pd.DataFrame]] = []
+    tasks += [functools.partial(rows_of, config, unit) for unit in units(config)]
+    tasks += [functools.partial(nu_rows, config, unit) for unit in units(config)]
+    parts = []
+    for number, task in enumerate(tasks):
+        parts.append(task(functools.partial(_advance, progress, number, len(tasks))))
+        progress(number + 1, len(tasks))
+    table = pd.concat(parts, ignore_index=True)
+    table = table[table.seed < config.seeds]
+    facts = _facts(table, config)
+    shutil.rmtree(_work_folder(config))
+    return table, facts
+
+
+def _advance(progress: Progress, done: int, total: int, share: float) -> None:
+    progress(done + share, total)
+
+
+def nu_rows(config: Config, unit: Unit, progress: Callable[[float], None]) -> pd.DataFrame:
+    """The integral of nu over log snr of a unit's laws, from where it is kept if it is there."""
+    stored = _work_folder(config) / f"{unit.file_name}-{config.nu_samples}.csv"
+    if not stored.exists():
+        base, n, length = unit.case
+        every = _lanes(config, unit)
+        points = points_of(unit.geometry, base, n, config.seed, every)
+        rows = []
+        for index, ((law, number, chain), own) in enumerate(zip(every, points, strict=True)):
+            source = tk.sources.Markov(chain.transition, length, chain.start)
+            book = tk.PointCodebook(own)
+            small = np.linalg.matrix_rank(own - own.mean(axis=0)) * length <= 6
+            method = tk.Exact() if small else tk.MonteCarlo(config.nu_samples)
+            found = tk.nonlinearity_integral(book, source, method=method, key=config.seed)
+            error = found.standard_error + found.numerical_error
+            rows.append((law, number, "int nu", 0, 0, float(found.value), float(error)))
+            progress((index + 1) / len(every))
+        columns = ["law", "seed", "quantity", "budget", "steps", "value", "error"]
+        frame = pd.DataFrame(rows, columns=columns)
+        frame = frame.assign(base=base, length=length, geometry=unit.geometry)
+        with atomic_path(stored) as path:
+            frame.to_csv(path, index=False, float_format="%.8g")
+    return pd.read_csv(stored)
+
+
+def _lanes(config: Config, unit: Unit) -> list[tuple[str, int, data.Chain]]:
+    base, n, length = unit.case
+    numbers = min(unit.first + TOGETHER, config.seeds)
+    every = lanes(config.laws, base, n, length, config.seed, numbers)
+    return [lane for lane in every if lane[1] >= unit.first]
+
+
+def rows_of(config: Config, unit: Unit, progress: Callable[[float], None]) -> pd.DataFrame:
     """The rows of a unit, from where finished ones are kept if it is there."""
     stored = _work_folder(config) / f"{unit.file_name}.csv"
     if not stored.exists():
         base, n, length = unit.case
-        numbers = min(TOGETHER, config.seeds - unit.first)
-        every = lanes(config.laws, base, n, length, config.seed, unit.first + numbers)
         rows = trained(
             unit.geometry,
-            [lane for lane in every if lane[1] >= unit.first],
+            _lanes(config, unit),
             base=base,
             n=n,
             length=length,
@@ -163,3 +232,233 @@ def _work_folder(config: Config) -> Path:
     folder = ROOT / "build" / "context_laws" / digest[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+# ---- Findings -------------------------------------------------------------------------------
+
+
+def _values(table: pd.DataFrame, quantity: str, steps: int = 0, budget: int = 0) -> pd.DataFrame:
+    """Laws and geometries in rows, seeds in columns."""
+    rows = table[(table.quantity == quantity) & (table.steps == steps) & (table.budget == budget)]
+    return cast(pd.DataFrame, rows.pivot(index=["law", "geometry"], columns="seed", values="value"))
+
+
+class Cells(NamedTuple):
+    """What was found in one case: cells (law, geometry) in rows, seeds in the last axis."""
+
+    index: pd.MultiIndex
+    nu: np.ndarray
+    excess: np.ndarray
+    measured: np.ndarray  # steps, cells, seeds
+    exact: np.ndarray
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, config: Config) -> Cells:
+        """From the rows of one case."""
+        last = config.budgets[-1]
+        nu = _values(table, "int nu")
+        measured = [_values(table, "KL", steps, last) for steps in config.steps]
+        exact = [_values(table, "exact KL", steps) for steps in config.steps]
+        return cls(
+            cast(pd.MultiIndex, nu.index),
+            nu.to_numpy(),
+            _values(table, "excess", 0, last).to_numpy(),
+            np.stack([one.to_numpy() for one in measured]),
+            np.stack([one.to_numpy() for one in exact]),
+        )
+
+    def law(self, name: str) -> np.ndarray:
+        """The cells of a law."""
+        return np.asarray(self.index.get_level_values("law") == name)
+
+    def geometry(self, name: str) -> np.ndarray:
+        """The cells of a geometry."""
+        return np.asarray(self.index.get_level_values("geometry") == name)
+
+
+def two_terms(cells: Cells, seeds: np.ndarray) -> dict[str, float]:
+    """c fitted on FSQ's law, and how the two-term law does on the others, by means over seeds."""
+    measured, exact = cells.measured[..., seeds].mean(-1), cells.exact[..., seeds].mean(-1)
+    nu = cells.nu[:, seeds].mean(-1)
+    own = cells.law(data.FSQ)
+    exact = np.maximum(exact, 1e-9)  # an estimate from counts may be below 0
+
+    def miss(log_c: float, where: np.ndarray) -> np.ndarray:
+        predicted = np.log(exact[:, where] + np.exp(log_c) * nu[where])
+        return predicted - np.log(np.maximum(measured[:, where], 1e-9))
+
+    fitted = optimize.minimize_scalar(
+        lambda log_c: (miss(log_c, own) ** 2).sum(), bounds=(-9.0, 4.0), method="bounded"
+    )
+    there = miss(fitted.x, ~own)
+    predicted = exact[:, ~own] + np.exp(fitted.x) * nu[~own]
+    alone = np.log(exact[:, ~own]) - np.log(np.maximum(measured[:, ~own], 1e-9))
+    alone = alone - (np.log(exact[:, own]) - np.log(np.maximum(measured[:, own], 1e-9))).mean()
+    return {
+        "c": float(np.exp(fitted.x)),
+        "spearman": float(spearman(predicted.ravel(), measured[:, ~own].ravel())),
+        "rms": float(np.sqrt((there**2).mean())),
+        "bias": float(there.mean()),
+        "rms_of_exact_alone": float(np.sqrt((alone**2).mean())),
+        "spearman_of_exact_alone": float(
+            spearman(exact[:, ~own].ravel(), measured[:, ~own].ravel())
+        ),
+    }
+
+
+def _with_interval(function: Callable[[np.ndarray], float], draws: np.ndarray) -> list[float]:
+    """Value with all seeds, and the 95 % interval over resampled ones."""
+    found = [function(seeds) for seeds in draws]
+    return [found[0], *(float(q) for q in np.quantile(found[1:], [0.025, 0.975]))]
+
+
+def _log_gap(a: np.ndarray, b: np.ndarray) -> list[float]:
+    """Mean of log a - log b over seeds, with a t interval."""
+    gap = np.log(np.maximum(a, 1e-9)) - np.log(np.maximum(b, 1e-9))
+    half = stats.t.ppf(0.975, len(gap) - 1) * gap.std(ddof=1) / np.sqrt(len(gap))
+    return [float(gap.mean()), float(gap.mean() - half), float(gap.mean() + half)]
+
+
+def _facts(table: pd.DataFrame, config: Config) -> dict[str, Any]:
+    rng = generator(config.seed, 3)
+    draws = rng.integers(config.seeds, size=(config.resamples, config.seeds))
+    draws = np.concatenate([np.arange(config.seeds)[None], draws])
+    facts: dict[str, Any] = {}
+    for base, n, length in config.cases:
+        cells = Cells.of(table[(table.base == base) & (table.length == length)], config)
+        at_25 = cells.measured[config.steps.index(25)]
+        winners: dict[str, Any] = {}
+        for law in config.laws:
+            where = np.flatnonzero(cells.law(law))
+            names = cells.index.get_level_values("geometry")[where]
+            found: dict[str, Any] = {
+                "named": str(names[cells.nu[where].mean(-1).argmin()]),
+                "won": str(names[at_25[where].mean(-1).argmin()]),
+            }
+            own = data.FSQ if law == FREE else law
+            if own in names and law not in (data.FSQ, FREE):
+                pair = [where[list(names).index(name)] for name in (data.FSQ, own)]
+                found["fsq_minus_own"] = _log_gap(*at_25[pair])
+            winners[law] = found
+        excess = {
+            name: float((cells.excess[where] / cells.nu[where]).mean())
+            for name in config.geometries
+            for where in [cells.geometry(name)]
+        }
+        terms = [two_terms(cells, seeds) for seeds in draws]
+        facts[f"{base}^{n}, length {length}"] = {
+            "winners": winners,
+            "spearman_nu_excess": _with_interval(
+                lambda seeds, cells=cells: float(
+                    spearman(cells.nu[:, seeds].ravel(), cells.excess[:, seeds].ravel())
+                ),
+                draws,
+            ),
+            "spearman_nu_kl_25": _with_interval(
+                lambda seeds, cells=cells, at_25=at_25: float(
+                    spearman(cells.nu[:, seeds].ravel(), at_25[:, seeds].ravel())
+                ),
+                draws,
+            ),
+            "two_terms": {
+                name: [
+                    terms[0][name],
+                    *(float(q) for q in np.quantile([t[name] for t in terms[1:]], [0.025, 0.975])),
+                ]
+                for name in terms[0]
+            },
+            "excess_over_int_nu": excess,
+        }
+    return facts
+
+
+# ---- Plot -----------------------------------------------------------------------------------
+
+
+@mpl.rc_context(cast(Any, STYLE))
+def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
+    """Who wins where, nu against the excess, and the two-term law where it was not fitted."""
+    figure, axes = new_figure(1, 3, width=PAGE, panel_height=2.7)
+    cases = sorted(set(zip(table.base, table.length, strict=True)))
+    _draw_winners(axes[0, 0], table)
+    last = int(table[table.quantity == "KL"].budget.max())
+    for index, (base, length) in enumerate(cases):
+        rows = table[(table.base == base) & (table.length == length)]
+        nu, excess = (
+            _values(rows, "int nu").mean(axis=1),
+            _values(rows, "excess", 0, last).mean(axis=1),
+        )
+        style: dict[str, Any] = {
+            "marker": MARKERS[index],
+            "color": COLOURS[index],
+            "s": 12,
+            "linewidths": 0,
+            "alpha": 0.75,
+            "label": f"base {base}, {length} tokens",
+        }
+        axes[0, 1].scatter(nu, excess, **style)
+        c = next(
+            found["two_terms"]["c"][0]
+            for name, found in facts.items()
+            if name.startswith(f"{base}^") and name.endswith(f"length {length}")
+        )
+        for steps in sorted(set(table[table.quantity == "KL"].steps)):
+            measured = _values(rows, "KL", steps, last).mean(axis=1)
+            exact = _values(rows, "exact KL", steps).mean(axis=1)
+            other = measured.index.get_level_values("law") != data.FSQ
+            predicted = (exact.clip(lower=0) + c * nu)[other]
+            axes[0, 2].scatter(predicted, measured[other], **{**style, "label": None})
+    for panel, x, y in (
+        (axes[0, 1], r"$\int\nu\,d\log$ snr (nats)", "excess cross-entropy (nats)"),
+        (axes[0, 2], r"exact + $c\int\nu\,d\log$ snr (nats)", "KL(data || generated) (nats)"),
+    ):
+        panel.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+    axes[0, 1].legend(loc="upper left", fontsize=6.5, handletextpad=0.2)
+    ends = np.array([1e-3, max(axes[0, 2].get_xlim()[1], axes[0, 2].get_ylim()[1])])
+    axes[0, 2].plot(ends, ends, color="#777777", linewidth=0.8, zorder=0)
+    label_panels(
+        axes,
+        (
+            "log KL at 25 steps, less the best",
+            "nothing trained, and trained",
+            "other laws than FSQ's",
+        ),
+    )
+    return figure
+
+
+def _draw_winners(panel: Axes, table: pd.DataFrame) -> None:
+    """Mean over cases and seeds of log KL at 25 steps, less that of the best in the row."""
+    rows = table[(table.quantity == "KL") & (table.steps == 25)]
+    rows = rows[rows.budget == rows.budget.max()]
+    mean = rows.groupby(["base", "length", "law", "geometry"], sort=False).value.mean()
+    logs = np.log(mean.clip(lower=1e-9)).groupby(["law", "geometry"], sort=False).mean().unstack()
+    laws = [name for name in LAWS if name in logs.index]
+    names = [name for name in GEOMETRIES if name in logs.columns]
+    logs = logs.loc[laws, names]
+    gap = logs.sub(logs.min(axis=1), axis=0)
+    panel.imshow(gap, cmap="cividis_r", aspect="auto", vmin=0, vmax=3)
+    for row, law in enumerate(laws):
+        for column, name in enumerate(names):
+            value = float(gap.loc[law, name])
+            panel.text(
+                column, row, f"{value:.1f}", ha="center", va="center", fontsize=6.5,
+                color="white" if value > 1.5 else "black",
+            )  # fmt: skip
+    panel.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=6.5)
+    panel.set_yticks(range(len(laws)), laws, fontsize=6.5)
+    panel.set(xlabel="tokenization", ylabel="coordinates of the law")
+    panel.grid(visible=False)
+
+
+EXPERIMENT = Experiment(
+    name="context_laws",
+    claim=(
+        "The excess of an affine denoiser in context, for which nothing is trained, names the "
+        "tokenization that a small network samples best, on laws that live in any geometry."
+    ),
+    config=Config(),
+    smoke=SMOKE,
+    compute=compute,
+    plot=plot,
+)
