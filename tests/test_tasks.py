@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hostile
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
@@ -166,3 +167,10 @@ def test_a_missing_codebook(tmp_path: Path) -> None:
     (tmp_path / "task.npz").unlink()
     with pytest.raises(FileError, match=r"task\.npz"):
         tk.tasks.load(path)
+
+
+def test_hostile_files(tmp_path: Path) -> None:
+    path = tmp_path / "task.json"
+    tk.tasks.save(tk.tasks.load("onehot-7-zipf-snr60"), path)
+    told = hostile.attack(path, lambda: tk.tasks.load(path), hostile.damage_json, 150)
+    assert told["refused"] > 75

@@ -33,9 +33,11 @@ def snrs(low_db: float = -60.0, high_db: float = 60.0) -> st.SearchStrategy[floa
 
 
 @st.composite
-def snr_grids(draw: st.DrawFn, positive: bool = False) -> np.ndarray:
-    """Two to six SNRs over eight decades that increase, sometimes from 0."""
-    db = draw(st.lists(st.floats(-50, 30), min_size=2, max_size=6, unique=True))
+def snr_grids(
+    draw: st.DrawFn, low_db: float = -50.0, high_db: float = 30.0, positive: bool = False
+) -> np.ndarray:
+    """Two to six SNRs that increase, sometimes from 0."""
+    db = draw(st.lists(st.floats(low_db, high_db), min_size=2, max_size=6, unique=True))
     grid = np.unique(10 ** (np.sort(db) / 10))
     from_zero = not positive and draw(st.booleans())
     if grid.size < 2:  # two that are one in floating point

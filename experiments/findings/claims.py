@@ -92,6 +92,7 @@ def findings(records: Records) -> list[Finding]:
         _capacity(records),
         _lipschitz(records),
         _brackets(records),
+        _ladder(records),
     ]
 
 
@@ -437,6 +438,36 @@ def _brackets(records: Records) -> Finding:
             f"accuracy is known within 0.05: {listed}.",
         ),
         ("bounds",),
+        ("theory/bounds.md",),
+    )
+
+
+def _ladder(records: Records) -> Finding:
+    times = records.facts("bound_ladder")["times_too_large"]
+    last = {
+        rung: [steps[max(steps, key=int)] for steps in (book[rung] for book in times.values())]
+        for rung in next(iter(times.values()))
+    }
+    N = max(next(iter(times.values()))["entropy"], key=int)
+
+    def between(rung: str) -> str:
+        ends = (float(f"{end(last[rung]):.2g}") for end in (min, max))
+        return " to ".join(dict.fromkeys(f"{one:,g}" for one in ends))
+
+    return Finding(
+        "8",
+        "What is known of the cost of few steps",
+        "How far above the exact path KL are the bounds on it?",
+        "beyond the paper",
+        (
+            f"At {N} steps equal in log SNR, for FSQ, one-hot, the E8 cut and a Markov source: "
+            f"the bound by the entropy is {between('entropy')} times too large, that by the "
+            f"dimension {between('dimension')}, that by a Lipschitz constant of the denoiser "
+            f"{between('Lipschitz denoiser')}.",
+            "On such steps the cost tends to half the entropy times the log of the range, over N, "
+            "for every codebook; published rates have unknown constants.",
+        ),
+        ("bound_ladder",),
         ("theory/bounds.md",),
     )
 

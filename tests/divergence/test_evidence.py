@@ -153,20 +153,38 @@ def test_errors_cover_the_law_of_the_sequences() -> None:
     grid, rng = np.array([0.0, 1.0]), np.random.default_rng(4)
     at = np.exp(logits) @ LINE.points
     cost = ((LINE.points - at) ** 2).sum(axis=1) / 2 - logits
-    # Runs of one token: what is rare comes in bulk, and in long sequences.
-    lengths = np.array([2, 4, 6])
-    truth = (law * lengths) @ cost / (law @ lengths)
-    covered = 0
+    # Runs of one token: what is rare comes in bulk.
+    lengths = np.array([1, 4, 6])
+    truth = law @ cost
+    # The variance of a ratio of means, by hand.
+    spread = (lengths**2).mean() / lengths.mean() ** 2 * (law @ (cost - truth) ** 2) / size
+    covered, claimed = 0, []
     for key in range(200):
         kind = rng.choice(3, size, p=law)
         tokens = np.repeat(kind[:, None], length, axis=1)
-        mask = np.arange(length) < lengths[kind][:, None]
+        mask = np.arange(length) < rng.choice(lengths, size)[:, None]
         found = tk.evidence_bound(
             LINE, constant, tokens, grid, key=key, mask=mask, n_noise=2
         ).per_token
         low, high, _ = found.confidence_interval(0.95)
         covered += bool(low <= truth <= high)
+        claimed.append(float(found.standard_error) ** 2)
     assert covered >= 174  # of 200; P(fewer) < 2e-5 at a coverage of 0.95
+    error = np.std(claimed) / 200**0.5
+    assert abs(np.mean(claimed) - spread) < 4.3 * error + 2 * spread / size
+    assert error < 0.1 * spread
+
+
+def test_longer_sequences_are_no_spread() -> None:
+    """What every token costs alike is known, however many of them a sequence has."""
+    constant = lambda y, snr: np.zeros((*y.shape[:2], 3))  # noqa: E731
+    mask = np.arange(6) < np.arange(24)[:, None] % 6 + 1
+    tokens = np.zeros(mask.shape, int)
+    found = tk.evidence_bound(LINE, constant, tokens, [0.0, 1.0], key=0, mask=mask).per_token
+    cost = (LINE.points[0, 0] - LINE.points.mean()) ** 2 / 2 + math.log(3)
+    assert found.value == pytest.approx(cost, rel=1e-13)
+    assert found.standard_error < 1e-14
+    assert found.interval_supported
 
 
 def test_errors_cover_the_noise() -> None:

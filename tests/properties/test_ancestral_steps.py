@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tokenkl as tk
-from tokenkl.testing import exact_codebooks, point_codebooks, reference_profile
+from tokenkl.testing import exact_codebooks, point_codebooks, reference_profile, snr_grids
 
 
 def step_kl(codebook: tk.Codebook, grid: np.ndarray) -> tuple[float, float]:
@@ -28,15 +28,8 @@ def step_kl(codebook: tk.Codebook, grid: np.ndarray) -> tuple[float, float]:
     return float(value), float(error) + 1e-13 * (1 + float(mmse.value[:-1] @ steps))
 
 
-@st.composite
-def snr_grids(draw: st.DrawFn) -> np.ndarray:
-    db = draw(st.lists(st.floats(-60, 60), min_size=3, max_size=6, unique=True))
-    grid = 10 ** (np.sort(db) / 10)
-    return np.concatenate([[0.0], grid]) if draw(st.booleans()) else grid
-
-
 @settings(max_examples=20)
-@given(exact_codebooks(), snr_grids(), st.integers(0, 4), st.floats(0.1, 0.9))
+@given(exact_codebooks(), snr_grids(-60, 60), st.integers(0, 4), st.floats(0.1, 0.9))
 def test_exact_codebooks(codebook: tk.Codebook, grid: np.ndarray, where: int, share: float) -> None:
     coarse, error = step_kl(codebook, grid)
     assert coarse >= -error
@@ -48,7 +41,7 @@ def test_exact_codebooks(codebook: tk.Codebook, grid: np.ndarray, where: int, sh
 
 
 @settings(max_examples=6)
-@given(point_codebooks(), snr_grids())
+@given(point_codebooks(), snr_grids(-60, 60))
 def test_points_in_the_plane(codebook: tk.PointCodebook, grid: np.ndarray) -> None:
     coarse, error = step_kl(codebook, grid)
     assert coarse >= -error

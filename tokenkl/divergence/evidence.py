@@ -187,7 +187,7 @@ def evidence_bound(
             sequences too many for one batch (`EvidenceBound.joined`).
 
     Source: the variational bound of Ho, Jain and Abbeel (2020), arXiv 2006.11239, in the form of
-    Kingma et al. (2021), arXiv 2107.00630, eq. 13; proof and identities: docs/theory/learned.md.
+    Kingma et al. (2021), arXiv 2107.00630; proof and identities: docs/theory/learned.md.
 
     Example:
         >>> import numpy as np, tokenkl as tk
