@@ -192,9 +192,9 @@ class Source(eqx.Module):
             [[0.667, 0.333], [0.9, 0.1], [0.2, 0.8]]
         """
         check_choice(given, GIVEN, "given")
-        positions = self._positions(position)
+        positions = self.positions(position)
         if n is None and tokens is None:
-            found = self._every_context(given, positions)
+            found = self.all_contexts(given, position)
             if found is None:
                 expected = "a number of sequences to sample, where all contexts are too many"
                 reject("n", "None", expected)
@@ -204,7 +204,17 @@ class Source(eqx.Module):
         taken = self.sample(check_count(n, "n"), key=key) if tokens is None else tokens
         laws = self.conditional(taken, given)[:, positions]
         draws = draws_of(key) if tokens is None else ()
-        return Contexts.of_sequences(laws, entropy=self._token_entropy(positions), draws=draws)
+        return Contexts.of_sequences(laws, entropy=self.token_entropy(position), draws=draws)
+
+    def all_contexts(self, given: Given, position: int | None = None) -> Contexts | None:
+        """All contexts with their probabilities; None where they are too many to list unasked."""
+        check_choice(given, GIVEN, "given")
+        return self._every_context(given, self.positions(position))
+
+    def token_entropy(self, position: int | None = None) -> float | None:
+        """H(k_i) in nats, at a position or averaged over all; None where a kind cannot tell."""
+        entropies, positions = self._token_entropies(), self.positions(position)
+        return None if entropies is None else math.fsum(entropies[positions]) / len(positions)
 
     # ---- For kinds -------------------------------------------------------------------------
 
@@ -240,10 +250,16 @@ class Source(eqx.Module):
         rows, weights = rows[there], weights[there]
         with np.errstate(divide="ignore"):
             logs = np.log(rows / weights[:, None])
-        entropy = self._token_entropy(positions)
+        entropies = self._token_entropies()
+        entropy = None if entropies is None else math.fsum(entropies[positions]) / len(positions)
         return Contexts(logs, weights, exhaustive=True, entropy=entropy)
 
-    def _positions(self, position: int | None) -> list[int]:
+    def positions(self, position: int | None) -> list[int]:
+        """This position, from 0, or all of them for None.
+
+        Raises:
+            ValueError: no such position.
+        """
         if position is None:
             return list(range(self.length))
         if isinstance(position, bool) or position not in range(self.length):
@@ -254,11 +270,6 @@ class Source(eqx.Module):
         """H of the token at every position, in nats; None where a kind cannot tell."""
         found: np.ndarray = special.entr(self.marginals()).sum(axis=1)
         return found
-
-    def _token_entropy(self, positions: list[int]) -> float | None:
-        entropies = self._token_entropies()
-        return None if entropies is None else math.fsum(entropies[positions]) / len(positions)
-
 
     def _sequences(self) -> Int[np.ndarray, "S length"]:
         """All sequences, the last token fastest."""
