@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from tokenkl.information.findings import Findings
 from tokenkl.information.problem import Problem
@@ -95,6 +94,8 @@ def finished(found: dict[str, Findings], entropy: float | None) -> dict[str, Fin
     both = routes[0].interval_supported & routes[1].interval_supported
     better = np.flatnonzero(both & (routes[1].standard_error <= routes[0].standard_error))
     everywhere = np.arange(np.size(direct.value))
-    joined = Findings.joined(everywhere.size, [(everywhere, routes[0]), (better, routes[1].at(better))])
+    joined = Findings.joined(
+        everywhere.size, [(everywhere, routes[0]), (better, routes[1].at(better))]
+    )
     found["mutual_information"] = dataclasses.replace(joined, interval_supported=both)
     return found

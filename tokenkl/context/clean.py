@@ -235,11 +235,11 @@ def _exhaustive(
             found = posteriors.deviations(int(open_[place]), uniform, active, *stream)
             return np.asarray(ratio[place] * found)
 
-        values = np.zeros((active.size, len(STATISTICS), replicates))
+        values = np.zeros((replicates, active.size, len(STATISTICS)))
         for place, piece in enumerate(in_order(work, used.size, 1)):
-            np.add.at(values, (slice(None), slice(None), parts[place] // draws), piece)
+            np.add.at(values, parts[place] // draws, np.moveaxis(piece, -1, 0))
             progress(number * used.size + place + 1, (number + 1) * used.size)
-        moments.add(known[active, :, None] + values / draws, active)
+        moments.add(known[active, :, None] + np.moveaxis(values, 0, -1) / draws, active)
         found = average(
             posteriors.problem, moments, entropy=contexts.entropy, method=METHOD, spread=4.0
         )
@@ -262,9 +262,7 @@ def is_missed(
     return np.asarray(samples_needed(pairs, once, method) > 1)
 
 
-def group_moments(
-    values: Float[np.ndarray, "levels statistics C"], contexts: Contexts
-) -> Moments:
+def group_moments(values: Float[np.ndarray, "levels statistics C"], contexts: Contexts) -> Moments:
     """Moments of a weighted mean over contexts, with the groups as its independent terms.
 
     The mean is a ratio, of sums over groups of W_g f_g and of W_g; a term is its value plus

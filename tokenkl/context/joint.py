@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._random import generator
-from tokenkl.context.averages import INFORMATION, STATISTICS, average
+from tokenkl.context.averages import STATISTICS, average
 from tokenkl.context.clean import is_missed
 from tokenkl.information.estimators import MISSED, Progress
 from tokenkl.information.findings import Findings
@@ -121,7 +121,7 @@ class Sequences:
     def _relative(
         self, tokens: np.ndarray, noise: np.ndarray
     ) -> tuple[Float[np.ndarray, "N length K"], Float[np.ndarray, "N length K"]]:
-        """<eps, e_j - e_k> and |e_j - e_k|^2, differences first, so that near tokens lose nothing."""
+        """<eps, e_j - e_k> and |e_j - e_k|^2; differences first, which keeps their digits."""
         along = np.zeros((*tokens.shape, self.source.K))
         squared = np.zeros_like(along)
         for d, column in enumerate(self.problem.centred.T):

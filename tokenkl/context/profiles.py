@@ -1,4 +1,4 @@
-"""`contextual_profile`: what an observation says of a token whose sequence is known, or seen, too."""
+"""`contextual_profile`: what an observation says of a token in its sequence."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def contextual_profile(
         ...     tk.FSQ((2,)), chain, [1.0], "accuracy", context="others-clean"
         ... )
         >>> round(float(found["accuracy"].value[0]), 6)
-        0.941989
+        0.940638
     """
     case = Case(codebook, snr, method, key, progress)
     if isinstance(law, Contexts):
@@ -189,10 +189,11 @@ class Case:
         if self.key is None:
             reject("key", "None", f"an integer seed or a JAX key, since {what} must be sampled")
         wish = Auto() if self.method is None else self.method
-        method = wish.settings(MonteCarlo) if isinstance(wish, Auto) else wish
+        method: Any = wish.settings(MonteCarlo) if isinstance(wish, Auto) else wish
         if method.control is not None or method.precision == "single":
             reject("method", method, "without control, and not in single precision, for contexts")
-        return method
+        found: MonteCarlo = method
+        return found
 
     # ---- Clean contexts --------------------------------------------------------------------
 
@@ -203,6 +204,14 @@ class Case:
         if asked or (few and self.is_exact(contexts, names)):
             if contexts.exhaustive:
                 found = self.weighted(contexts, names, Exact())
+                if "mutual_information" in names and contexts.entropy is not None:
+                    told = contexts.entropy - contexts.clean_entropy  # by the context alone
+                    one, rounding = found["mutual_information"], 8e-16 * contexts.entropy
+                    error = one.numerical_error + rounding
+                    with_it = dataclasses.replace(
+                        one, value=one.value + told, numerical_error=error
+                    )
+                    found["mutual_information"] = with_it
             else:
                 found = self.estimates(self._by_context(contexts, names), names, contexts.draws)
         else:
@@ -252,8 +261,7 @@ class Case:
         part = Case(self.codebook, self.snr, self.method, keys[1], self.progress)
         found, ratio = part.of_contexts(contexts, names), 0.0
         for name, one in found.items():
-            words = {"seed": seed_of(self.key), "draws": self.draws}
-            found[name] = dataclasses.replace(one, **words)
+            found[name] = dataclasses.replace(one, seed=seed_of(self.key), draws=self.draws)
             target = getattr(self.method, "atol", 0.0)
             target = target + getattr(self.method, "rtol", 0.0) * abs(one.value)
             if np.all(target > 0):
@@ -272,19 +280,20 @@ class Case:
     def weighted(
         self, contexts: Contexts, names: tuple[str, ...], method: Method | None = None
     ) -> dict[str, Estimate]:
-        """The weighted mean of the profiles of exhaustive contexts, each by itself."""
+        """The weighted mean of the profiles of exhaustive contexts, each by itself.
+
+        Of mutual information, too: what the context itself tells of a token is not in it.
+        """
         method = self.method if method is None else method
         parts = []
         kept = np.flatnonzero(contexts.weights)
         for key, index in zip(split(self.key, kept.size), kept, strict=True):
             book = _with_law(self.codebook, contexts.log_laws[index])
             parts.append(plan(book, self.snr, names, method=method).run(key, self.progress))
-        found = {}
+        found: dict[str, Estimate] = {}
         for name in names:
             terms = (w * part[name] for w, part in zip(contexts.weights[kept], parts, strict=True))
-            total = sum(terms, start=0.0) if len(parts) > 1 else parts[0][name]
-            if name == "mutual_information" and contexts.entropy is not None:
-                total = total + (contexts.entropy - contexts.clean_entropy)
+            total: Any = sum(terms) if len(parts) > 1 else parts[0][name]
             found[name] = dataclasses.replace(total, quantity=name, unit=TABLE[name].unit)
         return found
 

@@ -128,7 +128,9 @@ class Contexts(eqx.Module):
         check_count(K, "K")
         tokens, logs = check_ids(ids, K), _log_probs(log_probs)
         if tokens.ndim != 2 or tokens.shape != logs.shape:
-            reject("ids", f"an array of shape {tokens.shape}", f"of shape {logs.shape}, as log_probs")
+            reject(
+                "ids", f"an array of shape {tokens.shape}", f"of shape {logs.shape}, as log_probs"
+            )
         _check_room(len(tokens), K)
         order = np.sort(tokens, axis=1)
         if (np.diff(order, axis=1) == 0).any():
@@ -193,7 +195,7 @@ def load_contexts(path: str | PathLike[str], K: int | None = None) -> Contexts:
         shape = arrays.shapes["log_probs"]
         if len(shape) != 2:
             file.refuse(f"its log_probs have the shape {shape}")
-        given = {
+        given: dict[str, Any] = {
             name: arrays.read(name)
             for name in ("weights", "groups")
             if name in arrays.shapes and arrays.shapes[name] == shape[:1]
@@ -239,7 +241,9 @@ def _log_probs(logs: Any, ndim: int = 2) -> np.ndarray:
         reject("log-probabilities", logs, "an array of real numbers")
     array: np.ndarray = given.astype(float)
     if array.ndim != ndim or 0 in array.shape:
-        reject("log-probabilities", f"an array of shape {array.shape}", f"of {ndim} axes, not empty")
+        reject(
+            "log-probabilities", f"an array of shape {array.shape}", f"of {ndim} axes, not empty"
+        )
     if np.isnan(array).any() or np.isposinf(array).any():
         reject("log-probabilities", "an array holding nan or inf", "finite or -inf everywhere")
     return array
@@ -254,5 +258,5 @@ def _check_log_laws(logs: Any) -> Float[np.ndarray, "C K"]:
     if not abs(totals[worst]) < SUM_TOLERANCE:
         found = f"a sum of {math.exp(totals[worst]):.9g} in row {worst}"
         reject("log-probabilities", found, "of laws, whose probabilities sum to 1")
-    found_: np.ndarray = array - totals[:, None]
-    return found_
+    laws: np.ndarray = array - totals[:, None]
+    return laws

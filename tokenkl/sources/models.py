@@ -73,7 +73,9 @@ class FromModel(Source):
             for i in range(self.length):
                 alive = np.flatnonzero(here > -np.inf)  # of what cannot be, nothing is asked
                 if alive.size:
-                    here[alive] += self._next(part[alive, :i])[np.arange(alive.size), part[alive, i]]
+                    here[alive] += self._next(part[alive, :i])[
+                        np.arange(alive.size), part[alive, i]
+                    ]
         return found
 
     def sample(self, size: int, *, key: Any) -> Int[np.ndarray, "size length"]:
@@ -112,11 +114,10 @@ class FromModel(Source):
     def _token_entropies(self) -> Float[np.ndarray, " length"] | None:
         if self.length * math.log(self.K) > math.log(MOST_SEQUENCES) + 1e-9:
             return None
-        return Source._token_entropies(self)
+        return super()._token_entropies()
 
     def _next(self, prefixes: Int[np.ndarray, "N i"]) -> Float[np.ndarray, "N K"]:
-        found = _answer(self.log_probs(prefixes.copy()), (len(prefixes), self.K))
-        return found
+        return _answer(self.log_probs(prefixes.copy()), (len(prefixes), self.K))
 
 
 @final
