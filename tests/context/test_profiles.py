@@ -149,7 +149,7 @@ def test_noisy_contexts_against_quadrature(seed: int) -> None:
 
 def test_the_same_key_gives_the_same_numbers_and_targets_are_met() -> None:
     source = _pair()
-    how = {"method": tk.MonteCarlo(rtol=0.01), "key": 3}
+    how: dict[str, Any] = {"method": tk.MonteCarlo(rtol=0.01), "key": 3}
     first, second = (tk.contextual_profile(LINE, source, [1.0, 3.0], "mmse", **how) for _ in "ab")
     assert np.array_equal(first["mmse"].value, second["mmse"].value)
     assert (first["mmse"].standard_error <= 0.01 * first["mmse"].value).all()
@@ -206,7 +206,7 @@ def test_replicates_are_groups() -> None:
     laws = np.log(rng.dirichlet(np.full(3, 0.3), 30))
     repeated = np.repeat(laws, 9, axis=0)
     groups = np.repeat(np.arange(30), 9)
-    how = {"method": tk.Exact()}
+    how: dict[str, Any] = {"method": tk.Exact()}
     once = tk.contextual_profile(LINE, Contexts(laws), 2.0, "mmse", **how)["mmse"]
     grouped = Contexts(repeated, groups=groups)
     again = tk.contextual_profile(LINE, grouped, 2.0, "mmse", **how)["mmse"]

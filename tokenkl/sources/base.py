@@ -233,23 +233,23 @@ class Source(eqx.Module):
         return self._weighted(np.concatenate(rows), positions)
 
     def _without_context(self, positions: list[int]) -> Contexts:
-        """The laws of the tokens by themselves; those that follow one another and are equal, once.
-
-        Such as those of a stationary chain, which differ by rounding.
-        """
-        laws = self.marginals()[positions]
-        starts = np.abs(np.diff(laws, axis=0)).max(axis=1, initial=0.0) > 1e-15
-        runs = np.concatenate([[0], np.cumsum(starts)])
-        first = np.unique(runs, return_index=True)[1]
-        return self._weighted(laws[first] * np.bincount(runs)[:, None], positions)
+        """The laws of the tokens by themselves."""
+        return self._weighted(self.marginals()[positions], positions)
 
     def _weighted(self, rows: Float[np.ndarray, "C K"], positions: list[int]) -> Contexts:
-        """All contexts, from rows p(k | context) P(context), summed over positions."""
-        weights = rows.sum(axis=1)
-        there = weights > 0
-        rows, weights = rows[there], weights[there]
+        """All contexts, from rows p(k | context) P(context), summed over positions.
+
+        Those with the same law are one, but for rounding: its digits are relative.
+        """
+        rows = rows[rows.sum(axis=1) > 0]
         with np.errstate(divide="ignore"):
-            logs = np.log(rows / weights[:, None])
+            rounded = np.round(np.log(rows / rows.sum(axis=1, keepdims=True)), 11)
+            _, first, same = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
+            place = np.argsort(np.argsort(first))[same.ravel()]  # in the order they come in
+            summed = np.zeros((first.size, self.K))
+            np.add.at(summed, place, rows)
+            weights = summed.sum(axis=1)
+            logs = np.log(summed / weights[:, None])
         entropies = self._token_entropies()
         entropy = None if entropies is None else math.fsum(entropies[positions]) / len(positions)
         return Contexts(logs, weights, exhaustive=True, entropy=entropy)
