@@ -200,6 +200,23 @@ def test_intervals_cover_in_hostile_cases(name: str, exhaustive: bool) -> None:
     assert min(covered.values()) >= 12, covered
 
 
+def test_rare_mistakes() -> None:
+    """Errors down to 1e-12 in the mean, where plain draws would meet none, with their errors."""
+    rng = np.random.default_rng(8)
+    laws = rng.dirichlet(np.full(4, 0.2), 100) + 1e-9
+    laws /= laws.sum(axis=1, keepdims=True)
+    book = tk.PointCodebook(np.array([0.0, 1.0, 2.2, 4.0])[:, None])
+    contexts, snr = Contexts(np.log(laws), exhaustive=True), np.array([10.0, 50.0, 200.0])
+    names = ("error_probability", "conditional_entropy", "mmse")
+    exact = tk.contextual_profile(book, contexts, snr, names, method=tk.Exact())
+    method = tk.MonteCarlo(n_samples=1600)
+    found = tk.contextual_profile(book, contexts, snr, names, method=method, key=0)
+    assert exact["error_probability"].value[2] < 1e-11
+    for name in names:
+        _assert_within(found[name], exact[name].value, 9)
+        assert (found[name].standard_error < 0.3 * exact[name].value).all(), name
+
+
 def test_replicates_are_groups() -> None:
     """Contexts of a group that are all the same count once: the error is that of few sequences."""
     rng = np.random.default_rng(0)

@@ -1,9 +1,10 @@
 """Clean contexts, sampled: the average over contexts of what one observation says of a token.
 
 In a context the token has a law of its own, and what is averaged are functionals of its posterior
-given one observation. Tokens are drawn half from that law and half from one proportional to its
-square root, with weights that keep averages as they are (at most 2): where a model is nearly
-certain, what matters are the tokens that it does not expect, and they would hardly ever be drawn.
+given one observation. Tokens are not drawn from that law alone (`proposed`), and where mistakes are
+rare nor is the noise (`towards_rivals`), with weights that keep averages as they are, at most 3 and
+2: where a model is nearly certain, what matters are tokens that it does not expect, and noise that
+is hardly ever met.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy import special
 
 from tokenkl._random import draw_ids, generator
 from tokenkl.context.averages import INFORMATION, STATISTICS, average, finished
@@ -21,7 +23,7 @@ from tokenkl.information.findings import Findings
 from tokenkl.information.methods import MonteCarlo
 from tokenkl.information.problem import Problem
 from tokenkl.information.sampling.targets import samples_needed
-from tokenkl.numerics.moments import Moments
+from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 from tokenkl.numerics.neighbours import neighbourly
 from tokenkl.numerics.threads import in_order
 from tokenkl.sources import Contexts
@@ -39,6 +41,10 @@ SHARE = 0.1
 RARE = math.log(1e-100)
 #: Draws in every context before the first look at a target, and contexts in the pilot.
 FIRST_DRAWS, PILOT_CONTEXTS = 4, 64
+#: Likeliest tokens whose neighbours are drawn, too.
+TOP = 4
+#: Tokens are rivals up to where exp(-m^2 / 2) is exp(-FAR / 2) of the largest.
+FAR = 40.0
 #: Streams of the key.
 NOISE, UNIFORM, PILOT = 0, 1, 2
 METHOD = "contexts, Monte-Carlo"
@@ -56,6 +62,8 @@ class Posteriors:
         self.order = neighbourly(problem.centred, kernel.TILE)
         self.points = problem.centred[self.order]
         self.entropies = contexts.entropies()
+        #: Levels at which mistakes are so rare that noise is drawn towards them.
+        self.rare = np.zeros(problem.h.size, dtype=bool)
         self.expected = self._expected()
 
     def deviations(
@@ -72,21 +80,30 @@ class Posteriors:
         log_law = self.contexts.log_laws[context][self.order]
         there = np.flatnonzero(log_law > -np.inf)
         log_law = log_law[there]
-        proposal = tilted(np.exp(log_law), np.exp(log_law / 2) * (log_law > RARE))
+        proposal = proposed(self.points[there], log_law)
         edges = np.cumsum(proposal)
         ids = np.searchsorted(edges, edges[-1] * uniform, side="right")
         ids = np.minimum(ids, np.searchsorted(edges, edges[-1]))
-        noise = generator(self.key, *stream).standard_normal((ids.size, self.points.shape[1]))
-        table = self.kernel.lay_out(self.points[there], log_law, in_order=True)
-        found = np.empty((levels.size, len(STATISTICS), ids.size))
-        for start in range(0, ids.size, AT_A_TIME):
-            part = slice(start, start + AT_A_TIME)
-            drawn = (table, ids[part], noise[part], self.problem.h[levels], self.mmse)
-            found[..., part] = self.kernel.block_statistics(*drawn)
-        found[:, INFORMATION] -= self.entropies[context]
+        points = self.points[there]
+        table = self.kernel.lay_out(points, log_law, in_order=True)
         weight = edges[-1] * np.exp(log_law[ids]) / proposal[ids]
-        deviations: np.ndarray = (found - self.expected[levels, :, context, None]) * weight
-        return deviations
+        found = np.empty((levels.size, len(STATISTICS), ids.size))
+        rng, rare = generator(self.key, *stream), self.rare[levels] & (there.size > 1)
+        noise = rng.standard_normal((ids.size, points.shape[1]))
+        groups = [(np.flatnonzero(~rare), noise, np.ones(ids.size))]
+        far = np.flatnonzero(rare)
+        moved = towards_rivals(points, log_law, ids, noise, self.problem.h[levels[far]], rng)
+        groups += [(np.array([level]), *pair) for level, pair in zip(far, moved, strict=True)]
+        for group, eps, ratio in groups:
+            h = self.problem.h[levels[group]]
+            for start in range(0, ids.size if group.size else 0, AT_A_TIME):
+                part = slice(start, start + AT_A_TIME)
+                drawn = (table, ids[part], eps[part], h, self.mmse)
+                found[group, :, part] = self.kernel.block_statistics(*drawn)
+            found[group, INFORMATION] -= self.entropies[context]
+            found[group] -= self.expected[levels[group], :, context, None]
+            found[group] *= weight * ratio
+        return found
 
     def _expected(self) -> Float[np.ndarray, "levels statistics C"]:
         """What a statistic is without an observation, times what is left of it by a pilot.
@@ -103,13 +120,81 @@ class Posteriors:
         self.expected = np.zeros((self.problem.h.size, len(STATISTICS), size))
         rng = generator(self.key, PILOT)
         chosen = draw_ids(rng, contexts.weights, size, PILOT_CONTEXTS)
-        found, levels = 0.0, np.arange(self.problem.h.size)
+        levels, draws = np.arange(self.problem.h.size), []
         for index, context in enumerate(chosen):
             uniform = (np.arange(4) + rng.random(4)) / 4
-            found = found + self.deviations(context, uniform, levels, PILOT, index).mean(axis=-1)
-        total = prior[:, chosen].sum(axis=1)
-        left = np.where(total != 0, found / np.where(total != 0, total, 1.0), 0.0)
+            draws.append(self.deviations(int(context), uniform, levels, PILOT, index))
+        pilot = np.concatenate(draws, axis=-1)
+        errors = pilot[:, 0]
+        square = np.maximum((errors**2).sum(axis=-1), np.finfo(float).tiny)
+        self.rare = errors.sum(axis=-1) ** 2 < MIN_EFFECTIVE * square
+        total = prior[:, chosen].mean(axis=1)
+        left = np.where(total != 0, pilot.mean(axis=-1) / np.where(total != 0, total, 1.0), 0.0)
+        left[self.rare] = 0.0
         return np.clip(left, 0.0, 1.0)[..., None] * prior
+
+
+def towards_rivals(
+    points: Float[np.ndarray, "k n"],
+    log_law: Float[np.ndarray, " k"],
+    ids: Int[np.ndarray, " draws"],
+    noise: Float[np.ndarray, "draws n"],
+    h: Float[np.ndarray, " levels"],
+    rng: np.random.Generator,
+) -> list[tuple[Float[np.ndarray, "draws n"], Float[np.ndarray, " draws"]]]:
+    """For each level noise, half of it moved to where another token gets likelier, and weights.
+
+    With d the distance to token j that point is m = h d / 2 + log(p_k / p_j) / (h d) away. Noise is
+    drawn from half its own law and half a mixture of laws about these points, each with the share
+    exp(-m^2 / 2); the weight is the ratio of the first law to all of that, 2 at most.
+    """
+    out = [(noise.copy(), np.ones(ids.size)) for _ in h]
+    if h.size == 0:
+        return out
+    moved, uniform = rng.random((h.size, ids.size)) < 0.5, rng.random((h.size, ids.size))
+    for draw, k in enumerate(ids):
+        step = points - points[k]
+        length = np.sqrt((step**2).sum(axis=1))
+        others = np.flatnonzero(length > 0)
+        step, length, gap = step[others], length[others], log_law[k] - log_law[others]
+        for level, (eps, ratio) in enumerate(out):
+            away = h[level] * length
+            point = np.maximum(away / 2 + gap / away, 0.0)
+            rivals = np.flatnonzero(point**2 < (point**2).min(initial=np.inf) + FAR)
+            if rivals.size == 0:
+                continue
+            point, unit = point[rivals], step[rivals] / length[rivals, None]
+            edges = np.cumsum(np.exp((point.min() ** 2 - point**2) / 2))
+            if moved[level, draw]:
+                aim = edges[-1] * uniform[level, draw]
+                rival = min(np.searchsorted(edges, aim, side="right"), rivals.size - 1)
+                eps[draw] += point[rival] * unit[rival]
+            log_share = (point.min() ** 2 - point**2) / 2 - math.log(edges[-1])
+            log_ratio = log_share + point * (unit @ eps[draw]) - point**2 / 2
+            ratio[draw] = 2 / (1 + np.exp(np.minimum(special.logsumexp(log_ratio), 700.0)))
+    return out
+
+
+def proposed(
+    points: Float[np.ndarray, "k n"], log_law: Float[np.ndarray, " k"]
+) -> Float[np.ndarray, " k"]:
+    """What tokens are drawn from: in thirds their law, its square root, and neighbours.
+
+    Neighbours of the likeliest tokens are what these are mistaken for, however unlikely they are.
+    """
+    usual = np.where(log_law > RARE, np.exp(log_law / 2), 0.0)
+    near = np.zeros(len(points))
+    for top in np.argsort(log_law)[-TOP:]:
+        length = np.sqrt(((points - points[top]) ** 2).sum(axis=1))
+        least = np.min(length, where=length > 0, initial=np.inf)
+        if least < np.inf:
+            closeness = np.minimum(least / np.maximum(length, least), 1.0) ** (2 * points.shape[1])
+            closeness[top] = 0.0
+            near += np.exp(log_law[top] / 2) * closeness
+    near[log_law <= RARE] = 0.0
+    others = [one / one.sum() for one in (usual, near) if one.sum() > 0]
+    found: np.ndarray = (np.exp(log_law) + sum(others)) / (1 + len(others))
+    return found
 
 
 def tilted(law: Float[np.ndarray, " k"], other: Float[np.ndarray, " k"]) -> np.ndarray:
@@ -145,7 +230,7 @@ def _sampled(
         wanted = min(wanted, FIRST_DRAWS, most)
     totals = np.zeros((2, levels, len(STATISTICS), size))  # of draws, and of their squares
     done, active = np.zeros((levels, 1, 1), dtype=np.int64), np.arange(levels)
-    spread = 2 * size * float(contexts.weights.max())
+    spread = 6 * size * float(contexts.weights.max())
     while True:
         before = int(done[active[0], 0, 0])
         totals[:, active] += _sums(posteriors, active, before, wanted, progress)
@@ -241,7 +326,7 @@ def _exhaustive(
             progress(number * used.size + place + 1, (number + 1) * used.size)
         moments.add(known[active, :, None] + np.moveaxis(values, 0, -1) / draws, active)
         found = average(
-            posteriors.problem, moments, entropy=contexts.entropy, method=METHOD, spread=4.0
+            posteriors.problem, moments, entropy=contexts.entropy, method=METHOD, spread=12.0
         )
         if not method.has_target:
             return found
