@@ -10,9 +10,9 @@ from sequences import QUANTITIES, pair_by_quadrature
 import tokenkl as tk
 from tokenkl.context.averages import STATISTICS
 from tokenkl.context.joint import Sequences
-from tokenkl.context.profiles import Case
+from tokenkl.context.profiles import Case, Context
 from tokenkl.information.problem import Problem
-from tokenkl.sources import Contexts, HiddenMarkov, Independent, Joint, Markov, Source
+from tokenkl.sources import Contexts, Given, HiddenMarkov, Independent, Joint, Markov, Source
 
 #: Two-sided normal quantile of a false-alarm probability of 2e-5, over what a test looks at.
 Z = float(special.ndtri(1 - 1e-5))
@@ -44,7 +44,8 @@ def test_clean_contexts_on_a_line_are_exact() -> None:
     snr = np.array([0.0, 0.5, 4.0, 60.0])
     sequences = np.array(list(np.ndindex(3, 3, 3)))
     chance = np.exp(chain.log_prob(sequences))
-    for context, given in (("left-clean", "left"), ("others-clean", "others")):
+    cases: tuple[tuple[Context, Given], ...] = (("left-clean", "left"), ("others-clean", "others"))
+    for context, given in cases:
         found = tk.contextual_profile(LINE, chain, snr, context=context)
         laws = np.exp(chain.conditional(sequences, given))
         answers = {name: np.zeros(4) for name in QUANTITIES}
