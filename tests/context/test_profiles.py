@@ -193,7 +193,7 @@ def test_intervals_cover_in_hostile_cases(name: str, exhaustive: bool) -> None:
         if not exhaustive:
             chosen = np.random.default_rng(key).choice(len(laws), 120, p=weights)
             contexts = Contexts(np.log(laws[chosen]), entropy=whole.entropy)
-        method = tk.MonteCarlo(n_samples=480)
+        method = tk.MonteCarlo(n_samples=240)
         found = tk.contextual_profile(book, contexts, snr, method=method, key=key)
         for quantity in QUANTITIES:
             low, high, _ = found[quantity].confidence_interval(0.9)
