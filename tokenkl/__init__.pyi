@@ -1,6 +1,7 @@
 from . import bounds as bounds
 from . import channels as channels
 from . import codebooks as codebooks
+from . import context as context
 from . import decoding as decoding
 from . import divergence as divergence
 from . import estimate as estimate
@@ -49,6 +50,7 @@ from .codebooks import (
     with_counts,
     with_token_prior,
 )
+from .context import context_information, contextual_bracket, contextual_profile
 from .decoding import decide
 from .divergence import (
     EvidenceBound,
@@ -164,6 +166,9 @@ __all__ = [
     "bracket",
     "centre",
     "conditional_entropy",
+    "context_information",
+    "contextual_bracket",
+    "contextual_profile",
     "d_codebook",
     "decide",
     "e6_codebook",

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-from tokenkl._random import generator
+from tokenkl._random import draws_of, generator
 from tokenkl._validation import (
     MAX_ELEMENTS,
     as_float_array,
@@ -21,6 +21,7 @@ from tokenkl._validation import (
     check_ids,
     reject,
 )
+from tokenkl.sources.contexts import Contexts
 
 #: What of its sequence a token is seen with, beside its own observation: nothing, the clean tokens
 #: before it, or all other tokens clean.
@@ -28,6 +29,8 @@ Given = Literal["none", "left", "others"]
 GIVEN: tuple[Given, ...] = ("none", "left", "others")
 #: Most sequences that are listed one by one.
 MOST_SEQUENCES = 2**22
+#: Most numbers in all laws of a token in every context there is, for these to be listed unasked.
+MOST_LISTED = 2**22
 #: Most numbers that an enumeration holds at a time.
 BLOCK = 2**22
 
@@ -160,7 +163,113 @@ class Source(eqx.Module):
             found[:, i] = self.messages(seen)[0][:, i]
         return found
 
+    def contexts(
+        self,
+        given: Given,
+        n: int | None = None,
+        *,
+        tokens: Int[Any, "N length"] | None = None,
+        position: int | None = None,
+        key: Any = None,
+    ) -> Contexts:
+        """The laws of one token given what is clean of the others, over contexts.
+
+        Args:
+            given: as in `conditional`.
+            n: sequences to sample contexts from; None: all contexts, with their probabilities,
+                where these laws have at most 2**22 numbers.
+            tokens: sequences to take contexts from in place of sampled ones, such as data.
+            position: of the token, from 0; None for the average over all positions.
+            key: integer seed or JAX key, where sequences are sampled.
+
+        Raises:
+            ValueError: an argument out of its range, or too many contexts to list them.
+
+        Example:
+            >>> import tokenkl as tk
+            >>> chain = tk.sources.Markov([[0.9, 0.1], [0.2, 0.8]], length=100)
+            >>> chain.contexts("left").laws.round(3).tolist()
+            [[0.667, 0.333], [0.9, 0.1], [0.2, 0.8]]
+        """
+        check_choice(given, GIVEN, "given")
+        positions = self.positions(position)
+        if n is None and tokens is None:
+            found = self.all_contexts(given, position)
+            if found is None:
+                expected = "a number of sequences to sample, where all contexts are too many"
+                reject("n", "None", expected)
+            return found
+        if tokens is not None and n is not None:
+            reject("n", n, "left out where tokens are given")
+        taken = self.sample(check_count(n, "n"), key=key) if tokens is None else tokens
+        laws = self.conditional(taken, given)[:, positions]
+        draws = draws_of(key) if tokens is None else ()
+        return Contexts.of_sequences(laws, entropy=self.token_entropy(position), draws=draws)
+
+    def all_contexts(self, given: Given, position: int | None = None) -> Contexts | None:
+        """All contexts with their probabilities; None where they are too many to list unasked."""
+        check_choice(given, GIVEN, "given")
+        return self._every_context(given, self.positions(position))
+
+    def token_entropy(self, position: int | None = None) -> float | None:
+        """H(k_i) in nats, at a position or averaged over all; None where a kind cannot tell."""
+        entropies, positions = self._token_entropies(), self.positions(position)
+        return None if entropies is None else math.fsum(entropies[positions]) / len(positions)
+
     # ---- For kinds -------------------------------------------------------------------------
+
+    def _every_context(self, given: Given, positions: list[int]) -> Contexts | None:
+        """All contexts with their probabilities; None where they are too many."""
+        if given == "none":
+            return self._without_context(positions)
+        if self.length * math.log(self.K) + math.log(len(positions)) > math.log(MOST_LISTED) + 1e-9:
+            return None
+        law, rows = self.joint(), []
+        for i in positions:
+            here = np.moveaxis(law, i, -1)
+            if given == "left":
+                here = law.sum(axis=tuple(range(i + 1, self.length)))
+            rows.append(here.reshape(-1, self.K))
+        return self._weighted(np.concatenate(rows), positions)
+
+    def _without_context(self, positions: list[int]) -> Contexts:
+        """The laws of the tokens by themselves."""
+        return self._weighted(self.marginals()[positions], positions)
+
+    def _weighted(self, rows: Float[np.ndarray, "C K"], positions: list[int]) -> Contexts:
+        """All contexts, from rows p(k | context) P(context), summed over positions.
+
+        Those with the same law are one, but for rounding: its digits are relative.
+        """
+        rows = rows[rows.sum(axis=1) > 0]
+        with np.errstate(divide="ignore"):
+            rounded = np.round(np.log(rows / rows.sum(axis=1, keepdims=True)), 11)
+            _, first, same = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
+            place = np.argsort(np.argsort(first))[same.ravel()]  # in the order they come in
+            summed = np.zeros((first.size, self.K))
+            np.add.at(summed, place, rows)
+            weights = summed.sum(axis=1)
+            logs = np.log(summed / weights[:, None])
+        entropies = self._token_entropies()
+        entropy = None if entropies is None else math.fsum(entropies[positions]) / len(positions)
+        return Contexts(logs, weights, exhaustive=True, entropy=entropy)
+
+    def positions(self, position: int | None) -> list[int]:
+        """This position, from 0, or all of them for None.
+
+        Raises:
+            ValueError: no such position.
+        """
+        if position is None:
+            return list(range(self.length))
+        if isinstance(position, bool) or position not in range(self.length):
+            reject("position", position, f"None or a position from 0 to {self.length - 1}")
+        return [int(position)]
+
+    def _token_entropies(self) -> Float[np.ndarray, " length"] | None:
+        """H of the token at every position, in nats; None where a kind cannot tell."""
+        found: np.ndarray = special.entr(self.marginals()).sum(axis=1)
+        return found
 
     def _sequences(self) -> Int[np.ndarray, "S length"]:
         """All sequences, the last token fastest."""

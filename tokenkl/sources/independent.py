@@ -11,7 +11,8 @@ from scipy import special
 
 from tokenkl._random import draw_ids, generator
 from tokenkl._validation import as_float_array, check_count
-from tokenkl.sources.base import Source, check_laws
+from tokenkl.sources.base import Given, Source, check_laws
+from tokenkl.sources.contexts import Contexts
 
 
 @final
@@ -69,6 +70,9 @@ class Independent(Source):
         logs = self._logs()
         found: np.ndarray = special.logsumexp(logs + given, axis=-1)
         return np.broadcast_to(logs, given.shape).copy(), found.sum(axis=1)
+
+    def _every_context(self, given: Given, positions: list[int]) -> Contexts:
+        return self._without_context(positions)
 
     def _logs(self) -> Float[np.ndarray, "length K"]:
         with np.errstate(divide="ignore"):

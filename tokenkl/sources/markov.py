@@ -11,7 +11,8 @@ from scipy import special
 
 from tokenkl._random import draw_ids, generator
 from tokenkl._validation import check_count, reject
-from tokenkl.sources.base import Given, Source, check_law, log_sum, normalised
+from tokenkl.sources.base import MOST_LISTED, Given, Source, check_law, log_sum, normalised
+from tokenkl.sources.contexts import Contexts
 from tokenkl.sources.matrices import Stochastic
 
 
@@ -118,6 +119,31 @@ class Markov(Source):
                 for i in range(self.length - 1):
                     found[:, i] += np.log(self.transition.columns(ids[:, i + 1]))
         return normalised(found)
+
+    def _every_context(self, given: Given, positions: list[int]) -> Contexts | None:
+        """A neighbour on one side or on both, wherever in the sequence; at the ends one is missing.
+
+        The law between two neighbours is the same everywhere: contexts are those of a first token,
+        of one between others, and of a last one.
+        """
+        if given == "none":
+            return self._without_context(positions)
+        if self.K ** (3 if given == "others" else 2) > MOST_LISTED:
+            return None
+        law, marginals, rows = self.transition.toarray(), self.marginals(), []
+        inside = [i for i in positions if i and (given == "left" or i + 1 < self.length)]
+        if inside:
+            before = marginals[[i - 1 for i in inside]].sum(axis=0)
+            steps = before[:, None] * law
+            if given == "others":
+                steps = (steps[:, None, :] * law.T).reshape(-1, self.K)
+            rows.append(steps)
+        if 0 in positions:
+            first = self.initial[None]
+            rows.append(first * law.T if given == "others" and self.length > 1 else first)
+        if given == "others" and self.length > 1 and self.length - 1 in positions:
+            rows.append(marginals[-2][:, None] * law)
+        return self._weighted(np.concatenate(rows), positions)
 
 
 @final

@@ -228,13 +228,21 @@ class Table(NamedTuple):
     slots: Int[np.ndarray, " K"]
 
 
-def lay_out(points: Float[np.ndarray, "K n"], log_prior: Float[np.ndarray, " K"]) -> Table:
-    """Tiles of neighbouring tokens, filled up with tokens of no weight and zero coordinates."""
+def lay_out(
+    points: Float[np.ndarray, "K n"],
+    log_prior: Float[np.ndarray, " K"],
+    *,
+    in_order: bool = False,
+) -> Table:
+    """Tiles of neighbouring tokens, filled up with tokens of no weight and zero coordinates.
+
+    With `in_order` they are neighbours as they come.
+    """
     K, n = points.shape
     size = min(TILE, -(-K // 8) * 8)
     count = -(-K // size)
     slots = np.empty(K, dtype=np.int64)
-    slots[neighbourly(points, size)] = np.arange(K)
+    slots[slice(None) if in_order else neighbourly(points, size)] = np.arange(K)
     places = np.zeros((count * size, -(-n // 4) * 4))
     places[slots, :n] = points
     tiles = np.ascontiguousarray(places.reshape(count, size, -1).transpose(0, 2, 1))
