@@ -1,6 +1,7 @@
 from . import bounds as bounds
 from . import channels as channels
 from . import codebooks as codebooks
+from . import context as context
 from . import decoding as decoding
 from . import divergence as divergence
 from . import estimate as estimate
@@ -47,6 +48,12 @@ from .codebooks import (
     vq_codebook,
     with_counts,
     with_token_prior,
+)
+from .context import (
+    low_snr_nonlinearity,
+    message_nonlinearity,
+    nonlinearity_bound,
+    nonlinearity_integral,
 )
 from .decoding import decide
 from .divergence import (
@@ -160,6 +167,7 @@ __all__ = [
     "bracket",
     "centre",
     "conditional_entropy",
+    "context",
     "d_codebook",
     "decide",
     "e6_codebook",
@@ -173,10 +181,14 @@ __all__ = [
     "learned_path_kl",
     "load_codebook",
     "load_schedule",
+    "low_snr_nonlinearity",
     "mean_nn_distance",
+    "message_nonlinearity",
     "min_distance",
     "mmse",
     "mutual_information",
+    "nonlinearity_bound",
+    "nonlinearity_integral",
     "optimal_step_grids",
     "optimal_steps",
     "parse_codebook",
