@@ -50,10 +50,12 @@ from .codebooks import (
     with_token_prior,
 )
 from .context import (
+    Probe,
     low_snr_nonlinearity,
     message_nonlinearity,
     nonlinearity_bound,
     nonlinearity_integral,
+    probe_nonlinearity,
 )
 from .decoding import decide
 from .divergence import (
@@ -145,6 +147,7 @@ __all__ = [
     "OneHot",
     "Plan",
     "PointCodebook",
+    "Probe",
     "Product",
     "ProductCodebook",
     "Profile",
@@ -198,6 +201,7 @@ __all__ = [
     "plan",
     "prior_from_tokens",
     "prior_mismatch",
+    "probe_nonlinearity",
     "produced_law",
     "profile",
     "recommend_levels",

@@ -6,10 +6,13 @@ from tokenkl.context.nonlinearity import (
     nonlinearity_bound,
     nonlinearity_integral,
 )
+from tokenkl.context.probe import Probe, probe_nonlinearity
 
 __all__ = [
+    "Probe",
     "low_snr_nonlinearity",
     "message_nonlinearity",
     "nonlinearity_bound",
     "nonlinearity_integral",
+    "probe_nonlinearity",
 ]
