@@ -27,6 +27,12 @@ TAIL = {1: 1e-14, 2: 1e-14, 3: 1e-13, 4: 1e-13, 5: 1e-11, 6: 1e-10}
 BLOCK = 2**17
 #: Most nodes that are looked at for one side.
 MOST_NODES = 2**25
+#: Largest likelihood ratio, of either side, of laws that are looked at.
+LARGE = 1e140
+#: Curvature, in units of the value (or of 1e-6), below which logits do not matter.
+LEAST_CURVATURE = 1e-9
+#: Weight of a node that is too small for its KL to be looked at as one of the largest.
+FAINT = 1e-25
 #: What is smaller than this part of the largest is no number any more.
 TINY = 1e-280
 
@@ -51,8 +57,8 @@ class PairGrid:
         kept = self.log_context.max(axis=1) > -self.reach2 - 200
         self.context, self._far = self.context[kept], self._far[kept]
         self.log_context = self.log_context[kept]
-        #: The largest KL at a node, in the last evaluation.
-        self.worst = 0.0
+        #: Of the last evaluation: E KL, and the largest KL at a node.
+        self._value, self.worst = 0.0, 0.0
 
     @property
     def pairs(self) -> int:
@@ -67,7 +73,7 @@ class PairGrid:
         """
         own, own_q, own_gap = _sides(self.log_own, self._logits(theta)[0])
         far, far_q, far_gap = _sides(self.log_context, self._logits(theta)[1])
-        if not (np.isfinite(own_q).all() and np.isfinite(far_q).all()):  # a step too far
+        if max(own_q.max(), far_q.max()) > LARGE:  # a step too far
             return np.inf, np.zeros_like(theta)
         left, right = np.hstack([own_gap, own]), np.hstack([far, far_gap])
         of_own, of_far, values, self.worst = np.zeros_like(own), np.zeros_like(far), [], 0.0
@@ -77,13 +83,14 @@ class PairGrid:
             ratio = total / density
             kl = np.log(ratio) * density + left[rows] @ right[:count].T
             values.append(kl.sum())
-            self.worst = max(self.worst, float((kl / density).max()))
+            self.worst = max(self.worst, float((kl / np.maximum(density, FAINT)).max()))
             np.divide(1.0, ratio, out=ratio)
             of_own[rows] = own_q[rows] * (ratio @ far_q[:count]) - own[rows] * far[:count].sum(0)
             of_far[:count] += far_q[:count] * (ratio.T @ own_q[rows])
             of_far[:count] -= far[:count] * own[rows].sum(axis=0)
         slopes = [of_own.sum(axis=0)[:, None], of_own.T @ self.own, of_far.T @ self.context]
-        return float(np.sum(values)), np.hstack(slopes)
+        self._value = float(np.sum(values))
+        return self._value, np.hstack(slopes)
 
     def direction(
         self,
@@ -91,16 +98,22 @@ class PairGrid:
         gradient: Float[np.ndarray, "k c"],
         free: Bool[np.ndarray, " c"],
     ) -> Float[np.ndarray, "k c"]:
-        return solve(self.hessian(theta), gradient, free)
+        return solve(self.hessian(theta, self._value), gradient, free)
 
-    def hessian(self, theta: Float[np.ndarray, "k c"]) -> Float[np.ndarray, "k c k c"]:
-        """E (diag q - q q') x (1, Y) (1, Y)'."""
+    def hessian(
+        self, theta: Float[np.ndarray, "k c"], value: float
+    ) -> Float[np.ndarray, "k c k c"]:
+        """E (diag q - q q') x (1, Y) (1, Y)', and as much as makes it definite.
+
+        Diagonal blocks are minus the sum of the others, since q_k (1 - q_k) loses its digits where
+        q_k is near one. Between tokens that are hardly ever confused the curvature is below the
+        rounding of the gradient; against a `value` of the whole, what logits do there is nothing.
+        """
         own, own_q, _ = _sides(self.log_own, self._logits(theta)[0])
         far, far_q, _ = _sides(self.log_context, self._logits(theta)[1])
         tokens, columns = theta.shape
-        first, second = np.triu_indices(tokens)
-        single = _Products(own_q, far_q, self.own, self.context)
-        double = _Products(
+        first, second = np.triu_indices(tokens, 1)
+        products = _Products(
             own_q[:, first] * own_q[:, second],
             far_q[:, first] * far_q[:, second],
             self.own,
@@ -110,16 +123,18 @@ class PairGrid:
             density = own[rows] @ far[:count].T
             total = np.maximum(own_q[rows] @ far_q[:count].T, TINY)
             density /= total
-            single.add(density, rows, count)
             density /= total
-            double.add(density, rows, count)
+            products.add(density, rows, count)
         found = np.zeros((tokens, columns, tokens, columns))
-        for k, moment in enumerate(single.moments()):
-            found[k, :, k] += moment
-        for k, other, moment in zip(first, second, double.moments(), strict=True):
+        for k, other, moment in zip(first, second, products.moments(), strict=True):
             found[k, :, other] -= moment
-            if k != other:
-                found[other, :, k] -= moment
+            found[other, :, k] -= moment
+            found[k, :, k] += moment
+            found[other, :, other] += moment
+        sizes = [np.ones(1), (self.own**2).mean(axis=0), (self.context**2).mean(axis=0)]
+        least = LEAST_CURVATURE * max(value, 1e-6) * np.concatenate(sizes)
+        for k in range(tokens):
+            found[k, :, k] += np.diag(least)
         return found
 
     def _logits(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -104,7 +104,7 @@ def solve(
         matrix += np.outer(shared.ravel(), shared.ravel())
     right = (gradient[:, free] / scale).ravel()
     values, vectors = np.linalg.eigh(matrix)
-    kept = values > 1e-13 * values[-1]
+    kept = values > 0
     solved = vectors[:, kept] @ ((vectors[:, kept].T @ right) / values[kept])
     found[:, free] = solved.reshape(tokens, width) / scale
     return found

@@ -41,12 +41,14 @@ def least(
     error on a fine one, so that few evaluations are needed there, with the coarse Hessian.
 
     The error of a grid falls faster than geometrically as grids are refined. What is reported is
-    the last change, times the ratio of the last two, but at least a tenth of it; with what Newton's
-    method left, and what is beyond the grid.
+    the last change, times the ratio of the last two (but a tenth at least), and a hundredth of the
+    change before at least; with what Newton's method left, and what is beyond the grid.
 
     Raises:
         TooLargeError: more nodes than a grid may have.
     """
+    if len(seat.tokens) == 1:
+        return Least(0.0, 0.0, start)
     dimensions = seat.points.shape[1] * seat.source.length
     free, theta = seat.free(family), start
     step = 1.0 if dimensions < 5 else 1.5
@@ -59,19 +61,19 @@ def least(
             break
         if hessian is None:
             coarse = minimise(grid, theta, free, 1e-6, atol)
-            hessian, theta = grid.hessian(coarse.theta), coarse.theta
+            hessian, theta = grid.hessian(coarse.theta, coarse.value), coarse.theta
         elif pairs <= WITH_HESSIAN:
-            hessian = grid.hessian(theta)
+            hessian = grid.hessian(theta, values[-1])
         found = minimise(Frozen(grid, hessian), theta, free, rtol / 10, atol / 10)
         theta = found.theta
         values.append(found.value)
-        rounding = 1e-16 + 1e-14 * np.sqrt(abs(found.value))
-        left = _change(values) + found.gap
-        beyond = grid.tail * grid.worst + rounding  # what no finer grid would mend
-        if left <= max(rtol * found.value + atol, beyond):
+        rounding = 4e-15 + 1e-14 * np.sqrt(abs(found.value))
+        change = _change(values)
+        beyond = grid.tail * grid.worst + rounding + found.gap  # what no finer grid would mend
+        if change <= max(rtol * found.value + atol, beyond):
             break
         step *= REFINED ** (-1 / dimensions)
-    return Least(values[-1], left + beyond, theta)
+    return Least(values[-1], change + beyond, theta)
 
 
 def _change(values: list[float]) -> float:
@@ -79,7 +81,7 @@ def _change(values: list[float]) -> float:
         return abs(values[-1] - values[0]) if len(values) == 2 else np.inf
     last, before = abs(values[-1] - values[-2]), abs(values[-2] - values[-3])
     ratio = min(1.0, last / before) if before else 1.0
-    return max(last * max(ratio, 0.1), 2e-3 * before)
+    return max(last * max(ratio, 0.1), 0.01 * before)
 
 
 __all__ = ["MOST_DIMENSIONS", "Least", "TooLargeError", "least"]

@@ -60,7 +60,8 @@ class Sample:
             return found
 
         of_tokens = np.diag(q.mean(axis=0)) - q.T @ q / size
-        of_tokens += np.eye(len(theta)) * 1e-10 * np.trace(of_tokens) + 1 / len(theta)
+        scale = max(float(np.trace(of_tokens)), 1e-300) / len(theta)
+        of_tokens += scale * (1e-10 * np.eye(len(theta)) + 1 / len(theta))
         of_features = seen.T @ seen / size
         of_features += np.eye(len(of_features)) * 1e-12 * np.trace(of_features)
         found = np.zeros_like(gradient)
