@@ -8,7 +8,7 @@ import pytest
 from noisy_pairs import NoisyPairs
 
 import tokenkl as tk
-from tokenkl.context.affine import Seat
+from tokenkl.context.affine import Family, Seat
 from tokenkl.context.grids import PairGrid
 from tokenkl.context.quadrature import least
 from tokenkl.sources import Independent, Joint, Markov, bilinear
@@ -121,9 +121,11 @@ def test_families_and_windows_are_in_order() -> None:
     """Fewer logits lose more; all are below the bound by pairs."""
     chain = Markov(np.random.default_rng(3).dirichlet(np.ones(3), 3), 3)
     codebook, snr = tk.PointCodebook([[-1.0], [0.3], [1.0]]), np.array([0.5, 4.0])
+    cases: list[tuple[Family, int | None]]
+    cases = [("affine", None), ("affine", 1), ("message", 1), ("gaussian", 1)]
     values = [
         tk.message_nonlinearity(codebook, chain, snr, family=family, position=0, window=window)
-        for family, window in (("affine", None), ("affine", 1), ("message", 1), ("gaussian", 1))
+        for family, window in cases
     ]
     for smaller, larger in itertools.pairwise(values):
         assert (larger.value >= smaller.value - smaller.numerical_error).all()
@@ -180,7 +182,10 @@ def test_mean_over_positions() -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: tk.message_nonlinearity(tk.FSQ((2,)), 3, 1.0), "source must be one of"),
+        (
+            lambda: tk.message_nonlinearity(tk.FSQ((2,)), 3, 1.0),  # type: ignore[arg-type]
+            "source must be one of",
+        ),
         (
             lambda: tk.message_nonlinearity(tk.FSQ((3,)), Joint(np.eye(2) / 2), 1.0),
             "source must be over 3",

@@ -1,5 +1,7 @@
 """`nonlinearity_integral` against another quadrature, under scaling, and by draws."""
 
+import itertools
+
 import numpy as np
 
 import tokenkl as tk
@@ -10,12 +12,12 @@ LAW = Joint([[0.4, 0.1], [0.2, 0.3]])
 
 
 def test_against_gauss_legendre() -> None:
-    """Four panels in log snr; what is left out at both ends is known to be small."""
+    """Three panels in log snr; what is left out at both ends is known to be small."""
     found = tk.nonlinearity_integral(tk.FSQ((2,)), LAW, position=0)
     nodes, weights = np.polynomial.legendre.leggauss(12)
-    edges = np.linspace(np.log(1e-3), np.log(80.0), 5)
+    edges = np.linspace(np.log(1e-3), np.log(80.0), 4)
     total = 0.0
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         snr = np.exp((low + high) / 2 + (high - low) / 2 * nodes)
         values = tk.message_nonlinearity(tk.FSQ((2,)), LAW, snr, position=0).value
         total += (high - low) / 2 * float(weights @ values)

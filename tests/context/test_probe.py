@@ -40,7 +40,7 @@ def test_error_bars() -> None:
     """Standard errors are those of repeated draws of the corpus."""
     found = [
         tk.probe_nonlinearity(CODEBOOK, CHAIN.sample(60, key=key), 1.0, key=key, window=1, folds=3)
-        for key in range(30)
+        for key in range(24)
     ]
     values = np.array([float(one.cross_entropy) for one in found])
     claimed = np.mean([float(one.cross_entropy.standard_error) for one in found])

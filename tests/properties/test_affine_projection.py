@@ -1,5 +1,5 @@
-"""Of the best affine law q*: E q*_k (1, Y) = E p_k (1, Y); E KL(p || q) = nu + E KL(q* || q) for every
-affine q; the largest entropy of all laws with these moments (docs/theory/context.md, M1)."""
+"""The best affine law q* has the moments E q*_k (1, Y) = E p_k (1, Y), and the largest entropy of
+all that have; E KL(p || q) = nu + E KL(q* || q) for every affine q (docs/theory/context.md, M1)."""
 
 import numpy as np
 from hypothesis import given, settings

@@ -133,8 +133,8 @@ class PairGrid:
             found[other, :, other] += moment
         sizes = [np.ones(1), (self.own**2).mean(axis=0), (self.context**2).mean(axis=0)]
         least = LEAST_CURVATURE * max(value, 1e-6) * np.concatenate(sizes)
-        for k in range(tokens):
-            found[k, :, k] += np.diag(least)
+        for own_block in range(tokens):
+            found[own_block, :, own_block] += np.diag(least)
         return found
 
     def _logits(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
