@@ -90,6 +90,31 @@ def test_errors_cover_finer_grids() -> None:
     assert abs(found.value - finer) <= found.error <= 2e-4 * finer
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_errors_cover_better_values(seed: int) -> None:
+    """Sparse laws, near tokens, SNRs over two decades: what is claimed for two digits holds."""
+    rng = np.random.default_rng(seed)
+    K, points = int(rng.integers(2, 5)), rng.normal(size=(4, 1 + seed % 2))
+    points[0] = points[1] + 0.05
+    law = Joint(rng.dirichlet(np.full(K * K, 0.3)).reshape(K, K))
+    seat = Seat.of(tk.PointCodebook(points[:K]), law, 0, None)
+    snr = float(np.exp(rng.uniform(-2, 3)))
+    rough = least(seat, snr, "affine", seat.gaussian(snr), 1e-2)
+    fine = least(seat, snr, "affine", seat.gaussian(snr), 1e-6, 1e-12)
+    assert abs(rough.value - fine.value) <= rough.error + fine.error
+    assert fine.error <= 1e-6 * fine.value + 2e-14
+
+
+def test_grids_that_are_too_large() -> None:
+    cube = Joint(np.full((8, 8), 1 / 64))
+    points = tk.FSQ((2, 2, 2)).points
+    points[0] = points[1] + 1e-3
+    with pytest.raises(ValueError, match="snr must be lower, for grids that can be summed over"):
+        tk.message_nonlinearity(tk.PointCodebook(points), cube, 1e4)
+    far = tk.message_nonlinearity(tk.FSQ((2, 2, 2)), cube, 1e4)  # no grid is needed
+    assert 0 <= far.value <= far.numerical_error < 1e-15
+
+
 def test_coordinates_do_not_matter() -> None:
     """Offsets, rotations, and dimensions without points."""
     rng = np.random.default_rng(1)

@@ -279,6 +279,11 @@ class _Task(NamedTuple):
         """The mean over positions at one SNR, and where to start at the next."""
         if snr == 0 or self.seats[0].source.length == 1 or len(self.seats[0].points) == 1:
             return Estimate(0.0, quantity=NAME, unit="nats"), Starts(snr, [])
+        most = self.most(snr, _own_decay)
+        if most <= atol and self.family != "gaussian":  # nu is between 0 and this
+            return Estimate(
+                most / 2, numerical_error=most / 2, method="pairs", quantity=NAME, unit="nats"
+            ), Starts(snr, [])
         first = [
             seat.gaussian(snr) if starts is None or not starts.laws else starts.of(index, snr)
             for index, seat in enumerate(self.seats)
@@ -297,6 +302,10 @@ class _Task(NamedTuple):
             )
             return estimate, Starts(snr, [one.theta for one in found])
         return self._sampled(snr, key, first)
+
+    def most(self, snr: float, decay: Callable[[Any], Any]) -> float:
+        """The bound by pairs, mean over positions."""
+        return float(np.mean([_pair_sum(seat, np.array(snr), decay) for seat in self.seats]))
 
     def _sampled(self, snr: float, key: Any, first: list[np.ndarray]) -> tuple[Estimate, Starts]:
         seats = self.seats
@@ -419,8 +428,7 @@ class _Integral:
         return float(weights @ values), float(abs(last) + abs(weights) @ errors)
 
     def _above(self, high: float) -> float:
-        snr = np.array(math.exp(self.origin + high))
-        return float(np.mean([_pair_sum(seat, snr, _integrated) for seat in self.task.seats]))
+        return self.task.most(math.exp(self.origin + high), _integrated)
 
 
 def _pair_sum(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from tokenkl._validation import reject
 from tokenkl.context.affine import Family, Seat
 from tokenkl.context.grids import PairGrid, TooLargeError
 from tokenkl.context.newton import Frozen, minimise
@@ -45,7 +46,7 @@ def least(
     change before at least; with what Newton's method left, and what is beyond the grid.
 
     Raises:
-        TooLargeError: more nodes than a grid may have.
+        ValueError: an SNR at which even a coarse grid is too large.
     """
     if len(seat.tokens) == 1:
         return Least(0.0, 0.0, start)
@@ -55,10 +56,16 @@ def least(
     values: list[float] = []
     hessian = None
     while True:
-        grid = PairGrid(seat, snr, step)
-        pairs = grid.pairs
-        if values and pairs > MOST_PAIRS:
-            break
+        try:
+            grid = PairGrid(seat, snr, step)
+            pairs = grid.pairs
+        except TooLargeError:
+            pairs = MOST_PAIRS + 1
+        if pairs > MOST_PAIRS:
+            if values:
+                break
+            expected = "lower, for grids that can be summed over, or method=tk.MonteCarlo(...)"
+            reject("snr", snr, expected)
         if hessian is None:
             coarse = minimise(grid, theta, free, 1e-6, atol)
             hessian, theta = grid.hessian(coarse.theta, coarse.value), coarse.theta
@@ -82,6 +89,3 @@ def _change(values: list[float]) -> float:
     last, before = abs(values[-1] - values[-2]), abs(values[-2] - values[-3])
     ratio = min(1.0, last / before) if before else 1.0
     return max(last * max(ratio, 0.1), 0.01 * before)
-
-
-__all__ = ["MOST_DIMENSIONS", "Least", "TooLargeError", "least"]

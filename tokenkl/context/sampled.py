@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import special
 
 from tokenkl._random import generator
 from tokenkl._validation import MAX_ELEMENTS, reject
-from tokenkl.context.affine import Family, Seat, in_their_span, log_likelihood
+from tokenkl.context.affine import Family, Seat, log_likelihood
 from tokenkl.context.newton import minimise
 from tokenkl.sources import Source
 
@@ -73,7 +74,11 @@ class Sample:
         return found
 
 
-def _conjugate_gradients(times, precondition, right):  # type: ignore[no-untyped-def]
+def _conjugate_gradients(
+    times: Callable[[np.ndarray], np.ndarray],
+    precondition: Callable[[np.ndarray], np.ndarray],
+    right: np.ndarray,
+) -> np.ndarray:
     found, residual = np.zeros_like(right), right.copy()
     scaled = precondition(residual)
     along, power = scaled, float((residual * scaled).sum())
@@ -156,6 +161,3 @@ def bracketed(
     width = abs(float(others.mean() - ours.mean())) + max(fit.gap for fit in fits)
     theta = (fits[0].theta + fits[1].theta) / 2
     return Bracketed((ours + others) / 2, width / 2, theta)
-
-
-__all__ = ["Bracketed", "Draws", "Sample", "bracketed", "draw", "in_their_span"]
