@@ -26,7 +26,7 @@ TAIL = {1: 1e-14, 2: 1e-14, 3: 1e-13, 4: 1e-13, 5: 1e-11, 6: 1e-10}
 #: Pairs of nodes that are held at a time.
 BLOCK = 2**17
 #: Most nodes that are looked at for one side.
-MOST_NODES = 2**25
+MOST_NODES = 2**21
 #: Largest likelihood ratio, of either side, of laws that are looked at.
 LARGE = 1e140
 #: Curvature, in units of the value (or of 1e-6), below which logits do not matter.
@@ -248,8 +248,11 @@ def _nodes(
         nodes = inner + np.array(outer) @ turn[:split]
         square = np.zeros(len(nodes))
         for j, one in enumerate(centres):
-            gaps = nodes[:, None, j * m : (j + 1) * m] - one
-            square += (gaps**2).sum(axis=-1).min(axis=1)
+            nearest = np.full(len(nodes), np.inf)
+            for point in one:
+                gaps = nodes[:, j * m : (j + 1) * m] - point
+                np.minimum(nearest, np.einsum("nm,nm->n", gaps, gaps), out=nearest)
+            square += nearest
         kept = square <= reach2
         found.append(nodes[kept])
         distances.append(square[kept])
