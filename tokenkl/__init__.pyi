@@ -50,7 +50,17 @@ from .codebooks import (
     with_counts,
     with_token_prior,
 )
-from .context import context_information, contextual_bracket, contextual_profile
+from .context import (
+    Probe,
+    context_information,
+    contextual_bracket,
+    contextual_profile,
+    low_snr_nonlinearity,
+    message_nonlinearity,
+    nonlinearity_bound,
+    nonlinearity_integral,
+    probe_nonlinearity,
+)
 from .decoding import decide
 from .divergence import (
     EvidenceBound,
@@ -144,6 +154,7 @@ __all__ = [
     "OneHot",
     "Plan",
     "PointCodebook",
+    "Probe",
     "Product",
     "ProductCodebook",
     "Profile",
@@ -166,6 +177,7 @@ __all__ = [
     "bracket",
     "centre",
     "conditional_entropy",
+    "context",
     "context_information",
     "contextual_bracket",
     "contextual_profile",
@@ -183,10 +195,14 @@ __all__ = [
     "learned_path_kl",
     "load_codebook",
     "load_schedule",
+    "low_snr_nonlinearity",
     "mean_nn_distance",
+    "message_nonlinearity",
     "min_distance",
     "mmse",
     "mutual_information",
+    "nonlinearity_bound",
+    "nonlinearity_integral",
     "optimal_step_grids",
     "optimal_steps",
     "parse_codebook",
@@ -196,6 +212,7 @@ __all__ = [
     "plan",
     "prior_from_tokens",
     "prior_mismatch",
+    "probe_nonlinearity",
     "produced_law",
     "profile",
     "recommend_levels",

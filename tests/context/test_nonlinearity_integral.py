@@ -1,0 +1,54 @@
+"""`nonlinearity_integral` against another quadrature, under scaling, and by draws."""
+
+import itertools
+
+import numpy as np
+
+import tokenkl as tk
+from tokenkl.context.nonlinearity import nonlinearity_bound
+from tokenkl.sources import Independent, Joint
+
+LAW = Joint([[0.4, 0.1], [0.2, 0.3]])
+
+
+def test_against_gauss_legendre() -> None:
+    """Three panels in log snr; what is left out at both ends is known to be small."""
+    found = tk.nonlinearity_integral(tk.FSQ((2,)), LAW, position=0)
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    edges = np.linspace(np.log(1e-3), np.log(80.0), 4)
+    total = 0.0
+    for low, high in itertools.pairwise(edges):
+        snr = np.exp((low + high) / 2 + (high - low) / 2 * nodes)
+        values = tk.message_nonlinearity(tk.FSQ((2,)), LAW, snr, position=0).value
+        total += (high - low) / 2 * float(weights @ values)
+    total += tk.low_snr_nonlinearity(tk.FSQ((2,)), LAW, position=0) * 1e-6 / 2
+    assert found.numerical_error < 1e-5 * found.value
+    assert abs(found.value - total) < 1e-5 * found.value
+
+
+def test_scale_does_not_matter() -> None:
+    points = np.array([[-1.0], [1.0]])
+    one, other = (
+        tk.nonlinearity_integral(tk.PointCodebook(size * points), LAW) for size in (1.0, 37.0)
+    )
+    assert abs(one.value - other.value) <= one.numerical_error + other.numerical_error
+
+
+def test_independent_tokens() -> None:
+    found = tk.nonlinearity_integral(tk.FSQ((2,)), Independent([[0.5, 0.5], [0.2, 0.8]]))
+    assert abs(found.value) <= found.numerical_error < 1e-10
+
+
+def test_by_draws() -> None:
+    exact = tk.nonlinearity_integral(tk.FSQ((2,)), LAW, position=0)
+    method = tk.MonteCarlo(2000)
+    found = tk.nonlinearity_integral(tk.FSQ((2,)), LAW, position=0, method=method, key=1)
+    off = abs(found.value - exact.value)
+    assert off <= 4.5 * found.standard_error + found.numerical_error
+    assert found.standard_error < 0.1 * found.value
+
+
+def test_bound_by_pairs_is_above() -> None:
+    snr = np.array([0.0, 0.1, 1.0, 10.0])
+    bound = nonlinearity_bound(tk.FSQ((2,)), LAW, snr)
+    assert (bound.value > tk.message_nonlinearity(tk.FSQ((2,)), LAW, snr).value).all()
