@@ -345,7 +345,7 @@ def test_priors_and_samples(parts: bool, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["residual", "product"])
 def test_more_tokens_than_can_be_listed(kind: str, tmp_path: Path) -> None:
-    """What needs a list of them is left out, and said to be; products go part by part."""
+    """Noise and steps are there, too; products go part by part."""
     rng = np.random.default_rng(0)
     stages = rng.standard_normal((6, 32, 2)) * 0.2 ** np.arange(6)[:, None, None]
     np.savez(tmp_path / "book.npz", book=stages)
@@ -354,10 +354,11 @@ def test_more_tokens_than_can_be_listed(kind: str, tmp_path: Path) -> None:
     words = ("--tokens", tmp_path / "ids.npy", "--samples", "100", "--snr-db=0,20")
     succeed("report", spec, *words, "-o", tmp_path / "page")
     record = json.loads((tmp_path / "page" / "record.json").read_text())
-    lists = {"noise_to_train_on", "sampling_steps"} if kind == "residual" else set()
-    assert lists <= set(record["left_out"]) <= lists | {"comparison"}
-    for name in lists:
-        assert "few enough tokens to list them all" in record["left_out"][name]
+    assert set(record["left_out"]) <= {"comparison"}
+    steps = record["chapters"]["sampling-steps"]
+    assert len(steps["snr"]) == 9
+    assert (np.diff(steps["snr"]) > 0).all()
+    assert record["chapters"]["noise-to-train-on"]["information_nats"] > 0
     assert len(record["chapters"]["usage"]["entropy_bits"]) == 6
     assert record["chapters"]["profile"]
 
@@ -369,6 +370,12 @@ def test_fewer_samples_where_tokens_are_many() -> None:
 
     assert [samples(512), samples(1024), samples(8192)] == [None, 2**13, 2**11]
     assert samples(8192, 77) == 77
+
+
+def test_fewest_samples_beyond_enumeration(tmp_path: Path) -> None:
+    np.savez(tmp_path / "book.npz", book=np.random.default_rng(0).standard_normal((6, 32, 2)))
+    source = SampledSource(codebook=f"rvq:{tmp_path / 'book.npz'}")
+    assert chapters.Case(source, Noise(), "linear-vp", 8).samples == chapters.BEYOND
 
 
 # ---- In a browser -------------------------------------------------------------------------------

@@ -308,7 +308,3 @@ def test_the_range_ends_where_brackets_leave_it_open() -> None:
     found = tk.conditional_entropy(book, high, method=tk.MonteCarlo(n_samples=64), key=1)
     sure = float(found.value - found.numerical_error - 4 * found.standard_error)
     assert sure < 1e-2 * float(book.prior_entropy())
-    with pytest.raises(ValueError, match=r"^codebook must be one whose MMSE is exact, or few"):
-        tk.information_uniform_schedule(book, key=0)
-    with pytest.raises(ValueError, match=r"^codebook must be one whose MMSE is exact, or few"):
-        tk.optimal_steps(book, 4, 0.1, 10.0, key=0)

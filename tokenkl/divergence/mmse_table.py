@@ -17,6 +17,7 @@ coefficients have fallen to rounding; what the last coefficients leave is the er
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import math
@@ -36,8 +37,9 @@ from tokenkl.halfspaces.union import PROBES
 from tokenkl.information import MonteCarlo, exact_quantities, mmse
 from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Exact, Method, check_method
-from tokenkl.information.parts import for_each, sampled_apart
+from tokenkl.information.parts import for_each, is_bracketed, sampled_apart
 from tokenkl.information.problem import Problem
+from tokenkl.information.residual.profile import radius_of, too_large_to_enumerate
 from tokenkl.information.sampling.montecarlo import MAX_WORK, PILOT, drawer
 from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
@@ -167,8 +169,48 @@ class Nodes:
         return out * self.slope
 
 
+class MmseCurve(abc.ABC):
+    """The MMSE as a function of the SNR, between the ends of `nodes`."""
+
+    nodes: Nodes
+    exact: bool
+
+    @abc.abstractmethod
+    def mmse(self, snr: Any) -> np.ndarray:
+        """The MMSE."""
+
+    @abc.abstractmethod
+    def area(self, snr: Any) -> np.ndarray:
+        """Integral of the MMSE from the first node: twice the information gained."""
+
+    @abc.abstractmethod
+    def slope(self, snr: Any) -> np.ndarray:
+        """d mmse / d snr."""
+
+    @abc.abstractmethod
+    def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """SNRs, the MMSE there and how far it may be off: far apart where it is sampled."""
+
+    @property
+    @abc.abstractmethod
+    def area_slack(self) -> float:
+        """How far the integral over the whole curve may be off but for sampling."""
+
+    @property
+    @abc.abstractmethod
+    def area_error(self) -> float:
+        """At most the standard error of the integral up to anywhere; 0 where that is exact."""
+
+    def cost(self, start: Any, stop: Any) -> np.ndarray:
+        """Path KL of the steps from every `start` to every `stop` (last axes); infinite where a
+        step does not go up."""
+        start, stop = np.asarray(start)[..., :, None], np.asarray(stop)[..., None, :]
+        spent = self.mmse(start) * (stop - start) - (self.area(stop) - self.area(start))
+        return np.where(stop > start, spent / 2, np.inf)
+
+
 @dataclasses.dataclass(frozen=True)
-class MmseTable:
+class MmseTable(MmseCurve):
     """MMSE at nodes, with its errors, as a smooth function of the SNR.
 
     `error` is a numerical error where `exact`, a standard error elsewhere; `slack` is how far the
@@ -214,27 +256,29 @@ class MmseTable:
         return np.asarray(self.slack[piece] * self.nodes.scale * np.exp(-x))
 
     def area(self, snr: Any) -> np.ndarray:
-        """Integral of the MMSE from the first node: twice the information gained."""
         _, piece, inside = self._at(snr, "area")
         return np.asarray(self._areas[0][piece] + inside)
 
     @property
     def area_slack(self) -> float:
-        """How far the integral over the whole table may be off."""
         return float(self._areas[1][-1]) + 4 * EPS * float(self._areas[0][-1])
 
+    @property
+    def area_error(self) -> float:
+        return (
+            0.0 if self.exact else float(np.trapezoid(self.error * self.nodes.slope, self.nodes.x))
+        )
+
+    def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        # Over short distances sampling errors would outweigh the fall.
+        apart = slice(None, None, 1 if self.exact else self.nodes.degree // 2)
+        reach = (1.0 if self.exact else 3.0) * self.error
+        return self.nodes.snr[apart], self.value[apart], reach[apart]
+
     def slope(self, snr: Any) -> np.ndarray:
-        """d mmse / d snr."""
         x, _, u = self._at(snr, "value")
         factor = self.nodes.scale * np.exp(-x)
         return np.asarray((self._at(snr, "slope")[2] - u) * factor**2)
-
-    def cost(self, start: Any, stop: Any) -> np.ndarray:
-        """Path KL of the steps from every `start` to every `stop` (last axes); infinite where a
-        step does not go up."""
-        start, stop = np.asarray(start)[..., :, None], np.asarray(stop)[..., None, :]
-        spent = self.mmse(start) * (stop - start) - (self.area(stop) - self.area(start))
-        return np.where(stop > start, spent / 2, np.inf)
 
     def path_kl(self, grid: Float[np.ndarray, " points"]) -> tuple[float, float]:
         """Path KL of a grid of SNRs, and how far it may be off by `slack` and rounding."""
@@ -279,15 +323,17 @@ def squared_radius(codebook: Codebook) -> float:
     """Largest squared distance of a token from the mean point: no tr Cov(e | y) is larger."""
     if codebook.has_parts:
         return sum(map(squared_radius, codebook.parts))
-    check_listed(codebook)
+    check_has_mmse(codebook)
+    if too_large_to_enumerate(codebook):
+        return radius_of(codebook) ** 2
     points = np.asarray(codebook.points)
     return float(((points - points.mean(axis=0)) ** 2).sum(axis=1).max())
 
 
-def check_listed(codebook: Codebook) -> None:
-    """Refuse more tokens than a posterior over all of them can be had for."""
-    if not codebook.fits:
-        expected = "one whose MMSE is exact, or few enough tokens to list them all"
+def check_has_mmse(codebook: Codebook) -> None:
+    """Refuse more tokens than an MMSE can be had for."""
+    if not (codebook.fits or too_large_to_enumerate(codebook)):
+        expected = "one whose MMSE is exact, few enough tokens to list them all, or a residual one"
         reject("codebook", repr(codebook), expected)
 
 
@@ -363,13 +409,17 @@ def tabulate(
     method: Method | None,
     key: Any,
     progress: Progress | None = None,
-) -> MmseTable:
-    """The MMSE from snr = low to snr = high, exact or sampled."""
+) -> MmseCurve:
+    """The MMSE from snr = low to snr = high: exact, sampled, or out of brackets."""
+    from tokenkl.divergence.brackets import bracketed_curve  # which makes an `MmseCurve`
+
     if is_exact(codebook, method):
         return exact_table(codebook, low, high)
+    parts = parts_that_differ(codebook)
+    if is_bracketed(codebook):
+        return bracketed_curve(codebook, low, high, as_monte_carlo(method, None), key, progress)
     nodes = sampled_nodes(codebook, low, high)
     none = np.zeros((0, nodes.x.size))
-    parts = parts_that_differ(codebook)
     chosen = for_each(as_monte_carlo(method), len(parts))
     sampled = [
         sample_functionals(part, nodes, none, chosen, own, progress)
@@ -390,8 +440,9 @@ def sampled_table(nodes: Nodes, mmse: Any, mmse_error: Any) -> MmseTable:
     return MmseTable(nodes, mmse, mmse_error, slack, False)
 
 
-def as_monte_carlo(method: Method | None) -> MonteCarlo:
-    return method if isinstance(method, MonteCarlo) else MonteCarlo(n_samples=DEFAULT_SAMPLES)
+def as_monte_carlo(method: Method | None, otherwise: int | None = DEFAULT_SAMPLES) -> MonteCarlo:
+    """The settings asked for; without any, so many samples."""
+    return method if isinstance(method, MonteCarlo) else MonteCarlo(n_samples=otherwise)
 
 
 @dataclasses.dataclass(frozen=True)

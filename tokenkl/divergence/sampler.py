@@ -40,6 +40,7 @@ from tokenkl.channels import gaussian as channel
 from tokenkl.codebooks import Codebook
 from tokenkl.codebooks.base import check_codebook
 from tokenkl.codebooks.transforms import average_power
+from tokenkl.divergence.brackets import bracketed_path_kl
 from tokenkl.divergence.mmse_table import (
     EPS,
     MOST_UNSEEN,
@@ -60,6 +61,7 @@ from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Method
 from tokenkl.information.parts import for_each
 from tokenkl.information.problem import Problem
+from tokenkl.information.residual.profile import too_large_to_enumerate
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
 #: Most different SNRs at which MMSE and entropy are found for themselves; more take a table.
@@ -88,13 +90,14 @@ def ancestral_kl(
     interpolation, and an error that is their rounding. Where steps are so short that this
     difference loses its digits, and for grids of more than 256 SNRs, see `ancestral_kl_curve`.
     Everything else: from sampled MMSEs, with the same noise at all levels and the sum formed for
-    each sample.
+    each sample. Residual codebooks with too many tokens to list: by the definition again, between
+    the ends of brackets, half of which is in the numerical error.
 
     Args:
         codebook: any codebook with at least two distinct tokens.
         grid: (N + 1,) signal-to-noise ratios, increasing, the first at least 0.
         method: `Exact()`, `MonteCarlo(...)` or None: exact where the structure allows it, else
-            8192 samples.
+            8192 samples, 1024 of codebooks with too many tokens to list.
         key: integer seed or JAX key; needed where the method samples.
         progress: called with (samples done, samples wanted) while sampling.
 
@@ -153,6 +156,8 @@ def ancestral_kl_curve(
         kls = [ancestral_kl_curve(part, grids, key=own, **options) for part, own in each]
         kl = functools.reduce(operator.add, kls)
         return dataclasses.replace(kl, seed=seed_of(key), draws=draws_of(key), **named)
+    if too_large_to_enumerate(codebook):
+        return bracketed_path_kl(codebook, grids, as_monte_carlo(method, None), key, progress)
     nodes = sampled_nodes(codebook, *_ends(grids))
     weights = nodes.functionals(grids)
     chosen = as_monte_carlo(method)

@@ -8,32 +8,22 @@ the KL to (1/(4N)) (int sqrt(-d mmse / d snr) d snr)^2.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook
-from tokenkl.divergence.mmse_table import MmseTable, tabulate
+from tokenkl.divergence.mmse_table import MmseCurve, tabulate
 from tokenkl.divergence.sampler import ancestral_kl, ancestral_kl_curve
+from tokenkl.divergence.search import best_grid, density_of
 from tokenkl.estimate import Estimate
 from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Method
 from tokenkl.samplers.grids import check_range
-
-#: Steps up to which the search starts from the best grid among this many SNRs.
-MOST_SEARCHED, SEARCH_LEVELS = 64, 400
-#: Places tried for every point in a round of refinement, and the smallest distance between them,
-#: in x = log(1 + D^2 snr).
-CANDIDATES = 9
-FINEST = 1e-9
-MAX_ROUNDS = 200
-#: Points of the quadrature of the optimal density for each node of the table.
-DENSE = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +68,8 @@ def optimal_steps(
     is given nine places around it, the best choice of places for all points together is a shortest
     path again, and so on with the places ever closer, down to 1e-9 in x. The result is a local
     optimum, and up to 64 steps no worse than any grid among those 400 SNRs, as far as
-    `numerical_error` tells; where the MMSE is sampled, that is so for the sample that chose it.
+    `numerical_error` tells; where the MMSE is sampled, that is so for the sample that chose it, and
+    where it is a bracket, for a curve that loses about 1 % (`tokenkl.divergence.brackets`).
 
     Args:
         codebook: any codebook with at least two distinct tokens.
@@ -119,10 +110,7 @@ def optimal_step_grids(
         low, high = check_range(N, snr_min, snr_max)
     streams = (key, key) if key is None else tuple(generator(key).integers(2**63, size=2))
     table = tabulate(codebook, low, high, method, streams[0], progress)
-    grids = []
-    for N in Ns:
-        start = _searched(table, N) if N <= MOST_SEARCHED else _by_density(table, N)
-        grids.append(_snr_of(table, _refined(table, start), low, high))
+    grids = [best_grid(table, N, low, high) for N in Ns]
     options: dict[str, Any] = {"method": method, "key": streams[1], "progress": progress}
     if len(grids) == 1 or (codebook.as_grid is not None and table.exact):
         kls = [ancestral_kl(codebook, grid, **options) for grid in grids]
@@ -138,121 +126,17 @@ def optimal_step_grids(
     return found
 
 
-def cheapest_paths(
-    cost: Float[np.ndarray, "levels levels"], steps: int
-) -> list[tuple[float, Int[np.ndarray, " points"] | None]]:
-    """For 1 .. `steps` steps: the least total cost from first to last level, and the levels.
-
-    `cost[i, j]` is the cost of a step from level i to level j; infinite where it is not allowed.
-    Dynamic programming over all paths: the optimum is global. Where there is no path with that many
-    steps, the cost is infinite and the levels are None.
-    """
-    end = len(cost) - 1
-    reach = np.full(len(cost), np.inf)
-    reach[0] = 0.0
-    arrows: list[np.ndarray] = []
-    found: list[tuple[float, np.ndarray | None]] = []
-    for _ in range(steps):
-        total = reach[:, None] + cost
-        arrows.append(total.argmin(axis=0))
-        reach = total.min(axis=0)
-        if not np.isfinite(reach[end]):
-            found.append((math.inf, None))
-            continue
-        path = [end]
-        for arrow in reversed(arrows):
-            path.append(int(arrow[path[-1]]))
-        found.append((float(reach[end]), np.array(path[::-1])))
-    return found
-
-
 # ---- Pieces -----------------------------------------------------------------------------------
 
 
-def _snr_of(table: MmseTable, x: np.ndarray, low: float, high: float) -> np.ndarray:
-    return np.concatenate([[low], table.nodes.snr_of(x[1:-1]), [high]])
-
-
-def _cost(table: MmseTable, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """Cost of steps between positions x, all pairs of the last axes."""
-    return table.cost(table.nodes.snr_of(start), table.nodes.snr_of(stop))
-
-
-def candidates(table: MmseTable, N: int) -> np.ndarray:
-    """Positions that the search for N steps chooses from."""
-    x, total = _density(table)
-    share = x / x[-1] + (total / total[-1] if total[-1] > 0 else 0)
-    return np.interp(np.linspace(0, share[-1], max(SEARCH_LEVELS, 4 * N)), share, x)
-
-
-def _searched(table: MmseTable, N: int) -> np.ndarray:
-    """Positions of the best grid among the candidates, by a shortest path."""
-    x = candidates(table, N)
-    path = cheapest_paths(_cost(table, x, x), N)[-1][1]
-    assert path is not None  # there are more levels than steps
-    return np.asarray(x[path])
-
-
-def _density(table: MmseTable) -> tuple[np.ndarray, np.ndarray]:
-    """Positions x, and the integral of sqrt(-d mmse / d snr) d snr up to them."""
-    nodes = table.nodes.x
-    inside = np.diff(nodes)[:, None] * np.arange(DENSE) / DENSE
-    x = np.append((nodes[:-1, None] + inside).ravel(), nodes[-1])
-    slope = table.slope(table.nodes.snr_of(x))
-    density = np.sqrt(np.maximum(-slope, 0)) * np.exp(x) / table.nodes.scale
-    # Simpson's rule over pairs of intervals, linear in between.
-    width = x[2::2] - x[:-2:2]
-    pairs = (density[:-2:2] + 4 * density[1:-1:2] + density[2::2]) * width / 6
-    return x[::2], np.concatenate([[0.0], np.cumsum(pairs)])
-
-
-def _asymptotic(table: MmseTable) -> tuple[float, float]:
+def _asymptotic(table: MmseCurve) -> tuple[float, float]:
     """(1/4) (int sqrt(-d mmse / d snr) d snr)^2, and how far it may be off.
 
     Between nodes the integral is at most sqrt(fall of the MMSE * rise of the SNR), whatever the
     MMSE does there (Cauchy-Schwarz).
     """
-    root = float(_density(table)[1][-1])
-    # Over short distances sampling errors would outweigh the fall.
-    nodes = slice(None, None, 1 if table.exact else table.nodes.degree // 2)
-    reach = (1.0 if table.exact else 3.0) * table.error[nodes]
-    fall = np.maximum(-np.diff(table.value[nodes]) + reach[1:] + reach[:-1], 0)
-    highest = float(np.sqrt(fall * np.diff(table.nodes.snr[nodes])).sum())
+    root = float(density_of(table)[1][-1])
+    snr, value, reach = table.places()
+    fall = np.maximum(-np.diff(value) + reach[1:] + reach[:-1], 0)
+    highest = float(np.sqrt(fall * np.diff(snr)).sum())
     return root**2 / 4, abs(highest**2 - root**2) / 4
-
-
-def _by_density(table: MmseTable, N: int) -> np.ndarray:
-    """Positions at equal parts of the integral of the optimal density."""
-    x, total = _density(table)
-    return np.interp(np.linspace(0, total[-1], N + 1), total, x)
-
-
-def _refined(table: MmseTable, x: np.ndarray) -> np.ndarray:
-    """Local optimum around a grid: shortest paths through a few places for every point."""
-    offsets = np.linspace(-1, 1, CANDIDATES)
-    if x.size == 2:
-        return x
-    width = np.minimum(np.diff(x)[:-1], np.diff(x)[1:]).max()
-    for _ in range(MAX_ROUNDS):
-        places = np.clip(x[:, None] + width * offsets, x[0], x[-1])
-        places[0], places[-1] = x[0], x[-1]
-        cost = _cost(table, places[:-1], places[1:])
-        cost[0, 1:] = np.inf  # the ends have one place each
-        cost[-1][:, 1:] = np.inf
-        reach = np.zeros(CANDIDATES)
-        arrows = []
-        for layer in cost:
-            total = reach[:, None] + layer
-            arrows.append(total.argmin(axis=0))
-            reach = total.min(axis=0)
-        choice = [0]
-        for arrow in reversed(arrows):
-            choice.append(int(arrow[choice[-1]]))
-        choice.reverse()
-        x = places[np.arange(x.size), choice]
-        inside = np.array(choice[1:-1])
-        if ((inside > 0) & (inside < CANDIDATES - 1)).all():
-            width /= 3  # every optimum lies inside its places: look closer
-            if width < FINEST:
-                break
-    return x

@@ -13,6 +13,7 @@ from tokenkl.information.estimators import Estimator, Names, Progress, Served, T
 from tokenkl.information.findings import Findings
 from tokenkl.information.methods import Auto, Exact, MonteCarlo, RareEvents
 from tokenkl.information.problem import Problem
+from tokenkl.information.residual.profile import too_large_to_enumerate
 from tokenkl.ways import Ways
 
 
@@ -94,6 +95,11 @@ def sampled_apart(codebook: Codebook) -> list[Codebook]:
     if not codebook.has_parts or (codebook.fits and codebook.as_grid is not None):
         return [codebook]
     return [small for part in codebook.parts for small in sampled_apart(part)]
+
+
+def is_bracketed(codebook: Codebook) -> bool:
+    """Whether a part of it has too many tokens to list, so that what is found is a bracket."""
+    return any(map(too_large_to_enumerate, sampled_apart(codebook)))
 
 
 def for_each(method: Any, count: int, multiplies: bool = False) -> Any:

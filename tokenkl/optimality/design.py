@@ -30,7 +30,7 @@ from tokenkl._validation import (
 )
 from tokenkl.codebooks import FSQ, Codebook
 from tokenkl.codebooks.transforms import average_power
-from tokenkl.divergence.mmse_table import check_listed, is_exact, parts_that_differ, tabulate
+from tokenkl.divergence.mmse_table import check_has_mmse, is_exact, parts_that_differ, tabulate
 from tokenkl.estimate import Estimate
 from tokenkl.information import (
     QUANTITIES,
@@ -43,12 +43,15 @@ from tokenkl.information import (
 )
 from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Auto, Method
+from tokenkl.information.parts import is_bracketed
 from tokenkl.schedule import Schedule
 
 #: Share of the prior entropy that is left out at each end where no range is given.
 LEFT_OUT = 1e-3
 #: How closely that place is found in log snr, and the samples for it where they are plain ones.
 CLOSE, RANGE_SAMPLES, FEW_SAMPLES = 1e-3, 2**12, 2**8
+#: The same where a sample costs much more, and what it tells is a bracket.
+ROUGH, FEWEST_SAMPLES = 2e-2, 2**6
 #: Most tokens for which rare confusions are sampled for themselves to find the upper end; those
 #: for which this is done with as many draws as elsewhere.
 MOST_RARE, FEW_TOKENS = 2**13, 2**10
@@ -205,7 +208,7 @@ def information_uniform_schedule(
     """
     if not is_exact(codebook, method):
         for part in parts_that_differ(codebook):
-            check_listed(part)
+            check_has_mmse(part)
     low, high = information_range(codebook, snr_min, snr_max, key=key)
     if high <= low:
         reject("snr_max", high, f"above snr_min = {low}")
@@ -233,9 +236,7 @@ def information_uniform_schedule(
     between = np.sort(np.concatenate([x, (x[:-1, None] + np.diff(x)[:, None] * places).ravel()]))
     area = (table.area(np.exp(between)) - table.area(low)) / 2
     numerical = float(np.abs(area / total - law.cdf(between)).max()) + table.area_slack / total
-    if table.exact:
-        return dataclasses.replace(law, numerical_error=numerical)
-    sampling = float(np.trapezoid(table.error * table.nodes.slope, table.nodes.x)) / (2 * total)
+    sampling = table.area_error / (2 * total)
     return dataclasses.replace(law, numerical_error=numerical, standard_error=sampling)
 
 
@@ -431,10 +432,15 @@ def information_range(
 def _lower_end(codebook: Codebook, key: Any) -> float:
     """Where no more than `LEFT_OUT` of H(prior) is gained."""
     target = LEFT_OUT * float(codebook.prior_entropy())
+    eigenvalues = codebook.covariance_eigenvalues() if is_bracketed(codebook) else None
 
     def excess(x: float) -> float:
-        found = mutual_information(codebook, math.exp(x), method=_ranging(codebook), key=key)
-        return math.log(max(float(found.value), 1e-320) / target)
+        if eigenvalues is not None:  # no more than a Gaussian law's, which costs nothing to find
+            told = float(np.log1p(math.exp(x) * eigenvalues).sum()) / 2
+        else:
+            how: Any = {"method": _ranging(codebook), "key": key}
+            told = float(mutual_information(codebook, math.exp(x), **how).value)
+        return math.log(max(told, 1e-320) / target)
 
     return math.exp(_crossing(codebook, excess, WITH_ENDS) - CLOSE)
 
@@ -454,7 +460,7 @@ def _upper_end(codebook: Codebook, key: Any) -> float:
             left -= float(found.numerical_error)
         return math.log(target / max(left, 1e-320))
 
-    return math.exp(_crossing(codebook, excess, WITH_ENDS) + CLOSE)
+    return math.exp(_crossing(codebook, excess, WITH_ENDS) + _close(codebook))
 
 
 def _never_told(codebook: Codebook) -> float:
@@ -469,8 +475,13 @@ def _never_told(codebook: Codebook) -> float:
 
 def _ranging(codebook: Codebook) -> Method | None:
     exact = set(QUANTITIES) <= set(exact_quantities(codebook))
-    # Beyond enumeration a sample costs much more.
+    if is_bracketed(codebook):
+        return MonteCarlo(FEWEST_SAMPLES)
     return None if exact else MonteCarlo(RANGE_SAMPLES if codebook.fits else FEW_SAMPLES)
+
+
+def _close(codebook: Codebook) -> float:
+    return ROUGH if is_bracketed(codebook) else CLOSE
 
 
 def _crossing(codebook: Codebook, excess: Callable[[float], float], expected: str) -> float:
@@ -494,7 +505,7 @@ def _crossing(codebook: Codebook, excess: Callable[[float], float], expected: st
             reject("codebook", repr(codebook), expected)
     if excess(low) > 0:  # by sampling errors or rounding: this is the start
         return low
-    return float(brentq(excess, low, low + step, xtol=CLOSE, rtol=1e-12))
+    return float(brentq(excess, low, low + step, xtol=_close(codebook), rtol=1e-12))
 
 
 def _budget(tokens: int | None, bits: float | None) -> int:

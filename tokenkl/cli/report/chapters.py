@@ -25,9 +25,9 @@ from tokenkl.codebooks.files import load_token_array
 from tokenkl.codebooks.grammar import SUFFIXES
 from tokenkl.codebooks.streams import Stream, read_stream
 from tokenkl.information import exact_quantities
+from tokenkl.information.parts import is_bracketed
 from tokenkl.information.pictures import on_axis, profile_figure
 from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES
-from tokenkl.optimality import information_range
 from tokenkl.pages import pairs, picture, table, text
 from tokenkl.verification import FAIL, worst
 
@@ -42,6 +42,8 @@ STEPS_DB = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 MOST_LEVELS, MOST_COMPARED, MOST_CHECKED = 25, 10, 6
 #: Most tokens times samples, so that a page takes a minute or two, and the fewest samples.
 MOST_WORK, FEWEST = 2**23, 2**11
+#: Samples of tokens beyond enumeration, and most levels of their profile.
+BEYOND, MOST_LEVELS_BEYOND = 160, 13
 #: Most digits of a value on the page.
 DIGITS = 5
 #: Coordinates up to which every half-width is listed.
@@ -129,7 +131,8 @@ class Case:
         if self.source.samples is None and self.codebook.fits:
             few = max(MOST_WORK // self.codebook.K, FEWEST)
             return few if few < DEFAULT_SAMPLES else None
-        return self.source.samples
+        bracketed = self.source.samples is None and is_bracketed(self.codebook)
+        return BEYOND if bracketed else self.source.samples
 
     def run(self, *words: str) -> Result:
         """What a command finds; it is listed among those that made the page."""
@@ -145,10 +148,7 @@ class Case:
     @functools.cached_property
     def range_db(self) -> tuple[float, float]:
         """Where the information is lost, all but 0.1 % of the entropy at each end."""
-        try:
-            x = self.law.found[0].log_snr
-        except ValueError:  # too many tokens for a table of the MMSE
-            x = np.log(information_range(self.codebook, key=self.source.seed))
+        x = self.law.found[0].log_snr
         return DECIBELS * float(x[0]), DECIBELS * float(x[-1])
 
     def grid(self, most: int, shift: float = 0.0, *, outside: bool = False) -> str:
@@ -164,10 +164,11 @@ class Case:
     @functools.cached_property
     def profile(self) -> Profile:
         """In bits, of `tokenkl profile`."""
+        most = MOST_LEVELS_BEYOND if is_bracketed(self.codebook) else MOST_LEVELS
         if self.noise.snr is not None:
             levels = ["--snr", self.noise.snr]
         else:
-            levels = [f"--snr-db={self.noise.snr_db or self.grid(MOST_LEVELS, outside=True)}"]
+            levels = [f"--snr-db={self.noise.snr_db or self.grid(most, outside=True)}"]
         found: Profile = self.run("profile", *self.sampled, *levels, "--bits").found
         return found
 

@@ -25,6 +25,8 @@ from tokenkl.numerics.exp2 import LOG2_E, SUMS, exp2, larger
 #: prefixes matter, fewer are followed than there is room for.
 FLOOR = 1e-9
 GOLDEN = 0.6180339887498949
+#: Points whose distances are found together (`_distances` counts on it), and vectors to which.
+ROWS, TILE = 4, 256
 #: Prefixes whose best leaf is below exp(-NEGLECTED) of the best one are left out of the moments.
 NEGLECTED = 60.0
 #: What a run returns before the posterior mean: log Z, the posterior means of -|d|^2/2 and of the
@@ -47,15 +49,45 @@ FIELDS = (
 
 
 @compiled(fastmath=SUMS)
-def _scores(table, log_prior, size, point, base, scores):  # type: ignore[no-untyped-def]
-    """base + log_prior_j - |point - table_j|^2 / 2 for every j, and the largest of them."""
-    scores[:size] = 0.0
-    for i in range(0, point.size, 4):
-        x0, x1, x2, x3 = table[i], table[i + 1], table[i + 2], table[i + 3]
-        p0, p1, p2, p3 = point[i], point[i + 1], point[i + 2], point[i + 3]
-        for j in range(size):
-            u0, u1, u2, u3 = x0[j] - p0, x1[j] - p1, x2[j] - p2, x3[j] - p3
-            scores[j] += u0 * u0 + u1 * u1 + u2 * u2 + u3 * u3
+def _turned(root, residual, point):  # type: ignore[no-untyped-def]
+    """point = root residual; root is upper triangular."""
+    for a in range(point.size):
+        x = 0.0
+        for b in range(a, point.size):
+            x += root[a, b] * residual[b]
+        point[a] = x
+
+
+@compiled(fastmath=SUMS)
+def _distances(table, size, points, count, squared):  # type: ignore[no-untyped-def]
+    """|points_r - table_j|^2 for every j, four rows at a time: the last ones may be no points.
+
+    So the table comes from the cache once for four points, in pieces that stay in the nearest one.
+    """
+    for start in range(0, size, TILE):
+        stop = min(start + TILE, size)
+        for r in range(0, count, ROWS):
+            a, b, c, d = points[r], points[r + 1], points[r + 2], points[r + 3]
+            to_a, to_b = squared[r, start:stop], squared[r + 1, start:stop]
+            to_c, to_d = squared[r + 2, start:stop], squared[r + 3, start:stop]
+            to_a[:] = 0.0
+            to_b[:] = 0.0
+            to_c[:] = 0.0
+            to_d[:] = 0.0
+            for i in range(0, a.size, 2):
+                x, y = table[i, start:stop], table[i + 1, start:stop]
+                a0, b0, c0, d0 = a[i], b[i], c[i], d[i]
+                a1, b1, c1, d1 = a[i + 1], b[i + 1], c[i + 1], d[i + 1]
+                for j in range(x.size):
+                    to_a[j] += (x[j] - a0) ** 2 + (y[j] - a1) ** 2
+                    to_b[j] += (x[j] - b0) ** 2 + (y[j] - b1) ** 2
+                    to_c[j] += (x[j] - c0) ** 2 + (y[j] - c1) ** 2
+                    to_d[j] += (x[j] - d0) ** 2 + (y[j] - d1) ** 2
+
+
+@compiled(fastmath=SUMS)
+def _scores(log_prior, size, base, scores):  # type: ignore[no-untyped-def]
+    """base + log_prior_j - scores_j / 2 in place of squared distances, and the largest of them."""
     top = -1e300
     for j in range(size):
         score = base + log_prior[j] - 0.5 * scores[j]
@@ -162,7 +194,7 @@ def _filter(  # type: ignore[no-untyped-def]
     prior, extra = np.empty(room), np.empty(room)
     next_prior, next_extra = np.empty(room), np.empty(room)
     top, total, light = np.empty(room), np.empty(room), np.empty(room)
-    point = np.empty(n)
+    points = np.zeros((room, n))
     residual[0] = y
     place[0] = -reference
     prior[0] = extra[0] = 0.0
@@ -172,13 +204,10 @@ def _filter(  # type: ignore[no-untyped-def]
         prefixes += count
         best = -1e300
         for r in range(count):
-            for a in range(n):
-                x = 0.0
-                for b in range(n):
-                    x += roots[s, a, b] * residual[r, b]
-                point[a] = x
-            base = prior[r] + extra[r]
-            top[r] = _scores(scaled[s], log_prior[s], size, point, base, score[r])
+            _turned(roots[s], residual[r], points[r])
+        _distances(scaled[s], size, points, count, score)
+        for r in range(count):
+            top[r] = _scores(log_prior[s], size, prior[r] + extra[r], score[r])
             best = max(best, top[r])
         if s == stages - 1:
             break
@@ -305,7 +334,7 @@ def filter_samples(  # type: ignore[no-untyped-def]
     of `FIELDS`. Every sample is computed by itself, so its bits depend on no block and no thread
     count.
     """
-    room = wanted + 4
+    room = ROWS * (-(-(wanted + 4) // ROWS))
     score, weight = np.empty((room, sizes.max())), np.empty((room, sizes.max()))
     for i in range(y.shape[0]):
         for run in range(2):

@@ -29,8 +29,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from jaxtyping import Float
@@ -57,11 +57,17 @@ from tokenkl.numerics.threads import share_out
 EPS = float(np.finfo(float).eps)
 #: Samples when neither a count nor a target is given, and before the first look at a target.
 DEFAULT_SAMPLES = 2**10
-#: Samples of the pilot, which chooses the number of particles and the control variates.
-PILOT = 128
+#: Samples of the pilot, which chooses the number of particles and the control variates: a
+#: quarter of those that follow, within these bounds.
+LEAST_PILOT, PILOT = 32, 128
 #: Fewest particles, and most of them without and with a target for the error. The pilot looks for
 #: the number at which the numerical error falls below the standard error, or the target.
 FEWEST, MOST, MOST_FOR_TARGET = 32, 128, 1024
+#: Without a target there are at most as many particles as one for so many samples.
+FEW_EACH = 4
+#: Half-width of a bracket, relative to the value, below which no more particles are asked for
+#: unless there is a target.
+ENOUGH = 5e-3
 #: Accuracies below this do not ask for more particles: their brackets are narrow in any case.
 SMALL_ACCURACY = 0.02
 #: Probabilities of being wrong.
@@ -76,13 +82,15 @@ WORTHWHILE = 0.25
 #: probability below exp(-LOST^2 / 4).
 LOST = 6.0
 #: What a vector of a stage costs for each particle and coordinate, in seconds.
-VECTOR_COST = 1e-9
+VECTOR_COST = 5e-10
+#: Singular values of a stage, relative to all of it, that are rounding.
+NOTHING = 1e-13
 #: Where the bracket of a probability, or of an information relative to H(pi), is wider than this
 #: on either side, the note calls it of no use.
 USELESS = 0.2
 
 
-def too_large_to_enumerate(codebook: Codebook) -> bool:
+def too_large_to_enumerate(codebook: Codebook) -> TypeGuard[ResidualCodebook]:
     """Whether this is a residual codebook whose points are more than may be materialised.
 
     Its prior must be equal or a product over stages; a prior of K numbers is never that large.
@@ -106,8 +114,8 @@ class ParticleFilter(SampleAverage):
 
     def seconds(self, problem: Problem, method: MonteCarlo) -> float:
         count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
-        vectors = sum(p.size for p in problem.once(prepare).log_prior)
-        each = MOST * vectors * problem.codebook.n * VECTOR_COST
+        numbers = sum(c.size for c in problem.once(prepare).vectors)
+        each = MOST * numbers * VECTOR_COST
         return (count + PILOT) * each
 
     def run(self, task: Task) -> dict[str, Findings]:
@@ -128,9 +136,84 @@ def residual_profile(
     number of particles is cut until this fits `method.memory`. Targets are for standard error and
     numerical error alike.
     """
-    snr, stages = problem.snr, problem.once(prepare)
+    snr = problem.snr
+
+    def found(levels: list[_Level]) -> dict[str, Findings]:
+        rows = [level.summary() for level in levels]
+        return {name: _stacked([row[name] for row in rows], levels[0].done) for name in quantities}
+
+    levels = _sampled(problem, quantities, method, key, progress, lambda x: found(x).values())
+    return {
+        name: dataclasses.replace(one, note=_note(name, snr, one, levels[0].prior_entropy))
+        for name, one in found(levels).items()
+    }
+
+
+def residual_sums(
+    problem: Problem,
+    weights: Mapping[str, Float[np.ndarray, "sums s"]],
+    method: MonteCarlo,
+    key: Any,
+    progress: Progress | None = None,
+) -> Findings:
+    """Brackets of sums over levels and quantities, with a weight for each in every sum.
+
+    All levels have the same draws, and every sum is formed for each of them before anything is
+    averaged: standard errors know how the levels depend on each other. An end of a sum takes from
+    each summand the end that its sign asks for. Targets as in `residual_profile`.
+    """
+    quantities = tuple(weights)
+
+    def found(levels: list[_Level]) -> list[Findings]:
+        return [_summed(levels, weights)]
+
+    return _summed(_sampled(problem, quantities, method, key, progress, found), weights)
+
+
+def _summed(
+    levels: Sequence[_Level], weights: Mapping[str, Float[np.ndarray, "sums s"]]
+) -> Findings:
+    sums = len(next(iter(weights.values())))
+    ends = np.zeros((sums, 2, levels[0].done))
+    error, reach = np.zeros((2, sums))
+    for place, level in enumerate(levels):
+        known, ends_of = level.summary(), level.found()
+        for name, whole in weights.items():
+            weight, size, one = whole[:, place], np.abs(whole[:, place]), known[name]
+            sampled = one["standard_error"] > 0
+            bracket = ends_of[name] if sampled else np.full((2, 1), one["value"])
+            turned = weight < 0
+            ends += weight[:, None, None] * np.where(turned[:, None, None], bracket[::-1], bracket)
+            rest = level.arithmetic(name, one["value"]) if sampled else one["numerical_error"]
+            error += size * rest
+            reach += size * one["sample_range"]
+    moments = Moments((sums, 3))
+    moments.add(np.stack([ends[:, 0], ends.mean(axis=1), ends[:, 1]], axis=1))
+    carried = moments.carried()[:, 1] & (moments.effective()[:, 1] >= MIN_EFFECTIVE)
+    return Findings(
+        moments.mean[:, 1],
+        moments.standard_error.max(axis=1),
+        error + np.maximum(moments.mean[:, 2] - moments.mean[:, 0], 0.0) / 2,
+        levels[0].done,
+        carried,
+        reach,
+        moments.skewness[:, 1],
+        method=ParticleFilter.name,
+    )
+
+
+def _sampled(
+    problem: Problem,
+    quantities: Sequence[str],
+    method: MonteCarlo,
+    key: Any,
+    progress: Progress | None,
+    found: Callable[[list[_Level]], Iterable[Findings]],
+) -> list[_Level]:
+    """Levels with as many samples as `found`, which looks at them, needs for its targets."""
+    stages = problem.once(prepare)
     first = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
-    levels = [_Level(stages, float(level), quantities) for level in snr]
+    levels = [_Level(stages, float(level), quantities) for level in problem.snr]
     for level in levels:
         level.tune(generator(key, 0), first, method)
         if progress is not None:
@@ -143,19 +226,13 @@ def residual_profile(
         done = int(wanted)
         return done
 
-    def found() -> dict[str, Findings]:
-        rows = [level.summary() for level in levels]
-        return {name: _stacked([row[name] for row in rows], done) for name in quantities}
-
     def needed() -> int:  # all levels go on together: they share their draws
-        pairs = [(one.value, one.standard_error) for one in found().values()]
-        return int(samples_needed(pairs, np.full(snr.shape, done), method).max(initial=0))
+        pairs = [(one.value, one.standard_error) for one in found(levels)]
+        counts = [samples_needed([pair], np.full(pair[0].shape, done), method) for pair in pairs]
+        return int(max(count.max(initial=0) for count in counts))
 
     sample_on(first, method, advance, needed)
-    return {
-        name: dataclasses.replace(one, note=_note(name, snr, one, levels[0].prior_entropy))
-        for name, one in found().items()
-    }
+    return levels
 
 
 def _sample(
@@ -187,6 +264,13 @@ class Stages(NamedTuple):
     extent: float
 
 
+def radius_of(codebook: ResidualCodebook) -> float:
+    """A bound on the distance of a token from the mean point."""
+    pairs = zip(codebook.stages, codebook.stage_weights(), strict=True)
+    centred = (np.asarray(stage) - weight @ np.asarray(stage) for stage, weight in pairs)
+    return sum(math.sqrt((c**2).sum(axis=1).max()) for c in centred)
+
+
 def prepare(codebook: ResidualCodebook) -> Stages:
     """Stages as the filter wants them: small ones joined, the widest first, in k-d order."""
     pairs = []
@@ -194,8 +278,12 @@ def prepare(codebook: ResidualCodebook) -> Stages:
         c, p = np.asarray(stage, dtype=float), np.asarray(log_prior)
         pairs.append((c - np.exp(p) @ c, p))
     extent = sum(float(np.abs(stage).max()) for stage in codebook.stages)
-    radius = sum(math.sqrt((c**2).sum(axis=1).max()) for c, _ in pairs)
+    radius = radius_of(codebook)
     pairs.sort(key=lambda pair: -float(np.exp(pair[1]) @ (pair[0] ** 2).sum(axis=1)))
+    basis = _span([c for c, _ in pairs])
+    if len(basis) < codebook.n:  # what is beside all tokens says nothing
+        pairs = [(c @ basis.T, p) for c, p in pairs]
+        extent = max(extent, radius)
     joined = [pairs[0]]
     for c, p in pairs[1:]:
         if joined[-1][1].size * p.size <= JOINED:
@@ -209,6 +297,21 @@ def prepare(codebook: ResidualCodebook) -> Stages:
         joined[index] = (c[order], p[order])
     covariances = [(c.T * np.exp(p)) @ c for c, p in joined]
     return Stages([c for c, _ in joined], [p for _, p in joined], covariances, radius, extent)
+
+
+def _span(stages: Sequence[Float[np.ndarray, "K_s n"]]) -> Float[np.ndarray, "m n"]:
+    """An orthonormal basis of all vectors; what counts in a stage is measured by its own size."""
+    basis = np.zeros((0, stages[0].shape[1]))
+    for c in stages:
+        size = np.abs(c).max()
+        if len(basis) == basis.shape[1] or size == 0:
+            continue
+        rest = c / size
+        for _ in range(2):  # the second time for what rounding left
+            rest = rest - (rest @ basis.T) @ basis
+        _, values, rows = np.linalg.svd(rest, full_matrices=False)
+        basis = np.concatenate([basis, rows[values > NOTHING * np.linalg.norm(c / size)]])
+    return basis if len(basis) else np.eye(1, basis.shape[1])
 
 
 class _Level:
@@ -351,9 +454,9 @@ class _Level:
     def tune(self, rng: np.random.Generator, wanted: int, method: MonteCarlo) -> None:
         """Choose, from a pilot that is then forgotten, controls and the number of particles."""
         width = max(p.size for p in self.stages.log_prior)
-        most = MOST_FOR_TARGET if method.has_target else MOST
+        most = MOST_FOR_TARGET if method.has_target else max(FEWEST, min(MOST, wanted // FEW_EACH))
         most = int(np.clip(method.memory // (16 * width), FEWEST, most))
-        x = self.run(self.tables(), rng, slice(0, PILOT))
+        x = self.run(self.tables(), rng, slice(0, int(np.clip(wanted // 4, LEAST_PILOT, PILOT))))
         step = float(x["step"].mean())
         self.shrink = float(np.clip(x["cross"].mean() / step, 0.0, 1.0)) if step > 0 else 0.0
         excess = 0.0
@@ -374,7 +477,7 @@ class _Level:
             half = float(np.minimum(gap**2 / 2, np.abs(gap)).mean()) / 2
             if name != "conditional_entropy":
                 half = float(gap.mean()) / 2
-            target = deviation / math.sqrt(wanted)
+            target = max(deviation / math.sqrt(wanted), ENOUGH * abs(float(middle.mean())))
             if method.has_target:
                 target = method.atol + method.rtol * abs(float(middle.mean()))
             if half > 0:
@@ -383,16 +486,24 @@ class _Level:
         excess = min(excess, most)
         self.particles = int(np.clip(16 * math.ceil(FEWEST * excess / 16), FEWEST, most))
 
+    @property
+    def done(self) -> int:
+        """Samples so far."""
+        return sum(block["lower"].size for block in self.blocks)
+
+    def found(self) -> dict[str, Float[np.ndarray, "2 samples"]]:
+        """Both ends of every bracket for each sample, corrected by the controls."""
+        x = {name: np.concatenate([b[name] for b in self.blocks]) for name in self.blocks[0]}
+        ends = {name: np.stack(pair) for name, pair in self.brackets(x).items()}
+        for name, chosen in self.controls.items():
+            ends[name] = ends[name] - chosen @ self.with_mean_0(x, name)
+        return ends
+
     def summary(self) -> dict[str, dict[str, Any]]:
         """The fields of every quantity at this level."""
-        x = {name: np.concatenate([b[name] for b in self.blocks]) for name in self.blocks[0]}
         out: dict[str, dict[str, Any]] = {}
-        for name, bracket in self.brackets(x).items():
+        for name, (low, high) in self.found().items():
             moments = Moments((3,))
-            low, high = bracket
-            if name in self.controls:
-                correction = self.controls[name] @ self.with_mean_0(x, name)
-                low, high = low - correction, high - correction
             moments.add(np.stack([low, (low + high) / 2, high]))
             half = max(float(moments.mean[2] - moments.mean[0]) / 2, 0.0)
             value = float(moments.mean[1])
@@ -404,7 +515,7 @@ class _Level:
                 "value": value,
                 "standard_error": float(moments.standard_error.max()),
                 "skewness": float(moments.skewness[1]),
-                "numerical_error": half + self._arithmetic(name, value),
+                "numerical_error": half + self.arithmetic(name, value),
                 "interval_supported": carried and bool(effective >= MIN_EFFECTIVE),
                 "sample_range": self._range(name),
             }
@@ -450,7 +561,7 @@ class _Level:
                     "interval_supported": True,
                 }
 
-    def _arithmetic(self, name: str, value: float) -> float:
+    def arithmetic(self, name: str, value: float) -> float:
         """A bound on rounding."""
         if name == "mmse":
             return 4 * self.rounding * abs(value) + 64 * (EPS * self.stages.extent) ** 2
