@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,9 +59,9 @@ TAIL = 4.0
 SPREAD = 3.0
 #: Points evaluated at once.
 BLOCK = 2**16
-DEFAULT_SAMPLES = 2**13
-#: Most samples in one block.
-MAX_BLOCK = 2**11
+DEFAULT_SAMPLES, FEWEST = 2**13, 2**9
+#: Most samples in one block, and tokens of them where they are sequences.
+MAX_BLOCK, BLOCK_OF_SEQUENCES = 2**11, 2**10
 #: Mistakes of which a sample sees enough, distances in noise units from which on there are any, and
 #: the part of a standard deviation that those not seen may have.
 FEW, NEAR, MOST_UNSEEN = 10, 3.0, 1.0
@@ -279,6 +279,8 @@ def squared_radius(codebook: Codebook) -> float:
     """Largest squared distance of a token from the mean point: no tr Cov(e | y) is larger."""
     if codebook.has_parts:
         return sum(map(squared_radius, codebook.parts))
+    if codebook.length > 1:
+        return codebook.length * squared_radius(codebook.by_itself())
     check_listed(codebook)
     points = np.asarray(codebook.points)
     return float(((points - points.mean(axis=0)) ** 2).sum(axis=1).max())
@@ -286,7 +288,7 @@ def squared_radius(codebook: Codebook) -> float:
 
 def check_listed(codebook: Codebook) -> None:
     """Refuse more tokens than a posterior over all of them can be had for."""
-    if not codebook.fits:
+    if not codebook.by_itself().fits:
         expected = "one whose MMSE is exact, or few enough tokens to list them all"
         reject("codebook", repr(codebook), expected)
 
@@ -370,7 +372,7 @@ def tabulate(
     nodes = sampled_nodes(codebook, low, high)
     none = np.zeros((0, nodes.x.size))
     parts = parts_that_differ(codebook)
-    chosen = for_each(as_monte_carlo(method), len(parts))
+    chosen = for_each(as_monte_carlo(method, codebook), len(parts))
     sampled = [
         sample_functionals(part, nodes, none, chosen, own, progress)
         for part, own in zip(parts, split(key, len(parts)), strict=True)
@@ -390,8 +392,11 @@ def sampled_table(nodes: Nodes, mmse: Any, mmse_error: Any) -> MmseTable:
     return MmseTable(nodes, mmse, mmse_error, slack, False)
 
 
-def as_monte_carlo(method: Method | None) -> MonteCarlo:
-    return method if isinstance(method, MonteCarlo) else MonteCarlo(n_samples=DEFAULT_SAMPLES)
+def as_monte_carlo(method: Method | None, codebook: Codebook) -> MonteCarlo:
+    """The method that was asked for; a sequence is as good as its number of tokens."""
+    if isinstance(method, MonteCarlo):
+        return method
+    return MonteCarlo(n_samples=max(DEFAULT_SAMPLES // codebook.length, FEWEST))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -443,29 +448,20 @@ def sample_functionals(
     One token and one noise vector serve all nodes, and every functional is formed for each sample
     before anything is averaged: its standard error has the correlation of the nodes in it.
     """
-    from tokenkl.information.sampling import kernel  # brings in Numba, which most uses do without
-
     if key is None:
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} has to be sampled")
     if method.control is not None:
         reject("method", "MonteCarlo with a control", "without one: control variates are not used")
-    problem = Problem(codebook, nodes.snr)
-    layout, draw = kernel.lay_out(problem.centred, problem.log_prior), drawer(codebook)
-    h = np.minimum(problem.h, 1e150)
-    # Of noise, and of the kernel's four statistics at every node.
-    bytes_each = 8 * (3 * codebook.n + 16 * h.size)
-    size = int(np.clip(min(method.memory // bytes_each, MAX_WORK // codebook.K), 1, MAX_BLOCK))
+    draw, size = _drawer_of_variances(codebook, nodes.snr, method)
+    single = Problem(codebook.by_itself(), nodes.snr)
     moments = Moments((len(weights),))
-    profile = Moments((h.size,))
+    profile = Moments((nodes.snr.size,))
     block = done = 0
 
     def advance(wanted: int) -> int:
         nonlocal block, done
         while done < wanted:
-            ids, noise = draw(generator(key, block), size)
-            used = slice(wanted - done)
-            variance = kernel.block_statistics(layout, ids[used], noise[used], h)[:, 2]
-            variance = np.ldexp(variance, 2 * problem.exponent)
+            variance = draw(generator(key, block), size, wanted - done)
             moments.add(weights @ variance)
             profile.add(variance)
             block += 1
@@ -480,7 +476,36 @@ def sample_functionals(
 
     first = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)
     sample_on(first, method, advance, needed)
-    return Sampled(done, weights, moments, profile, unseen_variance(problem, done))
+    # The square of a sum over a sequence is at most its length times the sum of squares.
+    unseen = codebook.length**2 * unseen_variance(single, done)
+    return Sampled(done, weights, moments, profile, unseen)
+
+
+def _drawer_of_variances(
+    codebook: Codebook, snr: np.ndarray, method: MonteCarlo
+) -> tuple[Callable[[np.random.Generator, int, int], np.ndarray], int]:
+    """draw(rng, size, used): tr Cov(e | y) at all SNRs of the first `used` of `size` draws; size.
+
+    What is drawn does not depend on how much of it is used.
+    """
+    if codebook.length > 1:
+        size = max(BLOCK_OF_SEQUENCES // codebook.length, 16)
+        return lambda rng, size, used: codebook.posterior_variances(rng, size, snr)[:, :used], size
+    from tokenkl.information.sampling import kernel  # brings in Numba, which most uses do without
+
+    problem = Problem(codebook, snr)
+    layout, ids_and_noise = kernel.lay_out(problem.centred, problem.log_prior), drawer(codebook)
+    h = np.minimum(problem.h, 1e150)
+    # Of noise, and of the kernel's four statistics at every node.
+    bytes_each = 8 * (3 * codebook.n + 16 * h.size)
+
+    def draw(rng: np.random.Generator, size: int, used: int) -> np.ndarray:
+        ids, noise = ids_and_noise(rng, size)
+        variance = kernel.block_statistics(layout, ids[:used], noise[:used], h)[:, 2]
+        return np.ldexp(variance, 2 * problem.exponent)
+
+    most = min(method.memory // bytes_each, MAX_WORK // codebook.K)
+    return draw, int(np.clip(most, 1, MAX_BLOCK))
 
 
 def unseen_variance(problem: Problem, n_samples: int) -> Float[np.ndarray, " s"]:
