@@ -137,13 +137,13 @@ def test_long_sequences() -> None:
 
 def test_best_steps() -> None:
     source = SOURCES["markov"]
-    best = replacing_steps(source, 3)
+    best = replacing_steps(source, [3])[0]
     rng = np.random.default_rng(0)
     grids = [np.linspace(1, 0, 4)]
     grids += [np.concatenate([[1], np.sort(rng.random(2))[::-1], [0]]) for _ in range(100)]
     cheapest = min(replacing_kl(source, grid).value for grid in grids)
     assert best.kl.value < 1.002 * cheapest  # among 97 levels only
-    sampled = replacing_steps(source, 3, method=tk.MonteCarlo(n_samples=1000), key=2)
+    sampled = replacing_steps(source, [3], method=tk.MonteCarlo(n_samples=1000), key=2)[0]
     assert replacing_kl(source, sampled.replaced).value < 1.03 * best.kl.value
 
 
@@ -157,7 +157,7 @@ def test_best_steps() -> None:
         (lambda: replacing_law(Markov(_rows(3), 12), GRID), "the source must be"),
         (lambda: replacing_posterior(SOURCES["cycle"], [[0, 0, 0]], 0.0), "seen must be"),
         (lambda: replacing_information(SOURCES["cycle"], -0.1), "replaced must be"),
-        (lambda: replacing_steps(SOURCES["markov"], 0), "N must be"),
+        (lambda: replacing_steps(SOURCES["markov"], [0]), "Ns must be"),
     ],
 )
 def test_refusals(make: Callable[[], object], said: str) -> None:

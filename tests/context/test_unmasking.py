@@ -180,7 +180,7 @@ def test_sampled_interval_covers() -> None:
 def test_best_steps(N: int) -> None:
     """Stationary, and no worse than any of many random grids, or the even one."""
     source = SOURCES["markov"]
-    best = unmasking_steps(source, N)
+    best = unmasking_steps(source, [N])[0]
     assert best.N == N
     rng = np.random.default_rng(0)
     grids = [np.linspace(0, 1, N + 1)]
@@ -195,8 +195,8 @@ def test_best_steps(N: int) -> None:
 
 
 def test_best_steps_of_a_sampled_source() -> None:
-    best = unmasking_steps(SOURCES["hidden"], 3, method=tk.MonteCarlo(n_samples=2000), key=4)
-    exact = unmasking_steps(SOURCES["hidden"], 3)
+    best = unmasking_steps(SOURCES["hidden"], [3], method=tk.MonteCarlo(n_samples=2000), key=4)[0]
+    exact = unmasking_steps(SOURCES["hidden"], [3])[0]
     assert unmasking_kl(SOURCES["hidden"], best.shown).value < 1.02 * exact.kl.value
     assert abs(best.kl.value - exact.kl.value) < 5 * best.kl.standard_error + 0.02 * exact.kl.value
 
@@ -213,7 +213,7 @@ def test_best_steps_of_a_sampled_source() -> None:
             "MonteCarlo",
         ),
         (lambda: unmasking_law(Markov(_rows(3), 12), [0, 1]), "the source must be"),
-        (lambda: unmasking_steps(SOURCES["markov"], 0), "N must be"),
+        (lambda: unmasking_steps(SOURCES["markov"], [0]), "Ns must be"),
     ],
 )
 def test_refusals(make: Callable[[], object], said: str) -> None:

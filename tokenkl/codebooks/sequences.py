@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, final
 
 import numpy as np
@@ -136,27 +137,58 @@ class SequenceCodebook(Codebook):
         self, rng: np.random.Generator, size: int, snr: Float[np.ndarray, " levels"]
     ) -> Float[np.ndarray, "levels size"]:
         """tr Cov(X | Y) of sampled sequences, with noise that is common to all levels."""
-        if size * self.length * self.token.K > MAX_ELEMENTS:
-            reject("size", size, f"few enough for {MAX_ELEMENTS:,} numbers")
-        tokens = self.source.sample(size, key=int(rng.integers(2**63)))
-        points = np.asarray(self.token.points) - np.mean(self.token.points, axis=0)
-        apart = cdist(points, points, "sqeuclidean")
-        noise = rng.standard_normal((*tokens.shape, points.shape[1]))
-        # Everything relative to the true token: nothing large cancels.
-        along = noise @ points.T - np.einsum("sin,sin->si", noise, points[tokens])[..., None]
+        points, apart = self._geometry
         found = np.empty((snr.size, size))
-        together = max(1, BLOCK // along.size)
-        for first in range(0, snr.size, together):
-            h = np.sqrt(snr[first : first + together])[:, None, None, None]
-            seen = (h * along - h**2 / 2 * apart[tokens]).reshape(-1, *along.shape[1:])
-            law = special.softmax(self.source.messages(seen)[0] + seen, axis=-1)
+        for part, _, law, _ in self._seen(rng, size, snr):
             best = law.argmax(axis=-1)
             np.put_along_axis(law, best[..., None], 0.0, axis=-1)
             moved = law @ points - law.sum(axis=-1, keepdims=True) * points[best]
             squares = np.einsum("sik,sik->s", law, apart[best])
             squares -= np.square(moved).sum(axis=(1, 2))
-            found[first : first + together] = squares.reshape(-1, size)
+            found[part] = squares.reshape(-1, size)
         return found
+
+    def posterior_dependence(
+        self, rng: np.random.Generator, size: int, snr: Float[np.ndarray, " levels"]
+    ) -> Float[np.ndarray, "levels size"]:
+        """log p(X | Y) - sum_i log p(k_i | Y), whose mean is sum_i H(k_i | Y) - H(X | Y)."""
+        found = np.empty((snr.size, size))
+        for part, tokens, law, log_posterior in self._seen(rng, size, snr):
+            ids = np.tile(tokens, (len(law) // size, 1))[..., None]
+            own = np.take_along_axis(law, ids, axis=-1)[..., 0]
+            rest = law.copy()
+            np.put_along_axis(rest, ids, 0.0, axis=-1)
+            # A posterior near 1 keeps its digits in what is left.
+            logs = np.where(own > 0.5, np.log1p(-rest.sum(axis=-1)), np.log(own))
+            found[part] = (log_posterior - logs.sum(axis=1)).reshape(-1, size)
+        return found
+
+    @property
+    def _geometry(self) -> tuple[Float[np.ndarray, "K n"], Float[np.ndarray, "K K"]]:
+        """Points around their mean, and squared distances."""
+        points = np.asarray(self.token.points) - np.mean(self.token.points, axis=0)
+        return points, cdist(points, points, "sqeuclidean")
+
+    def _seen(
+        self, rng: np.random.Generator, size: int, snr: Float[np.ndarray, " levels"]
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+        """Some levels at a time: p(k_i | Y) and log p(X | Y) of sampled sequences, levels first."""
+        if size * self.length * self.token.K > MAX_ELEMENTS:
+            reject("size", size, f"few enough for {MAX_ELEMENTS:,} numbers")
+        tokens = self.source.sample(size, key=int(rng.integers(2**63)))
+        points, apart = self._geometry
+        noise = rng.standard_normal((*tokens.shape, points.shape[1]))
+        # Everything relative to the true token: nothing large cancels.
+        along = noise @ points.T - np.einsum("sin,sin->si", noise, points[tokens])[..., None]
+        log_prior = self.source.log_prob(tokens)
+        together = max(1, BLOCK // along.size)
+        for first in range(0, snr.size, together):
+            part = slice(first, min(first + together, snr.size))
+            h = np.minimum(np.sqrt(snr[part]), 1e150)[:, None, None, None]
+            seen = (h * along - h**2 / 2 * apart[tokens]).reshape(-1, *along.shape[1:])
+            messages, evidence = self.source.messages(seen)
+            law = special.softmax(messages + seen, axis=-1)
+            yield part, tokens, law, np.tile(log_prior, len(law) // size) - evidence
 
     def __repr__(self) -> str:
         return f"<SequenceCodebook {self.label}: {self.token.K:,}^{self.length} sequences>"

@@ -17,6 +17,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -171,9 +172,9 @@ def replacing_kl(
 
 
 def replacing_steps(
-    source: Source, N: int, *, method: Method | None = None, key: Any = None
-) -> ReplacingSteps:
-    """The levels of replaced tokens with the smallest `replacing_kl` in N steps.
+    source: Source, Ns: Sequence[int], *, method: Method | None = None, key: Any = None
+) -> list[ReplacingSteps]:
+    """For each N the levels of replaced tokens with the smallest `replacing_kl` in N steps.
 
     The best of all grids among 96 levels or 4 N, by a shortest path. They are even in the angle
     arccos(1 - 2 r), so that they are close at both ends. Sampled: chosen on 256 samples and valued
@@ -181,22 +182,22 @@ def replacing_steps(
 
     Args:
         source: the law of the sequences.
-        N: number of steps, at least 1.
+        Ns: numbers of steps, each at least 1.
         method, key: as in `replacing_kl`.
 
     Raises:
-        ValueError: as `replacing_kl`, or N below 1.
+        ValueError: as `replacing_kl`, or a number of steps below 1.
 
     Example:
         >>> import tokenkl as tk
         >>> chain = tk.sources.Markov([[0.9, 0.1], [0.1, 0.9]], length=4)
-        >>> best = tk.context.replacing_steps(chain, 3)
+        >>> best = tk.context.replacing_steps(chain, [3])[0]
         >>> best.replaced.round(2).tolist(), round(float(best.kl), 3)
         ([1.0, 0.45, 0.2, 0.0], 0.329)
     """
-    check_count(N, "N")
+    most = max((check_count(N, "Ns") for N in Ns), default=1)
     streams = (key, key) if key is None else tuple(generator(key).integers(2**63, size=2))
-    count = max(SEARCH_LEVELS, 4 * N)
+    count = max(SEARCH_LEVELS, 4 * most)
     levels = (1 + np.cos(np.pi * np.arange(count + 1) / count)) / 2
     levels[-1] = 0.0
     if _is_exact(source, method):
@@ -207,11 +208,14 @@ def replacing_steps(
     costs = np.full((count + 1, count + 1), np.inf)
     for i in range(count):
         costs[i, i + 1 :] = costs_from(levels[i], levels[i + 1 :])
-    best = best_of(levels, lambda start, stop: costs, N)
-    kl = replacing_kl(source, best, method=method, key=streams[1])
-    if kl.is_sampled:
-        kl = dataclasses.replace(kl, seed=seed_of(key), draws=draws_of(key))
-    return ReplacingSteps(best, kl)
+    found = []
+    for N in Ns:
+        best = best_of(levels, lambda start, stop: costs, N)
+        kl = replacing_kl(source, best, method=method, key=streams[1])
+        if kl.is_sampled:
+            kl = dataclasses.replace(kl, seed=seed_of(key), draws=draws_of(key))
+        found.append(ReplacingSteps(best, kl))
+    return found
 
 
 def replacing_law(source: Source, grid: Float[Any, " points"]) -> GeneratedLaw:

@@ -20,7 +20,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,40 +135,42 @@ def unmasking_kl(
 
 
 def unmasking_steps(
-    source: Source, N: int, *, method: Method | None = None, key: Any = None
-) -> UnmaskingSteps:
-    """The shares of shown tokens with the smallest `unmasking_kl` in N steps.
+    source: Source, Ns: Sequence[int], *, method: Method | None = None, key: Any = None
+) -> list[UnmaskingSteps]:
+    """For each N the shares of shown tokens with the smallest `unmasking_kl` in N steps.
 
     The best of all grids among 400 shares or more by a shortest path, then refined as in
-    `optimal_steps`, to a stationary point. The cost of a step is convex in where it ends, since f
-    falls. Sampled: the grid is chosen on one set of samples and valued on another.
+    `optimal_steps`, to a stationary point. Sampled: grids are chosen on one set of samples and
+    valued on another.
 
     Args:
         source: the law of the sequences.
-        N: number of steps, at least 1.
+        Ns: numbers of steps, each at least 1.
         method, key: as in `unmasking_curve`.
 
     Raises:
-        ValueError: as `unmasking_curve`, or N below 1.
+        ValueError: as `unmasking_curve`, or a number of steps below 1.
 
     Example:
         >>> import tokenkl as tk
         >>> chain = tk.sources.Markov([[0.9, 0.1], [0.1, 0.9]], length=8)
-        >>> best = tk.context.unmasking_steps(chain, 4)
+        >>> best = tk.context.unmasking_steps(chain, [4])[0]
         >>> best.shown.round(3).tolist(), round(float(best.kl), 4)
         ([0.0, 0.164, 0.37, 0.64, 1.0], 0.4751)
     """
-    check_count(N, "N")
+    most = max((check_count(N, "Ns") for N in Ns), default=1)
     streams = (key, key) if key is None else tuple(generator(key).integers(2**63, size=2))
-    chosen = _gains_of(source, method, streams[0])
-    levels = np.linspace(0, 1, max(SEARCH_LEVELS, 4 * N) + 1)
-    cost = functools.partial(_cost, chosen.mean)
-    shown = refined(best_of(levels, cost, N), cost)
-    shown[0], shown[-1] = 0.0, 1.0
-    kl = unmasking_kl(source, shown, method=method, key=streams[1])
-    if kl.is_sampled:
-        kl = dataclasses.replace(kl, seed=seed_of(key), draws=draws_of(key))
-    return UnmaskingSteps(shown, kl)
+    cost = functools.partial(_cost, _gains_of(source, method, streams[0]).mean)
+    levels = np.linspace(0, 1, max(SEARCH_LEVELS, 4 * most) + 1)
+    found = []
+    for N in Ns:
+        shown = refined(best_of(levels, cost, N), cost)
+        shown[0], shown[-1] = 0.0, 1.0
+        kl = unmasking_kl(source, shown, method=method, key=streams[1])
+        if kl.is_sampled:
+            kl = dataclasses.replace(kl, seed=seed_of(key), draws=draws_of(key))
+        found.append(UnmaskingSteps(shown, kl))
+    return found
 
 
 def unmasking_law(source: Source, grid: Float[Any, " points"]) -> GeneratedLaw:
