@@ -49,6 +49,8 @@ MASKED, UNIFORM = "masked", "uniform"
 NUMBER = {name: index for index, name in enumerate((*GAUSSIAN, MASKED, UNIFORM))}
 BEST, STANDARD = "best", "standard"
 JOINT, DATA = "joint", "data"
+#: Of which tokens are generated on each grid.
+SAMPLERS = {BEST: ("ancestral", "ddim"), STANDARD: ("ddim",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +65,9 @@ class Config(Settings):
     steps: tuple[int, ...] = setting(
         (1, 2, 4, 8, 16, 32), "numbers of evaluations", least(1), increasing
     )
-    samples: int = setting(2**11, "short sequences behind each joint KL", least(60))
-    long_samples: int = setting(2**9, "long ones", least(60))
-    paths: int = setting(2**13, "paths behind each law of generated tokens", least(100))
+    samples: int = setting(2**10, "short sequences behind each joint KL", least(60))
+    long_samples: int = setting(2**8, "long ones", least(60))
+    paths: int = setting(2**12, "paths behind each law of generated tokens", least(100))
     starts: int = setting(32, "starts of the search for labels", least(1))
 
 
@@ -182,7 +184,7 @@ def _gaussian(
         for grid, snr, kl in both:
             known = name, source.length, grid
             rows.append(_row(*known, JOINT, "ancestral", N, kl))
-            for sampler in ("ancestral", "ddim") if short else ():
+            for sampler in SAMPLERS[grid] if short else ():
                 law = divergence.sequence_law(
                     book, source, snr, sampler=sampler, n_paths=config.paths, key=config.seed + N
                 )

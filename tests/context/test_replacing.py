@@ -131,6 +131,8 @@ def test_long_sequences() -> None:
     apart = replacing_kl(Markov(np.tile(law, (3, 1)), 200), GRID, method=few, key=1)
     assert abs(apart.value) < 1e-9
     assert apart.standard_error < 1e-9
+    fine = replacing_kl(SOURCES["markov"], np.linspace(1, 0, 33), method=few, key=1)
+    assert fine.standard_error < 0.03  # the root of twice a small KL, over 10
     chain = Markov(np.full((3, 3), 0.1) + 0.7 * np.eye(3), 200)
     assert replacing_kl(chain, GRID, method=few, key=1).value > 10
 

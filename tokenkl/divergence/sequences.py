@@ -23,7 +23,7 @@ from scipy import special
 
 from tokenkl._random import draws_of, generator, seed_of, split
 from tokenkl._validation import MAX_ELEMENTS, check_count, reject
-from tokenkl.codebooks import Codebook, SequenceCodebook
+from tokenkl.codebooks import Codebook, SequenceCodebook, sequence_codebook
 from tokenkl.context import GeneratedLaw
 from tokenkl.divergence.mmse_table import EPS, as_monte_carlo, tabulate
 from tokenkl.divergence.sampler import ancestral_kl_curve, check_snr_grid
@@ -74,7 +74,7 @@ def sequence_kl(
         codebook: where single tokens sit.
         source: the law of the sequences; it has to know its entropy.
         grid: (N,) SNRs, the first one 0, increasing.
-        method: `MonteCarlo(...)` or None: 8192 tokens in sequences, and no fewer than 512 of these.
+        method: `MonteCarlo(...)` or None: as `ancestral_kl` of the `sequence_codebook`.
         key: integer seed or JAX key.
 
     Raises:
@@ -116,7 +116,10 @@ def sequence_kl_curve(
     if not steps:
         return dataclasses.replace(reading, draws=draws_of(key), **named)
     path = ancestral_kl_curve(
-        sequences, [checked[index] for index in steps], method=method, key=keys[1]
+        sequence_codebook(codebook, source),
+        [checked[index] for index in steps],
+        method=method,
+        key=keys[1],
     )
     place = {index: number for number, index in enumerate(steps)}
     whole = [
@@ -153,7 +156,8 @@ def sequence_steps(
         check_count(N, "Ns")
     sequences = SequenceCodebook(codebook, source)
     keys = split(_check_key(key), 3)
-    table = tabulate(sequences, 0.0, float(snr_max), method, keys[0])
+    listed = sequence_codebook(codebook, source)
+    table = tabulate(listed, 0.0, float(snr_max), method, keys[0])
     x = candidates(table, max(Ns, default=1))
     snr = table.nodes.snr_of(x)
     few = np.linspace(0, x[-1], READ_LEVELS)
@@ -301,6 +305,8 @@ def _reading(
         seed=seed_of(key),
         draws=draws_of(key),
         interval_supported=supported[where],
+        # P(p(k | Y) < e^-t) <= K e^-t, so that 35 nats more are seen by nobody.
+        sample_range=2 * (2 * L * math.log(K) + 35 * (L + 1)),
         skewness=moments.skewness[where],
         quantity="cost of reading",
         unit="nats",
