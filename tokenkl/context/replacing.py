@@ -313,14 +313,12 @@ def _drawn(
     messages: Float[np.ndarray, "*batch K"],
     seen: Int[np.ndarray, " *batch"],
     start: float,
-    stop: float,
+    stop: Any,
 ) -> Float[np.ndarray, "*batch K"]:
     """p(Z_b,i | Z_a) from P(k_i | the other tokens of Z_a), up to a factor, and the token there."""
     K, rate = messages.shape[-1], _between(start, stop)
     law = (1 - stop) * messages + stop * messages.mean(axis=-1, keepdims=True)
-    own = np.take_along_axis(law, seen[..., None], axis=-1) * (1 - rate + rate / K)
-    law = law * (rate / K)
-    np.put_along_axis(law, seen[..., None], own, axis=-1)
+    law = law * (rate / K + (1 - rate) * (np.arange(K) == seen[..., None]))
     found: np.ndarray = law / law.sum(axis=-1, keepdims=True)
     return found
 
@@ -378,23 +376,16 @@ class _Sample:
             clean = seen
         return found
 
-    def left(self, start: float, stop: float) -> tuple[np.ndarray, float]:
-        """sum_i H(Z_b,i | Z_a) less sum_i H(Z_b,i | Z_a,i), by sample, and the mean of that."""
-        messages, _, seen = self.at(start)
-        K, L = self.source.K, self.source.length
-        every = np.broadcast_to(np.arange(K), (L, K))
-        apart = _drawn(np.broadcast_to(self.marginals[:, None], (L, K, K)), every, start, stop)
-        apart = special.entr(apart).sum(axis=-1)  # by position and token seen
-        chance = (1 - start) * self.marginals + start / K
-        together = special.entr(_drawn(messages, seen, start, stop)).sum(axis=(1, 2))
-        rows = together - apart[np.arange(L), seen].sum(axis=1)
-        return rows, math.fsum((chance * apart).ravel())
-
     def costs(self, start: float, stops: np.ndarray) -> Float[np.ndarray, " stops"]:
         """Costs of steps, without H(Z_a) - H(Z_b), which is the same on every way."""
-        noise = self.source.length * _row_entropy(_between(start, stops), self.source.K)
-        found = [self.left(start, stop) for stop in stops]
-        return np.array([rows.mean() + alone for rows, alone in found]) - noise
+        messages, _, seen = self.at(start)
+        found = -self.source.length * _row_entropy(_between(start, stops), self.source.K)
+        block = max(1, BLOCK // messages.size)
+        for first in range(0, stops.size, block):
+            part = slice(first, first + block)
+            law = _drawn(messages, seen, start, stops[part, None, None, None])
+            found[part] += special.entr(law).sum(axis=(2, 3)).mean(axis=1)
+        return np.asarray(found)
 
     def estimate(self, rows: np.ndarray, reach: float, more: np.ndarray, **named: Any) -> Estimate:
         """The mean of the last axis, and what is added without a sample."""
