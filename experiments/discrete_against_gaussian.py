@@ -18,9 +18,9 @@ H3. Among Gaussians FSQ's own labels cost less than permuted ones and less than 
 H4. The generated tokens are closer to the data than the joint laws, and more so with more steps:
     falling like 1/N^2 where the joint law falls like 1/N.
 H5. In the generated tokens Gaussian diffusion with DDIM beats masking at 32 evaluations.
-H6. A standard grid (cosine between SNR 0 and where a token by itself is told but for 0.1 %; even
-    steps of masking and of uniform noise) costs Gaussian diffusion more than twice what the best one does, masking (even
-    steps) less than a tenth more.
+H6. A standard grid costs Gaussian diffusion more than twice what the best one does, masking less
+    than a tenth more. (Cosine, between SNR 0 and where a token by itself is told but for 0.1 %;
+    even steps of masking and of uniform noise.)
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ level 1, is exact: uniform and independent.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -39,7 +38,7 @@ DEFAULT_SAMPLES = 2**11
 #: Most sequences of which all noisy versions are gone through, and most of pairs of them.
 MOST_LISTED, MOST_PAIRS = 2**16, 2**28
 #: Levels among which the search for the best steps chooses, at least, and samples for it.
-SEARCH_LEVELS, SEARCH_SAMPLES = 96, 2**8
+SEARCH_LEVELS, SEARCH_SAMPLES = 96, 2**9
 EPS = np.finfo(float).eps
 
 
@@ -174,7 +173,7 @@ def replacing_steps(
     """For each N the levels of replaced tokens with the smallest `replacing_kl` in N steps.
 
     The best of all grids among 96 levels or 4 N, by a shortest path. They are even in the angle
-    arccos(1 - 2 r), so that they are close at both ends. Sampled: chosen on 256 samples and valued
+    arccos(1 - 2 r), so that they are close at both ends. Sampled: chosen on 512 chains and valued
     on others.
 
     Args:
@@ -198,13 +197,12 @@ def replacing_steps(
     levels = (1 + np.cos(np.pi * np.arange(count + 1) / count)) / 2
     levels[-1] = 0.0
     if _is_exact(source, method):
-        costs_from: Any = functools.partial(_step_kls, source.joint())
+        costs = np.full((count + 1, count + 1), np.inf)
+        for i in range(count):
+            costs[i, i + 1 :] = _step_kls(source.joint(), levels[i], levels[i + 1 :])
     else:
         few = MonteCarlo(n_samples=SEARCH_SAMPLES)
-        costs_from = _Sample(source, few, streams[0]).costs
-    costs = np.full((count + 1, count + 1), np.inf)
-    for i in range(count):
-        costs[i, i + 1 :] = costs_from(levels[i], levels[i + 1 :])
+        costs = _Sample(source, few, streams[0]).costs(levels)
     found = []
     for N in Ns:
         best = best_of(levels, lambda start, stop: costs, N)
@@ -343,9 +341,8 @@ class _Sample:
         self.tokens = source.sample(self.size, key=key)
         rng = generator(key, 1)
         self.place, self.other = rng.random(shape), rng.integers(source.K, size=shape)
-        self.at = functools.lru_cache(maxsize=1)(self._at)
 
-    def _at(self, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def at(self, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Messages, log p(Z), and Z at a level."""
         seen = np.where(self.place < level, self.other, self.tokens)
         messages, evidence = self.source.messages(_likelihood(self.source, seen, level))
@@ -358,34 +355,53 @@ class _Sample:
         apart = np.log(laws[np.arange(self.source.length), seen]).sum(axis=1)
         return apart - evidence, math.fsum(special.entr(laws).ravel())
 
+    def chain(self, levels: Float[np.ndarray, " points"]) -> list[Int[np.ndarray, "N length"]]:
+        """States at falling levels that end at 0, made as noise is: from the data up."""
+        rng, K = generator(self.key, 2), self.source.K
+        states = [self.tokens]
+        for stop, start in itertools.pairwise(levels[::-1]):
+            clean, fresh = states[-1], rng.integers(K, size=self.tokens.shape)
+            states.append(np.where(rng.random(fresh.shape) < _between(start, stop), fresh, clean))
+        return states[::-1]
+
+    def losses(
+        self, start: float, seen: np.ndarray, stops: np.ndarray, states: np.ndarray
+    ) -> Float[np.ndarray, "stops N"]:
+        """log p(Z_a | Z_b) - sum_i log p(Z_b,i | Z_a) of steps from one level to others.
+
+        The law of the noise is in both, and cancels; the rest of log p(Z_b | Z_a), which is
+        log p(Z_b) - log p(Z_a), is the same in the end on every way.
+        """
+        found = self.source.messages(_likelihood(self.source, seen, start))[0]
+        messages, K = np.exp(found), self.source.K
+        stop = stops[:, None, None]
+        rate = _between(start, stop)
+        own = np.take_along_axis(messages, seen[..., None], axis=-1)[..., 0]
+        other = np.stack(
+            [np.take_along_axis(messages, one[..., None], axis=-1)[..., 0] for one in states]
+        )
+        total = rate / K + (1 - rate) * ((1 - stop) * own + stop / K)
+        return np.asarray(np.log(total / ((1 - stop) * other + stop / K)).sum(axis=-1))
+
     def log_ratio(self, levels: Float[np.ndarray, " points"]) -> Float[np.ndarray, " samples"]:
         """log of the law of the states over that of the sampler, along sampled chains."""
-        L, K, rng = self.source.length, self.source.K, generator(self.key, 2)
-        clean = self.tokens
-        found = self.source.log_prob(clean) + L * math.log(K)
-        # From the data up, as noise is made.
-        for stop, start in itertools.pairwise(levels[::-1]):
-            rate = _between(start, stop)
-            fresh = rng.integers(K, size=clean.shape)
-            seen = np.where(rng.random(clean.shape) < rate, fresh, clean)
-            messages, _ = self.source.messages(_likelihood(self.source, seen, start))
-            law = _drawn(np.exp(messages), seen, start, stop)
-            drawn = np.take_along_axis(law, clean[..., None], axis=-1)[..., 0]
-            forward = rate / K + (1 - rate) * (seen == clean)
-            found += np.log(forward / drawn).sum(axis=1)
-            clean = seen
+        states = self.chain(levels)
+        found = self.source.log_prob(self.tokens) + self.source.length * math.log(self.source.K)
+        for index, start in enumerate(levels[:-1]):
+            after = slice(index + 1, index + 2)
+            step = self.losses(start, states[index], levels[after], np.array(states[after]))
+            found = found + step[0]
         return found
 
-    def costs(self, start: float, stops: np.ndarray) -> Float[np.ndarray, " stops"]:
-        """Costs of steps, without H(Z_a) - H(Z_b), which is the same on every way."""
-        messages, _, seen = self.at(start)
-        found = -self.source.length * _row_entropy(_between(start, stops), self.source.K)
-        block = max(1, BLOCK // messages.size)
-        for first in range(0, stops.size, block):
-            part = slice(first, first + block)
-            law = _drawn(messages, seen, start, stops[part, None, None, None])
-            found[part] += special.entr(law).sum(axis=(2, 3)).mean(axis=1)
-        return np.asarray(found)
+    def costs(self, levels: Float[np.ndarray, " levels"]) -> Float[np.ndarray, "levels levels"]:
+        """Mean losses of the steps between all levels, along one chain through all of them."""
+        states = np.array(self.chain(levels))
+        found = np.full((levels.size, levels.size), np.inf)
+        for index, start in enumerate(levels[:-1]):
+            after = slice(index + 1, None)
+            step = self.losses(start, states[index], levels[after], states[after])
+            found[index, after] = step.mean(axis=1)
+        return found
 
     def estimate(self, rows: np.ndarray, reach: float, more: np.ndarray, **named: Any) -> Estimate:
         """The mean of the last axis, and what is added without a sample."""
