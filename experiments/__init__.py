@@ -24,6 +24,7 @@ NAMES = (
     "score_lipschitz",
     "bounds",
     "capacity",
+    "discrete_against_gaussian",
     "toy_generation",
     "speech_geometry",
     "speech_twin",

@@ -20,7 +20,7 @@ import tokenkl as tk
 from experiments.harness import Experiment, Progress
 from experiments.settings import Settings, least, most, setting
 from tokenkl._random import generator
-from tokenkl.divergence.search import cheapest_paths
+from tokenkl.numerics.paths import cheapest_paths
 from tokenkl.plotting import (
     AXIS_LABELS,
     COLOURS,

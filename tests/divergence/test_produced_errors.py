@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 
 import tokenkl as tk
-from tokenkl.divergence.produced import _kl
+from tokenkl.numerics.laws import kl_and_error
 
 PRIOR = np.array([0.5, 0.3, 0.15, 0.05])
 LAWS = [
@@ -25,7 +25,7 @@ LAWS = [
 def test_error_of_the_kl_covers_and_is_not_idle(law: np.ndarray, size: float) -> None:
     """All corners of the box of laws that the errors allow."""
     error = size * np.array([1.0, 0.5, 0.2, 0.9])
-    value, slack = _kl(np.log(PRIOR), law, error)
+    value, slack = kl_and_error(np.log(PRIOR), law, error)
     assert value == pytest.approx(special.kl_div(PRIOR, law).sum(), rel=1e-9)
     corners = [law + error * signs for signs in itertools.product((-1, 1), repeat=4)]
     # Laws sum to one in the end: p log(p/q) - p + q has the value of p log(p/q) then.
@@ -36,11 +36,11 @@ def test_error_of_the_kl_covers_and_is_not_idle(law: np.ndarray, size: float) ->
 
 def test_error_as_large_as_a_probability_is_without_bound() -> None:
     law = np.array([0.42, 0.33, 0.2, 0.05])
-    value, slack = _kl(np.log(PRIOR), law, np.array([0, 0, 0, 0.05]))
+    value, slack = kl_and_error(np.log(PRIOR), law, np.array([0, 0, 0, 0.05]))
     assert math.isfinite(value)
     assert slack == math.inf
-    assert _kl(np.log(PRIOR), law * [1, 1, 1, 0], np.zeros(4)) == (math.inf, 0.0)
-    assert _kl(np.log(PRIOR), law * [1, 1, 1, 0], np.full(4, 1e-9)) == (math.inf, math.inf)
+    assert kl_and_error(np.log(PRIOR), law * [1, 1, 1, 0], np.zeros(4)) == (math.inf, 0.0)
+    assert kl_and_error(np.log(PRIOR), law * [1, 1, 1, 0], np.full(4, 1e-9)) == (math.inf, math.inf)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral"])

@@ -12,7 +12,8 @@ from scipy import integrate, special
 import tokenkl as tk
 from tokenkl.divergence import ancestral_kl, ancestral_kl_curve, optimal_steps
 from tokenkl.divergence.mmse_table import tabulate
-from tokenkl.divergence.search import candidates, cheapest_paths
+from tokenkl.divergence.search import candidates
+from tokenkl.numerics.paths import cheapest_paths
 from tokenkl.samplers.grids import STEP_GRIDS, edm_steps, log_snr_steps, uniform_time_steps
 
 CODEBOOK = tk.FSQ((3, 2))

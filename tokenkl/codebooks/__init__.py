@@ -23,6 +23,7 @@ from tokenkl.codebooks.parts import Product
 from tokenkl.codebooks.product import FSQ, ProductCodebook
 from tokenkl.codebooks.registry import register, register_spec
 from tokenkl.codebooks.residual import ResidualCodebook
+from tokenkl.codebooks.sequences import SequenceCodebook, sequence_codebook
 from tokenkl.codebooks.streams import with_counts, with_token_prior
 from tokenkl.codebooks.transforms import average_power, centre, permute, perturb, scale_to
 from tokenkl.codebooks.vq import prior_from_tokens, spherical_codebook, vq_codebook
@@ -36,6 +37,7 @@ __all__ = [
     "Product",
     "ProductCodebook",
     "ResidualCodebook",
+    "SequenceCodebook",
     "average_power",
     "ball_codebook",
     "centre",
@@ -56,6 +58,7 @@ __all__ = [
     "save_codebook",
     "save_prior",
     "scale_to",
+    "sequence_codebook",
     "spherical_codebook",
     "vq_codebook",
     "with_counts",

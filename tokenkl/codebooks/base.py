@@ -139,6 +139,11 @@ class Codebook(eqx.Module):
         return columns[0]
 
     @property
+    def length(self) -> int:
+        """How many tokens one is made of that are sampled together: 1, but for sequences."""
+        return 1
+
+    @property
     def fits(self) -> bool:
         """Whether all points can be materialised."""
         return self.K * self.n <= MAX_ELEMENTS
@@ -357,6 +362,18 @@ class Codebook(eqx.Module):
         rows = x.reshape(-1, self.n)
         found = among_points(np.asarray(self.points), None, rows, np.ones(len(rows)))
         return found.reshape(x.shape[:-1])
+
+    # ---- Sequences, of which only single tokens are listed --------------------------------------
+
+    def by_itself(self) -> Codebook:
+        """One of the `length` tokens that this is made of, with its mean law."""
+        return self
+
+    def posterior_variances(
+        self, rng: np.random.Generator, size: int, snr: Float[np.ndarray, " levels"]
+    ) -> Float[np.ndarray, "levels size"]:
+        """tr Cov(e | y) of sampled tokens and noise that all levels share; of sequences only."""
+        reject("codebook", repr(self), "of sequences, see tk.sequence_codebook")
 
     # ---- Codebooks made from this one -----------------------------------------------------------
 

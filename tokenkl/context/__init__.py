@@ -7,6 +7,7 @@ from tokenkl.context.brackets import (
     contextual_bracket,
     entropy_per_token,
 )
+from tokenkl.context.generated import GeneratedLaw
 from tokenkl.context.nonlinearity import (
     low_snr_nonlinearity,
     message_nonlinearity,
@@ -15,12 +16,31 @@ from tokenkl.context.nonlinearity import (
 )
 from tokenkl.context.probe import Probe, probe_nonlinearity
 from tokenkl.context.profiles import CONTEXTS, contextual_profile
+from tokenkl.context.replacing import (
+    ReplacingSteps,
+    replacing_information,
+    replacing_kl,
+    replacing_law,
+    replacing_posterior,
+    replacing_steps,
+)
+from tokenkl.context.unmasking import (
+    UnmaskingSteps,
+    unmasking_curve,
+    unmasking_information,
+    unmasking_kl,
+    unmasking_law,
+    unmasking_steps,
+)
 
 __all__ = [
     "CONTEXTS",
     "ContextBracket",
     "ContextInformation",
+    "GeneratedLaw",
     "Probe",
+    "ReplacingSteps",
+    "UnmaskingSteps",
     "context_information",
     "contextual_bracket",
     "contextual_profile",
@@ -30,4 +50,14 @@ __all__ = [
     "nonlinearity_bound",
     "nonlinearity_integral",
     "probe_nonlinearity",
+    "replacing_information",
+    "replacing_kl",
+    "replacing_law",
+    "replacing_posterior",
+    "replacing_steps",
+    "unmasking_curve",
+    "unmasking_information",
+    "unmasking_kl",
+    "unmasking_law",
+    "unmasking_steps",
 ]

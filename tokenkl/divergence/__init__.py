@@ -11,6 +11,13 @@ from tokenkl.divergence.sampler import (
     prior_mismatch,
     simulate_ancestral_kl,
 )
+from tokenkl.divergence.sequences import (
+    SequenceSteps,
+    sequence_kl,
+    sequence_kl_curve,
+    sequence_law,
+    sequence_steps,
+)
 from tokenkl.divergence.steps import OptimalSteps, optimal_step_grids, optimal_steps
 from tokenkl.samplers.grids import step_grid
 
@@ -20,6 +27,7 @@ __all__ = [
     "OptimalSteps",
     "ProducedLaw",
     "ScoreLipschitz",
+    "SequenceSteps",
     "ancestral_kl",
     "ancestral_kl_curve",
     "evidence_bound",
@@ -31,6 +39,10 @@ __all__ = [
     "prior_mismatch",
     "produced_law",
     "score_lipschitz",
+    "sequence_kl",
+    "sequence_kl_curve",
+    "sequence_law",
+    "sequence_steps",
     "simulate_ancestral_kl",
     "simulate_path_kl",
     "step_grid",

@@ -21,7 +21,7 @@ import abc
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,9 +61,9 @@ TAIL = 4.0
 SPREAD = 3.0
 #: Points evaluated at once.
 BLOCK = 2**16
-DEFAULT_SAMPLES = 2**13
-#: Most samples in one block.
-MAX_BLOCK = 2**11
+DEFAULT_SAMPLES, FEWEST = 2**13, 2**9
+#: Most samples in one block, and tokens of them where they are sequences.
+MAX_BLOCK, BLOCK_OF_SEQUENCES = 2**11, 2**10
 #: Mistakes of which a sample sees enough, distances in noise units from which on there are any, and
 #: the part of a standard deviation that those not seen may have.
 FEW, NEAR, MOST_UNSEEN = 10, 3.0, 1.0
@@ -323,6 +323,8 @@ def squared_radius(codebook: Codebook) -> float:
     """Largest squared distance of a token from the mean point: no tr Cov(e | y) is larger."""
     if codebook.has_parts:
         return sum(map(squared_radius, codebook.parts))
+    if codebook.length > 1:
+        return codebook.length * squared_radius(codebook.by_itself())
     check_has_mmse(codebook)
     if too_large_to_enumerate(codebook):
         return radius_of(codebook) ** 2
@@ -332,7 +334,7 @@ def squared_radius(codebook: Codebook) -> float:
 
 def check_has_mmse(codebook: Codebook) -> None:
     """Refuse more tokens than an MMSE can be had for."""
-    if not (codebook.fits or too_large_to_enumerate(codebook)):
+    if not (codebook.by_itself().fits or too_large_to_enumerate(codebook)):
         expected = "one whose MMSE is exact, few enough tokens to list them all, or a residual one"
         reject("codebook", repr(codebook), expected)
 
@@ -420,7 +422,7 @@ def tabulate(
         return bracketed_curve(codebook, low, high, as_monte_carlo(method, None), key, progress)
     nodes = sampled_nodes(codebook, low, high)
     none = np.zeros((0, nodes.x.size))
-    chosen = for_each(as_monte_carlo(method), len(parts))
+    chosen = for_each(as_monte_carlo(method, codebook), len(parts))
     sampled = [
         sample_functionals(part, nodes, none, chosen, own, progress)
         for part, own in zip(parts, split(key, len(parts)), strict=True)
@@ -440,9 +442,16 @@ def sampled_table(nodes: Nodes, mmse: Any, mmse_error: Any) -> MmseTable:
     return MmseTable(nodes, mmse, mmse_error, slack, False)
 
 
-def as_monte_carlo(method: Method | None, otherwise: int | None = DEFAULT_SAMPLES) -> MonteCarlo:
-    """The settings asked for; without any, so many samples."""
-    return method if isinstance(method, MonteCarlo) else MonteCarlo(n_samples=otherwise)
+def as_monte_carlo(method: Method | None, codebook: Codebook | None) -> MonteCarlo:
+    """The method that was asked for; without one, as many samples as serve this codebook.
+
+    A sequence is as good as its number of tokens. None leaves the number of samples open.
+    """
+    if isinstance(method, MonteCarlo):
+        return method
+    if codebook is None:
+        return MonteCarlo(n_samples=None)
+    return MonteCarlo(n_samples=max(DEFAULT_SAMPLES // codebook.length, FEWEST))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -494,29 +503,20 @@ def sample_functionals(
     One token and one noise vector serve all nodes, and every functional is formed for each sample
     before anything is averaged: its standard error has the correlation of the nodes in it.
     """
-    from tokenkl.information.sampling import kernel  # brings in Numba, which most uses do without
-
     if key is None:
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} has to be sampled")
     if method.control is not None:
         reject("method", "MonteCarlo with a control", "without one: control variates are not used")
-    problem = Problem(codebook, nodes.snr)
-    layout, draw = kernel.lay_out(problem.centred, problem.log_prior), drawer(codebook)
-    h = np.minimum(problem.h, 1e150)
-    # Of noise, and of the kernel's four statistics at every node.
-    bytes_each = 8 * (3 * codebook.n + 16 * h.size)
-    size = int(np.clip(min(method.memory // bytes_each, MAX_WORK // codebook.K), 1, MAX_BLOCK))
+    draw, size = _drawer_of_variances(codebook, nodes.snr, method)
+    single = Problem(codebook.by_itself(), nodes.snr)
     moments = Moments((len(weights),))
-    profile = Moments((h.size,))
+    profile = Moments((nodes.snr.size,))
     block = done = 0
 
     def advance(wanted: int) -> int:
         nonlocal block, done
         while done < wanted:
-            ids, noise = draw(generator(key, block), size)
-            used = slice(wanted - done)
-            variance = kernel.block_statistics(layout, ids[used], noise[used], h)[:, 2]
-            variance = np.ldexp(variance, 2 * problem.exponent)
+            variance = draw(generator(key, block), size, wanted - done)
             moments.add(weights @ variance)
             profile.add(variance)
             block += 1
@@ -531,7 +531,36 @@ def sample_functionals(
 
     first = method.n_samples or (PILOT if method.has_target else DEFAULT_SAMPLES)
     sample_on(first, method, advance, needed)
-    return Sampled(done, weights, moments, profile, unseen_variance(problem, done))
+    # The square of a sum over a sequence is at most its length times the sum of squares.
+    unseen = codebook.length**2 * unseen_variance(single, done)
+    return Sampled(done, weights, moments, profile, unseen)
+
+
+def _drawer_of_variances(
+    codebook: Codebook, snr: np.ndarray, method: MonteCarlo
+) -> tuple[Callable[[np.random.Generator, int, int], np.ndarray], int]:
+    """draw(rng, size, used): tr Cov(e | y) at all SNRs of the first `used` of `size` draws; size.
+
+    What is drawn does not depend on how much of it is used.
+    """
+    if codebook.length > 1:
+        size = max(BLOCK_OF_SEQUENCES // codebook.length, 16)
+        return lambda rng, size, used: codebook.posterior_variances(rng, size, snr)[:, :used], size
+    from tokenkl.information.sampling import kernel  # brings in Numba, which most uses do without
+
+    problem = Problem(codebook, snr)
+    layout, ids_and_noise = kernel.lay_out(problem.centred, problem.log_prior), drawer(codebook)
+    h = np.minimum(problem.h, 1e150)
+    # Of noise, and of the kernel's four statistics at every node.
+    bytes_each = 8 * (3 * codebook.n + 16 * h.size)
+
+    def draw(rng: np.random.Generator, size: int, used: int) -> np.ndarray:
+        ids, noise = ids_and_noise(rng, size)
+        variance = kernel.block_statistics(layout, ids[:used], noise[:used], h)[:, 2]
+        return np.ldexp(variance, 2 * problem.exponent)
+
+    most = min(method.memory // bytes_each, MAX_WORK // codebook.K)
+    return draw, int(np.clip(most, 1, MAX_BLOCK))
 
 
 def unseen_variance(problem: Problem, n_samples: int) -> Float[np.ndarray, " s"]:

@@ -30,6 +30,7 @@ from tokenkl.information import Exact, MonteCarlo
 from tokenkl.information.estimators import Progress
 from tokenkl.information.exact.product import distinct_coordinates
 from tokenkl.information.methods import Method, check_method
+from tokenkl.numerics.laws import kl_and_error
 from tokenkl.samplers import DDIM, Ancestral, Level, Sampler, as_decision, as_sampler
 
 #: logits(y, snr): observations (paths, n) and one SNR to unnormalised log-probabilities (paths, K).
@@ -192,7 +193,7 @@ def _exact(
         factors.append(law)
         errors.append(error)
         log_priors.append(log_prior)
-        value, slack = _kl(log_prior, law, error)
+        value, slack = kl_and_error(log_prior, law, error)
         kl, kl_error = kl + value, kl_error + slack
     how = f"{sampler.name}, exact by coordinate"
     note = "some token is never produced" if math.isinf(kl) else ""
@@ -205,31 +206,6 @@ def _exact(
         grid.size - 1,
         codebook,
     )
-
-
-def _kl(log_prior: np.ndarray, law: np.ndarray, error: np.ndarray) -> tuple[float, float]:
-    """KL(prior || law) as a sum of terms that are never negative, and its error."""
-    if (law <= 0).any():
-        return math.inf, 0.0 if (law + error <= 0).any() else math.inf
-    prior = np.exp(log_prior)
-    # p log(p/q) - p + q >= 0 in every term; r = q/p - 1 keeps the digits of near equality.
-    r = (law - prior) / prior
-    near = np.abs(r) < 0.5
-    terms = prior * np.where(
-        near, _r_minus_log(np.where(near, r, 0.0)), r - np.log(law) + log_prior
-    )
-    rest = np.where(error < law, error * np.abs(1 - prior / law) + (error / law) ** 2 * prior, 0.0)
-    slack = float(np.where(error < law, rest, np.inf).sum() + 1e-14 * terms.sum())
-    # A law that does not quite sum to one, and rounding of the differences q - p.
-    return float(terms.sum()), slack + float(np.abs(law - prior).sum()) * 8 * EPS + 64 * EPS**2
-
-
-def _r_minus_log(r: np.ndarray) -> np.ndarray:
-    """r - log(1 + r), r > -1, without cancellation at small r."""
-    small = np.abs(r) < 1e-3
-    tiny = np.where(small, r, 0.0)
-    series = tiny**2 * (1 / 2 - tiny * (1 / 3 - tiny * (1 / 4 - tiny * (1 / 5 - tiny / 6))))
-    return np.where(small, series, r - np.log1p(np.where(small, 0.0, r)))
 
 
 def _exact_variation(

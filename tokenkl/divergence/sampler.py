@@ -94,7 +94,8 @@ def ancestral_kl(
     the ends of brackets, half of which is in the numerical error.
 
     Args:
-        codebook: any codebook with at least two distinct tokens.
+        codebook: any codebook with at least two distinct tokens; for tokens in context that of
+            their sequences, `tk.sequence_codebook(codebook, source)`.
         grid: (N + 1,) signal-to-noise ratios, increasing, the first at least 0.
         method: `Exact()`, `MonteCarlo(...)` or None: exact where the structure allows it, else
             8192 samples, 1024 of codebooks with too many tokens to list.
@@ -160,7 +161,7 @@ def ancestral_kl_curve(
         return bracketed_path_kl(codebook, grids, as_monte_carlo(method, None), key, progress)
     nodes = sampled_nodes(codebook, *_ends(grids))
     weights = nodes.functionals(grids)
-    chosen = as_monte_carlo(method)
+    chosen = as_monte_carlo(method, codebook)
     sampled = sample_functionals(codebook, nodes, weights, chosen, key, progress)
     table = sampled_table(nodes, sampled.mmse, sampled.mmse_error)
     supported = sampled.supported
@@ -213,7 +214,7 @@ def prior_mismatch(
     if is_traced(level) or level.ndim:
         reject("snr", snr, "one concrete number")
     level, start = float(level), check_positive(start, "start")
-    mean, power = _mean(codebook), average_power(codebook)
+    mean, power = codebook.mean(), average_power(codebook)
     squared = float(mean @ mean)
     offset = level * squared / 2
     # The mean is a sum of tokens, which may cancel.
@@ -366,8 +367,3 @@ def _denoise(codebook: Codebook, z: np.ndarray, snr: Any) -> np.ndarray:
     root = np.sqrt(np.broadcast_to(snr, z.shape[:-1]))
     y = np.where(root[:, None] > 0, z / np.where(root > 0, root, 1.0)[:, None], 0.0)
     return np.asarray(channel.denoiser(codebook, y, root**2))
-
-
-def _mean(codebook: Codebook) -> np.ndarray:
-    """The prior mean of the points."""
-    return np.asarray(channel.denoiser(codebook, np.zeros(codebook.n), 0.0))

@@ -9,10 +9,13 @@ from tokenkl.optimality.design import (
     snr_of_information,
 )
 from tokenkl.optimality.distance import mean_nn_distance, min_distance, nn_distances
+from tokenkl.optimality.measured import MeasuredSchedule, cross_entropy_schedule
 
 __all__ = [
     "LevelChoice",
+    "MeasuredSchedule",
     "NoiseSchedule",
+    "cross_entropy_schedule",
     "information_range",
     "information_uniform_schedule",
     "mean_nn_distance",

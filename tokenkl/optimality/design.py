@@ -44,7 +44,7 @@ from tokenkl.information import (
 from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Auto, Method
 from tokenkl.information.parts import is_bracketed
-from tokenkl.schedule import Schedule
+from tokenkl.schedule import Schedule, TableSchedule
 
 #: Share of the prior entropy that is left out at each end where no range is given.
 LEFT_OUT = 1e-3
@@ -136,6 +136,12 @@ class NoiseSchedule:
             return self.quantile(torch.rand(size, generator=key, device=key.device))
         return self.quantile(generator(key).random(size))
 
+    def as_schedule(self) -> TableSchedule:
+        """The schedule whose time is this law: t = 1 - `cdf`, from the noisiest level at t = 1."""
+        t = 1 - self.share[::-1]
+        kept = np.concatenate([[True], np.diff(t) > 0])
+        return TableSchedule(t[kept], np.exp(self.log_snr[::-1][kept]))
+
     @tensors_out
     def times(self, schedule: Schedule, u: Float[Any, " *shape"]) -> Float[np.ndarray, "*shape"]:
         """Times t of a schedule for u uniform in [0, 1]; u = 1 is the noisiest.
@@ -188,7 +194,8 @@ def information_uniform_schedule(
     Its density in log snr is proportional to -dH(k|Y)/dlog snr = snr mmse / 2 (Guo, Shamai, Verdu
     2005). For `CDCD` training with cross-entropy this is the importance that Dieleman et al. (2022,
     arXiv 2211.15089) learn by time warping, computed here from the codebook alone: it holds for
-    tokens that are independent, and a model with context needs less of it at high noise.
+    tokens that are independent. For tokens in context take `sequence_codebook(codebook, source)`,
+    or what a model has learned already: `cross_entropy_schedule`.
 
     Args:
         codebook: any codebook with at least two distinct tokens.
@@ -430,31 +437,38 @@ def information_range(
 
 
 def _lower_end(codebook: Codebook, key: Any) -> float:
-    """Where no more than `LEFT_OUT` of H(prior) is gained."""
-    target = LEFT_OUT * float(codebook.prior_entropy())
-    eigenvalues = codebook.covariance_eigenvalues() if is_bracketed(codebook) else None
+    """Where no more than `LEFT_OUT` of H(prior) is gained.
+
+    The tokens of a sequence tell no more together than each by itself.
+    """
+    target, one = LEFT_OUT * float(codebook.prior_entropy()) / codebook.length, codebook.by_itself()
+    eigenvalues = one.covariance_eigenvalues() if is_bracketed(one) else None
 
     def excess(x: float) -> float:
         if eigenvalues is not None:  # no more than a Gaussian law's, which costs nothing to find
             told = float(np.log1p(math.exp(x) * eigenvalues).sum()) / 2
         else:
-            how: Any = {"method": _ranging(codebook), "key": key}
-            told = float(mutual_information(codebook, math.exp(x), **how).value)
+            how: Any = {"method": _ranging(one), "key": key}
+            told = float(mutual_information(one, math.exp(x), **how).value)
         return math.log(max(told, 1e-320) / target)
 
     return math.exp(_crossing(codebook, excess, WITH_ENDS) - CLOSE)
 
 
 def _upper_end(codebook: Codebook, key: Any) -> float:
-    """Where no more than `LEFT_OUT` of H(prior) is missing that can be told."""
-    target, never = LEFT_OUT * float(codebook.prior_entropy()), _never_told(codebook)
+    """Where no more than `LEFT_OUT` of H(prior) is missing that can be told.
+
+    Of a sequence no more is missing than of its tokens, each by itself.
+    """
+    target, one = LEFT_OUT * float(codebook.prior_entropy()) / codebook.length, codebook.by_itself()
+    never = _never_told(one)
     # Where confusions are rare, the method of choice samples them, and priors of any size, best.
-    method: Method | None = None if codebook.K <= FEW_TOKENS else Auto(FEW_SAMPLES)
-    if codebook.K > MOST_RARE:
-        method = _ranging(codebook)
+    method: Method | None = None if one.K <= FEW_TOKENS else Auto(FEW_SAMPLES)
+    if one.K > MOST_RARE:
+        method = _ranging(one)
 
     def excess(x: float) -> float:
-        found = conditional_entropy(codebook, math.exp(x), method=method, key=key)
+        found = conditional_entropy(one, math.exp(x), method=method, key=key)
         left = float(found.value) - never
         if found.numerical_error > target:  # a bracket, of which only the lower end is sure
             left -= float(found.numerical_error)
@@ -494,7 +508,8 @@ def _crossing(codebook: Codebook, excess: Callable[[float], float], expected: st
     """
     from scipy.optimize import brentq  # slow to import
 
-    power, entropy = average_power(codebook), float(codebook.prior_entropy())
+    power = codebook.length * average_power(codebook.by_itself())
+    entropy = float(codebook.prior_entropy())
     if not power > 0:
         reject("codebook", repr(codebook), expected)
     low = max(math.log(2 * LEFT_OUT * entropy) - math.log(power), -HIGHEST) - CLOSE

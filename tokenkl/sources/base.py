@@ -91,6 +91,35 @@ class Source(eqx.Module):
         """H(k_1 .. k_L) in nats."""
         return math.fsum(special.entr(self.joint()).ravel())
 
+    @property
+    def knows_mean_entropies(self) -> bool:
+        """Whether `mean_entropies` can be had: all parts of all sequences are few enough, or else.
+
+        A kind whose structure gives them says so.
+        """
+        return self.length * math.log(self.K + 1) <= math.log(MOST_SEQUENCES)
+
+    def mean_entropies(self) -> Float[np.ndarray, "length+1"]:
+        """Mean entropy in nats of m of the tokens, over all choices of m positions, m = 0 .. L.
+
+        Raises:
+            ValueError: (K + 1)^L is above 2**22, where it needs all parts of all sequences.
+        """
+        if not self.knows_mean_entropies:
+            expected = f"one with (K + 1)^L of at most {MOST_SEQUENCES:,}"
+            reject("the source", f"{self.K} tokens and length {self.length}", expected)
+        total = np.zeros(self.length + 1)
+
+        def visit(law: np.ndarray, position: int, kept: int) -> None:
+            if position == self.length:
+                total[kept] += math.fsum(special.entr(law).ravel())
+                return
+            visit(law, position + 1, kept + 1)
+            visit(law.sum(axis=kept), position + 1, kept)
+
+        visit(self.joint(), 0, 0)
+        return total / [math.comb(self.length, m) for m in range(self.length + 1)]
+
     def sample(self, size: int, *, key: Any) -> Int[np.ndarray, "size length"]:
         """Independent sequences; the same key gives the same ones.
 

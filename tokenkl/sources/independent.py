@@ -58,6 +58,13 @@ class Independent(Source):
     def entropy(self) -> float:
         return math.fsum(special.entr(self.laws).ravel())
 
+    @property
+    def knows_mean_entropies(self) -> bool:
+        return True
+
+    def mean_entropies(self) -> Float[np.ndarray, "length+1"]:
+        return np.arange(self.length + 1) * (self.entropy() / self.length)
+
     def sample(self, size: int, *, key: Any) -> Int[np.ndarray, "size length"]:
         check_count(size, "size")
         rng = generator(key)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from scipy import special
 
 from tokenkl._random import draw_ids, generator
-from tokenkl._validation import check_count, reject
+from tokenkl._validation import MAX_ELEMENTS, check_count, reject
 from tokenkl.sources.base import MOST_LISTED, Given, Source, check_law, log_sum, normalised
 from tokenkl.sources.contexts import Contexts
 from tokenkl.sources.matrices import Stochastic
@@ -85,6 +85,34 @@ class Markov(Source):
         before = self.marginals()[:-1].sum(axis=0)
         rest = math.fsum(before * self.transition.row_entropies()) if self.length > 1 else 0.0
         return math.fsum(special.entr(self.initial)) + rest
+
+    @property
+    def knows_mean_entropies(self) -> bool:
+        """Powers of the transition are dense, whatever it is itself."""
+        return self.K**2 <= MAX_ELEMENTS
+
+    def mean_entropies(self) -> Float[np.ndarray, "length+1"]:
+        """By the chain rule: a token that is kept adds H(it | the last one kept before it).
+
+        Powers of the transition and the exact share of choices in which the two are neighbours.
+        """
+        if not self.knows_mean_entropies:
+            reject("the source", f"{self.K:,} tokens", "few enough for K^2 numbers")
+        L, laws, transition = self.length, self.marginals(), self.transition.toarray()
+        starts = special.entr(laws).sum(axis=1)
+        by_gap, step = np.zeros(L), np.eye(self.K)
+        for gap in range(1, L):
+            step = step @ transition
+            by_gap[gap] = laws[: L - gap].sum(axis=0) @ special.entr(step).sum(axis=1)
+        found = np.zeros(L + 1)
+        for m in range(1, L + 1):
+            every = math.comb(L, m)
+            first = [math.comb(L - 1 - i, m - 1) / every for i in range(L)]
+            found[m] = math.fsum(first * starts)
+            if m > 1:
+                next_kept = [math.comb(L - 1 - gap, m - 2) / every for gap in range(1, L)]
+                found[m] += math.fsum(next_kept * by_gap[1:])
+        return found
 
     def entropy_rate(self) -> float:
         """H(next token | this one) in nats, in the long run: the limit of H(X) / length.
