@@ -1,6 +1,7 @@
 from . import bounds as bounds
 from . import channels as channels
 from . import codebooks as codebooks
+from . import context as context
 from . import decoding as decoding
 from . import divergence as divergence
 from . import estimate as estimate

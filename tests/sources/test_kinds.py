@@ -117,6 +117,9 @@ def test_marginals_pairs_and_entropy(source: Source) -> None:
     if source.length > 1:
         assert np.allclose(source.pair(0, 1), listed.pair(0, 1), atol=1e-14)
         assert np.allclose(source.pair(1, 3), listed.pair(1, 3), atol=1e-14)
+        operator = source.pair_operator(1, 3)
+        assert np.allclose(operator @ np.eye(K), listed.pair(1, 3), atol=1e-14)
+        assert np.allclose(operator.T @ np.eye(K), listed.pair(1, 3).T, atol=1e-14)
 
 
 def test_sample(source: Source) -> None:

@@ -89,7 +89,7 @@ def ngrams(tokens: Any, K: int, length: int, order: int) -> HiddenMarkov:
     every = np.arange(K)
     single = levels[0].law(np.zeros(K, np.int64), every, np.full(K, 1 / K))
     # Number of a context in the counts of what follows it; single tokens may be unseen.
-    seen = {(): 0}
+    seen: dict[tuple[int, ...], int] = {(): 0}
     seen.update({(k,): -1 for k in range(K)})
     seen.update({(int(k),): i for i, k in enumerate(levels[0].codes)})
     grams: list[tuple[int, ...]] = [(int(k),) for k in levels[0].codes]
@@ -103,7 +103,8 @@ def ngrams(tokens: Any, K: int, length: int, order: int) -> HiddenMarkov:
         if len(gram) > 1:
             longer[gram[:-1]].append(number[gram])
     shown = np.array([gram[-1] for gram in seen if gram])
-    law, leads = {(): single}, {(): every}
+    law: dict[tuple[int, ...], np.ndarray] = {(): single}
+    leads: dict[tuple[int, ...], np.ndarray] = {(): every}
     for gram, place in seen.items():
         if gram:
             law[gram] = levels[len(gram)].law(np.full(K, place), every, law[gram[1:]])
