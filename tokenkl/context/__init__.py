@@ -1,5 +1,11 @@
 """Tokens in context: what neighbours say, and how well an affine denoiser can hear it."""
 
+from tokenkl.context.readability import (
+    MessageIndex,
+    largest_reading,
+    message_index,
+    permuted_reading,
+)
 from tokenkl.context.variates import (
     StructureTest,
     Variates,
@@ -8,8 +14,12 @@ from tokenkl.context.variates import (
 )
 
 __all__ = [
+    "MessageIndex",
     "StructureTest",
     "Variates",
     "canonical_variates",
+    "largest_reading",
+    "message_index",
+    "permuted_reading",
     "structure_test",
 ]
