@@ -254,12 +254,20 @@ def index_of_variates(
     return MessageIndex(levels if snr is None else np.asarray(snr), information, nonlinearity)
 
 
-def all_levels(codebook: Codebook) -> Float[np.ndarray, " levels"]:
+def all_levels(codebook: Codebook, step: float = LOG_STEP) -> Float[np.ndarray, " levels"]:
     """Levels on which integrals over d log snr are summed: from deaf to certain, evenly in log."""
     power = codebook.average_power() / codebook.n
     low = math.log(1e-5 / codebook.diameter_bound() ** 2)
     high = math.log(400 / max(codebook.min_distance() ** 2, 1e-8 * power))
-    return np.exp(np.arange(low, high + LOG_STEP, LOG_STEP))
+    return np.exp(np.arange(low, high + step, step))
+
+
+def log_weights(levels: Float[np.ndarray, " levels"], power: int) -> Float[np.ndarray, " levels"]:
+    """Of the trapezoid rule over d log snr, for what falls like a power of the SNR below them."""
+    step = math.log(levels[1] / levels[0])
+    found = np.full(levels.size, step)
+    found[0] += step / math.expm1(power * step)
+    return found
 
 
 def integral(
@@ -268,16 +276,12 @@ def integral(
     """Integral over d log snr and its error, by the trapezoid rule.
 
     Its error falls exponentially with the step, and is taken from every second level, whose error
-    is about the root. Below the levels values fall like that power of the SNR.
+    is about the root.
     """
-    step = math.log(levels[1] / levels[0])
-
-    def total(part: np.ndarray, width: float) -> np.ndarray:
-        found: np.ndarray = width * part.sum(axis=-1)
-        return found + width * part[..., 0] / math.expm1(power * width)
-
-    fine, coarse = total(values, step), total(values[..., ::2], 2 * step)
+    fine = values @ log_weights(levels, power)
+    coarse = values[..., ::2] @ log_weights(levels[::2], power)
     scale = np.maximum(abs(fine), np.finfo(float).tiny)
+    step = math.log(levels[1] / levels[0])
     tails = step * abs(values[..., -1]) + power * levels[0] / levels[-1] * abs(fine)
     return fine, (fine - coarse) ** 2 / scale + tails
 
