@@ -49,6 +49,7 @@ from .codebooks import (
     with_counts,
     with_token_prior,
 )
+from .context import Relabelling, relabel
 from .decoding import decide
 from .divergence import (
     LearnedPathKL,
@@ -143,6 +144,7 @@ __all__ = [
     "ProductCodebook",
     "Profile",
     "RareEvents",
+    "Relabelling",
     "ResidualCodebook",
     "Sampler",
     "Schedule",
@@ -193,6 +195,7 @@ __all__ = [
     "register",
     "register_layout",
     "register_spec",
+    "relabel",
     "sampling_error",
     "save_codebook",
     "scale_to",

@@ -6,6 +6,7 @@ from tokenkl.context.readability import (
     message_index,
     permuted_reading,
 )
+from tokenkl.context.relabelling import Relabelling, relabel
 from tokenkl.context.variates import (
     StructureTest,
     Variates,
@@ -15,11 +16,13 @@ from tokenkl.context.variates import (
 
 __all__ = [
     "MessageIndex",
+    "Relabelling",
     "StructureTest",
     "Variates",
     "canonical_variates",
     "largest_reading",
     "message_index",
     "permuted_reading",
+    "relabel",
     "structure_test",
 ]

@@ -45,17 +45,18 @@ def place(
 
     From random rotations of the leading features, and from the given placement: assignments to
     the gradient of the score, as long as it grows, then exchanges of two tokens, or of a token and
-    a free point, until none helps.
+    a free point, until none helps. Of thousands of tokens, the given placement is not improved.
     """
     rng = generator(key)
     search = _Search(points, features, law)
     best, most = None, -np.inf
     for start in range(starts + (given is not None)):
-        if start == starts and given is not None:
-            search.settle(given)
-        else:
+        if start < starts or given is None:
             search.begin(rng, unmixed=start % 2 == 0)
-        search.exchange(rng, functools.partial(_report, progress, start, starts))
+        else:
+            search.settle(given)
+        if start < starts or len(features) <= MOST_ASSIGNED:
+            search.exchange(rng, functools.partial(_report, progress, start, starts))
         if search.score > most:
             best, most = search.slots[: len(features)].copy(), search.score
     assert best is not None

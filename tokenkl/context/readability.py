@@ -52,7 +52,6 @@ class TokenMatrices(NamedTuple):
     residual: Float[np.ndarray, "batches levels r r"]
     unread: Float[np.ndarray, "batches levels r r"]
     linear: Float[np.ndarray, "levels r r"]
-    exact: bool
 
 
 def token_matrices(
@@ -98,7 +97,7 @@ def token_matrices(
     if grid is not None:
         book, order = grid
         seen = np.stack([_read_on_grid(book, columns[order], one) for one in levels])
-        return TokenMatrices((total - seen)[None], (seen - linear)[None], linear, True)
+        return TokenMatrices((total - seen)[None], (seen - linear)[None], linear)
     rng = generator(key)
     count = max(2, check_count(n_samples, "n_samples", 2 * BATCHES) // BATCHES)
     shape = (BATCHES, len(levels), *total.shape)
@@ -120,7 +119,6 @@ def token_matrices(
         np.where(by_truth, residual, known - unread),
         np.where(by_truth, known - residual, unread),
         linear,
-        False,
     )
 
 
@@ -204,54 +202,80 @@ def index_of_variates(
     key: Any = None,
 ) -> MessageIndex:
     """`message_index` of pairs whose canonical variates are known."""
-    levels = all_levels(codebook) if snr is None else check_snr(snr).ravel()
+    if snr is None:
+        levels = all_levels(codebook)
+        return integrals_of_variates(codebook, variates, levels, n_samples=n_samples, key=key)
+    given = check_snr(snr)
+    totals = _totals(codebook, variates, given.ravel(), n_samples, key)
+    size = ROUNDING * sum(float((pair.correlations**2).sum()) for pair in variates)
+    parts = [(total.reshape(-1, *given.shape), np.full(given.shape, size)) for total in totals]
+    return _index(given, parts, n_samples, key)
+
+
+def integrals_of_variates(
+    codebook: Codebook,
+    variates: list[Variates],
+    levels: Float[np.ndarray, " levels"],
+    *,
+    n_samples: int = SAMPLES,
+    key: Any = None,
+) -> MessageIndex:
+    """Integrals over all d log snr, summed on these levels."""
+    totals = _totals(codebook, variates, levels, n_samples, key)
+    size = ROUNDING * sum(float((pair.correlations**2).sum()) for pair in variates)
+    size *= math.log(levels[-1] / levels[0])
+    parts = []
+    for total, power in zip(totals, (1, 2), strict=True):
+        values, errors = integral(total, levels, power)
+        parts.append((values, errors.mean() + size))
+    return _index(levels, parts, n_samples, key)
+
+
+def _totals(
+    codebook: Codebook, variates: list[Variates], levels: np.ndarray, n_samples: int, key: Any
+) -> Float[np.ndarray, "2 batches levels"]:
+    """Information and nonlinearity of all pairs, for every batch of observations."""
     totals = np.zeros((2, 1, len(levels)))
-    exact = True
     for number, pair in enumerate(variates):
         keep = pair.correlations > 1e-12
         s = pair.correlations[keep]
+        both = zip(pair.marginals, (pair.first, pair.second), strict=True)
         sides = [
             token_matrices(
                 codebook, law, side[:, keep], levels, n_samples=n_samples, key=_part(key, number, i)
             )
-            for i, (law, side) in enumerate(
-                zip(pair.marginals, (pair.first, pair.second), strict=True)
-            )
+            for i, (law, side) in enumerate(both)
         ]
-        scale = np.outer(s, s)
+        scale = np.outer(s, s) / 2
         for own, other in (sides, reversed(sides)):
-            exact &= own.exact and other.exact
-            both = [scale * own.residual * x for x in (other.unread + other.linear, other.unread)]
-            totals = totals + np.stack([one.sum(axis=(-1, -2)) / 2 for one in both])
-    size = ROUNDING * sum(float((pair.correlations**2).sum()) for pair in variates)
-    shape = np.shape(levels) if snr is None else np.shape(snr)
-    values, errors = totals.mean(axis=1), np.zeros((2, len(levels)))
-    if snr is None:
-        parts = [integral(totals[0], levels, 1), integral(totals[1], levels, 2)]
-        values = np.stack([one[0].mean() for one in parts])
-        errors = np.stack([abs(one[1]).mean() for one in parts])
-        totals = np.stack([one[0] for one in parts])[..., None]
-        shape, size = (), size * LOG_STEP * len(levels)
-    batches = totals.shape[1]
-    spread = totals.std(axis=1, ddof=1) / math.sqrt(batches) if batches > 1 else 0 * totals[:, 0]
-    information, nonlinearity = (
-        Estimate(
-            value=value.reshape(shape),
-            standard_error=scatter.reshape(shape),
-            numerical_error=error.reshape(shape) + size,
-            degrees_of_freedom=math.inf if exact else batches - 1,
-            n_samples=0 if exact else batches * max(2, n_samples // BATCHES),
-            method="weak coupling, " + ("exact on a grid" if exact else "sampled posteriors"),
-            seed=None if exact else seed_of(key),
-            draws=() if exact else draws_of(key),
+            for which, read in enumerate((other.unread + other.linear, other.unread)):
+                totals = totals + np.zeros((1, len(own.residual), 1))
+                totals[which] += (scale * own.residual * read).sum(axis=(-1, -2))
+    return totals
+
+
+def _index(
+    levels: np.ndarray, parts: list[tuple[np.ndarray, Any]], n_samples: int, key: Any
+) -> MessageIndex:
+    """Estimates out of values for every batch, with their numerical errors."""
+    found = []
+    for (values, errors), name in zip(parts, ("context information", "nonlinearity"), strict=True):
+        batches = len(values)
+        sampled = batches > 1
+        estimate = Estimate(
+            value=values.mean(axis=0),
+            standard_error=values.std(axis=0, ddof=1) / math.sqrt(batches) if sampled else 0.0,
+            numerical_error=errors,
+            degrees_of_freedom=batches - 1 if sampled else math.inf,
+            n_samples=n_samples if sampled else 0,
+            method="weak coupling, " + ("sampled posteriors" if sampled else "exact on a grid"),
+            seed=seed_of(key) if sampled else None,
+            draws=draws_of(key) if sampled else (),
             quantity=name,
             unit="nats",
         )
-        for value, scatter, error, name in zip(
-            values, spread, errors, ("context information", "nonlinearity"), strict=True
-        )
-    )
-    return MessageIndex(levels if snr is None else np.asarray(snr), information, nonlinearity)
+        found.append(estimate)
+    return MessageIndex(levels, *found)
 
 
 def all_levels(codebook: Codebook, step: float = LOG_STEP) -> Float[np.ndarray, " levels"]:
@@ -398,7 +422,7 @@ def _read_on_grid(
             continue
         agree = _agreement(np.asarray(levels), np.asarray(weights), snr)
         moved = np.moveaxis(np.tensordot(agree, moved, axes=(1, axis)), 0, axis)
-    return features.T @ moved.reshape(-1, size)
+    return features.T @ moved.reshape(book.K, size)
 
 
 def _agreement(

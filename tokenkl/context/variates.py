@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,17 +74,16 @@ def canonical_variates(
         rank = check_count(rank, "rank", maximum=K - 1)
     marginals = source.marginals()
     laws = marginals[first], marginals[second]
-    roots = tuple(np.sqrt(law) for law in laws)
-    scales = tuple(np.divide(1, root, out=np.zeros(K), where=root > 0) for root in roots)
+    roots = [np.sqrt(law) for law in laws]
+    scales = [np.divide(1, root, out=np.zeros(K), where=root > 0) for root in roots]
     if K <= MOST_DENSE:
         matrix = scales[0][:, None] * source.pair(first, second) * scales[1]
         left, s, right = np.linalg.svd(matrix - np.outer(*roots))
         kept = slice(0, K - 1 if rank is None else rank)  # the last is the term that was taken away
         left, s, right = left[:, kept], s[kept], right.T[:, kept]
     else:
-        left, s, right = _largest(
-            source.pair_operator(first, second), *scales, *roots, min(rank or RANK, K - 1)
-        )
+        operator = source.pair_operator(first, second)
+        left, s, right = _largest(operator, scales, roots, min(rank or RANK, K - 1))
     s = np.minimum(s, 1.0)  # beyond 1 by rounding
     return Variates(s, scales[0][:, None] * left, scales[1][:, None] * right, laws)
 
@@ -180,7 +180,7 @@ def structure_test(
             whole = scales[0][:, None] * matrix.toarray() * scales[1] - np.outer(*roots)
             return np.linalg.svd(whole, compute_uv=False)[:count]
         operator = sparse.linalg.aslinearoperator(matrix)
-        return _largest(operator, *scales, *roots, count)[1]
+        return _largest(operator, scales, roots, count)[1]
 
     seen = correlations(ids, min(check_count(rank, "rank"), size - 1))
     null = np.array([correlations(rng.permutation(ids), 1)[0] for _ in range(permutations)])
@@ -191,22 +191,21 @@ def structure_test(
 
 def _largest(
     pair: LinearOperator,
-    left: np.ndarray,
-    right: np.ndarray,
-    left_root: np.ndarray,
-    right_root: np.ndarray,
+    scales: Sequence[np.ndarray],
+    roots: Sequence[np.ndarray],
     count: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Singular triples of left * pair * right minus the product of the roots, largest first."""
+    """Singular triples of the pair's law, scaled, minus the product of roots, largest first."""
+    left, right = scales
 
     def onward(column: np.ndarray) -> np.ndarray:
         flat = column.ravel()
-        found: np.ndarray = left * (pair @ (right * flat)) - left_root * (right_root @ flat)
+        found: np.ndarray = left * (pair @ (right * flat)) - roots[0] * (roots[1] @ flat)
         return found
 
     def back(column: np.ndarray) -> np.ndarray:
         flat = column.ravel()
-        found: np.ndarray = right * (pair.T @ (left * flat)) - right_root * (left_root @ flat)
+        found: np.ndarray = right * (pair.T @ (left * flat)) - roots[1] * (roots[0] @ flat)
         return found
 
     operator = LinearOperator(pair.shape, matvec=onward, rmatvec=back, dtype=float)
