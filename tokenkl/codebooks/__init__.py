@@ -4,6 +4,7 @@ from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.codebooks.files import (
     load_codebook,
     load_prior,
+    load_sequences,
     load_tokens,
     save_codebook,
     save_prior,
@@ -45,6 +46,7 @@ __all__ = [
     "from_module",
     "load_codebook",
     "load_prior",
+    "load_sequences",
     "load_tokens",
     "parse_codebook",
     "permute",
