@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from tokenkl.context import variates as module
-from tokenkl.context.variates import canonical_variates, structure_test, weighted_features
+from tokenkl.context.variates import (
+    canonical_variates,
+    counted_variates,
+    structure_test,
+    weighted_features,
+)
 from tokenkl.sources import HiddenMarkov, Independent, Joint, Markov, Source, bigrams
 
 
@@ -102,3 +107,20 @@ def test_refusals() -> None:
         structure_test([[0, 1]], 2, permutations=5, key=0)
     with pytest.raises(ValueError, match="one of at least 2 tokens"):
         canonical_variates(Independent([[1.0], [1.0]]))
+
+
+def test_counted_correlations_are_honest() -> None:
+    """Few tokens: those of the law are found, where counts themselves show what chance makes."""
+    K = 40
+    u = np.random.default_rng(3).standard_normal((K, 1))
+    rows = np.exp(0.35 * u * u.T)
+    chain = Markov(rows / rows.sum(axis=1, keepdims=True), 50)
+    true = canonical_variates(chain).correlations
+    tokens = chain.sample(300, key=1)
+    found = counted_variates(tokens, K, key=2).correlations
+    assert abs(found[:2] - true[:2]).max() < 0.06
+    assert (found[2:] ** 2).sum() < 0.02
+    again = counted_variates(tokens, K, gap=2, key=2).correlations
+    assert abs(again[0] - canonical_variates(chain, 0, 2).correlations[0]) < 0.06
+    noise = Independent(np.full((50, K), 1 / K)).sample(60, key=4)
+    assert (counted_variates(noise, K, key=5).correlations ** 2).sum() < 0.01

@@ -11,6 +11,7 @@ from tokenkl.context.variates import (
     StructureTest,
     Variates,
     canonical_variates,
+    counted_variates,
     structure_test,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "StructureTest",
     "Variates",
     "canonical_variates",
+    "counted_variates",
     "largest_reading",
     "message_index",
     "permuted_reading",

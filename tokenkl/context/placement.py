@@ -93,8 +93,9 @@ class _Search:
         self.total = float((law[:, None] * features**2).sum())
         # Directions of the largest variance of the features, and the tokens in these.
         values, vectors = np.linalg.eigh(features.T @ (law[:, None] * features))
-        kept = slice(-min(points.shape[1], int((values > 1e-12 * values[-1]).sum())), None)
-        self.leading = features @ (vectors[:, kept] / np.sqrt(values[kept]))
+        count = min(points.shape[1], max(1, int((values > 1e-12 * values[-1]).sum())))
+        scales = np.sqrt(np.maximum(values[-count:], np.finfo(float).tiny))  # all may be 0
+        self.leading = features @ (vectors[:, -count:] / scales)
         self.used = np.flatnonzero(law)
 
     def settle(self, slots: np.ndarray) -> None:

@@ -29,19 +29,18 @@ from tokenkl.context.variates import (
     StructureTest,
     Variates,
     canonical_variates,
+    counted_variates,
     structure_test,
     weighted_features,
 )
 from tokenkl.estimate import Estimate
-from tokenkl.sources import Source, bigrams
+from tokenkl.sources import Source
 from tokenkl.sources.counts import as_sequences, split_sequences
 
 #: Random permutations that stand for labels without meaning.
 PERMUTATIONS = 4
 #: Step of log snr in integrals whose sampling error is much larger.
 COARSE_STEP = 1.0
-#: Correlations below this are nothing.
-LEAST_CORRELATION = 1e-9
 #: Pairs of tokens that are looked up at a time.
 BLOCK = 2**16
 
@@ -115,7 +114,7 @@ def relabel(
     Args:
         codebook: the tokens with their given labels. Its prior is kept, and not used.
         law: a source, or sequences of token ids (a list, or rows of an array), whose smoothed
-            counts (`tokenkl.sources.bigrams`) are its law.
+            counts are its law (`tokenkl.context.counted_variates`).
         points: another codebook, of at least as many points, that the tokens are moved to, such as
             a grid for the tokens of a VQ; the codebook's own points by default.
         gaps: distances of neighbours that count, all alike.
@@ -167,9 +166,12 @@ def relabel(
             return None
         return lambda done, total: progress(part + done / total, parts)
 
-    tests = structure_test(rows, codebook.K, gap=gaps[0], key=keys[7])
+    permutations = 99 if codebook.K <= MOST_DENSE else 39
+    tests = structure_test(
+        rows, codebook.K, gap=gaps[0], permutations=permutations, rank=1, key=keys[7]
+    )
     gain = _held_out_gain(task, rows, folds, keys[6], report)
-    variates = task.variates_of_tokens(rows)
+    variates = task.variates_of_tokens(rows, keys[5])
     return _of_variates(task, variates, gain, tests, keys, report(parts - 1))
 
 
@@ -193,15 +195,13 @@ class _Task:
             for place, gap in zip(places, self.gaps, strict=True)
         ]
 
-    def variates_of_tokens(self, rows: list[np.ndarray]) -> list[Variates]:
-        """Of smoothed counts; those of a longer gap are of every second token, and so on."""
-        found = []
-        for gap in self.gaps:
-            apart = [row[start::gap] for row in rows for start in range(gap)]
-            apart = [row for row in apart if row.size]
-            source = bigrams(apart, self.codebook.K, 2)
-            found.append(canonical_variates(source, rank=self.rank))
-        return found
+    def variates_of_tokens(self, rows: list[np.ndarray], key: Any) -> list[Variates]:
+        """Of counts, with correlations that were found on other halves."""
+        K, keys = self.codebook.K, split(key, len(self.gaps))
+        return [
+            counted_variates(rows, K, gap=gap, rank=self.rank, key=one)
+            for gap, one in zip(self.gaps, keys, strict=True)
+        ]
 
     def place(
         self, variates: list[Variates], key: Any, progress: Report | None
@@ -307,20 +307,13 @@ def _held_out_gain(
     they tell nothing. So every sequence gives a number, and their scatter the error.
     """
     values, sizes = [], []
-    keys = split(key, 3 * folds)
+    keys = split(key, 3 * folds + 1)
     for fold, (kept, left) in enumerate(split_sequences(rows, task.codebook.K, folds, keys[-1])):
-        variates = task.variates_of_tokens(kept)
+        variates = task.variates_of_tokens(kept, keys[3 * fold + 2])
         ids = task.place(variates, keys[3 * fold], report(fold))
         new, old = task.placed(ids), task.codebook
         lost = [0.0] * len(left)
         for gap, pair in zip(task.gaps, variates, strict=True):
-            used = pair.correlations > LEAST_CORRELATION
-            pair = dataclasses.replace(
-                pair,
-                correlations=pair.correlations[used],
-                first=pair.first[:, used],
-                second=pair.second[:, used],
-            )
             matrix = _loss_matrix(old, pair, task.n_samples, keys[3 * fold + 1]) - _loss_matrix(
                 new, pair, task.n_samples, keys[3 * fold + 1]
             )

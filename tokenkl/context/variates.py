@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy import sparse
+from scipy import optimize, sparse
 from scipy.sparse.linalg import LinearOperator, svds
 
 from tokenkl._random import generator
 from tokenkl._validation import check_count, reject
-from tokenkl.sources import Source
-from tokenkl.sources.counts import as_sequences
+from tokenkl.sources import Source, bigrams
+from tokenkl.sources.counts import as_sequences, split_sequences
 
 #: Tokens up to which all variates are found, from the whole matrix.
 MOST_DENSE = 1024
@@ -86,6 +86,55 @@ def canonical_variates(
         left, s, right = _largest(operator, scales, roots, min(rank or RANK, K - 1))
     s = np.minimum(s, 1.0)  # beyond 1 by rounding
     return Variates(s, scales[0][:, None] * left, scales[1][:, None] * right, laws)
+
+
+def counted_variates(
+    tokens: Any, K: int, *, gap: int = 1, rank: int | None = None, key: Any = 0
+) -> Variates:
+    """Canonical variates of tokens that are `gap` places apart in sequences.
+
+    Those of smoothed counts (`tokenkl.sources.bigrams`), whose correlations are found anew: in a
+    sample of few tokens chance correlates variates, too, and smoothing weakens them. Of each half
+    of the sequences variates are made, and E f_r g_r is the mean over the other half: unbiased, and
+    about 0 where there is nothing. They decrease with r, by isotonic regression; variates whose
+    correlation is then not above 0 are left out.
+
+    Args:
+        tokens, K: as for `bigrams`.
+        gap: places between the two tokens.
+        rank: at most so many, as for `canonical_variates`.
+        key: of the halves.
+
+    Raises:
+        ValueError: fewer than two sequences with tokens so far apart, or what `bigrams` raises.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> chain = tk.sources.Markov([[0.6, 0.4], [0.4, 0.6]], length=50)
+        >>> found = tk.context.counted_variates(chain.sample(2000, key=0), 2)
+        >>> bool(abs(found.correlations[0] - 0.2) < 0.01)
+        True
+    """
+    rows = as_sequences(tokens, K)
+
+    def variates(some: list[np.ndarray]) -> Variates:
+        apart = [row[start::gap] for row in some for start in range(gap)]
+        return canonical_variates(bigrams([r for r in apart if r.size], K, 2), rank=rank)
+
+    told = []
+    for kept, left in split_sequences(rows, K, 2, key):
+        one = variates(kept)
+        pairs = [(row[:-gap], row[gap:]) for row in left if row.size > gap]
+        if not pairs:
+            reject("tokens", f"no two of a half {gap} apart", "longer sequences")
+        total = sum((one.first[k] * one.second[later]).sum(axis=0) for k, later in pairs)
+        told.append(total / sum(k.size for k, _ in pairs))
+    s = optimize.isotonic_regression(np.mean(told, axis=0), increasing=False).x
+    whole = variates(rows)
+    used = slice(0, max(1, int((s > 0).sum())))
+    return Variates(
+        np.clip(s[used], 0.0, 1.0), whole.first[:, used], whole.second[:, used], whole.marginals
+    )
 
 
 def weighted_features(
