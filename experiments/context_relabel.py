@@ -9,6 +9,7 @@ labels found from the law, the given ones, and those that the law lives in.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any, cast
 
 import matplotlib as mpl
@@ -23,7 +24,7 @@ from tokenkl.context import Variates, canonical_variates, counted_variates
 from tokenkl.context.placement import place, score_of
 from tokenkl.context.readability import index_of_variates
 from tokenkl.context.variates import weighted_features
-from tokenkl.plotting import COLOURS, STYLE, label_panels, line_style, new_figure
+from tokenkl.plotting import STYLE, line_style, new_figure
 from tokenkl.sources import Markov
 
 #: Tokens in a sequence of the corpus.
@@ -38,15 +39,15 @@ class Config(Settings):
     grids: tuple[tuple[int, ...], ...] = setting(
         ((2, 6), (3, 4)), "levels and coordinates of each grid", least(2)
     )
-    laws: int = setting(4, "laws drawn for each grid", least(1))
-    coupling: float = setting(0.3, "strength of the energies", least(0.0))
+    laws: int = setting(3, "laws drawn for each grid and strength", least(1))
+    couplings: tuple[float, ...] = setting((0.3, 0.1), "strengths of the energies", least(0.0))
     tokens: tuple[int, ...] = setting(
         (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000), "sizes of the corpus", least(200)
     )
     starts: int = setting(4, "starts of the search for labels", least(1))
 
 
-SMOKE = Config(grids=((2, 3),), laws=1, tokens=(1000, 10_000), starts=1)
+SMOKE = Config(grids=((2, 3),), laws=1, couplings=(0.3,), tokens=(1000, 10_000), starts=1)
 
 
 def draw_law(
@@ -70,29 +71,30 @@ def draw_law(
 def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str, Any]]:
     """One row for every grid, law, size of the corpus and kind of labels."""
     rows: list[dict[str, Any]] = []
-    total, done = len(config.grids) * config.laws * (len(config.tokens) + 1), 0
-    for base, n in config.grids:
+    cases = list(itertools.product(config.grids, config.couplings, range(config.laws)))
+    total, done = len(cases) * (len(config.tokens) + 1), 0
+    for (base, n), coupling, law in cases:
         grid = tk.FSQ((base,) * n)
-        for law in range(config.laws):
-            rng = np.random.default_rng([config.seed, base, n, law])
-            chain, hidden = draw_law(grid, config.coupling, rng)
-            truth = canonical_variates(chain)
-            head = {"base": base, "coordinates": n, "law": law}
-            key = config.seed + law
+        rng = np.random.default_rng([config.seed, base, n, law])
+        chain, hidden = draw_law(grid, coupling, rng)
+        truth = canonical_variates(chain)
+        head = {"base": base, "coordinates": n, "coupling": coupling, "law": law}
+        key = config.seed + law
 
-            def add(labels: str, tokens: int, points: np.ndarray) -> None:
-                about = {**head, "tokens": tokens, "labels": labels}  # noqa: B023
-                rows.append({**about, **_judged(points, truth)})  # noqa: B023
-
-            add("known law", 0, _found(grid, truth, config.starts, key))
-            add("given", 0, grid.points)
-            add("hidden", 0, hidden)
+        places = {
+            "known law": _found(grid, truth, config.starts, key),
+            "given": grid.points,
+            "hidden": hidden,
+        }
+        for labels, points in places.items():
+            rows.append({**head, "tokens": 0, "labels": labels, **_judged(points, truth)})
+        progress(done := done + 1, total)
+        corpus = chain.sample(max(config.tokens) // LENGTH, key=key)
+        for size in config.tokens:
+            variates = counted_variates(corpus[: size // LENGTH], grid.K, key=key)
+            points = _found(grid, variates, config.starts, key)
+            rows.append({**head, "tokens": size, "labels": "found", **_judged(points, truth)})
             progress(done := done + 1, total)
-            corpus = chain.sample(max(config.tokens) // LENGTH, key=key)
-            for size in config.tokens:
-                variates = counted_variates(corpus[: size // LENGTH], grid.K, key=key)
-                add("found", size, _found(grid, variates, config.starts, key))
-                progress(done := done + 1, total)
     table = pd.DataFrame(rows)
     return table, _facts(table)
 
@@ -116,25 +118,18 @@ def _judged(points: np.ndarray, truth: Variates) -> dict[str, float]:
 
 
 def _facts(table: pd.DataFrame) -> dict[str, Any]:
-    """For every grid, tokens from which found labels have lost half of what the given ones cost."""
+    """Means over laws, and from how many tokens half of what given labels cost is gained."""
     facts: dict[str, Any] = {}
-    for (base, n), rows in table.groupby(["base", "coordinates"], sort=False):
-        mean = rows.groupby(["labels", "tokens"])["nonlinearity"].mean()
-        given, known = float(mean["given"][0]), float(mean["known law"][0])
-        found = mean["found"]
+    for (base, n, coupling), rows in table.groupby(["base", "coordinates", "coupling"], sort=False):
+        means = rows.groupby(["labels", "tokens"])[["readability", "nonlinearity"]].mean()
+        nu = means["nonlinearity"]
+        given, known, found = nu["given"].iloc[0], nu["known law"].iloc[0], nu["found"]
         half = found[found <= (given + known) / 2]
-        facts[f"{base}^{n}"] = {
-            "nonlinearity": {
-                name: float(mean[name][0]) for name in ("given", "known law", "hidden")
+        facts[f"{base}^{n}, coupling {coupling:g}"] = {
+            **{
+                name: means.loc[name].iloc[0].to_dict() for name in ("given", "known law", "hidden")
             },
-            "found": {int(size): float(value) for size, value in found.items()},
-            "readability": {
-                int(size): float(value)
-                for size, value in rows[rows["labels"] == "found"]
-                .groupby("tokens")["readability"]
-                .mean()
-                .items()
-            },
+            "found": {str(size): row.to_dict() for size, row in means.loc["found"].iterrows()},
             "half_is_gained_from_tokens": int(half.index.min()) if len(half) else None,
         }
     return facts
@@ -143,32 +138,32 @@ def _facts(table: pd.DataFrame) -> dict[str, Any]:
 @mpl.rc_context(cast(Any, STYLE))
 def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     """Readability above, the integral of nu below, over the size of the corpus."""
-    figure, axes = new_figure(2, 1, panel_height=1.9, sharex=True)
-    for panel, (quantity, label) in zip(
-        axes[:, 0],
-        (("readability", "share that is readable"), ("nonlinearity", r"$\int\nu$ (nats)")),
-        strict=True,
-    ):
-        for number, ((base, n), rows) in enumerate(
-            table.groupby(["base", "coordinates"], sort=False)
+    figure, axes = new_figure(2, 1, panel_height=2.0, sharex=True)
+    cases = table.groupby(["base", "coordinates", "coupling"], sort=False)
+    for number, ((base, n, coupling), rows) in enumerate(cases):
+        style, label = line_style(number), f"${base}^{n}$, coupling {coupling:g}"
+        known = rows[rows["labels"] == "known law"].set_index("law")
+        given = rows[rows["labels"] == "given"].set_index("law")
+        found = rows[rows["labels"] == "found"].join(
+            given[["nonlinearity"]], on="law", rsuffix="_given"
+        )
+        found["share"] = found["nonlinearity"] / found["nonlinearity_given"]
+        least = float((known["nonlinearity"] / given["nonlinearity"]).mean())
+        for panel, column, level in (
+            (axes[0, 0], "readability", float(known["readability"].mean())),
+            (axes[1, 0], "share", least),
         ):
-            found = rows[rows["labels"] == "found"]
-            grouped = found.groupby("tokens")[quantity]
-            mean = grouped.mean()
-            panel.fill_between(
-                mean.index, grouped.min(), grouped.max(), color=COLOURS[number], alpha=0.2, lw=0
-            )
-            panel.plot(mean.index, mean, label=f"${base}^{n}$, found", **line_style(number))
-            for name, dashes in (("known law", ":"), ("given", "--")):
-                level = float(rows[rows["labels"] == name][quantity].mean())
-                panel.axhline(level, color=COLOURS[number], linestyle=dashes, lw=0.8)
-        panel.set(xscale="log", ylabel=label)
-    axes[1, 0].set(yscale="log", xlabel="tokens in the corpus")
-    for dashes, name in ((":", "from the law itself"), ("--", "given labels")):
-        axes[0, 0].plot([], [], color="#000000", linestyle=dashes, lw=0.8, label=name)
-    axes[0, 0].legend()
-    axes[0, 0].set_title("Labels that are as good as known need thousands of tokens a type")
-    label_panels(axes)
+            grouped = found.groupby("tokens")[column]
+            low, mean, high = grouped.min(), grouped.mean(), grouped.max()
+            panel.fill_between(mean.index, low, high, color=style["color"], alpha=0.2, lw=0)
+            panel.plot(mean.index, mean, label=label, **style)
+            panel.axhline(level, color=style["color"], linestyle=":", lw=0.8)
+    axes[0, 0].set(xscale="log", ylabel="readable share", ylim=(0, 1))
+    axes[1, 0].set(ylabel=r"$\int\nu\,$ / that of given labels", xlabel="tokens in the corpus")
+    axes[1, 0].set_ylim(0, None)
+    axes[0, 0].plot([], [], color="#000000", linestyle=":", lw=0.8, label="from the law itself")
+    axes[0, 0].legend(fontsize=6)
+    figure.suptitle("Labels out of a corpus, judged by its law", fontsize=8)
     return figure
 
 
