@@ -23,6 +23,7 @@ NAMES = (
     "score_lipschitz",
     "bounds",
     "capacity",
+    "context_relabel",
     "toy_generation",
     "speech_geometry",
     "speech_twin",

@@ -238,6 +238,8 @@ def _totals(
     totals = np.zeros((2, 1, len(levels)))
     for number, pair in enumerate(variates):
         keep = pair.correlations > 1e-12
+        if not keep.any():
+            continue
         s = pair.correlations[keep]
         both = zip(pair.marginals, (pair.first, pair.second), strict=True)
         sides = [

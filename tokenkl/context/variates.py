@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import optimize, sparse
 from scipy.sparse.linalg import LinearOperator, svds
 
 from tokenkl._random import generator
 from tokenkl._validation import check_count, reject
-from tokenkl.sources import Source, bigrams
+from tokenkl.sources import Source
 from tokenkl.sources.counts import as_sequences, split_sequences
 
 #: Tokens up to which all variates are found, from the whole matrix.
 MOST_DENSE = 1024
+#: Added to how often each token occurs, before canonical variates are made of counts.
+ADDED = 5.0
 #: Variates that are kept of more tokens, unless a number is given.
 RANK = 64
 
@@ -67,23 +69,33 @@ def canonical_variates(
         >>> tk.context.canonical_variates(law).correlations.round(6).tolist()
         [0.462117, 0.0, 0.0]
     """
-    K = source.K
-    if K < 2:
-        reject("source", f"a law of {K} token", "one of at least 2 tokens")
-    if rank is not None:
-        rank = check_count(rank, "rank", maximum=K - 1)
+    if source.K < 2:
+        reject("source", f"a law of {source.K} token", "one of at least 2 tokens")
     marginals = source.marginals()
     laws = marginals[first], marginals[second]
+    if source.K <= MOST_DENSE:
+        return _decomposed(source.pair(first, second), laws, rank)
+    return _decomposed(source.pair_operator(first, second), laws, rank)
+
+
+def _decomposed(
+    pair: np.ndarray | LinearOperator,
+    laws: tuple[np.ndarray, np.ndarray],
+    rank: int | None,
+) -> Variates:
+    """Canonical variates of a joint law, as a matrix or as what multiplies vectors."""
+    K = laws[0].size
+    if rank is not None:
+        rank = check_count(rank, "rank", maximum=K - 1)
     roots = [np.sqrt(law) for law in laws]
     scales = [np.divide(1, root, out=np.zeros(K), where=root > 0) for root in roots]
-    if K <= MOST_DENSE:
-        matrix = scales[0][:, None] * source.pair(first, second) * scales[1]
+    if isinstance(pair, np.ndarray):
+        matrix = scales[0][:, None] * pair * scales[1]
         left, s, right = np.linalg.svd(matrix - np.outer(*roots))
         kept = slice(0, K - 1 if rank is None else rank)  # the last is the term that was taken away
         left, s, right = left[:, kept], s[kept], right.T[:, kept]
     else:
-        operator = source.pair_operator(first, second)
-        left, s, right = _largest(operator, scales, roots, min(rank or RANK, K - 1))
+        left, s, right = _largest(pair, scales, roots, min(rank or RANK, K - 1))
     s = np.minimum(s, 1.0)  # beyond 1 by rounding
     return Variates(s, scales[0][:, None] * left, scales[1][:, None] * right, laws)
 
@@ -93,11 +105,11 @@ def counted_variates(
 ) -> Variates:
     """Canonical variates of tokens that are `gap` places apart in sequences.
 
-    Those of smoothed counts (`tokenkl.sources.bigrams`), whose correlations are found anew: in a
-    sample of few tokens chance correlates variates, too, and smoothing weakens them. Of each half
-    of the sequences variates are made, and E f_r g_r is the mean over the other half: unbiased, and
-    about 0 where there is nothing. They decrease with r, by isotonic regression; variates whose
-    correlation is then not above 0 are left out.
+    Those of counts to which five are added for every token, evenly over what it may be next to, so
+    that rare tokens do not make variates of their own. Correlations are found anew: in a sample of
+    few tokens chance correlates variates, too. Of each half of the sequences variates are made, and
+    their correlations are those over the other half, about 0 where there is nothing. They decrease
+    with r, by isotonic regression; variates whose correlation is then not above 0 are left out.
 
     Args:
         tokens, K: as for `bigrams`.
@@ -106,7 +118,7 @@ def counted_variates(
         key: of the halves.
 
     Raises:
-        ValueError: fewer than two sequences with tokens so far apart, or what `bigrams` raises.
+        ValueError: fewer than two sequences with tokens so far apart, or an id outside 0 .. K - 1.
 
     Example:
         >>> import tokenkl as tk
@@ -117,24 +129,52 @@ def counted_variates(
     """
     rows = as_sequences(tokens, K)
 
+    def pairs(some: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        found = [(row[:-gap], row[gap:]) for row in some if row.size > gap]
+        if not found:
+            reject("tokens", f"no two of a half {gap} apart", "longer sequences")
+        return tuple(np.concatenate(ids) for ids in zip(*found, strict=True))
+
     def variates(some: list[np.ndarray]) -> Variates:
-        apart = [row[start::gap] for row in some for start in range(gap)]
-        return canonical_variates(bigrams([r for r in apart if r.size], K, 2), rank=rank)
+        k, later = pairs(some)
+        counts = sparse.csr_array((np.ones(k.size), (k, later)), shape=(K, K))
+        total = k.size + K * ADDED
+        added = ADDED / K / total
+        first, second = ((np.bincount(ids, minlength=K) + ADDED) / total for ids in (k, later))
+        laws = first, second
+        if K <= MOST_DENSE:
+            return _decomposed(counts.toarray() / total + added, laws, rank)
+        scaled = counts / total
+        operator = LinearOperator(
+            (K, K),
+            matvec=lambda v: scaled @ v + added * v.sum(),
+            rmatvec=lambda v: scaled.T @ v + added * v.sum(),
+            dtype=float,
+        )
+        return _decomposed(operator, laws, rank)
 
     told = []
     for kept, left in split_sequences(rows, K, 2, key):
-        one = variates(kept)
-        pairs = [(row[:-gap], row[gap:]) for row in left if row.size > gap]
-        if not pairs:
-            reject("tokens", f"no two of a half {gap} apart", "longer sequences")
-        total = sum((one.first[k] * one.second[later]).sum(axis=0) for k, later in pairs)
-        told.append(total / sum(k.size for k, _ in pairs))
+        told.append(_correlations(variates(kept), *pairs(left)))
     s = optimize.isotonic_regression(np.mean(told, axis=0), increasing=False).x
     whole = variates(rows)
     used = slice(0, max(1, int((s > 0).sum())))
     return Variates(
         np.clip(s[used], 0.0, 1.0), whole.first[:, used], whole.second[:, used], whole.marginals
     )
+
+
+def _correlations(
+    variates: Variates, k: Int[np.ndarray, " N"], later: Int[np.ndarray, " N"]
+) -> Float[np.ndarray, " r"]:
+    """Of f_r and g_r over pairs of tokens."""
+    first = np.bincount(k, minlength=variates.K) / k.size
+    second = np.bincount(later, minlength=variates.K) / k.size
+    f, g = variates.first - first @ variates.first, variates.second - second @ variates.second
+    pairs = sparse.csr_array((np.full(k.size, 1 / k.size), (k, later)), shape=(len(f), len(g)))
+    spread = (first @ f**2) * (second @ g**2)
+    found: np.ndarray = (f * (pairs @ g)).sum(axis=0) / np.sqrt(np.maximum(spread, 1e-300))
+    return found
 
 
 def weighted_features(
