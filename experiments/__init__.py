@@ -25,6 +25,7 @@ NAMES = (
     "bounds",
     "capacity",
     "discrete_against_gaussian",
+    "context_relabel",
     "toy_generation",
     "speech_geometry",
     "speech_twin",

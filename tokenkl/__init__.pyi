@@ -53,6 +53,7 @@ from .codebooks import (
 )
 from .context import (
     Probe,
+    Relabelling,
     context_information,
     contextual_bracket,
     contextual_profile,
@@ -61,6 +62,7 @@ from .context import (
     nonlinearity_bound,
     nonlinearity_integral,
     probe_nonlinearity,
+    relabel,
 )
 from .decoding import decide
 from .divergence import (
@@ -160,6 +162,7 @@ __all__ = [
     "ProductCodebook",
     "Profile",
     "RareEvents",
+    "Relabelling",
     "ResidualCodebook",
     "Sampler",
     "Schedule",
@@ -220,6 +223,7 @@ __all__ = [
     "register",
     "register_layout",
     "register_spec",
+    "relabel",
     "sampling_error",
     "save_codebook",
     "scale_to",

@@ -117,6 +117,9 @@ def test_marginals_pairs_and_entropy(source: Source) -> None:
     if source.length > 1:
         assert np.allclose(source.pair(0, 1), listed.pair(0, 1), atol=1e-14)
         assert np.allclose(source.pair(1, 3), listed.pair(1, 3), atol=1e-14)
+        operator = source.pair_operator(1, 3)
+        assert np.allclose(operator @ np.eye(K), listed.pair(1, 3), atol=1e-14)
+        assert np.allclose(operator.T @ np.eye(K), listed.pair(1, 3).T, atol=1e-14)
 
 
 def test_sample(source: Source) -> None:
@@ -146,6 +149,19 @@ def test_entropy_rate_and_long_chains() -> None:
     assert np.isfinite(chain.log_prob(tokens)).all()
 
 
+@pytest.mark.parametrize("size", [5, 600])
+def test_the_law_that_a_step_keeps(size: int) -> None:
+    """Also of a chain with a period, and of one that is nearly apart; few states and many."""
+    rng = np.random.default_rng(0)
+    rows = rng.dirichlet(np.ones(size), size)
+    law = Stochastic.of(rows).stationary()
+    assert np.allclose(law @ rows, law, rtol=1e-12)
+    turning = Stochastic.of(np.roll(np.eye(5), 1, axis=1)).stationary()
+    assert np.allclose(turning, 0.2)
+    slow = Stochastic.of([[1 - 1e-9, 1e-9], [3e-9, 1 - 3e-9]]).stationary()
+    assert np.allclose(slow, [0.75, 0.25], rtol=1e-6)  # as well as the diagonal knows
+
+
 def test_bilinear() -> None:
     rng = np.random.default_rng(2)
     u, v, A = rng.standard_normal((5, 3)), rng.standard_normal((5, 2)), rng.standard_normal((3, 2))
@@ -160,7 +176,7 @@ def test_bilinear() -> None:
     [
         (lambda: Markov([[0.5, 0.6], [0.5, 0.5]], 3), "transition must be laws, which sum to 1"),
         (lambda: Markov([[0.5, 0.5]], 3), "transition must be square"),
-        (lambda: Markov(np.eye(2), 3), "transition must be irreducible and aperiodic"),
+        (lambda: Markov(np.eye(2), 3), "transition must be one whose steps keep a single law"),
         (lambda: Markov(np.eye(2), 0, [0.5, 0.5]), "length must be"),
         (lambda: Markov(np.eye(2), 2, [0.5, 0.4]), "initial must be laws"),
         (lambda: HiddenMarkov(np.eye(2), np.ones((3, 1)), 2), r"of shape \(3, 3\)"),

@@ -20,6 +20,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from tokenkl.cli._app import (
+    Content,
     app,
     check_folder,
     check_output,
@@ -87,15 +88,20 @@ class Files:
                 *first, last = targets
                 reject(f"{', '.join(first)} and {last}", f"{target} twice", "different files")
 
-    def emit(self, result: Result) -> None:
-        """Write the files, all together or none; print, unless standard output is one of them."""
+    def _outputs(self, result: Result) -> list[tuple[str | None, Content]]:
+        """Files and what goes to them; the record is the last."""
         targets = self._targets()
-        write_outputs(
+        return [
             (targets.get("--csv"), lambda file: _write_table(result.table(), file)),
             (targets.get("--report"), result.report),
             (targets.get("--plot"), lambda path: _draw(result, path)),
             (targets.get("--json"), result.record),
-        )
+        ]
+
+    def emit(self, result: Result) -> None:
+        """Write the files, all together or none; print, unless standard output is one of them."""
+        targets = self._targets()
+        write_outputs(*self._outputs(result))
         if "-" not in targets.values():
             console = stdout()
             if result.title:

@@ -15,6 +15,7 @@ for _module in (
     "derive",
     "sampling",
     "bounds",
+    "relabel",
     "verify",
     "report",
     "reproduce",

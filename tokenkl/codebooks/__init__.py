@@ -4,6 +4,7 @@ from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.codebooks.files import (
     load_codebook,
     load_prior,
+    load_sequences,
     load_tokens,
     save_codebook,
     save_prior,
@@ -47,6 +48,7 @@ __all__ = [
     "from_module",
     "load_codebook",
     "load_prior",
+    "load_sequences",
     "load_tokens",
     "parse_codebook",
     "permute",

@@ -22,6 +22,7 @@ from tokenkl._formats import (
     MAX_JSON,
     Arrays,
     Opened,
+    conform,
     errors_of_the_disk,
     open_arrays,
     parse_json,
@@ -297,6 +298,56 @@ def load_token_array(path: PathLike) -> Int[np.ndarray, "*shape"]:
             if not -(2**63) <= int(bound) < 2**63:
                 file.refuse(f"it holds {bound}")
         return array.astype(np.int64)
+
+
+def load_sequences(path: PathLike, padding: int | None = None) -> list[Int[np.ndarray, " tokens"]]:
+    """Read sequences of token ids from a .npz, .npy, .json, .csv or .txt file, empty ones left out.
+
+    A sequence is a row of an array with two axes, a list in a list, or a line of text; these may
+    differ in length. An array with one axis is one sequence, as is a list of numbers, or a text
+    with one number a line.
+
+    Args:
+        path: a file as those of `load_token_array`, but for the lengths.
+        padding: a number that stands for no token.
+
+    Raises:
+        ValueError: a missing, damaged, empty or foreign file, or an entry that is not a whole
+            number, at least 0, or padding.
+    """
+    suffix = _suffix(path, VECTORS, TOKEN_FILE)
+    with reading(path, TOKEN_FILE) as file:
+        if suffix in (".txt", ".csv"):
+            lines = [_cells(line) for line in file.text().splitlines() if line.strip()]
+            if max(map(len, lines), default=0) <= 1:
+                lines = [[word for line in lines for word in line]]
+            rows = [_whole(file, line) for line in lines]
+        elif suffix == ".json":
+            value = parse_json(file.text(MAX_JSON), list[Any], "tokens")
+            if not any(isinstance(one, list) for one in value):
+                value = [value]
+            rows = [_whole(file, row) for row in conform(value, list[list[int]], "tokens")]
+        else:
+            array = load_token_array(path)
+            if array.ndim > 2:
+                file.refuse(f"it holds an array with {array.ndim} axes, where sequences have two")
+            rows = list(np.atleast_2d(array))
+        if padding is not None:
+            rows = [row[row != padding] for row in rows]
+        rows = [row for row in rows if row.size]
+        if not rows:
+            file.refuse("it holds no token")
+        least = min(int(row.min()) for row in rows)
+        if least < 0:
+            file.refuse(f"it holds {least}")
+        return rows
+
+
+def _whole(file: Opened, words: list[Any]) -> Int[np.ndarray, " tokens"]:
+    try:
+        return np.array([int(word) for word in words], np.int64)
+    except (ValueError, OverflowError):
+        _refuse_word(file, [str(word) for word in words], int)
 
 
 def _cells(text: str) -> list[str]:

@@ -45,9 +45,14 @@ def permute(codebook: Codebook, key: Any) -> PointCodebook:
     Raises:
         ValueError: a codebook too large to materialise, or an invalid key.
     """
-    points = np.asarray(codebook.points)[generator(key).permutation(codebook.K)]
-    name = f"{codebook.label}, permuted"
-    return PointCodebook(points, codebook.stated_prior, name=name, allow_duplicates=True)
+    order = generator(key).permutation(codebook.K)
+    return placed(codebook, order, codebook.stated_prior, f"{codebook.label}, permuted")
+
+
+def placed(codebook: Codebook, order: Any, prior: Any, name: str) -> PointCodebook:
+    """Tokens at these points of a codebook, one id of a point for each token, with a prior."""
+    points = np.asarray(codebook.points)[order]
+    return PointCodebook(points, prior, name=name, allow_duplicates=True)
 
 
 def centre(codebook: Codebook) -> Codebook:

@@ -11,6 +11,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from tokenkl._random import draws_of, generator
 from tokenkl._validation import (
@@ -86,6 +87,14 @@ class Source(eqx.Module):
         self._check_pair(first, second)
         away = tuple(j for j in range(self.length) if j not in (first, second))
         return self.joint().sum(axis=away)
+
+    def pair_operator(self, first: int, second: int) -> LinearOperator:
+        """`pair` as what multiplies vectors; a kind overrides it that need not make the matrix.
+
+        Raises:
+            ValueError: no two such positions.
+        """
+        return aslinearoperator(self.pair(first, second))
 
     def entropy(self) -> float:
         """H(k_1 .. k_L) in nats."""

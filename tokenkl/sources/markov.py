@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
+from scipy.sparse.linalg import LinearOperator
 
 from tokenkl._random import draw_ids, generator
 from tokenkl._validation import MAX_ELEMENTS, check_count, reject
@@ -80,6 +81,25 @@ class Markov(Source):
         step = np.linalg.matrix_power(law, second - first)
         found: np.ndarray = self.marginals()[first][:, None] * step
         return found
+
+    def pair_operator(self, first: int, second: int) -> LinearOperator:
+        self._check_pair(first, second)
+        law, steps = self.marginals()[first], range(second - first)
+
+        def onward(column: np.ndarray) -> np.ndarray:
+            row = column.reshape(1, -1)
+            for _ in steps:
+                row = self.transition.times_transposed(row)
+            return law * row[0]
+
+        def back(column: np.ndarray) -> np.ndarray:
+            row = law * column.reshape(1, -1)
+            for _ in steps:
+                row = self.transition.times(row)
+            found: np.ndarray = row[0]
+            return found
+
+        return LinearOperator((self.K, self.K), matvec=onward, rmatvec=back, dtype=float)
 
     def entropy(self) -> float:
         before = self.marginals()[:-1].sum(axis=0)

@@ -15,6 +15,8 @@ from tokenkl.sources.base import check_laws
 
 #: Logs of products that are far enough from underflow.
 LEAST = -690.0
+#: States up to which the law that a step keeps is found by squaring.
+MOST_SQUARED = 512
 
 
 @final
@@ -181,21 +183,37 @@ class Stochastic(eqx.Module):
         return np.concatenate(found)
 
     def stationary(self) -> Float[np.ndarray, " K"]:
-        """The law that a step keeps, where it is the limit from everywhere.
+        """The law that a step keeps, where there is one alone.
+
+        By steps that are taken with probability 1/2, so that a chain may have a period; of few
+        states by squaring, so that it may be slow.
 
         Raises:
-            ValueError: not square, or no single limit to 1e-13 within 100,000 steps.
+            ValueError: not square, several such laws, or steps of many states that do not settle to
+                1e-13 in 100,000.
         """
         if self.shape[0] != self.shape[1]:
             reject("transition", f"a matrix of shape {self.shape}", "square")
-        ends = np.stack([np.full(self.shape[0], 1 / self.shape[0]), np.eye(1, self.shape[0])[0]])
-        for _ in range(100_000):
-            after = self.times(ends)
-            moved = abs(after - ends).sum()
-            ends = after
-            if moved < 1e-14:
-                break
-        if moved > 1e-13 or abs(ends[0] - ends[1]).sum() > 1e-10:
-            reject("transition", "a chain without a single limit", "irreducible and aperiodic")
+        size = self.shape[0]
+        if size <= MOST_SQUARED:
+            ends = (self.toarray() + np.eye(size)) / 2
+            for _ in range(100):
+                after = ends @ ends
+                after /= after.sum(axis=1, keepdims=True)
+                moved = abs(after - ends).sum(axis=1).max()
+                ends = after
+                if moved < 1e-14:
+                    break
+        else:
+            ends = np.stack([np.full(size, 1 / size), np.eye(1, size)[0]])
+            for _ in range(100_000):
+                after = (self.times(ends) + ends) / 2
+                moved = abs(after - ends).sum()
+                ends = after
+                if moved < 1e-14:
+                    break
+        if moved > 1e-13 or abs(ends - ends[:1]).sum(axis=1).max() > 1e-10:
+            expected = "one whose steps keep a single law, and come near it soon"
+            reject("transition", "a chain without such a law", expected)
         found: np.ndarray = ends[0] / ends[0].sum()
         return found

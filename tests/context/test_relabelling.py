@@ -1,0 +1,174 @@
+"""Labels that are looked for: against all of them, hidden coordinates, tokens of known laws."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import tokenkl as tk
+from tokenkl.context import canonical_variates, message_index
+from tokenkl.context import placement as module
+from tokenkl.context.placement import place, score_of
+from tokenkl.context.variates import weighted_features
+from tokenkl.sources import Independent, Joint, Markov, bilinear
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("grid", [True, False])
+def test_the_best_of_all_labelings(seed: int, grid: bool) -> None:
+    """Of 6! labelings, with unequal frequencies."""
+    rng = np.random.default_rng(seed)
+    points = tk.FSQ((2, 3)).points if grid else rng.standard_normal((6, 2))
+    law = rng.dirichlet(np.full(6, 3.0))
+    features = rng.standard_normal((6, 3))
+    features -= law @ features
+    best = max(
+        score_of(points[list(order)], features, law) for order in itertools.permutations(range(6))
+    )
+    found = place(points, features, law, starts=48, key=seed)
+    assert sorted(found) == list(range(6))
+    assert score_of(points[found], features, law) >= best * (1 - 1e-9)
+
+
+def test_the_score_is_explained_variance() -> None:
+    rng = np.random.default_rng(0)
+    points, law = rng.standard_normal((9, 2)), rng.dirichlet(np.ones(9))
+    features = rng.standard_normal((9, 4))
+    features -= law @ features
+    root = np.sqrt(law)[:, None]
+    design = root * np.column_stack([np.ones(9), points])
+    left = root * features - design @ np.linalg.lstsq(design, root * features, rcond=None)[0]
+    explained = (law[:, None] * features**2).sum() - (left**2).sum()
+    assert np.isclose(score_of(points, features, law), explained, rtol=1e-7)
+
+
+def test_exchanges_keep_their_sums() -> None:
+    """After many rank-one updates score and sums are those of the placement, made anew."""
+    rng = np.random.default_rng(1)
+    points, law = rng.standard_normal((40, 3)), rng.dirichlet(np.ones(30))
+    features = rng.standard_normal((30, 5))
+    features -= law @ features
+    search = module._Search(points, features, law)
+    search.settle(np.arange(30))
+    scores = [search.score]
+    for i in rng.permutation(30):
+        search._improve(int(i), search.weighted[i] @ search.weighted.T)
+        scores.append(search.score)
+    assert (np.diff(scores) >= 0).all()
+    assert scores[-1] > scores[0]
+    before = search.score, search.C.copy(), search.G.copy()
+    search.settle(search.slots)
+    for one, other in zip(before, (search.score, search.C, search.G), strict=True):
+        assert np.allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_hidden_coordinates_are_found(monkeypatch: pytest.MonkeyPatch, halves: bool) -> None:
+    """A law in the coordinates of permuted points; also by what is done for thousands of tokens."""
+    if halves:
+        monkeypatch.setattr(module, "MOST_ASSIGNED", 10)
+    fsq = tk.FSQ((3, 3, 3))
+    hidden = tk.permute(fsq, key=1).points
+    coupling = 0.15 * np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
+    law = bilinear(hidden, hidden, coupling)
+    found = tk.relabel(fsq, law, key=3)
+    assert found.readability > 0.98 * (1 if not halves else 0.9)
+    assert found.readability_before < 0.3
+    assert found.readability_permuted < 0.3
+    assert found.is_better
+    if not halves:  # as good as the coordinates that the law lives in
+        known = message_index(tk.PointCodebook(hidden), law, key=5).nonlinearity
+        assert float(found.after.nonlinearity.value) <= float(known.value) * 1.1
+        assert float(found.before.nonlinearity.value) > 4 * float(known.value)
+    assert np.array_equal(found.codebook.points, fsq.points[found.ids])
+
+
+def test_good_labels_stay() -> None:
+    """Never worse than what was given; the law of the codebook's own coordinates has no gain."""
+    fsq = tk.FSQ((2, 2, 2))
+    law = bilinear(fsq.points, fsq.points, 0.1 * np.eye(3))
+    found = tk.relabel(fsq, law, starts=1, key=0)
+    assert found.readability >= found.readability_before - 1e-12
+    assert not found.is_better
+    assert found.verdict.startswith("No gain found")
+
+
+def _corpus(size: int, key: int) -> tuple[tk.Codebook, np.ndarray]:
+    """Tokens of a law that lives in permuted coordinates of a grid."""
+    fsq = tk.FSQ((3, 3, 3))
+    hidden = tk.permute(fsq, key=7).points
+    rows = np.exp(1.2 * hidden @ np.roll(np.eye(3), 1, axis=1) @ hidden.T)
+    chain = Markov(rows / rows.sum(axis=1, keepdims=True), 50)
+    return fsq, chain.sample(size, key=key)
+
+
+def test_labels_out_of_tokens() -> None:
+    fsq, tokens = _corpus(300, 0)
+    found = tk.relabel(fsq, tokens, starts=4, key=1)
+    assert found.structure is not None
+    assert found.structure.p_value == 0.01
+    assert found.readability > 2 * found.readability_before
+    assert found.is_better
+    assert "easier to learn" in found.verdict
+    # What was predicted from folds is had on new sequences.
+    fresh = tk.sources.bigrams(_corpus(3000, 5)[1], 27, 2)
+    before, after = (
+        message_index(one, fresh, key=2, n_samples=2048).nonlinearity
+        for one in (fsq, found.codebook)
+    )
+    gained = float(before.value) - float(after.value)
+    assert abs(float(found.gain.value) - gained) < 0.25 * gained
+
+
+def test_without_structure_there_is_no_gain() -> None:
+    """Gains of independent tokens are 0 within their errors, and the verdict says so."""
+    law = np.random.default_rng(0).dirichlet(np.full(9, 2.0))
+    scores, better = [], 0
+    for key in range(8):
+        tokens = Independent(np.tile(law, (20, 1))).sample(60, key=key)
+        found = tk.relabel(tk.FSQ((3, 3)), tokens, starts=1, key=key, n_samples=32)
+        scores.append(float(found.gain.value) / max(float(found.gain.standard_error), 1e-30))
+        better += found.is_better
+    assert abs(np.mean(scores)) < 4.3 * 1.5 / np.sqrt(8)
+    assert better <= 2  # each has at most 5 % by its permutations, and 2.5 % by its gain
+
+
+def test_tokens_of_a_vq_on_a_grid() -> None:
+    """Points are those of another codebook, more of them than tokens."""
+    rng = np.random.default_rng(0)
+    hidden = tk.FSQ((3, 3)).points[rng.permutation(9)[:7]]
+    law = bilinear(hidden, hidden, 0.3 * np.eye(2))
+    vq = tk.PointCodebook(rng.standard_normal((7, 5)), rng.dirichlet(np.full(7, 9.0)))
+    found = tk.relabel(vq, law, points=tk.FSQ((3, 3)), key=1)
+    assert found.codebook.K == 7
+    assert found.codebook.n == 2
+    assert len(set(found.ids)) == 7
+    assert found.readability > 0.97
+    assert np.allclose(found.codebook.prior, vq.prior)
+
+
+def test_longer_gaps() -> None:
+    """Of two gaps the features of both are read; a chain that turns at every second place."""
+    fsq = tk.FSQ((2, 2))
+    law = Markov(np.full((4, 4), 0.25) + 0.1 * np.outer([1, 1, -1, -1], [1, -1, 1, -1]), 5)
+    found = tk.relabel(fsq, law, gaps=(1, 2), key=0)
+    pairs = [canonical_variates(law, 1, 2), canonical_variates(law, 1, 3)]
+    features, weights = weighted_features(pairs, [1.0, 1.0])
+    share = (
+        score_of(found.codebook.points, features, weights) / (weights[:, None] * features**2).sum()
+    )
+    assert np.isclose(found.readability, share)
+
+
+def test_refusals() -> None:
+    fsq, law = tk.FSQ((2, 2)), Joint(np.full((4, 4), 1 / 16))
+    with pytest.raises(ValueError, match="points must be at least 4, one for each token"):
+        tk.relabel(fsq, law, points=tk.FSQ((3,)))
+    with pytest.raises(ValueError, match="law must be of 4, as the codebook"):
+        tk.relabel(fsq, Joint(np.full((3, 3), 1 / 9)))
+    with pytest.raises(ValueError, match="gaps must be below the length"):
+        tk.relabel(fsq, law, gaps=(2,))
+    with pytest.raises(ValueError, match="gaps must be at least one distance"):
+        tk.relabel(fsq, law, gaps=())
+    with pytest.raises(ValueError, match="at least as many as folds"):
+        tk.relabel(fsq, [[0, 1, 2], [1, 2, 3]], key=0)

@@ -1,0 +1,469 @@
+"""How well an affine denoiser hears what neighbours say: the single-token formula for weak laws.
+
+With the canonical form P(k, l) = pi_k pi'_l (1 + sum_r s_r f_r(k) g_r(l)) and weak coupling
+(docs/theory/context.md, M4), the information that a noisy neighbour gives about a token beside its
+own observation, and the part of it that no affine denoiser reads, are, up to the third power of s,
+
+    (1/2) tr(S M_f S V_g)   and   (1/2) tr(S M_f S R_g),
+
+where M_f = E Cov(f | Y), V_g = Cov(E[g | Y]) and R_g = Cov of what is left of E[g | Y] after
+regression on Y. All three belong to one token alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tokenkl._random import draws_of, generator, seed_of
+from tokenkl._validation import MAX_ELEMENTS, as_float_array, check_count, check_snr, reject
+from tokenkl.codebooks import Codebook, ProductCodebook
+from tokenkl.codebooks.base import check_codebook
+from tokenkl.context.variates import Variates, canonical_variates
+from tokenkl.estimate import Estimate
+from tokenkl.information import sampling_error
+from tokenkl.sources import Source
+
+#: Batches of sampled observations, whose scatter is the error.
+BATCHES = 16
+#: Observations where nothing else is asked for.
+SAMPLES = 1024
+#: Steps of log snr in an integral over all levels, which then is exact to about 1e-8.
+LOG_STEP = 0.5
+#: Scaled gap of two levels from which an observation tells them apart with certainty.
+RESOLVED = 20.0
+#: What exact values may be off by, times the sum of squared correlations.
+ROUNDING = 1e-12
+
+
+class TokenMatrices(NamedTuple):
+    """Of features of one noisy token, with axes for batches, levels and two features.
+
+    - `residual`: M = E Cov(f | Y); `unread`: R, of what affine functions of Y miss in E[f | Y];
+    - `linear`: what they read, so that residual + unread + linear = Cov f.
+
+    An exact one has one batch.
+    """
+
+    residual: Float[np.ndarray, "batches levels r r"]
+    unread: Float[np.ndarray, "batches levels r r"]
+    linear: Float[np.ndarray, "levels r r"]
+
+
+def token_matrices(
+    codebook: Codebook,
+    law: Float[Any, " K"],
+    features: Float[Any, "K r"],
+    snr: Float[Any, " levels"],
+    *,
+    n_samples: int = SAMPLES,
+    key: Any = None,
+) -> TokenMatrices:
+    """How much of features of a token is left unknown, and unread, given its noisy point.
+
+    Exact where the points are a grid, in whatever order, and `law` is a product on it: second
+    moments of E[f | Y] are then those of one coordinate after another. Sampled elsewhere.
+
+    Args:
+        codebook: points of the tokens; its prior is not used.
+        law: how often each token occurs; it may have zeros.
+        features: columns of numbers, centred under the law.
+        snr: signal-to-noise ratios, one axis.
+        n_samples, key: of what is sampled.
+
+    Raises:
+        ValueError: shapes that do not fit, an invalid SNR, or no key where one is needed.
+    """
+    points, levels = np.asarray(codebook.points), check_snr(snr)
+    weights, columns = as_float_array("law", law, ndim=1), as_float_array("features", features)
+    if weights.shape != (codebook.K,) or columns.ndim != 2 or len(columns) != codebook.K:
+        shapes = f"shapes {weights.shape} and {columns.shape}"
+        reject("law and features", shapes, f"of {codebook.K} tokens each")
+    centred = points - weights @ points
+    cross = centred.T @ (weights[:, None] * columns)
+    spread = centred.T @ (weights[:, None] * centred)
+    slopes = [
+        np.linalg.solve(np.eye(codebook.n) + one * spread, math.sqrt(one) * cross) for one in levels
+    ]
+    linear = np.stack(
+        [math.sqrt(one) * cross.T @ slope for one, slope in zip(levels, slopes, strict=True)]
+    )
+    total = columns.T @ (weights[:, None] * columns)
+    grid = _as_product(points, weights)
+    if grid is not None:
+        book, order = grid
+        seen = np.stack([_read_on_grid(book, columns[order], one) for one in levels])
+        return TokenMatrices((total - seen)[None], (seen - linear)[None], linear)
+    rng = generator(key)
+    count = max(2, check_count(n_samples, "n_samples", 2 * BATCHES) // BATCHES)
+    shape = (BATCHES, len(levels), *total.shape)
+    residual, unread = np.empty(shape), np.empty(shape)
+    for batch in range(BATCHES):
+        noise = rng.standard_normal((count, codebook.n))
+        edges = np.cumsum(weights)
+        drawn = (rng.permutation(count) + rng.random(count)) / count  # stratified
+        ids = np.searchsorted(edges, edges[-1] * drawn, side="right").clip(0, codebook.K - 1)
+        for level, one in enumerate(levels):
+            residual[batch, level], unread[batch, level] = _sampled(
+                centred, weights, columns, ids, noise, math.sqrt(one), slopes[level]
+            )
+    # Each of the two follows from the other; the one that scatters less is kept.
+    known = total - linear
+    scatter = [abs(one.std(axis=0)).max(axis=(1, 2)) for one in (residual, unread)]
+    by_truth = (scatter[0] < scatter[1])[None, :, None, None]
+    return TokenMatrices(
+        np.where(by_truth, residual, known - unread),
+        np.where(by_truth, known - residual, unread),
+        linear,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MessageIndex:
+    """Information from noisy neighbours, and what of it no affine denoiser reads, in nats.
+
+    - `information`: what they add to a token's own observation;
+    - `nonlinearity`: the part of it that is lost, nu.
+
+    Both to leading order in the strength of the law, summed over both tokens of every pair.
+    """
+
+    snr: Float[np.ndarray, " *shape"]
+    information: Estimate
+    nonlinearity: Estimate
+
+    @property
+    def share(self) -> Float[np.ndarray, " *shape"]:
+        """The part of the information that is lost, between 0 and 1."""
+        with np.errstate(invalid="ignore"):
+            found: np.ndarray = self.nonlinearity.value / self.information.value
+        return found
+
+
+def message_index(
+    codebook: Codebook,
+    source: Source,
+    snr: Any = None,
+    *,
+    pairs: list[tuple[int, int]] | None = None,
+    rank: int | None = None,
+    n_samples: int = SAMPLES,
+    key: Any = None,
+) -> MessageIndex:
+    """M4: context information and nonlinearity nu of weakly coupled tokens, by single-token terms.
+
+    For each pair of positions (1/2) [tr(S M_f S R_g) + tr(S M_g S R_f)], the losses of both of its
+    tokens; of a long chain that is the loss of one token with such a neighbour on either side. The
+    codebook's prior is not used, the laws are the source's. Values are exact where points are a
+    grid on which the law of a token is a product (equal priors), in whatever order of the ids. How
+    far the formula itself is from the exact nu is of the third power of the correlations.
+
+    Args:
+        codebook: points of the tokens.
+        source: law of their sequences.
+        snr: signal-to-noise ratios, any shape; None for the integrals of both over all
+            d log snr, which do not depend on the codebook's scale.
+        pairs: pairs of positions whose terms are added; the first two tokens alone by default.
+        rank: canonical variates of each pair, see `canonical_variates`.
+        n_samples, key: of what is sampled.
+
+    Raises:
+        ValueError: a source of other tokens, invalid SNRs or pairs, or no key where one is needed.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> fsq = tk.FSQ((2, 2, 2))
+        >>> law = tk.sources.bilinear(fsq.points, fsq.points, [[0.1, 0, 0], [0, 0.1, 0], [0, 0, 0]])
+        >>> round(float(tk.context.message_index(fsq, law).share), 3)
+        0.068
+        >>> round(float(tk.context.message_index(tk.permute(fsq, key=4), law).share), 3)
+        0.591
+    """
+    check_codebook(codebook)
+    if codebook.K != source.K:
+        reject("source", f"a law of {source.K:,} tokens", f"of {codebook.K:,}, as the codebook")
+    found = [
+        canonical_variates(source, *pair, rank=rank)
+        for pair in (pairs if pairs is not None else [(0, 1)])
+    ]
+    return index_of_variates(codebook, found, snr, n_samples=n_samples, key=key)
+
+
+def index_of_variates(
+    codebook: Codebook,
+    variates: list[Variates],
+    snr: Any = None,
+    *,
+    n_samples: int = SAMPLES,
+    key: Any = None,
+) -> MessageIndex:
+    """`message_index` of pairs whose canonical variates are known."""
+    if snr is None:
+        levels = all_levels(codebook)
+        return integrals_of_variates(codebook, variates, levels, n_samples=n_samples, key=key)
+    given = check_snr(snr)
+    totals = _totals(codebook, variates, given.ravel(), n_samples, key)
+    size = ROUNDING * sum(float((pair.correlations**2).sum()) for pair in variates)
+    parts = [(total.reshape(-1, *given.shape), np.full(given.shape, size)) for total in totals]
+    return _index(given, parts, n_samples, key)
+
+
+def integrals_of_variates(
+    codebook: Codebook,
+    variates: list[Variates],
+    levels: Float[np.ndarray, " levels"],
+    *,
+    n_samples: int = SAMPLES,
+    key: Any = None,
+) -> MessageIndex:
+    """Integrals over all d log snr, summed on these levels."""
+    totals = _totals(codebook, variates, levels, n_samples, key)
+    size = ROUNDING * sum(float((pair.correlations**2).sum()) for pair in variates)
+    size *= math.log(levels[-1] / levels[0])
+    parts = []
+    for total, power in zip(totals, (1, 2), strict=True):
+        values, errors = integral(total, levels, power)
+        parts.append((values, errors.mean() + size))
+    return _index(levels, parts, n_samples, key)
+
+
+def _totals(
+    codebook: Codebook, variates: list[Variates], levels: np.ndarray, n_samples: int, key: Any
+) -> Float[np.ndarray, "2 batches levels"]:
+    """Information and nonlinearity of all pairs, for every batch of observations."""
+    totals = np.zeros((2, 1, len(levels)))
+    for number, pair in enumerate(variates):
+        keep = pair.correlations > 1e-12
+        if not keep.any():
+            continue
+        s = pair.correlations[keep]
+        both = zip(pair.marginals, (pair.first, pair.second), strict=True)
+        sides = [
+            token_matrices(
+                codebook, law, side[:, keep], levels, n_samples=n_samples, key=_part(key, number, i)
+            )
+            for i, (law, side) in enumerate(both)
+        ]
+        scale = np.outer(s, s) / 2
+        for own, other in (sides, reversed(sides)):
+            for which, read in enumerate((other.unread + other.linear, other.unread)):
+                totals = totals + np.zeros((1, len(own.residual), 1))
+                totals[which] += (scale * own.residual * read).sum(axis=(-1, -2))
+    return totals
+
+
+def _index(
+    levels: np.ndarray, parts: list[tuple[np.ndarray, Any]], n_samples: int, key: Any
+) -> MessageIndex:
+    """Estimates out of values for every batch, with their numerical errors."""
+    found = []
+    for (values, errors), name in zip(parts, ("context information", "nonlinearity"), strict=True):
+        batches = len(values)
+        sampled = batches > 1
+        estimate = Estimate(
+            value=values.mean(axis=0),
+            standard_error=values.std(axis=0, ddof=1) / math.sqrt(batches) if sampled else 0.0,
+            numerical_error=errors,
+            degrees_of_freedom=batches - 1 if sampled else math.inf,
+            n_samples=n_samples if sampled else 0,
+            method="weak coupling, " + ("sampled posteriors" if sampled else "exact on a grid"),
+            seed=seed_of(key) if sampled else None,
+            draws=draws_of(key) if sampled else (),
+            quantity=name,
+            unit="nats",
+        )
+        found.append(estimate)
+    return MessageIndex(levels, *found)
+
+
+def all_levels(codebook: Codebook, step: float = LOG_STEP) -> Float[np.ndarray, " levels"]:
+    """Levels on which integrals over d log snr are summed: from deaf to certain, evenly in log."""
+    power = codebook.average_power() / codebook.n
+    low = math.log(1e-5 / codebook.diameter_bound() ** 2)
+    high = math.log(400 / max(codebook.min_distance() ** 2, 1e-8 * power))
+    return np.exp(np.arange(low, high + step, step))
+
+
+def log_weights(levels: Float[np.ndarray, " levels"], power: int) -> Float[np.ndarray, " levels"]:
+    """Of the trapezoid rule over d log snr, for what falls like a power of the SNR below them."""
+    step = math.log(levels[1] / levels[0])
+    found = np.full(levels.size, step)
+    found[0] += step / math.expm1(power * step)
+    return found
+
+
+def integral(
+    values: Float[np.ndarray, "... levels"], levels: Float[np.ndarray, " levels"], power: int
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """Integral over d log snr and its error, by the trapezoid rule.
+
+    Its error falls exponentially with the step, and is taken from every second level, whose error
+    is about the root.
+    """
+    fine = values @ log_weights(levels, power)
+    coarse = values[..., ::2] @ log_weights(levels[::2], power)
+    scale = np.maximum(abs(fine), np.finfo(float).tiny)
+    step = math.log(levels[1] / levels[0])
+    tails = step * abs(values[..., -1]) + power * levels[0] / levels[-1] * abs(fine)
+    return fine, (fine - coarse) ** 2 / scale + tails
+
+
+# ---- Closed forms --------------------------------------------------------------------------
+
+
+def permuted_reading(
+    codebook: Codebook, snr: Any, **given: Any
+) -> tuple[Estimate, Float[np.ndarray, " *shape"]]:
+    """M9: what is heard of a feature whose tokens sit anywhere: V, and its linear part.
+
+    Of any feature of mean 0 and variance 1 under equal priors, averaged over all permutations of
+    the ids: V = (E sum_k p(k | Y)^2 - 1/K) / (1 - 1/K), the normalised probability that two draws
+    from the posterior agree; and tr[snr C (I + snr C)^-1] / (K - 1), C = Cov(e). For one-hot tokens
+    both hold for every labeling.
+
+    Args:
+        codebook: with equal priors.
+        snr: signal-to-noise ratios, any shape.
+        given: method, key and progress of `sampling_error`.
+
+    Raises:
+        ValueError: unequal priors, one token, or what `sampling_error` raises.
+
+    Example:
+        >>> import tokenkl as tk
+        >>> V, linear = tk.context.permuted_reading(tk.FSQ((3,) * 8), 12.0)
+        >>> round(float(V.value), 2), round(float(linear), 4)
+        (0.5, 0.0011)
+    """
+    check_codebook(codebook)
+    K = check_count(codebook.K, "K", 2)
+    if not codebook.has_equal_priors:
+        reject("codebook", repr(codebook), "one with equal priors, whose ids can be permuted")
+    levels = check_snr(snr)
+    heard = (1 - sampling_error(codebook, levels, **given) * (K / (K - 1))) * 1.0
+    eigenvalues = codebook.covariance_eigenvalues()
+    along = levels[..., None] * eigenvalues
+    heard = dataclasses.replace(heard, quantity="reading of a permuted feature")
+    return heard, (along / (1 + along)).sum(axis=-1) / (K - 1)
+
+
+def largest_reading(
+    correlations: Float[Any, " r"], snr: Any, power: float
+) -> Float[np.ndarray, " *shape"]:
+    """M6: the most that affine functions of a noisy point read of variates, over all codebooks.
+
+    max sum_r s_r^2 snr x_r / (1 + snr x_r) over powers x_r >= 0 that add up to `power`: water is
+    filled into the variates. It is reached by points e = (sqrt(x_r) g_r)_r, in as many dimensions
+    as there are variates, for features g of mean 0 and variance 1 that are uncorrelated.
+
+    Args:
+        correlations: weights s_r, at least 0.
+        snr: signal-to-noise ratios, any shape.
+        power: tr Cov(e), at least 0.
+
+    Raises:
+        ValueError: negative numbers.
+
+    Example:
+        >>> float(largest_reading([1.0, 1.0], 2.0, power=1.0))  # two directions of power 1/2
+        1.0
+    """
+    s = np.sort(as_float_array("correlations", correlations, ndim=1))[::-1]
+    levels, budget = check_snr(snr), float(as_float_array("power", power, ndim=0))
+    if s.size == 0 or s[-1] < 0 or budget < 0:
+        reject("correlations and power", (correlations, power), "at least 0")
+    best = np.zeros(levels.shape)
+    for used in range(1, s.size + 1):
+        if s[used - 1] == 0:
+            break
+        # With these directions: 1 + snr x_r = mu s_r, mu from the sum; valid where x stays above 0.
+        mu = (used + levels * budget) / s[:used].sum()
+        value = (s[:used] ** 2).sum() - s[:used].sum() / mu
+        best = np.where(mu * s[used - 1] >= 1, value, best)
+    return best
+
+
+# ---- Pieces --------------------------------------------------------------------------------
+
+
+def _part(key: Any, *stream: int) -> Any:
+    if key is None:
+        return None
+    return generator(key, *stream).integers(2**32, size=4, dtype=np.uint32)
+
+
+def _as_product(
+    points: np.ndarray, law: np.ndarray
+) -> tuple[ProductCodebook, Int[np.ndarray, " K"]] | None:
+    """The grid that the points are, with the law, and the token at each of its places."""
+    columns = [np.unique(column, return_inverse=True) for column in points.T]
+    shape = tuple(levels.size for levels, _ in columns)
+    if math.prod(shape) != len(points) or law.min() <= 0:
+        return None
+    place = np.ravel_multi_index(tuple(digits for _, digits in columns), shape)
+    if np.bincount(place, minlength=len(points)).max() > 1:
+        return None
+    order = np.argsort(place)
+    book = ProductCodebook([levels for levels, _ in columns], prior=law[order])
+    return (book, order) if book.factorises else None
+
+
+def _read_on_grid(
+    book: ProductCodebook, features: Float[np.ndarray, "K r"], snr: float
+) -> Float[np.ndarray, "r r"]:
+    """Second moments of E[f | Y], by those of the posterior of each coordinate."""
+    size = features.shape[1]
+    moved = features.reshape(*book.shape, size)
+    pairs = zip(book.levels, book.level_weights(), strict=True)
+    for axis, (levels, weights) in enumerate(pairs):
+        if levels.size == 1:
+            continue
+        agree = _agreement(np.asarray(levels), np.asarray(weights), snr)
+        moved = np.moveaxis(np.tensordot(agree, moved, axes=(1, axis)), 0, axis)
+    return features.T @ moved.reshape(book.K, size)
+
+
+def _agreement(
+    levels: Float[np.ndarray, " L"], weights: Float[np.ndarray, " L"], snr: float
+) -> Float[np.ndarray, "L L"]:
+    """E p(a | Y) p(b | Y) of one coordinate, by the trapezoid rule, exact to rounding."""
+    h = math.sqrt(snr)
+    places = h * (levels - levels[0])
+    gap, span = float(np.diff(np.sort(places)).min()), float(np.ptp(places))
+    if gap > RESOLVED + 2 * math.log(1 / weights.min()):
+        return np.diag(weights)
+    # Poles of the posterior are pi / span away from the real line, or more.
+    step = min(0.3, 0.5 / max(span, 1e-300))
+    y = np.arange(places.min() - 10, places.max() + 10 + step, step)
+    found = np.zeros((levels.size, levels.size))
+    for start in range(0, y.size, MAX_ELEMENTS // 64 // levels.size):
+        part = y[start : start + MAX_ELEMENTS // 64 // levels.size]
+        logs = np.log(weights)[:, None] - (part - places[:, None]) ** 2 / 2
+        top = logs.max(axis=0)
+        joint = np.exp(logs - top)
+        total = joint.sum(axis=0)
+        found += (joint * (np.exp(top) / total)) @ joint.T
+    return found * step / math.sqrt(2 * math.pi)
+
+
+def _sampled(
+    points: np.ndarray,
+    law: np.ndarray,
+    features: np.ndarray,
+    ids: np.ndarray,
+    noise: np.ndarray,
+    h: float,
+    slope: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means over observations of products of two features' errors, and of two's unread parts."""
+    y = h * points[ids] + noise
+    logs = h * (y @ points.T) + (np.log(np.maximum(law, 1e-300)) - h**2 * (points**2).sum(1) / 2)
+    logs -= logs.max(axis=1, keepdims=True)
+    np.exp(logs, out=logs)
+    seen = (logs @ features) / logs.sum(axis=1, keepdims=True)
+    missed, unread = features[ids] - seen, seen - y @ slope
+    return missed.T @ missed / len(ids), unread.T @ unread / len(ids)
