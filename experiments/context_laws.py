@@ -306,9 +306,9 @@ def two_terms(cells: Cells, seeds: np.ndarray) -> dict[str, float]:
     }
 
 
-def _with_interval(function: Callable[[np.ndarray], float], draws: np.ndarray) -> list[float]:
-    """Value with all seeds, and the 95 % interval over resampled ones."""
-    found = [function(seeds) for seeds in draws]
+def _ranks(a: np.ndarray, b: np.ndarray, draws: np.ndarray) -> list[float]:
+    """Spearman over cells and seeds, and its 95 % interval over resampled seeds."""
+    found = [float(spearman(a[:, seeds].ravel(), b[:, seeds].ravel())) for seeds in draws]
     return [found[0], *(float(q) for q in np.quantile(found[1:], [0.025, 0.975]))]
 
 
@@ -345,21 +345,11 @@ def _facts(table: pd.DataFrame, config: Config) -> dict[str, Any]:
             for name in config.geometries
             for where in [cells.geometry(name)]
         }
-        terms = [two_terms(cells, seeds) for seeds in draws]
+        terms = [two_terms(cells, seeds) for seeds in draws[: 1 + config.resamples // 10]]
         facts[f"{base}^{n}, length {length}"] = {
             "winners": winners,
-            "spearman_nu_excess": _with_interval(
-                lambda seeds, cells=cells: float(
-                    spearman(cells.nu[:, seeds].ravel(), cells.excess[:, seeds].ravel())
-                ),
-                draws,
-            ),
-            "spearman_nu_kl_25": _with_interval(
-                lambda seeds, cells=cells, at_25=at_25: float(
-                    spearman(cells.nu[:, seeds].ravel(), at_25[:, seeds].ravel())
-                ),
-                draws,
-            ),
+            "spearman_nu_excess": _ranks(cells.nu, cells.excess, draws),
+            "spearman_nu_kl_25": _ranks(cells.nu, at_25, draws),
             "two_terms": {
                 name: [
                     terms[0][name],

@@ -27,7 +27,7 @@ from tokenkl.codebooks import Codebook, SequenceCodebook, sequence_codebook
 from tokenkl.context import GeneratedLaw
 from tokenkl.divergence.mmse_table import EPS, as_monte_carlo, tabulate
 from tokenkl.divergence.sampler import ancestral_kl_curve, check_snr_grid
-from tokenkl.divergence.steps import candidates
+from tokenkl.divergence.search import candidates
 from tokenkl.estimate import Estimate
 from tokenkl.information.methods import Method, MonteCarlo, check_method
 from tokenkl.numerics.laws import kl_and_error
