@@ -83,7 +83,7 @@ class _Search:
     seed: Seed = 0
 
 
-@command(files=MapFiles, short_help="Labels of the same points that are easier to learn from.")
+@command(files=MapFiles, short_help="Labels of the same points by which neighbours are read.")
 def relabel(*, search: _Search) -> Result:
     """Which token should sit at which point, so that a denoiser reads its neighbours.
 
@@ -160,6 +160,7 @@ def _rows(found: Relabelling) -> list[tuple[str, dict[str, Any]]]:
                 "readability": share,
                 "information": _plain(index.information),
                 "nonlinearity": _plain(index.nonlinearity),
+                "read": _plain(index.read),
             },
         )
         for name, share, index in labels
@@ -177,15 +178,16 @@ def _plain(estimate: Estimate) -> dict[str, float]:
 def _print(console: Console, found: Relabelling) -> None:
     from rich.table import Table
 
-    table = Table("labels", "readability", "information", "not read (nu)")
+    table = Table("labels", "readability", "information", "read", "not read (nu)")
     for name, row in _rows(found):
-        numbers = (row["readability"], row["information"]["value"], row["nonlinearity"]["value"])
+        parts = (row[part]["value"] for part in ("information", "read", "nonlinearity"))
+        numbers = (row["readability"], *parts)
         table.add_row(name, *(f"{number:.4g}" for number in numbers))
     console.print(table)
     low, high, level = found.gain.confidence_interval()
     console.print(
-        f"Gain in nu on sequences left out: {float(found.gain.value):.3g} nats a token over all "
-        f"log SNR ({level:.0%}: {low:.3g} to {high:.3g})."
+        f"Gain in what is read, on sequences left out: {float(found.gain.value):.3g} nats a token "
+        f"over all log SNR ({level:.0%}: {low:.3g} to {high:.3g})."
     )
     console.print(found.verdict)
 

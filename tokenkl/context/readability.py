@@ -127,14 +127,16 @@ class MessageIndex:
     """Information from noisy neighbours, and what of it no affine denoiser reads, in nats.
 
     - `information`: what they add to a token's own observation;
-    - `nonlinearity`: the part of it that is lost, nu.
+    - `nonlinearity`: the part of it that is lost, nu;
+    - `read`: the rest, which affine functions of the neighbours' points convey.
 
-    Both to leading order in the strength of the law, summed over both tokens of every pair.
+    All to leading order in the strength of the law, summed over both tokens of every pair.
     """
 
     snr: Float[np.ndarray, " *shape"]
     information: Estimate
     nonlinearity: Estimate
+    read: Estimate
 
     @property
     def share(self) -> Float[np.ndarray, " *shape"]:
@@ -225,7 +227,7 @@ def integrals_of_variates(
     size = ROUNDING * sum(float((pair.correlations**2).sum()) for pair in variates)
     size *= math.log(levels[-1] / levels[0])
     parts = []
-    for total, power in zip(totals, (1, 2), strict=True):
+    for total, power in zip(totals, (1, 2, 1), strict=True):
         values, errors = integral(total, levels, power)
         parts.append((values, errors.mean() + size))
     return _index(levels, parts, n_samples, key)
@@ -233,9 +235,9 @@ def integrals_of_variates(
 
 def _totals(
     codebook: Codebook, variates: list[Variates], levels: np.ndarray, n_samples: int, key: Any
-) -> Float[np.ndarray, "2 batches levels"]:
-    """Information and nonlinearity of all pairs, for every batch of observations."""
-    totals = np.zeros((2, 1, len(levels)))
+) -> Float[np.ndarray, "3 batches levels"]:
+    """Information, nonlinearity and what is read of all pairs, for every batch of observations."""
+    totals = np.zeros((3, 1, len(levels)))
     for number, pair in enumerate(variates):
         keep = pair.correlations > 1e-12
         if not keep.any():
@@ -250,7 +252,8 @@ def _totals(
         ]
         scale = np.outer(s, s) / 2
         for own, other in (sides, reversed(sides)):
-            for which, read in enumerate((other.unread + other.linear, other.unread)):
+            parts = (other.unread + other.linear, other.unread, other.linear[None])
+            for which, read in enumerate(parts):
                 totals = totals + np.zeros((1, len(own.residual), 1))
                 totals[which] += (scale * own.residual * read).sum(axis=(-1, -2))
     return totals
@@ -261,7 +264,8 @@ def _index(
 ) -> MessageIndex:
     """Estimates out of values for every batch, with their numerical errors."""
     found = []
-    for (values, errors), name in zip(parts, ("context information", "nonlinearity"), strict=True):
+    names = ("context information", "nonlinearity", "context information that is read")
+    for (values, errors), name in zip(parts, names, strict=True):
         batches = len(values)
         sampled = batches > 1
         estimate = Estimate(

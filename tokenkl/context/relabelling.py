@@ -41,6 +41,7 @@ from tokenkl.sources.counts import as_sequences, split_sequences
 PERMUTATIONS = 4
 #: Step of log snr in integrals whose sampling error is much larger.
 COARSE_STEP = 1.0
+GAIN = "gain in context information that is read"
 #: Pairs of tokens that are looked up at a time.
 BLOCK = 2**16
 
@@ -55,8 +56,10 @@ class Relabelling:
       `readability_permuted` the mean of labels without meaning.
     - `before`, `after`, `permuted`: information and nonlinearity to leading order, integrated over
       d log snr, under the law that was used (`message_index`).
-    - `gain`: how much smaller the integral of nu becomes, in nats for a token: of tokens, the mean
-      over sequences that neither the labels nor the variates were made from.
+    - `gain`: how much more of its neighbours' information an affine denoiser reads, integrated over
+      d log snr, in nats for a token: of tokens, the mean over sequences that neither the labels nor
+      the variates were made from. Where tokens know much of each other, labels that can be read
+      also show more that cannot: nu, too, may grow.
     - `structure`: of tokens, whether neighbours tell anything of each other.
     """
 
@@ -87,7 +90,10 @@ class Relabelling:
             )
         if not self.is_better:
             return "No gain found: the given labels are as good as those that were looked for."
-        return "These labels are easier to learn from, by the weak-coupling formula."
+        return (
+            "These labels are better: an affine denoiser reads more of what neighbours say, by the "
+            "weak-coupling formula."
+        )
 
 
 def relabel(
@@ -259,9 +265,7 @@ def _of_variates(
         index(one, part) for one, part in zip(permuted, split(keys[4], PERMUTATIONS), strict=True)
     ]
     if gain is None:
-        gain = dataclasses.replace(
-            first.nonlinearity - last.nonlinearity, quantity="gain in nonlinearity"
-        )
+        gain = dataclasses.replace(last.read - first.read, quantity=GAIN)
     return Relabelling(
         ids,
         after,
@@ -294,17 +298,18 @@ def _mean(found: list[MessageIndex]) -> MessageIndex:
         found[0].snr,
         of([one.information for one in found]),
         of([one.nonlinearity for one in found]),
+        of([one.read for one in found]),
     )
 
 
 def _held_out_gain(
     task: _Task, rows: list[np.ndarray], folds: int, key: Any, report: Any
 ) -> Estimate:
-    """The gain in the integral of nu on sequences from which neither variates nor labels came.
+    """The gain in what is read, on sequences from which neither variates nor labels came.
 
-    Nu is (1/2) tr(S M A R) and its mirror image, with A = E f(k) g(l) in the place of the second S:
-    the mean over neighbours in the sequences that were left out, which is unbiased, and 0 where
-    they tell nothing. So every sequence gives a number, and their scatter the error.
+    It is (1/2) tr(S M A (V - R)) and its mirror image, with A = E f(k) g(l) in the place of the
+    second S: the mean over neighbours in the sequences that were left out, which is unbiased, and 0
+    where they tell nothing. So every sequence gives a number, and their scatter the error.
     """
     values, sizes = [], []
     keys = split(key, 3 * folds + 1)
@@ -312,17 +317,17 @@ def _held_out_gain(
         variates = task.variates_of_tokens(kept, keys[3 * fold + 2])
         ids = task.place(variates, keys[3 * fold], report(fold))
         new, old = task.placed(ids), task.codebook
-        lost = [0.0] * len(left)
+        gained = [0.0] * len(left)
         for gap, pair in zip(task.gaps, variates, strict=True):
-            matrix = _loss_matrix(old, pair, task.n_samples, keys[3 * fold + 1]) - _loss_matrix(
-                new, pair, task.n_samples, keys[3 * fold + 1]
+            matrix = _reading(new, pair, task.n_samples, keys[3 * fold + 1]) - _reading(
+                old, pair, task.n_samples, keys[3 * fold + 1]
             )
             told = pair.first @ matrix
             for i, row in enumerate(left):
                 for start in range(0, row.size - gap, BLOCK):
                     here = row[start : start + BLOCK + gap]
-                    lost[i] += float((told[here[:-gap]] * pair.second[here[gap:]]).sum())
-        values += lost
+                    gained[i] += float((told[here[:-gap]] * pair.second[here[gap:]]).sum())
+        values += gained
         sizes += [max(row.size - 1, 0) for row in left]
     value = sum(values) / max(sum(sizes), 1)
     away, count = np.array(values) - value * np.array(sizes), len(values)
@@ -333,24 +338,24 @@ def _held_out_gain(
         n_samples=count,
         method=f"weak coupling, sequences left out in {folds} folds",
         seed=seed_of(key) if isinstance(key, int) else None,
-        quantity="gain in nonlinearity",
+        quantity=GAIN,
         unit="nats",
     )
 
 
-def _loss_matrix(
+def _reading(
     codebook: Codebook, pair: Variates, n_samples: int, key: Any
 ) -> Float[np.ndarray, "r r"]:
-    """H with nu = sum H * A integrated over d log snr, A = E f g' of neighbours."""
+    """H with sum H * A for what is read, integrated over d log snr, A = E f g' of neighbours."""
     levels = all_levels(codebook, COARSE_STEP)
     s = pair.correlations
-    M_f, R_f, M_g, R_g = (
-        one.mean(axis=0)
+    first, second = (
+        token_matrices(codebook, law, side, levels, n_samples=n_samples, key=part)
         for law, side, part in zip(
             pair.marginals, (pair.first, pair.second), split(key, 2), strict=True
         )
-        for one in token_matrices(codebook, law, side, levels, n_samples=n_samples, key=part)[:2]
     )
-    each = (M_f * s) @ R_g + (R_f * s) @ M_g
-    found: np.ndarray = np.tensordot(log_weights(levels, 2), each, axes=1) / 2
+    each = (first.residual.mean(axis=0) * s) @ second.linear
+    each = each + (first.linear * s) @ second.residual.mean(axis=0)
+    found: np.ndarray = np.tensordot(log_weights(levels, 1), each, axes=1) / 2
     return found
