@@ -18,7 +18,6 @@ from tokenkl.verification import (
     _largest_of_normals,
     count_verdicts,
     markdown_report,
-    measure_all,
     worst,
 )
 
@@ -157,7 +156,7 @@ def consistent(
     def measure(
         codebook: tk.Codebook, snr: Any, *, method: Any = None, key: Any = None
     ) -> tk.Profile:
-        found = measure_all(codebook, snr, method=method, key=key)
+        found = profile(codebook, snr, method=method, key=key)
         wrong = {quantity: factor * found[quantity].value}
         if other is not None and whole is not None:
             wrong[other] = whole(codebook) - wrong[quantity]
