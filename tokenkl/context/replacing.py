@@ -174,9 +174,10 @@ def replacing_steps(
     """For each N the levels of replaced tokens with the smallest `replacing_kl` in N steps.
 
     The best of all grids among 96 levels or 4 N, by a shortest path. They are even in the angle
-    arccos(1 - 2 r), so that they are close at both ends. Sampled: chosen on up to 4096 chains,
-    and valued on others: a few percent above the best of few steps, and with many steps, whose
-    costs differ by less than that sample tells, not always below even ones.
+    arccos(1 - 2 r), so that they are close at both ends. Sampled: found on up to 4096 chains; held
+    against levels that are even, and even in the angle, on as many others, since with many steps
+    costs differ by less than a sample tells; and valued on others again. A few percent above the
+    best of few steps.
 
     Args:
         source: the law of the sequences.
@@ -194,7 +195,7 @@ def replacing_steps(
         ([1.0, 0.45, 0.2, 0.0], 0.329)
     """
     most = max((check_count(N, "Ns") for N in Ns), default=1)
-    streams = (key, key) if key is None else tuple(generator(key).integers(2**63, size=2))
+    streams = (key,) * 3 if key is None else tuple(generator(key).integers(2**63, size=3))
     count = max(SEARCH_LEVELS, 4 * most)
     levels = (1 + np.cos(np.pi * np.arange(count + 1) / count)) / 2
     levels[-1] = 0.0
@@ -209,6 +210,12 @@ def replacing_steps(
     found = []
     for N in Ns:
         best = best_of(levels, lambda start, stop: costs, N)
+        if not _is_exact(source, method):
+            even = np.linspace(1, 0, N + 1)
+            grids = [best, even, (1 + np.cos(np.pi * (1 - even))) / 2]
+            grids[-1][-1] = 0.0
+            kls = [replacing_kl(source, grid, method=few, key=streams[2]) for grid in grids]
+            best = grids[int(np.argmin([float(one.value) for one in kls]))]
         kl = replacing_kl(source, best, method=method, key=streams[1])
         if kl.is_sampled:
             kl = dataclasses.replace(kl, seed=seed_of(key), draws=draws_of(key))
