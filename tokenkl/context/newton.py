@@ -45,6 +45,7 @@ def minimise(
 
     The gap is the squared Newton decrement, twice what the quadratic model leaves: near the minimum
     the Hessian is the same within a factor of two (it changes by exp(2 s) where logits move by s).
+    No divergence is below 0, so that it is at most the value.
     """
     value, gradient = problem.evaluate(theta)
     for _ in range(MOST_STEPS):
@@ -64,7 +65,7 @@ def minimise(
         if lower > value:  # rounding is all that is left
             break
         theta, value, gradient = moved, lower, there
-    return Minimum(theta, value, max(gap, 0.0))
+    return Minimum(theta, value, min(max(gap, 0.0), max(value, 0.0)))
 
 
 class Frozen(NamedTuple):

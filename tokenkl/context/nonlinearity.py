@@ -35,6 +35,9 @@ ATOL = 1e-15
 #: Most levels of an integral.
 MOST_LEVELS = 2048
 INTEGRAL = "integral of the message nonlinearity"
+#: Distance in log snr up to which the law at one level is a start at another. Where tokens are as
+#: good as told, slopes may be anything, and far from there they are worse than those of Gaussians.
+NEAR = 1.0
 #: Draws at every SNR unless told otherwise.
 N_SAMPLES = 2**14
 
@@ -284,8 +287,9 @@ class _Task(NamedTuple):
             return Estimate(
                 most / 2, numerical_error=most / 2, method="pairs", quantity=NAME, unit="nats"
             ), Starts(snr, [])
+        near = starts is not None and starts.laws and abs(math.log(snr / starts.snr)) <= NEAR
         first = [
-            seat.gaussian(snr) if starts is None or not starts.laws else starts.of(index, snr)
+            starts.of(index, snr) if near and starts is not None else seat.gaussian(snr)
             for index, seat in enumerate(self.seats)
         ]
         if not self.n_samples:
@@ -353,7 +357,7 @@ class _Integral:
         self.task = task
         self.keys = iter(split(key, MOST_LEVELS))
         self.known: dict[float, Estimate] = {}
-        self.starts: Starts | None = None
+        self.starts: list[Starts] = []
         seat = task.seats[0]
         law = seat.source.marginals()[seat.position]
         self.origin = -math.log(float(law @ (seat.points**2).sum(axis=1)) or 1.0)
@@ -387,8 +391,11 @@ class _Integral:
             largest = max((float(one) for one in self.known.values()), default=0.0)
             atol = max(ATOL, 0.1 * self.tolerance * largest)
             snr = math.exp(self.origin + place)
-            found, self.starts = self.task.at(snr, next(self.keys), self.starts, RTOL, atol)
+            nearest = min(self.starts, key=lambda one: abs(math.log(one.snr / snr)), default=None)
+            found, start = self.task.at(snr, next(self.keys), nearest, RTOL, atol)
             self.known[place] = found
+            if start.laws:
+                self.starts.append(start)
         return self.known[place]
 
     def _range(self, spacing: float) -> tuple[float, float]:
@@ -399,7 +406,7 @@ class _Integral:
         while low > -30 and (low > -2 or float(self.value(low)) > reach**2 * total + ATOL):
             low -= spacing
             total = max(total, float(self.value(low)))
-        high, self.starts = 0.0, None
+        high = 0.0
         while self._above(high) > tolerance * total and high < 60:
             high += spacing
             total = max(total, float(self.value(high)))
