@@ -643,9 +643,9 @@ def test_path_kl_mistakes(words: list[str], sentence: str) -> None:
 
 @pytest.mark.parametrize("spec", ["fsq:17^6", "onehot:1000000", "fsq:17^6000"])
 def test_info_is_immediate_for_huge_codebooks(spec: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     done = succeed("info", spec)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert "exact, no sampling: all quantities" in done.stdout
 
 

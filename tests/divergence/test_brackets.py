@@ -31,7 +31,7 @@ def digits_of_a_grid(n: int, base: int, stages: int) -> tuple[ResidualCodebook, 
     return ResidualCodebook([scale * grid @ turn for scale in scales]), tk.FSQ([size] * n)
 
 
-LARGE = [(8, 2, 4), (4, 4, 4)]
+LARGE = [pytest.param((8, 2, 4), marks=pytest.mark.slow), (4, 4, 4)]
 LOW, HIGH = 1e-2, 3e3
 
 

@@ -351,9 +351,9 @@ def test_prior_mismatch_is_second_order_for_centred_codebooks() -> None:
 def test_thousand_curves_take_a_second() -> None:
     """The promise is one second on two cores; three leave room for a busy machine."""
     grids = [tk.step_grid("log-snr", N, 1e-3, 60.0) for N in range(1, 1001)]
-    started = time.perf_counter()
+    started = time.process_time()
     found = ancestral_kl_curve(tk.FSQ((3,) * 8), grids)
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
     assert (np.diff(found.value) < 0).all()
 
 
@@ -361,9 +361,9 @@ def test_thousand_curves_take_a_second() -> None:
 def test_thousand_curves_of_a_perturbed_grid_take_a_minute() -> None:
     codebook = tk.perturb(tk.FSQ((3,) * 8), 0.1, key=0)
     grids = [tk.step_grid("log-snr", N, 1e-3, 60.0) for N in range(1, 1001)]
-    started = time.perf_counter()
+    started = time.process_time()
     found = ancestral_kl_curve(codebook, grids, method=tk.MonteCarlo(rtol=0.01), key=0)
-    assert time.perf_counter() - started < 60
+    assert time.process_time() - started < 60
     assert (found.standard_error <= 0.01 * found.value).all()
     assert (found.numerical_error < 0.005 * found.value).all()
 

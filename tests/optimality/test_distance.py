@@ -163,9 +163,9 @@ def test_too_many_distances_are_refused() -> None:
 @pytest.mark.parametrize("n", [8, 16, 64])
 def test_65536_tokens_take_seconds(n: int) -> None:
     points = np.random.default_rng(n).normal(size=(65536, n))
-    start = time.perf_counter()
+    start = time.process_time()
     found = neighbours.nearest_distances(points)
-    assert time.perf_counter() - start < 120
+    assert time.process_time() - start < 120
     some = np.arange(0, 65536, 4000)
     distances = cdist(points[some], points)
     distances[np.arange(some.size), some] = np.inf

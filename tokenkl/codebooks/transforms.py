@@ -45,14 +45,14 @@ def permute(codebook: Codebook, key: Any) -> PointCodebook:
     Raises:
         ValueError: a codebook too large to materialise, or an invalid key.
     """
+    points = np.asarray(codebook.points)  # before the ids, of which there may be too many
     order = generator(key).permutation(codebook.K)
-    return placed(codebook, order, codebook.stated_prior, f"{codebook.label}, permuted")
+    return placed(points, order, codebook.stated_prior, f"{codebook.label}, permuted")
 
 
-def placed(codebook: Codebook, order: Any, prior: Any, name: str) -> PointCodebook:
-    """Tokens at these points of a codebook, one id of a point for each token, with a prior."""
-    points = np.asarray(codebook.points)[order]
-    return PointCodebook(points, prior, name=name, allow_duplicates=True)
+def placed(points: Any, order: Any, prior: Any, name: str) -> PointCodebook:
+    """Tokens at these of the points, one id of a point for each token, with a prior."""
+    return PointCodebook(points[order], prior, name=name, allow_duplicates=True)
 
 
 def centre(codebook: Codebook) -> Codebook:

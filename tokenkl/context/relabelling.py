@@ -223,7 +223,7 @@ class _Task:
     def placed(self, ids: Int[np.ndarray, " K"]) -> PointCodebook:
         """The tokens at points of these ids."""
         name = f"{self.home.label}, relabelled"
-        return placed(self.home, ids, self.codebook.stated_prior, name)
+        return placed(np.asarray(self.home.points), ids, self.codebook.stated_prior, name)
 
     def permuted(self, key: Any) -> list[PointCodebook]:
         """Tokens at points of the new home, without meaning."""
