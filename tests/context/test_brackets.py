@@ -97,7 +97,7 @@ def test_derivative_of_the_entropy_of_a_sequence() -> None:
 
 
 def test_derivative_of_the_entropy_of_a_token_in_its_sequence() -> None:
-    """d/dsnr H(k_i | Y) = -(1/2) [mmse(X | Y) - mmse(X | Y, k_i)] (M8), averaged over i.
+    """d/dsnr H(k_i | Y) = -(1/2) [mmse(X | Y) - mmse(X | Y, k_i)] (C3), averaged over i.
 
     Given k_1, what is not known is k_2 with the prior p(k_2 | k_1).
     """

@@ -71,7 +71,7 @@ def _exact(points: np.ndarray, law: np.ndarray, snr: float) -> tuple[float, floa
 @pytest.mark.parametrize("snr", [0.3, 2.0, 8.0])
 @pytest.mark.parametrize("levels", [[-1.0, 0.1, 1.0], [-1.0, 1.0, 0.0]])
 def test_weak_coupling(levels: list[float], snr: float) -> None:
-    """M4: information and nu over the square of the strength, as that goes to 0.
+    """C7: information and nu over the square of the strength, as that goes to 0.
 
     What is left is of the first power of the strength: Richardson's two steps remove two powers.
     """
@@ -179,7 +179,7 @@ def test_integrals_against_quadrature() -> None:
     assert abs(found.information.value - expected) < found.information.numerical_error + 5e-8
 
 
-# ---- M9 ------------------------------------------------------------------------------------
+# ---- C12 ------------------------------------------------------------------------------------
 
 #: Integrals of M V d log snr, and the share of nu: aligned, permuted, one-hot of equal power.
 TABLE = {
@@ -191,7 +191,7 @@ TABLE = {
 
 @pytest.mark.parametrize("grid", TABLE)
 def test_unit_couplings(grid: tuple[int, int]) -> None:
-    """CONTEXT.md's table; permuted ids and one-hot with independent permutations of f and g."""
+    """The table of C12; permuted ids and one-hot with independent permutations of f and g."""
     fsq = tk.FSQ((grid[0],) * grid[1])
     x = fsq.points[:, :1] / fsq.points[:, 0].std()
     law = np.full(fsq.K, 1 / fsq.K)
@@ -211,7 +211,7 @@ def test_unit_couplings(grid: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("codebook", [tk.FSQ((2, 2)), _line([0.0, 0.2, 1.0, 3.0])])
 def test_permuted_reading_is_the_mean_over_permutations(codebook: tk.Codebook) -> None:
-    """M9, all 24 of them, for any feature; its linear part, too."""
+    """C12, all 24 of them, for any feature; its linear part, too."""
     v = np.random.default_rng(0).standard_normal(4)
     v = (v - v.mean()) / v.std()
     levels = np.array([0.2, 3.0])
@@ -240,7 +240,7 @@ def test_one_hot_reads_every_feature_alike() -> None:
     assert (abs(away) < 7.5 * error).all()
 
 
-# ---- M6 and M10 ----------------------------------------------------------------------------
+# ---- C10 and C11 ----------------------------------------------------------------------------
 
 
 def _reading(points: np.ndarray, features: np.ndarray, snr: float) -> np.ndarray:
@@ -252,7 +252,7 @@ def _reading(points: np.ndarray, features: np.ndarray, snr: float) -> np.ndarray
 
 @pytest.mark.parametrize("seed", range(8))
 def test_no_codebook_reads_more_than_water_filling(seed: int) -> None:
-    """M6, for codebooks at random and for the one that reaches it."""
+    """C10, for codebooks at random and for the one that reaches it."""
     rng = np.random.default_rng(seed)
     K, r = 8, 3
     basis = np.linalg.qr(np.column_stack([np.ones(K), rng.standard_normal((K, r))]))[0]
@@ -274,7 +274,7 @@ def test_no_codebook_reads_more_than_water_filling(seed: int) -> None:
 
 
 def test_whitened_features_are_the_equality_case() -> None:
-    """M6: tr LMMSE = n / (1 + snr P) for an isometric image of the features, more for others."""
+    """C10: tr LMMSE = n / (1 + snr P) for an isometric image of the features, more for others."""
     g = tk.FSQ((2, 2, 2)).points
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((5, 3)))[0]
     snr, power = 2.0, 0.7
@@ -286,7 +286,7 @@ def test_whitened_features_are_the_equality_case() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_one_hot_is_minimax(seed: int) -> None:
-    """M10: some feature of every codebook is read no better than every one of the simplex."""
+    """C11: some feature of every codebook is read no better than every one of the simplex."""
     rng = np.random.default_rng(seed)
     K, n, snr, power = 6, int(rng.integers(1, 7)), rng.exponential(3.0), rng.exponential(2.0)
     features = np.linalg.qr(np.column_stack([np.ones(K), rng.standard_normal((K, K - 1))]))[0]

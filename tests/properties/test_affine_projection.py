@@ -1,5 +1,5 @@
 """The best affine law q* has the moments E q*_k (1, Y) = E p_k (1, Y), and the largest entropy of
-all that have; E KL(p || q) = nu + E KL(q* || q) for every affine q (docs/theory/context.md, M1)."""
+all that have; E KL(p || q) = nu + E KL(q* || q) for every affine q (docs/theory/context.md, C4)."""
 
 import numpy as np
 from hypothesis import given, settings

@@ -1,5 +1,5 @@
 """Bits on a cube, a weak law: whatever the labeling, the linear part of messages is no larger than
-where the law couples to the coordinates themselves (docs/theory/context.md, M5).
+where the law couples to the coordinates themselves (docs/theory/context.md, C8).
 
 With g the features of a labeling, W_d their weight on parities of d bits: V = sum tau^d W_d,
 R = r W_1 + sum_{d >= 2} tau^d W_d, M = sum (1 - tau^d) W_d.

@@ -1,5 +1,5 @@
 """Where coordinates are independent processes, nu is the sum over coordinates
-(docs/theory/context.md, M7)."""
+(docs/theory/context.md, C13)."""
 
 import numpy as np
 from hypothesis import given, settings

@@ -1,5 +1,5 @@
 """nu = (snr^2 / 4) sum_k pi_k |Cov(X' | k) - E Cov(X' | k)|^2 + O(snr^3)
-(docs/theory/context.md, M3)."""
+(docs/theory/context.md, C6)."""
 
 import numpy as np
 from hypothesis import given, settings

@@ -1,5 +1,5 @@
 """With full support nu > 0 at every SNR unless the token is independent of the others
-(docs/theory/context.md, M2); then nu = 0."""
+(docs/theory/context.md, C5); then nu = 0."""
 
 import numpy as np
 from hypothesis import given, settings

@@ -1,5 +1,5 @@
 """tau^3 >= r = tau - snr / (1 + snr), tau = E tanh^2(h (h + z)), at every SNR
-(docs/theory/context.md, M5, the lemma); and r <= 0.14374 tau."""
+(docs/theory/context.md, C8, the lemma); and r <= 0.14374 tau."""
 
 import numpy as np
 from hypothesis import given

@@ -1,7 +1,7 @@
 """How well an affine denoiser hears what neighbours say: the single-token formula for weak laws.
 
 With the canonical form P(k, l) = pi_k pi'_l (1 + sum_r s_r f_r(k) g_r(l)) and weak coupling
-(docs/theory/context.md, M4), the information that a noisy neighbour gives about a token beside its
+(docs/theory/context.md, C7), the information that a noisy neighbour gives about a token beside its
 own observation, and the part of it that no affine denoiser reads, are, up to the third power of s,
 
     (1/2) tr(S M_f S V_g)   and   (1/2) tr(S M_f S R_g),
@@ -156,7 +156,7 @@ def message_index(
     n_samples: int = SAMPLES,
     key: Any = None,
 ) -> MessageIndex:
-    """M4: context information and nonlinearity nu of weakly coupled tokens, by single-token terms.
+    """C7: context information and nonlinearity nu of weakly coupled tokens, by single-token terms.
 
     For each pair of positions (1/2) [tr(S M_f S R_g) + tr(S M_g S R_f)], the losses of both of its
     tokens; of a long chain that is the loss of one token with such a neighbour on either side. The
@@ -322,7 +322,7 @@ def integral(
 def permuted_reading(
     codebook: Codebook, snr: Any, **given: Any
 ) -> tuple[Estimate, Float[np.ndarray, " *shape"]]:
-    """M9: what is heard of a feature whose tokens sit anywhere: V, and its linear part.
+    """C12: what is heard of a feature whose tokens sit anywhere: V, and its linear part.
 
     Of any feature of mean 0 and variance 1 under equal priors, averaged over all permutations of
     the ids: V = (E sum_k p(k | Y)^2 - 1/K) / (1 - 1/K), the normalised probability that two draws
@@ -358,7 +358,7 @@ def permuted_reading(
 def largest_reading(
     correlations: Float[Any, " r"], snr: Any, power: float
 ) -> Float[np.ndarray, " *shape"]:
-    """M6: the most that affine functions of a noisy point read of variates, over all codebooks.
+    """C10: the most that affine functions of a noisy point read of variates, over all codebooks.
 
     max sum_r s_r^2 snr x_r / (1 + snr x_r) over powers x_r >= 0 that add up to `power`: water is
     filled into the variates. It is reached by points e = (sqrt(x_r) g_r)_r, in as many dimensions
