@@ -26,6 +26,7 @@ NAMES = (
     "capacity",
     "discrete_against_gaussian",
     "context_relabel",
+    "context_laws",
     "toy_generation",
     "speech_geometry",
     "speech_twin",
