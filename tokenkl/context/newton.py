@@ -51,6 +51,9 @@ def minimise(
     for _ in range(MOST_STEPS):
         step = problem.direction(theta, gradient, free)
         gap = float((step * gradient)[:, free].sum())
+        if not np.isfinite(gap):  # a Hessian below all numbers: the value is what is known
+            gap = value
+            break
         if not free.any() or gap <= rtol * value + atol:
             break
         size = 1.0

@@ -35,8 +35,8 @@ ATOL = 1e-15
 #: Most levels of an integral.
 MOST_LEVELS = 2048
 INTEGRAL = "integral of the message nonlinearity"
-#: Distance in log snr up to which the law at one level is a start at another. Where tokens are as
-#: good as told, slopes may be anything, and far from there they are worse than those of Gaussians.
+#: Distance in log snr up to which the law at one level is a start at a higher one. Where tokens are
+#: as good as told, slopes may be anything, and further down they are worse than those of Gaussians.
 NEAR = 1.0
 #: Draws at every SNR unless told otherwise.
 N_SAMPLES = 2**14
@@ -65,7 +65,8 @@ def message_nonlinearity(
     are integrated over: the trapezoid rule on grids that are refined until they agree, Newton's
     method with a stated gap. Longer ones are sampled: laws are fitted on either half of the draws
     and seen on both. The least mean over a half is too low on average, and a law's mean over the
-    other half too high; `numerical_error` is half their distance, `standard_error` the rest.
+    other half, or that of the "gaussian" law, is too high; `numerical_error` is half their
+    distance, `standard_error` the rest.
 
     Args:
         codebook: the points of the tokens; its prior is not used, the law is the source's.
@@ -287,11 +288,9 @@ class _Task(NamedTuple):
             return Estimate(
                 most / 2, numerical_error=most / 2, method="pairs", quantity=NAME, unit="nats"
             ), Starts(snr, [])
-        near = starts is not None and starts.laws and abs(math.log(snr / starts.snr)) <= NEAR
-        first = [
-            starts.of(index, snr) if near and starts is not None else seat.gaussian(snr)
-            for index, seat in enumerate(self.seats)
-        ]
+        first = [seat.gaussian(snr) for seat in self.seats]
+        if starts is not None and starts.laws and 0 <= math.log(snr / starts.snr) <= NEAR:
+            first = [starts.of(index, snr) for index in range(len(first))]
         if not self.n_samples:
             found = [
                 least(seat, snr, self.family, start, rtol, atol)
@@ -305,23 +304,23 @@ class _Task(NamedTuple):
                 unit="nats",
             )
             return estimate, Starts(snr, [one.theta for one in found])
-        return self._sampled(snr, key, first)
+        return self._sampled(snr, key), Starts(snr, [])
 
     def most(self, snr: float, decay: Callable[[Any], Any]) -> float:
         """The bound by pairs, mean over positions."""
         return float(np.mean([_pair_sum(seat, np.array(snr), decay) for seat in self.seats]))
 
-    def _sampled(self, snr: float, key: Any, first: list[np.ndarray]) -> tuple[Estimate, Starts]:
+    def _sampled(self, snr: float, key: Any) -> Estimate:
         seats = self.seats
         places = [seat.position for seat in seats]
         draws = draw(seats[0].points, seats[0].source, places, snr, self.n_samples, key)
         found = [
-            bracketed(seat, draws, index, self.family, start)
-            for index, (seat, start) in enumerate(zip(seats, first, strict=True))
+            bracketed(seat, draws, index, self.family, seat.gaussian(snr))
+            for index, seat in enumerate(seats)
         ]
         moments = Moments((1,))
         moments.add(np.mean([one.draws for one in found], axis=0)[None])
-        estimate = Estimate(
+        return Estimate(
             moments.mean[0],
             standard_error=moments.standard_error[0],
             numerical_error=np.mean([one.half_width for one in found]),
@@ -334,7 +333,6 @@ class _Task(NamedTuple):
             quantity=NAME,
             unit="nats",
         )
-        return estimate, Starts(snr, [one.theta for one in found])
 
 
 class Starts(NamedTuple):
@@ -391,7 +389,8 @@ class _Integral:
             largest = max((float(one) for one in self.known.values()), default=0.0)
             atol = max(ATOL, 0.1 * self.tolerance * largest)
             snr = math.exp(self.origin + place)
-            nearest = min(self.starts, key=lambda one: abs(math.log(one.snr / snr)), default=None)
+            lower = (one for one in self.starts if one.snr <= snr)
+            nearest = max(lower, key=lambda one: one.snr, default=None)
             found, start = self.task.at(snr, next(self.keys), nearest, RTOL, atol)
             self.known[place] = found
             if start.laws:

@@ -136,17 +136,21 @@ class Bracketed(NamedTuple):
 
     draws: Float[np.ndarray, " N"]
     half_width: float
-    theta: Float[np.ndarray, "tokens columns"]
 
 
 def bracketed(
-    seat: Seat, draws: Draws, index: int, family: Family, start: Float[np.ndarray, "tokens columns"]
+    seat: Seat,
+    draws: Draws,
+    index: int,
+    family: Family,
+    start: Float[np.ndarray, "tokens columns"],
 ) -> Bracketed:
-    """Laws fitted on either half, each seen on both.
+    """Laws fitted on either half from a start that was not, each seen on both.
 
     The least mean over a half is too low on average, and the mean of a law that was fitted on the
-    other half is too high: the expectation of the mean of both differs from the least by at most
-    half their distance.
+    other half, or of the start, is too high: the expectation of the mean of both differs from the
+    least by at most half their distance. Where tokens are nearly told, so that what is left hangs
+    on few draws, the start is the better one of those.
     """
     parts = [draws.seen[:, seat.position], *(draws.seen[:, j] for j in seat.seen)]
     features = np.concatenate([np.ones((len(parts[0]), 1)), *parts], axis=1)
@@ -158,6 +162,8 @@ def bracketed(
         np.concatenate([one.kl(fit.theta) for one, fit in zip(samples, order, strict=True)])
         for order in (fits, fits[::-1])
     )
+    plain = np.concatenate([one.kl(start) for one in samples])
+    if plain.mean() < others.mean():
+        others = plain
     width = abs(float(others.mean() - ours.mean())) + max(fit.gap for fit in fits)
-    theta = (fits[0].theta + fits[1].theta) / 2
-    return Bracketed((ours + others) / 2, width / 2, theta)
+    return Bracketed((ours + others) / 2, width / 2)
