@@ -23,7 +23,9 @@ pilot, which named the hypotheses):
 - H4: c is not the same in all cases.
 - H5: one-hot's excess is more than what nu says by the c of the other tokenizations.
 
-All intervals are over seeds (bootstrap of 95 %), with which the laws change too.
+All intervals are over seeds (bootstrap of 95 %), with which the laws change too. Sequences of three
+tokens (`--set cases=2:3:3`) were part of the plan; their nu is sampled in nine dimensions, takes half
+an hour more, and is not in the stored results.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ class Config(Settings):
     seed: int = setting(20261128, "of all random numbers", least(0))
     seeds: int = setting(6, "laws of each kind", least(2))
     cases: tuple[tuple[int, int, int], ...] = setting(
-        ((2, 3, 2), (3, 2, 2), (2, 3, 3)), "LEVELS:N:LENGTH of grids and sequences", _cases
+        ((2, 3, 2), (3, 2, 2)), "LEVELS:N:LENGTH of grids and sequences", _cases
     )
     laws: tuple[str, ...] = setting(LAWS, "kinds of laws", among(*LAWS), holding(data.FSQ))
     geometries: tuple[str, ...] = setting(
