@@ -24,8 +24,8 @@ pilot, which named the hypotheses):
 - H5: one-hot's excess is more than what nu says by the c of the other tokenizations.
 
 All intervals are over seeds (bootstrap of 95 %), with which the laws change too. Sequences of three
-tokens (`--set cases=2:3:3`) were part of the plan; their nu is sampled in nine dimensions, takes half
-an hour more, and is not in the stored results.
+tokens (`--set cases=2:3:3`) were part of the plan; their nu is sampled in nine dimensions, takes
+half an hour more, and is not in the stored results.
 """
 
 from __future__ import annotations
