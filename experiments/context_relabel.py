@@ -145,7 +145,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
         known = rows[rows["labels"] == "known law"].set_index("law")
         given = rows[rows["labels"] == "given"].set_index("law")
         found = rows[rows["labels"] == "found"].join(
-            given[["nonlinearity"]], on="law", rsuffix="_given"
+            given["nonlinearity"].rename("nonlinearity_given"), on="law"
         )
         found["share"] = found["nonlinearity"] / found["nonlinearity_given"]
         least = float((known["nonlinearity"] / given["nonlinearity"]).mean())

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from commands import commands
@@ -20,6 +21,7 @@ WORDS = {
     "steps": "fsq:3 --steps 2",
     "sampler-kl": "fsq:3 --steps 2 --token",
     "noise-schedule": "fsq:3",
+    "relabel": "fsq:3 --tokens {tokens}",
 }
 #: Those that show no information, or in bits: `info` in both.
 OTHERS = {"info", "recommend-levels", "report", "tts", "derive", "findings", "reproduce"}
@@ -31,7 +33,10 @@ def test_all_commands_are_here() -> None:
 
 @pytest.mark.parametrize("command", WORDS)
 def test_bits_in_place_of_nats(command: str, tmp_path: Path) -> None:
-    words = (command, *WORDS[command].split(), "--json", tmp_path / "found.json")
+    tokens = tmp_path / "tokens.npy"
+    np.save(tokens, np.tile([0, 1, 2, 1], (20, 10)))
+    given = WORDS[command].format(tokens=tokens).split()
+    words = (command, *given, "--json", tmp_path / "found.json")
     said = []
     for more in ((), ("--bits",)):
         shown = succeed(*words, *more).stdout

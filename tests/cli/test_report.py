@@ -210,7 +210,7 @@ def test_a_theorem_that_fails_is_an_exit_code(
 
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CODEBOOK" in fail("report", "nothing", "-o", tmp_path / "page")
-    assert "a posterior needs all tokens" in fail("report", "d:4^24", "-o", tmp_path / "page")
+    assert "needs a list of all tokens" in fail("report", "d:4^24", "-o", tmp_path / "page")
     assert "two distinct tokens" in fail("report", "fsq:1", "-o", tmp_path / "page")
     assert "--snr must be left out" in fail("report", "fsq:3^2", "--snr=1", "--snr-db=0")
     assert "schedule" in fail("report", "fsq:3^2", "--schedule=none", "-o", tmp_path / "page")
@@ -358,7 +358,7 @@ def test_more_tokens_than_can_be_listed(kind: str, tmp_path: Path) -> None:
     steps = record["chapters"]["sampling-steps"]
     assert len(steps["snr"]) == 9
     assert (np.diff(steps["snr"]) > 0).all()
-    assert record["chapters"]["noise-to-train-on"]["information_nats"] > 0
+    assert record["chapters"]["noise-to-train-on"]["information"] > 0
     assert len(record["chapters"]["usage"]["entropy_bits"]) == 6
     assert record["chapters"]["profile"]
 

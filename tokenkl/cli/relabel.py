@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 
 from tokenkl.cli._app import Content, progress_bar
-from tokenkl.cli._options import CodebookArgument, Padding, Seed
+from tokenkl.cli._options import Bits, CodebookArgument, Padding, Seed
 from tokenkl.cli._result import JsonFile, Result, command
 
 if TYPE_CHECKING:
-    from tokenkl.context import Relabelling
+    from tokenkl.context import MessageIndex, Relabelling
     from tokenkl.estimate import Estimate
 
 
@@ -84,7 +84,7 @@ class _Search:
 
 
 @command(files=MapFiles, short_help="Labels of the same points by which neighbours are read.")
-def relabel(*, search: _Search) -> Result:
+def relabel(*, search: _Search, bits: Bits = False) -> Result:
     """Which token should sit at which point, so that a denoiser reads its neighbours.
 
     Permuting ids changes nothing that depends on one token alone, and costs much of what is
@@ -116,6 +116,8 @@ def relabel(*, search: _Search) -> Result:
             progress=progress,
         )
     assert found.structure is not None
+    if bits:
+        found = _in_bits(found)
     low, high, _ = found.gain.confidence_interval()
     record = {
         "specification": search.codebook,
@@ -125,6 +127,7 @@ def relabel(*, search: _Search) -> Result:
         "verdict": found.verdict,
         "is_better": found.is_better,
         "p_value": found.structure.p_value,
+        "unit": found.gain.unit,
         "gain": {**_plain(found.gain), "interval_low": float(low), "interval_high": float(high)},
         "labels": dict(_rows(found)),
         "ids": found.ids.tolist(),
@@ -167,6 +170,24 @@ def _rows(found: Relabelling) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+def _in_bits(found: Relabelling) -> Relabelling:
+    def of(index: MessageIndex) -> MessageIndex:
+        return dataclasses.replace(
+            index,
+            information=index.information.bits,
+            nonlinearity=index.nonlinearity.bits,
+            read=index.read.bits,
+        )
+
+    return dataclasses.replace(
+        found,
+        gain=found.gain.bits,
+        before=of(found.before),
+        after=of(found.after),
+        permuted=of(found.permuted),
+    )
+
+
 def _plain(estimate: Estimate) -> dict[str, float]:
     return {
         "value": float(estimate.value),
@@ -186,8 +207,8 @@ def _print(console: Console, found: Relabelling) -> None:
     console.print(table)
     low, high, level = found.gain.confidence_interval()
     console.print(
-        f"Gain in what is read, on sequences left out: {float(found.gain.value):.3g} nats a token "
-        f"over all log SNR ({level:.0%}: {low:.3g} to {high:.3g})."
+        f"Gain in what is read, on sequences left out: {float(found.gain.value):.3g} "
+        f"{found.gain.unit} a token over all log SNR ({level:.0%}: {low:.3g} to {high:.3g})."
     )
     console.print(found.verdict)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats
+from scipy import special
 
 from tokenkl.context.affine import Seat, log_likelihood
 from tokenkl.context.newton import solve
@@ -43,7 +43,7 @@ class PairGrid:
     def __init__(self, seat: Seat, snr: float, step: float) -> None:
         length, m = seat.source.length, seat.points.shape[1]
         self.tail = TAIL[m * length]
-        self.reach2 = float(stats.chi2.isf(self.tail, m * length))
+        self.reach2 = float(special.chdtri(m * length, self.tail))
         self.seat, self.snr, self.step = seat, snr, step
         others = [j for j in range(length) if j != seat.position]
         marginals = seat.source.marginals()

@@ -24,8 +24,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from scipy import special, stats
+from jaxtyping import Float, Int
+from scipy import special
 
 from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import MAX_ELEMENTS, check_count, check_time, reject
@@ -83,7 +83,7 @@ def unmasking_curve(
     """
     share = check_time(shown, "shown")
     gains = _gains_of(source, method, key)
-    weights = stats.binom.pmf(np.arange(source.length), source.length - 1, share[..., None])
+    weights = _binomial(np.arange(source.length), source.length - 1, share[..., None])
     return gains.weighted(weights, "entropy of hidden tokens", float(source.length))
 
 
@@ -313,7 +313,7 @@ def _areas(length: int, share: Float[np.ndarray, " *shape"]) -> Float[np.ndarray
 
 def _step_weights(length: int, shown: np.ndarray) -> Float[np.ndarray, " length"]:
     """What each F_m adds to the KL of a grid."""
-    rectangles = stats.binom.pmf(np.arange(length), length - 1, shown[:-1, None])
+    rectangles = _binomial(np.arange(length), length - 1, shown[:-1, None])
     return np.diff(shown) @ rectangles - 1 / length
 
 
@@ -321,7 +321,7 @@ def _cost(gains: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """Cost of the steps from every `start` to every `stop` (last axes); infinite backwards."""
     length = gains.size
     gains = gains - gains[-1]
-    rate = stats.binom.pmf(np.arange(length), length - 1, start[..., None]) @ gains
+    rate = _binomial(np.arange(length), length - 1, start[..., None]) @ gains
     area = [_areas(length, np.asarray(x)) @ gains for x in (start, stop)]
     step = stop[..., None, :] - start[..., :, None]
     spent = rate[..., :, None] * step - (area[1][..., None, :] - area[0][..., :, None])
@@ -336,3 +336,13 @@ def _subsets(bits: int) -> Iterator[int]:
         if not part:
             return
         part = (part - 1) & bits
+
+
+def _binomial(
+    count: Int[np.ndarray, " m"], of: int, share: Float[np.ndarray, "*shape 1"]
+) -> Float[np.ndarray, "*shape m"]:
+    """Probabilities of these counts."""
+    from scipy import stats  # half a second, and not where torch is blocked
+
+    found: np.ndarray = stats.binom.pmf(count, of, share)
+    return found
