@@ -115,9 +115,9 @@ def relabel(*, search: _Search, bits: Bits = False) -> Result:
             key=search.seed,
             progress=progress,
         )
-    assert found.structure is not None
     if bits:
         found = _in_bits(found)
+    assert found.structure is not None
     low, high, _ = found.gain.confidence_interval()
     record = {
         "specification": search.codebook,
