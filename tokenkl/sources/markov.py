@@ -51,10 +51,7 @@ class Markov(Source):
         self._length = check_count(length, "length")
         if self.transition.shape[0] != self.transition.shape[1]:
             reject("transition", f"a matrix of shape {self.transition.shape}", "square")
-        if initial is None:
-            self.initial = self.transition.stationary()
-        else:
-            self.initial = check_law("initial", initial, self.K)
+        self.initial = _first_law(initial, self.transition)
 
     @property
     def K(self) -> int:
@@ -228,10 +225,7 @@ class HiddenMarkov(Source):
         if self.transition.shape != (states, states):
             expected = f"of shape {(states, states)}, as many states as emission has rows"
             reject("transition", f"a matrix of shape {self.transition.shape}", expected)
-        if initial is None:
-            self.initial = self.transition.stationary()
-        else:
-            self.initial = check_law("initial", initial, states)
+        self.initial = _first_law(initial, self.transition)
 
     @property
     def K(self) -> int:
@@ -279,6 +273,13 @@ class HiddenMarkov(Source):
 
 
 # ---- Chains -------------------------------------------------------------------------------
+
+
+def _first_law(initial: Any, transition: Stochastic) -> np.ndarray:
+    """As given, or the law that a step keeps."""
+    if initial is None:
+        return transition.stationary()
+    return check_law("initial", initial, transition.shape[0])
 
 
 def _chain_messages(
