@@ -106,3 +106,21 @@ def test_sequences_of_other_forms(tmp_path: Path) -> None:
         (tmp_path / name).write_text(content)
         with pytest.raises(ValueError, match=said):
             load_sequences(tmp_path / name)
+
+
+def test_every_number_in_bits(tmp_path: Path) -> None:
+    """What is in nats is divided by log 2, and nothing else is changed."""
+    np.save(tmp_path / "tokens.npy", np.tile([0, 1, 2, 1], (20, 10)))
+    records = []
+    for more in ((), ("--bits",)):
+        words = ("fsq:3", "--tokens", tmp_path / "tokens.npy", "--json", tmp_path / "a.json")
+        assert run(*words, *more).exit_code == 0
+        records.append(json.loads((tmp_path / "a.json").read_text()))
+    nats, bits = records
+    assert (nats["unit"], bits["unit"]) == ("nats", "bits")
+    assert np.isclose(bits["gain"]["value"] * np.log(2), nats["gain"]["value"])
+    for name, row in nats["labels"].items():
+        assert bits["labels"][name]["readability"] == row["readability"]
+        for part in ("information", "read", "nonlinearity"):
+            assert np.isclose(bits["labels"][name][part]["value"] * np.log(2), row[part]["value"])
+            assert row[part]["value"] != 0

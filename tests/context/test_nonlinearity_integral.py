@@ -1,6 +1,7 @@
 """`nonlinearity_integral` against another quadrature, under scaling, and by draws."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -63,3 +64,25 @@ def test_levels_far_from_each_other_do_not_start_each_other() -> None:
     found = tk.nonlinearity_integral(tk.FSQ((3, 3)), source, position=1, method=method, key=1)
     assert 0.02 < float(found) < 0.04  # 0.029 of 4096 draws
     assert float(found.numerical_error) < 0.3 * float(found)
+
+
+def test_few_draws_say_so() -> None:
+    """Laws with many parameters, fitted to few draws: the bracket is wide.
+
+    Where tokens are nearly told, its upper end is not above the law that is not fitted at all.
+    """
+    chain = draw_chain(3, 2, 2, 20261128)
+    source = tk.sources.Markov(chain.transition, 2, chain.start)
+
+    def at(snr: float, size: int, **how: Any) -> tk.Estimate:
+        return tk.message_nonlinearity(
+            tk.FSQ((3, 3)), source, snr, position=1, method=tk.MonteCarlo(size), key=1, **how
+        )
+
+    few, many = at(3.0, 2**8), at(3.0, 2**13)
+    assert float(few.numerical_error) > 4 * float(many.numerical_error) > 0
+    told, unfitted = at(37.0, 2**8), at(37.0, 2**8, family="gaussian")
+    assert float(told.value) + float(told.numerical_error) <= float(unfitted.value) * (1 + 1e-9)
+    for found, known in ((few, 0.0110073269), (many, 0.0110073269), (told, 2.79749317e-4)):
+        low, high, _ = found.confidence_interval(0.999)  # known by quadrature
+        assert low <= known <= high
