@@ -38,8 +38,6 @@ from tokenkl.tts.training import (
 )
 from tokenkl.tts.training_log import LOG, loss_band, reference_band
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 from tts.training_case import CONFIG, Small, SmallConfig, make_examples, run
 
 TIMES = ["seconds"]
