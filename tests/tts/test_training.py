@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from tts.training_case import CONFIG, Small, SmallConfig, make_examples, run
 
 from tokenkl import FSQ
 from tokenkl._random import generator
@@ -37,8 +38,6 @@ from tokenkl.tts.training import (
     train,
 )
 from tokenkl.tts.training_log import LOG, loss_band, reference_band
-
-from tts.training_case import CONFIG, Small, SmallConfig, make_examples, run
 
 TIMES = ["seconds"]
 QUIET = {"progress": lambda done, total: None}
