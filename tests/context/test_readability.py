@@ -316,3 +316,18 @@ def test_refusals() -> None:
         token_matrices(fsq, np.full(3, 1 / 3), np.ones((4, 1)), np.array([1.0]))
     with pytest.raises(ValueError, match="key must be"):
         message_index(fsq, Joint(_weak(4, 0.1, 0).law), 1.0)
+
+
+def test_a_simplex_is_its_points() -> None:
+    """One-hot tokens by structure and by points, also with a token that never occurs."""
+    rng = np.random.default_rng(0)
+    law = rng.dirichlet(np.ones(7))
+    law[2] = 0
+    law /= law.sum()
+    features = rng.standard_normal((7, 3))
+    features -= law @ features
+    levels = [1e-3, 0.5, 10.0, 1e4]
+    books = tk.OneHot(7, scale=1.7), tk.PointCodebook(1.7 * np.eye(7) + 3)
+    found = [token_matrices(one, law, features, levels, n_samples=256, key=1) for one in books]
+    for by_structure, by_points in zip(*found, strict=True):
+        assert np.allclose(by_structure, by_points, rtol=1e-12, atol=1e-13)

@@ -72,14 +72,14 @@ def test_hidden_coordinates_are_found(monkeypatch: pytest.MonkeyPatch, halves: b
     coupling = 0.15 * np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
     law = bilinear(hidden, hidden, coupling)
     found = tk.relabel(fsq, law, key=3)
-    assert found.readability > 0.98 * (1 if not halves else 0.9)
-    assert found.readability_before < 0.3
-    assert found.readability_permuted < 0.3
+    assert found.found.readability > 0.98 * (1 if not halves else 0.9)
+    assert found.given.readability < 0.3
+    assert found.permuted.readability < 0.3
     assert found.is_better
     if not halves:  # as good as the coordinates that the law lives in
         known = message_index(tk.PointCodebook(hidden), law, key=5).nonlinearity
-        assert float(found.after.nonlinearity.value) <= float(known.value) * 1.1
-        assert float(found.before.nonlinearity.value) > 4 * float(known.value)
+        assert float(found.found.index.nonlinearity.value) <= float(known.value) * 1.1
+        assert float(found.given.index.nonlinearity.value) > 4 * float(known.value)
     assert np.array_equal(found.codebook.points, fsq.points[found.ids])
 
 
@@ -88,7 +88,7 @@ def test_good_labels_stay() -> None:
     fsq = tk.FSQ((2, 2, 2))
     law = bilinear(fsq.points, fsq.points, 0.1 * np.eye(3))
     found = tk.relabel(fsq, law, starts=1, key=0)
-    assert found.readability >= found.readability_before - 1e-12
+    assert found.found.readability >= found.given.readability - 1e-12
     assert not found.is_better
     assert found.verdict.startswith("No gain found")
 
@@ -107,7 +107,7 @@ def test_labels_out_of_tokens() -> None:
     found = tk.relabel(fsq, tokens, starts=4, key=1)
     assert found.structure is not None
     assert found.structure.p_value == 0.01
-    assert found.readability > 2 * found.readability_before
+    assert found.found.readability > 2 * found.given.readability
     assert found.is_better
     assert "labels are better" in found.verdict
     # What was predicted from folds is had on new sequences.
@@ -142,7 +142,7 @@ def test_tokens_of_a_vq_on_a_grid() -> None:
     assert found.codebook.K == 7
     assert found.codebook.n == 2
     assert len(set(found.ids)) == 7
-    assert found.readability > 0.97
+    assert found.found.readability > 0.97
     assert np.allclose(found.codebook.prior, vq.prior)
 
 
@@ -156,7 +156,7 @@ def test_longer_gaps() -> None:
     share = (
         score_of(found.codebook.points, features, weights) / (weights[:, None] * features**2).sum()
     )
-    assert np.isclose(found.readability, share)
+    assert np.isclose(found.found.readability, share)
 
 
 def test_refusals() -> None:
@@ -171,3 +171,31 @@ def test_refusals() -> None:
         tk.relabel(fsq, law, gaps=())
     with pytest.raises(ValueError, match="at least as many as folds"):
         tk.relabel(fsq, [[0, 1, 2], [1, 2, 3]], key=0)
+
+
+def test_rivals() -> None:
+    """Other codebooks of the same tokens are judged on the same sequences; the order is by gain."""
+    fsq, tokens = _corpus(300, 0)
+    hidden = tk.permute(fsq, key=7)
+    rivals = {"hidden": hidden, "one-hot": tk.OneHot(27), "as given": tk.PointCodebook(fsq.points)}
+    found = tk.relabel(fsq, tokens, rivals=rivals, starts=4, key=1)
+    assert next(iter(found.every)) in ("hidden", "found")
+    assert found.rivals["hidden"].is_better
+    assert found.rivals["one-hot"].readability == 1.0
+    assert float(found.rivals["as given"].gain) == pytest.approx(0, abs=1e-12)
+    assert abs(float(found.permuted.gain)) < 0.3 * float(found.rivals["hidden"].gain)
+    bits = found.bits.rivals["hidden"].gain
+    assert float(bits) * np.log(2) == pytest.approx(float(found.rivals["hidden"].gain))
+    # What was predicted is had on new sequences.
+    fresh = tk.sources.bigrams(_corpus(3000, 5)[1], 27, 2)
+    before = float(message_index(fsq, fresh, key=2, n_samples=2048).read.value)
+    for name in ("hidden", "one-hot"):
+        rival = rivals[name]
+        gained = float(message_index(rival, fresh, key=2, n_samples=4096).read.value) - before
+        gain = found.rivals[name].gain
+        allowed = 0.25 * abs(gained) + 3 * float(gain.standard_error) + 1e-9
+        assert abs(float(gain.value) - gained) < allowed
+    with pytest.raises(ValueError, match=r"rivals\['more'\] must be of 27, as the codebook"):
+        tk.relabel(fsq, tokens, rivals={"more": tk.OneHot(28)})
+    with pytest.raises(ValueError, match="names other than given"):
+        tk.relabel(fsq, tokens, rivals={"found": tk.OneHot(27)})

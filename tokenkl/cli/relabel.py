@@ -14,7 +14,7 @@ from tokenkl.cli._options import Bits, CodebookArgument, Padding, Seed
 from tokenkl.cli._result import JsonFile, Result, command
 
 if TYPE_CHECKING:
-    from tokenkl.context import MessageIndex, Relabelling
+    from tokenkl.context import Relabelling
     from tokenkl.estimate import Estimate
 
 
@@ -116,7 +116,7 @@ def relabel(*, search: _Search, bits: Bits = False) -> Result:
             progress=progress,
         )
     if bits:
-        found = _in_bits(found)
+        found = found.bits
     assert found.structure is not None
     low, high, _ = found.gain.confidence_interval()
     record = {
@@ -151,41 +151,22 @@ def _gaps(text: str) -> tuple[int, ...]:
 
 
 def _rows(found: Relabelling) -> list[tuple[str, dict[str, Any]]]:
-    labels = (
-        ("given", found.readability_before, found.before),
-        ("permuted", found.readability_permuted, found.permuted),
-        ("found", found.readability, found.after),
-    )
     return [
         (
             name,
             {
-                "readability": share,
-                "information": _plain(index.information),
-                "nonlinearity": _plain(index.nonlinearity),
-                "read": _plain(index.read),
+                "readability": labels.readability,
+                "information": _plain(labels.index.information),
+                "nonlinearity": _plain(labels.index.nonlinearity),
+                "read": _plain(labels.index.read),
             },
         )
-        for name, share, index in labels
-    ]
-
-
-def _in_bits(found: Relabelling) -> Relabelling:
-    def of(index: MessageIndex) -> MessageIndex:
-        return dataclasses.replace(
-            index,
-            information=index.information.bits,
-            nonlinearity=index.nonlinearity.bits,
-            read=index.read.bits,
+        for name, labels in (
+            ("given", found.given),
+            ("permuted", found.permuted),
+            ("found", found.found),
         )
-
-    return dataclasses.replace(
-        found,
-        gain=found.gain.bits,
-        before=of(found.before),
-        after=of(found.after),
-        permuted=of(found.permuted),
-    )
+    ]
 
 
 def _plain(estimate: Estimate) -> dict[str, float]:

@@ -78,26 +78,28 @@ def token_matrices(
     Raises:
         ValueError: shapes that do not fit, an invalid SNR, or no key where one is needed.
     """
-    points, levels = np.asarray(codebook.points), check_snr(snr)
-    weights, columns = as_float_array("law", law, ndim=1), as_float_array("features", features)
+    levels, weights = check_snr(snr), as_float_array("law", law, ndim=1)
+    columns = as_float_array("features", features)
     if weights.shape != (codebook.K,) or columns.ndim != 2 or len(columns) != codebook.K:
         shapes = f"shapes {weights.shape} and {columns.shape}"
         reject("law and features", shapes, f"of {codebook.K} tokens each")
-    centred = points - weights @ points
-    cross = centred.T @ (weights[:, None] * columns)
-    spread = centred.T @ (weights[:, None] * centred)
-    slopes = [
-        np.linalg.solve(np.eye(codebook.n) + one * spread, math.sqrt(one) * cross) for one in levels
-    ]
-    linear = np.stack(
-        [math.sqrt(one) * cross.T @ slope for one, slope in zip(levels, slopes, strict=True)]
-    )
     total = columns.T @ (weights[:, None] * columns)
-    grid = _as_product(points, weights)
+    distance = codebook.common_distance
+    seen: _Simplex | _Points
+    if distance is not None:
+        seen, grid = _Simplex(distance / math.sqrt(2), weights, columns), None
+    else:
+        points = np.asarray(codebook.points)
+        seen, grid = (
+            _Points(points - weights @ points, weights, columns),
+            _as_product(points, weights),
+        )
+    fits = [seen.regression(one) for one in levels]
+    linear = np.stack([fit[1] for fit in fits])
     if grid is not None:
         book, order = grid
-        seen = np.stack([_read_on_grid(book, columns[order], one) for one in levels])
-        return TokenMatrices((total - seen)[None], (seen - linear)[None], linear)
+        told = np.stack([_read_on_grid(book, columns[order], one) for one in levels])
+        return TokenMatrices((total - told)[None], (told - linear)[None], linear)
     rng = generator(key)
     count = max(2, check_count(n_samples, "n_samples", 2 * BATCHES) // BATCHES)
     shape = (BATCHES, len(levels), *total.shape)
@@ -108,9 +110,10 @@ def token_matrices(
         drawn = (rng.permutation(count) + rng.random(count)) / count  # stratified
         ids = np.searchsorted(edges, edges[-1] * drawn, side="right").clip(0, codebook.K - 1)
         for level, one in enumerate(levels):
-            residual[batch, level], unread[batch, level] = _sampled(
-                centred, weights, columns, ids, noise, math.sqrt(one), slopes[level]
-            )
+            y, heard = seen.observed(ids, noise, math.sqrt(one))
+            missed, rest = columns[ids] - heard, heard - y @ fits[level][0]
+            residual[batch, level] = missed.T @ missed / count
+            unread[batch, level] = rest.T @ rest / count
     # Each of the two follows from the other; the one that scatters less is kept.
     known = total - linear
     scatter = [abs(one.std(axis=0)).max(axis=(1, 2)) for one in (residual, unread)]
@@ -144,6 +147,12 @@ class MessageIndex:
         with np.errstate(invalid="ignore"):
             found: np.ndarray = self.nonlinearity.value / self.information.value
         return found
+
+    @property
+    def bits(self) -> MessageIndex:
+        """In bits."""
+        parts = (self.information.bits, self.nonlinearity.bits, self.read.bits)
+        return MessageIndex(self.snr, *parts)
 
 
 def message_index(
@@ -454,20 +463,64 @@ def _agreement(
     return found * step / math.sqrt(2 * math.pi)
 
 
-def _sampled(
-    points: np.ndarray,
-    law: np.ndarray,
-    features: np.ndarray,
-    ids: np.ndarray,
-    noise: np.ndarray,
-    h: float,
-    slope: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Means over observations of products of two features' errors, and of two's unread parts."""
-    y = h * points[ids] + noise
-    logs = h * (y @ points.T) + (np.log(np.maximum(law, 1e-300)) - h**2 * (points**2).sum(1) / 2)
+class _Points(NamedTuple):
+    """Tokens at any points, whose mean is 0."""
+
+    points: Float[np.ndarray, "K n"]
+    law: Float[np.ndarray, " K"]
+    features: Float[np.ndarray, "K r"]
+
+    def regression(self, snr: float) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes of features on noisy points, and what these explain of them."""
+        weighted = self.law[:, None] * self.points
+        cross = math.sqrt(snr) * weighted.T @ self.features
+        slopes = np.linalg.solve(np.eye(len(cross)) + snr * weighted.T @ self.points, cross)
+        return slopes, cross.T @ slopes
+
+    def observed(
+        self, ids: Int[np.ndarray, " N"], noise: Float[np.ndarray, "N n"], h: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Noisy points, and the means of the features given each."""
+        y = h * self.points[ids] + noise
+        lengths = (self.points**2).sum(axis=1)
+        return y, _means(self.law, self.features, h * (y @ self.points.T) - h**2 / 2 * lengths)
+
+
+class _Simplex(NamedTuple):
+    """Tokens at `scale` times the basis vectors, less their mean: all are as far from each other.
+
+    The covariance is scale^2 (diag(law) - law law^T); Sherman and Morrison's formula inverts it
+    without differences.
+    """
+
+    scale: float
+    law: Float[np.ndarray, " K"]
+    features: Float[np.ndarray, "K r"]
+
+    def regression(self, snr: float) -> tuple[np.ndarray, np.ndarray]:
+        power = snr * self.scale**2
+        share = self.law / (1 + power * self.law)
+        shared = (share * self.law) @ self.features
+        root = math.sqrt(power)
+        slopes = root * share[:, None] * (self.features + power * shared / share.sum())
+        return slopes, root * (self.law[:, None] * self.features).T @ slopes
+
+    def observed(
+        self, ids: Int[np.ndarray, " N"], noise: Float[np.ndarray, "N n"], h: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        step = h * self.scale
+        y = noise.copy()
+        y[np.arange(ids.size), ids] += step
+        heard = _means(self.law, self.features, step * y)
+        return y - step * self.law, heard
+
+
+def _means(
+    law: Float[np.ndarray, " K"], features: Float[np.ndarray, "K r"], logs: np.ndarray
+) -> Float[np.ndarray, "N r"]:
+    """Of features under posteriors, from log-likelihoods that are overwritten."""
+    logs += np.log(np.maximum(law, 1e-300))
     logs -= logs.max(axis=1, keepdims=True)
     np.exp(logs, out=logs)
-    seen = (logs @ features) / logs.sum(axis=1, keepdims=True)
-    missed, unread = features[ids] - seen, seen - y @ slope
-    return missed.T @ missed / len(ids), unread.T @ unread / len(ids)
+    found: np.ndarray = (logs @ features) / logs.sum(axis=1, keepdims=True)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,43 +48,84 @@ BLOCK = 2**16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Labels:
+    """What neighbours read of tokens that sit at certain points.
+
+    - `readability`: the share of what a token tells its neighbours (weighted canonical variates)
+      that affine functions of its point explain.
+    - `index`: information and nonlinearity to leading order, integrated over d log snr, under the
+      law that was used (`message_index`).
+    - `gain`: how much more of its neighbours' information an affine denoiser reads than with the
+      given labels, integrated over d log snr, in nats for a token: of tokens, the mean over
+      sequences that neither labels nor variates were made from. Where tokens know much of each
+      other, labels that can be read also show more that cannot: nu, too, may grow.
+    """
+
+    readability: float
+    index: MessageIndex
+    gain: Estimate
+
+    @property
+    def is_better(self) -> bool:
+        """Whether more is read than of the given labels, by the 95 % interval of the gain."""
+        return bool(self.gain.confidence_interval().low > 0)
+
+    @property
+    def bits(self) -> Labels:
+        """With index and gain in bits."""
+        return Labels(self.readability, self.index.bits, self.gain.bits)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Relabelling:
     """Which token sits at which point, and what that is worth.
 
     - `ids`: for every token the id of its point; `codebook`: the tokens at these points.
-    - `readability`: the share of what a token tells its neighbours (weighted canonical variates)
-      that affine functions of its point explain; `readability_before` of the given labels, and
-      `readability_permuted` the mean of labels without meaning.
-    - `before`, `after`, `permuted`: information and nonlinearity to leading order, integrated over
-      d log snr, under the law that was used (`message_index`).
-    - `gain`: how much more of its neighbours' information an affine denoiser reads, integrated over
-      d log snr, in nats for a token: of tokens, the mean over sequences that neither the labels nor
-      the variates were made from. Where tokens know much of each other, labels that can be read
-      also show more that cannot: nu, too, may grow.
+    - `given`, `found`, `permuted`: the labels of before, those of `codebook`, and the mean of
+      labels without meaning; `rivals`: the other codebooks that were asked for, by name.
     - `structure`: of tokens, whether neighbours tell anything of each other.
     """
 
     ids: Int[np.ndarray, " K"]
     codebook: PointCodebook
-    readability: float
-    readability_before: float
-    readability_permuted: float
-    before: MessageIndex
-    after: MessageIndex
-    permuted: MessageIndex
-    gain: Estimate
+    given: Labels
+    found: Labels
+    permuted: Labels
+    rivals: Mapping[str, Labels]
     structure: StructureTest | None
+
+    @property
+    def gain(self) -> Estimate:
+        """That of the labels that were found."""
+        return self.found.gain
+
+    @property
+    def has_structure(self) -> bool:
+        """Whether neighbours tell more of each other than chance would."""
+        return self.structure is None or self.structure.p_value <= 0.05
 
     @property
     def is_better(self) -> bool:
         """Whether there is structure, and the gain is above 0 by its 95 % interval."""
-        found = self.structure is None or self.structure.p_value <= 0.05
-        return found and bool(self.gain.confidence_interval().low > 0)
+        return self.has_structure and self.found.is_better
+
+    @property
+    def every(self) -> dict[str, Labels]:
+        """All labels by name, those of which most is read first."""
+        named = {"given": self.given, "found": self.found, "permuted": self.permuted, **self.rivals}
+        return dict(sorted(named.items(), key=lambda one: -float(one[1].gain.value)))
+
+    @property
+    def bits(self) -> Relabelling:
+        """With every information in bits."""
+        three = {name: getattr(self, name).bits for name in ("given", "found", "permuted")}
+        rivals = {name: labels.bits for name, labels in self.rivals.items()}
+        return dataclasses.replace(self, rivals=rivals, **three)
 
     @property
     def verdict(self) -> str:
         """In one sentence, whether to use it."""
-        if self.structure is not None and self.structure.p_value > 0.05:
+        if self.structure is not None and not self.has_structure:
             return (
                 "No structure found: neighbours tell nothing of each other that chance would not "
                 f"(p = {self.structure.p_value:.2g}), and labels do not matter."
@@ -101,6 +143,7 @@ def relabel(
     law: Source | Any,
     *,
     points: Codebook | None = None,
+    rivals: Mapping[str, Codebook] | None = None,
     gaps: tuple[int, ...] = (1,),
     rank: int | None = None,
     starts: int | None = None,
@@ -123,6 +166,8 @@ def relabel(
             counts are its law (`tokenkl.context.counted_variates`).
         points: another codebook, of at least as many points, that the tokens are moved to, such as
             a grid for the tokens of a VQ; the codebook's own points by default.
+        rivals: other codebooks of the same tokens, by name, that are judged beside, such as one-hot
+            or a lattice. Those of one distance are exact in their geometry, of any size.
         gaps: distances of neighbours that count, all alike.
         rank: canonical variates of each gap; all for up to 1024 tokens and 64 beyond by default.
         starts: of the search; by default 48 for up to 64 tokens, 12 for up to 2000, 1 beyond.
@@ -132,15 +177,15 @@ def relabel(
         progress: called with what is done, and what there is to do.
 
     Raises:
-        ValueError: a law of other tokens, too few points, gaps longer than sequences, or fewer
-            sequences than folds.
+        ValueError: a law or a rival of other tokens, too few points, gaps longer than sequences, or
+            fewer sequences than folds.
 
     Example:
         >>> import tokenkl as tk
         >>> hidden = tk.permute(tk.FSQ((3, 3)), key=1).points  # the law lives in these coordinates
         >>> law = tk.sources.bilinear(hidden, hidden, [[0.3, 0.0], [0.0, 0.2]])
         >>> found = tk.relabel(tk.FSQ((3, 3)), law)
-        >>> found.readability_before < 0.6 < 0.97 < found.readability
+        >>> found.given.readability < 0.6 < 0.97 < found.found.readability
         True
         >>> found.is_better
         True
@@ -150,14 +195,21 @@ def relabel(
     check_codebook(home, "points")
     if home.K < codebook.K:
         reject("points", f"{home.K:,} of them", f"at least {codebook.K:,}, one for each token")
+    others = {} if rivals is None else dict(rivals)
+    for name, rival in others.items():
+        check_codebook(rival, f"rivals[{name!r}]")
+        if rival.K != codebook.K:
+            expected = f"of {codebook.K:,}, as the codebook"
+            reject(f"rivals[{name!r}]", f"one of {rival.K:,} tokens", expected)
+        if name in ("given", "found", "permuted"):
+            reject("rivals", name, "names other than given, found and permuted")
     if not gaps:
         reject("gaps", gaps, "at least one distance")
     gaps = tuple(check_count(gap, "every entry of gaps") for gap in gaps)
     keys = split(key, 8)
     starts = _starts(codebook.K) if starts is None else check_count(starts, "starts")
-    task = _Task(
-        codebook, home, points is None, gaps, rank, starts, check_count(n_samples, "n_samples")
-    )
+    check_count(n_samples, "n_samples")
+    task = _Task(codebook, home, points is None, others, gaps, rank, starts, n_samples, keys[1])
     if isinstance(law, Source):
         if law.K != codebook.K:
             reject("law", f"a source of {law.K:,} tokens", f"of {codebook.K:,}, as the codebook")
@@ -176,9 +228,9 @@ def relabel(
     tests = structure_test(
         rows, codebook.K, gap=gaps[0], permutations=permutations, rank=1, key=keys[7]
     )
-    gain = _held_out_gain(task, rows, folds, keys[6], report)
+    gains = _held_out_gains(task, rows, folds, keys[6], report)
     variates = task.variates_of_tokens(rows, keys[5])
-    return _of_variates(task, variates, gain, tests, keys, report(parts - 1))
+    return _of_variates(task, variates, gains, tests, keys, report(parts - 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,10 +240,12 @@ class _Task:
     codebook: Codebook
     home: Codebook
     at_home: bool
+    rivals: dict[str, Codebook]
     gaps: tuple[int, ...]
     rank: int | None
     starts: int
     n_samples: int
+    key: Any  # of permutations
 
     def variates_of_source(self, source: Source) -> list[Variates]:
         """Of pairs in the middle of a sequence."""
@@ -225,13 +279,14 @@ class _Task:
         name = f"{self.home.label}, relabelled"
         return placed(np.asarray(self.home.points), ids, self.codebook.stated_prior, name)
 
-    def permuted(self, key: Any) -> list[PointCodebook]:
-        """Tokens at points of the new home, without meaning."""
-        rng = generator(key)
-        return [
+    def others(self) -> dict[str, list[Codebook]]:
+        """What labels are held against; of those without meaning there are several."""
+        rng = generator(self.key)
+        permuted: list[Codebook] = [
             self.placed(rng.permutation(self.home.K)[: self.codebook.K])
             for _ in range(PERMUTATIONS)
         ]
+        return {"permuted": permuted, **{name: [one] for name, one in self.rivals.items()}}
 
 
 def _starts(K: int) -> int:
@@ -241,41 +296,47 @@ def _starts(K: int) -> int:
 def _of_variates(
     task: _Task,
     variates: list[Variates],
-    gain: Estimate | None,
+    gains: dict[str, Estimate] | None,
     structure: StructureTest | None,
     keys: list[Any],
     progress: Report | None,
 ) -> Relabelling:
     ids = task.place(variates, keys[0], progress)
     after = task.placed(ids)
-    permuted = task.permuted(keys[1])
     features, law = weighted_features(variates, [1.0] * len(variates))
     total = max(float((law[:, None] * features**2).sum()), 1e-300)
 
     def share(codebook: Codebook) -> float:
+        if codebook.common_distance is not None:
+            return 1.0  # any feature is an affine function of points that are a simplex
         return score_of(np.asarray(codebook.points), features, law) / total
 
     def index(codebook: Codebook, key: Any) -> MessageIndex:
-        exact = gain is None and task.codebook.K <= MOST_DENSE
+        exact = gains is None and task.codebook.K <= MOST_DENSE
         levels = all_levels(codebook, LOG_STEP if exact else COARSE_STEP)
         return integrals_of_variates(codebook, variates, levels, n_samples=task.n_samples, key=key)
 
-    first, last = index(task.codebook, keys[2]), index(after, keys[3])
-    others = [
-        index(one, part) for one, part in zip(permuted, split(keys[4], PERMUTATIONS), strict=True)
-    ]
-    if gain is None:
-        gain = dataclasses.replace(last.read - first.read, quantity=GAIN)
+    def labels(name: str, books: Sequence[Codebook], key: Any) -> Labels:
+        found = [index(one, part) for one, part in zip(books, split(key, len(books)), strict=True)]
+        one = _mean(found) if len(found) > 1 else found[0]
+        gain = one.read - first.read if gains is None else gains[name]
+        gain = dataclasses.replace(gain, quantity=GAIN)
+        return Labels(float(np.mean([share(book) for book in books])), one, gain)
+
+    first = index(task.codebook, keys[2])
+    nothing = Estimate(0.0, quantity=GAIN, unit="nats")
+    rivals = task.others()
+    made = {
+        name: labels(name, books, part)
+        for (name, books), part in zip(rivals.items(), split(keys[4], len(rivals)), strict=True)
+    }
     return Relabelling(
         ids,
         after,
-        share(after),
-        share(task.codebook),
-        float(np.mean([share(one) for one in permuted])),
-        first,
-        last,
-        _mean(others),
-        gain,
+        Labels(share(task.codebook), first, nothing),
+        labels("found", [after], keys[3]),
+        made.pop("permuted"),
+        made,
         structure,
     )
 
@@ -302,45 +363,65 @@ def _mean(found: list[MessageIndex]) -> MessageIndex:
     )
 
 
-def _held_out_gain(
+def _held_out_gains(
     task: _Task, rows: list[np.ndarray], folds: int, key: Any, report: Any
-) -> Estimate:
-    """The gain in what is read, on sequences from which neither variates nor labels came.
+) -> dict[str, Estimate]:
+    """Gains in what is read, on sequences from which neither variates nor labels came.
 
-    It is (1/2) tr(S M A (V - R)) and its mirror image, with A = E f(k) g(l) in the place of the
+    Each is (1/2) tr(S M A (V - R)) and its mirror image, with A = E f(k) g(l) in the place of the
     second S: the mean over neighbours in the sequences that were left out, which is unbiased, and 0
     where they tell nothing. So every sequence gives a number, and their scatter the error.
     """
-    values, sizes = [], []
+    values: dict[str, list[np.ndarray]] = {}
+    sizes: list[int] = []
     keys = split(key, 3 * folds + 1)
     for fold, (kept, left) in enumerate(split_sequences(rows, task.codebook.K, folds, keys[-1])):
         variates = task.variates_of_tokens(kept, keys[3 * fold + 2])
         ids = task.place(variates, keys[3 * fold], report(fold))
-        new, old = task.placed(ids), task.codebook
-        gained = [0.0] * len(left)
-        for gap, pair in zip(task.gaps, variates, strict=True):
-            matrix = _reading(new, pair, task.n_samples, keys[3 * fold + 1]) - _reading(
-                old, pair, task.n_samples, keys[3 * fold + 1]
-            )
-            told = pair.first @ matrix
-            for i, row in enumerate(left):
-                for start in range(0, row.size - gap, BLOCK):
-                    here = row[start : start + BLOCK + gap]
-                    gained[i] += float((told[here[:-gap]] * pair.second[here[gap:]]).sum())
-        values += gained
         sizes += [max(row.size - 1, 0) for row in left]
-    value = sum(values) / max(sum(sizes), 1)
-    away, count = np.array(values) - value * np.array(sizes), len(values)
-    return Estimate(
-        value=value,
-        standard_error=math.sqrt(count / (count - 1) * float((away**2).sum())) / max(sum(sizes), 1),
-        degrees_of_freedom=count - 1,
-        n_samples=count,
-        method=f"weak coupling, sequences left out in {folds} folds",
-        seed=seed_of(key) if isinstance(key, int) else None,
-        quantity=GAIN,
-        unit="nats",
-    )
+        every = {"found": [task.placed(ids)], **task.others()}
+        gained = {name: np.zeros((len(books), len(left))) for name, books in every.items()}
+        for gap, pair in zip(task.gaps, variates, strict=True):
+            old = _reading(task.codebook, pair, task.n_samples, keys[3 * fold + 1])
+            for name, books in every.items():
+                for number, book in enumerate(books):
+                    new = _reading(book, pair, task.n_samples, keys[3 * fold + 1])
+                    gained[name][number] += _told(pair, new - old, left, gap)
+        for name, found in gained.items():
+            values.setdefault(name, []).append(found)
+    weights, seed = np.array(sizes), seed_of(key) if isinstance(key, int) else None
+    count, total = len(sizes), max(sum(sizes), 1)
+    estimates = {}
+    for name, parts in values.items():
+        each = np.concatenate(parts, axis=1)
+        means = each.sum(axis=1) / total
+        away = each.mean(axis=0) - means.mean() * weights
+        square = count / (count - 1) * float((away**2).sum()) / total**2
+        if len(means) > 1:  # of some permutations out of all
+            square += float(means.var(ddof=1)) / len(means)
+        estimates[name] = Estimate(
+            value=float(means.mean()),
+            standard_error=math.sqrt(square),
+            degrees_of_freedom=(count if len(means) == 1 else min(count, len(means))) - 1,
+            n_samples=count,
+            method=f"weak coupling, sequences left out in {folds} folds",
+            seed=seed,
+            quantity=GAIN,
+            unit="nats",
+        )
+    return estimates
+
+
+def _told(
+    pair: Variates, matrix: Float[np.ndarray, "r r"], rows: list[np.ndarray], gap: int
+) -> Float[np.ndarray, " sequences"]:
+    """Sum of f(k)' matrix g(l) over neighbours of every sequence."""
+    told, found = pair.first @ matrix, np.zeros(len(rows))
+    for i, row in enumerate(rows):
+        for start in range(0, row.size - gap, BLOCK):
+            here = row[start : start + BLOCK + gap]
+            found[i] += float((told[here[:-gap]] * pair.second[here[gap:]]).sum())
+    return found
 
 
 def _reading(
