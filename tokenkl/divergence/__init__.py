@@ -4,6 +4,7 @@ from tokenkl.divergence.bridge import path_kl, simulate_path_kl
 from tokenkl.divergence.evidence import EvidenceBound, evidence_bound
 from tokenkl.divergence.girsanov import LearnedPathKL, excess_cross_entropy, learned_path_kl
 from tokenkl.divergence.lipschitz import ScoreLipschitz, score_lipschitz
+from tokenkl.divergence.measured import measured_steps
 from tokenkl.divergence.produced import ProducedLaw, produced_law
 from tokenkl.divergence.sampler import (
     ancestral_kl,
@@ -33,6 +34,7 @@ __all__ = [
     "evidence_bound",
     "excess_cross_entropy",
     "learned_path_kl",
+    "measured_steps",
     "optimal_step_grids",
     "optimal_steps",
     "path_kl",

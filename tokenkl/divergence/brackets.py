@@ -50,7 +50,7 @@ SURE, LEAST = 1e-9, 1e-290
 
 @dataclasses.dataclass(frozen=True)
 class BracketedCurve(MmseCurve):
-    """A decreasing MMSE with straight pieces between `nodes`: `INSIDE` of them for every level.
+    """A decreasing MMSE with straight pieces between `nodes`: `inside` of them for every level.
 
     - `value`: at the nodes; `half`, `error`: half-widths of brackets and standard errors at levels.
     - `area_slack`, `area_error`: as of `MmseCurve`.
@@ -62,6 +62,7 @@ class BracketedCurve(MmseCurve):
     error: Float[np.ndarray, " levels"]
     area_slack: float = 0.0
     area_error: float = 0.0
+    inside: int = INSIDE
     exact: bool = dataclasses.field(default=False, init=False)
 
     @functools.cached_property
@@ -84,8 +85,14 @@ class BracketedCurve(MmseCurve):
     def slope(self, snr: Any) -> np.ndarray:
         return np.asarray((np.diff(self.value) / np.diff(self.nodes.snr))[self._piece(snr)])
 
+    def path_kl(self, grid: Float[np.ndarray, " points"]) -> float:
+        """The path KL of a grid of SNRs by this curve."""
+        area = self.area(grid[[0, -1]])
+        return float(self.mmse(grid[:-1]) @ np.diff(grid) - (area[1] - area[0])) / 2
+
     def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.nodes.snr[::INSIDE], self.value[::INSIDE], self.half + 3 * self.error
+        levels = slice(None, None, self.inside)
+        return self.nodes.snr[levels], self.value[levels], self.half + 3 * self.error
 
 
 def bracketed_curve(
@@ -111,7 +118,7 @@ def bracketed_curve(
         return np.stack([[e.value, e.numerical_error, e.standard_error] for e in both])
 
     def loss(chosen: BracketedCurve, true: BracketedCurve) -> float:
-        costs = [_price(true, best_grid(one, STEPS, low, high)) for one in (chosen, true)]
+        costs = [true.path_kl(best_grid(one, STEPS, low, high)) for one in (chosen, true)]
         return costs[0] / costs[1] - 1 if costs[1] > 0 else 0.0
 
     def moved(side: float, move: np.ndarray) -> BracketedCurve:
@@ -158,16 +165,9 @@ def _fitted(
     nodes: Nodes, snr: Float[np.ndarray, " levels"], found: Float[np.ndarray, "2 3 levels"]
 ) -> BracketedCurve:
     """The curve through what was found: value, half-width and error of MMSE and entropy."""
-    from scipy.interpolate import PchipInterpolator  # slow to import
-    from scipy.optimize import isotonic_regression
-
     (mmse, half, error), (entropy, half_of_entropy, error_of_entropy) = found
-    doubt = np.maximum(np.hypot(half, error), SURE * mmse.max())
-    fit = isotonic_regression(mmse, weights=(doubt.min() / doubt) ** 2, increasing=False).x
-    x = np.log1p(nodes.scale * (snr - nodes.low))
-    edges = np.interp(np.arange(INSIDE * (x.size - 1) + 1) / INSIDE, np.arange(x.size), x)
-    value = np.exp(PchipInterpolator(x, np.log(np.maximum(fit, LEAST)))(edges))
-    curve = BracketedCurve(dataclasses.replace(nodes, edges=edges), value, half, error)
+    curve = decreasing(nodes, snr, mmse, half, error)
+    fit = curve.value[::INSIDE]
     # Entropies tell how far areas are off at the levels. Between them, an MMSE that decreases from
     # the one value to the other, with the same mean, differs by no more than the triangle.
     area = curve.area(snr)
@@ -183,10 +183,25 @@ def _fitted(
     )
 
 
-def _price(curve: BracketedCurve, grid: Float[np.ndarray, " points"]) -> float:
-    """The path KL of a grid by a curve."""
-    area = curve.area(grid[[0, -1]])
-    return float(curve.mmse(grid[:-1]) @ np.diff(grid) - (area[1] - area[0])) / 2
+def decreasing(
+    nodes: Nodes,
+    snr: Float[np.ndarray, " levels"],
+    mmse: Float[np.ndarray, " levels"],
+    half: Float[np.ndarray, " levels"],
+    error: Float[np.ndarray, " levels"],
+    inside: int = INSIDE,
+) -> BracketedCurve:
+    """A curve that falls through MMSEs, nearer to those that are known better."""
+    from scipy.interpolate import PchipInterpolator  # slow to import
+    from scipy.optimize import isotonic_regression
+
+    doubt = np.maximum(np.hypot(half, error), SURE * mmse.max())
+    fit = isotonic_regression(mmse, weights=(doubt.min() / doubt) ** 2, increasing=False).x
+    x = np.log1p(nodes.scale * (snr - nodes.low))
+    edges = np.interp(np.arange(inside * (x.size - 1) + 1) / inside, np.arange(x.size), x)
+    value = np.exp(PchipInterpolator(x, np.log(np.maximum(fit, LEAST)))(edges))
+    nodes = dataclasses.replace(nodes, edges=edges)
+    return BracketedCurve(nodes, value, half, error, inside=inside)
 
 
 def bracketed_path_kl(

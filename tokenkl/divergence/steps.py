@@ -117,7 +117,7 @@ def optimal_step_grids(
     else:
         curve = ancestral_kl_curve(codebook, grids, **options)
         kls = [curve[index] for index in range(len(grids))]
-    limit, error = _asymptotic(table)
+    limit, error = asymptotic(table)
     found = []
     for N, grid, kl in zip(Ns, grids, kls, strict=True):
         if kl.is_sampled:
@@ -129,7 +129,7 @@ def optimal_step_grids(
 # ---- Pieces -----------------------------------------------------------------------------------
 
 
-def _asymptotic(table: MmseCurve) -> tuple[float, float]:
+def asymptotic(table: MmseCurve) -> tuple[float, float]:
     """(1/4) (int sqrt(-d mmse / d snr) d snr)^2, and how far it may be off.
 
     Between nodes the integral is at most sqrt(fall of the MMSE * rise of the SNR), whatever the
