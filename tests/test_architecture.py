@@ -41,6 +41,7 @@ ROOMS = (
     "bounds",
     "verification",
     "optimality",
+    "corpus",
     "torch",
     "symbolic",
     "testing",

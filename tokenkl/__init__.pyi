@@ -64,6 +64,7 @@ from .context import (
     probe_nonlinearity,
     relabel,
 )
+from .corpus import TokensInContext, tokens_in_context
 from .decoding import decide
 from .divergence import (
     EvidenceBound,
@@ -169,6 +170,7 @@ __all__ = [
     "SqrtVP",
     "SubVP",
     "TableSchedule",
+    "TokensInContext",
     "UniformNoise",
     "Usage",
     "accuracy",
@@ -236,6 +238,7 @@ __all__ = [
     "step_grid",
     "stream_usage",
     "token_usage",
+    "tokens_in_context",
     "verify",
     "vq_codebook",
     "with_counts",

@@ -8,6 +8,7 @@
 - `python -m experiments.speech samples`: something to listen to, with the models of `geometry`;
 - `python -m experiments.speech heard`: what the judge hears in these;
 - `python -m experiments.speech tokenizers`: what the tokens of `geometry` are worth to the judge;
+- `python -m experiments.speech tokens`: the token ids of the corpus, as a file;
 - `python -m experiments.speech include`: put the voices into the package.
 """
 
@@ -28,6 +29,7 @@ from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
 from experiments.speech.predictors import codebook_with_prior, predict
 from experiments.speech.prosody import measure
 from experiments.speech.samples import hear_samples, make_samples
+from experiments.speech.tokens import write_tokens
 from experiments.speech.twin import include_voices, listen_to_all, make_voices, time_all
 from experiments.speech.units import RESULTS, Material, Unit, run_unit
 from tokenkl._files import atomic_path
@@ -122,6 +124,7 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     ),
     "heard": lambda at, given: hear_samples(FIGURES / "speech_samples"),
     "tokenizers": lambda at, given: measure_tokenizers(at, given.results / "tokenizers.json", _say),
+    "tokens": lambda at, given: write_tokens(given.results, _say),
     "include": lambda at, given: include_voices(at),
 }
 

@@ -23,8 +23,8 @@ WORDS = {
     "noise-schedule": "fsq:3",
     "relabel": "fsq:3 --tokens {tokens}",
 }
-#: Those that show no information, or in bits: `info` in both.
-OTHERS = {"info", "recommend-levels", "report", "tts", "derive", "findings", "reproduce"}
+#: Those that show no information, or in bits: `info` in both; and `context`, tested elsewhere.
+OTHERS = {"context", "info", "recommend-levels", "report", "tts", "derive", "findings", "reproduce"}
 
 
 def test_all_commands_are_here() -> None:

@@ -197,5 +197,45 @@ def test_rivals() -> None:
         assert abs(float(gain.value) - gained) < allowed
     with pytest.raises(ValueError, match=r"rivals\['more'\] must be of 27, as the codebook"):
         tk.relabel(fsq, tokens, rivals={"more": tk.OneHot(28)})
-    with pytest.raises(ValueError, match="names other than given"):
-        tk.relabel(fsq, tokens, rivals={"found": tk.OneHot(27)})
+    with pytest.raises(ValueError, match="a name of its own"):
+        tk.relabel(fsq, tokens, rivals={"found": fsq})
+    with pytest.raises(ValueError, match="a name of its own"):
+        tk.relabel(fsq, tokens, rivals={"a": fsq}, grounds={"a": fsq})
+    with pytest.raises(ValueError, match=r"grounds\['few'\] must be at least 27, one for each"):
+        tk.relabel(fsq, tokens, grounds={"few": tk.OneHot(26)})
+
+
+def test_other_grounds() -> None:
+    """Labels are looked for on other points, too; where these are the same, as well as at home."""
+    fsq, tokens = _corpus(300, 0)
+    grounds = {"again": tk.permute(fsq, key=9), "a line": tk.FSQ((27,))}
+    found = tk.relabel(fsq, tokens, grounds=grounds, starts=4, key=1)
+    again, on_line = found.rivals["again"], found.rivals["a line"]
+    assert again.readability == pytest.approx(found.found.readability, rel=0.02)
+    assert float(again.gain) == pytest.approx(float(found.gain), rel=0.1)
+    assert float(again.share) == pytest.approx(float(found.found.share), abs=0.02)
+    assert float(on_line.share) < float(found.found.share) - 0.05
+    assert on_line.readability < 0.6 * found.found.readability
+    assert list(found.every)[-1] in ("permuted", "given")
+
+
+def test_shares_are_those_of_the_law() -> None:
+    """On sequences left out, against the law itself; and their errors, over many corpora."""
+    fsq = tk.FSQ((3, 3))
+    hidden = tk.permute(fsq, key=7)
+    rows = np.exp(0.7 * hidden.points @ hidden.points.T)
+    chain = Markov(rows / rows.sum(axis=1, keepdims=True), 30)
+    rivals = {"hidden": hidden, "one-hot": tk.OneHot(9)}
+    shares = []
+    for key in range(8):
+        tokens = chain.sample(150, key=key)
+        found = tk.relabel(
+            fsq, tokens, rivals=rivals, starts=1, folds=2, n_samples=128, key=key
+        ).rivals
+        shares.append([float(found[name].share) for name in rivals])
+    means, spread = np.mean(shares, axis=0), np.std(shares, axis=0, ddof=1)
+    for name, mean, scatter in zip(rivals, means, spread, strict=True):
+        index = message_index(rivals[name], chain, key=2, n_samples=4096)
+        exact = float(index.read.value) / float(index.information.value)
+        assert abs(mean - exact) < 0.05 * exact + 5 * scatter / np.sqrt(8)
+        assert 0.4 < float(found[name].share.standard_error) / scatter < 2.5

@@ -16,6 +16,7 @@ for _module in (
     "sampling",
     "bounds",
     "relabel",
+    "context",
     "verify",
     "report",
     "reproduce",

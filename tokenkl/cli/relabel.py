@@ -14,8 +14,8 @@ from tokenkl.cli._options import Bits, CodebookArgument, Padding, Seed
 from tokenkl.cli._result import JsonFile, Result, command
 
 if TYPE_CHECKING:
+    from tokenkl.codebooks import Codebook
     from tokenkl.context import Relabelling
-    from tokenkl.estimate import Estimate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +49,8 @@ class MapFiles(JsonFile):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Search:
-    """The corpus, and how labels are looked for."""
+class Search:
+    """A codebook, its corpus, and how labels are looked for."""
 
     codebook: CodebookArgument
     tokens: Annotated[
@@ -82,9 +82,24 @@ class _Search:
     ] = 4
     seed: Seed = 0
 
+    def moved_to(self) -> Codebook | None:
+        """The points that tokens are moved to; None for the codebook's own."""
+        from tokenkl import parse_codebook
+
+        return None if self.points is None else parse_codebook(self.points, seed=self.seed)
+
+    def distances(self) -> tuple[int, ...]:
+        """Of neighbours that count."""
+        from tokenkl._validation import reject
+
+        words = self.gaps.split(",")
+        if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+            reject("--gaps", self.gaps, "whole numbers, at least 1, with commas between them")
+        return tuple(int(word) for word in words)
+
 
 @command(files=MapFiles, short_help="Labels of the same points by which neighbours are read.")
-def relabel(*, search: _Search, bits: Bits = False) -> Result:
+def relabel(*, search: Search, bits: Bits = False) -> Result:
     """Which token should sit at which point, so that a denoiser reads its neighbours.
 
     Permuting ids changes nothing that depends on one token alone, and costs much of what is
@@ -100,16 +115,13 @@ def relabel(*, search: _Search, bits: Bits = False) -> Result:
     from tokenkl.codebooks import load_sequences
 
     made = tk.parse_codebook(search.codebook, seed=search.seed)
-    points = None
-    if search.points is not None:
-        points = tk.parse_codebook(search.points, seed=search.seed)
     rows = load_sequences(search.tokens, search.padding)
     with progress_bar(made.label) as progress:
         found = tk.relabel(
             made,
             rows,
-            points=points,
-            gaps=_gaps(search.gaps),
+            points=search.moved_to(),
+            gaps=search.distances(),
             starts=search.starts,
             folds=search.folds,
             key=search.seed,
@@ -118,7 +130,7 @@ def relabel(*, search: _Search, bits: Bits = False) -> Result:
     if bits:
         found = found.bits
     assert found.structure is not None
-    low, high, _ = found.gain.confidence_interval()
+    labels = rows_of(found)
     record = {
         "specification": search.codebook,
         "codebook": made.label,
@@ -128,8 +140,8 @@ def relabel(*, search: _Search, bits: Bits = False) -> Result:
         "is_better": found.is_better,
         "p_value": found.structure.p_value,
         "unit": found.gain.unit,
-        "gain": {**_plain(found.gain), "interval_low": float(low), "interval_high": float(high)},
-        "labels": dict(_rows(found)),
+        "gain": labels["found"]["gain"],
+        "labels": labels,
         "ids": found.ids.tolist(),
     }
     return Result(
@@ -141,39 +153,20 @@ def relabel(*, search: _Search, bits: Bits = False) -> Result:
     )
 
 
-def _gaps(text: str) -> tuple[int, ...]:
-    from tokenkl._validation import reject
+def rows_of(found: Relabelling) -> dict[str, dict[str, Any]]:
+    """What is recorded of all labels, those first of which the largest share is read."""
+    from tokenkl.cli.tables import plain
 
-    words = text.split(",")
-    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
-        reject("--gaps", text, "whole numbers, at least 1, with commas between them")
-    return tuple(int(word) for word in words)
-
-
-def _rows(found: Relabelling) -> list[tuple[str, dict[str, Any]]]:
-    return [
-        (
-            name,
-            {
-                "readability": labels.readability,
-                "information": _plain(labels.index.information),
-                "nonlinearity": _plain(labels.index.nonlinearity),
-                "read": _plain(labels.index.read),
-            },
-        )
-        for name, labels in (
-            ("given", found.given),
-            ("permuted", found.permuted),
-            ("found", found.found),
-        )
-    ]
-
-
-def _plain(estimate: Estimate) -> dict[str, float]:
     return {
-        "value": float(estimate.value),
-        "standard_error": float(estimate.standard_error),
-        "numerical_error": float(estimate.numerical_error),
+        name: {
+            "readability": labels.readability,
+            "information": plain(labels.index.information),
+            "nonlinearity": plain(labels.index.nonlinearity),
+            "read": plain(labels.index.read),
+            "gain": plain(labels.gain),
+            "share": plain(labels.share),
+        }
+        for name, labels in found.every.items()
     }
 
 
@@ -181,7 +174,7 @@ def _print(console: Console, found: Relabelling) -> None:
     from rich.table import Table
 
     table = Table("labels", "readability", "information", "read", "not read (nu)")
-    for name, row in _rows(found):
+    for name, row in rows_of(found).items():
         parts = (row[part]["value"] for part in ("information", "read", "nonlinearity"))
         numbers = (row["readability"], *parts)
         table.add_row(name, *(f"{number:.4g}" for number in numbers))

@@ -197,9 +197,12 @@ def sampler_kl(
     Example: tokenkl sampler-kl fsq:3^8 --steps 4,8,16 --grid log-snr
     """
     import tokenkl as tk
+    from tokenkl._validation import check_choice
     from tokenkl.cli.tables import describe
+    from tokenkl.samplers.grids import STEP_GRIDS
 
-    Ns = _counts(steps, grid)
+    Ns = counts_of(steps)
+    check_choice(grid, (*STEP_GRIDS, "optimal"), "--grid")
     low, high = span.ends()
     made = source.make()
     how = {"method": _sampling(made, source.samples), "key": source.seed}
@@ -233,15 +236,14 @@ def sampler_kl(
     )
 
 
-def _counts(text: str, grid: str) -> list[int]:
-    from tokenkl._validation import check_choice, reject
+def counts_of(text: str) -> list[int]:
+    """Numbers of sampling steps, as they are typed."""
+    from tokenkl._validation import reject
     from tokenkl.cli.typed import parse_grid
-    from tokenkl.samplers.grids import STEP_GRIDS
 
     numbers = parse_grid(text, "--steps", example="--steps 4,8,16")
     if (numbers % 1 != 0).any() or (numbers < 1).any() or (numbers > 10**4).any():
         reject("--steps", repr(text), "whole numbers from 1 to 10000")
-    check_choice(grid, (*STEP_GRIDS, "optimal"), "--grid")
     return [int(N) for N in numbers]
 
 

@@ -17,6 +17,7 @@ from tokenkl.estimate import Bound, Estimate
 from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Method
 from tokenkl.information.plans import QUANTITIES
+from tokenkl.information.profiles import Profile
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 from tokenkl.quantities import QUANTITIES as TABLE
 from tokenkl.sources import Given, Source
@@ -125,12 +126,20 @@ class ContextInformation:
     - `integral`: over log snr, between the ends of the grid, by the trapezoidal rule; its numerical
       error is the difference to every other point.
     - `half`: the SNR at which the integral has reached half of that.
+    - `profile`: what all observations say of a token, from the same ones (`contextual_profile`).
     """
 
     snr: Float[np.ndarray, " levels"]
     values: Estimate
     integral: Estimate
     half: Estimate
+    profile: Profile
+
+    @property
+    def bits(self) -> ContextInformation:
+        """With every information in bits."""
+        parts = self.values.bits, self.integral.bits, self.half, self.profile.bits
+        return ContextInformation(self.snr, *parts)
 
 
 def context_information(
@@ -167,7 +176,7 @@ def context_information(
     levels = np.asarray(case.snr)
     if levels.ndim != 1 or levels.size < 3 or levels[0] <= 0 or (np.diff(levels) <= 0).any():
         reject("snr", snr, "three or more, above 0, in ascending order")
-    case.names("conditional_entropy", source.K, None)
+    names = case.names(None, source.K, source.token_entropy(position))
     found = case.joint(source, position, ("conditional_entropy",))
     words: dict[str, Any] = {"unit": "nats", "seed": seed_of(key), "draws": draws_of(key)}
     values = found.context.estimate(levels.shape, quantity="context information", **words)
@@ -189,7 +198,8 @@ def context_information(
         sample_range=float(np.max(values.sample_range)) * float(x[-1] - x[0]),
         **words,
     )
-    return ContextInformation(levels, values, integral, _half(x, terms, integral))
+    profile = case.profile(case.estimates(found.quantities, names), names)
+    return ContextInformation(levels, values, integral, _half(x, terms, integral), profile)
 
 
 def _half(x: np.ndarray, terms: np.ndarray, integral: Estimate) -> Estimate:

@@ -38,11 +38,12 @@ from tokenkl.estimate import Estimate
 from tokenkl.sources import Source
 from tokenkl.sources.counts import as_sequences, split_sequences
 
-#: Random permutations that stand for labels without meaning.
+#: Random permutations that stand for labels without meaning; of many tokens any is like the others.
 PERMUTATIONS = 4
 #: Step of log snr in integrals whose sampling error is much larger.
 COARSE_STEP = 1.0
 GAIN = "gain in context information that is read"
+SHARE = "share of context information that is read"
 #: Pairs of tokens that are looked up at a time.
 BLOCK = 2**16
 
@@ -58,12 +59,15 @@ class Labels:
     - `gain`: how much more of its neighbours' information an affine denoiser reads than with the
       given labels, integrated over d log snr, in nats for a token: of tokens, the mean over
       sequences that neither labels nor variates were made from. Where tokens know much of each
-      other, labels that can be read also show more that cannot: nu, too, may grow.
+      other, labels that can be read also show more that cannot: nu, too, may grow. For labels of
+      the same points; others tell and hide over wider or narrower ranges of the SNR.
+    - `share`: the part of what neighbours tell that is read, on the same sequences: for any points.
     """
 
     readability: float
     index: MessageIndex
     gain: Estimate
+    share: Estimate
 
     @property
     def is_better(self) -> bool:
@@ -73,7 +77,7 @@ class Labels:
     @property
     def bits(self) -> Labels:
         """With index and gain in bits."""
-        return Labels(self.readability, self.index.bits, self.gain.bits)
+        return Labels(self.readability, self.index.bits, self.gain.bits, self.share)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,7 +86,7 @@ class Relabelling:
 
     - `ids`: for every token the id of its point; `codebook`: the tokens at these points.
     - `given`, `found`, `permuted`: the labels of before, those of `codebook`, and the mean of
-      labels without meaning; `rivals`: the other codebooks that were asked for, by name.
+      labels without meaning; `rivals`: the other codebooks and points that were asked for, by name.
     - `structure`: of tokens, whether neighbours tell anything of each other.
     """
 
@@ -111,9 +115,9 @@ class Relabelling:
 
     @property
     def every(self) -> dict[str, Labels]:
-        """All labels by name, those of which most is read first."""
+        """All labels by name, those first of which the largest share is read."""
         named = {"given": self.given, "found": self.found, "permuted": self.permuted, **self.rivals}
-        return dict(sorted(named.items(), key=lambda one: -float(one[1].gain.value)))
+        return dict(sorted(named.items(), key=lambda one: -float(one[1].share.value)))
 
     @property
     def bits(self) -> Relabelling:
@@ -144,6 +148,7 @@ def relabel(
     *,
     points: Codebook | None = None,
     rivals: Mapping[str, Codebook] | None = None,
+    grounds: Mapping[str, Codebook] | None = None,
     gaps: tuple[int, ...] = (1,),
     rank: int | None = None,
     starts: int | None = None,
@@ -168,6 +173,7 @@ def relabel(
             a grid for the tokens of a VQ; the codebook's own points by default.
         rivals: other codebooks of the same tokens, by name, that are judged beside, such as one-hot
             or a lattice. Those of one distance are exact in their geometry, of any size.
+        grounds: other points, by name, on which labels are looked for and judged, too.
         gaps: distances of neighbours that count, all alike.
         rank: canonical variates of each gap; all for up to 1024 tokens and 64 beyond by default.
         starts: of the search; by default 48 for up to 64 tokens, 12 for up to 2000, 1 beyond.
@@ -195,21 +201,29 @@ def relabel(
     check_codebook(home, "points")
     if home.K < codebook.K:
         reject("points", f"{home.K:,} of them", f"at least {codebook.K:,}, one for each token")
-    others = {} if rivals is None else dict(rivals)
-    for name, rival in others.items():
-        check_codebook(rival, f"rivals[{name!r}]")
-        if rival.K != codebook.K:
+    others, places = dict(rivals or {}), dict(grounds or {})
+    for what, books in (("rivals", others), ("grounds", places)):
+        for name, book in books.items():
+            check_codebook(book, f"{what}[{name!r}]")
+            if name in ("given", "found", "permuted") or (name in others and name in places):
+                reject(what, repr(name), "a name of its own, and not given, found or permuted")
+    for name, book in others.items():
+        if book.K != codebook.K:
             expected = f"of {codebook.K:,}, as the codebook"
-            reject(f"rivals[{name!r}]", f"one of {rival.K:,} tokens", expected)
-        if name in ("given", "found", "permuted"):
-            reject("rivals", name, "names other than given, found and permuted")
+            reject(f"rivals[{name!r}]", f"one of {book.K:,} tokens", expected)
+    for name, book in places.items():
+        if book.K < codebook.K:
+            expected = f"at least {codebook.K:,}, one for each token"
+            reject(f"grounds[{name!r}]", f"{book.K:,} points", expected)
     if not gaps:
         reject("gaps", gaps, "at least one distance")
     gaps = tuple(check_count(gap, "every entry of gaps") for gap in gaps)
     keys = split(key, 8)
     starts = _starts(codebook.K) if starts is None else check_count(starts, "starts")
     check_count(n_samples, "n_samples")
-    task = _Task(codebook, home, points is None, others, gaps, rank, starts, n_samples, keys[1])
+    task = _Task(
+        codebook, home, points is None, others, places, gaps, rank, starts, n_samples, keys[1]
+    )
     if isinstance(law, Source):
         if law.K != codebook.K:
             reject("law", f"a source of {law.K:,} tokens", f"of {codebook.K:,}, as the codebook")
@@ -228,9 +242,9 @@ def relabel(
     tests = structure_test(
         rows, codebook.K, gap=gaps[0], permutations=permutations, rank=1, key=keys[7]
     )
-    gains = _held_out_gains(task, rows, folds, keys[6], report)
+    held_out = _held_out(task, rows, folds, keys[6], report)
     variates = task.variates_of_tokens(rows, keys[5])
-    return _of_variates(task, variates, gains, tests, keys, report(parts - 1))
+    return _of_variates(task, variates, held_out, tests, keys, report(parts - 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,6 +255,7 @@ class _Task:
     home: Codebook
     at_home: bool
     rivals: dict[str, Codebook]
+    grounds: dict[str, Codebook]
     gaps: tuple[int, ...]
     rank: int | None
     starts: int
@@ -265,28 +280,44 @@ class _Task:
 
     def place(
         self, variates: list[Variates], key: Any, progress: Report | None
-    ) -> Int[np.ndarray, " K"]:
-        """The point of every token."""
+    ) -> dict[str, Int[np.ndarray, " K"]]:
+        """The point of every token, at home ("found") and on other grounds."""
         features, law = weighted_features(variates, [1.0] * len(variates))
-        given = np.arange(self.codebook.K) if self.at_home else None
-        points = np.asarray(self.home.points)
-        return place(
-            points, features, law, starts=self.starts, key=key, given=given, progress=progress
-        )
+        every = {"found": self.home, **self.grounds}
+        ids = {}
+        for number, ((name, home), part) in enumerate(
+            zip(every.items(), split(key, len(every)), strict=True)
+        ):
+            given = np.arange(self.codebook.K) if self.at_home and name == "found" else None
+            report = None if progress is None else _share(progress, number, len(every))
+            where = np.asarray(home.points)
+            words: dict[str, Any] = {"starts": self.starts, "given": given, "progress": report}
+            ids[name] = place(where, features, law, key=part, **words)
+        return ids
 
-    def placed(self, ids: Int[np.ndarray, " K"]) -> PointCodebook:
+    def placed(self, ids: Int[np.ndarray, " K"], home: Codebook | None = None) -> PointCodebook:
         """The tokens at points of these ids."""
-        name = f"{self.home.label}, relabelled"
-        return placed(np.asarray(self.home.points), ids, self.codebook.stated_prior, name)
+        home = self.home if home is None else home
+        name = f"{home.label}, relabelled"
+        return placed(np.asarray(home.points), ids, self.codebook.stated_prior, name)
+
+    def moved(self, ids: dict[str, Int[np.ndarray, " K"]]) -> dict[str, PointCodebook]:
+        """The tokens on all grounds."""
+        every = {"found": self.home, **self.grounds}
+        return {name: self.placed(ids[name], home) for name, home in every.items()}
 
     def others(self) -> dict[str, list[Codebook]]:
         """What labels are held against; of those without meaning there are several."""
-        rng = generator(self.key)
+        rng, several = generator(self.key), self.codebook.K <= MOST_DENSE
         permuted: list[Codebook] = [
             self.placed(rng.permutation(self.home.K)[: self.codebook.K])
-            for _ in range(PERMUTATIONS)
+            for _ in range(PERMUTATIONS if several else 1)
         ]
         return {"permuted": permuted, **{name: [one] for name, one in self.rivals.items()}}
+
+
+def _share(progress: Report, number: int, count: int) -> Report:
+    return lambda done, total: progress(number + done / max(total, 1e-300), count)
 
 
 def _starts(K: int) -> int:
@@ -296,13 +327,14 @@ def _starts(K: int) -> int:
 def _of_variates(
     task: _Task,
     variates: list[Variates],
-    gains: dict[str, Estimate] | None,
+    held_out: dict[str, tuple[Estimate, Estimate]] | None,
     structure: StructureTest | None,
     keys: list[Any],
     progress: Report | None,
 ) -> Relabelling:
     ids = task.place(variates, keys[0], progress)
-    after = task.placed(ids)
+    moved = task.moved(ids)
+    after = moved.pop("found")
     features, law = weighted_features(variates, [1.0] * len(variates))
     total = max(float((law[:, None] * features**2).sum()), 1e-300)
 
@@ -312,29 +344,32 @@ def _of_variates(
         return score_of(np.asarray(codebook.points), features, law) / total
 
     def index(codebook: Codebook, key: Any) -> MessageIndex:
-        exact = gains is None and task.codebook.K <= MOST_DENSE
+        exact = held_out is None and task.codebook.K <= MOST_DENSE
         levels = all_levels(codebook, LOG_STEP if exact else COARSE_STEP)
         return integrals_of_variates(codebook, variates, levels, n_samples=task.n_samples, key=key)
 
-    def labels(name: str, books: Sequence[Codebook], key: Any) -> Labels:
-        found = [index(one, part) for one, part in zip(books, split(key, len(books)), strict=True)]
-        one = _mean(found) if len(found) > 1 else found[0]
-        gain = one.read - first.read if gains is None else gains[name]
+    def labels(name: str, books: Sequence[Codebook], one: MessageIndex) -> Labels:
+        readability = float(np.mean([share(book) for book in books]))
+        if held_out is not None:
+            return Labels(readability, one, *held_out[name])
+        gain = Estimate(0.0, unit="nats") if one is first else one.read - first.read
         gain = dataclasses.replace(gain, quantity=GAIN)
-        return Labels(float(np.mean([share(book) for book in books])), one, gain)
+        told = float(one.information.value)
+        part = one.read * (1 / told if told > 0 else 0.0)
+        return Labels(readability, one, gain, dataclasses.replace(part, quantity=SHARE, unit=""))
 
     first = index(task.codebook, keys[2])
-    nothing = Estimate(0.0, quantity=GAIN, unit="nats")
-    rivals = task.others()
-    made = {
-        name: labels(name, books, part)
-        for (name, books), part in zip(rivals.items(), split(keys[4], len(rivals)), strict=True)
-    }
+    rivals: dict[str, list[Codebook]] = task.others()
+    rivals |= {name: [book] for name, book in moved.items()}
+    made = {}
+    for (name, books), part in zip(rivals.items(), split(keys[4], len(rivals)), strict=True):
+        every = [index(one, of) for one, of in zip(books, split(part, len(books)), strict=True)]
+        made[name] = labels(name, books, _mean(every) if len(every) > 1 else every[0])
     return Relabelling(
-        ids,
+        ids["found"],
         after,
-        Labels(share(task.codebook), first, nothing),
-        labels("found", [after], keys[3]),
+        labels("given", [task.codebook], first),
+        labels("found", [after], index(after, keys[3])),
         made.pop("permuted"),
         made,
         structure,
@@ -363,71 +398,126 @@ def _mean(found: list[MessageIndex]) -> MessageIndex:
     )
 
 
-def _held_out_gains(
+def _held_out(
     task: _Task, rows: list[np.ndarray], folds: int, key: Any, report: Any
-) -> dict[str, Estimate]:
-    """Gains in what is read, on sequences from which neither variates nor labels came.
+) -> dict[str, tuple[Estimate, Estimate]]:
+    """Gains in what is read, and its shares, on sequences from which no variate or label came.
 
-    Each is (1/2) tr(S M A (V - R)) and its mirror image, with A = E f(k) g(l) in the place of the
-    second S: the mean over neighbours in the sequences that were left out, which is unbiased, and 0
-    where they tell nothing. So every sequence gives a number, and their scatter the error.
+    What is told is (1/2) tr(S M A V) and its mirror image, with A = E f(k) g(l) in the place of the
+    second S, and V - R in the place of V for what is read: the mean over neighbours in sequences
+    that were left out, which is unbiased, and 0 where they tell nothing. So every sequence gives a
+    number, and their scatter the error.
     """
-    values: dict[str, list[np.ndarray]] = {}
+    parts: dict[str, list[np.ndarray]] = {}
     sizes: list[int] = []
     keys = split(key, 3 * folds + 1)
     for fold, (kept, left) in enumerate(split_sequences(rows, task.codebook.K, folds, keys[-1])):
         variates = task.variates_of_tokens(kept, keys[3 * fold + 2])
         ids = task.place(variates, keys[3 * fold], report(fold))
         sizes += [max(row.size - 1, 0) for row in left]
-        every = {"found": [task.placed(ids)], **task.others()}
-        gained = {name: np.zeros((len(books), len(left))) for name, books in every.items()}
-        for gap, pair in zip(task.gaps, variates, strict=True):
-            old = _reading(task.codebook, pair, task.n_samples, keys[3 * fold + 1])
-            for name, books in every.items():
+        every: dict[str, list[Codebook]] = {"given": [task.codebook], **task.others()}
+        every |= {name: [book] for name, book in task.moved(ids).items()}
+        for name, books in every.items():
+            told = np.zeros((len(books), 2, 2, len(left)))
+            for gap, pair in zip(task.gaps, variates, strict=True):
                 for number, book in enumerate(books):
-                    new = _reading(book, pair, task.n_samples, keys[3 * fold + 1])
-                    gained[name][number] += _told(pair, new - old, left, gap)
-        for name, found in gained.items():
-            values.setdefault(name, []).append(found)
-    weights, seed = np.array(sizes), seed_of(key) if isinstance(key, int) else None
-    count, total = len(sizes), max(sum(sizes), 1)
-    estimates = {}
-    for name, parts in values.items():
-        each = np.concatenate(parts, axis=1)
-        means = each.sum(axis=1) / total
-        away = each.mean(axis=0) - means.mean() * weights
-        square = count / (count - 1) * float((away**2).sum()) / total**2
-        if len(means) > 1:  # of some permutations out of all
-            square += float(means.var(ddof=1)) / len(means)
-        estimates[name] = Estimate(
-            value=float(means.mean()),
-            standard_error=math.sqrt(square),
-            degrees_of_freedom=(count if len(means) == 1 else min(count, len(means))) - 1,
-            n_samples=count,
-            method=f"weak coupling, sequences left out in {folds} folds",
-            seed=seed,
-            quantity=GAIN,
-            unit="nats",
-        )
-    return estimates
-
-
-def _told(
-    pair: Variates, matrix: Float[np.ndarray, "r r"], rows: list[np.ndarray], gap: int
-) -> Float[np.ndarray, " sequences"]:
-    """Sum of f(k)' matrix g(l) over neighbours of every sequence."""
-    told, found = pair.first @ matrix, np.zeros(len(rows))
-    for i, row in enumerate(rows):
-        for start in range(0, row.size - gap, BLOCK):
-            here = row[start : start + BLOCK + gap]
-            found[i] += float((told[here[:-gap]] * pair.second[here[gap:]]).sum())
+                    matrices = _readings(book, pair, task.n_samples, keys[3 * fold + 1])
+                    told[number] += _told(pair, matrices, left, gap)
+            parts.setdefault(name, []).append(told)
+    seed = seed_of(key) if isinstance(key, int) else None
+    held_out = {name: _HeldOut(one, np.array(sizes)) for name, one in parts.items()}
+    given, found = held_out["given"], {}
+    for name, one in held_out.items():
+        method = f"weak coupling, sequences left out in {folds} folds"
+        words: dict[str, Any] = {"method": method, "seed": seed}
+        gain = Estimate(**one.gain(given), quantity=GAIN, unit="nats", **words)
+        if name == "given":
+            gain = Estimate(0.0, quantity=GAIN, unit="nats")
+        found[name] = gain, Estimate(**one.share(), quantity=SHARE, **words)
     return found
 
 
-def _reading(
+class _HeldOut:
+    """What neighbours tell and what is read, with axes for labelings, halves, the two, sequences.
+
+    Halves are of the observations that the matrices are from.
+    """
+
+    def __init__(
+        self,
+        folds: list[Float[np.ndarray, "labelings 2 2 sequences"]],
+        sizes: Int[np.ndarray, " sequences"],
+    ) -> None:
+        self.folds = folds
+        self.sizes, self.total = sizes, max(int(sizes.sum()), 1)
+        self.means = sum(fold.mean(axis=1).sum(axis=-1) for fold in folds) / self.total
+
+    def gain(self, other: _HeldOut) -> dict[str, Any]:
+        """How much more is read than with other labels, for every token."""
+        value = float(self.means[:, 1].mean() - other.means[:, 1].mean())
+        rows = [
+            one[:, :, 1].mean(axis=0) - two[:, :, 1].mean(axis=0)
+            for one, two in zip(self.folds, other.folds, strict=True)
+        ]
+        return self._with_errors(value, rows, value, self.means[:, 1])
+
+    def share(self) -> dict[str, Any]:
+        """What is read over what is told; its error is that of a ratio (the delta method)."""
+        told, read = self.means.mean(axis=0)
+        if not told > 0:
+            return {"value": 0.0, "standard_error": math.inf, "n_samples": self.sizes.size}
+        value = float(read / told)
+        rows = []
+        for fold in self.folds:
+            mean = fold.mean(axis=0)
+            rows.append((mean[:, 1] - value * mean[:, 0]) / told)
+        return self._with_errors(value, rows, 0.0, self.means[:, 1] / told)
+
+    def _with_errors(
+        self, value: float, rows: list[np.ndarray], mean: float, labelings: np.ndarray
+    ) -> dict[str, Any]:
+        """Errors of sequences, of observations, and of labelings out of all."""
+        count, total = self.sizes.size, self.total
+        each = np.concatenate([row.mean(axis=0) for row in rows])
+        away = each - mean * self.sizes
+        squares = [count / (count - 1) * float((away**2).sum()) / total**2]
+        halves = [row.sum(axis=1) / total for row in rows]
+        squares.append(sum(float(one - other) ** 2 / 4 for one, other in halves))
+        freedoms = [count - 1, len(rows)]
+        if len(labelings) > 1:
+            squares.append(float(labelings.var(ddof=1)) / len(labelings))
+            freedoms.append(len(labelings) - 1)
+        # Welch and Satterthwaite's degrees of freedom of a sum.
+        whole = sum(squares)
+        spread = sum(square**2 / freedom for square, freedom in zip(squares, freedoms, strict=True))
+        return {
+            "value": value,
+            "standard_error": math.sqrt(whole),
+            "degrees_of_freedom": whole**2 / spread if spread > 0 else math.inf,
+            "n_samples": count,
+        }
+
+
+def _told(
+    pair: Variates, matrices: Float[np.ndarray, "2 2 r r"], rows: list[np.ndarray], gap: int
+) -> Float[np.ndarray, "2 2 sequences"]:
+    """Sum of f(k)' matrix g(l) over neighbours of every sequence, by each matrix."""
+    told, found = pair.first @ matrices, np.zeros((2, 2, len(rows)))
+    for i, row in enumerate(rows):
+        for start in range(0, row.size - gap, BLOCK):
+            here = row[start : start + BLOCK + gap]
+            each = told[:, :, here[:-gap]] * pair.second[here[gap:]]
+            found[:, :, i] += each.sum(axis=(2, 3))
+    return found
+
+
+def _readings(
     codebook: Codebook, pair: Variates, n_samples: int, key: Any
-) -> Float[np.ndarray, "r r"]:
-    """H with sum H * A for what is read, integrated over d log snr, A = E f g' of neighbours."""
+) -> Float[np.ndarray, "2 2 r r"]:
+    """H with sum H * A for what is told, and for what is read; A = E f g' of neighbours.
+
+    Integrated over d log snr, from either half of the observations.
+    """
     levels = all_levels(codebook, COARSE_STEP)
     s = pair.correlations
     first, second = (
@@ -436,7 +526,17 @@ def _reading(
             pair.marginals, (pair.first, pair.second), split(key, 2), strict=True
         )
     )
-    each = (first.residual.mean(axis=0) * s) @ second.linear
-    each = each + (first.linear * s) @ second.residual.mean(axis=0)
-    found: np.ndarray = np.tensordot(log_weights(levels, 1), each, axes=1) / 2
-    return found
+    found = []
+    for half in (0, 1):
+        own, other = (
+            side.residual[half % len(side.residual) :: 2].mean(axis=0) for side in (first, second)
+        )
+        heard, heard_too = (
+            side.linear + side.unread[half % len(side.unread) :: 2].mean(axis=0)
+            for side in (first, second)
+        )
+        told = (own * s) @ heard_too + (heard * s) @ other
+        read = (own * s) @ second.linear + (first.linear * s) @ other
+        weights = log_weights(levels, 1) / 2
+        found.append([np.tensordot(weights, each, axes=1) for each in (told, read)])
+    return np.array(found)

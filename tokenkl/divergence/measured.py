@@ -28,9 +28,8 @@ INSIDE = 64
 
 def measured_steps(
     snr: Float[Any, " levels"],
-    mmse: Float[Any, " levels"],
+    mmse: Estimate | Float[Any, " levels"],
     Ns: Sequence[int],
-    standard_error: Float[Any, " levels"] | float = 0.0,
 ) -> list[OptimalSteps]:
     """For each N the grid of N steps between the ends of `snr` with the smallest path KL.
 
@@ -41,9 +40,8 @@ def measured_steps(
 
     Args:
         snr: at least five levels in ascending order, the first at least 0.
-        mmse: at each of them, at least 0.
+        mmse: at each of them, at least 0; an `Estimate` where they have errors.
         Ns: numbers of steps, each at least 1.
-        standard_error: of each MMSE, or of all.
 
     Returns:
         Grids with their path KL. `numerical_error`: the largest difference that leaving out
@@ -51,7 +49,7 @@ def measured_steps(
         levels; that the same MMSEs chose the grid is not in it.
 
     Raises:
-        ValueError: levels, MMSEs or errors that are none of these, or an MMSE that does not fall.
+        ValueError: levels or MMSEs that are none of these, or an MMSE that does not fall.
 
     Example:
         >>> import numpy as np, tokenkl as tk
@@ -61,17 +59,15 @@ def measured_steps(
         [0.0, 2.1, 7.1, 18.4, 50.0]
     """
     levels = np.asarray(check_snr(as_float_array("snr", snr, ndim=1)))
-    values = np.asarray(as_float_array("mmse", mmse, ndim=1))
-    errors = np.asarray(as_float_array("standard_error", standard_error))
+    given = mmse if isinstance(mmse, Estimate) else Estimate(mmse)
+    values = np.asarray(as_float_array("mmse", given.value, ndim=1))
     if levels.size < FEWEST or not (np.diff(levels) > 0).all():
         reject("snr", levels, f"at least {FEWEST} levels in ascending order")
     if values.shape != levels.shape or not (values >= 0).all() or not values[0] > values[-1]:
         reject("mmse", values, f"{levels.size} numbers, at least 0, that fall from first to last")
-    if errors.shape not in ((), levels.shape) or not (errors >= 0).all():
-        reject("standard_error", standard_error, "one for each level or for all, at least 0")
+    errors = np.broadcast_to(given.standard_error + given.numerical_error, levels.shape)
     for N in Ns:
         check_count(N, "Ns")
-    errors = np.broadcast_to(errors, levels.shape)
     curve, last = _curve(levels, values, errors), levels.size - 1
     coarse = []
     for first in (0, 1):
@@ -91,7 +87,10 @@ def measured_steps(
             value,
             standard_error=math.fsum(abs(other.path_kl(grid) - value) for other in moved),
             numerical_error=max(abs(other.path_kl(grid) - value) for other in coarse),
+            n_samples=int(np.max(given.n_samples)),
             method="curve through measured MMSEs",
+            seed=given.seed,
+            draws=given.draws,
             quantity="ancestral KL",
             unit="nats",
         )
