@@ -23,6 +23,7 @@ from experiments.settings import Settings
 from tokenkl._formats import reading
 from tokenkl._progress import make_display
 from tokenkl._validation import reject
+from tokenkl.cli import guarded
 from tokenkl.cli._app import OneCommand, check_folder, short_path, stdout
 from tokenkl.cli._result import command
 from tokenkl.cli.reproduce import Wanted
@@ -186,4 +187,4 @@ def _print_summary(rows: Sequence[tuple[str, str, str]], seconds: float) -> None
 
 
 if __name__ == "__main__":
-    app()
+    guarded(app)

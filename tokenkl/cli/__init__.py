@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from sys import UnraisableHookArgs
     from types import FrameType
 
@@ -20,11 +21,16 @@ IMPORTER = "<frozen importlib._bootstrap>"
 
 def main() -> None:
     """Entry point of the command."""
+    guarded(_run)
+
+
+def guarded(work: Callable[[], object]) -> None:
+    """Work that Ctrl-C ends, wherever it comes."""
     try:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _take_ignored
-        _run()
+        work()
     except KeyboardInterrupt:  # before or after typer looks out for it
         sys.exit(130)
 
