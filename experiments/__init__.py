@@ -30,6 +30,7 @@ NAMES = (
     "toy_generation",
     "speech_geometry",
     "speech_twin",
+    "context_speech",
 )
 
 

@@ -27,6 +27,9 @@ MOST_ASSIGNMENTS = 12
 LEAST_GROWTH = 1e-10
 #: Sweeps of exchanges through all tokens, at most; tokens up to which they go on to the last bit.
 MOST_SWEEPS, MOST_EXHAUSTED = 200, 1000
+#: Of more tokens, those are moved that hold this much of what is told: few do, and the rest are
+#: only moved out of their way.
+HELD = 0.999
 #: Added to the covariance of the points, relative to its mean eigenvalue.
 RIDGE = 1e-9
 
@@ -169,16 +172,21 @@ class _Search:
         The best partner is found to first order in what changes G; the change is made only if the
         score itself grows.
         """
+        movers = self.used
+        if len(movers) > MOST_EXHAUSTED:
+            order = np.argsort(-self.norms, kind="stable")
+            held = np.cumsum(self.norms[order])
+            movers = np.sort(order[: 1 + int((held < HELD * held[-1]).sum())])
         for sweep in range(MOST_SWEEPS):
             start = self.score
-            order = rng.permutation(self.used)
+            order = rng.permutation(movers)
             for first in range(0, len(order), ROWS):
                 some = order[first : first + ROWS]
                 for i, row in zip(some, self.weighted[some] @ self.weighted.T, strict=True):
                     self._improve(int(i), row)
                 report(1 - 0.5 ** (sweep + min(1.0, (first + ROWS) / len(order))))
             self.settle(self.slots)  # without the rounding of many small changes
-            if self.score - start <= (1e-4 if len(order) > MOST_EXHAUSTED else 0) * self.total:
+            if self.score - start <= (1e-4 if len(self.used) > MOST_EXHAUSTED else 0) * self.total:
                 break
 
     def _improve(self, i: int, row: np.ndarray) -> None:
