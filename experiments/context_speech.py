@@ -169,7 +169,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     """One row for every number: kind, geometry, steps, value and interval or error."""
     tokens, symbols = load_corpus(config)
     books = placed(config)
-    rivals = {name: book for name, book in books.items() if name != "fsq"}
+    rivals = {LABELS[name]: book for name, book in books.items() if name != "fsq"}
     parts = len(books) + 1
     found = tk.relabel(
         books["fsq"],
@@ -181,7 +181,8 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         progress=lambda done, total: progress(done / total, parts),
     )
     rows = []
-    every = {"fsq": found.given, FOUND: found.found, **found.rivals}
+    every = {"fsq": found.given, FOUND: found.found}
+    every |= {name: found.rivals[LABELS[name]] for name in books if name != "fsq"}
     for name, labels in every.items():
         low, high, _ = labels.share.confidence_interval()
         share = {"value": float(labels.share), "low": float(low), "high": float(high)}
