@@ -160,9 +160,9 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
         "smallest KL of seven": [facts["winners"][one] / facts["of"] for one in CANDIDATES],
         "FSQ or permuted": [facts["FSQ or permuted"][one] for one in CANDIDATES],
     }
-    for number, (name, values) in enumerate(shares.items()):
+    for number, (name, parts) in enumerate(shares.items()):
         right.barh(
-            places + 0.36 * (number - 0.5), values, height=0.34, color=COLOURS[number], label=name
+            places + 0.36 * (number - 0.5), parts, height=0.34, color=COLOURS[number], label=name
         )
     right.set_yticks(places, [""] * len(places))
     right.invert_yaxis()
