@@ -153,9 +153,9 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
         )  # fmt: skip
     left.axvline(0, color="#777777", linewidth=0.8, zorder=0)
     left.set_yticks(places, CANDIDATES, fontsize=7)
-    left.invert_yaxis()
+    left.set_ylim(len(places) - 0.5, -1.1)  # room for the legend
     left.set(xlabel="rank correlation within a law", xlim=(-0.5, 1))
-    left.legend(fontsize=6.5, frameon=False, loc="upper right")
+    left.legend(fontsize=6.5, frameon=False, loc="upper center", ncols=3, columnspacing=0.8)
     shares = {
         "smallest KL of seven": [facts["winners"][one] / facts["of"] for one in CANDIDATES],
         "FSQ or permuted": [facts["FSQ or permuted"][one] for one in CANDIDATES],
@@ -165,9 +165,9 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
             places + 0.36 * (number - 0.5), parts, height=0.34, color=COLOURS[number], label=name
         )
     right.set_yticks(places, [""] * len(places))
-    right.invert_yaxis()
+    right.set_ylim(len(places) - 0.5, -1.1)
     right.set(xlabel="how often the better one is named", xlim=(0, 1))
-    right.legend(fontsize=6.5, frameon=False, loc="lower right")
+    right.legend(fontsize=6.5, frameon=False, loc="upper center", ncols=2)
     label_panels(axes, ("networks trained on 60 laws", "at 25 steps"))
     return figure
 
