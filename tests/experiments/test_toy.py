@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -204,16 +205,15 @@ def test_training_lowers_the_loss_and_is_reproducible() -> None:
         "power": tk.average_power(tk.FSQ((2, 2))),
         "batch": 64,
         "rate": 3e-3,
-        "width": 16,
-        "depth": 1,
         "seed": 0,
     }
+    network = functools.partial(model.Network, width=16, depth=1, learned=True)
     seen = []
     early, late = train(
         points,
         chains,
+        network,
         budgets=(250, 500),
-        learned=True,
         progress=lambda share: seen.append(share),
         **arguments,
     )
@@ -227,7 +227,7 @@ def test_training_lowers_the_loss_and_is_reproducible() -> None:
         for one in (early, late)
     ]
     assert 0 < gaps[1] < 0.7 * gaps[0]
-    [again] = train(points, chains, budgets=(250,), learned=True, **arguments)
+    [again] = train(points, chains, network, budgets=(250,), **arguments)
     assert (np.asarray(again.first) == np.asarray(early.first)).all()
 
 
