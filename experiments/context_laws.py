@@ -48,11 +48,11 @@ from scipy import stats
 from experiments.harness import Experiment, Progress
 from experiments.ranks import spearman
 from experiments.settings import Settings, among, as_text, holding, increasing, least, most, setting
+from experiments.terms import LEAST, Cells, two_terms, values
 from experiments.toy import data
 from experiments.toy.kept import kept, kept_folder
 from experiments.toy.laws import FREE, GEOMETRIES, LAWS, Bench, lanes
 from experiments.toy.model import Network
-from experiments.toy.terms import LEAST, Cells, two_terms, values
 from tokenkl._random import generator
 from tokenkl._validation import reject
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure

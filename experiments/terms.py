@@ -59,6 +59,7 @@ class Cells(NamedTuple):
         """Over these seeds."""
         return Means(
             self.nu[:, seeds].mean(-1),
+            self.excess[:, seeds].mean(-1),
             self.measured[..., seeds].mean(-1),
             np.maximum(self.exact[..., seeds].mean(-1), LEAST),
         )
@@ -68,12 +69,15 @@ class Means(NamedTuple):
     """The terms of some cells, by means over seeds."""
 
     nu: Float[np.ndarray, " cells"]
+    excess: Float[np.ndarray, " cells"]
     measured: Float[np.ndarray, "steps cells"]
     exact: Float[np.ndarray, "steps cells"]
 
     def at(self, where: Bool[np.ndarray, " cells"]) -> Means:
         """Some of the cells."""
-        return Means(self.nu[where], self.measured[:, where], self.exact[:, where])
+        return Means(
+            self.nu[where], self.excess[where], self.measured[:, where], self.exact[:, where]
+        )
 
     def predicted(self, c: float) -> Float[np.ndarray, "steps cells"]:
         """The two terms together."""
