@@ -59,13 +59,13 @@ from scipy import optimize, stats
 from experiments.harness import Experiment, Progress
 from experiments.ranks import spearman
 from experiments.settings import Settings, among, as_text, holding, increasing, least, most, setting
-from experiments.terms import Cells, Means, two_terms
+from experiments.terms import LEAST, Cells, Means, two_terms
 from experiments.toy import data
 from experiments.toy.kept import kept, kept_folder
 from experiments.toy.laws import FREE, GEOMETRIES, LAWS, Bench, lanes
 from experiments.toy.model import HEADS, Network, Transformer
 from tokenkl._validation import reject
-from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure
+from tokenkl.plotting import COLOURS, DASHES, MARKERS, PAGE, STYLE, label_panels, new_figure
 
 MLP, TRANSFORMER = "MLP", "transformer"
 #: Tokens of the sequences whose KL is counted whole.
@@ -298,12 +298,6 @@ class Condition(NamedTuple):
     width: int  # of the windows
 
     @property
-    def label(self) -> str:
-        """As facts are listed."""
-        words = f"{self.network}, {self.budget} steps, {self.length} tokens"
-        return words if self.width == PAIR else f"{words}, windows of {self.width}"
-
-    @property
     def grid(self) -> str:
         """As facts are listed."""
         return f"{self.base}^{self.n}"
@@ -412,26 +406,28 @@ def jackknife(
     return function(every), stats.t.ppf(0.975, seeds - 1) * np.sqrt(spread)
 
 
-#: What is positive, and has its interval in logarithms.
-IN_LOGS = ("c", "rho", "kappa", "kappa_of_perceptrons", "transformer_over_rule")
+#: What may be below 0: its interval is as it is, that of others in logarithms.
+SIGNED = ("bias", "slope_of_width", "slope_of_budget")
 
 
-def _with_intervals(
+def with_intervals(
     function: Callable[[np.ndarray], dict[str, float]], seeds: int
 ) -> dict[str, list[float]]:
-    """Value, low and high of each."""
+    """Value, low and high of each; correlations stay within -1 and 1."""
     names = list(function(np.arange(seeds)))
+    ranks = np.array([name.startswith("spearman") for name in names])
+    logs = ~ranks & ~np.isin(names, SIGNED)
 
     def numbers(chosen: np.ndarray) -> np.ndarray:
-        found = function(chosen)
-        return np.array([np.log(found[n]) if n in IN_LOGS else found[n] for n in names])
+        found = np.array(list(function(chosen).values()))
+        found[logs] = np.log(np.maximum(found[logs], LEAST))
+        return found
 
-    values, halves = jackknife(numbers, seeds)
-    found = {}
-    for name, value, half in zip(names, values, halves, strict=True):
-        three = np.array([value, value - half, value + half])
-        found[name] = [float(x) for x in (np.exp(three) if name in IN_LOGS else three)]
-    return found
+    value, half = jackknife(numbers, seeds)
+    found = np.stack([value, value - half, value + half])
+    found[:, logs] = np.exp(found[:, logs])
+    found[:, ranks] = np.clip(found[:, ranks], -1, 1)
+    return dict(zip(names, found.T.tolist(), strict=True))
 
 
 def rule(every: dict[Condition, tuple[Cells, np.ndarray]], seeds: np.ndarray) -> dict[str, float]:
@@ -460,14 +456,142 @@ def rule(every: dict[Condition, tuple[Cells, np.ndarray]], seeds: np.ndarray) ->
 
 
 def _facts(table: pd.DataFrame, config: Config) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"conditions": [], "rules": {}}
     every: dict[str, dict[Condition, tuple[Cells, np.ndarray]]] = {}
     for one in conditions(config):
         cells = one.cells(table, config.steps)
         slopes = one.slopes(cells)
         every.setdefault(one.grid, {})[one] = cells, slopes
-        found = _with_intervals(functools.partial(endpoints, cells, slopes), config.seeds)
-        facts.setdefault(one.grid, {}).setdefault("conditions", {})[one.label] = found
+        found = with_intervals(functools.partial(endpoints, cells, slopes), config.seeds)
+        facts["conditions"].append({**one._asdict(), "found": found})
     for grid, known in every.items():
-        facts[grid]["rule"] = _with_intervals(functools.partial(rule, known), config.seeds)
+        facts["rules"][grid] = with_intervals(functools.partial(rule, known), config.seeds)
     return facts
+
+
+# ---- Plot -----------------------------------------------------------------------------------
+
+
+@mpl.rc_context(cast(Any, STYLE))
+def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
+    """c by budget, the law where it was not fitted, and how far off it is in every condition."""
+    figure, axes = new_figure(1, 3, width=PAGE, panel_height=3.0)
+    every = [
+        (Condition(**{name: one[name] for name in Condition._fields}), one["found"])
+        for one in facts["conditions"]
+    ]
+    for index, base in enumerate(dict.fromkeys(one.base for one, _ in every)):
+        shown = [(one, found) for one, found in every if one.base == base]
+        _draw_c(axes[0, 0], shown, COLOURS[index])
+        _draw_predictions(axes[0, 1], table, shown, COLOURS[index])
+        _draw_misses(axes[0, 2], shown, COLOURS[index], 0.3 * index - 0.15)
+    axes[0, 0].set(xlabel="training steps", ylabel="c, fitted on FSQ's law")
+    axes[0, 0].set(xscale="log", yscale="log")
+    axes[0, 0].legend(fontsize=6, labelspacing=0.2, handlelength=1.6)
+    axes[0, 1].set(xlabel=r"exact + $c\int\nu\,d\log$ snr (nats)")
+    axes[0, 1].set(ylabel="KL(data || generated) (nats)", xscale="log", yscale="log")
+    low, high = axes[0, 1].get_ylim()
+    axes[0, 1].axline((low, low), (high, high), color="#777777", linewidth=0.8, zorder=0)
+    axes[0, 1].legend(fontsize=6, labelspacing=0.2, handletextpad=0.2)
+    axes[0, 2].set(xlabel="rms in log KL", xscale="log")
+    axes[0, 2].legend(fontsize=6, labelspacing=0.2, handletextpad=0.2)
+    label_panels(axes, ("the constant", "transformers, other laws", "how far off"))
+    return figure
+
+
+Found = list[tuple[Condition, dict[str, list[float]]]]
+
+
+def _bars(three: list[float]) -> np.ndarray:
+    """Distances of the ends of an interval, as Matplotlib wants them."""
+    return np.abs(np.array([[three[1]], [three[2]]]) - three[0])
+
+
+def _draw_c(panel: Axes, every: Found, colour: str) -> None:
+    """Perceptrons by width, joined over budgets, and the transformer on two tokens."""
+    networks = list(dict.fromkeys(one.network for one, _ in every if one.length == PAIR))
+    for number, network in enumerate(networks):
+        own = [(one, found) for one, found in every if (one.network, one.length) == (network, PAIR)]
+        away = 1.08 ** (number - 1)  # so that bars do not hide each other
+        for one, found in own:
+            panel.errorbar(
+                one.budget * away, found["c"][0], _bars(found["c"]),
+                color=colour, linewidth=0.7, capsize=1.5,
+            )  # fmt: skip
+        panel.plot(
+            [one.budget * away for one, _ in own],
+            [found["c"][0] for _, found in own],
+            color=colour,
+            marker=MARKERS[number],
+            linestyle=DASHES[number % len(DASHES)],
+            linewidth=1,
+            markerfacecolor=colour if network.startswith(MLP) else "white",
+            label=f"{network}, base {own[0][0].base}",
+        )
+
+
+def _draw_predictions(panel: Axes, table: pd.DataFrame, every: Found, colour: str) -> None:
+    """Transformers, pairs: predicted and measured by means over seeds, N together."""
+    steps = tuple(sorted(set(table[table.quantity == "KL"].steps)))
+    for one, found in every:
+        if one.network.startswith(TRANSFORMER) and one.width == PAIR:
+            cells = one.cells(table, steps)
+            means = cells.mean(np.arange(cells.nu.shape[1])).at(~cells.law(data.FSQ))
+            whole = one.length == PAIR
+            panel.plot(
+                means.predicted(found["c"][0]).ravel(),
+                means.measured.ravel(),
+                color=colour,
+                linestyle="none",
+                marker=MARKERS[0 if whole else 2],
+                markersize=3.5,
+                markerfacecolor=colour if whole else "white",
+                markeredgewidth=0.7,
+                label=f"base {one.base}, {one.length} tokens",
+            )
+
+
+def _draw_misses(panel: Axes, every: Found, colour: str, away: float) -> None:
+    """The last budget of every network: on other laws, with geometries held out, exact alone."""
+    last = {(one.network, one.length, one.width): (one, found) for one, found in every}
+    names = []
+    for row, (one, found) in enumerate(last.values()):
+        words = (
+            f"{one.length} tokens" if one.width == one.length else f"{one.width} of {one.length}"
+        )
+        names.append(f"{one.network},\n{words}")
+        for number, (name, label) in enumerate(SHOWN.items()):
+            panel.errorbar(
+                found[name][0],
+                row + away,
+                xerr=_bars(found[name]) if number == 0 else None,
+                color=colour,
+                marker=MARKERS[number],
+                markersize=4,
+                markerfacecolor=colour if number == 0 else "white",
+                linewidth=0.7,
+                capsize=1.5,
+                linestyle="none",
+                label=f"{label}, base {one.base}" if row == 0 else None,
+            )
+    panel.set_yticks(range(len(names)), names, fontsize=6.5)
+    panel.set_ylim(len(names) - 0.4, -0.6)
+
+
+SHOWN = {
+    "rms": "other laws",
+    "rms_geometries_held_out": "and geometries",
+    "rms_of_exact_alone": "exact term alone",
+}
+
+EXPERIMENT = Experiment(
+    name="context_prediction",
+    claim=(
+        "KL after N steps is that of the exact denoiser plus c times the excess of an affine "
+        "denoiser: how far that reaches over widths, budgets, transformers and longer sequences."
+    ),
+    config=Config(),
+    smoke=SMOKE,
+    compute=compute,
+    plot=plot,
+)
