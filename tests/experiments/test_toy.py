@@ -165,7 +165,7 @@ def counted(tokens: np.ndarray, width: int, K: int) -> np.ndarray:
 @pytest.mark.parametrize("least", [1e-9, 0.1])
 def test_window_kl_has_no_bias_and_covers(least: float) -> None:
     """Sequences of one known chain against the windows of another, pooled or not."""
-    law, other = data.draw_chain(3, 1, 4, key=1), data.draw_chain(3, 1, 4, key=2)
+    law, other = (data.draw_chain(3, 1, 4, key, coupling=0.5, free=0.3) for key in (1, 2))
     laws, others = law.windows(2), other.windows(2)
     truth = 0.0
     for p, q in zip(laws, others, strict=True):
