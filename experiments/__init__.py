@@ -27,6 +27,7 @@ NAMES = (
     "discrete_against_gaussian",
     "context_relabel",
     "context_laws",
+    "context_prediction",
     "toy_generation",
     "speech_geometry",
     "speech_twin",
