@@ -55,6 +55,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from scipy import optimize, stats
 
 from experiments.harness import Experiment, Progress
@@ -383,9 +384,10 @@ def endpoints(cells: Cells, slopes: np.ndarray, seeds: np.ndarray) -> dict[str, 
         by_law.append(there.miss(there.predicted(c)))
     c, c2 = three_terms(own, slopes[fsq])
     third = other.miss(other.predicted(c) + c2 * slopes[~fsq])
+    coefficients = excess_terms(own, slopes[fsq])
     excess = [
         _rms(np.log(one * other.nu + two * slopes[~fsq]) - np.log(other.excess))
-        for one, two in excess_terms(own, slopes[fsq])
+        for one, two in coefficients
     ]
     last, shown = other.measured[-1], ~one_hot
     return found | {
@@ -396,6 +398,7 @@ def endpoints(cells: Cells, slopes: np.ndarray, seeds: np.ndarray) -> dict[str, 
         "rms_geometries_held_out": _rms(by_geometry),
         "rms_laws_held_out": _rms(by_law),
         "rms_of_three_terms": _rms(third),
+        "excess_per_slope": float(coefficients[1][1]),
         "excess_rms": excess[0],
         "excess_rms_with_slopes": excess[1],
         "spearman_nu_excess": float(spearman(means.nu, means.excess)),
@@ -482,27 +485,34 @@ def _facts(table: pd.DataFrame, config: Config) -> dict[str, Any]:
 @mpl.rc_context(cast(Any, STYLE))
 def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     """c by budget, the law where it was not fitted, and how far off it is in every condition."""
-    figure, axes = new_figure(1, 3, width=PAGE, panel_height=3.0)
+    figure, axes = new_figure(1, 3, width=PAGE, panel_height=3.1)
+    constant, law, misses = axes[0]
     every = [
         (Condition(**{name: one[name] for name in Condition._fields}), one["found"])
         for one in facts["conditions"]
     ]
     for index, base in enumerate(dict.fromkeys(one.base for one, _ in every)):
         shown = [(one, found) for one, found in every if one.base == base]
-        _draw_c(axes[0, 0], shown, COLOURS[index])
-        _draw_predictions(axes[0, 1], table, shown, COLOURS[index])
-        _draw_misses(axes[0, 2], shown, COLOURS[index], 0.3 * index - 0.15)
-    axes[0, 0].set(xlabel="training steps", ylabel="c, fitted on FSQ's law")
-    axes[0, 0].set(xscale="log", yscale="log")
-    axes[0, 0].legend(fontsize=6, labelspacing=0.2, handlelength=1.6)
-    axes[0, 1].set(xlabel=r"exact + $c\int\nu\,d\log$ snr (nats)")
-    axes[0, 1].set(ylabel="KL(data || generated) (nats)", xscale="log", yscale="log")
-    low, high = axes[0, 1].get_ylim()
-    axes[0, 1].axline((low, low), (high, high), color="#777777", linewidth=0.8, zorder=0)
-    axes[0, 1].legend(fontsize=6, labelspacing=0.2, handletextpad=0.2)
-    axes[0, 2].set(xlabel="rms in log KL", xscale="log")
-    axes[0, 2].legend(fontsize=6, labelspacing=0.2, handletextpad=0.2)
-    label_panels(axes, ("the constant", "transformers, other laws", "how far off"))
+        _draw_c(constant, shown, COLOURS[index])
+        _draw_predictions(law, table, shown, COLOURS[index])
+        _draw_misses(misses, shown, COLOURS[index], 0.3 * index - 0.15)
+    constant.set(xlabel="training steps", ylabel="c, fitted on FSQ's law", yscale="log")
+    constant.set_xscale("log")
+    budgets = sorted({one.budget for one, _ in every if one.length == PAIR})
+    constant.set_xticks(budgets, [f"{one:,}" for one in budgets])
+    constant.xaxis.set_minor_locator(NullLocator())
+    law.set(xlabel=r"exact + $c\int\nu\,d\log$snr (nats)", xscale="log", yscale="log")
+    law.set(ylabel="KL(data || generated) (nats)")
+    low, high = law.get_ylim()
+    law.axline((low, low), (high, high), color="#777777", linewidth=0.8, zorder=0)
+    misses.set(xlabel="rms in log KL", xscale="log")
+    misses.xaxis.set_major_formatter("{x:g}")
+    for panel, share in ((constant, 0.5), (law, 0.35)):  # room for the legend
+        low, high = panel.get_ylim()
+        panel.set_ylim(low, high * (high / low) ** share)
+    for panel in axes[0]:
+        panel.legend(loc="upper right", fontsize=6, labelspacing=0.2, handlelength=1.8)
+    label_panels(axes, ("the constant", "transformers, other laws", "other laws, last budget"))
     return figure
 
 
@@ -530,10 +540,10 @@ def _draw_c(panel: Axes, every: Found, colour: str) -> None:
             [found["c"][0] for _, found in own],
             color=colour,
             marker=MARKERS[number],
-            linestyle=DASHES[number % len(DASHES)],
+            linestyle=DASHES[number] if network.startswith(MLP) else "none",
             linewidth=1,
             markerfacecolor=colour if network.startswith(MLP) else "white",
-            label=f"{network}, base {own[0][0].base}",
+            label=f"base {own[0][0].base}, {network}",
         )
 
 
@@ -558,16 +568,22 @@ def _draw_predictions(panel: Axes, table: pd.DataFrame, every: Found, colour: st
             )
 
 
+#: What is drawn of the other laws, by their facts.
+MISSES = {
+    "rms": "two terms",
+    "rms_geometries_held_out": "geometry held out",
+    "rms_of_exact_alone": "exact term alone",
+}
+
+
 def _draw_misses(panel: Axes, every: Found, colour: str, away: float) -> None:
-    """The last budget of every network: on other laws, with geometries held out, exact alone."""
+    """The last budget of every network; intervals of the first of `MISSES`."""
     last = {(one.network, one.length, one.width): (one, found) for one, found in every}
     names = []
     for row, (one, found) in enumerate(last.values()):
-        words = (
-            f"{one.length} tokens" if one.width == one.length else f"{one.width} of {one.length}"
-        )
-        names.append(f"{one.network},\n{words}")
-        for number, (name, label) in enumerate(SHOWN.items()):
+        of = "" if one.width == one.length else f" of {one.length}"
+        names.append(f"{one.network},\n{one.width}{of} tokens")
+        for number, (name, label) in enumerate(MISSES.items()):
             panel.errorbar(
                 found[name][0],
                 row + away,
@@ -579,17 +595,11 @@ def _draw_misses(panel: Axes, every: Found, colour: str, away: float) -> None:
                 linewidth=0.7,
                 capsize=1.5,
                 linestyle="none",
-                label=f"{label}, base {one.base}" if row == 0 else None,
+                label=f"base {one.base}, {label}" if row == 0 else None,
             )
     panel.set_yticks(range(len(names)), names, fontsize=6.5)
-    panel.set_ylim(len(names) - 0.4, -0.6)
+    panel.set_ylim(len(names) - 0.5, -0.5 - 0.45 * len(names))  # room for the legend
 
-
-SHOWN = {
-    "rms": "other laws",
-    "rms_geometries_held_out": "and geometries",
-    "rms_of_exact_alone": "exact term alone",
-}
 
 EXPERIMENT = Experiment(
     name="context_prediction",

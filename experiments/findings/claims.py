@@ -581,7 +581,9 @@ def _reach(records: Records) -> Finding:
         f"logarithm {one['sd_of_log_kappa'][0]:.2f}, of log c {one['sd_of_log_c'][0]:.2f}"
         for grid, one in facts["rules"].items()
     )
-    third = [one["found"]["rms_of_three_terms"][0] / one["found"]["rms"][0] for one in last.values()]
+    third = [
+        one["found"]["rms_of_three_terms"][0] / one["found"]["rms"][0] for one in last.values()
+    ]
     return Finding(
         "12",
         "How far does the two-term law reach?",
