@@ -569,8 +569,8 @@ def _reach(records: Records) -> Finding:
         if width < length:
             words += f" by windows of {width}"
         each.setdefault(words, []).append(
-            f"base {base} {_interval(found['rms'])}, exact alone "
-            f"{found['rms_of_exact_alone'][0]:.2f}"
+            f"base {base} {_interval(found['rms'])}, with a constant in the place of int nu "
+            f"{found['rms_of_a_constant'][0]:.2f}"
         )
     slopes = "; ".join(
         f"{grid}: {_interval(one['slope_of_budget'])} and {_interval(one['slope_of_width'])}"
