@@ -387,7 +387,7 @@ def endpoints(cells: Cells, slopes: np.ndarray, seeds: np.ndarray) -> dict[str, 
         c, there = means.at(~of).fitted(), means.at(of)
         by_law.append(there.miss(there.predicted(c)))
     alike = means._replace(nu=np.ones_like(means.nu))  # exact + a constant
-    level = alike.at(fsq).fitted()
+    constant = _rms(alike.at(~fsq).miss(alike.at(~fsq).predicted(alike.at(fsq).fitted())))
     c, c2 = three_terms(own, slopes[fsq])
     third = other.miss(other.predicted(c) + c2 * slopes[~fsq])
     coefficients = excess_terms(own, slopes[fsq])
@@ -405,7 +405,8 @@ def endpoints(cells: Cells, slopes: np.ndarray, seeds: np.ndarray) -> dict[str, 
         "rms_laws_held_out": _rms(by_law),
         "rms_of_three_terms": _rms(third),
         # Asked for after the results were seen: does it matter what nu is?
-        "rms_of_a_constant": _rms(alike.at(~fsq).miss(alike.at(~fsq).predicted(level))),
+        "rms_of_a_constant": constant,
+        "constant_over_two_terms": constant / found["rms"],
         "excess_per_slope": float(coefficients[1][1]),
         "excess_rms": excess[0],
         "excess_rms_with_slopes": excess[1],
