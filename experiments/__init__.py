@@ -28,6 +28,7 @@ NAMES = (
     "context_relabel",
     "context_laws",
     "context_index",
+    "context_prediction",
     "toy_generation",
     "speech_geometry",
     "speech_twin",

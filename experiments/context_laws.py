@@ -32,8 +32,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -45,20 +43,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from scipy import optimize, stats
+from scipy import stats
 
-import tokenkl as tk
 from experiments.harness import Experiment, Progress
 from experiments.ranks import spearman
 from experiments.settings import Settings, among, as_text, holding, increasing, least, most, setting
+from experiments.terms import LEAST, Cells, two_terms, values
 from experiments.toy import data
-from experiments.toy.laws import FREE, GEOMETRIES, LAWS, lanes, points_of, trained
-from tokenkl._files import atomic_path
+from experiments.toy.kept import kept, kept_folder
+from experiments.toy.laws import FREE, GEOMETRIES, LAWS, Bench, lanes
+from experiments.toy.model import Network
 from tokenkl._random import generator
 from tokenkl._validation import reject
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def _cases(name: str, cases: Any) -> None:
@@ -170,52 +167,48 @@ def _advance(progress: Progress, done: int, total: int, share: float) -> None:
 def nu_rows(config: Config, unit: Unit, progress: Callable[[float], None]) -> pd.DataFrame:
     """The integral of nu over log snr of a unit's laws, from where it is kept if it is there."""
     stored = _work_folder(config) / f"{unit.file_name}-{config.nu_samples}.csv"
-    if not stored.exists():
-        base, n, length = unit.case
-        every = _lanes(config, unit)
-        points = points_of(unit.geometry, base, n, config.seed, every)
-        rows = []
-        for index, ((law, number, chain), own) in enumerate(zip(every, points, strict=True)):
-            source = tk.sources.Markov(chain.transition, length, chain.start)
-            book = tk.PointCodebook(own)
-            method = tk.MonteCarlo(config.nu_samples)
-            found = tk.nonlinearity_integral(book, source, method=method, key=config.seed)
-            error = found.standard_error + found.numerical_error
-            rows.append((law, number, "int nu", 0, 0, float(found.value), float(error)))
-            progress((index + 1) / len(every))
-        columns = ["law", "seed", "quantity", "budget", "steps", "value", "error"]
-        frame = pd.DataFrame(rows, columns=columns)
-        frame = frame.assign(base=base, length=length, geometry=unit.geometry)
-        with atomic_path(stored) as path:
-            frame.to_csv(path, index=False, float_format="%.8g")
-    return pd.read_csv(stored)
+
+    def make() -> pd.DataFrame:
+        return _bench(config, unit).nonlinearity(config.nu_samples, None, progress)
+
+    return kept(stored, make, "%.8g")
 
 
-def _lanes(config: Config, unit: Unit) -> list[tuple[str, int, data.Chain]]:
+def _bench(config: Config, unit: Unit) -> Bench:
     base, n, length = unit.case
     numbers = min(unit.first + TOGETHER, config.seeds)
     every = lanes(config.laws, base, n, length, config.seed, numbers)
-    return [lane for lane in every if lane[1] >= unit.first]
+    return Bench(
+        unit.geometry,
+        [lane for lane in every if lane[1] >= unit.first],
+        base=base,
+        n=n,
+        seed=config.seed,
+        key=config.seed,
+        steps=config.steps,
+        widths=(length,),
+        samples=config.samples,
+        pool=config.pool,
+    )
 
 
 def rows_of(config: Config, unit: Unit, progress: Callable[[float], None]) -> pd.DataFrame:
     """The rows of a unit, from where finished ones are kept if it is there."""
-    stored = _work_folder(config) / f"{unit.file_name}.csv"
-    if not stored.exists():
-        base, n, length = unit.case
-        rows = trained(
-            unit.geometry,
-            _lanes(config, unit),
-            base=base,
-            n=n,
-            length=length,
-            seed=config.seed,
-            **{name: getattr(config, name) for name in TRAINED},
+
+    def make() -> pd.DataFrame:
+        bench = _bench(config, unit)
+        parts = bench.trained(
+            functools.partial(Network, width=config.width, depth=config.depth, learned=False),
+            budgets=config.budgets,
+            early=config.steps[-1:],
+            batch=config.batch,
+            rate=config.rate,
+            gap_batch=config.gap_batch,
             progress=progress,
         )
-        with atomic_path(stored) as path:
-            rows.to_csv(path, index=False, float_format="%.8g")
-    return pd.read_csv(stored)  # the same digits whether or not it was interrupted
+        return pd.concat([*parts, *bench.kl("exact KL", bench.exact, config.steps)])
+
+    return kept(_work_folder(config) / f"{unit.file_name}.csv", make, "%.8g")
 
 
 #: Settings that a unit depends on.
@@ -226,86 +219,11 @@ TRAINED = (
 
 @functools.lru_cache
 def _work_folder(config: Config) -> Path:
-    """Where finished units of this code, and of settings that matter to them, are kept."""
-    sources = sorted((ROOT / "experiments" / "toy").glob("*.py"))
     settings = {name: getattr(config, name) for name in ("seed", "laws", *TRAINED)}
-    text = json.dumps(settings).encode()
-    digest = hashlib.sha256(text + b"".join(path.read_bytes() for path in sources)).hexdigest()
-    folder = ROOT / "build" / "context_laws" / digest[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return kept_folder("context_laws", settings)
 
 
 # ---- Findings -------------------------------------------------------------------------------
-
-
-def _values(table: pd.DataFrame, quantity: str, steps: int = 0, budget: int = 0) -> pd.DataFrame:
-    """Laws and geometries in rows, seeds in columns."""
-    rows = table[(table.quantity == quantity) & (table.steps == steps) & (table.budget == budget)]
-    return cast(pd.DataFrame, rows.pivot(index=["law", "geometry"], columns="seed", values="value"))
-
-
-class Cells(NamedTuple):
-    """What was found in one case: cells (law, geometry) in rows, seeds in the last axis."""
-
-    index: pd.MultiIndex
-    nu: np.ndarray
-    excess: np.ndarray
-    measured: np.ndarray  # steps, cells, seeds
-    exact: np.ndarray
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, config: Config) -> Cells:
-        """From the rows of one case."""
-        last = config.budgets[-1]
-        nu = _values(table, "int nu")
-        measured = [_values(table, "KL", steps, last) for steps in config.steps]
-        exact = [_values(table, "exact KL", steps) for steps in config.steps]
-        return cls(
-            cast(pd.MultiIndex, nu.index),
-            nu.to_numpy(),
-            _values(table, "excess", 0, last).to_numpy(),
-            np.stack([one.to_numpy() for one in measured]),
-            np.stack([one.to_numpy() for one in exact]),
-        )
-
-    def law(self, name: str) -> np.ndarray:
-        """The cells of a law."""
-        return np.asarray(self.index.get_level_values("law") == name)
-
-    def geometry(self, name: str) -> np.ndarray:
-        """The cells of a geometry."""
-        return np.asarray(self.index.get_level_values("geometry") == name)
-
-
-def two_terms(cells: Cells, seeds: np.ndarray) -> dict[str, float]:
-    """c fitted on FSQ's law, and how the two-term law does on the others, by means over seeds."""
-    measured, exact = cells.measured[..., seeds].mean(-1), cells.exact[..., seeds].mean(-1)
-    nu = cells.nu[:, seeds].mean(-1)
-    own = cells.law(data.FSQ)
-    exact = np.maximum(exact, 1e-9)  # an estimate from counts may be below 0
-
-    def miss(log_c: float, where: np.ndarray) -> np.ndarray:
-        predicted = np.log(exact[:, where] + np.exp(log_c) * nu[where])
-        return predicted - np.log(np.maximum(measured[:, where], 1e-9))
-
-    fitted = optimize.minimize_scalar(
-        lambda log_c: (miss(log_c, own) ** 2).sum(), bounds=(-9.0, 4.0), method="bounded"
-    )
-    there = miss(fitted.x, ~own)
-    predicted = exact[:, ~own] + np.exp(fitted.x) * nu[~own]
-    alone = np.log(exact[:, ~own]) - np.log(np.maximum(measured[:, ~own], 1e-9))
-    alone = alone - (np.log(exact[:, own]) - np.log(np.maximum(measured[:, own], 1e-9))).mean()
-    return {
-        "c": float(np.exp(fitted.x)),
-        "spearman": float(spearman(predicted.ravel(), measured[:, ~own].ravel())),
-        "rms": float(np.sqrt((there**2).mean())),
-        "bias": float(there.mean()),
-        "rms_of_exact_alone": float(np.sqrt((alone**2).mean())),
-        "spearman_of_exact_alone": float(
-            spearman(exact[:, ~own].ravel(), measured[:, ~own].ravel())
-        ),
-    }
 
 
 def _ranks(a: np.ndarray, b: np.ndarray, draws: np.ndarray) -> list[float]:
@@ -316,7 +234,7 @@ def _ranks(a: np.ndarray, b: np.ndarray, draws: np.ndarray) -> list[float]:
 
 def _log_gap(a: np.ndarray, b: np.ndarray) -> list[float]:
     """Mean of log a - log b over seeds, with a t interval."""
-    gap = np.log(np.maximum(a, 1e-9)) - np.log(np.maximum(b, 1e-9))
+    gap = np.log(np.maximum(a, LEAST)) - np.log(np.maximum(b, LEAST))
     half = stats.t.ppf(0.975, len(gap) - 1) * gap.std(ddof=1) / np.sqrt(len(gap))
     return [float(gap.mean()), float(gap.mean() - half), float(gap.mean() + half)]
 
@@ -327,7 +245,8 @@ def _facts(table: pd.DataFrame, config: Config) -> dict[str, Any]:
     draws = np.concatenate([np.arange(config.seeds)[None], draws])
     facts: dict[str, Any] = {}
     for base, n, length in config.cases:
-        cells = Cells.of(table[(table.base == base) & (table.length == length)], config)
+        rows = table[(table.base == base) & (table.length == length)]
+        cells = Cells.of(rows, config.steps, config.budgets[-1], ("KL", "exact KL"))
         at_25 = cells.measured[config.steps.index(25)]
         winners: dict[str, Any] = {}
         for law in config.laws:
@@ -383,8 +302,8 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     for index, (base, length) in enumerate(cases):
         rows = table[(table.base == base) & (table.length == length)]
         nu, excess = (
-            _values(rows, "int nu").mean(axis=1),
-            _values(rows, "excess", 0, last).mean(axis=1),
+            values(rows, "int nu").mean(axis=1),
+            values(rows, "excess", 0, last).mean(axis=1),
         )
         style: dict[str, Any] = {
             "marker": MARKERS[index],
@@ -405,8 +324,8 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
             if name.startswith(f"{base}^") and name.endswith(f"length {length}")
         )
         for steps in sorted(set(table[table.quantity == "KL"].steps)):
-            measured = _values(rows, "KL", steps, last).mean(axis=1)
-            exact = _values(rows, "exact KL", steps).mean(axis=1)
+            measured = values(rows, "KL", steps, last).mean(axis=1)
+            exact = values(rows, "exact KL", steps).mean(axis=1)
             other = measured.index.get_level_values("law") != data.FSQ
             predicted = (exact.clip(lower=0) + c * nu)[other]
             axes[0, 2].scatter(predicted, measured[other], **{**style, "label": None})
@@ -437,7 +356,7 @@ def _draw_winners(panel: Axes, table: pd.DataFrame) -> None:
     rows = table[(table.quantity == "KL") & (table.steps == 25)]
     rows = rows[rows.budget == rows.budget.max()]
     mean = rows.groupby(["base", "length", "law", "geometry"], sort=False).value.mean()
-    logs = np.log(mean.clip(lower=1e-9)).groupby(["law", "geometry"], sort=False).mean().unstack()
+    logs = np.log(mean.clip(lower=LEAST)).groupby(["law", "geometry"], sort=False).mean().unstack()
     laws = [name for name in LAWS if name in logs.index]
     names = [name for name in GEOMETRIES if name in logs.columns]
     logs = logs.loc[laws, names]

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 import math
 import shutil
 import time
@@ -33,14 +31,13 @@ from experiments.harness import Experiment, Progress
 from experiments.ranks import kendall, spearman
 from experiments.settings import Settings, among, as_text, holding, increasing, least, most, setting
 from experiments.toy import data, evaluate, predictors
+from experiments.toy.kept import kept, kept_folder
+from experiments.toy.model import Network
 from experiments.toy.train import train
-from tokenkl._files import atomic_path
 from tokenkl._random import generator
 from tokenkl._validation import reject
 from tokenkl.plotting import COLOURS, PAGE, STYLE, label_panels, line_style, new_figure
 
-ROOT = Path(__file__).resolve().parent.parent
-#: What the paper reports: log KL of FSQ and of a perturbed codebook.
 PAPER = {2: (-9.55, -8.68), 3: (-7.16, -6.72)}
 #: Training steps of the rows that hold results of the exact denoiser.
 EXACT = -1
@@ -192,15 +189,10 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     folder = _work_folder(config)
     parts, seconds = [], {}
     for unit, weight in zip(units, weights, strict=True):
-        stored = folder / f"{unit.file_name}.csv"
-        if stored.exists():
-            rows = pd.read_csv(stored)
-        else:
-            report = functools.partial(_advance, progress, done, weight, total)
-            rows = _unit(config, unit, report)
-            with atomic_path(stored) as path:
-                rows.to_csv(path, index=False)
-            rows = pd.read_csv(stored)  # the same digits whether or not it was interrupted
+        report = functools.partial(_advance, progress, done, weight, total)
+        rows = kept(
+            folder / f"{unit.file_name}.csv", functools.partial(_unit, config, unit, report)
+        )
         timed = rows.quantity == SECONDS
         parts.append(rows[~timed])
         seconds[unit.file_name] = float(rows[timed].value.iloc[0])
@@ -218,12 +210,7 @@ def _advance(progress: Progress, done: float, weight: float, total: float, share
 
 def _work_folder(config: Config) -> Path:
     """Where finished units of this very config and code are kept."""
-    sources = [Path(__file__), *sorted((ROOT / "experiments" / "toy").glob("*.py"))]
-    text = json.dumps(dataclasses.asdict(config)).encode()
-    digest = hashlib.sha256(text + b"".join(path.read_bytes() for path in sources)).hexdigest()
-    folder = ROOT / "build" / "toy_generation" / digest[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return kept_folder("toy_generation", dataclasses.asdict(config), Path(__file__))
 
 
 def chains(config: Config, base: int, law: str = ALIGNED) -> list[data.Chain]:
@@ -250,16 +237,17 @@ def _unit(config: Config, unit: Unit, report: Callable[[float], None]) -> pd.Dat
     keys = [config.seed + 1000 * (seed + 1) for seed in range(config.seeds)]
     points = np.stack([data.codebook_points(name, base, n, key) for key in keys])
     power = tk.average_power(tk.FSQ((base,) * n))
+    network = functools.partial(
+        Network, width=config.width, depth=config.depth, learned=name == data.LEARNED
+    )
     networks = train(
         points,
         laws,
+        network,
         power=power,
         budgets=config.budgets,
         batch=config.batch,
         rate=rate,
-        width=config.width,
-        depth=config.depth,
-        learned=name == data.LEARNED,
         seed=config.seed,
         progress=lambda share: report(0.4 * share),
     )
@@ -339,11 +327,7 @@ class _Rows:
         )
         found = []
         for chain, own in zip(self.laws, counts, strict=True):
-            law = chain.joint()
-            groups = evaluate.pool(law, self.config.pool)
-            found.append(
-                evaluate.kl_from_counts(np.bincount(groups, law), np.bincount(groups, own))
-            )
+            found.append(evaluate.pooled_kl(chain.joint(), own, self.config.pool))
         value, error = np.transpose(found)
         self.add("KL", value, error, budget=budget, sampler=sampler, steps=steps)
 

@@ -96,6 +96,7 @@ def findings(records: Records) -> list[Finding]:
         _laws(records),
         _labels(records),
         _processes(records),
+        _reach(records),
     ]
 
 
@@ -552,6 +553,53 @@ def _processes(records: Records) -> Finding:
         ),
         ("discrete_against_gaussian",),
         ("discrete.md",),
+    )
+
+
+def _reach(records: Records) -> Finding:
+    facts = records.facts("context_prediction")
+    last = {
+        (one["network"], one["length"], one["width"], one["base"]): one
+        for one in facts["conditions"]
+    }
+    each: dict[str, list[str]] = {}
+    for (network, length, width, base), one in last.items():
+        found = one["found"]
+        words = f"{network}, {one['budget']:,} steps, {length} tokens"
+        if width < length:
+            words += f" by windows of {width}"
+        each.setdefault(words, []).append(
+            f"base {base} {_interval(found['rms'])}, with a constant in the place of int nu "
+            f"{found['rms_of_a_constant'][0]:.2f}"
+        )
+    slopes = "; ".join(
+        f"{grid}: {_interval(one['slope_of_budget'])} and {_interval(one['slope_of_width'])}"
+        for grid, one in facts["rules"].items()
+    )
+    kappas = "; ".join(
+        f"{grid}: {_interval(one['kappa_of_perceptrons'])}, the standard deviation of its "
+        f"logarithm {one['sd_of_log_kappa'][0]:.2f}, of log c {one['sd_of_log_c'][0]:.2f}"
+        for grid, one in facts["rules"].items()
+    )
+    third = [
+        one["found"]["rms_of_three_terms"][0] / one["found"]["rms"][0] for one in last.values()
+    ]
+    return Finding(
+        "12",
+        "How far does the two-term law reach?",
+        "KL after N steps = that of the exact denoiser + c int nu dlog snr, with c from FSQ's law "
+        "alone: on other laws, for other widths, budgets, transformers and longer sequences?",
+        "beyond the paper",
+        (
+            *(f"rms of log KL, {words}: {'; '.join(found)}." for words, found in each.items()),
+            f"Slopes of log c in log budget and log width, perceptrons: {slopes}.",
+            "c over the share of int nu that the networks have not learned (their excess "
+            f"cross-entropy on FSQ's law): {kappas}.",
+            f"With a third term for the number of free slopes the rms is {min(third):.2f} to "
+            f"{max(third):.2f} times as large.",
+        ),
+        ("context_prediction",),
+        ("toy.md", "theory/context.md"),
     )
 
 

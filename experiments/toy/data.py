@@ -46,6 +46,11 @@ class Chain:
             rows.append(rows[-1] @ self.transition)
         return np.stack(rows)
 
+    def windows(self, width: int) -> Float[np.ndarray, "windows states"]:
+        """`joint` of every `width` tokens side by side."""
+        starts = self.marginals()[: self.length - width + 1]
+        return np.stack([Chain(width, start, self.transition).joint() for start in starts])
+
     def sample(self, size: int, key: int) -> Int[np.ndarray, "size length"]:
         """Independent sequences."""
         states = draw_ids(generator(key), self.joint(), self.K**self.length, size)

@@ -58,6 +58,29 @@ def pool(law: Float[np.ndarray, " states"], least: float) -> Int[np.ndarray, " s
     return groups
 
 
+def pooled_kl(
+    law: Float[np.ndarray, " states"], counts: Int[np.ndarray, " states"], least: float
+) -> tuple[float, float]:
+    """`kl_from_counts` of groups of states, each of this mass at least."""
+    groups = pool(law, least)
+    return kl_from_counts(np.bincount(groups, law), np.bincount(groups, counts))
+
+
+def window_kl(
+    laws: Float[np.ndarray, "windows states"],
+    counts: Int[np.ndarray, "windows states"],
+    least: float,
+) -> tuple[float, float]:
+    """Mean of `pooled_kl` over windows, and a standard error.
+
+    Windows of one sequence are dependent, in a way that is not known: the error of the mean is at
+    most the mean of the errors, which is what is returned.
+    """
+    found = [pooled_kl(law, own, least) for law, own in zip(laws, counts, strict=True)]
+    value, error = np.mean(found, axis=0)
+    return float(value), float(error)
+
+
 # ---- Denoisers ------------------------------------------------------------------------------
 
 
@@ -142,7 +165,7 @@ def sample_ids(
     return jnp.argmax(logits, axis=-1)
 
 
-@functools.partial(jax.jit, static_argnames=("static", "sampler", "length", "K", "blocks"))
+@functools.partial(jax.jit, static_argnames=("static", "sampler", "length", "widths", "blocks"))
 def _counts(
     dynamic: Any,
     given: Any,
@@ -153,24 +176,32 @@ def _counts(
     static: Any,
     sampler: Sampler,
     length: int,
-    K: int,
+    widths: tuple[int, ...],
     blocks: int,
 ) -> Any:
+    K = given.shape[1]
+
     def one_seed(dynamic: Any, given: Any, key: Any) -> Any:
         denoiser = eqx.combine(dynamic, static)
-        powers = K ** jnp.arange(length - 1, -1, -1)
 
         def block(number: Any, counts: Any) -> Any:
             inner = jax.random.fold_in(key, number)
             ids = sample_ids(denoiser, given, inner, t, steps, sampler, (BLOCK, length))
-            return counts.at[ids @ powers].add(1)
+            return [_counted(own, ids) for own in counts]
 
-        return jax.lax.fori_loop(0, blocks, block, jnp.zeros(K**length, dtype=jnp.int32))
+        none = [jnp.zeros((length - w + 1, K**w), dtype=jnp.int32) for w in widths]
+        return jax.lax.fori_loop(0, blocks, block, none)
+
+    def _counted(counts: Any, ids: Any) -> Any:
+        windows = counts.shape[0]
+        width = length - windows + 1
+        states = sum(ids[:, i : i + windows] * K ** (width - 1 - i) for i in range(width))
+        return counts.at[jnp.arange(windows), states].add(1)
 
     return jax.vmap(one_seed)(dynamic, given, keys)
 
 
-def generated_counts(
+def window_counts(
     denoiser: Any,
     points: Float[Any, "seeds K m"],
     *,
@@ -179,9 +210,10 @@ def generated_counts(
     sampler: Sampler | str,
     n_samples: int,
     length: int,
+    widths: tuple[int, ...],
     seed: int,
-) -> Int[np.ndarray, "seeds states"]:
-    """How often each sequence is generated, for every seed of a stacked denoiser.
+) -> list[Int[np.ndarray, "seeds windows states"]]:
+    """How often each window of every width is generated, for every seed of a stacked denoiser.
 
     `n_samples` is rounded up to whole blocks. The noise depends on the seed and on the sampler,
     not on the denoiser.
@@ -198,10 +230,18 @@ def generated_counts(
         static=static,
         sampler=as_sampler(sampler),
         length=length,
-        K=given.shape[1],
+        widths=widths,
         blocks=-(-n_samples // BLOCK),
     )
-    return np.asarray(found)
+    return [np.asarray(one) for one in found]
+
+
+def generated_counts(
+    denoiser: Any, points: Float[Any, "seeds K m"], *, length: int, **how: Any
+) -> Int[np.ndarray, "seeds states"]:
+    """How often each whole sequence is generated; arguments as in `window_counts`."""
+    [found] = window_counts(denoiser, points, length=length, widths=(length,), **how)
+    return found[:, 0]
 
 
 # ---- How far the network is from the exact denoiser -----------------------------------------

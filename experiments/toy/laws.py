@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 import tokenkl as tk
 from experiments.toy import data, evaluate
@@ -77,85 +80,129 @@ def points_of(
     )
 
 
-def trained(
-    geometry: str,
-    of: list[tuple[str, int, data.Chain]],
-    *,
-    base: int,
-    n: int,
-    length: int,
-    seed: int,
-    budgets: tuple[int, ...],
-    steps: tuple[int, ...],
-    samples: int,
-    batch: int,
-    rate: float,
-    width: int,
-    depth: int,
-    gap_batch: int,
-    pool: float,
-    progress: Callable[[float], None],
-) -> pd.DataFrame:
-    """Train one tokenization on all laws, and measure.
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """One tokenization of several laws over base^n tokens, to be trained and measured.
 
-    Rows: "KL" of the DDIM sampler by steps after the last budget and at 25 steps after the others,
-    "exact KL" of the exact denoiser, and "excess", the excess cross-entropy of a token over times
-    t that are uniform.
+    - `of`: kind, number and law, see `lanes`.
+    - `key`: of the noise in training and of what is generated; `seed` is that of the points.
+    - `widths`: of the windows whose law is compared; `samples` sequences are generated for it.
+    - `pool`: least probability of a group of windows that is counted.
     """
-    laws = [chain for _, _, chain in of]
-    points = points_of(geometry, base, n, seed, of)
-    networks = train(
-        points,
-        laws,
-        power=tk.average_power(tk.FSQ((base,) * n)),
-        budgets=budgets,
-        batch=batch,
-        rate=rate,
-        width=width,
-        depth=depth,
-        learned=False,
-        seed=seed,
-        progress=lambda share: progress(0.6 * share),
-    )
-    exact = evaluate.exact_denoiser(laws, points)
-    parts: list[pd.DataFrame] = []
 
-    def add(quantity: str, budget: int, count: int, values: Any, errors: Any) -> None:
-        frame = pd.DataFrame([(law, number) for law, number, _ in of], columns=["law", "seed"])
-        frame = frame.assign(quantity=quantity, budget=budget, steps=count)
-        parts.append(frame.assign(value=values, error=errors))
+    geometry: str
+    of: list[tuple[str, int, data.Chain]]
+    base: int
+    n: int
+    seed: int
+    key: int
+    steps: tuple[int, ...]
+    widths: tuple[int, ...]
+    samples: int
+    pool: float
 
-    def add_kl(quantity: str, denoiser: Any, budget: int, count: int) -> None:
-        counts = evaluate.generated_counts(
-            denoiser,
-            points,
-            steps=count,
-            most_steps=max(steps),
-            sampler="ddim",
-            n_samples=samples,
-            length=length,
-            seed=seed,
+    @property
+    def laws(self) -> list[data.Chain]:
+        """One for every lane."""
+        return [chain for _, _, chain in self.of]
+
+    @functools.cached_property
+    def points(self) -> Float[np.ndarray, "lanes K m"]:
+        """Where the tokens are."""
+        return points_of(self.geometry, self.base, self.n, self.seed, self.of)
+
+    @functools.cached_property
+    def exact(self) -> evaluate.ExactDenoiser:
+        """The denoisers that networks are to learn."""
+        return evaluate.exact_denoiser(self.laws, self.points)
+
+    def rows(
+        self, quantity: str, values: Any, errors: Any, *, budget: int = 0, steps: int = 0
+    ) -> pd.DataFrame:
+        """A row for every lane."""
+        frame = pd.DataFrame([(law, number) for law, number, _ in self.of], columns=["law", "seed"])
+        frame = frame.assign(quantity=quantity, budget=budget, steps=steps)
+        frame = frame.assign(value=values, error=errors, base=self.base)
+        return frame.assign(length=self.laws[0].length, geometry=self.geometry)
+
+    def kl(
+        self, quantity: str, denoiser: Any, steps: Iterable[int], budget: int = 0
+    ) -> list[pd.DataFrame]:
+        """KL(data || generated) of the DDIM sampler, of whole sequences or of narrower windows."""
+        length = self.laws[0].length
+        parts = []
+        for count in steps:
+            every = evaluate.window_counts(
+                denoiser,
+                self.points,
+                steps=count,
+                most_steps=max(self.steps),
+                sampler="ddim",
+                n_samples=self.samples,
+                length=length,
+                widths=self.widths,
+                seed=self.key,
+            )
+            for width, counts in zip(self.widths, every, strict=True):
+                found = [
+                    evaluate.window_kl(chain.windows(width), own, self.pool)
+                    for chain, own in zip(self.laws, counts, strict=True)
+                ]
+                name = quantity if width == self.widths[0] else f"{quantity} of {width}"
+                values, errors = np.transpose(found)
+                parts.append(self.rows(name, values, errors, budget=budget, steps=count))
+        return parts
+
+    def trained(
+        self,
+        network: Callable[..., Any],
+        *,
+        budgets: tuple[int, ...],
+        early: tuple[int, ...],
+        batch: int,
+        rate: float,
+        gap_batch: int,
+        progress: Callable[[float], None],
+    ) -> list[pd.DataFrame]:
+        """Rows "KL" by steps, and "excess", the excess cross-entropy of a token over uniform times.
+
+        `network` is as in `train`. After budgets before the last one only `early` steps are taken.
+        """
+        networks = train(
+            self.points,
+            self.laws,
+            network,
+            power=tk.average_power(tk.FSQ((self.base,) * self.n)),
+            budgets=budgets,
+            batch=batch,
+            rate=rate,
+            seed=self.key,
+            progress=lambda share: progress(0.6 * share),
         )
+        t = 1 - np.arange(25) / 25
+        parts = []
+        for budget, one in zip(budgets, networks, strict=True):
+            parts += self.kl("KL", one, self.steps if budget == budgets[-1] else early, budget)
+            gaps, _ = evaluate.denoiser_gaps(
+                one, self.exact, self.points, self.laws, t, batch=gap_batch, seed=self.key
+            )
+            excess = (gaps / self.laws[0].length).mean(axis=1)
+            parts.append(self.rows("excess", excess, 0.0, budget=budget))
+        return parts
+
+    def nonlinearity(
+        self, samples: int, position: int | None, progress: Callable[[float], None]
+    ) -> pd.DataFrame:
+        """The integral of nu over log snr, from draws at every SNR."""
         found = []
-        for chain, own in zip(laws, counts, strict=True):
-            law = chain.joint()
-            groups = evaluate.pool(law, pool)
-            pooled = np.bincount(groups, law), np.bincount(groups, own)
-            found.append(evaluate.kl_from_counts(*pooled))
-        add(quantity, budget, count, *np.transpose(found))
-
-    t = 1 - np.arange(25) / 25
-    for budget, network in zip(budgets, networks, strict=True):
-        counted = steps if budget == budgets[-1] else (max(steps),)
-        for count in counted:
-            add_kl("KL", network, budget, count)
-        excess, _ = evaluate.denoiser_gaps(
-            network, exact, points, laws, t, batch=gap_batch, seed=seed
-        )
-        each = excess / length
-        add("excess", budget, 0, each.mean(axis=1), 0.0)
-    progress(0.8)
-    for count in steps:
-        add_kl("exact KL", exact, 0, count)
-    table = pd.concat(parts, ignore_index=True)
-    return table.assign(base=base, length=length, geometry=geometry)
+        for index, (chain, own) in enumerate(zip(self.laws, self.points, strict=True)):
+            one = tk.nonlinearity_integral(
+                tk.PointCodebook(own),
+                tk.sources.Markov(chain.transition, chain.length, chain.start),
+                position=position,
+                method=tk.MonteCarlo(samples),
+                key=self.key,
+            )
+            found.append((float(one.value), float(one.standard_error + one.numerical_error)))
+            progress((index + 1) / len(self.of))
+        return self.rows("int nu", *np.transpose(found))

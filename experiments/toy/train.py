@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Float
 
 from experiments.toy.data import Chain
-from experiments.toy.model import Network, noise_level
+from experiments.toy.model import noise_level
 
 #: Training steps in one compiled call.
 CHUNK = 250
@@ -36,7 +36,7 @@ def draw_tokens(
     return jnp.stack(ids, axis=1)
 
 
-def loss(network: Network, given: Float[Array, "K m"], tokens: Array, key: Any) -> Float[Array, ""]:
+def loss(network: Any, given: Float[Array, "K m"], tokens: Array, key: Any) -> Float[Array, ""]:
     """Mean cross-entropy of a token, at times that fill [0, 1] evenly from a random offset."""
     batch = tokens.shape[0]
     offset, noise = jax.random.split(key)
@@ -101,19 +101,18 @@ def _optimiser(rate: float) -> optax.GradientTransformation:
 def train(
     points: Float[np.ndarray, "seeds K m"],
     chains: list[Chain],
+    network: Callable[..., Any],
     *,
     power: float,
     budgets: tuple[int, ...],
     batch: int,
     rate: float,
-    width: int,
-    depth: int,
-    learned: bool,
     seed: int,
     progress: Callable[[float], None] = lambda share: None,
-) -> list[Network]:
+) -> list[Any]:
     """Networks (all seeds stacked on the leading axis) after each number of training steps.
 
+    `network` makes one of points, length, power and key: the classes of `model`, with their sizes.
     Every snapshot is the running average of the weights. Initial weights, token sequences and
     times depend on the seed only, so that tokenizations are compared on the same draws.
     """
@@ -123,11 +122,9 @@ def train(
     given = jnp.asarray(points, dtype=jnp.float32)
     start = jnp.asarray(np.stack([chain.start for chain in chains]), dtype=jnp.float32)
     rows = jnp.asarray(np.stack([chain.transition for chain in chains]), dtype=jnp.float32)
-    build = functools.partial(
-        Network, length=chains[0].length, power=power, width=width, depth=depth, learned=learned
-    )
-    network = eqx.filter_vmap(lambda p, k: build(p, key=k))(given, keys)
-    dynamic, static = eqx.partition(network, eqx.is_array)
+    build = functools.partial(network, length=chains[0].length, power=power)
+    stacked = eqx.filter_vmap(lambda p, k: build(p, key=k))(given, keys)
+    dynamic, static = eqx.partition(stacked, eqx.is_array)
     state = jax.vmap(_optimiser(rate).init)(dynamic)
     average, done = dynamic, 0
     snapshots = []

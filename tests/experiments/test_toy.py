@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -141,6 +143,48 @@ def test_pooling() -> None:
     assert mass @ np.log(mass / coarse) <= law @ np.log(law / other)
 
 
+def test_laws_of_windows_are_marginals_of_the_sequence() -> None:
+    chain = data.draw_chain(2, 1, 4, key=3)
+    cube = chain.joint().reshape((2,) * 4)
+    pairs, triples = chain.windows(2), chain.windows(3)
+    assert np.allclose(pairs, [cube.sum((2, 3)).ravel(), cube.sum((0, 3)).ravel(),
+                               cube.sum((0, 1)).ravel()])  # fmt: skip
+    assert np.allclose(triples, [cube.sum(3).ravel(), cube.sum(0).ravel()])
+    assert (chain.windows(4) == chain.joint()).all()
+
+
+def counted(tokens: np.ndarray, width: int, K: int) -> np.ndarray:
+    """Counts of every window of sequences in rows."""
+    powers = K ** np.arange(width - 1, -1, -1)
+    windows = range(tokens.shape[1] - width + 1)
+    return np.stack(
+        [np.bincount(tokens[:, i : i + width] @ powers, minlength=K**width) for i in windows]
+    )
+
+
+@pytest.mark.parametrize("least", [1e-9, 0.1])
+def test_window_kl_has_no_bias_and_covers(least: float) -> None:
+    """Sequences of one known chain against the windows of another, pooled or not."""
+    law, other = (data.draw_chain(3, 1, 4, key, coupling=0.5, free=0.3) for key in (1, 2))
+    laws, others = law.windows(2), other.windows(2)
+    truth = 0.0
+    for p, q in zip(laws, others, strict=True):
+        groups = evaluate.pool(p, least)
+        p, q = np.bincount(groups, p), np.bincount(groups, q)
+        truth += float(p @ np.log(p / q)) / len(laws)
+    runs, size = 300, 3000
+    assert size * others.min() > 20  # every state is seen
+    found = []
+    for run in range(runs):
+        counts = counted(other.sample(size, 50 + run), 2, 3)
+        assert (counts.sum(axis=1) == size).all()
+        found.append(evaluate.window_kl(laws, counts, least))
+    value, error = np.transpose(found)
+    assert abs(value.mean() - truth) < Z * value.std() / np.sqrt(runs)
+    covered = (np.abs(value - truth) < special.ndtri(0.975) * error).sum()
+    assert covered > stats.binom.ppf(BUDGET, runs, 0.95)  # the error is an upper bound
+
+
 # ---------------------------------------------------------------- exact denoiser and samplers
 
 
@@ -162,6 +206,21 @@ def test_the_exact_denoiser_is_the_posterior_of_sequences() -> None:
     for position in range(3):
         others = tuple(axis for axis in (1, 2, 3) if axis != position + 1)
         assert np.allclose(found[:, position], cube.sum(axis=others), atol=2e-5)
+
+
+def test_windows_are_counted_where_they_stand() -> None:
+    """Narrow windows are marginals of the whole sequences that the same draws gave."""
+    chain = data.draw_chain(3, 1, 3, key=1)
+    exact = evaluate.exact_denoiser([chain], POINTS[None])
+    how: dict[str, Any] = {
+        "steps": 2, "most_steps": 3, "sampler": "ddim", "n_samples": 2048, "length": 3, "seed": 1,
+    }  # fmt: skip
+    single, pairs, whole = evaluate.window_counts(exact, POINTS[None], widths=(1, 2, 3), **how)
+    assert (whole[:, 0] == evaluate.generated_counts(exact, POINTS[None], **how)).all()
+    cube = whole.reshape(3, 3, 3)
+    assert (pairs[0] == [cube.sum(2).ravel(), cube.sum(0).ravel()]).all()
+    assert (single[0] == [cube.sum((1, 2)), cube.sum((0, 2)), cube.sum((0, 1))]).all()
+    assert len({tuple(row) for row in single[0]}) == 3  # positions differ
 
 
 @pytest.mark.slow
@@ -204,16 +263,15 @@ def test_training_lowers_the_loss_and_is_reproducible() -> None:
         "power": tk.average_power(tk.FSQ((2, 2))),
         "batch": 64,
         "rate": 3e-3,
-        "width": 16,
-        "depth": 1,
         "seed": 0,
     }
+    network = functools.partial(model.Network, width=16, depth=1, learned=True)
     seen = []
     early, late = train(
         points,
         chains,
+        network,
         budgets=(250, 500),
-        learned=True,
         progress=lambda share: seen.append(share),
         **arguments,
     )
@@ -227,8 +285,47 @@ def test_training_lowers_the_loss_and_is_reproducible() -> None:
         for one in (early, late)
     ]
     assert 0 < gaps[1] < 0.7 * gaps[0]
-    [again] = train(points, chains, budgets=(250,), learned=True, **arguments)
+    [again] = train(points, chains, network, budgets=(250,), **arguments)
     assert (np.asarray(again.first) == np.asarray(early.first)).all()
+
+
+def test_a_transformer_sees_all_positions_and_tells_them_apart_by_their_places() -> None:
+    points = data.codebook_points(data.ONE_HOT, 3, 1, key=0)
+    made = model.Transformer(points, 4, 0.5, width=8, depth=1, key=jax.random.key(0))
+    logits_of = eqx.filter_jit(lambda one, x, t: one(x, t))
+    x = jax.random.normal(jax.random.key(1), (2, 4, 3))
+    t = jnp.array([0.3, 0.7])
+    logits = logits_of(made, x, t)
+    assert logits.shape == (2, 4, 3)
+    assert np.isfinite(logits).all()
+    moved = np.asarray(logits_of(made, x.at[1, 3].add(1.0), t) - logits)
+    assert (moved[0] == 0).all()  # sequences are by themselves
+    assert (np.abs(moved[1]).max(axis=1) > 1e-6).all()  # every position hears of the last
+    together = logits_of(made, x, t[:1])  # one time for all of them
+    assert np.allclose(together[0], logits[0], atol=1e-6)
+    assert not np.allclose(together[1], logits[1], atol=1e-4)
+    order = jnp.array([2, 0, 3, 1])
+    nowhere = eqx.tree_at(lambda one: one.place, made, jnp.zeros_like(made.place))
+    gaps = [
+        np.abs(logits_of(one, x[:, order], t) - logits_of(one, x, t)[:, order]).max()
+        for one in (made, nowhere)
+    ]
+    assert gaps[1] < 1e-5 < 1e-3 < gaps[0]
+
+
+@pytest.mark.slow
+def test_a_transformer_learns() -> None:
+    chains = [data.draw_chain(2, 2, 3, key=0)]
+    points = tk.FSQ((2, 2)).points[None]
+    network = functools.partial(model.Transformer, width=16, depth=1)
+    how: dict[str, Any] = {"power": 2.0, "batch": 64, "rate": 3e-3, "seed": 0}
+    trained = train(points, chains, network, budgets=(250, 500), **how)
+    exact, t = evaluate.exact_denoiser(chains, points), np.array([0.9, 0.5, 0.2])
+    first, last = (
+        evaluate.denoiser_gaps(one, exact, points, chains, t, batch=512, seed=3)[0].mean()
+        for one in trained
+    )
+    assert 0 < last < 0.7 * first
 
 
 def test_sequence_denoiser_is_the_product_in_the_order_of_the_law() -> None:
