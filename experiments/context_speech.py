@@ -270,6 +270,9 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     right.set(xscale="log", yscale="log", xlabel="sampling steps N", ylabel="path KL (nats)")
     steps = sorted(set(table[table.kind == "path KL"].steps))
     right.set_xticks(steps, [f"{N:.0f}" for N in steps])
+    low, high = right.get_ylim()
+    ticks = [one for one in (0.5, 1, 1.5, 2, 3, 4, 6) if low < one < high]
+    right.set_yticks(ticks, [f"{one:g}" for one in ticks])
     right.minorticks_off()
     right.legend(fontsize=6, frameon=False)
     label_panels(axes, ("from bigrams alone", "nothing trained, and trained", "given the phoneme"))

@@ -17,6 +17,7 @@ import pandas as pd
 
 import experiments
 from experiments import harness
+from experiments.ranks import spearman
 
 Verdict = Literal["confirmed", "false", "refined", "not seen", "open", "beyond the paper"]
 
@@ -95,8 +96,10 @@ def findings(records: Records) -> list[Finding]:
         _ladder(records),
         _laws(records),
         _labels(records),
-        _processes(records),
         _reach(records),
+        _processes(records),
+        _index(records),
+        _speech_context(records),
     ]
 
 
@@ -529,6 +532,62 @@ def _labels(records: Records) -> Finding:
         ("As readable as with the known law, within 5 %, from: " + "; ".join(parts) + ".",),
         ("context_relabel",),
         ("design.md", "theory/context.md"),
+    )
+
+
+def _index(records: Records) -> Finding:
+    facts = records.facts("context_index")
+    names = {"share that is not read": "the share that is not read", "nu": "nu"}
+    names |= {"less that is read": "how little is read", "exact nu": "exact nu"}
+    at_25 = facts["all"]["KL, 25 steps"]
+    parts = [f"{label} {_interval(at_25[name])}" for name, label in names.items()]
+    winners = [f"{label} {facts['winners'][name]}" for name, label in names.items()]
+    pairs = facts["FSQ or permuted"]
+    return Finding(
+        "13",
+        "One number out of bigrams",
+        "Which number that bigrams give, without training, ranks tokenizations as the KL of "
+        "trained networks does?",
+        "beyond the paper",
+        (
+            f"Rank correlation with the KL at 25 steps within a law: {'; '.join(parts)}.",
+            f"Of {facts['of']} cells the winner is named by: {', '.join(winners)}.",
+            f"Between FSQ and permuted ids, {pairs['pairs']} pairs, the share is right in "
+            f"{100 * pairs['share that is not read']:.0f} %.",
+        ),
+        ("context_index",),
+        ("design.md",),
+    )
+
+
+def _speech_context(records: Records) -> Finding:
+    facts = records.facts("context_speech")
+    share = [one for one in facts["correlations"] if one["predictor"] == "share that is read"]
+    parts = [f"{one['outcome']} {one['value']:.2f} (p = {one['p']:.2g})" for one in share]
+    path = [one for one in facts["correlations"] if one["predictor"] == "path KL, 5 steps"]
+    others = [f"{one['outcome']} {one['value']:.2f}" for one in path]
+    table = records.rows("context_speech")
+    read, bound = (
+        table[table.kind == kind].set_index("name").value.drop("one-hot")
+        for kind in ("share that is read", "bound, 200 training steps")
+    )
+    without = float(spearman(-read[bound.index].to_numpy(), bound.to_numpy()))
+    return Finding(
+        "14",
+        "Bigrams of speech tokens",
+        "Does the share of what neighbours tell that affine functions read foretell which geometry "
+        "of speech tokens is learned best?",
+        "beyond the paper",
+        (
+            f"Rank correlation of the share with what was measured, {share[0]['geometries']} "
+            f"geometries: {'; '.join(parts)}.",
+            f"Without one-hot, asked for afterwards: {without:.2f} with the bound after 200 steps.",
+            f"Of the path KL of 5 steps given the phoneme, {path[0]['geometries']} geometries: "
+            f"{'; '.join(others)}.",
+            f"Order by the share: {', '.join(facts['order'])}.",
+        ),
+        ("context_speech",),
+        ("speech.md", "context.md"),
     )
 
 
