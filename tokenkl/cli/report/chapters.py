@@ -175,7 +175,13 @@ class Case:
     @functools.cached_property
     def half(self) -> tk.Estimate:
         """The SNR of half the information, in dB."""
-        return tk.snr_of_information(self.codebook, method=self.method, key=self.source.seed)
+        how: dict[str, Any] = {"method": self.method, "key": self.source.seed}
+        return tk.snr_of_information(self.codebook, near=self.about_half, **how)
+
+    @functools.cached_property
+    def about_half(self) -> float:
+        """Where that is by the law of noise levels, which is there already."""
+        return round(DECIBELS * float(self.law.found[0].quantile(0.5)), 2)
 
     @functools.cached_property
     def method(self) -> Any:
