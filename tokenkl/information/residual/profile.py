@@ -34,6 +34,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 from tokenkl._random import draw_ids, generator
 from tokenkl.codebooks.base import Codebook
@@ -83,6 +84,8 @@ WORTHWHILE = 0.25
 LOST = 6.0
 #: What a vector of a stage costs for each particle and coordinate, in seconds.
 VECTOR_COST = 5e-10
+#: Rounding of logarithms of weights, in nats, that products instead of differences may bring.
+UNNOTICED = 1e-8
 #: Singular values of a stage, relative to all of it, that are rounding.
 NOTHING = 1e-13
 #: Where the bracket of a probability, or of an information relative to H(pi), is wider than this
@@ -211,13 +214,11 @@ def _sampled(
     found: Callable[[list[_Level]], Iterable[Findings]],
 ) -> list[_Level]:
     """Levels with as many samples as `found`, which looks at them, needs for its targets."""
+    from scipy import linalg  # noqa: F401  (its BLAS is there before its threads are limited)
+
     stages = problem.once(prepare)
     first = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
     levels = [_Level(stages, float(level), quantities) for level in problem.snr]
-    for level in levels:
-        level.tune(generator(key, 0), first, method)
-        if progress is not None:
-            progress(0, first)
     done = 0
 
     def advance(wanted: int) -> int:
@@ -231,7 +232,12 @@ def _sampled(
         counts = [samples_needed([pair], np.full(pair[0].shape, done), method) for pair in pairs]
         return int(max(count.max(initial=0) for count in counts))
 
-    sample_on(first, method, advance, needed)
+    with threadpool_limits(1, "blas"):  # products whose bits do not depend on the threads
+        for level in levels:
+            level.tune(generator(key, 0), first, method)
+            if progress is not None:
+                progress(0, first)
+        sample_on(first, method, advance, needed)
     return levels
 
 
@@ -339,6 +345,11 @@ class _Level:
         # Residuals are found by subtraction from y, whose coordinates are about h * extent.
         size = 64 * (self.prior_entropy + self.n) + 8 * self.n * self.h * stages.extent
         self.rounding = EPS * size
+        # By products it is that of squares, no matter where it is far below what samples tell.
+        reach = 2 * self.h * stages.radius + math.sqrt(self.n) + LOST
+        of_products = EPS * (self.n + 8) * reach**2
+        self.by_products = of_products < UNNOTICED
+        self.rounding += self.by_products * of_products
 
     def tables(self) -> tuple[np.ndarray, ...]:
         """The arguments of the kernel that depend on the level alone."""
@@ -383,6 +394,7 @@ class _Level:
                 paths[part],
                 uniforms[part],
                 self.particles,
+                self.by_products,
                 "mmse" in self.quantities,
                 "sampling_error" in self.quantities,
                 out[part],
@@ -564,7 +576,10 @@ class _Level:
     def arithmetic(self, name: str, value: float) -> float:
         """A bound on rounding."""
         if name == "mmse":
-            return 4 * self.rounding * abs(value) + 64 * (EPS * self.stages.extent) ** 2
+            squares = (EPS * self.stages.extent) ** 2
+            if self.by_products:
+                squares += EPS * (self.n + 8) * self.stages.radius**2
+            return 4 * self.rounding * abs(value) + 64 * squares
         if name == "accuracy":
             return 4 * self.rounding * abs(value)
         return self.rounding
