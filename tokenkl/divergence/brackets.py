@@ -205,12 +205,12 @@ def bracketed_path_kl(
     for row, (grid, place) in enumerate(zip(grids, places, strict=True)):
         weights["mmse"][row, place[:-1]] = np.diff(grid) / 2
         weights["conditional_entropy"][row, place[[0, -1]]] = -1.0, 1.0
-    found = residual_sums(Problem(codebook, points), weights, method, key, progress)
+    found, spread = residual_sums(Problem(codebook, points), weights, method, key, progress)
     # Mistakes of one digit that no sample saw; of nats they cost at most snr / 2 times as much.
     n_samples = int(found.n_samples.max())
     unseen = np.sqrt(_unseen_by_stage(codebook, points, n_samples))
     lost = (weights["mmse"] + np.abs(weights["conditional_entropy"]) * points / 2) @ unseen
-    seen = found.standard_error * math.sqrt(n_samples)
+    seen = spread * math.sqrt(n_samples)
     supported = found.interval_supported & (lost <= MOST_UNSEEN * seen)
     return dataclasses.replace(found, interval_supported=supported).estimate(
         (len(grids),),

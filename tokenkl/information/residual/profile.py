@@ -158,8 +158,10 @@ def residual_sums(
     method: MonteCarlo,
     key: Any,
     progress: Progress | None = None,
-) -> Findings:
+) -> tuple[Findings, Float[np.ndarray, " sums"]]:
     """Brackets of sums over levels and quantities, with a weight for each in every sum.
+
+    Beside them what the standard errors of the summands add up to, were they all correlated.
 
     All levels have the same draws, and every sum is formed for each of them before anything is
     averaged: standard errors know how the levels depend on each other. An end of a sum takes from
@@ -170,7 +172,13 @@ def residual_sums(
     def found(levels: list[_Level]) -> list[Findings]:
         return [_summed(levels, weights)]
 
-    return _summed(_sampled(problem, quantities, method, key, progress, found), weights)
+    levels = _sampled(problem, quantities, method, key, progress, found)
+    spread = np.zeros(len(next(iter(weights.values()))))
+    for place, level in enumerate(levels):
+        known = level.summary()
+        for name, whole in weights.items():
+            spread += np.abs(whole[:, place]) * known[name]["standard_error"]
+    return _summed(levels, weights), spread
 
 
 def _summed(
