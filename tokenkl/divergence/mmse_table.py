@@ -569,9 +569,9 @@ def unseen_variance(problem: Problem, n_samples: int) -> Float[np.ndarray, " s"]
     These are the ones over the largest distances. At a distance d the mean square is d^4 / 10 times
     the probability of a mistake, by a two-token integral. Where rivals at half that distance and
     more beat the true token not seldom but so many at a time, they share what the two tokens of
-    the integral have for themselves, and every sample sees something of them. Tokens closer than `NEAR` noise
-    units are no matter of mistakes: every sample sees something of them. Found from the pairs of a
-    few tokens, all of them where there are few.
+    the integral have for themselves, and every sample sees something of them. So it does of tokens
+    closer than `NEAR` noise units, which are no matter of mistakes. Found from the pairs of a few
+    tokens, all of them where there are few.
     """
     tokens = problem.tokens
     K = tokens.ids.size

@@ -57,7 +57,8 @@ ROUGH, FEWEST_SAMPLES = 2e-2, 2**6
 #: Most tokens for which rare confusions are sampled for themselves to find the upper end; those
 #: for which this is done with as many draws as elsewhere.
 MOST_RARE, FEW_TOKENS = 2**13, 2**10
-#: Newton's steps from there: more are taken by nobody. The last one is this part of the error.
+#: Newton's steps from there: more are taken by nobody. What they leave is this part
+#: of the error.
 NEWTON, CLOSE_ENOUGH = 12, 0.05
 #: Bisections that find where it is: enough for full precision in log snr.
 BISECTIONS = 60
@@ -307,14 +308,14 @@ def snr_of_information(
         slope = math.exp(x) * float(mmse.value) / 2
         step = (target - float(told.value)) / slope
         error = float(told.standard_error + told.numerical_error) / slope
-        if abs(step) <= max(CLOSE_ENOUGH * error, 1e-9):
+        # The step is as wrong as the slope is; and the steps converge quadratically.
+        doubt = float(mmse.numerical_error + 3 * mmse.standard_error) / float(mmse.value)
+        left = abs(step) * (min(doubt, 1.0) + error + abs(step))
+        if left <= CLOSE_ENOUGH * error or abs(step) <= 1e-9:
             break
         x += float(np.clip(step, -1, 1))
-    # The last step is as wrong as the slope is; and the steps converge quadratically.
-    doubt = float(mmse.numerical_error + 3 * mmse.standard_error) / float(mmse.value)
     # More information than there is would put the root too low.
     root = told.scaled(-decibels / slope, decibels * (x + step))
-    left = abs(step) * (min(doubt, 1.0) + error + abs(step))
     left = decibels * left + 1e-13 * abs(float(root.value))
     return dataclasses.replace(
         root, numerical_error=root.numerical_error + left, quantity="SNR", unit="dB"

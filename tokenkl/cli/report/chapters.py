@@ -41,7 +41,7 @@ STEPS_DB = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 #: Most levels of the profile, of the comparison and of the theorems.
 MOST_LEVELS, MOST_COMPARED, MOST_CHECKED = 25, 10, 6
 #: Most tokens times samples, so that a page takes a minute or two, and the fewest samples.
-MOST_WORK, FEWEST = 2**23, 2**11
+MOST_WORK, FEWEST = 2**22, 2**10
 #: Samples of tokens beyond enumeration, and most levels of their profile.
 BEYOND, MOST_LEVELS_BEYOND = 160, 13
 #: Most digits of a value on the page.

@@ -373,8 +373,8 @@ def filter_samples(  # type: ignore[no-untyped-def]
     against the noise and all later stages. `reference` is where the true token sits, `paths` its
     indices. With `products` distances come from products, three times faster, with rounding like
     that of the squares of y and of the sums of vectors. Without `moments` the posterior moments are
-    left out, and without `shares` the last two of `FIELDS`. Every sample is computed by itself, so its bits depend on no block and no thread
-    count.
+    left out, and without `shares` the last two of `FIELDS`. Every sample is computed by itself, so
+    its bits depend on no block and no thread count.
     """
     room = ROWS * (-(-(wanted + 4) // ROWS))
     score, weight = np.zeros((room, sizes.max())), np.zeros((room, sizes.max()))
