@@ -355,6 +355,8 @@ def filter_samples(  # type: ignore[no-untyped-def]
     roots,
     log_prior,
     sizes,
+    biased,
+    lengths,
     h,
     y,
     reference,
@@ -370,15 +372,15 @@ def filter_samples(  # type: ignore[no-untyped-def]
 
     `vectors` (stages, n, K) holds the stages, padded to common sizes; `scaled` holds roots[s] h c
     for every vector c of stage s, where |roots[s] d|^2 is the Mahalanobis norm of a residual d
-    against the noise and all later stages. `reference` is where the true token sits, `paths` its
-    indices. With `products` distances come from products, three times faster, with rounding like
-    that of the squares of y and of the sums of vectors. Without `moments` the posterior moments are
-    left out, and without `shares` the last two of `FIELDS`. Every sample is computed by itself, so
-    its bits depend on no block and no thread count.
+    against the noise and all later stages. `biased` is the log-prior less half the squares of the
+    `scaled`, `lengths` the squares of the last stage's vectors. `reference` is where the true token
+    sits, `paths` its indices. With `products` distances come from products, three times faster,
+    with rounding like that of the squares of y and of the sums of vectors. Without `moments` the
+    posterior moments are left out, and without `shares` the last two of `FIELDS`. Every sample is
+    computed by itself, so its bits depend on no block and no thread count.
     """
     room = ROWS * (-(-(wanted + 4) // ROWS))
     score, weight = np.zeros((room, sizes.max())), np.zeros((room, sizes.max()))
-    biased, lengths = log_prior - (scaled**2).sum(axis=1) / 2, (vectors[-1] ** 2).sum(axis=0)
     for i in range(y.shape[0]):
         for run in range(2):
             _filter(

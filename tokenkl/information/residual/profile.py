@@ -374,7 +374,9 @@ class _Level:
             vectors[s, :n, : sizes[s]] = stages.vectors[s].T
             log_prior[s, : sizes[s]] = stages.log_prior[s]
             later = later + stages.covariances[s]
-        return scaled, vectors, roots, log_prior, sizes
+        biased = log_prior - np.einsum("sij,sij->sj", scaled, scaled) / 2
+        lengths = np.einsum("ij,ij->j", vectors[-1], vectors[-1])
+        return scaled, vectors, roots, log_prior, sizes, biased, lengths
 
     def run(
         self, tables: tuple[np.ndarray, ...], rng: np.random.Generator, rows: slice
