@@ -55,8 +55,8 @@ CLOSE, RANGE_SAMPLES, FEW_SAMPLES = 1e-3, 2**12, 2**8
 #: The same where a sample costs much more, and what it tells is a bracket.
 ROUGH, FEWEST_SAMPLES = 2e-2, 2**6
 #: Most tokens for which rare confusions are sampled for themselves to find the upper end; those
-#: for which this is done with as many draws as elsewhere.
-MOST_RARE, FEW_TOKENS = 2**13, 2**10
+#: (times coordinates) for which this is done with as many draws as elsewhere.
+MOST_RARE, FEW_NUMBERS = 2**13, 2**14
 #: Newton's steps from there: more are taken by nobody. What they leave is this part
 #: of the error.
 NEWTON, CLOSE_ENOUGH = 12, 0.05
@@ -479,7 +479,7 @@ def _upper_end(codebook: Codebook, key: Any) -> float:
     target, one = LEFT_OUT * float(codebook.prior_entropy()) / codebook.length, codebook.by_itself()
     never = _never_told(one)
     # Where confusions are rare, the method of choice samples them, and priors of any size, best.
-    method: Method | None = None if one.K <= FEW_TOKENS else Auto(FEW_SAMPLES)
+    method: Method | None = None if one.K * one.n <= FEW_NUMBERS else Auto(FEW_SAMPLES)
     if one.K > MOST_RARE:
         method = _ranging(one)
 
