@@ -369,7 +369,7 @@ def test_fewer_samples_where_tokens_are_many() -> None:
         source = SampledSource(codebook=f"ball:{K}:3", samples=asked)
         return chapters.Case(source, Noise(), "linear-vp", 8).samples
 
-    assert [samples(512), samples(1024), samples(8192)] == [None, 2**13, 2**11]
+    assert [samples(256), samples(1024), samples(8192)] == [None, 2**12, 2**10]
     assert samples(8192, 77) == 77
 
 

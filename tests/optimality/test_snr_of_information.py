@@ -1,6 +1,7 @@
 """Where a share of the token is told: against quadrature, and against the exact root if sampled."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_a_start_that_is_known() -> None:
     true = float(tk.snr_of_information(grid))
     for near in (true - 8, true + 0.01, true + 8):
         assert float(tk.snr_of_information(grid, near=near)) == pytest.approx(true, abs=1e-8)
-    how = {"method": tk.MonteCarlo(1024), "key": 0}
+    how: dict[str, Any] = {"method": tk.MonteCarlo(1024), "key": 0}
     points = tk.PointCodebook(grid.points @ np.diag([1.0, 1.0, 1.001]), grid.prior)
     searched, found = (tk.snr_of_information(points, near=near, **how) for near in (None, true))
     assert abs(float(searched) - float(found)) <= 0.2 * float(found.standard_error)

@@ -50,9 +50,9 @@ from tokenkl.schedule import Schedule, TableSchedule
 FAR = 3.0
 #: Share of the prior entropy that is left out at each end where no range is given.
 LEFT_OUT = 1e-3
-#: How closely that place is found in log snr, and the samples for it where they are plain ones.
+#: How closely that place is found in log snr where it is exact, and the samples for it where they are plain ones.
 CLOSE, RANGE_SAMPLES, FEW_SAMPLES = 1e-3, 2**12, 2**8
-#: The same where a sample costs much more, and what it tells is a bracket.
+#: How closely where samples tell no more; how many where each costs much more.
 ROUGH, FEWEST_SAMPLES = 2e-2, 2**6
 #: Most tokens for which rare confusions are sampled for themselves to find the upper end; those
 #: (times coordinates) for which this is done with as many draws as elsewhere.
@@ -468,7 +468,7 @@ def _lower_end(codebook: Codebook, key: Any) -> float:
             told = float(mutual_information(one, math.exp(x), **how).value)
         return math.log(max(told, 1e-320) / target)
 
-    return math.exp(_crossing(codebook, excess, WITH_ENDS) - CLOSE)
+    return math.exp(_crossing(codebook, excess, WITH_ENDS) - _close(codebook))
 
 
 def _upper_end(codebook: Codebook, key: Any) -> float:
@@ -512,7 +512,7 @@ def _ranging(codebook: Codebook) -> Method | None:
 
 
 def _close(codebook: Codebook) -> float:
-    return ROUGH if is_bracketed(codebook) else CLOSE
+    return CLOSE if _ranging(codebook) is None else ROUGH
 
 
 def _least(codebook: Codebook, told: float) -> float | None:
