@@ -50,15 +50,16 @@ from tokenkl.schedule import Schedule, TableSchedule
 FAR = 3.0
 #: Share of the prior entropy that is left out at each end where no range is given.
 LEFT_OUT = 1e-3
-#: How closely that place is found in log snr where it is exact, and the samples for it where they are plain ones.
+#: How closely that place is found in log snr where it is exact, and the samples for it where it is
+#: not and they are plain ones.
 CLOSE, RANGE_SAMPLES, FEW_SAMPLES = 1e-3, 2**12, 2**8
 #: How closely where samples tell no more; how many where each costs much more.
 ROUGH, FEWEST_SAMPLES = 2e-2, 2**6
 #: Most tokens for which rare confusions are sampled for themselves to find the upper end; those
 #: (times coordinates) for which this is done with as many draws as elsewhere.
 MOST_RARE, FEW_NUMBERS = 2**13, 2**14
-#: Newton's steps from there: more are taken by nobody. What they leave is this part
-#: of the error.
+#: Newton's steps from there: more are taken by nobody. They leave no more than this part of the
+#: error.
 NEWTON, CLOSE_ENOUGH = 12, 0.05
 #: Bisections that find where it is: enough for full precision in log snr.
 BISECTIONS = 60
