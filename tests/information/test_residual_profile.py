@@ -1,5 +1,6 @@
 """Residual codebooks beyond enumeration: brackets against exact grids and against enumeration."""
 
+import gc
 import math
 
 import numpy as np
@@ -9,9 +10,11 @@ import tokenkl as tk
 from tokenkl.codebooks import ResidualCodebook
 from tokenkl.information.problem import Problem
 from tokenkl.information.residual.profile import (
+    _PREPARED,
     Stages,
     _Level,
     prepare,
+    prepared,
     residual_profile,
     too_large_to_enumerate,
 )
@@ -269,6 +272,16 @@ def test_products_are_as_good_as_differences(h: float, offset: float) -> None:
         slack = squares if name in ("variance", "far", "cross", "step") else 0.0
         rtol = 8 * level.rounding
         np.testing.assert_allclose(one, found[1][name], rtol, slack + rtol, err_msg=name)
+
+
+def test_a_codebook_is_prepared_once_and_forgotten_with_it() -> None:
+    codebook = ResidualCodebook([np.random.default_rng(0).standard_normal((8, 2))] * 2)
+    name = id(codebook)
+    assert prepared(codebook) is prepared(codebook)
+    assert name in _PREPARED
+    del codebook
+    gc.collect()
+    assert name not in _PREPARED
 
 
 def test_products_are_not_for_large_squares() -> None:

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
@@ -117,7 +118,7 @@ class ParticleFilter(SampleAverage):
 
     def seconds(self, problem: Problem, method: MonteCarlo) -> float:
         count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
-        numbers = sum(c.size for c in problem.once(prepare).vectors)
+        numbers = sum(c.size for c in prepared(problem.codebook).vectors)
         each = MOST * numbers * VECTOR_COST
         return (count + PILOT) * each
 
@@ -224,7 +225,7 @@ def _sampled(
     """Levels with as many samples as `found`, which looks at them, needs for its targets."""
     from scipy import linalg  # noqa: F401  (its BLAS is there before its threads are limited)
 
-    stages = problem.once(prepare)
+    stages = prepared(problem.codebook)
     first = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
     levels = [_Level(stages, float(level), quantities) for level in problem.snr]
     done = 0
@@ -283,6 +284,18 @@ def radius_of(codebook: ResidualCodebook) -> float:
     pairs = zip(codebook.stages, codebook.stage_weights(), strict=True)
     centred = (np.asarray(stage) - weight @ np.asarray(stage) for stage, weight in pairs)
     return sum(math.sqrt((c**2).sum(axis=1).max()) for c in centred)
+
+
+#: What was prepared, by the identity of codebooks, which do not change, for as long as they live.
+_PREPARED: dict[int, Stages] = {}
+
+
+def prepared(codebook: ResidualCodebook) -> Stages:
+    """`prepare`, once for a codebook: many problems are posed of one."""
+    if id(codebook) not in _PREPARED:
+        _PREPARED[id(codebook)] = prepare(codebook)
+        weakref.finalize(codebook, _PREPARED.pop, id(codebook), None)
+    return _PREPARED[id(codebook)]
 
 
 def prepare(codebook: ResidualCodebook) -> Stages:
