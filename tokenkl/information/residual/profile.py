@@ -290,8 +290,9 @@ def radius_of(codebook: ResidualCodebook) -> float:
 _PREPARED: dict[int, Stages] = {}
 
 
-def prepared(codebook: ResidualCodebook) -> Stages:
+def prepared(codebook: Codebook) -> Stages:
     """`prepare`, once for a codebook: many problems are posed of one."""
+    assert isinstance(codebook, ResidualCodebook)
     if id(codebook) not in _PREPARED:
         _PREPARED[id(codebook)] = prepare(codebook)
         weakref.finalize(codebook, _PREPARED.pop, id(codebook), None)
