@@ -359,16 +359,15 @@ def excess(weight, members, x):  # type: ignore[no-untyped-def]
     return found
 
 
-@compiled(fastmath=SUMS)
-def _meets(u, weight, others, length):  # type: ignore[no-untyped-def]
-    """Sums over v in `weight` of u v / (u + v) (others - v): times `length`, and as they are."""
-    far, alike = 0.0, 0.0
-    for y in range(weight.size):
-        v = weight[y]
-        both = u * v / (u + v) * (others - v)
-        far += length[y] * both
-        alike += both
-    return far, alike
+@compiled(fastmath={"contract"})
+def _lengths(place, x, length):  # type: ignore[no-untyped-def]
+    """Squared distances of token x from those after it."""
+    length[:] = 0.0
+    for d in range(place.shape[0]):
+        here, others = place[d, x], place[d, x + 1 :]
+        for m in range(length.size):
+            gap = others[m] - here
+            length[m] += gap * gap
 
 
 @compiled(fastmath=set())
@@ -432,25 +431,29 @@ def remainders(codebook, h, tokens, noise, moments, out):  # type: ignore[no-unt
         rest = 0.0
         for m in range(1, count):
             rest += weight[m]
-        point, place = np.empty((members, n)), np.empty((n, members))  # of the tokens that count
+        place = np.empty((n, members))  # of the tokens that count, by coordinate
         for m in range(members):
-            point[m] = points[which[order[m]]]
-            place[:, m] = point[m]
+            for d in range(n):
+                place[d, m] = points[which[order[m]], d]
         entropy, variance, share = 0.0, 0.0, 0.0
         for x in range(members):
             u = weight[x]
             entropy += u * excess(weight, members, x)
-            length = squared[x + 1 : members]
-            squares(place[:, x + 1 :], point[x], length)
-            first, others = x + 1, total - u
-            if x == 0:  # what is beside the two best, without a difference
-                first, others = 2, rest
-                both = u * weight[1] / (u + weight[1]) * weight[2:].sum()
-                variance += length[0] * both
+            length = squared[: members - x - 1]
+            _lengths(place, x, length)
+            for y in range(x + 1, members):
+                v = weight[y]
+                if x > 0:
+                    others = total - u - v
+                elif y > 1:
+                    others = rest - v
+                else:
+                    others = 0.0
+                    for m in range(2, count):
+                        others += weight[m]
+                both = u * v / (u + v) * others
+                variance += length[y - x - 1] * both
                 share += both
-            far, alike = _meets(u, weight[first:members], others, squared[first:members])
-            variance += far
-            share += alike
         out[1, p] = entropy / (scale * double)
         out[2, p] = variance / (total * scale * double)
         if out.shape[0] > 3:
