@@ -98,6 +98,17 @@ def test_bound_uses_every_coordinate_and_mckellips_beyond() -> None:
     assert mckellips_bound(10.0).value > float(amplitude_capacity(10.0))
 
 
+def test_capacity_is_left_out_only_where_it_is_of_no_use() -> None:
+    """Where the sum is said to be above a number, it is; elsewhere nothing changes."""
+    points = np.random.default_rng(0).standard_normal((40, 3)) * [0.3, 1, 2]
+    codebook, snr = tk.PointCodebook(points), np.geomspace(1e-3, 30, 12)
+    plain = capacity_bound(codebook, snr).value
+    found = capacity_bound(codebook, snr, unless_above=0.3 * plain).value
+    assert (found >= plain).all()
+    assert (found > plain).any()
+    assert (capacity_bound(codebook, snr, unless_above=plain * (1 + 1e-12)).value == plain).all()
+
+
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="h must be at most 10"):
         amplitude_capacity([1.0, 11.0])

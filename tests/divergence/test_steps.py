@@ -166,6 +166,26 @@ def test_asymptotic_law() -> None:
     assert found[0].asymptotic_kl == pytest.approx(4 * found[1].asymptotic_kl, rel=1e-12)
 
 
+@pytest.mark.parametrize("codebook", [tk.FSQ((3, 3)), tk.PointCodebook([[0.0], [1.0], [1.7]])])
+def test_rivals_are_valued_beside_the_optimum(codebook: tk.Codebook) -> None:
+    """As by themselves, and where they are sampled from the same samples as the optimum."""
+    how: dict[str, Any] = {"method": tk.MonteCarlo(2048) if codebook.n == 1 else None, "key": 3}
+    rivals = [make(5, 0.01, 30.0) for make in STEP_GRIDS.values()]
+    found = optimal_steps(codebook, 5, 0.01, 30.0, beside=[*rivals], **how)
+    alone = optimal_steps(codebook, 5, 0.01, 30.0, **how)
+    again = optimal_steps(codebook, 5, 0.01, 30.0, beside=[found.snr], **how)
+    assert found.beside is not None
+    assert again.beside is not None
+    assert alone.beside is None
+    assert found.snr.tolist() == alone.snr.tolist()
+    assert float(again.beside[0]) == pytest.approx(float(again.kl), rel=1e-12)
+    assert float(found.kl) == pytest.approx(float(alone.kl), rel=1e-12)
+    exact = ancestral_kl_curve(codebook, rivals)
+    off = np.abs(found.beside.value - exact.value)
+    assert (off <= 4.7 * found.beside.standard_error + found.beside.numerical_error + 1e-12).all()
+    assert (found.beside.value >= found.kl.value - 4.7 * found.kl.standard_error).all()
+
+
 def test_sampled_codebook_is_valued_on_fresh_samples() -> None:
     points = tk.PointCodebook(CODEBOOK.points)
     method = tk.MonteCarlo(n_samples=2048)

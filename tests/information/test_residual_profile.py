@@ -1,5 +1,6 @@
 """Residual codebooks beyond enumeration: brackets against exact grids and against enumeration."""
 
+import gc
 import math
 
 import numpy as np
@@ -9,8 +10,11 @@ import tokenkl as tk
 from tokenkl.codebooks import ResidualCodebook
 from tokenkl.information.problem import Problem
 from tokenkl.information.residual.profile import (
+    _PREPARED,
     Stages,
     _Level,
+    prepare,
+    prepared,
     residual_profile,
     too_large_to_enumerate,
 )
@@ -193,7 +197,8 @@ def test_a_control_grid_is_refused() -> None:
         tk.mmse(small(), 1.0, method=tk.MonteCarlo(control=tk.FSQ((2, 2, 2))), key=0)
 
 
-def test_the_two_runs_are_what_the_proofs_need() -> None:
+@pytest.mark.parametrize("products", [False, True])
+def test_the_two_runs_are_what_the_proofs_need(products: bool) -> None:
     """At one y: E Z^_u = Z, E 1/Z^_v = 1/Z, and on average the leaves of v are the posterior."""
     from tokenkl.information.residual import filter as kernel  # brings in Numba
 
@@ -220,6 +225,7 @@ def test_the_two_runs_are_what_the_proofs_need() -> None:
         joint.to_digits(ids),
         rng.random((runs, 2, 3)),
         9,
+        products,
         True,
         True,
         out,
@@ -246,6 +252,42 @@ def test_the_two_runs_are_what_the_proofs_need() -> None:
     for found, sign in ((free["log_total"], -1), (told["log_total"], 1)):
         assert sign * (found.mean() - math.log(total)) > -4.7 * found.std() / math.sqrt(runs)
     assert (free["best"] <= np.log(weight.max()) + 1e-12).all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+@pytest.mark.parametrize("h", [0.3, 10.0])
+def test_products_are_as_good_as_differences(h: float, offset: float) -> None:
+    """Near-duplicates far from the mean; what they differ by is what the level says of itself."""
+    rng = np.random.default_rng(12)
+    clusters = np.repeat(rng.standard_normal((8, 6)), 32, axis=0)
+    vectors = [clusters * scale + 1e-4 * rng.standard_normal((256, 6)) for scale in (8, 2, 0.5)]
+    codebook = ResidualCodebook([vector + offset for vector in vectors])
+    level = _Level(prepare(codebook), h**2, ALL)
+    assert level.by_products
+    found = []
+    for level.by_products in (True, False):
+        found.append(level.run(level.tables(), np.random.default_rng(0), slice(0, 64)))
+    squares = np.finfo(float).eps * 64 * (level.n + 8) * level.stages.radius**2
+    for name, one in found[0].items():
+        slack = squares if name in ("variance", "far", "cross", "step") else 0.0
+        rtol = 8 * level.rounding
+        np.testing.assert_allclose(one, found[1][name], rtol, slack + rtol, err_msg=name)
+
+
+def test_a_codebook_is_prepared_once_and_forgotten_with_it() -> None:
+    codebook = ResidualCodebook([np.random.default_rng(0).standard_normal((8, 2))] * 2)
+    name = id(codebook)
+    assert prepared(codebook) is prepared(codebook)
+    assert name in _PREPARED
+    del codebook
+    gc.collect()
+    assert name not in _PREPARED
+
+
+def test_products_are_not_for_large_squares() -> None:
+    codebook = ResidualCodebook([np.random.default_rng(0).standard_normal((64, 4))] * 4)
+    by_products = [_Level(prepare(codebook), 10.0**x, ALL).by_products for x in (0, 3, 6)]
+    assert by_products == [True, True, False]
 
 
 @pytest.mark.parametrize("scale", [0.01, 50.0])

@@ -1,6 +1,7 @@
 """Where a share of the token is told: against quadrature, and against the exact root if sampled."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +73,23 @@ def test_sampled_intervals_cover(offset: float) -> None:
         hits += bool(low <= true <= high)
         assert found.standard_error > 0
     assert hits >= 13  # of 20 at 95 %: fewer happen three times in 10^6
+
+
+def test_a_start_that_is_known() -> None:
+    """The same root from near by as from a search, exact or sampled; none that is not there."""
+    grid = tk.FSQ((3, 3, 3), priors=[[0.7, 0.2, 0.1]] * 3)
+    true = float(tk.snr_of_information(grid))
+    for near in (true - 8, true + 0.01, true + 8):
+        assert float(tk.snr_of_information(grid, near=near)) == pytest.approx(true, abs=1e-8)
+    how: dict[str, Any] = {"method": tk.MonteCarlo(1024), "key": 0}
+    points = tk.PointCodebook(grid.points @ np.diag([1.0, 1.0, 1.001]), grid.prior)
+    searched, found = (tk.snr_of_information(points, near=near, **how) for near in (None, true))
+    assert abs(float(searched) - float(found)) <= 0.2 * float(found.standard_error)
+    same = tk.PointCodebook([[0.0]] * 6 + [[1.0], [2.0]], allow_duplicates=True)
+    with pytest.raises(ValueError, match=r"tell 0\.5 of their entropy"):
+        tk.snr_of_information(same, near=0.0, key=0)
+    with pytest.raises(ValueError, match="near must be"):
+        tk.snr_of_information(grid, near=1e5)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, 2.0])

@@ -405,7 +405,12 @@ def mckellips_bound(h: Float[Any, " *shape"]) -> Bound:
     return Bound(value, "upper", "McKellips", MCKELLIPS, "mutual_information", "nats")
 
 
-def capacity_bound(codebook: Codebook, snr: Float[Any, " *shape"]) -> Bound:
+def capacity_bound(
+    codebook: Codebook,
+    snr: Float[Any, " *shape"],
+    *,
+    unless_above: Float[Any, " *shape"] = math.inf,
+) -> Bound:
     """I(k; Y) <= sum_i C(h b_i), b_i half the range of coordinate i and h = sqrt(snr).
 
     The channel acts on the coordinates independently, so that I is at most the sum of what each
@@ -415,6 +420,9 @@ def capacity_bound(codebook: Codebook, snr: Float[Any, " *shape"]) -> Bound:
     Args:
         codebook: any codebook and prior; equal points are allowed.
         snr: signal-to-noise ratios, at least 0; the result has their shape.
+        unless_above: numbers above which the sum is of no use. Where it is sure to be above,
+            since a uniform input tells at least log(1 + 2 h^2 / (pi e)) / 2 (entropy power
+            inequality), C is McKellips' bound everywhere, which costs nothing to find.
 
     Returns:
         An upper `Bound` on the information, in nats.
@@ -424,12 +432,16 @@ def capacity_bound(codebook: Codebook, snr: Float[Any, " *shape"]) -> Bound:
     """
     snr = check_snr(snr)
     half, counts = np.unique(codebook.half_widths(), return_counts=True)
+    limits = np.broadcast_to(np.asarray(unless_above, float), snr.shape).ravel()
     value = np.zeros(snr.size)
     for index, one in enumerate(np.sqrt(snr.ravel())):
-        value[index] = sum(
-            count * _one_capacity(float(one * width))
-            for width, count in zip(half, counts, strict=True)
-        )
+        h = one * half
+        with np.errstate(over="ignore"):
+            least = counts @ np.log1p(2 * np.square(h) / (math.pi * math.e)) / 2
+        if least > limits[index]:
+            value[index] = counts @ mckellips_bound(h).value
+        else:
+            value[index] = counts @ np.array([_one_capacity(float(width)) for width in h])
     return Bound(
         value.reshape(snr.shape),
         "upper",

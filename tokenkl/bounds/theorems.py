@@ -44,6 +44,15 @@ class Setting:
         """Whether all pairs of tokens are alike, and the box says nothing."""
         return self.codebook.common_distance is not None
 
+    @property
+    def known_above(self) -> Float[np.ndarray, " s"]:
+        """The information is no more than this, which takes no time to find."""
+        known = np.broadcast_to(float(self.codebook.prior_entropy()), self.snr.shape)
+        if _has_covariance(self):
+            limit = _moments.gaussian_information_bound(self.codebook, self.snr)
+            known = np.minimum(known, limit.value)
+        return known
+
     @functools.cached_property
     def by_pairs(self) -> list[Bound]:
         """Bonferroni's and de Caen's bound, which share the joint probabilities."""
@@ -183,7 +192,8 @@ THEOREMS: tuple[Theorem, ...] = (
     )),
     Theorem("capacity of the box", "I <= sum C(h b)", "Smith 1971", (
         _upper(
-            I, lambda at: _capacity.capacity_bound(at.codebook, at.snr),
+            I,
+            lambda at: _capacity.capacity_bound(at.codebook, at.snr, unless_above=at.known_above),
             when=lambda at: not at.is_regular,
         ),
     )),

@@ -90,9 +90,11 @@ def steps(
     made = source.make()
     how = {"method": _sampling(made, source.samples), "key": source.seed}
     with progress_bar(made.label) as progress:
-        best = tk.optimal_steps(made, count, low, high, progress=progress, **how)
         named = {name: make(count, low, high) for name, make in STEP_GRIDS.items()}
-        costs = tk.ancestral_kl_curve(made, list(named.values()), progress=progress, **how)
+        how["beside"] = list(named.values())
+        best = tk.optimal_steps(made, count, low, high, progress=progress, **how)
+    assert best.beside is not None
+    costs = best.beside
     kl, asymptotic = best.kl, np.array([best.asymptotic_kl, best.asymptotic_error])
     if bits:
         kl, costs, asymptotic = kl.bits, costs.bits, asymptotic / math.log(2)

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy import special
+from scipy.spatial.distance import cdist
 
 from tokenkl._random import draws_of, seed_of
 from tokenkl.codebooks import Codebook, ResidualCodebook
@@ -29,10 +31,12 @@ from tokenkl.divergence.mmse_table import (
 )
 from tokenkl.divergence.search import best_grid
 from tokenkl.estimate import Estimate
+from tokenkl.halfspaces.thresholds import threshold
 from tokenkl.information import MonteCarlo, plan
 from tokenkl.information.estimators import Progress
 from tokenkl.information.problem import Problem
 from tokenkl.information.residual.profile import residual_sums
+from tokenkl.numerics.moments import MIN_CARRIERS
 
 #: Samples of a curve to begin with; how many there may be, where that is not said.
 FEWEST_SAMPLES, MOST_SAMPLES = 2**6, 2**9
@@ -220,12 +224,12 @@ def bracketed_path_kl(
     for row, (grid, place) in enumerate(zip(grids, places, strict=True)):
         weights["mmse"][row, place[:-1]] = np.diff(grid) / 2
         weights["conditional_entropy"][row, place[[0, -1]]] = -1.0, 1.0
-    found = residual_sums(Problem(codebook, points), weights, method, key, progress)
+    found, spread = residual_sums(Problem(codebook, points), weights, method, key, progress)
     # Mistakes of one digit that no sample saw; of nats they cost at most snr / 2 times as much.
     n_samples = int(found.n_samples.max())
     unseen = np.sqrt(_unseen_by_stage(codebook, points, n_samples))
     lost = (weights["mmse"] + np.abs(weights["conditional_entropy"]) * points / 2) @ unseen
-    seen = found.standard_error * math.sqrt(n_samples)
+    seen = spread * math.sqrt(n_samples)
     supported = found.interval_supported & (lost <= MOST_UNSEEN * seen)
     return dataclasses.replace(found, interval_supported=supported).estimate(
         (len(grids),),
@@ -239,9 +243,38 @@ def bracketed_path_kl(
 def _unseen_by_stage(
     codebook: ResidualCodebook, snr: Float[np.ndarray, " s"], n_samples: int
 ) -> Float[np.ndarray, " s"]:
-    """`unseen_variance` by mistakes in one stage."""
+    """`unseen_variance` by mistakes in one stage, and by vectors of it that are too rare."""
     total = np.zeros(snr.size)
     for stage, prior in zip(codebook.stages, codebook.stage_weights(), strict=True):
         alone = ResidualCodebook([stage], prior)
         total += unseen_variance(Problem(alone, snr), n_samples)
+        total += _by_rare_vectors(np.asarray(stage), np.asarray(prior), snr, n_samples)
     return total
+
+
+def _by_rare_vectors(
+    stage: Float[np.ndarray, "K n"],
+    prior: Float[np.ndarray, " K"],
+    snr: Float[np.ndarray, " s"],
+    n_samples: int,
+) -> Float[np.ndarray, " s"]:
+    """About the variance of tr Cov(e | y) by vectors too rare for the sample to have enough of.
+
+    These are the ones whose squared distance from the mean is least like that of the others, by
+    which tr Cov may change where noise lets them be taken for others, and not all look the same.
+    """
+    stage, prior = stage[prior > 0], prior[prior > 0]
+    centred = stage - prior @ stage
+    squared = (centred**2).sum(axis=1)
+    unlike = np.abs(squared - prior @ squared)
+    order = np.argsort(-unlike)
+    rare = order[: np.searchsorted(n_samples * np.cumsum(prior[order]), MIN_CARRIERS)]
+    apart = cdist(centred[rare], centred)
+    odds = np.log(prior[rare])[:, None] - np.log(prior)
+    out = np.zeros(snr.size)
+    for index, root in enumerate(np.sqrt(snr)):
+        beaten = special.ndtr(-threshold(root * apart, odds))
+        beaten[np.arange(rare.size), rare] = 0.0
+        changed = np.minimum(beaten.sum(axis=1), 1.0) * np.minimum(root**2 * squared[rare], 1.0)
+        out[index] = prior[rare] @ (unlike[rare] * changed) ** 2
+    return out

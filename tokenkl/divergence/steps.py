@@ -32,6 +32,8 @@ class OptimalSteps:
 
     - `snr`: (N + 1,) SNRs from snr_min to snr_max.
     - `kl`: `ancestral_kl` on it, in nats; where sampled, from samples that did not choose the grid.
+    - `beside`: (m,) path KLs of the grids that were to be valued beside it, from the same samples;
+      None where there were none.
     - `asymptotic_kl`: (1/(4N)) (int sqrt(-d mmse / d snr) d snr)^2, what N KL tends to over N.
     - `asymptotic_error`: how far that may be off. `asymptotic_kl` plus this is an upper bound, by
       the Cauchy-Schwarz inequality between nodes of the table; where the MMSE is sampled, up to
@@ -42,6 +44,7 @@ class OptimalSteps:
     kl: Estimate
     asymptotic_kl: float
     asymptotic_error: float
+    beside: Estimate | None = None
 
     @property
     def N(self) -> int:
@@ -55,6 +58,7 @@ def optimal_steps(
     snr_min: float,
     snr_max: float,
     *,
+    beside: Sequence[Float[Any, " points"]] = (),
     method: Method | None = None,
     key: Any = None,
     progress: Progress | None = None,
@@ -75,6 +79,7 @@ def optimal_steps(
         codebook: any codebook with at least two distinct tokens.
         N: number of steps, at least 1.
         snr_min, snr_max: where sampling starts and ends, 0 <= snr_min < snr_max.
+        beside: grids of SNRs, such as `step_grid` makes them, to be valued from the same samples.
         method, key, progress: as in `ancestral_kl`.
 
     Raises:
@@ -86,7 +91,7 @@ def optimal_steps(
         [0.0, 2.12, 7.1, 18.41, 50.0]
     """
     options: dict[str, Any] = {"method": method, "key": key, "progress": progress}
-    return optimal_step_grids(codebook, [N], snr_min, snr_max, **options)[0]
+    return optimal_step_grids(codebook, [N], snr_min, snr_max, beside=beside, **options)[0]
 
 
 def optimal_step_grids(
@@ -95,6 +100,7 @@ def optimal_step_grids(
     snr_min: float,
     snr_max: float,
     *,
+    beside: Sequence[Float[Any, " points"]] = (),
     method: Method | None = None,
     key: Any = None,
     progress: Progress | None = None,
@@ -112,17 +118,20 @@ def optimal_step_grids(
     table = tabulate(codebook, low, high, method, streams[0], progress)
     grids = [best_grid(table, N, low, high) for N in Ns]
     options: dict[str, Any] = {"method": method, "key": streams[1], "progress": progress}
-    if len(grids) == 1 or (codebook.as_grid is not None and table.exact):
+    others: Estimate | None = None
+    if codebook.as_grid is not None and table.exact:  # each by definition, while SNRs are few
         kls = [ancestral_kl(codebook, grid, **options) for grid in grids]
+        others = ancestral_kl_curve(codebook, beside, **options) if len(beside) else None
     else:
-        curve = ancestral_kl_curve(codebook, grids, **options)
+        curve = ancestral_kl_curve(codebook, [*grids, *beside], **options)
+        if curve.is_sampled:
+            curve = dataclasses.replace(curve, seed=seed_of(key), draws=draws_of(key))
         kls = [curve[index] for index in range(len(grids))]
+        others = curve[len(grids) :] if len(beside) else None
     limit, error = asymptotic(table)
     found = []
     for N, grid, kl in zip(Ns, grids, kls, strict=True):
-        if kl.is_sampled:
-            kl = dataclasses.replace(kl, seed=seed_of(key), draws=draws_of(key))
-        found.append(OptimalSteps(grid, kl, limit / N, error / N))
+        found.append(OptimalSteps(grid, kl, limit / N, error / N, others))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +14,7 @@ BLOCK_PAIRS = 2**21
 #: Bits by which the significand of a squared distance is cut, so that equal distances count as one.
 #: Cutting only lowers a distance, by 1e-12 relatively, and so keeps an upper bound one.
 CUT_BITS = 12
+EPS = float(np.finfo(float).eps)
 #: Pairs of a block that tell whether distances repeat often enough to be counted.
 SAMPLE = 2**14
 
@@ -24,10 +26,22 @@ def cut(squared: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
 
 
 def largest_distance(points: Float[np.ndarray, "K n"]) -> float:
-    """Of two of the points, by all pairs."""
+    """Of two of the points, by all pairs: products find rows that may have it, differences it."""
+    points = np.asarray(points, float)
+    _, exponent = math.frexp(float(np.abs(points).max()))
+    points = np.ldexp(points, -exponent)  # so that no square leaves the range of floats
+    offset = points - points[0]
+    squares = np.einsum("kn,kn->k", offset, offset)
     rows = max(BLOCK_PAIRS // len(points), 1)
-    blocks = (points[start : start + rows] for start in range(0, len(points), rows))
-    return float(max(cdist(block, points).max() for block in blocks))
+    farthest = np.empty(len(points))
+    for start in range(0, len(points), rows):
+        own = slice(start, start + rows)
+        farthest[own] = squares[own] + (squares - 2 * offset[own] @ offset.T).max(axis=1)
+    # Each is off by a few roundings of the largest square, whatever the order of the sums.
+    slack = 8 * (points.shape[1] + 8) * EPS * float(squares.max())
+    far = points[farthest >= farthest.max() - slack]
+    blocks = (far[start : start + rows] for start in range(0, len(far), rows))
+    return math.ldexp(float(max(cdist(block, points).max() for block in blocks)), exponent)
 
 
 def squared_classes(

@@ -46,17 +46,21 @@ from tokenkl.information.methods import Auto, Method
 from tokenkl.information.parts import is_bracketed
 from tokenkl.schedule import Schedule, TableSchedule
 
+#: Logarithm of a ratio beyond which it says no more about where it is 1.
+FAR = 3.0
 #: Share of the prior entropy that is left out at each end where no range is given.
 LEFT_OUT = 1e-3
-#: How closely that place is found in log snr, and the samples for it where they are plain ones.
+#: How closely that place is found in log snr where it is exact, and the samples for it where it is
+#: not and they are plain ones.
 CLOSE, RANGE_SAMPLES, FEW_SAMPLES = 1e-3, 2**12, 2**8
-#: The same where a sample costs much more, and what it tells is a bracket.
+#: How closely where samples tell no more; how many where each costs much more.
 ROUGH, FEWEST_SAMPLES = 2e-2, 2**6
 #: Most tokens for which rare confusions are sampled for themselves to find the upper end; those
-#: for which this is done with as many draws as elsewhere.
-MOST_RARE, FEW_TOKENS = 2**13, 2**10
-#: Newton's steps from there: more are taken by nobody.
-NEWTON = 12
+#: (times coordinates) for which this is done with as many draws as elsewhere.
+MOST_RARE, FEW_NUMBERS = 2**13, 2**14
+#: Newton's steps from there: more are taken by nobody. They leave no more than this part of the
+#: error.
+NEWTON, CLOSE_ENOUGH = 12, 0.05
 #: Bisections that find where it is: enough for full precision in log snr.
 BISECTIONS = 60
 #: Largest magnitude of log snr looked at.
@@ -251,6 +255,7 @@ def snr_of_information(
     codebook: Codebook,
     share: float = 0.5,
     *,
+    near: float | None = None,
     method: Method | None = None,
     key: Any = None,
     progress: Progress | None = None,
@@ -265,6 +270,8 @@ def snr_of_information(
         codebook: any codebook with at least two distinct tokens.
         share: of H(prior), strictly between 0 and 1; below what can be told at all, which is less
             than 1 where some tokens are equal.
+        near: about where it is, in dB, for Newton's steps to start from; without it that is
+            searched for, which takes longer than they do.
         method, key, progress: as in `tokenkl.profile`.
 
     Raises:
@@ -280,27 +287,37 @@ def snr_of_information(
     share = check_positive(share, "share")
     if not share < 1:
         reject("share", share, "strictly between 0 and 1")
-    target = share * float(codebook.prior_entropy())
+    entropy = float(codebook.prior_entropy())
+    target, expected = share * entropy, f"distinct tokens enough to tell {share:g} of their entropy"
+    if not codebook.average_power() > 0 or target >= entropy - _never_told(codebook):
+        reject("codebook", repr(codebook), expected)
 
     def excess(x: float) -> float:
         found = mutual_information(codebook, math.exp(x), method=_ranging(codebook), key=key)
         return math.log(max(float(found.value), 1e-320) / target)
 
-    x = _crossing(codebook, excess, f"distinct tokens enough to tell {share:g} of their entropy")
+    decibels = 10 / math.log(10)
+    if near is None:
+        x = _crossing(codebook, excess, expected, _least(codebook, target))
+    else:
+        x = float(as_float_array("near", near, ndim=0)) / decibels
+        if not abs(x) <= HIGHEST:
+            reject("near", near, f"from {-decibels * HIGHEST:.0f} to {decibels * HIGHEST:.0f} dB")
     for _ in range(NEWTON):
         found = plan(codebook, math.exp(x), ("mutual_information", "mmse"), method=method)
         told, mmse = found.run(key, progress).values()
         slope = math.exp(x) * float(mmse.value) / 2
         step = (target - float(told.value)) / slope
         error = float(told.standard_error + told.numerical_error) / slope
-        # The steps converge quadratically, so that what is left is far below this one.
-        if abs(step) <= max(1e-3 * error, 1e-9):
+        # The step is as wrong as the slope is; and the steps converge quadratically.
+        doubt = float(mmse.numerical_error + 3 * mmse.standard_error) / float(mmse.value)
+        left = abs(step) * (min(doubt, 1.0) + error + abs(step))
+        if left <= CLOSE_ENOUGH * error or abs(step) <= 1e-9:
             break
         x += float(np.clip(step, -1, 1))
     # More information than there is would put the root too low.
-    decibels = 10 / math.log(10)
     root = told.scaled(-decibels / slope, decibels * (x + step))
-    left = decibels * (abs(step) * error + step**2) + 1e-13 * abs(float(root.value))
+    left = decibels * left + 1e-13 * abs(float(root.value))
     return dataclasses.replace(
         root, numerical_error=root.numerical_error + left, quantity="SNR", unit="dB"
     )
@@ -452,7 +469,7 @@ def _lower_end(codebook: Codebook, key: Any) -> float:
             told = float(mutual_information(one, math.exp(x), **how).value)
         return math.log(max(told, 1e-320) / target)
 
-    return math.exp(_crossing(codebook, excess, WITH_ENDS) - CLOSE)
+    return math.exp(_crossing(codebook, excess, WITH_ENDS) - _close(codebook))
 
 
 def _upper_end(codebook: Codebook, key: Any) -> float:
@@ -463,7 +480,7 @@ def _upper_end(codebook: Codebook, key: Any) -> float:
     target, one = LEFT_OUT * float(codebook.prior_entropy()) / codebook.length, codebook.by_itself()
     never = _never_told(one)
     # Where confusions are rare, the method of choice samples them, and priors of any size, best.
-    method: Method | None = None if one.K <= FEW_TOKENS else Auto(FEW_SAMPLES)
+    method: Method | None = None if one.K * one.n <= FEW_NUMBERS else Auto(FEW_SAMPLES)
     if one.K > MOST_RARE:
         method = _ranging(one)
 
@@ -474,7 +491,8 @@ def _upper_end(codebook: Codebook, key: Any) -> float:
             left -= float(found.numerical_error)
         return math.log(target / max(left, 1e-320))
 
-    return math.exp(_crossing(codebook, excess, WITH_ENDS) + _close(codebook))
+    start = _least(one, float(one.prior_entropy()) - never - target)
+    return math.exp(_crossing(codebook, excess, WITH_ENDS, start) + _close(codebook))
 
 
 def _never_told(codebook: Codebook) -> float:
@@ -495,16 +513,42 @@ def _ranging(codebook: Codebook) -> Method | None:
 
 
 def _close(codebook: Codebook) -> float:
-    return ROUGH if is_bracketed(codebook) else CLOSE
+    return CLOSE if _ranging(codebook) is None else ROUGH
 
 
-def _crossing(codebook: Codebook, excess: Callable[[float], float], expected: str) -> float:
+def _least(codebook: Codebook, told: float) -> float | None:
+    """The log snr at which a Gaussian law of the same covariance tells so much: no token does.
+
+    None where looking around is cheaper than the covariance is.
+    """
+    from scipy.optimize import brentq  # slow to import
+
+    listed = codebook.fits and codebook.K <= MOST_RARE and codebook.length == 1
+    if not (is_bracketed(codebook) or listed) or _ranging(codebook) is None:
+        return None
+    eigenvalues = codebook.covariance_eigenvalues()
+    logs = np.log(eigenvalues[eigenvalues > 0])
+
+    def excess(x: float) -> float:
+        return float(np.logaddexp(0.0, x + logs).sum()) / 2 - told
+
+    if logs.size == 0 or not excess(-HIGHEST) < 0 < excess(HIGHEST):
+        return None
+    return float(brentq(excess, -HIGHEST, HIGHEST, xtol=CLOSE)) - CLOSE
+
+
+def _crossing(
+    codebook: Codebook,
+    excess: Callable[[float], float],
+    expected: str,
+    start: float | None = None,
+) -> float:
     """The log snr at which an increasing function of it becomes positive.
 
     Where there is none the codebook is refused, and `expected` says what would have one.
 
-    Starts where tr Cov snr / 2, which no information exceeds, is as much as is left out at the
-    lower end, and goes up in steps that double, over all that floats allow.
+    Goes up from the start in steps that double, over all that floats allow. Without one it starts
+    where tr Cov snr / 2, which no information exceeds, is as much as is left out at the lower end.
     """
     from scipy.optimize import brentq  # slow to import
 
@@ -512,15 +556,21 @@ def _crossing(codebook: Codebook, excess: Callable[[float], float], expected: st
     entropy = float(codebook.prior_entropy())
     if not power > 0:
         reject("codebook", repr(codebook), expected)
-    low = max(math.log(2 * LEFT_OUT * entropy) - math.log(power), -HIGHEST) - CLOSE
-    step = 2.0
-    while excess(low + step) <= 0:
+    low, step = max(math.log(2 * LEFT_OUT * entropy) - math.log(power), -HIGHEST) - CLOSE, 2.0
+    if start is not None and start > low:
+        low, step = start, 0.5
+
+    @functools.cache
+    def here(x: float) -> float:  # far from the crossing it is no matter how far
+        return min(max(excess(x), -FAR), FAR)
+
+    while here(low + step) <= 0:
         low, step = low + step, 2 * step
         if low + step > HIGHEST:
             reject("codebook", repr(codebook), expected)
-    if excess(low) > 0:  # by sampling errors or rounding: this is the start
+    if here(low) > 0:  # by sampling errors or rounding: this is the start
         return low
-    return float(brentq(excess, low, low + step, xtol=_close(codebook), rtol=1e-12))
+    return float(brentq(here, low, low + step, xtol=_close(codebook), rtol=1e-12))
 
 
 def _budget(tokens: int | None, bits: float | None) -> int:

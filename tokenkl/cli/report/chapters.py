@@ -41,9 +41,10 @@ STEPS_DB = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 #: Most levels of the profile, of the comparison and of the theorems.
 MOST_LEVELS, MOST_COMPARED, MOST_CHECKED = 25, 10, 6
 #: Most tokens times samples, so that a page takes a minute or two, and the fewest samples.
-MOST_WORK, FEWEST = 2**23, 2**11
-#: Samples of tokens beyond enumeration, and most levels of their profile.
-BEYOND, MOST_LEVELS_BEYOND = 160, 13
+MOST_WORK, FEWEST = 2**22, 2**10
+#: Samples of tokens beyond enumeration; those of their profile, which are enough to tell their
+#: errors at nearly all levels; most levels of it.
+BEYOND, PROFILED_BEYOND, MOST_LEVELS_BEYOND = 160, 256, 13
 #: Most digits of a value on the page.
 DIGITS = 5
 #: Coordinates up to which every half-width is listed.
@@ -164,18 +165,27 @@ class Case:
     @functools.cached_property
     def profile(self) -> Profile:
         """In bits, of `tokenkl profile`."""
-        most = MOST_LEVELS_BEYOND if is_bracketed(self.codebook) else MOST_LEVELS
+        most, how = MOST_LEVELS, self.sampled
+        if is_bracketed(self.codebook):
+            most = MOST_LEVELS_BEYOND
+            how = [*self.words, "--samples", str(self.source.samples or PROFILED_BEYOND)]
         if self.noise.snr is not None:
             levels = ["--snr", self.noise.snr]
         else:
             levels = [f"--snr-db={self.noise.snr_db or self.grid(most, outside=True)}"]
-        found: Profile = self.run("profile", *self.sampled, *levels, "--bits").found
+        found: Profile = self.run("profile", *how, *levels, "--bits").found
         return found
 
     @functools.cached_property
     def half(self) -> tk.Estimate:
         """The SNR of half the information, in dB."""
-        return tk.snr_of_information(self.codebook, method=self.method, key=self.source.seed)
+        how: dict[str, Any] = {"method": self.method, "key": self.source.seed}
+        return tk.snr_of_information(self.codebook, near=self.about_half, **how)
+
+    @functools.cached_property
+    def about_half(self) -> float:
+        """Where that is by the law of noise levels, which is there already."""
+        return round(DECIBELS * float(self.law.found[0].quantile(0.5)), 2)
 
     @functools.cached_property
     def method(self) -> Any:

@@ -125,7 +125,7 @@ def _python(case: Case) -> str:
     return "\n".join(
         [
             *lines,
-            f"tk.snr_of_information(codebook, key={source.seed}{method})",
+            f"tk.snr_of_information(codebook, near={case.about_half}, key={source.seed}{method})",
             f"snr = {case.profile.noise.tolist()!r}",
             'brackets(codebook, snr, ("accuracy", "mutual_information"))',
         ]

@@ -29,11 +29,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 from tokenkl._random import draw_ids, generator
 from tokenkl.codebooks.base import Codebook
@@ -83,6 +85,8 @@ WORTHWHILE = 0.25
 LOST = 6.0
 #: What a vector of a stage costs for each particle and coordinate, in seconds.
 VECTOR_COST = 5e-10
+#: Rounding of logarithms of weights, in nats, that products instead of differences may bring.
+UNNOTICED = 1e-8
 #: Singular values of a stage, relative to all of it, that are rounding.
 NOTHING = 1e-13
 #: Where the bracket of a probability, or of an information relative to H(pi), is wider than this
@@ -114,7 +118,7 @@ class ParticleFilter(SampleAverage):
 
     def seconds(self, problem: Problem, method: MonteCarlo) -> float:
         count = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
-        numbers = sum(c.size for c in problem.once(prepare).vectors)
+        numbers = sum(c.size for c in prepared(problem.codebook).vectors)
         each = MOST * numbers * VECTOR_COST
         return (count + PILOT) * each
 
@@ -155,8 +159,10 @@ def residual_sums(
     method: MonteCarlo,
     key: Any,
     progress: Progress | None = None,
-) -> Findings:
+) -> tuple[Findings, Float[np.ndarray, " sums"]]:
     """Brackets of sums over levels and quantities, with a weight for each in every sum.
+
+    Beside them what the standard errors of the summands add up to, were they all correlated.
 
     All levels have the same draws, and every sum is formed for each of them before anything is
     averaged: standard errors know how the levels depend on each other. An end of a sum takes from
@@ -167,7 +173,13 @@ def residual_sums(
     def found(levels: list[_Level]) -> list[Findings]:
         return [_summed(levels, weights)]
 
-    return _summed(_sampled(problem, quantities, method, key, progress, found), weights)
+    levels = _sampled(problem, quantities, method, key, progress, found)
+    spread = np.zeros(len(next(iter(weights.values()))))
+    for place, level in enumerate(levels):
+        known = level.summary()
+        for name, whole in weights.items():
+            spread += np.abs(whole[:, place]) * known[name]["standard_error"]
+    return _summed(levels, weights), spread
 
 
 def _summed(
@@ -211,13 +223,11 @@ def _sampled(
     found: Callable[[list[_Level]], Iterable[Findings]],
 ) -> list[_Level]:
     """Levels with as many samples as `found`, which looks at them, needs for its targets."""
-    stages = problem.once(prepare)
+    from scipy import linalg  # noqa: F401  (its BLAS is there before its threads are limited)
+
+    stages = prepared(problem.codebook)
     first = min(method.n_samples or DEFAULT_SAMPLES, method.max_samples)
     levels = [_Level(stages, float(level), quantities) for level in problem.snr]
-    for level in levels:
-        level.tune(generator(key, 0), first, method)
-        if progress is not None:
-            progress(0, first)
     done = 0
 
     def advance(wanted: int) -> int:
@@ -231,7 +241,12 @@ def _sampled(
         counts = [samples_needed([pair], np.full(pair[0].shape, done), method) for pair in pairs]
         return int(max(count.max(initial=0) for count in counts))
 
-    sample_on(first, method, advance, needed)
+    with threadpool_limits(1, "blas"):  # products whose bits do not depend on the threads
+        for level in levels:
+            level.tune(generator(key, 0), first, method)
+            if progress is not None:
+                progress(0, first)
+        sample_on(first, method, advance, needed)
     return levels
 
 
@@ -269,6 +284,19 @@ def radius_of(codebook: ResidualCodebook) -> float:
     pairs = zip(codebook.stages, codebook.stage_weights(), strict=True)
     centred = (np.asarray(stage) - weight @ np.asarray(stage) for stage, weight in pairs)
     return sum(math.sqrt((c**2).sum(axis=1).max()) for c in centred)
+
+
+#: What was prepared, by the identity of codebooks, which do not change, for as long as they live.
+_PREPARED: dict[int, Stages] = {}
+
+
+def prepared(codebook: Codebook) -> Stages:
+    """`prepare`, once for a codebook: many problems are posed of one."""
+    assert isinstance(codebook, ResidualCodebook)
+    if id(codebook) not in _PREPARED:
+        _PREPARED[id(codebook)] = prepare(codebook)
+        weakref.finalize(codebook, _PREPARED.pop, id(codebook), None)
+    return _PREPARED[id(codebook)]
 
 
 def prepare(codebook: ResidualCodebook) -> Stages:
@@ -339,6 +367,11 @@ class _Level:
         # Residuals are found by subtraction from y, whose coordinates are about h * extent.
         size = 64 * (self.prior_entropy + self.n) + 8 * self.n * self.h * stages.extent
         self.rounding = EPS * size
+        # By products it is that of squares, no matter where it is far below what samples tell.
+        reach = 2 * self.h * stages.radius + math.sqrt(self.n) + LOST
+        of_products = EPS * (self.n + 8) * reach**2
+        self.by_products = of_products < UNNOTICED
+        self.rounding += self.by_products * of_products
 
     def tables(self) -> tuple[np.ndarray, ...]:
         """The arguments of the kernel that depend on the level alone."""
@@ -355,7 +388,9 @@ class _Level:
             vectors[s, :n, : sizes[s]] = stages.vectors[s].T
             log_prior[s, : sizes[s]] = stages.log_prior[s]
             later = later + stages.covariances[s]
-        return scaled, vectors, roots, log_prior, sizes
+        biased = log_prior - np.einsum("sij,sij->sj", scaled, scaled) / 2
+        lengths = np.einsum("ij,ij->j", vectors[-1], vectors[-1])
+        return scaled, vectors, roots, log_prior, sizes, biased, lengths
 
     def run(
         self, tables: tuple[np.ndarray, ...], rng: np.random.Generator, rows: slice
@@ -383,6 +418,7 @@ class _Level:
                 paths[part],
                 uniforms[part],
                 self.particles,
+                self.by_products,
                 "mmse" in self.quantities,
                 "sampling_error" in self.quantities,
                 out[part],
@@ -564,7 +600,10 @@ class _Level:
     def arithmetic(self, name: str, value: float) -> float:
         """A bound on rounding."""
         if name == "mmse":
-            return 4 * self.rounding * abs(value) + 64 * (EPS * self.stages.extent) ** 2
+            squares = (EPS * self.stages.extent) ** 2
+            if self.by_products:
+                squares += EPS * (self.n + 8) * self.stages.radius**2
+            return 4 * self.rounding * abs(value) + 64 * squares
         if name == "accuracy":
             return 4 * self.rounding * abs(value)
         return self.rounding
