@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from tokenkl._progress import Report
 from tokenkl._random import generator, seed_of, split
@@ -16,14 +16,13 @@ from tokenkl._validation import check_count, reject
 from tokenkl.codebooks import Codebook, PointCodebook
 from tokenkl.codebooks.base import check_codebook
 from tokenkl.codebooks.transforms import placed
+from tokenkl.context.held_out import COARSE_STEP, HeldOut, readings, told_on
 from tokenkl.context.placement import place, score_of
 from tokenkl.context.readability import (
     LOG_STEP,
     MessageIndex,
     all_levels,
     integrals_of_variates,
-    log_weights,
-    token_matrices,
 )
 from tokenkl.context.variates import (
     MOST_DENSE,
@@ -40,12 +39,8 @@ from tokenkl.sources.counts import as_sequences, split_sequences
 
 #: Random permutations that stand for labels without meaning; of many tokens any is like the others.
 PERMUTATIONS = 4
-#: Step of log snr in integrals whose sampling error is much larger.
-COARSE_STEP = 1.0
 GAIN = "gain in context information that is read"
 SHARE = "share of context information that is read"
-#: Pairs of tokens that are looked up at a time.
-BLOCK = 2**16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -421,11 +416,11 @@ def _held_out(
             told = np.zeros((len(books), 2, 2, len(left)))
             for gap, pair in zip(task.gaps, variates, strict=True):
                 for number, book in enumerate(books):
-                    matrices = _readings(book, pair, task.n_samples, keys[3 * fold + 1])
-                    told[number] += _told(pair, matrices, left, gap)
+                    matrices = readings(book, pair, task.n_samples, keys[3 * fold + 1])
+                    told[number] += told_on(pair, matrices, left, gap)
             parts.setdefault(name, []).append(told)
     seed = seed_of(key) if isinstance(key, int) else None
-    held_out = {name: _HeldOut(one, np.array(sizes)) for name, one in parts.items()}
+    held_out = {name: HeldOut(one, np.array(sizes)) for name, one in parts.items()}
     given, found = held_out["given"], {}
     for name, one in held_out.items():
         method = f"weak coupling, sequences left out in {folds} folds"
@@ -435,108 +430,3 @@ def _held_out(
             gain = Estimate(0.0, quantity=GAIN, unit="nats")
         found[name] = gain, Estimate(**one.share(), quantity=SHARE, **words)
     return found
-
-
-class _HeldOut:
-    """What neighbours tell and what is read, with axes for labelings, halves, the two, sequences.
-
-    Halves are of the observations that the matrices are from.
-    """
-
-    def __init__(
-        self,
-        folds: list[Float[np.ndarray, "labelings 2 2 sequences"]],
-        sizes: Int[np.ndarray, " sequences"],
-    ) -> None:
-        self.folds = folds
-        self.sizes, self.total = sizes, max(int(sizes.sum()), 1)
-        self.means = sum(fold.mean(axis=1).sum(axis=-1) for fold in folds) / self.total
-
-    def gain(self, other: _HeldOut) -> dict[str, Any]:
-        """How much more is read than with other labels, for every token."""
-        value = float(self.means[:, 1].mean() - other.means[:, 1].mean())
-        rows = [
-            one[:, :, 1].mean(axis=0) - two[:, :, 1].mean(axis=0)
-            for one, two in zip(self.folds, other.folds, strict=True)
-        ]
-        return self._with_errors(value, rows, value, self.means[:, 1])
-
-    def share(self) -> dict[str, Any]:
-        """What is read over what is told; its error is that of a ratio (the delta method)."""
-        told, read = self.means.mean(axis=0)
-        if not told > 0:
-            return {"value": 0.0, "standard_error": math.inf, "n_samples": self.sizes.size}
-        value = float(read / told)
-        rows = []
-        for fold in self.folds:
-            mean = fold.mean(axis=0)
-            rows.append((mean[:, 1] - value * mean[:, 0]) / told)
-        return self._with_errors(value, rows, 0.0, self.means[:, 1] / told)
-
-    def _with_errors(
-        self, value: float, rows: list[np.ndarray], mean: float, labelings: np.ndarray
-    ) -> dict[str, Any]:
-        """Errors of sequences, of observations, and of labelings out of all."""
-        count, total = self.sizes.size, self.total
-        each = np.concatenate([row.mean(axis=0) for row in rows])
-        away = each - mean * self.sizes
-        squares = [count / (count - 1) * float((away**2).sum()) / total**2]
-        halves = [row.sum(axis=1) / total for row in rows]
-        squares.append(sum(float(one - other) ** 2 / 4 for one, other in halves))
-        freedoms = [count - 1, len(rows)]
-        if len(labelings) > 1:
-            squares.append(float(labelings.var(ddof=1)) / len(labelings))
-            freedoms.append(len(labelings) - 1)
-        # Welch and Satterthwaite's degrees of freedom of a sum.
-        whole = sum(squares)
-        spread = sum(square**2 / freedom for square, freedom in zip(squares, freedoms, strict=True))
-        return {
-            "value": value,
-            "standard_error": math.sqrt(whole),
-            "degrees_of_freedom": whole**2 / spread if spread > 0 else math.inf,
-            "n_samples": count,
-        }
-
-
-def _told(
-    pair: Variates, matrices: Float[np.ndarray, "2 2 r r"], rows: list[np.ndarray], gap: int
-) -> Float[np.ndarray, "2 2 sequences"]:
-    """Sum of f(k)' matrix g(l) over neighbours of every sequence, by each matrix."""
-    told, found = pair.first @ matrices, np.zeros((2, 2, len(rows)))
-    for i, row in enumerate(rows):
-        for start in range(0, row.size - gap, BLOCK):
-            here = row[start : start + BLOCK + gap]
-            each = told[:, :, here[:-gap]] * pair.second[here[gap:]]
-            found[:, :, i] += each.sum(axis=(2, 3))
-    return found
-
-
-def _readings(
-    codebook: Codebook, pair: Variates, n_samples: int, key: Any
-) -> Float[np.ndarray, "2 2 r r"]:
-    """H with sum H * A for what is told, and for what is read; A = E f g' of neighbours.
-
-    Integrated over d log snr, from either half of the observations.
-    """
-    levels = all_levels(codebook, COARSE_STEP)
-    s = pair.correlations
-    first, second = (
-        token_matrices(codebook, law, side, levels, n_samples=n_samples, key=part)
-        for law, side, part in zip(
-            pair.marginals, (pair.first, pair.second), split(key, 2), strict=True
-        )
-    )
-    found = []
-    for half in (0, 1):
-        own, other = (
-            side.residual[half % len(side.residual) :: 2].mean(axis=0) for side in (first, second)
-        )
-        heard, heard_too = (
-            side.linear + side.unread[half % len(side.unread) :: 2].mean(axis=0)
-            for side in (first, second)
-        )
-        told = (own * s) @ heard_too + (heard * s) @ other
-        read = (own * s) @ second.linear + (first.linear * s) @ other
-        weights = log_weights(levels, 1) / 2
-        found.append([np.tensordot(weights, each, axes=1) for each in (told, read)])
-    return np.array(found)
