@@ -74,5 +74,18 @@ def test_nothing_is_left_where_something_is_wrong(corpus: Path, tmp_path: Path) 
     assert "grounds['fsq:8'] must be at least 9, one for each token" in fail(
         "fsq:3^2", "--tokens", corpus, "--against", "fsq:8", *where
     )
+    assert fail("fsq:3^2", "--tokens", corpus, "--against", "e9").startswith("Error: --against: ")
     assert "at least five levels" in fail("fsq:3^2", "--tokens", corpus, "--snr", "1,2", *where)
     assert not out.exists()
+
+
+def test_without_structure(tmp_path: Path) -> None:
+    """Of nothing that neighbours tell, any share may be read."""
+    np.save(tmp_path / "noise.npy", np.random.default_rng(0).integers(4, size=(20, 30)))
+    out = tmp_path / "out"
+    done = run("fsq:2^2", "--tokens", tmp_path / "noise.npy", *QUICK, "-o", out)
+    assert done.exit_code == 0, done.output
+    assert "No structure found" in done.stdout
+    labels = pd.read_csv(out / "labels.csv")
+    assert np.allclose(labels.share_low, 0)
+    assert np.allclose(labels.share_high, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,10 +74,14 @@ def context(*, search: Search, noise: Noise, law: _Law, bits: Bits = False) -> R
     import tokenkl as tk
     from tokenkl.cli.sampling import counts_of
     from tokenkl.cli.tables import describe, plain
+    from tokenkl.cli.typed import naming
     from tokenkl.codebooks import load_sequences
 
     made = tk.parse_codebook(search.codebook, seed=search.seed)
-    grounds = {spec: tk.parse_codebook(spec, seed=search.seed) for spec in law.against or []}
+    parse = functools.partial(tk.parse_codebook, seed=search.seed)
+    grounds = {
+        spec: naming("--against", functools.partial(parse, spec)) for spec in law.against or []
+    }
     snr = None if noise.snr is None and noise.snr_db is None else noise.levels("")
     counts = counts_of(law.steps)
     rows = load_sequences(search.tokens, search.padding)

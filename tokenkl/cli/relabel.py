@@ -85,8 +85,12 @@ class Search:
     def moved_to(self) -> Codebook | None:
         """The points that tokens are moved to; None for the codebook's own."""
         from tokenkl import parse_codebook
+        from tokenkl.cli.typed import naming
 
-        return None if self.points is None else parse_codebook(self.points, seed=self.seed)
+        if self.points is None:
+            return None
+        spec = self.points
+        return naming("--points", lambda: parse_codebook(spec, seed=self.seed))
 
     def distances(self) -> tuple[int, ...]:
         """Of neighbours that count."""

@@ -53,27 +53,27 @@ def parse_prior(
     if smoothing is not None and not 0 <= smoothing < math.inf:
         reject("--smoothing", smoothing, "a finite number, at least 0")
     if prior is not None:
-        parts = _naming("--prior", lambda: files.load_priors(prior))
+        parts = naming("--prior", lambda: files.load_priors(prior))
         if parts:
-            return lambda codebook: _naming("--prior", lambda: codebook.with_priors(parts))
-        values = _naming("--prior", lambda: files.load_prior(prior))
+            return lambda codebook: naming("--prior", lambda: codebook.with_priors(parts))
+        values = naming("--prior", lambda: files.load_prior(prior))
         return lambda codebook: codebook.with_prior(check_prior(values, codebook.K, "--prior"))
     how: dict[str, Any] = {"used_only": used_only, "tell": tell}
     if counts is not None:
-        numbers = _naming("--counts", lambda: files.load_counts(counts))
-        return lambda codebook: _naming(
+        numbers = naming("--counts", lambda: files.load_counts(counts))
+        return lambda codebook: naming(
             "--counts", lambda: streams.with_counts(codebook, numbers, smoothing, **how)
         )
     if tokens is not None:
-        array = _naming("--tokens", lambda: files.load_token_array(tokens))
+        array = naming("--tokens", lambda: files.load_token_array(tokens))
         how["padding"] = padding
-        return lambda codebook: _naming(
+        return lambda codebook: naming(
             "--tokens", lambda: streams.with_token_prior(codebook, array, smoothing, **how)
         )
     return None
 
 
-def _naming(option: str, work: Callable[[], Any]) -> Any:
+def naming(option: str, work: Callable[[], Any]) -> Any:
     """Run something whose errors do not know which option they are about."""
     try:
         return work()

@@ -15,6 +15,8 @@ from tokenkl.context.variates import Variates
 
 #: Step of log snr in integrals whose sampling error is much larger.
 COARSE_STEP = 1.0
+#: Standard errors that what is told has to be above 0, for a share of it to mean something.
+SURE = 4.0
 #: Pairs of tokens that are looked up at a time.
 BLOCK = 2**16
 
@@ -46,8 +48,10 @@ class HeldOut:
     def share(self) -> dict[str, Any]:
         """What is read over what is told; its error is that of a ratio (the delta method)."""
         told, read = self.means.mean(axis=0)
-        if not told > 0:
-            return {"value": 0.0, "standard_error": math.inf, "n_samples": self.sizes.size}
+        rows = [fold[:, :, 0].mean(axis=0) for fold in self.folds]
+        error = self._with_errors(told, rows, told, self.means[:, 0])["standard_error"]
+        if not told > SURE * error:  # of nothing any share is read
+            return {"value": 0.5, "numerical_error": 0.5, "n_samples": self.sizes.size}
         value = float(read / told)
         rows = []
         for fold in self.folds:
