@@ -274,11 +274,7 @@ def _slope(function: Callable[[Any, Any], Any], t: Any, xp: Any) -> Any:
 
 def _float64() -> Any:
     """JAX with 64 bits, for a while."""
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
-    from jax import experimental  # where older versions have it
-
-    return experimental.enable_x64()  # type: ignore[attr-defined]
+    return jax.enable_x64(True)
 
 
 def _as_array(name: str, tensor: Any) -> np.ndarray:
