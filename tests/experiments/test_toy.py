@@ -15,7 +15,7 @@ from scipy import special, stats
 
 import tokenkl as tk
 from experiments import toy_generation
-from experiments.toy import data, evaluate, model, predictors
+from experiments.toy import data, evaluate, kept, model, predictors
 from experiments.toy.train import draw_tokens, train
 from tokenkl.channel import log_posterior
 
@@ -381,7 +381,7 @@ def test_intervals_over_seeds_cover() -> None:
 
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(toy_generation, "ROOT", tmp_path)
+    monkeypatch.setattr(kept, "ROOT", tmp_path)
     config = toy_generation.SMOKE
     whole, _ = toy_generation.compute(config, lambda done, total: None)
     assert not list((tmp_path / "build" / "toy_generation").iterdir())
