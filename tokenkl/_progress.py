@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 Report = Callable[[float, float], None]
 
 
+def part_of(report: Report | None, first: float, size: float, whole: float) -> Report | None:
+    """The report of a part of the work, from `first` on; None where nobody listens."""
+    if report is None:
+        return None
+    return lambda done, total: report(first + size * done / max(total, 1e-300), whole)
+
+
 class NotedReport(Protocol):
     """A report that may carry a few words, such as the loss; a bar shows them behind its title."""
 

@@ -59,6 +59,9 @@ def test_noisy_tokens_against_the_law_itself() -> None:
         assert np.all(off < 5 * np.hypot(one.standard_error, other.standard_error) + 0.01)
     off = abs(found.context.values.value - exact.values.value)
     assert np.all(off < 0.02)
+    told = found.context.profile["mutual_information"].value
+    assert told[0] < 0.001 * told[-1]  # levels begin where next to nothing is told, and end
+    assert told[-1] > 0.998 * np.log(9)
     apart = found.context.profile["mutual_information"] - found.alone["mutual_information"]
     assert np.allclose(apart.value, found.context.values.value, atol=0.02)
 
@@ -76,6 +79,29 @@ def test_schedule_and_steps() -> None:
         assert one.snr[-1] == pytest.approx(snr[-1])
         exact = float(tk.ancestral_kl(whole, one.snr, key=0)) / 3
         assert abs(float(one.kl) - exact) < 3 * one.kl.standard_error + 0.05 * exact
+
+
+def test_the_schedule_knows_its_errors() -> None:
+    found = _found()
+    entropy = found.context.profile["conditional_entropy"]
+    fall = entropy.value[0] - entropy.value[-1]
+    assert found.schedule.law.standard_error > 0.1 * entropy.standard_error.max() / fall
+    assert np.all(found.schedule.low <= found.schedule.high)
+
+
+def test_the_prior_of_the_codebook_does_not_matter() -> None:
+    """What a token is without a look is the law's, too: the first step begins there."""
+    corpus = _law().sample(50, key=1)
+    snr = np.geomspace(0.05, 50, 8)
+    prior = np.array([0.6, *np.full(8, 0.05)])
+    steps = [
+        tk.tokens_in_context(
+            book, corpus, snr, length=2, sequences=64, starts=1, steps=[3], key=0
+        ).steps[0]
+        for book in (GRID, GRID.with_prior(prior))
+    ]
+    assert np.allclose(steps[0].snr, steps[1].snr, rtol=1e-6)
+    assert float(steps[0].kl) == pytest.approx(float(steps[1].kl), rel=1e-6)
 
 
 def test_bits() -> None:

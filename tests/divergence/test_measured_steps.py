@@ -51,6 +51,11 @@ def test_what_does_not_depend() -> None:
     assert np.allclose(scaled.snr, 1e6 * plain.snr, rtol=1e-6)
     assert float(scaled.kl) == pytest.approx(float(plain.kl), rel=1e-9)
     assert scaled.kl.standard_error > 0 == plain.kl.standard_error
+    # An error of either kind counts, and what was sampled says so.
+    other = tk.Estimate(1e-6 * mmse, numerical_error=1e-9, n_samples=7, method="measured")
+    numerical = measured_steps(1e6 * snr, other, [5])[0].kl
+    assert numerical.standard_error == pytest.approx(scaled.kl.standard_error)
+    assert numerical.n_samples == 7
 
 
 SNR, MMSE = np.arange(5.0), np.arange(5.0)[::-1]

@@ -13,12 +13,13 @@ from rich.console import Console
 from tokenkl.cli._app import progress_bar
 from tokenkl.cli._options import Bits, Noise, Output
 from tokenkl.cli._result import FolderFiles, Result, command
-from tokenkl.cli.relabel import Search, rows_of
+from tokenkl.cli.relabel import Search, rows_of, save_ids
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tokenkl.corpus import TokensInContext
+    from tokenkl.estimate import Estimate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,37 +70,30 @@ def context(*, search: Search, noise: Noise, law: _Law, bits: Bits = False) -> R
     profile.csv, labels.csv, context.pdf, context.png and record.json.
     Example: tokenkl context fsq:3^4 --tokens corpus.npy -o context
     """
-    import numpy as np
 
     import tokenkl as tk
     from tokenkl.cli.sampling import counts_of
     from tokenkl.cli.tables import describe, plain
     from tokenkl.cli.typed import naming
-    from tokenkl.codebooks import load_sequences
 
-    made = tk.parse_codebook(search.codebook, seed=search.seed)
+    made, rows = search.make(), search.sequences_of_ids()
     parse = functools.partial(tk.parse_codebook, seed=search.seed)
     grounds = {
         spec: naming("--against", functools.partial(parse, spec)) for spec in law.against or []
     }
     snr = None if noise.snr is None and noise.snr_db is None else noise.levels("")
     counts = counts_of(law.steps)
-    rows = load_sequences(search.tokens, search.padding)
     with progress_bar(made.label) as progress:
         found = tk.tokens_in_context(
             made,
             rows,
             snr,
             grounds=grounds,
-            points=search.moved_to(),
             order=law.order,
             length=law.length,
             sequences=law.sequences,
             steps=counts,
-            gaps=search.distances(),
-            starts=search.starts,
-            folds=search.folds,
-            key=search.seed,
+            **search.words(),
             progress=progress,
         )
     if bits:
@@ -130,7 +124,7 @@ def context(*, search: Search, noise: Noise, law: _Law, bits: Bits = False) -> R
     files: dict[str, Any] = {
         name: table.to_csv(index=False, float_format="%.10g") for name, table in tables.items()
     }
-    files["map.npy"] = lambda path: _save(path, np.asarray(found.labels.ids))
+    files["map.npy"] = functools.partial(save_ids, found.labels)
     for suffix in ("pdf", "png"):
         files[f"context.{suffix}"] = lambda path: _draw(found, title, path)
     return Result(
@@ -140,13 +134,6 @@ def context(*, search: Search, noise: Noise, law: _Law, bits: Bits = False) -> R
         title=title,
         files=files,
     )
-
-
-def _save(path: Path, ids: Any) -> None:
-    import numpy as np
-
-    with path.open("wb") as file:
-        np.save(file, ids, allow_pickle=False)
 
 
 def _draw(found: TokensInContext, title: str, path: Path) -> None:
@@ -161,18 +148,14 @@ def _draw(found: TokensInContext, title: str, path: Path) -> None:
 def _profile(found: TokensInContext) -> pd.DataFrame:
     import pandas as pd
 
+    from tokenkl.cli.sampling import with_intervals
+
     noisy = found.context.profile
-    columns: dict[str, Any] = {"snr_db": noisy.snr_db, "snr": noisy.snr}
+    columns: dict[str, Estimate] = {}
     for name, estimate in noisy.estimates.items():
-        parts = {"alone": found.alone[name], "in_context": estimate}
-        for part, one in parts.items():
-            low, high, _ = one.confidence_interval()
-            columns[f"{name}_{part}"] = one.value
-            columns[f"{name}_{part}_low"], columns[f"{name}_{part}_high"] = low, high
-    low, high, _ = found.context.values.confidence_interval()
-    columns["from_context"] = found.context.values.value
-    columns["from_context_low"], columns["from_context_high"] = low, high
-    return pd.DataFrame(columns)
+        columns |= {f"{name}_alone": found.alone[name], f"{name}_in_context": estimate}
+    columns["from_context"] = found.context.values
+    return pd.DataFrame({"snr_db": noisy.snr_db, "snr": noisy.snr} | with_intervals(columns))
 
 
 def _labels(found: TokensInContext) -> pd.DataFrame:
@@ -196,14 +179,11 @@ def _schedule(found: TokensInContext) -> pd.DataFrame:
 
 
 def _steps(found: TokensInContext) -> pd.DataFrame:
-    import numpy as np
     import pandas as pd
 
-    with np.errstate(divide="ignore"):
-        parts = [
-            pd.DataFrame({"N": one.N, "step": range(one.N + 1), "snr": one.snr})
-            for one in found.steps
-        ]
+    parts = [
+        pd.DataFrame({"N": one.N, "step": range(one.N + 1), "snr": one.snr}) for one in found.steps
+    ]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -14,6 +14,8 @@ from tokenkl.cli._options import Bits, CodebookArgument, Padding, Seed
 from tokenkl.cli._result import JsonFile, Result, command
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tokenkl.codebooks import Codebook
     from tokenkl.context import Relabelling
 
@@ -82,7 +84,24 @@ class Search:
     ] = 4
     seed: Seed = 0
 
-    def moved_to(self) -> Codebook | None:
+    def make(self) -> Codebook:
+        """The codebook."""
+        from tokenkl import parse_codebook
+
+        return parse_codebook(self.codebook, seed=self.seed)
+
+    def sequences_of_ids(self) -> list[np.ndarray]:
+        """The corpus."""
+        from tokenkl.codebooks import load_sequences
+
+        return load_sequences(self.tokens, self.padding)
+
+    def words(self) -> dict[str, Any]:
+        """How labels are looked for, as the library's functions have it."""
+        how = {"starts": self.starts, "folds": self.folds, "key": self.seed}
+        return {"points": self._moved_to(), "gaps": self._distances(), **how}
+
+    def _moved_to(self) -> Codebook | None:
         """The points that tokens are moved to; None for the codebook's own."""
         from tokenkl import parse_codebook
         from tokenkl.cli.typed import naming
@@ -92,7 +111,7 @@ class Search:
         spec = self.points
         return naming("--points", lambda: parse_codebook(spec, seed=self.seed))
 
-    def distances(self) -> tuple[int, ...]:
+    def _distances(self) -> tuple[int, ...]:
         """Of neighbours that count."""
         from tokenkl._validation import reject
 
@@ -116,21 +135,10 @@ def relabel(*, search: Search, bits: Bits = False) -> Result:
     """
     import tokenkl as tk
     from tokenkl.cli.tables import describe
-    from tokenkl.codebooks import load_sequences
 
-    made = tk.parse_codebook(search.codebook, seed=search.seed)
-    rows = load_sequences(search.tokens, search.padding)
+    made, rows = search.make(), search.sequences_of_ids()
     with progress_bar(made.label) as progress:
-        found = tk.relabel(
-            made,
-            rows,
-            points=search.moved_to(),
-            gaps=search.distances(),
-            starts=search.starts,
-            folds=search.folds,
-            key=search.seed,
-            progress=progress,
-        )
+        found = tk.relabel(made, rows, **search.words(), progress=progress)
     if bits:
         found = found.bits
     assert found.structure is not None
@@ -192,12 +200,17 @@ def _print(console: Console, found: Relabelling) -> None:
 
 
 def _write(found: Relabelling, path: Path) -> None:
-    import numpy as np
-
     from tokenkl import save_codebook
 
     if path.suffix == ".npy":
-        with path.open("wb") as file:
-            np.save(file, found.ids, allow_pickle=False)
+        save_ids(found, path)
     else:
         save_codebook(found.codebook, path)
+
+
+def save_ids(found: Relabelling, path: Path) -> None:
+    """The point of every token, as .npy."""
+    import numpy as np
+
+    with path.open("wb") as file:
+        np.save(file, found.ids, allow_pickle=False)

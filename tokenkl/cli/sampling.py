@@ -233,7 +233,7 @@ def sampler_kl(
         record,
         title=describe(made),
         show=lambda console: _print_costs(console, Ns, costs, start),
-        table=lambda: {"N": Ns} | _with_intervals(costs),
+        table=lambda: {"N": Ns} | with_intervals(costs),
         figure=lambda: _figure_of_costs(Ns, costs, describe(made)),
     )
 
@@ -276,7 +276,8 @@ def _laws(
     return found
 
 
-def _with_intervals(costs: dict[str, Estimate]) -> dict[str, Any]:
+def with_intervals(costs: dict[str, Estimate]) -> dict[str, Any]:
+    """Columns of values with their 95 % intervals; what is in bits says so."""
     columns: dict[str, Any] = {}
     for name, one in costs.items():
         interval = one.confidence_interval(0.95)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from tokenkl._progress import Report
+from tokenkl._progress import Report, part_of
 from tokenkl._random import generator, seed_of, split
 from tokenkl._validation import check_count, reject
 from tokenkl.codebooks import Codebook, PointCodebook
@@ -226,20 +226,15 @@ def relabel(
             reject("gaps", gaps, f"below the length of the source's sequences, {law.length}")
         return _of_variates(task, task.variates_of_source(law), None, None, keys, progress)
     rows = as_sequences(law, codebook.K)
-    parts = 1 + check_count(folds, "folds", 2)
-
-    def report(part: int) -> Report | None:
-        if progress is None:
-            return None
-        return lambda done, total: progress(part + done / total, parts)
-
+    check_count(folds, "folds", 2)
     permutations = 99 if codebook.K <= MOST_DENSE else 39
     tests = structure_test(
         rows, codebook.K, gap=gaps[0], permutations=permutations, rank=1, key=keys[7]
     )
-    held_out = _held_out(task, rows, folds, keys[6], report)
+    held_out = _held_out(task, rows, folds, keys[6], progress)
     variates = task.variates_of_tokens(rows, keys[5])
-    return _of_variates(task, variates, held_out, tests, keys, report(parts - 1))
+    report = part_of(progress, folds, 1, folds + 1)
+    return _of_variates(task, variates, held_out, tests, keys, report)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,7 +279,7 @@ class _Task:
             zip(every.items(), split(key, len(every)), strict=True)
         ):
             given = np.arange(self.codebook.K) if self.at_home and name == "found" else None
-            report = None if progress is None else _share(progress, number, len(every))
+            report = part_of(progress, number, 1, len(every))
             where = np.asarray(home.points)
             words: dict[str, Any] = {"starts": self.starts, "given": given, "progress": report}
             ids[name] = place(where, features, law, key=part, **words)
@@ -309,10 +304,6 @@ class _Task:
             for _ in range(PERMUTATIONS if several else 1)
         ]
         return {"permuted": permuted, **{name: [one] for name, one in self.rivals.items()}}
-
-
-def _share(progress: Report, number: int, count: int) -> Report:
-    return lambda done, total: progress(number + done / max(total, 1e-300), count)
 
 
 def _starts(K: int) -> int:
@@ -349,9 +340,7 @@ def _of_variates(
             return Labels(readability, one, *held_out[name])
         gain = Estimate(0.0, unit="nats") if one is first else one.read - first.read
         gain = dataclasses.replace(gain, quantity=GAIN)
-        told = float(one.information.value)
-        part = one.read * (1 / told if told > 0 else 0.0)
-        return Labels(readability, one, gain, dataclasses.replace(part, quantity=SHARE, unit=""))
+        return Labels(readability, one, gain, _share_of(one))
 
     first = index(task.codebook, keys[2])
     rivals: dict[str, list[Codebook]] = task.others()
@@ -368,6 +357,22 @@ def _of_variates(
         made.pop("permuted"),
         made,
         structure,
+    )
+
+
+def _share_of(index: MessageIndex) -> Estimate:
+    """What is read over what is told, whatever the correlation of their errors."""
+    told, read = index.information, index.read
+    if not told.value > 0:  # of nothing any share is read
+        return Estimate(0.5, numerical_error=0.5, quantity=SHARE)
+    share = float(read.value / told.value)
+    return dataclasses.replace(
+        read,
+        value=share,
+        standard_error=(read.standard_error + share * told.standard_error) / told.value,
+        numerical_error=(read.numerical_error + share * told.numerical_error) / told.value,
+        quantity=SHARE,
+        unit="",
     )
 
 
@@ -394,7 +399,7 @@ def _mean(found: list[MessageIndex]) -> MessageIndex:
 
 
 def _held_out(
-    task: _Task, rows: list[np.ndarray], folds: int, key: Any, report: Any
+    task: _Task, rows: list[np.ndarray], folds: int, key: Any, progress: Report | None
 ) -> dict[str, tuple[Estimate, Estimate]]:
     """Gains in what is read, and its shares, on sequences from which no variate or label came.
 
@@ -408,7 +413,8 @@ def _held_out(
     keys = split(key, 3 * folds + 1)
     for fold, (kept, left) in enumerate(split_sequences(rows, task.codebook.K, folds, keys[-1])):
         variates = task.variates_of_tokens(kept, keys[3 * fold + 2])
-        ids = task.place(variates, keys[3 * fold], report(fold))
+        report = part_of(progress, fold, 1, folds + 1)
+        ids = task.place(variates, keys[3 * fold], report)
         sizes += [max(row.size - 1, 0) for row in left]
         every: dict[str, list[Codebook]] = {"given": [task.codebook], **task.others()}
         every |= {name: [book] for name, book in task.moved(ids).items()}

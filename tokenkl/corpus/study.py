@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl._progress import Report
+from tokenkl._progress import Report, part_of
 from tokenkl._random import split
 from tokenkl._validation import check_count, check_snr, reject
 from tokenkl.codebooks import Codebook, OneHot
@@ -169,7 +168,7 @@ def tokens_in_context(
         starts=starts,
         folds=folds,
         key=keys[1],
-        progress=_part(progress, 0, PARTS[0]),
+        progress=part_of(progress, 0, PARTS[0], sum(PARTS)),
     )
     told_alone, told = (
         held_out_entropy(rows, codebook.K, order=one, folds=folds) for one in (1, order)
@@ -186,7 +185,7 @@ def tokens_in_context(
         levels,
         method=MonteCarlo(sequences),
         key=keys[2],
-        progress=_part(progress, *PARTS),
+        progress=part_of(progress, *PARTS, sum(PARTS)),
     )
     entropy, mmse = context.profile["conditional_entropy"], context.profile["mmse"]
     error = entropy.standard_error + entropy.numerical_error
@@ -215,14 +214,3 @@ def _check_levels(snr: Any) -> None:
 def _levels(law: Codebook, key: Any) -> Float[np.ndarray, " levels"]:
     low, high = information_range(law, key=key)
     return np.geomspace(low / BELOW, high, LEVELS)
-
-
-def _part(progress: Report | None, first: float, size: float) -> Report | None:
-    """A share of the work as a whole."""
-    if progress is None:
-        return None
-    return functools.partial(_report, progress, first, size)
-
-
-def _report(progress: Report, first: float, size: float, done: float, total: float) -> None:
-    progress(first + size * done / max(total, 1e-300), sum(PARTS))

@@ -89,7 +89,7 @@ class BracketedCurve(MmseCurve):
     def slope(self, snr: Any) -> np.ndarray:
         return np.asarray((np.diff(self.value) / np.diff(self.nodes.snr))[self._piece(snr)])
 
-    def path_kl(self, grid: Float[np.ndarray, " points"]) -> float:
+    def price(self, grid: Float[np.ndarray, " points"]) -> float:
         """The path KL of a grid of SNRs by this curve."""
         area = self.area(grid[[0, -1]])
         return float(self.mmse(grid[:-1]) @ np.diff(grid) - (area[1] - area[0])) / 2
@@ -122,7 +122,7 @@ def bracketed_curve(
         return np.stack([[e.value, e.numerical_error, e.standard_error] for e in both])
 
     def loss(chosen: BracketedCurve, true: BracketedCurve) -> float:
-        costs = [true.path_kl(best_grid(one, STEPS, low, high)) for one in (chosen, true)]
+        costs = [true.price(best_grid(one, STEPS, low, high)) for one in (chosen, true)]
         return costs[0] / costs[1] - 1 if costs[1] > 0 else 0.0
 
     def moved(side: float, move: np.ndarray) -> BracketedCurve:

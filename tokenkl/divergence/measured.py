@@ -82,11 +82,11 @@ def measured_steps(
     found = []
     for N in Ns:
         grid = best_grid(curve, N, float(levels[0]), float(levels[-1]))
-        value = curve.path_kl(grid)
+        value = curve.price(grid)
         kl = Estimate(
             value,
-            standard_error=math.fsum(abs(other.path_kl(grid) - value) for other in moved),
-            numerical_error=max(abs(other.path_kl(grid) - value) for other in coarse),
+            standard_error=math.fsum(abs(other.price(grid) - value) for other in moved),
+            numerical_error=max(abs(other.price(grid) - value) for other in coarse),
             n_samples=int(np.max(given.n_samples)),
             method="curve through measured MMSEs",
             seed=given.seed,
