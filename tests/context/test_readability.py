@@ -10,6 +10,7 @@ from scipy import optimize, special
 
 import tokenkl as tk
 from tokenkl.context import (
+    MessageIndex,
     Variates,
     largest_reading,
     message_index,
@@ -331,3 +332,14 @@ def test_a_simplex_is_its_points() -> None:
     found = [token_matrices(one, law, features, levels, n_samples=256, key=1) for one in books]
     for by_structure, by_points in zip(*found, strict=True):
         assert np.allclose(by_structure, by_points, rtol=1e-12, atol=1e-13)
+
+
+def test_the_share_that_is_read_knows_both_errors() -> None:
+    """What is told and what is read are from the same observations: errors add up."""
+    told, lost, read = tk.Estimate(2.0, 0.1, 0.05), tk.Estimate(1.0), tk.Estimate(1.0, 0.2, 0.1)
+    share = MessageIndex(np.ones(1), told, lost, read).read_share
+    assert float(share) == 0.5
+    assert share.standard_error == pytest.approx((0.2 + 0.5 * 0.1) / 2)
+    assert share.numerical_error == pytest.approx((0.1 + 0.5 * 0.05) / 2)
+    nothing = MessageIndex(np.ones(1), tk.Estimate(0.0), lost, tk.Estimate(0.0)).read_share
+    assert (float(nothing), nothing.numerical_error) == (0.5, 0.5)

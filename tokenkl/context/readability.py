@@ -38,6 +38,7 @@ LOG_STEP = 0.5
 RESOLVED = 20.0
 #: What exact values may be off by, times the sum of squared correlations.
 ROUNDING = 1e-12
+SHARE = "share of context information that is read"
 
 
 class TokenMatrices(NamedTuple):
@@ -147,6 +148,25 @@ class MessageIndex:
         with np.errstate(invalid="ignore"):
             found: np.ndarray = self.nonlinearity.value / self.information.value
         return found
+
+    @property
+    def read_share(self) -> Estimate:
+        """What is read over what is told, whatever the correlation of their errors; of one level.
+
+        Of nothing any share may be read.
+        """
+        told, read = self.information, self.read
+        if not told.value > 0:
+            return Estimate(0.5, numerical_error=0.5, quantity=SHARE)
+        share = float(read.value / told.value)
+        return dataclasses.replace(
+            read,
+            value=share,
+            standard_error=(read.standard_error + share * told.standard_error) / told.value,
+            numerical_error=(read.numerical_error + share * told.numerical_error) / told.value,
+            quantity=SHARE,
+            unit="",
+        )
 
     @property
     def bits(self) -> MessageIndex:

@@ -20,6 +20,7 @@ from tokenkl.context.held_out import COARSE_STEP, HeldOut, readings, told_on
 from tokenkl.context.placement import place, score_of
 from tokenkl.context.readability import (
     LOG_STEP,
+    SHARE,
     MessageIndex,
     all_levels,
     integrals_of_variates,
@@ -40,7 +41,6 @@ from tokenkl.sources.counts import as_sequences, split_sequences
 #: Random permutations that stand for labels without meaning; of many tokens any is like the others.
 PERMUTATIONS = 4
 GAIN = "gain in context information that is read"
-SHARE = "share of context information that is read"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -340,7 +340,7 @@ def _of_variates(
             return Labels(readability, one, *held_out[name])
         gain = Estimate(0.0, unit="nats") if one is first else one.read - first.read
         gain = dataclasses.replace(gain, quantity=GAIN)
-        return Labels(readability, one, gain, _share_of(one))
+        return Labels(readability, one, gain, one.read_share)
 
     first = index(task.codebook, keys[2])
     rivals: dict[str, list[Codebook]] = task.others()
@@ -357,22 +357,6 @@ def _of_variates(
         made.pop("permuted"),
         made,
         structure,
-    )
-
-
-def _share_of(index: MessageIndex) -> Estimate:
-    """What is read over what is told, whatever the correlation of their errors."""
-    told, read = index.information, index.read
-    if not told.value > 0:  # of nothing any share is read
-        return Estimate(0.5, numerical_error=0.5, quantity=SHARE)
-    share = float(read.value / told.value)
-    return dataclasses.replace(
-        read,
-        value=share,
-        standard_error=(read.standard_error + share * told.standard_error) / told.value,
-        numerical_error=(read.numerical_error + share * told.numerical_error) / told.value,
-        quantity=SHARE,
-        unit="",
     )
 
 
