@@ -145,6 +145,16 @@ def test_ctrl_c_where_nothing_can_be_raised() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_the_commands_as_an_object() -> None:
+    """For tools that document or run them; nothing else is there by chance."""
+    from tokenkl import cli
+    from tokenkl.cli.commands import app
+
+    assert cli.app is app
+    with pytest.raises(AttributeError, match="has no attribute 'apps'"):
+        _ = cli.apps
+
+
 def test_completion() -> None:
     """Commands, options and files by the shell's own means."""
     script = str(Path(sysconfig.get_path("scripts"), "tokenkl"))  # the path need not lead there

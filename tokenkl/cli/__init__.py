@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from sys import UnraisableHookArgs
     from types import FrameType
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, for tools that look at commands; it is imported when it is asked for."""
+    if name == "app":
+        from tokenkl.cli.commands import app
+
+        return app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 #: The file that Python names for the code that imports modules.
 IMPORTER = "<frozen importlib._bootstrap>"
