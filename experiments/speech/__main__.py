@@ -1,6 +1,8 @@
 """Train and measure the models of the speech experiments; hours. Stop at any time and go on later.
 
 - `python -m experiments.speech geometry`: train, listen, measure;
+- `python -m experiments.speech labels`, then `... evidence`: the same at equal power, with and
+  without an output prior, by the evidence bound of the sampler;
 - `python -m experiments.speech predictors`: what is known of the geometries without training;
 - `python -m experiments.speech voices`, then `... twin`: the voices, and diffusion against AR;
 - `python -m experiments.speech speed`: times of all voices, side by side, on a quiet machine;
@@ -25,6 +27,7 @@ import torch
 
 from experiments.harness import FIGURES
 from experiments.speech.ceilings import measure_tokenizers
+from experiments.speech.labels import LABELS, write_labels
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
 from experiments.speech.predictors import codebook_with_prior, predict
 from experiments.speech.prosody import measure
@@ -113,6 +116,13 @@ def _prosody(workspace: Workspace, given: argparse.Namespace) -> None:
     measure(workspace, given.results / "prosody", SEEDS[0], _say)
 
 
+def _labels(workspace: Workspace, given: argparse.Namespace) -> None:
+    for name, tokenizer in LABELS.items():
+        if name.startswith(given.only):
+            at = Material(workspace, Unit(name, 0, (("tokenizer", tokenizer),)).recipe(SETTINGS))
+            write_labels(name, at.train, _say)
+
+
 ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "predictors": lambda at, given: predict_all(at, given.results / "predictors.json"),
     "voices": lambda at, given: make_voices(at, given.only),
@@ -124,6 +134,7 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     ),
     "heard": lambda at, given: hear_samples(FIGURES / "speech_samples"),
     "tokenizers": lambda at, given: measure_tokenizers(at, given.results / "tokenizers.json", _say),
+    "labels": _labels,
     "tokens": lambda at, given: write_tokens(given.results, _say),
     "include": lambda at, given: include_voices(at),
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
-from experiments.speech.units import Cell, Settings, Unit
+from experiments.speech.labels import LABELS
+from experiments.speech.units import Cell, Evidence, Settings, Unit
 
 SEEDS = (0, 1, 2)
 
@@ -55,6 +57,48 @@ CELLS = (
     Cell(LITTLE, 5),
 )
 
+#: Where geometry is not confounded with power, nor with how fast a head learns to round. Sizes and
+#: hypotheses were written down in docs/speech.md before the first run.
+EVIDENCE = Settings(
+    changes=tuple((name, value) for name, value in SETTINGS.changes if name != "output_prior"),
+    view="power",
+    training=dataclasses.replace(SETTINGS.training, snapshots=(200,)),
+    first=SETTINGS.sentences,  # sentences that nothing was chosen on
+    sentences=48,
+    evidence=Evidence(),
+)
+EVIDENCE_SEEDS = range(8)
+
+#: Points of the tokens at equal power, or clipped to the box; labels from bigrams.
+VIEWS: dict[str, dict[str, Any]] = {
+    "fsq": {},
+    "perturbed-power": {"geometry": "perturbed"},
+    "permuted": {"geometry": "permuted"},
+    "relabelled": {},
+    "e8-power": {"geometry": "e8"},
+    "perturbed-box": {"geometry": "perturbed", "view": "box"},
+    "e8-box": {"geometry": "e8", "view": "box"},
+    "spherical": {"geometry": "spherical"},
+    "learned": {"geometry": "learned"},
+    "vq": {"tokenizer": "vq-6561"},
+    "vq-on-grid": {"tokenizer": "vq-6561"},
+}
+#: Suffix of the units without output prior.
+PLAIN = "-plain"
+
+
+def _evidence_units() -> tuple[Unit, ...]:
+    """Seed by seed, so that an unfinished run has all geometries, with and without the prior."""
+    units = []
+    for seed in EVIDENCE_SEEDS:
+        for name, changes in VIEWS.items():
+            for prior in (True, False):
+                recipe = (*changes.items(), ("changes", (("output_prior", prior),)))
+                labels = name if name in LABELS else None
+                units.append(Unit(name + ("" if prior else PLAIN), seed, recipe, labels))
+    return tuple(units)
+
+
 PLANS: dict[str, Plan] = {
     # In this order, so that an unfinished run has all geometries, and then what C6 is about.
     "geometry": Plan(
@@ -78,4 +122,5 @@ PLANS: dict[str, Plan] = {
         _seeds("fsq-information", ("schedule", "information")),
         tuple(Cell(MIDDLE, steps) for steps in (2, 5, 25)),
     ),
+    "evidence": Plan(_evidence_units(), (Cell(200, 5),), EVIDENCE, "evidence"),
 }

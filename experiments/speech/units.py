@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiments.speech.labels import labelled_grid
 from tokenkl._files import atomic_path
 from tokenkl._random import generator
 from tokenkl.tts.cdcd import CDCD, best_bound
 from tokenkl.tts.data import Example, examples_of, make_batch
 from tokenkl.tts.evaluation import Spoken, evaluate
+from tokenkl.tts.geometry import View
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import Recipe, Workspace, new_model
 from tokenkl.tts.training import TrainConfig, read_weights, train
@@ -55,11 +57,26 @@ TRAINING = TrainConfig(
 
 
 @dataclasses.dataclass(frozen=True)
+class Evidence:
+    """The evidence bound of the sampler of N steps, at the last budget; see `Voice.evidence`.
+
+    - `steps`: numbers of steps, equal in diffusion time.
+    - `sentences`: of the test split.
+    - `draws`: of the noise, the same for all models of one dimension and one tokenizer.
+    """
+
+    steps: tuple[int, ...] = (5, 12, 25)
+    sentences: int = 48
+    draws: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """What all units of an experiment share.
 
     - `changes`, `training`: of the models; the snapshots are the budgets.
-    - `sentences`: of the test split that are spoken in every cell.
+    - `view`: what is equal between geometries, see `place_tokens`.
+    - `sentences`: of the test split that are spoken in every cell, from number `first` on.
     - `bound_sentences`, `bound_draws`: for the variational bound of every budget.
     - `snr_points`: noise levels, over the range of the bound, for the cross-entropy.
     """
@@ -71,9 +88,13 @@ class Settings:
         ("depth", 4),
         ("text_width", 64),
         ("text_blocks", 1),
+        ("output_prior", False),
     )
+    view: View = "raw"
     training: TrainConfig = TRAINING
+    first: int = 0
     sentences: int = 24
+    evidence: Evidence | None = None
     bound_sentences: int = 16
     bound_draws: int = 16
     snr_points: int = 12
@@ -90,11 +111,14 @@ class Unit:
 
     - `name`: of its file, without the seed.
     - `recipe_changes`: fields of `Recipe` that differ from the settings of the experiment.
+    - `labels`: in place of the recipe's geometry, the grid 3^8 whose points belong to the tokens
+      that this file of `labels.py` says.
     """
 
     name: str
     seed: int
     recipe_changes: tuple[tuple[str, Any], ...] = ()
+    labels: str | None = None
 
     @property
     def label(self) -> str:
@@ -106,6 +130,7 @@ class Unit:
         changes = tuple({**dict(settings.changes), **dict(given.pop("changes", ()))}.items())
         return Recipe(
             corpus=settings.corpus,
+            view=given.pop("view", settings.view),
             tokenizer_steps=settings.tokenizer_steps,
             changes=changes,
             training=settings.training,
@@ -139,6 +164,9 @@ def run_unit(
     path = folder / f"{unit.label}.json"
     made_by = {name: value for name, value in recipe.to_json().items() if value is not None}
     wanted = {"recipe": made_by, "settings": settings.to_json(), "seed": unit.seed}
+    codebook = None
+    if unit.labels is not None:
+        codebook, wanted["labels"] = labelled_grid(unit.labels)
     found: dict[str, Any] = {"made_from": wanted, "cells": {}}
     if path.is_file():
         found = json.loads(path.read_text())
@@ -148,7 +176,9 @@ def run_unit(
     if not missing:
         return
     at = material(recipe)
-    model = new_model(recipe, at.tokenizer, at.encoder, key=unit.seed)
+    model = new_model(
+        recipe, at.tokenizer, at.encoder, train=at.train, codebook=codebook, key=unit.seed
+    )
     run = workspace.folder / unit.label
     started = time.process_time()
     train(
@@ -165,6 +195,18 @@ def run_unit(
         model.load_state_dict(state)
         if isinstance(model, CDCD) and f"{budget}" not in found.setdefault("likelihood", {}):
             found["likelihood"][f"{budget}"] = likelihood(model, at.test, voice, settings)
+            if settings.evidence is not None:
+                kept = found.setdefault("evidence", {})
+                of = at.test[: settings.evidence.sentences]
+                kept[f"{budget}"] = {
+                    f"{steps}": [
+                        round(float(x), 4)
+                        for x in voice.evidence(
+                            of, steps=steps, n_noise=settings.evidence.draws, key=steps
+                        ).values.mean(axis=0)
+                    ]
+                    for steps in settings.evidence.steps
+                }
         for cell in (cell for cell in missing if cell.budget == budget):
             measured = listen(voice, at, cell, unit.seed, settings)
             found["cells"][cell.label] = measured
@@ -174,7 +216,8 @@ def run_unit(
 
 def listen(voice: Voice, at: Material, cell: Cell, seed: int, settings: Settings) -> dict[str, Any]:
     """A `SpeechReport` on the first sentences of the test split, as JSON."""
-    chosen = at.test[: settings.sentences]
+    spoken_of = slice(settings.first, settings.first + settings.sentences)
+    chosen = at.test[spoken_of]
     started = time.process_time()
     ids = voice.tokens_of(
         chosen, steps=cell.steps, grid=cell.grid, guidance=settings.guidance, key=seed
@@ -182,7 +225,7 @@ def listen(voice: Voice, at: Material, cell: Cell, seed: int, settings: Settings
     seconds = (time.process_time() - started) / len(chosen)
     spoken = [Spoken(e.text, i, seconds=seconds) for e, i in zip(chosen, ids, strict=True)]
     report = evaluate(
-        {seed: spoken}, voice.tokenizer, at.references[: settings.sentences],
+        {seed: spoken}, voice.tokenizer, at.references[spoken_of],
         label=cell.label, grammars=("unigram",), pitch=False, progress=lambda done, total: None,
     )  # fmt: skip
     rounded = {

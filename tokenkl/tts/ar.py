@@ -30,6 +30,7 @@ from tokenkl._formats import conform
 from tokenkl._random import generator
 from tokenkl._validation import as_float_array, check_count, check_positive, reject
 from tokenkl.tts.data import Batch
+from tokenkl.tts.dropout import Dropout
 from tokenkl.tts.stored import LARGEST
 
 #: Keys of all heads, then values of all heads, of one block: (B, 2 heads, T, dim).
@@ -102,21 +103,6 @@ AR_SIZES: dict[str, Callable[..., ARConfig]] = {
 
 
 # ---- Network -------------------------------------------------------------------------------------
-
-
-class Dropout:
-    """Dropout from a generator of its own, so that a step of training depends on its key alone."""
-
-    def __init__(self, rng: torch.Generator, device: torch.device) -> None:
-        seed = int(torch.randint(2**62, (), generator=rng))
-        self.rng = torch.Generator(device).manual_seed(seed)
-
-    def keep(self, shape: tuple[int, ...], rate: float) -> Float[Tensor, "..."]:
-        """0 with probability `rate`, else 1."""
-        return torch.empty(shape, device=self.rng.device).bernoulli_(1 - rate, generator=self.rng)
-
-    def __call__(self, x: Tensor, rate: float) -> Tensor:
-        return x * self.keep(tuple(x.shape), rate).to(x.dtype) / (1 - rate) if rate else x
 
 
 class Block(nn.Module):

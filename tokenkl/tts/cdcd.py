@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from tokenkl._validation import check_choice, check_count, check_positive, rejec
 from tokenkl.codebooks.digits import digits_of
 from tokenkl.samplers import Level, Sampler, as_decision, as_sampler
 from tokenkl.tts.data import FILLER, Batch
+from tokenkl.tts.dropout import Dropout
 from tokenkl.tts.stored import LARGEST
 from tokenkl.tts.tokenizers import ConvNeXtBlock
 
@@ -61,6 +63,12 @@ class CDCDConfig:
         drop_text: share of training examples without text, for guidance.
         prompt: share of training examples of which a prefix of 5 to 30 % is given.
         self_conditioning: share of training examples that are shown a first guess of e_hat.
+        output_prior: ln p(x | token), which is known exactly, is added to the logits, so that the
+            network learns what the rest of the sequence and the text say (Gulrajani and Hashimoto
+            2023, arXiv 2305.18619). A factorised head needs points with a coordinate for each
+            digit.
+        dropout: of what every block adds, in training.
+        token_dropout: share of tokens whose state is hidden, in training.
 
     Raises:
         ValueError: a value outside its range.
@@ -84,6 +92,9 @@ class CDCDConfig:
     drop_text: float = 0.15
     prompt: float = 0.0
     self_conditioning: float = 0.0
+    output_prior: bool = False  # files of voices from before it was there do not name it
+    dropout: float = 0.0
+    token_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("K", "symbols", "dim", "width", "heads", "depth", "expansion", "text_width"):
@@ -95,6 +106,9 @@ class CDCDConfig:
         for name in ("drop_text", "prompt", "self_conditioning"):
             if not 0 <= getattr(self, name) <= 1:
                 reject(name, getattr(self, name), "in [0, 1]")
+        for name in ("dropout", "token_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                reject(name, getattr(self, name), "in [0, 1)")
         check_choice(self.head, ("joint", "factorised"), "head")
         check_choice(self.order, ("F", "C"), "order")
         object.__setattr__(self, "shape", tuple(self.shape))
@@ -104,6 +118,9 @@ class CDCDConfig:
             reject("shape", f"{len(self.shape)} digits", f"at most {MAX_DIGITS}")
         if self.head == "factorised" and math.prod(self.shape) != self.K:
             reject("shape", self.shape, f"the levels of digits that make K = {self.K} tokens")
+        by_digit = len(self.shape) == self.dim and not (self.one_hot or self.learned)
+        if self.output_prior and self.head == "factorised" and not by_digit:
+            reject("output_prior", True, "False where no coordinate belongs to each digit")
         if self.one_hot and (self.learned or self.dim != self.K):
             reject("one_hot", True, "with dim = K, and not with learned")
 
@@ -143,15 +160,22 @@ class Block(nn.Module):
         self.up = nn.Linear(width, config.expansion * width)
         self.down = nn.Linear(config.expansion * width, width)
 
-    def forward(self, x: Tensor, level: Tensor, rotation: Rotation, mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        level: Tensor,
+        rotation: Rotation,
+        mask: Tensor,
+        drop: Callable[[Tensor], Tensor],
+    ) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(level)[:, None].chunk(6, -1)
         y = _normalised(x) * (1 + scale1) + shift1
         batch, length, width = x.shape
         q, k, v = self.qkv(y).reshape(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(rotation(q), rotation(k), v, attn_mask=mask)
-        x = x + gate1 * self.out(y.transpose(1, 2).reshape(batch, length, width))
+        x = x + drop(gate1 * self.out(y.transpose(1, 2).reshape(batch, length, width)))
         y = _normalised(x) * (1 + scale2) + shift2
-        return x + gate2 * self.down(F.gelu(self.up(y)))
+        return x + drop(gate2 * self.down(F.gelu(self.up(y))))
 
 
 class Rotation:
@@ -232,6 +256,42 @@ class CDCD(nn.Module):
         if c.head == "factorised":
             digits = torch.from_numpy(np.array(digits_of(np.arange(c.K), c.shape, c.order)))
             self.register_buffer("digits", digits, persistent=False)
+            firsts = [
+                [np.argmax(column == d) for d in range(size)]
+                for column, size in zip(digits.T.numpy(), c.shape, strict=True)
+            ]
+            self._firsts = [torch.tensor(ids) for ids in firsts]
+            places = (
+                np.cumprod([1, *c.shape[:-1]])
+                if c.order == "F"
+                else np.cumprod([1, *c.shape[:0:-1]])[::-1]
+            )
+            self.register_buffer("places", torch.from_numpy(places.copy()), persistent=False)
+        self._grid: tuple[Tensor, list[Tensor] | None] | None = None
+        by_digit = c.output_prior and c.head == "factorised"
+        if by_digit and points is not None and self._grid_levels() is None:
+            reject("output_prior", True, "False for points that are no grid of their digits")
+
+    def start_from(self, counts: Float[np.ndarray, " K"]) -> None:
+        """Let the network begin at the frequencies of tokens in place of equally likely ones.
+
+        With `output_prior` it is the exact denoiser of independent tokens then. Half a token is
+        added to every count.
+        """
+        share = np.asarray(counts, np.float64) + 0.5
+        if share.shape != (self.config.K,):
+            reject("counts", f"shape {share.shape}", f"one for each of {self.config.K} tokens")
+        if self.config.head == "joint":
+            parts = [share]
+        else:
+            digits = self.digits.cpu().numpy()
+            parts = [
+                np.bincount(column, share, size)
+                for column, size in zip(digits.T, self.config.shape, strict=True)
+            ]
+        logs = np.concatenate([np.log(part / part.sum()) for part in parts])
+        with torch.no_grad():
+            self.logits.bias.copy_(torch.from_numpy(logs))
 
     # Points.
 
@@ -278,6 +338,7 @@ class CDCD(nn.Module):
         mask: Bool[Tensor, "B L"],
         known: Float[Tensor, "B L dim+1"] | None = None,
         guess: Float[Tensor, "B L dim"] | None = None,
+        drop: Dropout | None = None,
     ) -> Float[Tensor, "B L outputs"]:
         """Logits, of tokens or of levels of digits, from states x = alpha e + sigma eps.
 
@@ -288,9 +349,13 @@ class CDCD(nn.Module):
             mask: False beyond the end.
             known: points that are given, 0 where none is, and whether one is.
             guess: an earlier e_hat.
+            drop: source of dropout, in training.
         """
+        seen = torch.ones((), device=x.device)
+        if drop is not None and self.config.token_dropout:
+            seen = drop.keep(tuple(x.shape[:2]), self.config.token_dropout)[..., None]
         variance = torch.sigmoid(log_snr) * self.power() + torch.sigmoid(-log_snr)
-        h = self.enter(x * variance.rsqrt()[:, None, None]) + text
+        h = self.enter(x * variance.rsqrt()[:, None, None] * seen) + text
         if self.enter_known is not None and known is not None:
             h = h + self.enter_known(known)
         if self.enter_guess is not None and guess is not None:
@@ -300,10 +365,32 @@ class CDCD(nn.Module):
         angles = log_snr[:, None] * torch.logspace(-1.5, 0.7, half, device=x.device)
         level = self.level(torch.cat([angles.cos(), angles.sin()], -1))
         rotation = Rotation(x.shape[1], self.config.width // self.config.heads, x.device)
+        rate = self.config.dropout
+        dropped = (lambda y: y) if drop is None else (lambda y: drop(y, rate))
         for block in self.blocks:
-            h = block(h, level, rotation, mask[:, None, None])
+            h = block(h, level, rotation, mask[:, None, None], dropped)
         shift, scale = self.last(level)[:, None].chunk(2, -1)
-        return self.logits(_normalised(h) * (1 + scale) + shift)
+        logits = self.logits(_normalised(h) * (1 + scale) + shift)
+        if self.config.output_prior:
+            logits = logits + seen * self.log_likelihood(x, log_snr)
+        return logits
+
+    def log_likelihood(
+        self, x: Float[Tensor, "B L dim"], log_snr: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B L outputs"]:
+        """ln p(x | token), or of levels of digits, without what does not depend on them:
+        alpha x.e / sigma^2 - snr |e|^2 / 2."""
+        snr = log_snr.exp()[:, None, None]
+        seen = x * (snr / torch.sigmoid(log_snr).sqrt()[:, None, None])
+        if self.config.one_hot:
+            return seen * self.points[0, 0]  # all have the same length
+        if self.config.head == "joint":
+            table = self.table()
+            return seen @ table.T - snr / 2 * table.square().sum(-1)
+        levels = self._grid_levels()
+        assert levels is not None  # the constructor has seen to it
+        parts = [seen[..., i, None] * row - snr / 2 * row.square() for i, row in enumerate(levels)]
+        return torch.cat(parts, -1)
 
     # From logits.
 
@@ -345,16 +432,18 @@ class CDCD(nn.Module):
         return p * self.points[0, 0] if self.config.one_hot else p @ self.table()
 
     def _grid_levels(self) -> list[Tensor] | None:
-        """The levels of every coordinate if coordinate i depends on digit i alone, else None."""
-        shape = self.config.shape
+        """The levels of every coordinate if coordinate i depends on digit i alone, else None.
+
+        Found once for the same points: they are asked for at every call of the network.
+        """
+        shape, points = self.config.shape, self.points
         if self.config.one_hot or self.config.learned or len(shape) != self.config.dim:
             return None
-        firsts = [
-            torch.stack([self.points[self.digits[:, i] == d, i][0] for d in range(size)])
-            for i, size in enumerate(shape)
-        ]
-        grid = torch.stack([row[self.digits[:, i]] for i, row in enumerate(firsts)], -1)
-        return firsts if torch.equal(grid, self.points) else None
+        if self._grid is None or not torch.equal(self._grid[0], points):
+            firsts = [points[ids, i] for i, ids in enumerate(self._firsts)]
+            grid = torch.stack([row[self.digits[:, i]] for i, row in enumerate(firsts)], -1)
+            self._grid = (points.clone(), firsts if torch.equal(grid, points) else None)
+        return self._grid[1]
 
     # Training.
 
@@ -374,6 +463,7 @@ class CDCD(nn.Module):
         c = self.config
         size, length = batch.tokens.shape
         device = batch.tokens.device
+        drop = Dropout(rng, device) if self.training and (c.dropout or c.token_dropout) else None
         dropped = (torch.rand(size, generator=rng) < c.drop_text).to(device)
         frames = batch.frames.masked_fill(dropped[:, None], FILLER)
         text = self.encode_text(frames, batch.token_mask)
@@ -396,7 +486,7 @@ class CDCD(nn.Module):
             shown = torch.rand(size, generator=rng) < c.self_conditioning
             guess = guess * shown.to(device)[:, None, None]
         # The head is the larger part of the work: it sees no padding.
-        logits = self(x, levels, text, batch.token_mask, known, guess)[counted]
+        logits = self(x, levels, text, batch.token_mask, known, guess, drop)[counted]
         loss = self.cross_entropy(logits, batch.tokens[counted]).mean()
         return loss, {}
 
@@ -569,12 +659,16 @@ class CDCD(nn.Module):
     ) -> Tensor:
         if decision == "nearest" and not self.config.one_hot:
             return torch.cdist(e_hat, self.table()).argmin(-1)
-        log_p = self.log_probabilities(logits)
+        scores = logits if self.config.head == "factorised" else self.log_probabilities(logits)
         if decision == "sample":  # Gumbel's trick, so that each sequence has its own source
-            shape = tuple(log_p.shape[1:])
+            shape = tuple(scores.shape[1:])
             drawn = np.stack([source.gumbel(size=shape) for source in sources])
-            log_p = log_p + torch.from_numpy(drawn).to(log_p)
-        return log_p.argmax(-1)
+            scores = scores + torch.from_numpy(drawn).to(scores)
+        if self.config.head == "joint":
+            return scores.argmax(-1)
+        # Digits are independent: the most likely token, or a drawn one, is that of every digit.
+        digits = [part.argmax(-1) for part in scores.split(self.config.shape, -1)]
+        return (torch.stack(digits, -1) * self.places).sum(-1)
 
     def _check_sampling(
         self, steps: int, guidance: float, start: float, prompt: Tensor | None

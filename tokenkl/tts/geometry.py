@@ -25,12 +25,15 @@ from tokenkl.codebooks import (
 
 Geometry = Literal["tokenizer", "perturbed", "permuted", "e8", "one-hot", "spherical", "learned"]
 GEOMETRIES: tuple[str, ...] = get_args(Geometry)
+#: What is held equal between geometries.
+View = Literal["power", "box", "raw"]
+VIEWS: tuple[str, ...] = get_args(View)
 
 #: Standard deviation of "perturbed" where the box is [-1, 1]; as in the toy experiment.
 PERTURBATION = 0.3
 
 
-def place_tokens(geometry: Geometry, own: Codebook, *, key: Any) -> Codebook:
+def place_tokens(geometry: Geometry, own: Codebook, *, view: View = "power", key: Any) -> Codebook:
     """The codebook in which token ids of a tokenizer are diffused.
 
     - "tokenizer": the tokenizer's own points (FSQ's grid, the vectors of VQ, the sums of RVQ).
@@ -43,12 +46,35 @@ def place_tokens(geometry: Geometry, own: Codebook, *, key: Any) -> Codebook:
     - "spherical": independent uniform directions, in the dimension of the tokenizer.
     - "learned": as "spherical", to be moved by training.
 
-    One-hot and sphere are scaled to the average power per coordinate of the tokenizer's points.
+    What is held equal to the tokenizer's own points is the `view`:
+
+    - "power": the average power per coordinate, by a scale.
+    - "box": every coordinate stays between the least and the largest of the tokenizer's points
+      there; what lies beyond is moved to the face. Not of one-hot tokens, which have axes of their
+      own.
+    - "raw": nothing. Perturbed points then have 1.13 times the power of the grid 3^8 and leave its
+      box, the E8 cut has 0.70 times its power: geometry and signal-to-noise ratio are confounded.
+
+    One-hot tokens and points on a sphere are scaled to the tokenizer's power in every view.
 
     Raises:
-        ValueError: an unknown geometry, or "e8" for anything but FSQ 3^8.
+        ValueError: an unknown geometry or view, "e8" for anything but FSQ 3^8, or "box" for
+            "one-hot".
     """
-    check_choice(geometry, GEOMETRIES, "geometry")
+    check_choice(view, VIEWS, "view")
+    placed = _placed(check_choice(geometry, GEOMETRIES, "geometry"), own, key)
+    if view == "raw" or geometry in ("tokenizer", "permuted"):  # the tokenizer's own points
+        return placed
+    if view == "box":
+        if isinstance(placed, OneHot):
+            reject("view", view, "'power' for one-hot tokens, whose axes are their own")
+        low, high = (np.asarray(own.points).min(axis=0), np.asarray(own.points).max(axis=0))
+        points = np.clip(np.asarray(placed.points), low, high)
+        return PointCodebook(points, name=f"{geometry} in the box", allow_duplicates=True)
+    return scale_to(placed, power=average_power(own) / own.n * placed.n)
+
+
+def _placed(geometry: Geometry, own: Codebook, key: Any) -> Codebook:
     if geometry == "tokenizer":
         return own
     if geometry == "perturbed":

@@ -11,10 +11,11 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from tokenkl._files import PathLike, atomic_path, locked
@@ -22,11 +23,12 @@ from tokenkl._formats import reading
 from tokenkl._progress import Report
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, reject
+from tokenkl.codebooks import Codebook
 from tokenkl.tts.ar import AR, AR_SIZES
 from tokenkl.tts.cdcd import CDCD
 from tokenkl.tts.corpus import Corpus, CorpusConfig, load_corpus
 from tokenkl.tts.data import Example, Layout, TextEncoder, examples_of
-from tokenkl.tts.geometry import Geometry
+from tokenkl.tts.geometry import VIEWS, Geometry, View
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.loaders import Recordings
 from tokenkl.tts.recordings import (
@@ -72,7 +74,7 @@ class Recipe:
         text: "phonemes", placed by their durations, or "characters", spread evenly.
         layout: of the text, the one named above when None.
         model: "cdcd", "ar" or "ar-10x".
-        geometry, schedule: of a cdcd; see `place_tokens` and `noise_levels`.
+        geometry, view, schedule: of a cdcd; see `place_tokens` and `noise_levels`.
         changes: to the configuration of the model, as pairs of name and value.
         training: of the model.
         data: a corpus on disk, in place of `corpus`; its text is read as characters.
@@ -88,6 +90,7 @@ class Recipe:
     layout: Layout | None = None
     model: str = "cdcd"
     geometry: Geometry = "tokenizer"
+    view: View = "power"
     schedule: str = "linear-vp"
     changes: tuple[tuple[str, Any], ...] = (("head", "factorised"),)
     training: TrainConfig = PRESETS["small"]
@@ -98,6 +101,7 @@ class Recipe:
         check_choice(self.tokenizer, tuple(TOKENIZERS), "tokenizer")
         check_choice(self.text, tuple(_LAYOUTS), "text")
         check_choice(self.model, MODELS, "model")
+        check_choice(self.view, VIEWS, "view")
         check_count(self.tokenizer_steps, "tokenizer_steps")
         if self.data is not None and self.text == "phonemes":
             reject("text", self.text, "'characters' for recordings, whose phonemes are not aligned")
@@ -306,7 +310,7 @@ class Workspace:
         self.claim(recipe, name, key=key)
         with _main_process_first(cpu):
             made = self.material(recipe)
-        model = new_model(recipe, made.tokenizer, made.encoder, key=key)
+        model = new_model(recipe, made.tokenizer, made.encoder, train=made.train, key=key)
         lengths = Lengths.fit(made.train)
         layout = recipe.training.layout
         voice = Voice(made.tokenizer, made.encoder, lengths, layout, model, {})
@@ -336,15 +340,34 @@ class Workspace:
         return self.folder / f"voice-{name}.safetensors"
 
 
-def new_model(recipe: Recipe, tokenizer: Tokenizer, encoder: TextEncoder, *, key: Any) -> CDCD | AR:
-    """The fresh model of a recipe; the same key gives the same weights."""
+def new_model(
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    encoder: TextEncoder,
+    *,
+    train: Sequence[Example] = (),
+    codebook: Codebook | None = None,
+    key: Any,
+) -> CDCD | AR:
+    """The fresh model of a recipe; the same key gives the same weights.
+
+    Args:
+        recipe: what to make.
+        tokenizer, encoder: of the recipe.
+        train: examples, whose token frequencies a model with an output prior starts from.
+        codebook: points of the tokens in place of those of the recipe's geometry.
+        key: whole number or JAX random key.
+    """
     changes = dict(recipe.changes)
     if recipe.model == "cdcd":
+        ids = np.concatenate([e.tokens for e in train]) if train else None
         return new_cdcd(
             tokenizer,
             encoder,
-            geometry=recipe.geometry,
+            geometry=recipe.geometry if codebook is None else codebook,
+            view=recipe.view,
             schedule=recipe.schedule,
+            counts=None if ids is None else np.bincount(ids, minlength=tokenizer.K),
             key=key,
             **changes,
         )

@@ -20,11 +20,13 @@ from jaxtyping import Float, Int
 
 from tokenkl._files import PathLike
 from tokenkl._formats import FileError, conform
+from tokenkl._random import generator
 from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook, OneHot, PointCodebook
+from tokenkl.divergence import EvidenceBound, evidence_bound
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.audio import Utterance
-from tokenkl.tts.cdcd import CDCD, CDCDConfig
+from tokenkl.tts.cdcd import CDCD, RANGE, CDCDConfig
 from tokenkl.tts.data import (
     FILLER,
     Example,
@@ -34,7 +36,7 @@ from tokenkl.tts.data import (
     make_batch,
 )
 from tokenkl.tts.frontend import Lexicon, LexiconRecord, PhonemeTable
-from tokenkl.tts.geometry import Geometry, place_tokens
+from tokenkl.tts.geometry import Geometry, View, place_tokens
 from tokenkl.tts.grammar import VOCABULARY
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.levels import noise_levels, sampling_levels
@@ -149,16 +151,74 @@ class Voice:
         """
         if not isinstance(self.model, CDCD):
             reject("voice", self.model.kind, "a diffusion model, which takes durations")
-        levels = None if grid == "uniform" else self._levels.get((grid, steps))
-        if grid != "uniform" and levels is None:
-            table = self.model.noise.numpy()
-            levels = sampling_levels(grid, steps, self.codebook(), table, key=0)
-            self._levels[grid, steps] = levels  # finding them may take longer than speaking
+        levels = self._sampling_levels(grid, steps)
         batch = make_batch(examples, self.layout)
         made = self.model.generate(
             batch.frames, batch.token_mask, steps=steps, grid=levels, key=key, **options
         )
         return [ids[: e.tokens.size].numpy() for ids, e in zip(made.ids, examples, strict=True)]
+
+    def evidence(
+        self,
+        examples: Sequence[Example],
+        *,
+        steps: int = 10,
+        grid: str = "uniform",
+        n_noise: int = 2,
+        key: Any = 0,
+    ) -> EvidenceBound:
+        """Bound on -ln p of the examples' tokens under the sampler of so many steps; nats.
+
+        Of the ancestral sampler without guidance, given text and length; see
+        `tokenkl.divergence.evidence_bound`. The same key gives the same noise to voices with the
+        same tokens in the same dimension, so that `one - other` is a paired difference.
+
+        Args:
+            examples: with true tokens.
+            steps, grid: as in `tokens`; at least 2 steps.
+            n_noise: draws of the noise, at least 2.
+            key: whole number or JAX random key.
+
+        Raises:
+            ValueError: a model that is not a `CDCD`, or an argument out of its range.
+        """
+        model = self.model
+        if not isinstance(model, CDCD):
+            reject("voice", model.kind, "a diffusion model")
+        levels = self._sampling_levels(grid, steps)
+        batch = make_batch(examples, self.layout)
+        with torch.no_grad():
+            text = model.encode_text(batch.frames, batch.token_mask)
+
+        @torch.no_grad()
+        def logits(y: np.ndarray, snr: np.ndarray) -> torch.Tensor:
+            log_snr = torch.from_numpy(np.log(snr)).to(text)
+            x = torch.from_numpy(y).to(text) * torch.sigmoid(-log_snr).sqrt()[:, None, None]
+            return model(x, log_snr, text, batch.token_mask)
+
+        @torch.no_grad()
+        def mean(y: np.ndarray, snr: np.ndarray) -> np.ndarray:
+            return model.mean_point(logits(y, snr)).numpy()
+
+        return evidence_bound(
+            self.codebook(),
+            lambda y, snr: logits(y, snr).numpy(),
+            batch.tokens.numpy(),
+            np.exp(levels),
+            key=key,
+            mean=mean,
+            mask=batch.token_mask.numpy(),
+            n_noise=n_noise,
+        )
+
+    def _sampling_levels(self, grid: str, steps: int) -> Float[np.ndarray, " steps"]:
+        """ln(snr) at the calls; finding them may take longer than speaking, so they are kept."""
+        assert isinstance(self.model, CDCD)
+        if (grid, steps) not in self._levels:
+            table = self.model.noise.numpy()
+            levels = sampling_levels(grid, steps, self.codebook(), table, key=0)
+            self._levels[grid, steps] = np.clip(levels, *RANGE)
+        return self._levels[grid, steps]
 
     def say(
         self, text: str, *, steps: int = 10, key: Any = 0, **options: Any
@@ -282,8 +342,10 @@ def new_cdcd(
     tokenizer: Tokenizer,
     encoder: TextEncoder,
     *,
-    geometry: Geometry = "tokenizer",
+    geometry: Geometry | Codebook = "tokenizer",
+    view: View = "power",
     schedule: str = "linear-vp",
+    counts: Float[np.ndarray, " K"] | None = None,
     key: Any = 0,
     **changes: Any,
 ) -> CDCD:
@@ -292,24 +354,36 @@ def new_cdcd(
     Args:
         tokenizer: whose tokens are diffused.
         encoder: of the text.
-        geometry: see `place_tokens`.
+        geometry, view: see `place_tokens`; or a codebook of as many tokens, as it is.
         schedule: see `noise_levels`.
+        counts: how often every token occurs in training; with an output prior the network starts
+            from them.
         key: of the points, and of the weights.
-        changes: of `CDCDConfig`.
+        changes: of `CDCDConfig`. An output prior is there wherever there can be one, unless
+            `output_prior` says otherwise.
 
     Raises:
         ValueError: an unknown geometry or schedule, or a value out of its range.
     """
-    from tokenkl._random import generator
-
-    codebook = place_tokens(geometry, tokenizer.codebook(), key=key)
+    own = tokenizer.codebook()
+    if isinstance(geometry, Codebook):
+        if geometry.K != own.K:
+            reject("geometry", f"a codebook of {geometry.K} tokens", f"one of {own.K}")
+        codebook = geometry
+    else:
+        codebook = place_tokens(geometry, own, view=view, key=key)
     one_hot = codebook if isinstance(codebook, OneHot) else None
     quantizer = tokenizer.quantizer
     digits = {"fsq": ("levels", "F"), "rvq": ("sizes", "C")}.get(tokenizer.config.kind)
     shape = {} if digits is None else {"shape": getattr(quantizer, digits[0]), "order": digits[1]}
+    changes = {**shape, **changes}
+    if "output_prior" not in changes:
+        # A head by digits needs the grid of these digits, which only FSQ's own points are.
+        on_grid = codebook is own and tokenizer.config.kind == "fsq"
+        changes["output_prior"] = on_grid or changes.get("head", "joint") == "joint"
     config = CDCDConfig(
         K=codebook.K, symbols=encoder.size, dim=codebook.n,
-        one_hot=one_hot is not None, learned=geometry == "learned", **{**shape, **changes},
+        one_hot=one_hot is not None, learned=geometry == "learned", **changes,
     )  # fmt: skip
     if one_hot is not None:
         points = np.array([[one_hot.scale]])
@@ -317,7 +391,10 @@ def new_cdcd(
         points = np.asarray(codebook.points)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(key, 1).integers(2**63)))
-        return CDCD(config, points, noise_levels(schedule, codebook, key=key))
+        model = CDCD(config, points, noise_levels(schedule, codebook, key=key))
+    if config.output_prior and counts is not None:
+        model.start_from(counts)
+    return model
 
 
 def _unspoken(symbols: np.ndarray, lengths: np.ndarray) -> Example:

@@ -288,7 +288,9 @@ def _normal(recipe: Recipe) -> pd.DataFrame | None:
     from tokenkl.tts.training_log import reference_band
 
     comparable = recipe.corpus == "plain" and recipe.model == "cdcd" and recipe.data is None
-    if comparable and dict(recipe.changes).get("head") == "factorised":
+    changes = dict(recipe.changes)
+    plain = not changes.get("output_prior", True)  # as the included voices are
+    if comparable and plain and changes.get("head") == "factorised":
         return reference_band(recipe.text)
     return None
 
