@@ -11,14 +11,16 @@ Z^ = sum_j W_j. The first run, u, knows y alone, the second, v, is told the true
     E 1 / Z^_v   =  E 1 / Z
     p(k | y, v)  =  W_k / Z^_v  for the leaves of v     (what a genie who shows v leaves open)
 
-(docs/theory/rvq.md has the proofs; the last two also hold for the leaves of both runs). Hence for every number of particles, in expectation:
+(docs/theory/rvq.md has the proofs; the last two hold for the leaves of both runs, too). Hence for
+every number of particles, in expectation:
 
-- I = E[log f_k - log Z] and H = H(pi) - I lie between the values with Z^_v and with Z^_u; and H is
+- I = E[log f_k - log Z] and H = H(pi) - I lie between the values with both and with Z^_u; and H is
   at least the mean entropy of the genie's W_k / Z^_v, which says more where prefixes get lost;
 - accuracy: with m = max_k pi_k f_k between the best leaf that was found and a bound from the radius
   of the codebook, A = E[m / Z] = E[m / Z^_v]; and A <= E max_j W_j / Z^_v, by the genie;
-- mmse: at least the posterior variance over the leaves of both runs (the genie again), and at most
-  E[V + |m_v - m_u|^2], V that over the leaves of v: what the posterior mean over the leaves of u achieves;
+- mmse: at least the posterior variance over the leaves of both runs (the genie again), at most
+  E[V + |m_v - m_u|^2], with V over those of v: what the posterior mean over the leaves of u
+  achieves;
 - sampling error: at least E[1 - sum p(k | y, v)^2] (the genie), and at most E |1_k - q|^2, the
   Brier score of any q that knows y alone, such as the weights of the leaves of u.
 
