@@ -9,6 +9,7 @@ import pytest
 import tokenkl as tk
 from tokenkl.codebooks import ResidualCodebook
 from tokenkl.information.problem import Problem
+from tokenkl.information.residual import profile
 from tokenkl.information.residual.profile import (
     _PREPARED,
     Stages,
@@ -197,11 +198,14 @@ def test_a_control_grid_is_refused() -> None:
         tk.mmse(small(), 1.0, method=tk.MonteCarlo(control=tk.FSQ((2, 2, 2))), key=0)
 
 
-@pytest.mark.parametrize("products", [False, True])
-def test_the_two_runs_are_what_the_proofs_need(products: bool) -> None:
+@pytest.mark.parametrize(("products", "rough"), [(False, False), (True, False), (True, True)])
+def test_the_two_runs_are_what_the_proofs_need(
+    products: bool, rough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At one y: E Z^_u = Z, E 1/Z^_v = 1/Z, and on average the leaves of v are the posterior."""
     from tokenkl.information.residual import filter as kernel  # brings in Numba
 
+    monkeypatch.setattr(profile, "WORTH_SINGLE", 0 if rough else 10**9)
     rng = np.random.default_rng(11)
     vectors = [rng.standard_normal((12, 2)) / 2**s for s in range(3)]
     log_prior = [np.log(rng.dirichlet(np.ones(12))) for _ in range(3)]
@@ -239,9 +243,15 @@ def test_the_two_runs_are_what_the_proofs_need(products: bool) -> None:
         assert sign * (ends.mean() - wrong) < 4.3 * ends.std() / math.sqrt(runs)
     mean = out[:, 1, len(kernel.FIELDS) : len(kernel.FIELDS) + n] + joint.points_at(ids)
     posterior = weight / total
+    both = np.logaddexp(free["log_total"], told["log_total"]) - math.log(2)
+    share = 1 / (1 + np.exp(free["log_total"] - told["log_total"]))
+    of_free = out[:, 0, len(kernel.FIELDS)] + joint.points_at(ids)[:, 0]
+    together = share * mean[:, 0] + (1 - share) * of_free
     for found, answer in (
         (np.exp(free["log_total"]) / total, 1.0),
         (total / np.exp(told["log_total"]), 1.0),
+        (total / np.exp(both), 1.0),  # of both runs, as of one with twice the particles
+        (together, posterior @ joint.points[:, 0]),
         (told["energy"], posterior @ energy),
         (told["log_prior"], posterior @ joint.log_prior),
         (mean[:, 0], posterior @ joint.points[:, 0]),
@@ -249,7 +259,7 @@ def test_the_two_runs_are_what_the_proofs_need(products: bool) -> None:
     ):
         assert found.std() > 1e-3  # something was thinned out
         assert abs(found.mean() - answer) < 4.7 * found.std() / math.sqrt(runs)
-    for found, sign in ((free["log_total"], -1), (told["log_total"], 1)):
+    for found, sign in ((free["log_total"], -1), (told["log_total"], 1), (both, 1)):
         assert sign * (found.mean() - math.log(total)) > -4.7 * found.std() / math.sqrt(runs)
     assert (free["best"] <= np.log(weight.max()) + 1e-12).all()
 
@@ -269,7 +279,7 @@ def test_products_are_as_good_as_differences(h: float, offset: float) -> None:
         found.append(level.run(level.tables(), np.random.default_rng(0), slice(0, 64)))
     squares = np.finfo(float).eps * 64 * (level.n + 8) * level.stages.radius**2
     for name, one in found[0].items():
-        slack = squares if name in ("variance", "far", "cross", "step") else 0.0
+        slack = squares if name in ("variance", "together", "far", "cross", "step") else 0.0
         rtol = 8 * level.rounding
         np.testing.assert_allclose(one, found[1][name], rtol, slack + rtol, err_msg=name)
 

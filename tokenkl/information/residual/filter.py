@@ -98,6 +98,17 @@ def _raised(biased, size, base, scores):  # type: ignore[no-untyped-def]
 
 
 @compiled(fastmath=SUMS)
+def _raised_single(biased, size, base, products, scores):  # type: ignore[no-untyped-def]
+    """base + biased_j + products_j, the last in single precision, and the largest of them."""
+    top = -1e300
+    for j in range(size):
+        score = base + biased[j] + products[j]
+        scores[j] = score
+        top = larger(top, score)
+    return top
+
+
+@compiled(fastmath=SUMS)
 def _squared(x):  # type: ignore[no-untyped-def]
     """|x|^2."""
     total = 0.0
@@ -190,7 +201,9 @@ def _pulled(weight, lengths, size, place, pulled, mass, mean):  # type: ignore[n
 @compiled(fastmath=set())
 def _filter(  # type: ignore[no-untyped-def]
     scaled,
+    rough,
     vectors,
+    leaves,
     roots,
     log_prior,
     sizes,
@@ -208,6 +221,7 @@ def _filter(  # type: ignore[no-untyped-def]
     told,
     score,
     weight,
+    roughly,
     out,
 ):
     """One run for one observation; `path` is the true token's, which is kept where it is `told`."""
@@ -220,6 +234,7 @@ def _filter(  # type: ignore[no-untyped-def]
     next_prior, next_extra = np.empty(room), np.empty(room)
     top, total, light, heavy = np.empty(room), np.empty(room), np.empty(room), np.empty(room)
     points = np.zeros((room, n))
+    near = np.zeros((room, n), np.float32)
     residual[0] = y
     place[0] = -reference
     prior[0] = extra[0] = 0.0
@@ -229,13 +244,21 @@ def _filter(  # type: ignore[no-untyped-def]
         prefixes += count
         best = -1e300
         np.dot(residual[:count], roots[s].T, points[:count])
-        if products:
+        # Thinning may go by any scores; the weights of leaves are what has to be right.
+        single = products and roughly.shape[0] > 0 and s < stages - 1
+        if single:
+            near[:count] = points[:count]
+            np.dot(near[:count], rough[s], roughly[:count])
+        elif products:
             np.dot(points[:count], scaled[s], score[:count])
         else:
             _distances(scaled[s], size, points, count, score)
         for r in range(count):
             base = prior[r] + extra[r]
-            if products:
+            if single:
+                shift = base - 0.5 * _squared(points[r])
+                top[r] = _raised_single(biased[s], size, shift, roughly[r], score[r])
+            elif products:
                 top[r] = _raised(biased[s], size, base - 0.5 * _squared(points[r]), score[r])
             else:
                 top[r] = _scores(log_prior[s], size, base, score[r])
@@ -287,8 +310,8 @@ def _filter(  # type: ignore[no-untyped-def]
                         if r == true_row and j == path[s]:
                             next_row = kept
                         for i in range(n):
-                            next_residual[kept, i] = residual[r, i] - h * vectors[s, i, j]
-                            next_place[kept, i] = place[r, i] + vectors[s, i, j]
+                            next_residual[kept, i] = residual[r, i] - h * vectors[s, j, i]
+                            next_place[kept, i] = place[r, i] + vectors[s, j, i]
                         next_prior[kept] = prior[r] + log_prior[s, j]
                         next_extra[kept] = extra[r] + gain
                         kept += 1
@@ -319,7 +342,7 @@ def _filter(  # type: ignore[no-untyped-def]
         for j in range(size):
             row_prior += weight[r, j] * log_prior[last, j]
         if moments and not products:
-            second += _row_moments(weight[r], vectors[last], size, place[r], mean)
+            second += _row_moments(weight[r], leaves, size, place[r], mean)
         if shares:
             for j in range(size):
                 alike += weight[r, j] * weight[r, j]
@@ -330,7 +353,7 @@ def _filter(  # type: ignore[no-untyped-def]
         energy += row_score + row_mass * (best - extra[r]) - row_prior
         log_priors += row_prior
     if moments and products:
-        np.dot(weight[:count], vectors[last].T, points[:count])
+        np.dot(weight[:count], vectors[last], points[:count])
         for r in range(count):
             if heavy[r] > 0.0:
                 known = size, place[r], points[r], heavy[r], mean
@@ -351,7 +374,9 @@ def _filter(  # type: ignore[no-untyped-def]
 @compiled(fastmath=set())
 def filter_samples(  # type: ignore[no-untyped-def]
     scaled,
+    rough,
     vectors,
+    leaves,
     roots,
     log_prior,
     sizes,
@@ -368,24 +393,30 @@ def filter_samples(  # type: ignore[no-untyped-def]
     shares,
     out,
 ):
-    """Fill out[sample, run]: run 0 knows the observation alone, run 1 also the true token.
+    """Fill out[sample, run]: run 0 knows the observation alone, the others also the true token.
 
-    `vectors` (stages, n, K) holds the stages, padded to common sizes; `scaled` holds roots[s] h c
-    for every vector c of stage s, where |roots[s] d|^2 is the Mahalanobis norm of a residual d
-    against the noise and all later stages. `biased` is the log-prior less half the squares of the
-    `scaled`, `lengths` the squares of the last stage's vectors. `reference` is where the true token
-    sits, `paths` its indices. With `products` distances come from products, three times faster,
-    with rounding like that of the squares of y and of the sums of vectors. Without `moments` the
-    posterior moments are left out, and without `shares` the last two of `FIELDS`. Every sample is
-    computed by itself, so its bits depend on no block and no thread count.
+    `vectors` (stages, K, n) holds the stages, padded to common sizes, `leaves` (n, K) the last of
+    them once more; `scaled` (stages, n, K) holds roots[s] h c for every vector c of stage s, where
+    |roots[s] d|^2 is the Mahalanobis norm of a residual d against the noise and all later stages.
+    `biased` is the log-prior less half the squares of the `scaled`, `lengths` the squares of the
+    last stage's vectors. `reference` is where the true token sits, `paths` its indices. With
+    `products` distances come from products, three times faster, with rounding like that of the
+    squares of y and of the sums of vectors; and where `rough`, which is `scaled` in single
+    precision, is not empty, prefixes are thinned out by its products, which changes no
+    expectation: the leaves have double precision. Without `moments` the posterior moments are left
+    out, and without `shares` the last two of `FIELDS`. Every sample is computed by itself, so its
+    bits depend on no block and no thread count.
     """
     room = ROWS * (-(-(wanted + 4) // ROWS))
     score, weight = np.zeros((room, sizes.max())), np.zeros((room, sizes.max()))
+    roughly = np.zeros((room if rough.size else 0, sizes.max()), np.float32)
     for i in range(y.shape[0]):
-        for run in range(2):
+        for run in range(uniforms.shape[1]):
             _filter(
                 scaled,
+                rough,
                 vectors,
+                leaves,
                 roots,
                 log_prior,
                 sizes,
@@ -400,8 +431,9 @@ def filter_samples(  # type: ignore[no-untyped-def]
                 products,
                 moments,
                 shares,
-                run == 1,
+                run > 0,
                 score,
                 weight,
+                roughly,
                 out[i, run],
             )

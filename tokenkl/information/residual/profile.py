@@ -7,18 +7,20 @@ Gaussian law for the sum of the later stages, with their true mean and covarianc
 every observation. Let W_j be the weights of the leaves that are left at the end of a run, and
 Z^ = sum_j W_j. The first run, u, knows y alone, the second, v, is told the true token and keeps it.
 
-    E log Z^_u  <=  E log Z  <=  E log Z^_v             (bidirectional Monte-Carlo)
+    E log Z^_u  <=  E log Z  <=  E log (Z^_u + Z^_v)/2  (bidirectional Monte-Carlo)
     E 1 / Z^_v   =  E 1 / Z
     p(k | y, v)  =  W_k / Z^_v  for the leaves of v     (what a genie who shows v leaves open)
 
-(docs/theory/rvq.md has the proofs). Hence for every number of particles, in expectation:
+(docs/theory/rvq.md has the proofs; the last two hold for the leaves of both runs, too). Hence for
+every number of particles, in expectation:
 
-- I = E[log f_k - log Z] and H = H(pi) - I lie between the values with Z^_v and with Z^_u; and H is
+- I = E[log f_k - log Z] and H = H(pi) - I lie between the values with both and with Z^_u; and H is
   at least the mean entropy of the genie's W_k / Z^_v, which says more where prefixes get lost;
 - accuracy: with m = max_k pi_k f_k between the best leaf that was found and a bound from the radius
   of the codebook, A = E[m / Z] = E[m / Z^_v]; and A <= E max_j W_j / Z^_v, by the genie;
-- mmse: at least E V, V the posterior variance over the leaves of v (the genie again), and at most
-  E[V + |m_v - m_u|^2], what the posterior mean over the leaves of u achieves;
+- mmse: at least the posterior variance over the leaves of both runs (the genie again), at most
+  E[V + |m_v - m_u|^2], with V over those of v: what the posterior mean over the leaves of u
+  achieves;
 - sampling error: at least E[1 - sum p(k | y, v)^2] (the genie), and at most E |1_k - q|^2, the
   Brier score of any q that knows y alone, such as the weights of the leaves of u.
 
@@ -35,6 +37,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from jaxtyping import Float
+from scipy import special
 from threadpoolctl import threadpool_limits
 
 from tokenkl._random import draw_ids, generator
@@ -67,6 +70,9 @@ LEAST_PILOT, PILOT = 32, 128
 FEWEST, MOST, MOST_FOR_TARGET = 32, 128, 1024
 #: Without a target there are at most as many particles as one for so many samples.
 FEW_EACH = 4
+#: The same where stages are large and each particle takes long: both runs together have twice as
+#: many, so that brackets are no wider than those of the run that is told alone.
+FEWEST_OF_LARGE, FEW_EACH_OF_LARGE = 16, 8
 #: Half-width of a bracket, relative to the value, below which no more particles are asked for
 #: unless there is a target.
 ENOUGH = 5e-3
@@ -87,6 +93,9 @@ LOST = 6.0
 VECTOR_COST = 5e-10
 #: Rounding of logarithms of weights, in nats, that products instead of differences may bring.
 UNNOTICED = 1e-8
+#: A stage of so many numbers is large: products in single precision save time. The rounding of
+#: scores, in nats, by which prefixes may be thinned out: it costs a little spread, and no bias.
+WORTH_SINGLE, ROUGH = 2**14, 1e-2
 #: Singular values of a stage, relative to all of it, that are rounding.
 NOTHING = 1e-13
 #: Where the bracket of a probability, or of an information relative to H(pi), is wider than this
@@ -350,7 +359,11 @@ class _Level:
         self.stages, self.snr, self.h = stages, snr, math.sqrt(snr)
         self.quantities = quantities
         self.n = stages.vectors[0].shape[1]
-        self.particles = FEWEST
+        self.width = max(p.size for p in stages.log_prior)
+        self.large = self.width * self.n >= WORTH_SINGLE
+        self.fewest = FEWEST_OF_LARGE if self.large else FEWEST
+        self.few_each = FEW_EACH_OF_LARGE if self.large else FEW_EACH
+        self.particles = self.fewest
         self.blocks: list[dict[str, np.ndarray]] = []
         self.prior_entropy = sum(-float(np.exp(p) @ p) for p in stages.log_prior)
         self.shrink = 0.0
@@ -371,6 +384,8 @@ class _Level:
         reach = 2 * self.h * stages.radius + math.sqrt(self.n) + LOST
         of_products = EPS * (self.n + 8) * reach**2
         self.by_products = of_products < UNNOTICED
+        #: Whether prefixes may be thinned out by products in single precision.
+        self.roughly = float(np.finfo(np.float32).eps) * reach**2 < ROUGH
         self.rounding += self.by_products * of_products
 
     def tables(self) -> tuple[np.ndarray, ...]:
@@ -378,19 +393,23 @@ class _Level:
         stages, n, padded = self.stages, self.n, -(-self.n // 4) * 4
         sizes = np.array([p.size for p in stages.log_prior])
         scaled = np.zeros((sizes.size, padded, sizes.max()))
-        vectors, roots = np.zeros_like(scaled), np.zeros((sizes.size, padded, padded))
+        vectors = np.zeros((sizes.size, sizes.max(), padded))
+        roots = np.zeros((sizes.size, padded, padded))
         log_prior = np.zeros((sizes.size, sizes.max()))
         later = np.zeros((n, n))
         for s in reversed(range(sizes.size)):
             root = np.linalg.cholesky(np.linalg.inv(np.eye(n) + self.snr * later)).T
             roots[s, :n, :n] = root
             scaled[s, :n, : sizes[s]] = root @ (self.h * stages.vectors[s].T)
-            vectors[s, :n, : sizes[s]] = stages.vectors[s].T
+            vectors[s, : sizes[s], :n] = stages.vectors[s]
             log_prior[s, : sizes[s]] = stages.log_prior[s]
             later = later + stages.covariances[s]
-        biased = log_prior - np.einsum("sij,sij->sj", scaled, scaled) / 2
-        lengths = np.einsum("ij,ij->j", vectors[-1], vectors[-1])
-        return scaled, vectors, roots, log_prior, sizes, biased, lengths
+        biased = log_prior - np.stack([(one**2).sum(axis=0) for one in scaled]) / 2
+        lengths = np.einsum("ji,ji->j", vectors[-1], vectors[-1])
+        single = self.roughly and self.large
+        rough = scaled.astype(np.float32) if single else np.empty((0, 0, 0), np.float32)
+        leaves = np.ascontiguousarray(vectors[-1].T)
+        return scaled, rough, vectors, leaves, roots, log_prior, sizes, biased, lengths
 
     def run(
         self, tables: tuple[np.ndarray, ...], rng: np.random.Generator, rows: slice
@@ -405,7 +424,7 @@ class _Level:
         uniforms = rng.random((BLOCK, 2, len(draws)))[rows]
         true = np.sum([c[paths[:, s]] for s, c in enumerate(stages.vectors)], axis=0)
         y = self.h * true + noise
-        padded = tables[2].shape[1]
+        padded = tables[2].shape[2]
         out = np.empty((len(y), 2, len(kernel.FIELDS) + padded))
         wide_y, wide_true = (np.pad(x, ((0, 0), (0, padded - n))) for x in (y, true))
 
@@ -428,6 +447,12 @@ class _Level:
         free, told = (dict(zip(kernel.FIELDS, out[:, i].T, strict=False)) for i in (0, 1))
         skip = len(kernel.FIELDS)
         free_mean, mean = out[:, 0, skip : skip + n], out[:, 1, skip : skip + n]
+        # Leaves of both runs are those of one filter with twice the particles, whose halves know
+        # nothing of each other, and which is told the true token (docs/theory/rvq.md, R2a).
+        share = special.expit(told["log_total"] - free["log_total"])[:, None]
+        second = share[:, 0] * told["second"] + (1 - share[:, 0]) * free["second"]
+        middle = share * mean + (1 - share) * free_mean
+        together = np.maximum(second - (middle**2).sum(axis=1), 0.0)
         linear = y @ self.linear - true  # like the means, relative to the true token
         # Leaves farther from y than noise ever is: the run got lost. It knows y alone, and so may
         # decide by this.
@@ -437,6 +462,7 @@ class _Level:
         return {
             "lower": free["log_total"],
             "upper": told["log_total"],
+            "both": np.logaddexp(free["log_total"], told["log_total"]) - math.log(2),
             "energy": told["energy"],
             "log_prior": told["log_prior"],
             "log_weight": told["log_weight"],
@@ -448,6 +474,7 @@ class _Level:
             # 0 is a q as well, and better than that of a run that got lost.
             "brier": np.where(lost, 1.0, 1 - 2 * free["found"] + free["alike"]),
             "variance": np.maximum(told["second"] - (mean**2).sum(axis=1), 0.0),
+            "together": together,
             # With the estimate linear + shrink * (free_mean - linear), the squared distance from
             # the mean is a + shrink * b + shrink^2 * c.
             "far": ((mean - linear) ** 2).sum(axis=1),
@@ -463,9 +490,9 @@ class _Level:
         lower, genie = x["lower"] - known, x["upper"] - x["log_weight"]
         # Where a lost prefix costs much, what the genie leaves open says more.
         lower = genie if genie.mean() > lower.mean() else lower
-        found = {"conditional_entropy": (lower, x["upper"] - known)}
+        found = {"conditional_entropy": (lower, x["both"] - known)}
         miss = x["far"] - 2 * self.shrink * x["cross"] + self.shrink**2 * x["step"]
-        found["mmse"] = (x["variance"], x["variance"] + miss)
+        found["mmse"] = (x["together"], x["variance"] + miss)
         low = np.minimum(x["best"] - x["upper"], 0.0)
         high = x["heaviest"] - x["upper"]
         ceiling = np.exp(np.minimum(x["ceiling"] - x["upper"], 700.0))
@@ -489,9 +516,12 @@ class _Level:
 
     def tune(self, rng: np.random.Generator, wanted: int, method: MonteCarlo) -> None:
         """Choose, from a pilot that is then forgotten, controls and the number of particles."""
-        width = max(p.size for p in self.stages.log_prior)
-        most = MOST_FOR_TARGET if method.has_target else max(FEWEST, min(MOST, wanted // FEW_EACH))
-        most = int(np.clip(method.memory // (16 * width), FEWEST, most))
+        most = (
+            MOST_FOR_TARGET
+            if method.has_target
+            else max(self.fewest, min(MOST, wanted // self.few_each))
+        )
+        most = int(np.clip(method.memory // (16 * self.width), self.fewest, most))
         x = self.run(self.tables(), rng, slice(0, int(np.clip(wanted // 4, LEAST_PILOT, PILOT))))
         step = float(x["step"].mean())
         self.shrink = float(np.clip(x["cross"].mean() / step, 0.0, 1.0)) if step > 0 else 0.0
@@ -520,7 +550,7 @@ class _Level:
                 excess = max(excess, half / target if target > 0 else most)
         # Brackets narrow like the inverse of the number of particles.
         excess = min(excess, most)
-        self.particles = int(np.clip(16 * math.ceil(FEWEST * excess / 16), FEWEST, most))
+        self.particles = int(np.clip(16 * math.ceil(self.fewest * excess / 16), self.fewest, most))
 
     @property
     def done(self) -> int:

@@ -33,6 +33,7 @@ from tokenkl.information.methods import MonteCarlo
 from tokenkl.information.problem import Problem
 from tokenkl.information.sampling import pilot, sobol, xla
 from tokenkl.information.sampling.controls import Controls
+from tokenkl.information.sampling.near_certain import expected_carriers
 from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.information.sampling.within import Within
 from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE, Moments
@@ -422,6 +423,7 @@ def _summary(
     informed = (plain.effective() >= MIN_EFFECTIVE) | (lengths == 0)
     if carriers is not None:
         informed &= moments.carried(carriers)
+        informed &= (expected_carriers(problem, count) >= MIN_CARRIERS)[:, None]
     correct = 1 - moments.mean[:, 0]
     effective = count * correct**2 / (correct**2 + plain.squares[:, 0] / np.maximum(count, 1))
     informed[:, 0] &= effective >= MIN_EFFECTIVE

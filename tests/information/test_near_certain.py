@@ -1,0 +1,71 @@
+"""Priors that leave next to nothing open: what a sample without rare tokens can claim."""
+
+import numpy as np
+import pytest
+from scipy import integrate, special, stats
+
+import tokenkl as tk
+from tokenkl.information.problem import Problem
+from tokenkl.information.sampling.near_certain import expected_carriers
+
+QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
+
+
+@pytest.mark.parametrize("rare", [1e-6, 1e-3])
+@pytest.mark.parametrize("root", [0.3, 1.0, 3.0])
+def test_expected_carriers_of_two_tokens(root: float, rare: float) -> None:
+    """Against adaptive quadrature of the posterior variance."""
+    book = tk.PointCodebook([[0.0, 0.0], [0.6, 0.8]], [1 - rare, rare])
+    count = 1000
+
+    def moment(power: int) -> float:
+        def integrand(z: float) -> float:
+            odds = np.log(rare / (1 - rare)) + root * z - root**2 / 2
+            p = special.expit(odds)
+            law = (1 - rare) * stats.norm.pdf(z) + rare * stats.norm.pdf(z - root)
+            return float((p * (1 - p) / rare) ** power * law)
+
+        value: float = integrate.quad(integrand, -12, 25, limit=500, points=(0.0, root, 4 * root))[
+            0
+        ]
+        return value
+
+    expected = count * moment(2) ** 2 / moment(4)
+    found = expected_carriers(Problem(book, np.array([root**2])), np.array([count]))
+    assert found[0] == pytest.approx(expected, rel=0.05)
+
+
+def test_enough_samples_of_others_need_no_such_count() -> None:
+    book = tk.PointCodebook([[0.0, 0.0], [0.6, 0.8]], [0.9, 0.1])
+    found = expected_carriers(Problem(book, np.array([9.0])), np.array([4096]))
+    assert found[0] == np.inf
+
+
+def test_what_is_supported_covers() -> None:
+    """Of runs that look well where they are not, none is marked; of those at low SNR, all hold."""
+    rare = 1e-6
+    grid = tk.ProductCodebook(
+        [[0.0, 1.0, 2.2], [0.0, 0.7, 1.5]],
+        [[1 - rare, rare / 2, rare / 2], [1 - rare, 0.6 * rare, 0.4 * rare]],
+    )
+    turn = stats.ortho_group.rvs(2, random_state=0)
+    book = tk.PointCodebook(grid.points @ turn, grid.prior)
+    snr = np.array([0.3, 1.0, 3.0]) ** 2
+    exact = tk.profile(grid, snr, QUANTITIES)
+    runs, held = 60, dict.fromkeys(QUANTITIES, 0)
+    marked = dict.fromkeys(QUANTITIES, 0)
+    for key in range(runs):
+        found = tk.profile(book, snr, QUANTITIES, method=tk.MonteCarlo(n_samples=4096), key=key)
+        for name in QUANTITIES:
+            supported = np.asarray(found[name].interval_supported)
+            assert not supported[1:].any(), name
+            low, high, _ = found[name].confidence_interval(0.95)
+            answer = np.asarray(exact[name].value)
+            held[name] += bool(supported[0] and low[0] <= answer[0] <= high[0])
+            marked[name] += bool(supported[0])
+            low, high, _ = found[name].confidence_interval(0.999)
+            assert ((low <= answer) & (answer <= high)).all(), name
+    for name in ("accuracy", "conditional_entropy", "mmse"):
+        assert marked[name] == runs
+        # Binomial(60, 0.95) is below 47 with probability 2e-5.
+        assert held[name] >= 47, name
