@@ -11,6 +11,7 @@ from scipy import stats
 import tokenkl as tk
 from tokenkl.tts.cdcd import CDCD, CDCDConfig, Head, _level, best_bound
 from tokenkl.tts.data import Batch, Example, make_batch
+from tokenkl.tts.dropout import Dropout
 from tokenkl.tts.levels import GRIDS, noise_levels, sampling_levels
 
 GRID = tk.FSQ((3, 3), grid="rounding", order="F")
@@ -54,6 +55,7 @@ class Exact(CDCD):
         mask: torch.Tensor,
         known: torch.Tensor | None = None,
         guess: torch.Tensor | None = None,
+        drop: Dropout | None = None,
     ) -> torch.Tensor:
         alpha = torch.sigmoid(log_snr.double()).sqrt()[:, None, None]
         variance = torch.sigmoid(-log_snr.double())[:, None, None]
@@ -354,3 +356,92 @@ def test_wrong_arguments_are_named(changes: dict[str, Any], name: str) -> None:
 def test_wrong_configurations_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         CDCDConfig(**{"K": 9, "symbols": 5, "dim": 2, **changes})
+
+
+# ---- Output prior, dropout, digits -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", ["joint", "factorised"])
+def test_an_output_prior_begins_as_the_denoiser_of_independent_tokens(head: Head) -> None:
+    """Held against the posterior over all tokens, in float64."""
+    options: dict[str, Any] = {"K": 9, "symbols": 5, "dim": 2, "shape": (3, 3), **SMALL}
+    config = CDCDConfig(**options, head=head, output_prior=True)
+    model = CDCD(config, np.asarray(GRID.points), noise_levels("linear-vp", GRID)).double().eval()
+    rows, columns = np.array([4.0, 1.0, 2.0]), np.array([1.0, 7.0, 3.0])
+    digits = model.digits.numpy() if head == "factorised" else None
+    counts = np.arange(9.0) * 3
+    if digits is not None:  # a law that digits can state
+        counts = rows[digits[:, 0]] * columns[digits[:, 1]] - 0.5
+    model.start_from(counts)
+    x, level = 2 * torch.randn(2, 5, 2).double(), torch.tensor([-1.0, 2.5]).double()
+    text, mask = torch.zeros(2, 5, config.width).double(), torch.ones(2, 5, dtype=torch.bool)
+    found = model.log_probabilities(model(x, level, text, mask))
+    alpha, sigma = torch.sigmoid(level).sqrt(), torch.sigmoid(-level).sqrt()
+    centres = alpha[:, None, None] * model.points.double()
+    apart = torch.cdist(x, centres).square() / (2 * sigma**2)[:, None, None]
+    prior = torch.from_numpy(counts + 0.5)
+    torch.testing.assert_close(found, (prior.log() - apart).log_softmax(-1), atol=1e-6, rtol=1e-6)
+
+
+def test_an_output_prior_needs_what_it_adds_up_over() -> None:
+    moved = np.asarray(GRID.points) + np.linspace(0, 0.1, 18).reshape(9, 2)
+    options: dict[str, Any] = {"K": 9, "symbols": 5, "shape": (3, 3), **SMALL}
+    config = CDCDConfig(**options, dim=2, head="factorised", output_prior=True)
+    with pytest.raises(ValueError, match="no grid of their digits"):
+        CDCD(config, moved)
+    with pytest.raises(ValueError, match="no coordinate belongs to each digit"):
+        CDCDConfig(**options, dim=3, head="factorised", output_prior=True)
+    model = small_model(output_prior=True)
+    with pytest.raises(ValueError, match="one for each of 9 tokens"):
+        model.start_from(np.ones(8))
+
+
+def test_levels_of_a_grid_follow_its_points() -> None:
+    """They are kept for as long as the points are the same."""
+    model = small_model(head="factorised")
+    before = model._grid_levels()
+    assert before is not None
+    with torch.no_grad():
+        model.points.mul_(2)
+    after = model._grid_levels()
+    assert after is not None
+    torch.testing.assert_close(after[0], 2 * before[0])
+    with torch.no_grad():
+        model.points[0, 0] += 1
+    assert model._grid_levels() is None
+
+
+def test_digits_decide_as_all_tokens_would() -> None:
+    for order in ("F", "C"):
+        model = small_model(head="factorised", shape=(3, 3), order=order)
+        logits = torch.randn(4, 50, 6)
+        ids = model._decided(logits, torch.zeros(4, 50, 2), "map", [])
+        torch.testing.assert_close(ids, model.log_probabilities(logits).argmax(-1))
+
+
+@pytest.mark.parametrize("changes", [{"dropout": 0.5}, {"token_dropout": 0.5}])
+def test_dropout_is_of_training_and_of_its_key(changes: dict[str, float]) -> None:
+    model, batch = small_model(**changes, output_prior=True), small_batch()
+
+    def loss(seed: int) -> float:
+        return float(model.loss(batch, torch.Generator().manual_seed(seed))[0])
+
+    model.train()
+    assert loss(1) == loss(1) != loss(2)
+    trained = loss(1)
+    model.eval()
+    assert loss(1) != trained
+
+
+def test_a_hidden_token_is_known_by_the_others_alone() -> None:
+    class AllHidden(Dropout):
+        def keep(self, shape: tuple[int, ...], rate: float) -> torch.Tensor:
+            return torch.zeros(shape)
+
+    model = small_model(token_dropout=0.5, output_prior=True)
+    drop = AllHidden(torch.Generator(), torch.device("cpu"))
+    text, mask = torch.zeros(1, 4, 16), torch.ones(1, 4, dtype=torch.bool)
+    first, second = (
+        model(torch.randn(1, 4, 2), torch.zeros(1), text, mask, drop=drop) for _ in range(2)
+    )
+    torch.testing.assert_close(first, second)

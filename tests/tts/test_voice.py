@@ -16,8 +16,9 @@ from tts.small import SMALL
 
 from tokenkl import FSQ, PointCodebook, mean_nn_distance
 from tokenkl.codebooks import average_power, e8_codebook
+from tokenkl.tts.cdcd import CDCD, RANGE
 from tokenkl.tts.corpus import Corpus
-from tokenkl.tts.data import TextEncoder
+from tokenkl.tts.data import TextEncoder, make_batch
 from tokenkl.tts.geometry import GEOMETRIES, Geometry, place_tokens
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import Recipe, new_model
@@ -76,10 +77,48 @@ def test_e8_moves_no_token_far() -> None:
         place_tokens("e8", moved, key=0)
 
 
-@pytest.mark.parametrize("geometry", ["one-hot", "spherical", "learned"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_power_is_that_of_the_grid(geometry: Geometry) -> None:
     placed = place_tokens(geometry, OWN, key=0)
-    assert average_power(placed) / placed.n == pytest.approx(2 / 3, rel=1e-3)
+    assert average_power(placed) / placed.n == pytest.approx(2 / 3, rel=1e-9)
+
+
+@pytest.mark.parametrize("geometry", ["perturbed", "e8", "spherical"])
+def test_the_box_is_that_of_the_grid(geometry: Geometry) -> None:
+    placed = np.asarray(place_tokens(geometry, OWN, view="box", key=0).points)
+    raw = np.asarray(place_tokens(geometry, OWN, view="raw", key=0).points)
+    np.testing.assert_array_equal(placed, raw.clip(-1, 1))
+
+
+def test_views_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="'power' for one-hot tokens"):
+        place_tokens("one-hot", OWN, view="box", key=0)
+    with pytest.raises(ValueError, match="view"):
+        place_tokens("e8", OWN, view="size", key=0)  # type: ignore[arg-type]
+
+
+def test_evidence_of_a_voice_is_that_of_its_sampler(voice: Voice, corpus: Corpus) -> None:
+    """By hand from the network's own words, on the same noise."""
+    examples = voice.examples(corpus.split("test")[:2])
+    found = voice.evidence(examples, steps=3, n_noise=2, key=5)
+    assert found.lengths.tolist() == [e.tokens.size for e in examples]
+    model, batch = voice.model, make_batch(examples, voice.layout)
+    assert isinstance(model, CDCD)
+    snr = np.exp(np.clip(model.log_snr(np.array([1, 2 / 3, 1 / 3])), *RANGE))
+    mask = batch.token_mask
+    with torch.no_grad():
+        text, e = model.encode_text(batch.frames, mask), model.points_of(batch.tokens)
+        total = snr[0] / 2 * (e.square().sum(-1) * mask).sum(1).double().numpy()
+        for i, level in enumerate(snr):
+            noise = torch.from_numpy(generator(5, 0, i).standard_normal(e.shape)).float()
+            x = (np.sqrt(level) * e + noise) / np.sqrt(1 + level)
+            said = model(x, torch.full((2,), float(np.log(level))), text, mask)
+            if i < 2:
+                lost = (e - model.mean_point(said)).square().sum(-1) * (snr[i + 1] - level) / 2
+            else:
+                lost = model.cross_entropy(said, batch.tokens)
+            total = total + (lost * mask).sum(1).double().numpy()
+    np.testing.assert_allclose(found.values[0], total, rtol=1e-4)
 
 
 def test_all_that_is_said_is_counted(voice: Voice) -> None:

@@ -215,6 +215,7 @@ class CDCD(nn.Module):
     points: Tensor
     noise: Tensor
     digits: Tensor
+    places: Tensor
 
     def __init__(
         self,
@@ -282,7 +283,7 @@ class CDCD(nn.Module):
         if share.shape != (self.config.K,):
             reject("counts", f"shape {share.shape}", f"one for each of {self.config.K} tokens")
         if self.config.head == "joint":
-            parts = [share]
+            parts: list[np.ndarray] = [share]
         else:
             digits = self.digits.cpu().numpy()
             parts = [

@@ -62,7 +62,8 @@ def place_tokens(geometry: Geometry, own: Codebook, *, view: View = "power", key
             "one-hot".
     """
     check_choice(view, VIEWS, "view")
-    placed = _placed(check_choice(geometry, GEOMETRIES, "geometry"), own, key)
+    check_choice(geometry, GEOMETRIES, "geometry")
+    placed = _placed(geometry, own, key)
     if view == "raw" or geometry in ("tokenizer", "permuted"):  # the tokenizer's own points
         return placed
     if view == "box":

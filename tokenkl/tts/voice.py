@@ -366,6 +366,7 @@ def new_cdcd(
         ValueError: an unknown geometry or schedule, or a value out of its range.
     """
     own = tokenizer.codebook()
+    learned = not isinstance(geometry, Codebook) and geometry == "learned"
     if isinstance(geometry, Codebook):
         if geometry.K != own.K:
             reject("geometry", f"a codebook of {geometry.K} tokens", f"one of {own.K}")
@@ -383,7 +384,7 @@ def new_cdcd(
         changes["output_prior"] = on_grid or changes.get("head", "joint") == "joint"
     config = CDCDConfig(
         K=codebook.K, symbols=encoder.size, dim=codebook.n,
-        one_hot=one_hot is not None, learned=geometry == "learned", **changes,
+        one_hot=one_hot is not None, learned=learned, **changes,
     )  # fmt: skip
     if one_hot is not None:
         points = np.array([[one_hot.scale]])
