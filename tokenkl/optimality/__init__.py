@@ -9,15 +9,19 @@ from tokenkl.optimality.design import (
     snr_of_information,
 )
 from tokenkl.optimality.distance import mean_nn_distance, min_distance, nn_distances
+from tokenkl.optimality.local import LocalCertificate, certify_local, load_certificate
 from tokenkl.optimality.measured import MeasuredSchedule, cross_entropy_schedule
 
 __all__ = [
     "LevelChoice",
+    "LocalCertificate",
     "MeasuredSchedule",
     "NoiseSchedule",
+    "certify_local",
     "cross_entropy_schedule",
     "information_range",
     "information_uniform_schedule",
+    "load_certificate",
     "mean_nn_distance",
     "min_distance",
     "nn_distances",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -16,7 +17,7 @@ def finest_axes(grid: ProductCodebook, whole: list[list[int]]) -> list[int] | No
     gaps = []
     for c in range(grid.n):
         levels = sorted({row[c] for row in whole})
-        gaps.append({b - a for a, b in zip(levels, levels[1:], strict=False)})
+        gaps.append({b - a for a, b in itertools.pairwise(levels)})
     least = min((min(one) for one in gaps if one), default=0)
     finest = [c for c, one in enumerate(gaps) if least in one]
     return finest if finest and all(gaps[c] == {least} for c in finest) else None
@@ -52,9 +53,7 @@ def balancing_weights(
     return [int(one) for one in weights], common * len(finest)
 
 
-def staggered(
-    place: Int[np.ndarray, "K n"], finest: list[int]
-) -> Float[np.ndarray, "K n"] | None:
+def staggered(place: Int[np.ndarray, "K n"], finest: list[int]) -> Float[np.ndarray, "K n"] | None:
     """Tokens of odd and of even index sum over the finest axes shifted apart along the others.
 
     At the ends of an axis only those of odd sum, inwards. None where all axes are finest.

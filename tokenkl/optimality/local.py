@@ -36,7 +36,9 @@ ROUNDS, DRAWS = 6, 2
 #: Numbers K n up to which spectra on flat motions are computed.
 MAX_DENSE = 1500
 #: Whole numbers that directions are rounded to.
-GRID = 2**20
+GRID = 2**24
+#: How far a direction of first order is turned inwards, so that rounding does not leave a curve.
+INWARDS = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -140,8 +142,9 @@ def certify_local(
         >>> found = tk.certify_local(tk.FSQ((3, 3)))
         >>> found.verdict, found.order, found.arithmetic
         ('strict', 1, 'exact')
-        >>> tk.certify_local(tk.FSQ((4, 3)))
-        <LocalCertificate FSQ 4x3: no maximum of mean_distance (box), order 2, rises by 0.0626; exact>
+        >>> other = tk.certify_local(tk.FSQ((4, 3)))  # unequal levels: it rises in second order
+        >>> other.verdict, other.order, round(other.gain, 3)
+        ('not a maximum', 2, 0.023)
     """
     check_codebook(codebook)
     check_choice(objective, OBJECTIVES, "objective")
@@ -166,7 +169,11 @@ def certify_local(
         rows = zip(ties.first.tolist(), ties.second.tolist(), search.weights, strict=True)
         record["dual"] = [[k, j, w] for k, j, w in rows if w > 0]
     if search.direction is not None:
-        v = np.rint(search.direction / np.abs(search.direction).max() * GRID).astype(np.int64)
+        motion = search.direction / np.abs(search.direction).max()
+        if constraint != "box":
+            away = points - (0 if constraint == "ball" else points.mean(axis=0))
+            motion = motion - INWARDS * away / np.abs(away).max()
+        v = np.rint(motion * GRID).astype(np.int64)
         record["direction"] = [[int(k), int(c), int(v[k, c])] for k, c in np.argwhere(v)]
     head = {"objective": objective, "constraint": constraint, "verdict": search.verdict}
     arithmetic = "floating point"
@@ -328,16 +335,22 @@ class _Search:
         self.curvature = max(best, 0.0)
         if best > TINY:
             self.method = "linear programmes of the first and the second order"
-            self._rises_along(chosen, bent)
-            self.verdict = "not a maximum" if self.gain > 0 else "undecided"
+            if self._rises_along(chosen, bent):
+                self.verdict = "not a maximum"
 
-    def _rises_along(self, motion: np.ndarray, bend: np.ndarray) -> None:
-        """The best of some steps, each brought inside the constraint and measured anew."""
+    def _rises_along(self, motion: np.ndarray, bend: np.ndarray) -> bool:
+        """The best of some steps, each brought inside the constraint and measured anew.
+
+        Returns whether one of them rises by at least half of what the derivatives say.
+        """
         self.direction = motion
-        points, unit = self.ties.points, float(self.ties.distance.min())
+        points, unit, seen = self.ties.points, float(self.ties.distance.min()), False
         for step in STEPS * unit:
             moved = self.constraint.inside(points + step * motion + step**2 / 2 * bend)
             distances = nearest_distances(moved)
             found = float(distances.min()) if self.minimum else float(distances.mean())
-            if found - self.ties.value > self.gain:
-                self.gain, self.step = found - self.ties.value, float(step)
+            rise = found - self.ties.value
+            seen |= rise > (step * self.value + step**2 / 2 * self.curvature) / 2
+            if rise > self.gain:
+                self.gain, self.step = rise, float(step)
+        return seen

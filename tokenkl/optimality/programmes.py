@@ -20,7 +20,7 @@ from tokenkl.optimality.ties import Ties
 #: Slopes, weights and motions below this count as 0: HiGHS is accurate to 1e-7.
 TINY = 1e-6
 #: Largest acceleration that is looked for.
-MAX_ACCELERATION = 1e3
+MAX_ACCELERATION = 10.0
 #: Weights below this part of the largest possible one are told apart from it no more.
 ENOUGH = 1e-3
 
@@ -182,9 +182,7 @@ class Programme:
         motion = np.clip(found.x[: self.size], -1, 1).reshape(self.K, self.n)
         return np.where(np.abs(motion) > TINY, motion, 0.0)
 
-    def curvature(
-        self, motion: Float[np.ndarray, "K n"]
-    ) -> tuple[float, Float[np.ndarray, "K n"]]:
+    def curvature(self, motion: Float[np.ndarray, "K n"]) -> tuple[float, Float[np.ndarray, "K n"]]:
         """Largest second derivative along e + s v + s^2 w / 2 for a flat motion v, and its w.
 
         Of the pairs of an owner those count whose distance grows least in first order.

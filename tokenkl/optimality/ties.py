@@ -124,7 +124,7 @@ def _within(
         parts = []
         for start in range(0, K, rows := max(1, BLOCK // K)):
             near = cdist(points[start : start + rows], points) <= radius[start : start + rows, None]
-            parts.append(np.argwhere(near) + [start, 0])
+            parts.append(np.argwhere(near) + np.array([start, 0]))
         first, second = np.concatenate(parts).T
     other = first != second
     return first[other], second[other]

@@ -32,7 +32,12 @@ import heapq
 import json
 import math
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from typing import Any
+
+Point = tuple[int, ...]
+Row = dict[int, int]
 
 FORMAT = "tokenkl local certificate, version 1"
 OBJECTIVES = ("mean_distance", "min_distance")
@@ -48,7 +53,7 @@ class Refused(ValueError):
     """A certificate that proves nothing."""
 
 
-def verify(record):
+def verify(record: Any) -> str:
     """Check a certificate, a table as JSON has it; returns a sentence that says what is proved.
 
     Raises:
@@ -61,7 +66,7 @@ def verify(record):
     squares, ties = nearest_neighbours(points)
     if objective == "min_distance":
         least = min(squares)
-        ties = [near if square == least else [] for near, square in zip(ties, squares)]
+        ties = [near if square == least else [] for near, square in zip(ties, squares, strict=True)]
         squares = [least] * len(points)
     if verdict == "not a maximum":
         how = _ascends(record, points, objective, constraint, squares, ties)
@@ -76,20 +81,20 @@ def verify(record):
 # ---- What is read ------------------------------------------------------------------------------
 
 
-def _whole(value, what):
+def _whole(value: Any, what: str) -> int:
     if type(value) is not int:
         raise Refused(f"{what} must be a whole number")
     return value
 
 
-def _choice(record, name, choices):
+def _choice(record: Any, name: str, choices: tuple[str, ...]) -> str:
     value = record.get(name) if isinstance(record, dict) else None
     if value not in choices:
         raise Refused(f"{name} must be one of {', '.join(choices)}")
     return value
 
 
-def _rows(record, name, width):
+def _rows(record: Any, name: str, width: int | None) -> list[list[int]]:
     """Rows of whole numbers, all of the same length."""
     rows = record.get(name)
     if not isinstance(rows, list) or not rows:
@@ -102,7 +107,7 @@ def _rows(record, name, width):
     return rows
 
 
-def _points(record):
+def _points(record: Any) -> tuple[list[Point], int]:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise Refused(f"format must be {FORMAT!r}")
     points = [tuple(row) for row in _rows(record, "points", None)]
@@ -116,26 +121,28 @@ def _points(record):
 # ---- Nearest neighbours ------------------------------------------------------------------------
 
 
-def nearest_neighbours(points):
+def nearest_neighbours(points: list[Point]) -> tuple[list[int], list[list[int]]]:
     """Squared distance of every point to the nearest other, and all that are as near: exact."""
     n = len(points[0])
-    table = {}
+    table: dict[int, Any] = {}
     for k, point in enumerate(points):
         at = table
         for x in point[:-1]:
             at = at.setdefault(x, {})
         at[point[-1]] = k
 
-    def ordered(at, depth):
+    def ordered(at: Any, depth: int) -> tuple[list[int], list[Any]]:
         keys = sorted(at)
         return keys, [at[x] if depth == n - 1 else ordered(at[x], depth + 1) for x in keys]
 
     root = ordered(table, 0)
-    squares, ties = [], []
+    squares: list[int] = []
+    ties: list[list[int]] = []
     for k, point in enumerate(points):
-        best, near = None, []
+        best: int | None = None
+        near: list[int] = []
 
-        def visit(node, depth, partial):
+        def visit(node: Any, depth: int, partial: int, k: int, point: Point) -> None:
             nonlocal best, near
             keys, inner = node
             x = point[depth]
@@ -150,14 +157,14 @@ def nearest_neighbours(points):
                 if best is not None and square > best:
                     return
                 if depth < n - 1:
-                    visit(inner[index], depth + 1, square)
+                    visit(inner[index], depth + 1, square, k, point)
                 elif inner[index] != k:
                     if best is None or square < best:
                         best, near = square, []
                     near.append(inner[index])
 
-        visit(root, 0, 0)
-        squares.append(best)
+        visit(root, 0, 0, k, point)
+        squares.append(best or 0)
         ties.append(near)
     return squares, ties
 
@@ -165,12 +172,20 @@ def nearest_neighbours(points):
 # ---- Maxima ------------------------------------------------------------------------------------
 
 
-def _is_maximum(record, points, objective, constraint, verdict, squares, ties):
+def _is_maximum(
+    record: Any,
+    points: list[Point],
+    objective: str,
+    constraint: str,
+    verdict: str,
+    squares: list[int],
+    ties: list[list[int]],
+) -> str:
     K, n = len(points), len(points[0])
     pairs = _rows(record, "dual", 3)
     owners = [k if objective == "mean_distance" else 0 for k, _, _ in pairs]
-    total = {}
-    for (k, j, weight), owner in zip(pairs, owners):
+    total: dict[int, int] = {}
+    for (k, j, weight), owner in zip(pairs, owners, strict=True):
         if not (0 <= k < K and 0 <= j < K) or weight < 1:
             raise Refused("dual must have rows (k, j, weight) of tokens, with weights above 0")
         if j not in ties[k]:
@@ -183,15 +198,15 @@ def _is_maximum(record, points, objective, constraint, verdict, squares, ties):
     common = math.lcm(*(one.denominator for one in scale.values()))
     factor = {k: int(one * common) for k, one in scale.items()}
     force = [[0] * n for _ in points]
-    for (k, j, weight), owner in zip(pairs, owners):
+    for (k, j, weight), owner in zip(pairs, owners, strict=True):
         for c in range(n):
             pull = weight * factor[owner] * (points[k][c] - points[j][c])
             force[k][c] += pull
             force[j][c] -= pull
     held = list(_held(points, force, constraint))
     equations = held + list(_isometries(points, constraint))
-    for (k, j, _), owner in zip(pairs, owners):
-        row = {}
+    for (k, j, _), owner in zip(pairs, owners, strict=True):
+        row: Row = {}
         for c in range(n):
             step = points[k][c] - points[j][c]
             row[k * n + c], row[j * n + c] = step, -step
@@ -213,7 +228,7 @@ def _is_maximum(record, points, objective, constraint, verdict, squares, ties):
     )
 
 
-def _moved_as_one(points, pairs, held):
+def _moved_as_one(points: list[Point], pairs: list[list[int]], held: list[Row]) -> int:
     """Dimensions of the motions in a box that leave all listed pairs and held coordinates alone.
 
     Tokens that pairs connect then move together, in every coordinate that none of them has held.
@@ -221,7 +236,7 @@ def _moved_as_one(points, pairs, held):
     n = len(points[0])
     parent = list(range(len(points)))
 
-    def top(k):
+    def top(k: int) -> int:
         while parent[k] != k:
             parent[k] = k = parent[parent[k]]
         return k
@@ -232,7 +247,7 @@ def _moved_as_one(points, pairs, held):
     return len({top(k) for k in range(len(points))}) * n - len(stopped)
 
 
-def _ratio(square, unit):
+def _ratio(square: int, unit: int) -> Fraction:
     """sqrt(square / unit), which must be rational."""
     ratio = Fraction(square, unit)
     root = Fraction(math.isqrt(ratio.numerator), math.isqrt(ratio.denominator))
@@ -241,7 +256,7 @@ def _ratio(square, unit):
     return root
 
 
-def _held(points, force, constraint):
+def _held(points: list[Point], force: list[list[int]], constraint: str) -> Iterator[Row]:
     """Linear forms that vanish on motions that keep f: one for every positive multiplier."""
     K, n = len(points), len(points[0])
     outside = Refused("dual does not balance: the gradient is no normal of the constraint")
@@ -258,13 +273,13 @@ def _held(points, force, constraint):
     elif constraint == "ball":
         largest = max(sum(x * x for x in point) for point in points)
         for k, point in enumerate(points):
-            along = sum(f * x for f, x in zip(force[k], point))
+            along = sum(f * x for f, x in zip(force[k], point, strict=True))
             on_sphere = sum(x * x for x in point) == largest
             if not any(force[k]):
                 continue
             if not on_sphere or along < 0:
                 raise outside
-            if any(f * largest != along * x for f, x in zip(force[k], point)):
+            if any(f * largest != along * x for f, x in zip(force[k], point, strict=True)):
                 raise outside
             yield {k * n + c: x for c, x in enumerate(point) if x}
     else:
@@ -281,13 +296,13 @@ def _held(points, force, constraint):
                 yield {k * n + c: away[k][c] for k in range(K) for c in group if away[k][c]}
 
 
-def _centred(points):
+def _centred(points: list[Point]) -> list[list[int]]:
     """K times the distance from the mean."""
-    sums = [sum(column) for column in zip(*points)]
-    return [[len(points) * x - s for x, s in zip(point, sums)] for point in points]
+    sums = [sum(column) for column in zip(*points, strict=True)]
+    return [[len(points) * x - s for x, s in zip(point, sums, strict=True)] for point in points]
 
 
-def _isometries(points, constraint):
+def _isometries(points: list[Point], constraint: str) -> Iterator[Row]:
     """Motions are looked at across those of the whole that keep distances and the constraint."""
     n = len(points[0])
     if constraint in ("power", "variance"):
@@ -302,10 +317,10 @@ def _isometries(points, constraint):
                 yield {column: value for column, value in row.items() if value}
 
 
-def rank_modulo(rows):
+def rank_modulo(equations: Iterable[Row]) -> int:
     """The rank of sparse rows {column: whole number} modulo PRIME: at most that over Q."""
-    rows = [{c: v % PRIME for c, v in row.items() if v % PRIME} for row in rows]
-    users = {}
+    rows = [{c: v % PRIME for c, v in row.items() if v % PRIME} for row in equations]
+    users: dict[int, set[int]] = {}
     for i, row in enumerate(rows):
         for c in row:
             users.setdefault(c, set()).add(i)
@@ -342,7 +357,14 @@ def rank_modulo(rows):
 # ---- Ascents -----------------------------------------------------------------------------------
 
 
-def _ascends(record, points, objective, constraint, squares, ties):
+def _ascends(
+    record: Any,
+    points: list[Point],
+    objective: str,
+    constraint: str,
+    squares: list[int],
+    ties: list[list[int]],
+) -> str:
     K, n = len(points), len(points[0])
     motion = [[0] * n for _ in points]
     for k, c, value in _rows(record, "direction", 3):
@@ -350,13 +372,14 @@ def _ascends(record, points, objective, constraint, squares, ties):
             raise Refused("direction must have rows (k, coordinate, value)")
         motion[k][c] = value
     _check_feasible(points, motion, constraint)
-    slopes, grows = {}, {}
+    slopes: dict[int, int] = {}
+    grows: dict[int, bool] = {}
     for k in range(K):
         owner = k if objective == "mean_distance" else 0
         for j in ties[k]:
-            step = [a - b for a, b in zip(points[k], points[j])]
-            moved = [a - b for a, b in zip(motion[k], motion[j])]
-            slope = sum(a * b for a, b in zip(step, moved))
+            step = [a - b for a, b in zip(points[k], points[j], strict=True)]
+            moved = [a - b for a, b in zip(motion[k], motion[j], strict=True)]
+            slope = sum(a * b for a, b in zip(step, moved, strict=True))
             # |part of the motion across the pair|^2, times the squared distance.
             across = sum(a * a for a in moved) * squares[k] - slope * slope
             if owner not in slopes or slope < slopes[owner]:
@@ -385,28 +408,34 @@ def _ascends(record, points, objective, constraint, squares, ties):
     )
 
 
-def _check_feasible(points, motion, constraint):
+def _check_feasible(points: list[Point], motion: list[list[int]], constraint: str) -> None:
     leaves = Refused("the direction leaves the constraint")
     if constraint == "box":
         for c in range(len(points[0])):
             column = [point[c] for point in points]
             low, high = min(column), max(column)
-            for x, row in zip(column, motion):
+            for x, row in zip(column, motion, strict=True):
                 if (x == high and row[c] > 0) or (x == low and row[c] < 0):
                     raise leaves
     elif constraint == "ball":
         largest = max(sum(x * x for x in point) for point in points)
-        for point, row in zip(points, motion):
-            if sum(x * x for x in point) == largest and sum(a * b for a, b in zip(point, row)) > 0:
+        for point, row in zip(points, motion, strict=True):
+            if (
+                sum(x * x for x in point) == largest
+                and sum(a * b for a, b in zip(point, row, strict=True)) > 0
+            ):
                 raise leaves
     else:
         away = _centred(points)
-        inner = [sum(a[c] * v[c] for a, v in zip(away, motion)) for c in range(len(points[0]))]
+        inner = [
+            sum(a[c] * v[c] for a, v in zip(away, motion, strict=True))
+            for c in range(len(points[0]))
+        ]
         if (sum(inner) if constraint == "power" else max(inner)) > 0:
             raise leaves
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     """Verify the files of the command line; the exit code is 1 if one of them proves nothing."""
     code = 0
     for path in arguments:
