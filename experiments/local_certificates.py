@@ -21,7 +21,7 @@ from tokenkl._validation import reject
 from tokenkl.numerics.neighbours import nearest_distances
 from tokenkl.optimality import mean_nn_distance, min_distance
 from tokenkl.optimality.counterexamples import COUNTEREXAMPLES
-from tokenkl.plotting import COLOURS, PAGE, label_panels, new_figure
+from tokenkl.plotting import COLOURS, PAGE, label_panels, line_style, new_figure
 
 #: Of the table.
 COLUMNS = (
@@ -96,7 +96,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
             )
             if found.direction is not None and objective == "mean_distance":
                 unit = min_distance(codebook)
-                for step in np.geomspace(0.01, 1, 21) * unit:
+                for step in np.geomspace(0.02, 0.8, 25) * unit:
                     moved = nearest_distances(found.points + step * found.direction)
                     rise = float(moved.mean()) - before
                     rows.append({**row, "kind": "curve", "step": step, "rise": rise})
@@ -134,10 +134,10 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     left, right = axes[0]
     curves = table[table.kind == "curve"]
     names = list(dict.fromkeys(curves.codebook))
-    for colour, name in zip(COLOURS * 3, names, strict=False):
+    for place, name in enumerate(names):
         one = curves[curves.codebook == name]
         gap = table[(table.codebook == name) & (table.objective == "min_distance")].before.iloc[0]
-        left.plot(one.step / gap, 100 * one.rise / one.before, color=colour, label=name)
+        left.plot(one.step / gap, 100 * one.rise / one.before, label=name, **line_style(place))
     left.axhline(0, color="0.6", linewidth=0.8)
     left.set_xscale("log")
     left.set_ylim(bottom=-5)
@@ -159,7 +159,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     right.set_yticks(np.arange(len(names)), names)
     right.invert_yaxis()
     right.set_xlabel("best rise along the certified direction (%)")
-    right.legend(fontsize="x-small")
+    right.legend(loc="lower right", fontsize="x-small")
     strict = sum(name.startswith("FSQ") for name in facts["strict_exactly"])
     label_panels(
         axes, ("unequal levels: D rises in second order", f"{strict} equal grids are strict maxima")

@@ -31,10 +31,14 @@ from tokenkl.optimality.verify_dual import FORMAT, OBJECTIVES, Refused, verify
 
 #: Step sizes that are tried along an ascent, in units of the smallest distance.
 STEPS = 2.0 ** -(np.arange(0, 25) / 2)
+#: The same around the best of them.
+FINER = 2.0 ** (np.arange(-3, 4) / 8)
 #: How often a flat motion is improved; directions that are drawn to find one.
 ROUNDS, DRAWS = 6, 2
 #: Numbers K n up to which spectra on flat motions are computed.
 MAX_DENSE = 1500
+#: Numbers K n up to which linear programmes are solved.
+MAX_PROGRAMME = 2**16
 #: Whole numbers that directions are rounded to.
 GRID = 2**24
 #: How far a direction of first order is turned inwards, so that rounding does not leave a curve.
@@ -162,6 +166,11 @@ def certify_local(
     if finest is not None:
         search.of_grid(ranks(whole), finest)
     else:
+        if points.size > MAX_PROGRAMME:
+            expected = (
+                f"one with at most {MAX_PROGRAMME:,} numbers, or a grid of fractions in its box"
+            )
+            reject("codebook", repr(codebook), expected)
         search.by_programmes()
     record: dict[str, Any] = {"format": FORMAT, "points_over": over, "points": whole}
     # The dual of what is no maximum would only show that the first order is 0.
@@ -344,13 +353,17 @@ class _Search:
         Returns whether one of them rises by at least half of what the derivatives say.
         """
         self.direction = motion
-        points, unit, seen = self.ties.points, float(self.ties.distance.min()), False
-        for step in STEPS * unit:
-            moved = self.constraint.inside(points + step * motion + step**2 / 2 * bend)
-            distances = nearest_distances(moved)
-            found = float(distances.min()) if self.minimum else float(distances.mean())
-            rise = found - self.ties.value
-            seen |= rise > (step * self.value + step**2 / 2 * self.curvature) / 2
-            if rise > self.gain:
-                self.gain, self.step = rise, float(step)
+        points, seen, best = self.ties.points, False, 0.0
+        for steps in (STEPS * float(self.ties.distance.min()), None):
+            # The second time between the neighbours of the best step.
+            around = self.step * FINER if steps is None else steps
+            for step in around:
+                moved = self.constraint.inside(points + step * motion + step**2 / 2 * bend)
+                distances = nearest_distances(moved)
+                found = float(distances.min()) if self.minimum else float(distances.mean())
+                rise = found - self.ties.value
+                seen |= rise > (step * self.value + step**2 / 2 * self.curvature) / 2
+                if rise > self.gain:
+                    self.gain, best = rise, float(step)
+            self.step = best
         return seen

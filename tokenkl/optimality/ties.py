@@ -41,7 +41,7 @@ def whole_numbers(points: Float[np.ndarray, "K n"]) -> tuple[list[list[int]], in
         near = [Fraction(float(x)) for x in values]
         over = math.lcm(*(one.denominator for one in near))
     whole = [int(one * over) for one in near]
-    rows = places.reshape(points.shape).tolist()
+    rows: list[list[int]] = np.reshape(places, points.shape).tolist()
     return [[whole[place] for place in row] for row in rows], over, recognised
 
 
