@@ -1,5 +1,6 @@
 """Is there a better codebook, and how to choose one?"""
 
+from tokenkl.optimality.accuracy_curvature import AccuracyCurvature, accuracy_curvature
 from tokenkl.optimality.design import (
     LevelChoice,
     NoiseSchedule,
@@ -13,10 +14,12 @@ from tokenkl.optimality.local import LocalCertificate, certify_local, load_certi
 from tokenkl.optimality.measured import MeasuredSchedule, cross_entropy_schedule
 
 __all__ = [
+    "AccuracyCurvature",
     "LevelChoice",
     "LocalCertificate",
     "MeasuredSchedule",
     "NoiseSchedule",
+    "accuracy_curvature",
     "certify_local",
     "cross_entropy_schedule",
     "information_range",

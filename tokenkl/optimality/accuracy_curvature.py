@@ -50,7 +50,7 @@ class AccuracyCurvature:
 
 
 class _Axis(NamedTuple):
-    """Gap, and moments of the noise in the cell of every level: m_i = int (x - u)^i N(x; u, s^2)."""
+    """Gap, and moments int (x - u)^i N(x; u, s^2) dx of the noise in the cell of every level."""
 
     gap: float
     zeroth: np.ndarray
@@ -76,7 +76,7 @@ def accuracy_curvature(codebook: Codebook, snr: float) -> AccuracyCurvature:
         >>> import tokenkl as tk
         >>> low, high = (tk.optimality.accuracy_curvature(tk.FSQ((3, 3)), snr) for snr in (0.1, 10))
         >>> low.verdict, high.verdict
-        ('not a maximum', 'strict')
+        ('strict', 'strict')
     """
     check_codebook(codebook)
     grid, snr = codebook.as_grid, float(check_positive(snr, "snr"))
@@ -85,8 +85,7 @@ def accuracy_curvature(codebook: Codebook, snr: float) -> AccuracyCurvature:
     assert grid is not None
     s = 1 / math.sqrt(snr)
     axes = [_axis(np.sort(np.asarray(levels)), s, c) for c, levels in enumerate(grid.levels)]
-    place = np.argsort(np.argsort(np.arange(grid.K))).astype(np.int64)
-    digits = np.asarray(grid.to_digits(place))
+    digits = np.asarray(grid.to_digits(np.arange(grid.K)))
     order = [np.argsort(np.argsort(np.asarray(levels))) for levels in grid.levels]
     digits = np.stack([ranks[digits[:, c]] for c, ranks in enumerate(order)], axis=1)
     last = np.array([len(levels) - 1 for levels in grid.levels])
@@ -133,7 +132,7 @@ def _axis(levels: Any, s: float, c: int) -> _Axis:
     below = np.where(np.arange(levels.size) == 0, np.inf, end) / s
     density = [np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi) for x in (above, below)]
     with np.errstate(invalid="ignore"):
-        ends = [np.where(np.isinf(x), 0.0, x * p) for x, p in zip((above, below), density, strict=True)]
+        ends = [np.nan_to_num(x * p) for x, p in zip((above, below), density, strict=True)]
     zeroth = ndtr(above) - ndtr(-below)
     return _Axis(gap, zeroth, s * (density[1] - density[0]), s * s * (zeroth - ends[0] - ends[1]))
 

@@ -148,7 +148,7 @@ def certify_local(
         ('strict', 1, 'exact')
         >>> other = tk.certify_local(tk.FSQ((4, 3)))  # unequal levels: it rises in second order
         >>> other.verdict, other.order, round(other.gain, 3)
-        ('not a maximum', 2, 0.023)
+        ('not a maximum', 2, 0.028)
     """
     check_codebook(codebook)
     check_choice(objective, OBJECTIVES, "objective")
