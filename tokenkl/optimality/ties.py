@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -41,7 +42,7 @@ def whole_numbers(points: Float[np.ndarray, "K n"]) -> tuple[list[list[int]], in
         near = [Fraction(float(x)) for x in values]
         over = math.lcm(*(one.denominator for one in near))
     whole = [int(one * over) for one in near]
-    rows: list[list[int]] = np.reshape(places, points.shape).tolist()
+    rows: Any = np.reshape(places, points.shape).tolist()
     return [[whole[place] for place in row] for row in rows], over, recognised
 
 
