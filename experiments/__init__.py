@@ -14,6 +14,7 @@ from tokenkl._validation import check_choice
 NAMES = (
     "path_kl",
     "nn_distance",
+    "local_certificates",
     "accuracy",
     "four_views",
     "fsq_in_the_wild",

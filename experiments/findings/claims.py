@@ -89,6 +89,7 @@ def findings(records: Records) -> list[Finding]:
         _views(records),
         _frequencies(records),
         _wild(records),
+        _unequal(records),
         _grids(records),
         _capacity(records),
         _lipschitz(records),
@@ -128,19 +129,44 @@ def _path_kl(records: Records) -> Finding:
 
 def _local(records: Records) -> Finding:
     four, *_ = records.facts("nn_distance")["cases"]
+    facts = records.facts("local_certificates")
+    strict = [name.removeprefix("FSQ ") for name in facts["strict_exactly"]]
     return Finding(
         "C2",
         "FSQ as a local maximum of the mean distance of nearest neighbours",
         "In the box, FSQ with two and with three levels is a local maximum of D, the mean distance "
         "of tokens to their nearest neighbours.",
-        "open",
+        "confirmed",
         (
-            "Consistent with what we see: of "
-            f"{four['ascent_starts']} ascents from random tokens in the plane "
+            "A strict one, for any number of levels that is the same in all dimensions (proved; "
+            f"certificates in exact arithmetic for {', '.join(strict)}).",
+            f"Of {four['ascent_starts']} ascents from random tokens in the plane "
             f"{100 * four['ascent_share_within_1e-3']:.3g} % end at FSQ's value and none above.",
-            "No program here proves it yet.",
         ),
-        ("nn_distance",),
+        ("local_certificates", "nn_distance"),
+        ("theory/optimality.md",),
+    )
+
+
+def _unequal(records: Records) -> Finding:
+    rises = records.facts("local_certificates")["not_a_maximum"]
+    each = ", ".join(
+        f"{name.removeprefix('FSQ ')} by {100 * one['relative_rise']:.0f} %"
+        for name, one in rises.items()
+    )
+    return Finding(
+        "Unequal levels",
+        "FSQ with unequal levels, as published tokenizers have it",
+        "Is it a local maximum of D as well?",
+        "beyond the paper",
+        (
+            "No: the first order is 0, the second rises. Tokens of odd and of even index sum, "
+            "shifted apart along the coarser dimensions, are further from all neighbours (proved; "
+            "certified in exact arithmetic).",
+            f"Along these directions D rises: {each}. It is a distance, not an accuracy.",
+        ),
+        ("local_certificates",),
+        ("theory/optimality.md",),
     )
 
 

@@ -24,7 +24,10 @@ WORDS = {
     "relabel": "fsq:3 --tokens {tokens}",
 }
 #: Those that show no information, or in bits: `info` in both; and `context`, tested elsewhere.
-OTHERS = {"context", "info", "recommend-levels", "report", "tts", "derive", "findings", "reproduce"}
+OTHERS = {"certify", "context", "info", "recommend-levels", "report", "tts", "derive"} | {
+    "findings",
+    "reproduce",
+}
 
 
 def test_all_commands_are_here() -> None:

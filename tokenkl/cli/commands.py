@@ -18,6 +18,7 @@ for _module in (
     "relabel",
     "context",
     "verify",
+    "certify",
     "report",
     "reproduce",
     "findings",

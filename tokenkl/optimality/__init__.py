@@ -1,5 +1,6 @@
 """Is there a better codebook, and how to choose one?"""
 
+from tokenkl.optimality.accuracy_curvature import AccuracyCurvature, accuracy_curvature
 from tokenkl.optimality.design import (
     LevelChoice,
     NoiseSchedule,
@@ -9,15 +10,21 @@ from tokenkl.optimality.design import (
     snr_of_information,
 )
 from tokenkl.optimality.distance import mean_nn_distance, min_distance, nn_distances
+from tokenkl.optimality.local import LocalCertificate, certify_local, load_certificate
 from tokenkl.optimality.measured import MeasuredSchedule, cross_entropy_schedule
 
 __all__ = [
+    "AccuracyCurvature",
     "LevelChoice",
+    "LocalCertificate",
     "MeasuredSchedule",
     "NoiseSchedule",
+    "accuracy_curvature",
+    "certify_local",
     "cross_entropy_schedule",
     "information_range",
     "information_uniform_schedule",
+    "load_certificate",
     "mean_nn_distance",
     "min_distance",
     "nn_distances",

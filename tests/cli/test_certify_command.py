@@ -1,0 +1,39 @@
+"""`tokenkl certify`: what it shows and writes, and what its check refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from commands import commands
+
+from tokenkl.cli.commands import app
+
+run, succeed, _ = commands(app)
+
+
+def test_shows_and_writes(tmp_path: Path) -> None:
+    path = tmp_path / "certificate.json"
+    done = succeed("certify", "fsq:4x3", "-o", path, "--json", tmp_path / "found.json")
+    assert "not a maximum" in done.stdout
+    record = json.loads((tmp_path / "found.json").read_text())
+    assert (record["order"], record["arithmetic"], record["K"]) == (2, "exact", 12)
+    assert "Verified: 12 tokens" in " ".join(succeed("certify", "--check", path).stdout.split())
+
+
+def test_check_fails_where_nothing_is_proved(tmp_path: Path) -> None:
+    path = tmp_path / "certificate.json"
+    succeed("certify", "fsq:3^2", "--objective", "min_distance", "-o", path)
+    found = json.loads(path.read_text())
+    found["dual"][0][2] += 1
+    path.write_text(json.dumps(found))
+    done = run("certify", "--check", path)
+    assert done.exit_code == 1
+    assert "NOT verified" in done.stdout
+
+
+def test_one_of_codebook_and_check(tmp_path: Path) -> None:
+    for words in ((), ("fsq:3", "--check", tmp_path / "none.json")):
+        done = run("certify", *words)
+        assert done.exit_code != 0
+        assert "CODEBOOK" in done.stderr
