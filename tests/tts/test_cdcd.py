@@ -424,7 +424,7 @@ def test_dropout_is_of_training_and_of_its_key(changes: dict[str, float]) -> Non
     model, batch = small_model(**changes, output_prior=True), small_batch()
 
     def loss(seed: int) -> float:
-        return float(model.loss(batch, torch.Generator().manual_seed(seed))[0])
+        return float(model.loss(batch, torch.Generator().manual_seed(seed))[0].detach())
 
     model.train()
     assert loss(1) == loss(1) != loss(2)

@@ -67,7 +67,7 @@ def place_tokens(geometry: Geometry, own: Codebook, *, view: View = "power", key
     if view == "raw" or geometry in ("tokenizer", "permuted"):  # the tokenizer's own points
         return placed
     if view == "box":
-        if isinstance(placed, OneHot):
+        if geometry == "one-hot":
             reject("view", view, "'power' for one-hot tokens, whose axes are their own")
         low, high = (np.asarray(own.points).min(axis=0), np.asarray(own.points).max(axis=0))
         points = np.clip(np.asarray(placed.points), low, high)
