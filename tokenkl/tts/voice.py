@@ -202,7 +202,7 @@ class Voice:
 
         return evidence_bound(
             self.codebook(),
-            lambda y, snr: logits(y, snr).numpy(),
+            lambda y, snr: model.log_probabilities(logits(y, snr)).numpy(),
             batch.tokens.numpy(),
             np.exp(levels),
             key=key,
