@@ -223,7 +223,7 @@ def _change(path: Path, change: Callable[[dict[str, Any], dict[str, Tensor]], ob
         (lambda h, t: h["config"].update(tall=1), "config must be without unknown fields; got the"),
         (lambda h, t: h["config"].pop("K"), "config must be a table .*; got none called 'K'"),
         (lambda h, t: h["config"].update(symbols=7), "the symbols of its model must be"),
-        (lambda h, t: h["config"].update(K=81, shape=[3] * 4, dim=4), "its model must of its model must be 6561"),
+        (lambda h, t: h["config"].update(K=81, shape=[3] * 4, dim=4), "model must be 6561"),
         (lambda h, t: h["text"].update(symbols="?"), "text.symbols must be 'characters' or"),
         (lambda h, t: h["text"].update(names=["a"]), "phonemes must be among the 2 of the table"),
         (lambda h, t: h["text"].pop("entries"), "text must be a table .* none called 'entries'"),
