@@ -34,7 +34,7 @@ import tokenkl as tk
 from experiments.harness import Experiment, Progress
 from experiments.ranks import permutation_p, spearman
 from experiments.settings import Settings, among, holding, increasing, least, most, setting
-from experiments.speech.plans import FULL, MIDDLE
+from experiments.speech.plans import FULL, MIDDLE, SETTINGS
 from experiments.speech.results import Results
 from experiments.speech.tokens import PADDING
 from experiments.speech.units import RESULTS, Cell
@@ -103,9 +103,12 @@ def load_corpus(config: Config) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def placed(config: Config) -> dict[str, Codebook]:
-    """The points of every geometry, those drawn at random by the seed."""
+    """The points of every geometry as it was trained, those drawn at random by the seed."""
     grid = tk.FSQ((3,) * config.coordinates)
-    return {name: place_tokens(PLACED[name], grid, key=config.seed) for name in config.geometries}
+    return {
+        name: place_tokens(PLACED[name], grid, view=SETTINGS.view, key=config.seed)
+        for name in config.geometries
+    }
 
 
 def laws_given_phonemes(

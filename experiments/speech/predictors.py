@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 
 import tokenkl as tk
+from experiments.speech.plans import SETTINGS
 from experiments.speech.units import Material
 from experiments.toy.predictors import SCHEDULE, lipschitz_constant, path_kl, sampler_snrs
 from tokenkl._random import generator
@@ -36,7 +37,7 @@ PREDICTORS = {
 def codebook_with_prior(geometry: Any, at: Material, *, key: Any) -> Codebook:
     """The points of a geometry, as a unit with this key has them, and the frequencies of tokens."""
     prior = prior_from_tokens(np.concatenate([e.tokens for e in at.train]), at.tokenizer.K)
-    placed = place_tokens(geometry, at.tokenizer.codebook(), key=key)
+    placed = place_tokens(geometry, at.tokenizer.codebook(), view=SETTINGS.view, key=key)
     if isinstance(placed, OneHot):
         return OneHot(placed.K, prior, float(placed.scale))
     return PointCodebook(np.asarray(placed.points), prior, name=geometry, allow_duplicates=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 from commands import commands
 
 from tokenkl.cli.commands import app
@@ -37,3 +39,26 @@ def test_one_of_codebook_and_check(tmp_path: Path) -> None:
         done = run("certify", *words)
         assert done.exit_code != 0
         assert "CODEBOOK" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"value": "x"}, "value"),
+        ({"points": 5}, "points must be a list of rows"),
+        ({"points": [[1, 2], [3]]}, "rows of points must have the same length"),
+        ({"points_over": 0}, "points_over must be at least 1"),
+        ({"points": [[10**400], [1]]}, "certificate"),
+        ({"direction": [[99, 0, 1]]}, "certificate"),
+        ({"direction": [["a", 0, 1]]}, "certificate"),
+        ({"format": "another"}, "no such description"),
+    ],
+)
+def test_files_that_are_no_certificate(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
+    path = tmp_path / "certificate.json"
+    succeed("certify", "fsq:3^2", "-o", path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    done = run("certify", "--check", path)
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") <= 3
+    assert says in " ".join(done.stderr.split())

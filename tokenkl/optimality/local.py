@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tokenkl._files import PathLike, atomic_path
-from tokenkl._formats import reading
+from tokenkl._formats import conform, reading
 from tokenkl._validation import check_choice, reject
 from tokenkl.codebooks.base import Codebook, check_codebook
 from tokenkl.numerics.neighbours import nearest_distances
@@ -27,7 +28,7 @@ from tokenkl.optimality.grid_duals import (
 )
 from tokenkl.optimality.programmes import TINY, Dual, Programme
 from tokenkl.optimality.ties import Ties, find_ties, whole_numbers
-from tokenkl.optimality.verify_dual import FORMAT, OBJECTIVES, Refused, verify
+from tokenkl.optimality.verify_dual import FORMAT, OBJECTIVES, Refused, points_of, verify
 
 #: Step sizes that are tried along an ascent, in units of the smallest distance.
 STEPS = 2.0 ** -(np.arange(0, 25) / 2)
@@ -215,12 +216,20 @@ def load_certificate(path: PathLike) -> LocalCertificate:
     with reading(path, "a certificate of tk.certify_local, as JSON") as file:
         found = file.json(dict[str, Any])
         record = {"format", "points_over", "points", "dual", "direction"} & found.keys()
+        hints = typing.get_type_hints(LocalCertificate)
         names = [f.name for f in dataclasses.fields(LocalCertificate) if f.name != "record"]
         if found.get("format") != FORMAT or not all(name in found for name in names):
             file.refuse("it has no such description")
+        values = {name: conform(found[name], hints[name], name) for name in names}
         head = ("objective", "constraint", "verdict")
         inner = {name: found[name] for name in (*record, *head)}
-        return LocalCertificate(**{name: found[name] for name in names}, record=inner)
+        points_of(inner)  # refuses what has none
+        certificate = LocalCertificate(**values, record=inner)
+        try:
+            _ = certificate.points, certificate.direction
+        except (IndexError, OverflowError, TypeError):
+            file.refuse("its points or its direction are not numbers of tokens")
+        return certificate
 
 
 class _Search:

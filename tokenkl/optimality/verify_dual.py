@@ -59,7 +59,7 @@ def verify(record: Any) -> str:
     Raises:
         Refused: a certificate that does not prove its verdict.
     """
-    points, over = _points(record)
+    points, over = points_of(record)
     objective = _choice(record, "objective", OBJECTIVES)
     constraint = _choice(record, "constraint", CONSTRAINTS)
     verdict = _choice(record, "verdict", VERDICTS)
@@ -107,7 +107,8 @@ def _rows(record: Any, name: str, width: int | None) -> list[list[int]]:
     return rows
 
 
-def _points(record: Any) -> tuple[list[Point], int]:
+def points_of(record: Any) -> tuple[list[Point], int]:
+    """Points as whole numbers, and what these are over."""
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise Refused(f"format must be {FORMAT!r}")
     points = [tuple(row) for row in _rows(record, "points", None)]
