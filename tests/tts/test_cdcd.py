@@ -1,7 +1,7 @@
 """The diffusion model: heads, noise, sampler and bound against exact posteriors."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -411,12 +411,31 @@ def test_levels_of_a_grid_follow_its_points() -> None:
     assert model._grid_levels() is None
 
 
-def test_digits_decide_as_all_tokens_would() -> None:
-    for order in ("F", "C"):
-        model = small_model(head="factorised", shape=(3, 3), order=order)
-        logits = torch.randn(4, 50, 6)
-        ids = model._decided(logits, torch.zeros(4, 50, 2), "map", [])
-        torch.testing.assert_close(ids, model.log_probabilities(logits).argmax(-1))
+@pytest.mark.parametrize("order", ["F", "C"])
+def test_digits_decide_as_all_tokens_would(order: Literal["F", "C"]) -> None:
+    sizes = {"K": 24, "dim": 3, "shape": (2, 3, 4), "order": order}
+    config = CDCDConfig(symbols=5, head="factorised", **sizes, **SMALL)
+    model = CDCD(config, np.zeros((24, 3)))
+    logits = torch.randn(4, 50, 9)
+    ids = model._decided(logits, torch.zeros(4, 50, 3), "map", [])
+    torch.testing.assert_close(ids, model.log_probabilities(logits).argmax(-1))
+
+
+@pytest.mark.parametrize("part", ["out", "down"])
+def test_dropout_is_of_both_parts_of_a_block(part: str) -> None:
+    """Where the other part adds nothing, the next to nothing that is kept is seen."""
+    model = small_model(dropout=0.999999)
+    for block in model.blocks:
+        torch.nn.init.zeros_(getattr(block, part).weight)
+        torch.nn.init.zeros_(getattr(block, part).bias)
+    drop = Dropout(torch.Generator().manual_seed(0), torch.device("cpu"))
+    text, mask = torch.randn(1, 3, 16), torch.ones(1, 3, dtype=torch.bool)
+    given = torch.randn(1, 3, 2), torch.zeros(1), text, mask
+    dropped = model(*given, drop=drop)
+    for block in model.blocks:
+        torch.nn.init.zeros_(block.modulation.weight)
+        torch.nn.init.zeros_(block.modulation.bias)  # gates shut: blocks add nothing
+    torch.testing.assert_close(dropped, model(*given))
 
 
 @pytest.mark.parametrize("changes", [{"dropout": 0.5}, {"token_dropout": 0.5}])

@@ -19,7 +19,7 @@ from tokenkl._random import generator
 from tokenkl.codebooks import average_power, e8_codebook
 from tokenkl.tts.cdcd import CDCD, RANGE
 from tokenkl.tts.corpus import Corpus
-from tokenkl.tts.data import TextEncoder, make_batch
+from tokenkl.tts.data import Example, TextEncoder, make_batch
 from tokenkl.tts.geometry import GEOMETRIES, Geometry, place_tokens
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import Recipe, new_model
@@ -96,6 +96,40 @@ def test_views_that_cannot_be() -> None:
         place_tokens("one-hot", OWN, view="box", key=0)
     with pytest.raises(ValueError, match="view"):
         place_tokens("e8", OWN, view="size", key=0)  # type: ignore[arg-type]
+
+
+def test_new_models_have_an_output_prior_where_they_can(tokenizer: Tokenizer) -> None:
+    def has(**options: Any) -> bool:
+        return new_cdcd(tokenizer, TextEncoder(), **{**SMALL, **options}).config.output_prior
+
+    assert has(head="factorised")
+    assert has(head="joint", geometry="permuted")
+    assert not has(head="factorised", geometry="permuted")  # no coordinate for each digit
+    assert not has(head="joint", output_prior=False)
+
+
+def test_new_models_start_from_the_frequencies_of_tokens(tokenizer: Tokenizer) -> None:
+    ids = np.array([7, 7, 7, 0])
+    example = Example("", "", ids, np.array([1]))
+    made = [
+        new_model(
+            Recipe(text="characters", changes=(*SMALL.items(), ("output_prior", prior))),
+            tokenizer, TextEncoder(), train=[example], key=0,
+        ).logits
+        for prior in (True, False)
+    ]  # fmt: skip
+    share = np.bincount(ids, minlength=6561) + 0.5
+    bias = made[0].bias.detach()
+    torch.testing.assert_close(bias.exp().double(), torch.from_numpy(share / share.sum()))
+    assert not made[1].bias.any()
+
+
+def test_points_of_ones_own(tokenizer: Tokenizer) -> None:
+    points = np.random.default_rng(0).standard_normal((6561, 3))
+    model = new_cdcd(tokenizer, TextEncoder(), geometry=PointCodebook(points), **SMALL)
+    np.testing.assert_array_equal(model.points.numpy(), points.astype(np.float32))
+    with pytest.raises(ValueError, match="geometry must be one of 6561"):
+        new_cdcd(tokenizer, TextEncoder(), geometry=FSQ((3, 3)), **SMALL)
 
 
 def test_evidence_of_a_voice_is_that_of_its_sampler(voice: Voice, corpus: Corpus) -> None:
