@@ -1,5 +1,11 @@
 """The largest distance, against all pairs by differences, at any size and far from the origin."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -31,3 +37,33 @@ def test_largest_distance_of_any_size(scale: int) -> None:
     points = RNG.standard_normal((60, 3))
     exact = np.ldexp(cdist(points, points).max(), scale)
     assert largest_distance(np.ldexp(points, scale)) == exact
+
+
+@pytest.mark.slow
+def test_ctrl_c_finds_no_thread_that_goes_on() -> None:
+    """Threads of a tree that outlive the call read arrays that are freed, and crash."""
+    script = (
+        "import sys, time, numpy as np\n"
+        "from tokenkl.numerics.neighbours import nearest_distances\n"
+        "points = np.random.default_rng(0).standard_normal((65536, 7))\n"
+        "print('ready', flush=True)\n"
+        "try:\n"
+        "    while True: nearest_distances(points)\n"
+        "except KeyboardInterrupt:\n"
+        "    time.sleep(1)\n"
+        "    sys.exit(130)\n"
+    )
+    for delay in (0.3, 0.7, 1.1):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "NUMBA_NUM_THREADS": "2"},
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130, errors  # not that of a crash

@@ -71,7 +71,8 @@ FEWEST, MOST, MOST_FOR_TARGET = 32, 128, 1024
 #: Without a target there are at most as many particles as one for so many samples.
 FEW_EACH = 4
 #: The same where stages are large and each particle takes long: both runs together have twice as
-#: many, so that brackets are no wider than those of the run that is told alone.
+#: many, which makes up for it at those ends that look at both (docs/theory/rvq.md, R2a). The upper
+#: end of the MMSE looks at one, and is wider than it would be with `FEWEST`.
 FEWEST_OF_LARGE, FEW_EACH_OF_LARGE = 16, 8
 #: Half-width of a bracket, relative to the value, below which no more particles are asked for
 #: unless there is a target.
