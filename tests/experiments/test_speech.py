@@ -9,15 +9,16 @@ import pytest
 
 from experiments.speech import predictors
 from experiments.speech.results import Results
-from experiments.speech.units import Cell, Material, Settings, Unit, run_unit
+from experiments.speech.units import Cell, Evidence, Material, Settings, Unit, run_unit
 from tokenkl import FSQ, OneHot
 from tokenkl.tts.recipes import Recipe, Workspace
 from tokenkl.tts.training import PRESETS
 
+SIZES = {"width": 16, "heads": 2, "depth": 1, "text_width": 8, "text_blocks": 1}
 SETTINGS = Settings(
     corpus="few",
     tokenizer_steps=3,
-    changes=(("width", 16), ("heads", 2), ("depth", 1), ("text_width", 8), ("text_blocks", 1)),
+    changes=(*SIZES.items(), ("output_prior", False)),
     training=dataclasses.replace(
         PRESETS["tiny"], steps=6, batch=4, warm_up=2, checkpoint_every=2, snapshots=(3, 6)
     ),
@@ -79,6 +80,27 @@ def test_units_are_measured_once_and_put_together(
     # Hardly trained: above the entropy of equally likely tokens, and not far.
     assert (bound > 0.9 * np.log(6561)).all()
     assert (bound < 2 * np.log(6561)).all()
+
+
+@pytest.mark.slow
+def test_units_with_evidence_and_labels(
+    workspace: Workspace, material: Material, tmp_path: Path
+) -> None:
+    """By an output prior and labels that were found; what is heard is not what was chosen on."""
+    settings = dataclasses.replace(
+        SETTINGS, changes=tuple(SIZES.items()), view="power", first=2, evidence=Evidence((2, 3), 4)
+    )
+    unit = Unit("relabelled", 0, labels="relabelled")
+    cells = (Cell(6, 2),)
+    run_unit(unit, settings, cells, workspace, tmp_path, lambda _: material, lambda _: None)
+    found = json.loads((tmp_path / "relabelled-0.json").read_text())
+    assert found["made_from"]["labels"]["name"] == "relabelled"
+    assert {steps: len(row) for steps, row in found["evidence"]["6"].items()} == {"2": 4, "3": 4}
+    # The network starts at what is known of a token by itself: well below what others begin with.
+    bound = np.array(found["likelihood"]["6"]["bound"])
+    assert (bound < 0.9 * np.log(6561)).all()
+    spoken = found["cells"][cells[0].label]["texts"]
+    assert spoken == [one.text for one in material.test[2:5]]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 import tokenkl as tk
-from tokenkl.tts.cdcd import CDCD, CDCDConfig, Head, _level, best_bound
+from tokenkl.tts.cdcd import CDCD, Block, CDCDConfig, Head, _level, best_bound
 from tokenkl.tts.data import Batch, Example, make_batch
 from tokenkl.tts.dropout import Dropout
 from tokenkl.tts.levels import GRIDS, noise_levels, sampling_levels
@@ -413,7 +413,7 @@ def test_levels_of_a_grid_follow_its_points() -> None:
 
 @pytest.mark.parametrize("order", ["F", "C"])
 def test_digits_decide_as_all_tokens_would(order: Literal["F", "C"]) -> None:
-    sizes = {"K": 24, "dim": 3, "shape": (2, 3, 4), "order": order}
+    sizes: dict[str, Any] = {"K": 24, "dim": 3, "shape": (2, 3, 4), "order": order}
     config = CDCDConfig(symbols=5, head="factorised", **sizes, **SMALL)
     model = CDCD(config, np.zeros((24, 3)))
     logits = torch.randn(4, 50, 9)
@@ -433,6 +433,7 @@ def test_dropout_is_of_both_parts_of_a_block(part: str) -> None:
     given = torch.randn(1, 3, 2), torch.zeros(1), text, mask
     dropped = model(*given, drop=drop)
     for block in model.blocks:
+        assert isinstance(block, Block)
         torch.nn.init.zeros_(block.modulation.weight)
         torch.nn.init.zeros_(block.modulation.bias)  # gates shut: blocks add nothing
     torch.testing.assert_close(dropped, model(*given))
