@@ -48,7 +48,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--folder", type=Path, default=Path("build/speech"), help="of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS, help="of the results")
-    parser.add_argument("--only", default="", help="units, or voices, whose name begins with this")
+    parser.add_argument("--only", default="", help="units whose name begins with one of these")
     parser.add_argument("--share", default="0/1", help="i/n: every n-th unit from the i-th on")
     given = parser.parse_args()
     torch.set_num_threads(1)  # with more, the bits depend on how many; use --share for more cores
@@ -62,7 +62,8 @@ def main() -> None:
 def run_plan(plan: Plan, workspace: Workspace, given: argparse.Namespace) -> None:
     """Every unit that is asked for, one after the other."""
     first, every = (int(part) for part in given.share.split("/"))
-    units = [unit for unit in plan.units if unit.label.startswith(given.only)][first::every]
+    begins = tuple(given.only.split(","))
+    units = [unit for unit in plan.units if unit.label.startswith(begins)][first::every]
 
     @functools.lru_cache(maxsize=2)
     def material(recipe: Recipe) -> Material:
