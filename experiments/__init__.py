@@ -32,6 +32,7 @@ NAMES = (
     "context_prediction",
     "toy_generation",
     "speech_geometry",
+    "speech_evidence",
     "speech_twin",
     "context_speech",
 )

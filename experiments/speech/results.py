@@ -26,7 +26,7 @@ class Results:
 
     @classmethod
     def load(cls, folder: Path = RESULTS / "units") -> Results:
-        """Read all units.
+        """Read all units; fewer than ten seeds are in order.
 
         Raises:
             ValueError: none is there.
@@ -45,13 +45,17 @@ class Results:
         """Those of the wanted units that have this cell."""
         return [name for name in wanted if self._records(name, cell)]
 
-    def report(self, name: str, cell: Cell) -> SpeechReport:
-        """What was heard in one cell; the seeds are those of training.
+    def report(self, name: str, cell: Cell, seeds: Sequence[int] | None = None) -> SpeechReport:
+        """What was heard in one cell; the seeds are those of training, all of them when None.
 
         Raises:
             ValueError: no seed has this cell.
         """
-        records = self._records(name, cell)
+        records = [
+            record
+            for record in self._records(name, cell)
+            if seeds is None or record["made_from"]["seed"] in seeds
+        ]
         if not records:
             raise ValueError(f"No unit {name} has the cell {cell.label}.")
         parts = [SpeechReport.from_json(record["cells"][cell.label]) for record in records]

@@ -58,7 +58,7 @@ TRAINING = TrainConfig(
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """The evidence bound of the sampler of N steps, at the last budget; see `Voice.evidence`.
+    """The evidence bound of the sampler of N steps, a sentence; see `Voice.evidence`.
 
     - `steps`: numbers of steps, equal in diffusion time.
     - `sentences`: of the test split.
@@ -198,6 +198,7 @@ def run_unit(
             if settings.evidence is not None:
                 kept = found.setdefault("evidence", {})
                 of = at.test[: settings.evidence.sentences]
+                found["evidence_tokens"] = [int(example.tokens.size) for example in of]
                 kept[f"{budget}"] = {
                     f"{steps}": [
                         round(float(x), 4)

@@ -142,6 +142,29 @@ def test_paired_differences_cover_and_use_the_pairing() -> None:
     assert np.mean(width) < 0.8 * np.mean(unpaired) * math.sqrt(2)
 
 
+def test_paired_seeds_cover_and_are_narrower() -> None:
+    """What a seed adds to both falls out; what it adds to one does not."""
+    runs, covered, width, unpaired = 200, 0, [], []
+    for run in range(runs):
+        rng = generator(18, run)
+        shared = 0.5 * rng.standard_normal((1, 5)) + rng.standard_normal((40, 1))
+        a, b = (
+            _report(mos=shared + _two_way(rng, 40, 5, 0.2, 0.1, 0.3, mean=mean)) for mean in (3, 2)
+        )
+        low, high, _ = paired_difference(a, b, "mos", run, seeds="paired", resamples=400).interval
+        covered += low < 1 < high
+        width.append(high - low)
+        unpaired.append(np.ptp(paired_difference(a, b, "mos", run, resamples=400).interval[:2]))
+    assert covered >= _least(runs, 0.93)
+    assert np.mean(width) < 0.5 * np.mean(unpaired)
+
+
+def test_other_seeds_are_not_paired() -> None:
+    a, b = (_report(mos=np.ones((3, seeds))) for seeds in (3, 4))
+    with pytest.raises(ValueError, match=r"a, b .*of the same seeds, in order"):
+        paired_difference(a, b, "mos", 0, seeds="paired")
+
+
 def test_a_report_differs_not_from_itself_over_sentences() -> None:
     report = _report(mos=_two_way(generator(16), 30, 3, 1, 0.2, 0.5))
     found = paired_difference(report, report, "mos", 0, over="sentences")

@@ -387,20 +387,24 @@ def paired_difference(
     key: Any,
     *,
     over: Population | None = None,
+    seeds: Literal["independent", "paired"] = "independent",
     level: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Measured:
     """The metric of `a` minus that of `b`, on the same sentences.
 
-    The same resampled sentences are used for both. Seeds are not paired: those of `a` and of `b`
-    are taken for independent draws, also where they have the same numbers. Under "both", a report
-    with one seed (true audio) counts as free of randomness.
+    The same resampled sentences are used for both. Seeds of `a` and of `b` are taken for
+    independent draws, also where they have the same numbers, unless they are said to be paired:
+    then what one seed adds to both falls out. Under "both", a report with one seed (true audio)
+    counts as free of randomness.
 
     Args:
         a, b: reports on the same sentences, in the same order.
         metric: one of the `metrics` of both.
         key: whole number or JAX random key, of the resampling.
         over: the population; "both" when None, if one of them has three seeds or more.
+        seeds: "paired" where equal seeds share their randomness (batches, noise, points); both
+            reports have the same ones then.
         level: of the interval.
         resamples: sets of sentences.
 
@@ -419,11 +423,16 @@ def paired_difference(
     )
     if over == "both" and not any(many):
         reject("over", over, "'sentences' where both reports have one seed")
+    if check_choice(seeds, ("independent", "paired"), "seeds") == "paired" and a.seeds != b.seeds:
+        reject("a, b", f"reports of seeds {a.seeds} and {b.seeds}", "of the same seeds, in order")
     kept = left.kept & right.kept
     if not kept.any():
         reject("a, b", "no sentence where both were measured", "measured on the same sentences")
     values = left.value(kept) - right.value(kept)
-    draws = left.draws(kept, key, 0, resamples) - right.draws(kept, key, 1, resamples)
+    if seeds == "paired" and "both" in (left.over, right.over):
+        draws = left.paired_draws(right, kept, key, resamples)
+    else:
+        draws = left.draws(kept, key, 0, resamples) - right.draws(kept, key, 1, resamples)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     low = min(low, -right.most_without_errors(level) + left.value(kept))
     high = max(high, left.most_without_errors(level) - right.value(kept))
@@ -454,26 +463,35 @@ class _Sample:
     ) -> Float[np.ndarray, " resamples"]:
         """The metric over resampled sentences, plus what seeds add; the sentences depend on `key`
         alone, the seeds on `stream` too."""
-        moments = self.moments[kept]
-        n = moments.shape[0]
-        weights = generator(key, 0).multinomial(n, np.full(n, 1 / n), size=resamples)
-        sums = np.tensordot(weights.astype(float), moments, axes=1)
+        sums = self.resampled(kept, key, resamples)
         draws = self.metric.finish(sums)
         if self.over == "sentences":
             return draws
-        return draws + self._of_seeds(sums, moments) * generator(key, 1, stream).standard_t(
-            moments.shape[1] - 1, size=resamples
-        )
+        total = _one_by_one(self.metric, self.moments[kept].sum(axis=0))
+        return draws + _of_seeds(_one_by_one(self.metric, sums), total, generator(key, 1, stream))
 
-    def _of_seeds(self, sums: np.ndarray, moments: np.ndarray) -> float:
-        """Standard error of the metric from the choice of seeds alone."""
-        seeds = moments.shape[1]
-        resampled = _one_by_one(self.metric, sums)
-        covariance = np.cov(resampled, rowvar=False)
-        # What the variance between seeds would be if only sentences made them differ.
-        explained = (np.trace(covariance) - covariance.mean() * seeds) / (seeds - 1)
-        total = _one_by_one(self.metric, moments.sum(axis=0)).var(ddof=1)
-        return math.sqrt(max(float(total - explained), 0.0) / seeds)
+    def paired_draws(
+        self, other: _Sample, kept: Bool[np.ndarray, " sentences"], key: Any, resamples: int
+    ) -> Float[np.ndarray, " resamples"]:
+        """`draws` of the difference, where seed by seed both have the same randomness."""
+        sums, rivals = (one.resampled(kept, key, resamples) for one in (self, other))
+        metric = self.metric
+
+        def gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+            return _one_by_one(metric, a) - _one_by_one(metric, b)
+
+        total = gap(*(one.moments[kept].sum(axis=0) for one in (self, other)))
+        draws = metric.finish(sums) - metric.finish(rivals)
+        return draws + _of_seeds(gap(sums, rivals), total, generator(key, 1, 0))
+
+    def resampled(
+        self, kept: Bool[np.ndarray, " sentences"], key: Any, resamples: int
+    ) -> Float[np.ndarray, "resamples seeds k"]:
+        """Moments of resampled sentences, the same ones for every report."""
+        moments = self.moments[kept]
+        n = moments.shape[0]
+        weights = generator(key, 0).multinomial(n, np.full(n, 1 / n), size=resamples)
+        return np.tensordot(weights.astype(float), moments, axes=1)
 
     def most_without_errors(self, level: float) -> float:
         """An upper end for counts where nothing was counted, -inf elsewhere."""
@@ -488,3 +506,23 @@ class _Sample:
 def _one_by_one(metric: Metric, sums: np.ndarray) -> np.ndarray:
     """The metric for every seed; `sums` is (..., seeds, k)."""
     return np.stack([metric.finish(sums[..., s : s + 1, :]) for s in range(sums.shape[-2])], -1)
+
+
+def _of_seeds(
+    resampled: Float[np.ndarray, "resamples seeds"],
+    total: Float[np.ndarray, " seeds"],
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " resamples"]:
+    """What the choice of seeds alone adds: Student's t times the standard error from it.
+
+    Args:
+        resampled: the metric for every seed, over resampled sentences.
+        total: over all sentences.
+        rng: of the draws.
+    """
+    seeds = total.size
+    covariance = np.cov(resampled, rowvar=False)
+    # What the variance between seeds would be if only sentences made them differ.
+    explained = (np.trace(covariance) - covariance.mean() * seeds) / (seeds - 1)
+    error = math.sqrt(max(float(total.var(ddof=1) - explained), 0.0) / seeds)
+    return error * rng.standard_t(seeds - 1, size=len(resampled))

@@ -1,0 +1,361 @@
+"""Is it the geometry, its power, or a head that has to learn to round?
+
+The networks of `python -m experiments.speech evidence`: the same tokens as other points, at equal
+power or in the same box, each trained with an output prior and without, seeds paired. Hypotheses
+E1 to E6, endpoints and sizes were written in docs/speech.md before the first run; this experiment
+analyses what is stored, and says of how many seeds.
+
+- Primary: the evidence bound of the sampler of N = 5, 12, 25 steps, minus FSQ's of the same seed,
+  mean and t interval over seeds (sentences are the same 48, and so is the noise).
+- Secondary: word errors at 5 steps minus FSQ's, over seeds, which are paired, and sentences.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from scipy import stats
+
+from experiments.harness import Experiment, Progress
+from experiments.settings import Settings, least, setting
+from experiments.speech.plans import EVIDENCE, PLAIN, PLANS, VIEWS
+from experiments.speech.results import Results
+from experiments.speech.units import RESULTS
+from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure
+from tokenkl.tts.reports import paired_difference
+
+PLAN = PLANS["evidence"]
+[CELL] = PLAN.cells
+assert EVIDENCE.evidence is not None
+STEPS = EVIDENCE.evidence.steps
+#: What has tokens of its own is compared with this in place of FSQ.
+RIVALS = {"vq-on-grid": "vq"}
+ALONE = ("fsq", *RIVALS.values())
+LABELS = {
+    "fsq": "FSQ",
+    "perturbed-power": "perturbed, equal power",
+    "perturbed-box": "perturbed, in the box",
+    "permuted": "permuted",
+    "relabelled": "relabelled",
+    "e8-power": "E8, equal power",
+    "e8-box": "E8, in the box",
+    "spherical": "spherical",
+    "learned": "learned",
+    "vq": "VQ",
+    "vq-on-grid": "VQ on the grid (minus VQ)",
+}
+#: Geometries whose share that is read was known before the runs (E5), and its two lowest.
+SHARES = ("fsq", "perturbed-power", "permuted", "e8-power", "spherical")
+LOWEST = {"permuted", "spherical"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Of the analysis; what was trained is in `experiments/speech/plans.py`."""
+
+    seed: int = setting(20261129, "of the resampling", least(0))
+    resamples: int = setting(4000, "of each interval of word errors", least(2))
+
+
+SMOKE = Config(resamples=100)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean:
+    """Of paired numbers over seeds, with a t interval; endless with one seed."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float] | np.ndarray, level: float = 0.95) -> Mean:
+        values = np.asarray(values, dtype=float)
+        mean, n = float(values.mean()), values.size
+        if n < 2:
+            return cls(mean, -math.inf, math.inf, n)
+        half = stats.t.ppf(0.5 + level / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+        return cls(mean, mean - half, mean + half, n)
+
+
+class Units:
+    """What is stored, seed by seed."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.records = {
+            name: {record["made_from"]["seed"]: record for record in records}
+            for name, records in results.units.items()
+        }
+        self.names = [name for name in VIEWS if name in self.records]
+
+    def shared(self, *names: str) -> list[int]:
+        """Seeds that all of these have."""
+        return sorted(set.intersection(*(set(self.records.get(name, {})) for name in names)))
+
+    def evidence(self, name: str, steps: int, seeds: Sequence[int]) -> Float[np.ndarray, " seeds"]:
+        """Nats per token, over all tokens."""
+        records = [self.records[name][seed] for seed in seeds]
+        sums = [sum(one["evidence"][f"{CELL.budget}"][f"{steps}"]) for one in records]
+        return np.array(sums) / [sum(one["evidence_tokens"]) for one in records]
+
+    def gap(self, name: str, rival: str, steps: int) -> Mean:
+        """Evidence bound minus the rival's of the same seed."""
+        seeds = self.shared(name, rival)
+        return Mean.of(self.evidence(name, steps, seeds) - self.evidence(rival, steps, seeds))
+
+    def closing(self, name: str, rival: str) -> Mean:
+        """What the gap at the most steps has more than that at the fewest."""
+        seeds = self.shared(name, rival)
+        gaps = [
+            self.evidence(name, steps, seeds) - self.evidence(rival, steps, seeds)
+            for steps in (STEPS[-1], STEPS[0])
+        ]
+        return Mean.of(gaps[0] - gaps[1])
+
+    def error_rates(self, name: str, seeds: Sequence[int]) -> Float[np.ndarray, " seeds"]:
+        """Word error rates, one a seed."""
+        return self.results.report(name, CELL, seeds).by_seed("wer_unigram")
+
+
+def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """One row for every number: kind, geometry, with or without output prior, steps, value, ends,
+    seeds."""
+    units = Units(Results.load(RESULTS / PLAN.folder))
+    rows: list[dict[str, Any]] = []
+    for index, name in enumerate(units.names):
+        progress(index, len(units.names))
+        for prior in (True, False):
+            rows += _rows_of(units, name, prior, config)
+    table = pd.DataFrame(rows)
+    return table, {
+        "planned_seeds": len({unit.seed for unit in PLAN.units}),
+        "planned_units": len(PLAN.units),
+        "units": sum(len(records) for records in units.records.values()),
+        "sentences": EVIDENCE.sentences,
+        "closing": _closing(units),
+        "verdicts": verdicts(units, table),
+    }
+
+
+def _rows_of(units: Units, name: str, prior: bool, config: Config) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    suffix = "" if prior else PLAIN
+    mine, rival = name + suffix, RIVALS.get(name, "fsq") + suffix
+    seeds = units.shared(mine)
+    if not seeds:
+        return rows
+
+    def add(kind: str, mean: Mean, **where: Any) -> None:
+        about = {"kind": kind, "name": name, "prior": prior, **where}
+        rows.append({**about, **dataclasses.asdict(mean)})
+
+    for steps in STEPS:
+        add("evidence", Mean.of(units.evidence(mine, steps, seeds)), steps=steps)
+    add("WER", Mean.of(units.error_rates(mine, seeds)), steps=CELL.steps)
+    profiles = [units.records[mine][seed]["likelihood"][f"{CELL.budget}"] for seed in seeds]
+    for log_snr, *values in zip(
+        profiles[0]["log_snr"], *(one["cross_entropy"] for one in profiles), strict=True
+    ):
+        add("cross-entropy", Mean.of(values), log_snr=log_snr)
+    paired = units.shared(mine, rival)
+    if name in ALONE or not paired:
+        return rows
+    for steps in STEPS:
+        add("evidence minus rival", units.gap(mine, rival, steps), steps=steps)
+    if len(paired) > 2:
+        both = (units.results.report(one, CELL, paired) for one in (mine, rival))
+        gap = paired_difference(
+            *both, "wer_unigram", config.seed, seeds="paired", resamples=config.resamples
+        )
+        low, high = gap.interval.low, gap.interval.high
+        add("WER minus rival", Mean(gap.value, low, high, len(paired)), steps=CELL.steps)
+    return rows
+
+
+def _closing(units: Units) -> dict[str, dict[str, float]]:
+    """By how much gaps grow from the fewest steps to the most, with the prior."""
+    pairs = {name: RIVALS.get(name, "fsq") for name in units.names if name not in ALONE}
+    return {
+        name: dataclasses.asdict(units.closing(name, rival))
+        for name, rival in pairs.items()
+        if units.shared(name, rival)
+    }
+
+
+# ---- Hypotheses -----------------------------------------------------------------------------
+
+
+def verdicts(units: Units, table: pd.DataFrame) -> dict[str, str]:
+    """Of each hypothesis: confirmed, refuted, open, or not measured. The rules are those of the
+    hypotheses, at 95 %, one by one; nothing is said of fewer than three seeds."""
+
+    def gap(name: str, steps: int, prior: bool = True) -> Mean | None:
+        kind = "evidence minus rival"
+        return _mean(table, kind=kind, name=name, steps=steps, prior=prior)
+
+    perturbed, e8 = gap("perturbed-power", 5), gap("e8-power", 5)
+    relabelled, grid = gap("relabelled", 5), gap("vq-on-grid", 5)
+    return {
+        "E1": _above(perturbed, 0),
+        "E2": _above(e8, 0),
+        "E3": _penalty(units, table),
+        "E3, in the bound": _within(gap("permuted", 5), 0.1, 0.4),
+        "E4": _above(_negative(relabelled), 0),
+        "E5": _lowest_are_worst(units),
+        "E6": _above(_negative(grid), 0),
+    }
+
+
+def _mean(table: pd.DataFrame, **where: Any) -> Mean | None:
+    chosen = table
+    for column, value in where.items():
+        chosen = chosen[chosen[column] == value]
+    if chosen.empty:
+        return None
+    [row] = chosen.itertuples()
+    return Mean(row.value, row.low, row.high, int(row.seeds))
+
+
+def _negative(mean: Mean | None) -> Mean | None:
+    return mean and Mean(-mean.value, -mean.high, -mean.low, mean.seeds)
+
+
+def _above(mean: Mean | None, limit: float) -> str:
+    if mean is None or mean.seeds < 3:
+        return "not measured"
+    if mean.low > limit:
+        return "confirmed"
+    return "refuted" if mean.high < limit else "open"
+
+
+def _within(mean: Mean | None, low: float, high: float) -> str:
+    above = _above(mean, low)
+    below = _above(_negative(mean), -high)
+    both = {above, below}
+    if len(both) == 1:
+        return above
+    return "refuted" if "refuted" in both else "open"
+
+
+def _penalty(units: Units, table: pd.DataFrame) -> str:
+    """Permuted minus FSQ in words: below 3 points with the prior, 8 points more without it."""
+    kind = "WER minus rival"
+    small = _above(_negative(_mean(table, kind=kind, name="permuted", prior=True)), -0.03)
+    names = ("permuted", "fsq", "permuted" + PLAIN, "fsq" + PLAIN)
+    seeds = units.shared(*names)
+    if len(seeds) < 3:
+        return "not measured"
+    rates = [units.error_rates(name, seeds) for name in names]
+    more = _above(Mean.of((rates[2] - rates[3]) - (rates[0] - rates[1])), 0.08)
+    if small == more:
+        return small
+    return "refuted" if "refuted" in (small, more) else "open"
+
+
+def _lowest_are_worst(units: Units) -> str:
+    """In the means of common seeds, with and without prior, at every number of steps."""
+    found = []
+    for suffix in ("", PLAIN):
+        names = [name + suffix for name in SHARES]
+        seeds = units.shared(*names)
+        if len(seeds) < 3:
+            return "not measured"
+        for steps in STEPS:
+            bounds = {name: units.evidence(name + suffix, steps, seeds).mean() for name in SHARES}
+            worst = sorted(bounds, key=lambda name: bounds[name])[-len(LOWEST) :]
+            found.append(set(worst) == LOWEST)
+    return "confirmed" if all(found) else "refuted"
+
+
+# ---- Plot -----------------------------------------------------------------------------------
+
+
+@mpl.rc_context(cast(Any, STYLE))
+def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
+    """Gaps in the bound over steps and in words; cross-entropy over noise."""
+    figure, axes = new_figure(1, 3, width=PAGE, panel_height=2.9)
+    left, middle, right = axes[0]
+    gaps = table[(table.kind == "evidence minus rival") & table.prior]
+    names = [name for name in VIEWS if (gaps.name == name).any()]
+    styles = {
+        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+        for i, name in enumerate(VIEWS)
+    }
+    for offset, name in zip(np.linspace(-0.08, 0.08, len(names)), names, strict=True):
+        one = gaps[gaps.name == name].sort_values("steps")
+        left.errorbar(
+            one.steps * np.exp(offset), one.value, yerr=_arms(one), capsize=2, elinewidth=0.8,
+            markersize=3.5, linewidth=1.0, label=LABELS[name], **styles[name],
+        )  # fmt: skip
+    left.axhline(0, color="black", linewidth=0.8)
+    left.set(xscale="log", xlabel="sampling steps N", ylabel="bound minus FSQ's (nats a token)")
+    left.set_xticks(STEPS, [str(steps) for steps in STEPS])
+    left.minorticks_off()
+    left.legend(fontsize=6, loc="best")
+    _draw_words(middle, table, names, styles)
+    _draw_rounding(right, table, styles)
+    label_panels(
+        axes,
+        ("with output prior", f"words, {CELL.steps} steps", "what the output prior does"),
+    )
+    return figure
+
+
+def _arms(rows: pd.DataFrame) -> np.ndarray:
+    """Of error bars; none where there is one seed."""
+    arms = np.abs(np.stack([rows.value - rows.low, rows.high - rows.value]))
+    return np.where(np.isfinite(arms), arms, 0.0)
+
+
+def _draw_words(panel: Any, table: pd.DataFrame, names: list[str], styles: dict[str, Any]) -> None:
+    rows = table[table.kind == "WER minus rival"]
+    shown = [name for name in names if (rows.name == name).any()]
+    for prior, shift, fill in ((True, -0.12, "full"), (False, 0.12, "none")):
+        for place, name in enumerate(shown):
+            one = rows[(rows.name == name) & (rows.prior == prior)]
+            panel.errorbar(
+                100 * one.value, [place + shift] * len(one), xerr=100 * _arms(one), capsize=2,
+                elinewidth=0.8, markersize=4, fillstyle=fill, linestyle="none", **styles[name],
+            )  # fmt: skip
+    panel.axvline(0, color="black", linewidth=0.8)
+    panel.set_yticks(range(len(shown)), [LABELS[name] for name in shown], fontsize=6)
+    panel.set_ylim(len(shown) - 0.4, -0.6)
+    panel.set(xlabel="word errors minus FSQ's (points)\nfull: with output prior; open: without")
+
+
+def _draw_rounding(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
+    rows = table[table.kind == "cross-entropy"]
+    for name in ("fsq", "permuted"):
+        for prior, line in ((True, "-"), (False, ":")):
+            one = rows[(rows.name == name) & (rows.prior == prior)].sort_values("log_snr")
+            label = f"{LABELS[name]}, {'with' if prior else 'without'}"
+            panel.plot(
+                10 / math.log(10) * one.log_snr, one.value, linestyle=line, linewidth=1.2,
+                color=styles[name]["color"], label=label,
+            )  # fmt: skip
+    panel.set(xlabel="SNR (dB)", ylabel="cross-entropy (nats a token)")
+    panel.set_ylim(0, None)
+    panel.legend(fontsize=6)
+
+
+EXPERIMENT = Experiment(
+    name="speech_evidence",
+    claim=(
+        "C6 at equal power: what is left of FSQ's advantage on speech when powers are equal and "
+        "the network is given the rounding."
+    ),
+    config=Config(),
+    smoke=SMOKE,
+    compute=compute,
+    plot=plot,
+)

@@ -1,0 +1,127 @@
+"""The rules of `speech_evidence`: what is paired, and when a hypothesis is called what."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from experiments.speech.plans import PLAIN
+from experiments.speech.results import Results
+from experiments.speech_evidence import (
+    CELL,
+    SMOKE,
+    STEPS,
+    Mean,
+    Units,
+    _above,
+    _rows_of,
+    _within,
+    verdicts,
+)
+
+
+def test_intervals_are_those_of_a_t_test() -> None:
+    values = np.random.default_rng(0).normal(0.3, 1.0, 8)
+    found = Mean.of(values)
+    low, high = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert Mean.of([2.0]) == Mean(2.0, -math.inf, math.inf, 1)
+
+
+def _record(seed: int, evidence: float, errors: int) -> dict[str, Any]:
+    report = {
+        "format": 1, "label": CELL.label, "names": ["a", "b"], "texts": ["x y", "z w"],
+        "seeds": [seed], "heard": {}, "K": 9, "used": [0],
+        "measurements": {"words": [[50.0], [50.0]], "errors_unigram": [[errors], [errors]]},
+    }  # fmt: skip
+    return {
+        "made_from": {"seed": seed},
+        "evidence": {f"{CELL.budget}": {f"{N}": [evidence * 30, evidence * 10] for N in STEPS}},
+        "evidence_tokens": [30, 10],
+        "likelihood": {f"{CELL.budget}": {"log_snr": [0.0], "cross_entropy": [evidence]}},
+        "cells": {CELL.label: report},
+    }
+
+
+def _units(levels: dict[str, float], errors: dict[str, int], seeds: int = 8) -> Units:
+    """Geometries whose bounds differ by a constant, on top of what each seed adds."""
+    rng = np.random.default_rng(1)
+    by_seed, small = 5 * rng.normal(size=seeds), 0.02 * rng.normal(size=(len(levels), seeds))
+    return Units(
+        Results(
+            {
+                name: [
+                    _record(s, level + by_seed[s] + small[i, s], errors.get(name, 10))
+                    for s in range(seeds)
+                ]
+                for i, (name, level) in enumerate(levels.items())
+            }
+        )
+    )
+
+
+def _table(units: Units) -> pd.DataFrame:
+    pairs = [(name, prior) for name in units.names for prior in (True, False)]
+    return pd.DataFrame([row for pair in pairs for row in _rows_of(units, *pair, SMOKE)])
+
+
+def test_what_a_seed_adds_to_both_falls_out() -> None:
+    units = _units({"fsq": 3.0, "permuted": 3.25}, {})
+    gap = units.gap("permuted", "fsq", 5)
+    assert gap.low < 0.25 < gap.high
+    assert gap.high - gap.low < 0.1
+    assert gap.seeds == 8
+    assert units.evidence("fsq", 5, [2])[0] == pytest.approx(
+        units.records["fsq"][2]["evidence"][f"{CELL.budget}"]["5"][0] / 30
+    )
+
+
+def test_seeds_that_only_one_has_are_left_out() -> None:
+    units = _units({"fsq": 3.0, "permuted": 3.25}, {})
+    del units.records["fsq"][3]
+    assert units.shared("fsq", "permuted") == [0, 1, 2, 4, 5, 6, 7]
+    assert units.gap("permuted", "fsq", 5).seeds == 7
+
+
+def test_verdicts() -> None:
+    levels = {
+        "fsq": 3.0, "perturbed-power": 3.4, "permuted": 3.25, "relabelled": 3.3, "e8-power": 3.0,
+        "spherical": 3.5,
+    }  # fmt: skip
+    levels |= {name + PLAIN: value for name, value in levels.items()}
+    units = _units(levels, {"permuted" + PLAIN: 25})
+    found = verdicts(units, _table(units))
+    assert found == {
+        "E1": "confirmed",
+        "E2": "open",
+        "E3": "confirmed",
+        "E3, in the bound": "confirmed",
+        "E4": "refuted",
+        "E5": "refuted",  # perturbed is worse than permuted
+        "E6": "not measured",
+    }
+    levels |= {"permuted": 3.6, "permuted" + PLAIN: 3.6}
+    units = _units(levels, {})
+    assert verdicts(units, _table(units))["E5"] == "confirmed"
+    few = _units(levels, {}, seeds=2)
+    assert set(verdicts(few, _table(few)).values()) == {"not measured"}
+
+
+@pytest.mark.parametrize(
+    ("mean", "above", "within"),
+    [
+        (Mean(0.2, 0.15, 0.25, 8), "confirmed", "confirmed"),
+        (Mean(0.2, 0.05, 0.35, 8), "open", "open"),
+        (Mean(0.0, -0.05, 0.05, 8), "refuted", "refuted"),
+        (Mean(0.5, 0.45, 0.55, 8), "confirmed", "refuted"),
+        (Mean(0.35, 0.25, 0.45, 8), "confirmed", "open"),
+        (Mean(0.2, 0.15, 0.25, 2), "not measured", "not measured"),
+        (None, "not measured", "not measured"),
+    ],
+)
+def test_rules(mean: Mean | None, above: str, within: str) -> None:
+    assert _above(mean, 0.1) == above
+    assert _within(mean, 0.1, 0.4) == within
