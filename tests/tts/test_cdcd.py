@@ -208,7 +208,7 @@ def test_power_is_the_mean_square_of_a_coordinate(one_hot: bool) -> None:
     rng = torch.Generator().manual_seed(0)
     ids = torch.randint(9, (2, 2000), generator=rng)
     mask, levels = torch.ones_like(ids, dtype=torch.bool), torch.tensor([-3.0, 4.0])
-    x = model._noisy(model.points_of(ids), levels, rng)
+    x = model.noisy(model.points_of(ids), levels, rng)
     model(x, levels, model.encode_text(torch.ones_like(ids), mask), mask)
     for row in seen[0]:
         squares = row.square().mean(dim=-1)

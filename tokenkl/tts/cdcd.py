@@ -470,7 +470,7 @@ class CDCD(nn.Module):
         text = self.encode_text(frames, batch.token_mask)
         e = self.points_of(batch.tokens)
         levels = torch.from_numpy(log_snr).float().to(device)
-        x = self._noisy(e, levels, rng)
+        x = self.noisy(e, levels, rng)
         counted, known = batch.token_mask, None
         if self.enter_known is not None:
             share = 0.05 + 0.25 * torch.rand(size, generator=rng)
@@ -491,7 +491,7 @@ class CDCD(nn.Module):
         loss = self.cross_entropy(logits, batch.tokens[counted]).mean()
         return loss, {}
 
-    def _noisy(self, e: Tensor, log_snr: Tensor, rng: torch.Generator) -> Tensor:
+    def noisy(self, e: Tensor, log_snr: Tensor, rng: torch.Generator) -> Tensor:
         """alpha e + sigma eps."""
         eps = torch.randn(e.shape, generator=rng).to(e)
         alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
@@ -504,7 +504,7 @@ class CDCD(nn.Module):
         """Sum of -ln p(k | x, text) over the tokens of every sequence at one SNR, in nats."""
         levels = torch.full((batch.tokens.shape[0],), log_snr, device=batch.tokens.device)
         text = self.encode_text(batch.frames, batch.token_mask)
-        x = self._noisy(self.points_of(batch.tokens), levels, rng)
+        x = self.noisy(self.points_of(batch.tokens), levels, rng)
         losses = self.cross_entropy(self(x, levels, text, batch.token_mask), batch.tokens)
         return (losses * batch.token_mask).sum(1)
 
@@ -534,7 +534,7 @@ class CDCD(nn.Module):
         rows = []
         for draw in range(draws):
             levels = (low + part * (draw + torch.rand(size, generator=rng))).to(e)
-            x = self._noisy(e, levels, rng)
+            x = self.noisy(e, levels, rng)
             wrong = (e - self.mean_point(self(x, levels, text, mask))).square().sum(-1)
             spent = spent + levels.exp() * part / 2 * (wrong * mask).sum(1)
             rows.append(spent + self.cross_entropy_at(batch, low + part * (draw + 1), rng))

@@ -1,0 +1,105 @@
+"""Why do more steps cost likelihood? What a network claims at each noise level, and what is true.
+
+With exact posteriors d CE / d snr = -E|e - e_hat|^2 / 2 (I-MMSE), and the evidence bound falls with
+the number of steps. It rises, for trained networks, at
+
+    1/2 E|e - e_hat|^2 + d CE / d snr > 0,
+
+nats that a step at this SNR costs without telling the network anything. Two causes are possible:
+squared error above what the network's own posteriors claim (too sure of itself, on sentences that
+it has not seen), or claims that do not fit together from one level to the next (each level is
+learned by itself), which training sentences would show just as well. Expected, before the run: the
+first, with the ratio of squared error to claimed variance near 1 on training sentences and above
+1.2 on test sentences where half of a token is decided.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.speech.labels import labelled_grid
+from experiments.speech.plans import PLAIN, PLANS
+from experiments.speech.units import Material
+from tokenkl._files import atomic_path
+from tokenkl.tts.cdcd import CDCD
+from tokenkl.tts.data import Batch, make_batch
+from tokenkl.tts.recipes import Workspace, new_model
+from tokenkl.tts.training import read_weights
+
+#: Of plan "evidence", where their runs are.
+UNITS = tuple(
+    f"{name}{suffix}-0" for name in ("fsq", "permuted", "relabelled") for suffix in ("", PLAIN)
+)
+SENTENCES = 24
+DRAWS = 2
+LEVELS = 25
+
+
+@torch.no_grad()
+def claims(
+    model: CDCD, batch: Batch, log_snr: np.ndarray, draws: int, seed: int
+) -> dict[str, list[float]]:
+    """Cross-entropy, squared error and the variance of the network's posteriors, per token.
+
+    Nats, and squares of the points' units. Equal seeds have equal noise at every level.
+    """
+    text = model.encode_text(batch.frames, batch.token_mask)
+    e, table = model.points_of(batch.tokens), model.table()
+    count = draws * int(batch.token_mask.sum())
+    found: dict[str, list[float]] = {"cross_entropy": [], "squared_error": [], "variance": []}
+    for level in log_snr:
+        rng = torch.Generator().manual_seed(seed)
+        sums = np.zeros(3)
+        levels = torch.full((len(e),), float(level))
+        for _ in range(draws):
+            x = model.noisy(e, levels, rng)
+            logits = model(x, levels, text, batch.token_mask)[batch.token_mask]
+            truth = batch.tokens[batch.token_mask]
+            mean = model.mean_point(logits)
+            square = model.log_probabilities(logits).exp() @ table.square().sum(-1)
+            sums += [
+                float(model.cross_entropy(logits, truth).double().sum()),
+                float((table[truth] - mean).square().sum(-1).double().sum()),
+                float((square - mean.square().sum(-1)).double().sum()),
+            ]
+        for name, value in zip(found, sums / count, strict=True):
+            found[name].append(round(float(value), 6))
+    return found
+
+
+def measure_calibration(workspace: Workspace, path: Path, say: Callable[[str], None]) -> None:
+    """Of every unit on sentences of both splits; one file, written unit by unit."""
+    plan = PLANS["evidence"]
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    at: Material | None = None
+    for unit in (unit for unit in plan.units if unit.label in UNITS):
+        weights = workspace.folder / unit.label / f"ema-{plan.cells[0].budget:07d}.safetensors"
+        if unit.label in found or not weights.is_file():
+            continue
+        recipe = unit.recipe(plan.settings)
+        at = at or Material(workspace, recipe)
+        codebook = None if unit.labels is None else labelled_grid(unit.labels)[0]
+        model = new_model(
+            recipe, at.tokenizer, at.encoder, train=at.train, codebook=codebook, key=unit.seed
+        )
+        assert isinstance(model, CDCD)
+        model.load_state_dict(read_weights(weights)[1])
+        low, high = (np.log(x) for x in model.snr_range())
+        log_snr = np.linspace(low, high, LEVELS)
+        splits = {"test": at.test[:SENTENCES], "train": at.train[:SENTENCES]}
+        found[unit.label] = {"log_snr": [round(float(x), 6) for x in log_snr]} | {
+            split: claims(
+                model.eval(), make_batch(examples, recipe.training.layout), log_snr, DRAWS, 0
+            )
+            for split, examples in splits.items()
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(found) + "\n")
+        say(f"{unit.label}: done")
