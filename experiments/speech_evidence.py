@@ -8,11 +8,14 @@ analyses what is stored, and says of how many seeds.
 - Primary: the evidence bound of the sampler of N = 5, 12, 25 steps, minus FSQ's of the same seed,
   mean and t interval over seeds (sentences are the same 48, and so is the noise).
 - Secondary: word errors at 5 steps minus FSQ's, over seeds, which are paired, and sentences.
+- Asked for afterwards: the bound in the limit of many steps of a sampler that ends, and decides,
+  where that costs least; and what the path costs from there on (docs/theory/learned.md, 9h).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from typing import Any, cast
@@ -108,10 +111,25 @@ class Units:
         sums = [sum(one["evidence"][f"{CELL.budget}"][f"{steps}"]) for one in records]
         return np.array(sums) / [sum(one["evidence_tokens"]) for one in records]
 
+    def best_end(self, name: str, seeds: Sequence[int]) -> Float[np.ndarray, " seeds"]:
+        """Nats per token of many steps that end where it costs least."""
+        found = [self.records[name][seed]["likelihood"][f"{CELL.budget}"] for seed in seeds]
+        return np.array([np.average(one["bound"], weights=one["tokens"]) for one in found])
+
+    def text_alone(self, name: str, seeds: Sequence[int]) -> Float[np.ndarray, " seeds"]:
+        """Cross-entropy in the most noise, nats per token."""
+        found = [self.records[name][seed]["likelihood"][f"{CELL.budget}"] for seed in seeds]
+        return np.array([one["cross_entropy"][0] for one in found])
+
     def gap(self, name: str, rival: str, steps: int) -> Mean:
         """Evidence bound minus the rival's of the same seed."""
         seeds = self.shared(name, rival)
         return Mean.of(self.evidence(name, steps, seeds) - self.evidence(rival, steps, seeds))
+
+    def gap_at_best_end(self, name: str, rival: str) -> Mean:
+        """`best_end` minus the rival's of the same seed."""
+        seeds = self.shared(name, rival)
+        return Mean.of(self.best_end(name, seeds) - self.best_end(rival, seeds))
 
     def closing(self, name: str, rival: str) -> Mean:
         """What the gap at the most steps has more than that at the fewest."""
@@ -136,6 +154,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         progress(index, len(units.names))
         for prior in (True, False):
             rows += _rows_of(units, name, prior, config)
+    rows += _path_rows(json.loads((RESULTS / "calibration.json").read_text()))
     table = pd.DataFrame(rows)
     return table, {
         "planned_seeds": len({unit.seed for unit in PLAN.units}),
@@ -161,6 +180,8 @@ def _rows_of(units: Units, name: str, prior: bool, config: Config) -> list[dict[
 
     for steps in STEPS:
         add("evidence", Mean.of(units.evidence(mine, steps, seeds)), steps=steps)
+    add("best end", Mean.of(units.best_end(mine, seeds)))
+    add("text alone", Mean.of(units.text_alone(mine, seeds)))
     add("WER", Mean.of(units.error_rates(mine, seeds)), steps=CELL.steps)
     profiles = [units.records[mine][seed]["likelihood"][f"{CELL.budget}"] for seed in seeds]
     for log_snr, *values in zip(
@@ -172,6 +193,7 @@ def _rows_of(units: Units, name: str, prior: bool, config: Config) -> list[dict[
         return rows
     for steps in STEPS:
         add("evidence minus rival", units.gap(mine, rival, steps), steps=steps)
+    add("best end minus rival", units.gap_at_best_end(mine, rival))
     if len(paired) > 2:
         both = (units.results.report(one, CELL, paired) for one in (mine, rival))
         gap = paired_difference(
@@ -179,6 +201,31 @@ def _rows_of(units: Units, name: str, prior: bool, config: Config) -> list[dict[
         )
         low, high = gap.interval.low, gap.interval.high
         add("WER minus rival", Mean(gap.value, low, high, len(paired)), steps=CELL.steps)
+    return rows
+
+
+def _path_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
+    """What many steps cost that end at each SNR, minus the least, nats per token; and the squared
+    error over what the network claims it to be."""
+    rows = []
+    for label, found in calibration.items():
+        name, seed = label.rsplit("-", 1)
+        prior = not name.endswith(PLAIN)
+        about = {"name": name.removesuffix(PLAIN), "prior": prior, "seeds": 1, "seed": int(seed)}
+        snr = np.exp(found["log_snr"])
+        for split in ("test", "train"):
+            parts = {key: np.array(value) for key, value in found[split].items()}
+            error = parts["squared_error"]
+            # Trapezoids in ln snr; before the first level the error is what it is there.
+            over = (error[1:] * snr[1:] + error[:-1] * snr[:-1]) / 2 * np.diff(np.log(snr))
+            spent = (error[0] * snr[0] + np.append(0.0, np.cumsum(over))) / 2
+            cost = spent + parts["cross_entropy"]
+            for log_snr, value, ratio in zip(
+                found["log_snr"], cost, error / parts["variance"], strict=True
+            ):
+                where = {"log_snr": log_snr, "split": split, **about}
+                rows.append({"kind": "cost of a path", "value": value, **where})
+                rows.append({"kind": "error over claim", "value": ratio, **where})
     return rows
 
 
@@ -282,33 +329,46 @@ def _lowest_are_worst(units: Units) -> str:
 
 @mpl.rc_context(cast(Any, STYLE))
 def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
-    """Gaps in the bound over steps and in words; cross-entropy over noise."""
-    figure, axes = new_figure(1, 3, width=PAGE, panel_height=2.9)
-    left, middle, right = axes[0]
-    gaps = table[(table.kind == "evidence minus rival") & table.prior]
-    names = [name for name in VIEWS if (gaps.name == name).any()]
+    """Gaps in the bound over steps and in words; cross-entropy over noise, and what paths cost."""
+    figure, axes = new_figure(2, 2, width=PAGE, panel_height=2.8)
     styles = {
         name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         for i, name in enumerate(VIEWS)
     }
-    for offset, name in zip(np.linspace(-0.08, 0.08, len(names)), names, strict=True):
-        one = gaps[gaps.name == name].sort_values("steps")
-        left.errorbar(
-            one.steps * np.exp(offset), one.value, yerr=_arms(one), capsize=2, elinewidth=0.8,
-            markersize=3.5, linewidth=1.0, label=LABELS[name], **styles[name],
-        )  # fmt: skip
-    left.axhline(0, color="black", linewidth=0.8)
-    left.set(xscale="log", xlabel="sampling steps N", ylabel="bound minus FSQ's (nats a token)")
-    left.set_xticks(STEPS, [str(steps) for steps in STEPS])
-    left.minorticks_off()
-    left.legend(fontsize=6, loc="best")
-    _draw_words(middle, table, names, styles)
-    _draw_rounding(right, table, styles)
+    _draw_gaps(axes[0, 0], table, styles)
+    _draw_words(axes[0, 1], table, styles)
+    _draw_rounding(axes[1, 0], table, styles)
+    _draw_paths(axes[1, 1], table, styles)
     label_panels(
         axes,
-        ("with output prior", f"words, {CELL.steps} steps", "what the output prior does"),
+        (
+            "bound minus FSQ's, with output prior",
+            f"words, {CELL.steps} steps",
+            "what the output prior does",
+            "what a path costs, by where it ends",
+        ),
     )
     return figure
+
+
+def _draw_gaps(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
+    gaps = table[(table.kind == "evidence minus rival") & table.prior]
+    best = table[(table.kind == "best end minus rival") & table.prior]
+    names = [name for name in VIEWS if (gaps.name == name).any()]
+    apart = 2 * STEPS[-1]
+    for offset, name in zip(np.linspace(-0.1, 0.1, len(names)), names, strict=True):
+        one, end = gaps[gaps.name == name].sort_values("steps"), best[best.name == name]
+        for rows, steps, line in ((one, one.steps, "-"), (end, [apart] * len(end), "none")):
+            panel.errorbar(
+                np.asarray(steps) * np.exp(offset), rows.value, yerr=_arms(rows), capsize=2,
+                elinewidth=0.8, markersize=3.5, linewidth=1.0, linestyle=line,
+                label=LABELS[name] if line == "-" else None, **styles[name],
+            )  # fmt: skip
+    panel.axhline(0, color="black", linewidth=0.8)
+    panel.set(xscale="log", xlabel="sampling steps N", ylabel="difference (nats a token)")
+    panel.set_xticks([*STEPS, apart], [*(str(steps) for steps in STEPS), "many,\nbest end"])
+    panel.minorticks_off()
+    panel.legend(fontsize=6, loc="best")
 
 
 def _arms(rows: pd.DataFrame) -> np.ndarray:
@@ -317,9 +377,9 @@ def _arms(rows: pd.DataFrame) -> np.ndarray:
     return np.where(np.isfinite(arms), arms, 0.0)
 
 
-def _draw_words(panel: Any, table: pd.DataFrame, names: list[str], styles: dict[str, Any]) -> None:
+def _draw_words(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
     rows = table[table.kind == "WER minus rival"]
-    shown = [name for name in names if (rows.name == name).any()]
+    shown = [name for name in VIEWS if (rows.name == name).any()]
     for prior, shift, fill in ((True, -0.12, "full"), (False, 0.12, "none")):
         for place, name in enumerate(shown):
             one = rows[(rows.name == name) & (rows.prior == prior)]
@@ -345,6 +405,19 @@ def _draw_rounding(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> N
             )  # fmt: skip
     panel.set(xlabel="SNR (dB)", ylabel="cross-entropy (nats a token)")
     panel.set_ylim(0, None)
+    panel.legend(fontsize=6)
+
+
+def _draw_paths(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
+    rows = table[(table.kind == "cost of a path") & table.prior]
+    for name in ("fsq", "permuted"):
+        for split, line in (("test", "-"), ("train", ":")):
+            one = rows[(rows.name == name) & (rows.split == split)].sort_values("log_snr")
+            panel.plot(
+                10 / math.log(10) * one.log_snr, one.value, linestyle=line, linewidth=1.2,
+                color=styles[name]["color"], label=f"{LABELS[name]}, {split}",
+            )  # fmt: skip
+    panel.set(xlabel="SNR where the path ends (dB)", ylabel="bound, many steps (nats a token)")
     panel.legend(fontsize=6)
 
 

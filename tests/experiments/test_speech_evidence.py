@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+import tokenkl as tk
 from experiments.speech.plans import PLAIN
 from experiments.speech.results import Results
 from experiments.speech_evidence import (
@@ -17,6 +18,7 @@ from experiments.speech_evidence import (
     Mean,
     Units,
     _above,
+    _path_rows,
     _rows_of,
     _within,
     verdicts,
@@ -41,7 +43,14 @@ def _record(seed: int, evidence: float, errors: int) -> dict[str, Any]:
         "made_from": {"seed": seed},
         "evidence": {f"{CELL.budget}": {f"{N}": [evidence * 30, evidence * 10] for N in STEPS}},
         "evidence_tokens": [30, 10],
-        "likelihood": {f"{CELL.budget}": {"log_snr": [0.0], "cross_entropy": [evidence]}},
+        "likelihood": {
+            f"{CELL.budget}": {
+                "log_snr": [0.0],
+                "cross_entropy": [evidence],
+                "bound": [evidence, evidence + 4],
+                "tokens": [30, 10],
+            }  # fmt: skip
+        },
         "cells": {CELL.label: report},
     }
 
@@ -77,6 +86,27 @@ def test_what_a_seed_adds_to_both_falls_out() -> None:
     assert units.evidence("fsq", 5, [2])[0] == pytest.approx(
         units.records["fsq"][2]["evidence"][f"{CELL.budget}"]["5"][0] / 30
     )
+
+
+def test_exact_posteriors_cost_the_entropy_wherever_the_path_ends() -> None:
+    cube, log_snr = tk.FSQ((2, 2)), np.linspace(-6, 4, 400)
+    exact = tk.profile(cube, np.exp(log_snr), ("mmse", "conditional_entropy"))
+    mmse, entropy = (exact[name].value.tolist() for name in ("mmse", "conditional_entropy"))
+    claims = {"squared_error": mmse, "variance": mmse, "cross_entropy": entropy}
+    rows = pd.DataFrame(
+        _path_rows({"fsq-plain-0": {"log_snr": log_snr.tolist(), "test": claims, "train": claims}})
+    )
+    assert not rows.prior.any()
+    assert set(rows.name) == {"fsq"}
+    paths, ratios = (rows[rows.kind == k] for k in ("cost of a path", "error over claim"))
+    assert np.allclose(paths.value, np.log(4), atol=2e-5)
+    assert (ratios.value == 1).all()
+
+
+def test_best_ends_are_over_all_tokens() -> None:
+    units = _units({"fsq": 3.0, "permuted": 3.25}, {})
+    assert units.best_end("fsq", [1]) == pytest.approx(units.evidence("fsq", 5, [1]) + 1)
+    assert units.gap_at_best_end("permuted", "fsq") == units.gap("permuted", "fsq", 5)
 
 
 def test_seeds_that_only_one_has_are_left_out() -> None:
