@@ -8,8 +8,8 @@ analyses what is stored, and says of how many seeds.
 - Primary: the evidence bound of the sampler of N = 5, 12, 25 steps, minus FSQ's of the same seed,
   mean and t interval over seeds (sentences are the same 48, and so is the noise).
 - Secondary: word errors at 5 steps minus FSQ's, over seeds, which are paired, and sentences.
-- Asked for afterwards: the bound in the limit of many steps of a sampler that ends, and decides,
-  where that costs least; and what the path costs from there on (docs/theory/learned.md, 9h).
+- Asked for when the first units were there: the bound in the limit of many steps, B(end), and what
+  a network reads along the path, B(0) - B(end) (`experiments/speech/calibration.py`).
 """
 
 from __future__ import annotations
@@ -111,25 +111,10 @@ class Units:
         sums = [sum(one["evidence"][f"{CELL.budget}"][f"{steps}"]) for one in records]
         return np.array(sums) / [sum(one["evidence_tokens"]) for one in records]
 
-    def best_end(self, name: str, seeds: Sequence[int]) -> Float[np.ndarray, " seeds"]:
-        """Nats per token of many steps that end where it costs least."""
-        found = [self.records[name][seed]["likelihood"][f"{CELL.budget}"] for seed in seeds]
-        return np.array([np.average(one["bound"], weights=one["tokens"]) for one in found])
-
-    def text_alone(self, name: str, seeds: Sequence[int]) -> Float[np.ndarray, " seeds"]:
-        """Cross-entropy in the most noise, nats per token."""
-        found = [self.records[name][seed]["likelihood"][f"{CELL.budget}"] for seed in seeds]
-        return np.array([one["cross_entropy"][0] for one in found])
-
     def gap(self, name: str, rival: str, steps: int) -> Mean:
         """Evidence bound minus the rival's of the same seed."""
         seeds = self.shared(name, rival)
         return Mean.of(self.evidence(name, steps, seeds) - self.evidence(rival, steps, seeds))
-
-    def gap_at_best_end(self, name: str, rival: str) -> Mean:
-        """`best_end` minus the rival's of the same seed."""
-        seeds = self.shared(name, rival)
-        return Mean.of(self.best_end(name, seeds) - self.best_end(rival, seeds))
 
     def closing(self, name: str, rival: str) -> Mean:
         """What the gap at the most steps has more than that at the fewest."""
@@ -154,7 +139,8 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         progress(index, len(units.names))
         for prior in (True, False):
             rows += _rows_of(units, name, prior, config)
-    rows += _path_rows(json.loads((RESULTS / "calibration.json").read_text()))
+    calibration = json.loads((RESULTS / "calibration.json").read_text())
+    rows += _path_rows(calibration) + _read_rows(calibration)
     table = pd.DataFrame(rows)
     return table, {
         "planned_seeds": len({unit.seed for unit in PLAN.units}),
@@ -180,8 +166,6 @@ def _rows_of(units: Units, name: str, prior: bool, config: Config) -> list[dict[
 
     for steps in STEPS:
         add("evidence", Mean.of(units.evidence(mine, steps, seeds)), steps=steps)
-    add("best end", Mean.of(units.best_end(mine, seeds)))
-    add("text alone", Mean.of(units.text_alone(mine, seeds)))
     add("WER", Mean.of(units.error_rates(mine, seeds)), steps=CELL.steps)
     profiles = [units.records[mine][seed]["likelihood"][f"{CELL.budget}"] for seed in seeds]
     for log_snr, *values in zip(
@@ -193,7 +177,6 @@ def _rows_of(units: Units, name: str, prior: bool, config: Config) -> list[dict[
         return rows
     for steps in STEPS:
         add("evidence minus rival", units.gap(mine, rival, steps), steps=steps)
-    add("best end minus rival", units.gap_at_best_end(mine, rival))
     if len(paired) > 2:
         both = (units.results.report(one, CELL, paired) for one in (mine, rival))
         gap = paired_difference(
@@ -204,28 +187,62 @@ def _rows_of(units: Units, name: str, prior: bool, config: Config) -> list[dict[
     return rows
 
 
+def costs(found: dict[str, Any], split: str) -> Float[np.ndarray, " levels"]:
+    """B at every level: what many steps cost that end there, nats per token."""
+    snr = np.exp(found["log_snr"])
+    error = np.array(found[split]["squared_error"])
+    # Trapezoids in ln snr; before the first level the error is what it is there.
+    over = (error[1:] * snr[1:] + error[:-1] * snr[:-1]) / 2 * np.diff(np.log(snr))
+    spent = (error[0] * snr[0] + np.append(0.0, np.cumsum(over))) / 2
+    return spent + found[split]["cross_entropy"]
+
+
 def _path_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
-    """What many steps cost that end at each SNR, minus the least, nats per token; and the squared
-    error over what the network claims it to be."""
+    """B over SNRs and the squared error over what the network claims it to be, of the first seed;
+    no ratio where less than 1e-3 is claimed."""
     rows = []
     for label, found in calibration.items():
         name, seed = label.rsplit("-", 1)
-        prior = not name.endswith(PLAIN)
-        about = {"name": name.removesuffix(PLAIN), "prior": prior, "seeds": 1, "seed": int(seed)}
-        snr = np.exp(found["log_snr"])
-        for split in ("test", "train"):
+        about = {
+            "name": name.removesuffix(PLAIN),
+            "prior": not name.endswith(PLAIN),
+            "seeds": 1,
+        }
+        for split in ("test", "train") if int(seed) == 0 else ():
             parts = {key: np.array(value) for key, value in found[split].items()}
-            error = parts["squared_error"]
-            # Trapezoids in ln snr; before the first level the error is what it is there.
-            over = (error[1:] * snr[1:] + error[:-1] * snr[:-1]) / 2 * np.diff(np.log(snr))
-            spent = (error[0] * snr[0] + np.append(0.0, np.cumsum(over))) / 2
-            cost = spent + parts["cross_entropy"]
-            for log_snr, value, ratio in zip(
-                found["log_snr"], cost, error / parts["variance"], strict=True
-            ):
-                where = {"log_snr": log_snr, "split": split, **about}
-                rows.append({"kind": "cost of a path", "value": value, **where})
-                rows.append({"kind": "error over claim", "value": ratio, **where})
+            claim = np.where(parts["variance"] > 1e-3, parts["variance"], math.nan)
+            values = {
+                "cost of a path": costs(found, split),
+                "error over claim": parts["squared_error"] / claim,
+            }
+            for kind, of_levels in values.items():
+                for log_snr, value in zip(found["log_snr"], of_levels, strict=True):
+                    where = {"log_snr": log_snr, "split": split, **about}
+                    rows.append({"kind": kind, "value": float(value), **where})
+    return rows
+
+
+def _read_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
+    """Means over seeds of B(end), the same minus FSQ's, and of B(0) - B(end), on test sentences."""
+    paths: dict[str, dict[int, np.ndarray]] = {}
+    for label, found in calibration.items():
+        name, seed = label.rsplit("-", 1)
+        paths.setdefault(name, {})[int(seed)] = costs(found, "test")
+    rows: list[dict[str, Any]] = []
+    for label, by_seed in paths.items():
+        suffix = PLAIN if label.endswith(PLAIN) else ""
+        name = label.removesuffix(PLAIN)
+        means = {
+            "many steps": Mean.of([path[-1] for path in by_seed.values()]),
+            "read along the path": Mean.of([path[0] - path[-1] for path in by_seed.values()]),
+        }
+        rival = paths.get(RIVALS.get(name, "fsq") + suffix, {})
+        paired = sorted(set(by_seed) & set(rival))
+        if name not in ALONE and paired:
+            gaps = [by_seed[seed][-1] - rival[seed][-1] for seed in paired]
+            means["many steps minus rival"] = Mean.of(gaps)
+        about = {"name": name, "prior": not suffix}
+        rows += [{"kind": k, **about, **dataclasses.asdict(mean)} for k, mean in means.items()]
     return rows
 
 
@@ -353,7 +370,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
 
 def _draw_gaps(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
     gaps = table[(table.kind == "evidence minus rival") & table.prior]
-    best = table[(table.kind == "best end minus rival") & table.prior]
+    best = table[(table.kind == "many steps minus rival") & table.prior]
     names = [name for name in VIEWS if (gaps.name == name).any()]
     apart = 2 * STEPS[-1]
     for offset, name in zip(np.linspace(-0.1, 0.1, len(names)), names, strict=True):
@@ -366,7 +383,7 @@ def _draw_gaps(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
             )  # fmt: skip
     panel.axhline(0, color="black", linewidth=0.8)
     panel.set(xscale="log", xlabel="sampling steps N", ylabel="difference (nats a token)")
-    panel.set_xticks([*STEPS, apart], [*(str(steps) for steps in STEPS), "many,\nbest end"])
+    panel.set_xticks([*STEPS, apart], [*(str(steps) for steps in STEPS), "many"])
     panel.minorticks_off()
     panel.legend(fontsize=6, loc="best")
 
@@ -418,6 +435,7 @@ def _draw_paths(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None
                 color=styles[name]["color"], label=f"{LABELS[name]}, {split}",
             )  # fmt: skip
     panel.set(xlabel="SNR where the path ends (dB)", ylabel="bound, many steps (nats a token)")
+    panel.margins(y=0.25)
     panel.legend(fontsize=6)
 
 

@@ -328,12 +328,15 @@ def _speech_evidence(records: Records) -> Finding:
             f"{nats('e8-power')}, permuted {nats('permuted')}, relabelled {nats('relabelled')}.",
             f"At 25 steps: {nats('perturbed-power', 25)}, {nats('e8-power', 25)}, "
             f"{nats('permuted', 25)}, {nats('relabelled', 25)}.",
-            "Of many steps that end where it costs least (asked for afterwards): "
+            "In the limit of many steps: "
             + ", ".join(
-                nats(name, None, "best end minus rival")
+                nats(name, None, "many steps minus rival")
                 for name in ("perturbed-power", "e8-power", "permuted", "relabelled")
             )
             + ".",
+            f"Read along the path, beyond text and rounding: FSQ "
+            f"{nats('fsq', None, 'read along the path')} nats a token, permuted ids "
+            f"{nats('permuted', None, 'read along the path')}.",
             f"Points of word error of permuted ids at 5 steps: {points('permuted')} with the "
             f"output prior, {points('permuted', prior=False)} without.",
             f"Hypotheses written down before the runs: {verdicts}.",
