@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._formats import conform
+from tokenkl._once import once
 from tokenkl._random import draw_ids
 from tokenkl._validation import check_points, check_prior, is_traced, reject
 from tokenkl.codebooks.base import (
@@ -230,8 +231,7 @@ class ResidualCodebook(ByDigits):
     def diameter_bound(self) -> float:
         if self.fits:
             return super().diameter_bound()
-        apart = [largest_distance(np.asarray(stage)) for stage in self.stages]
-        return min(float(2 * np.linalg.norm(self.half_widths())), math.fsum(apart))
+        return once(self, _diameter_bound)
 
     def min_distance_bound(self) -> float:
         return super().min_distance_bound() if self.fits else 0.0
@@ -270,3 +270,9 @@ class ResidualCodebook(ByDigits):
         product = None if all(factor is None for factor in given) else given
         prior = read("prior", optional=True)
         return cls(stages, prior, stage_priors=product, name=header["name"])
+
+
+def _diameter_bound(codebook: ResidualCodebook) -> float:
+    """The smaller of what the half-widths and the widths of the stages allow."""
+    apart = [largest_distance(np.asarray(stage)) for stage in codebook.stages]
+    return min(float(2 * np.linalg.norm(codebook.half_widths())), math.fsum(apart))

@@ -432,7 +432,8 @@ def information_range(
     """The SNRs between which all but 0.1 % of H(prior) at each end is gained.
 
     A little less is left out where that is exact; elsewhere as far as the samples tell, and where
-    they leave a wide bracket, up to the SNR from which it does not prove that more is missing.
+    they leave a wide bracket, up to the SNR from which it does not prove that more is missing;
+    there the ends are whole decibels.
 
     Args:
         codebook: any codebook with at least two distinct tokens.
@@ -450,7 +451,15 @@ def information_range(
     """
     low = _lower_end(codebook, key) if snr_min is None else check_positive(snr_min, "snr_min")
     high = _upper_end(codebook, key) if snr_max is None else check_positive(snr_max, "snr_max")
+    if is_bracketed(codebook):  # known to no better than that
+        low = _whole_decibels(low, math.floor) if snr_min is None else low
+        high = _whole_decibels(high, math.ceil) if snr_max is None else high
     return low, high
+
+
+def _whole_decibels(snr: float, towards: Callable[[float], int]) -> float:
+    whole = towards(round(10 * math.log10(snr), 6)) / 10
+    return float(10**whole) if -300 < whole < 300 else snr
 
 
 def _lower_end(codebook: Codebook, key: Any) -> float:
