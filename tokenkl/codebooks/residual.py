@@ -208,12 +208,7 @@ class ResidualCodebook(ByDigits):
     def covariance_eigenvalues(self) -> Float[np.ndarray, " m"]:
         if self.given_prior is not None:
             return super().covariance_eigenvalues()
-        # Covariances of independent stages add up: those of all their vectors, one below the other.
-        parts = [
-            np.sqrt(weight)[:, None] * away_from_mean(np.asarray(stage), weight)
-            for stage, weight in zip(self.stages, self.stage_weights(), strict=True)
-        ]
-        return np.asarray(np.linalg.svd(np.concatenate(parts), compute_uv=False) ** 2)
+        return once(self, _covariance_eigenvalues).copy()
 
     def _corners(self) -> tuple[np.ndarray, np.ndarray]:
         # All combinations occur, so the extremes of a coordinate are the sums of the stages'.
@@ -276,3 +271,12 @@ def _diameter_bound(codebook: ResidualCodebook) -> float:
     """The smaller of what the half-widths and the widths of the stages allow."""
     apart = [largest_distance(np.asarray(stage)) for stage in codebook.stages]
     return min(float(2 * np.linalg.norm(codebook.half_widths())), math.fsum(apart))
+
+
+def _covariance_eigenvalues(codebook: ResidualCodebook) -> Float[np.ndarray, " m"]:
+    # Covariances of independent stages add up: those of all their vectors, one below the other.
+    parts = [
+        np.sqrt(weight)[:, None] * away_from_mean(np.asarray(stage), weight)
+        for stage, weight in zip(codebook.stages, codebook.stage_weights(), strict=True)
+    ]
+    return np.asarray(np.linalg.svd(np.concatenate(parts), compute_uv=False) ** 2)

@@ -446,20 +446,25 @@ class _Level:
         scaled = none if self.by_products else np.zeros((stages, padded, width))
         moved, roots = (np.zeros((stages, padded, padded)) for _ in range(2))
         biased = whole.log_prior.copy()
-        later = np.zeros((n, n))
-        for s in reversed(range(stages)):
-            inner = np.linalg.inv(np.eye(n) + self.snr * later)
-            moved[s, :n, :n] = (inner + inner.T) / 2
-            c = whole.vectors[s]
-            if self.by_products:
-                # Where they only thin prefixes out, scores need no more digits than the products.
-                kind = np.float32 if single and s < stages - 1 else np.float64
-                squares = _squares(c.astype(kind, copy=False), moved[s].astype(kind, copy=False))
-                biased[s] -= self.snr / 2 * squares
-            else:
-                roots[s, :n, :n] = np.linalg.cholesky(inner).T
-                scaled[s] = roots[s] @ (self.h * c.T)
-            later = later + self.stages.covariances[s]
+        later = np.cumsum(self.stages.covariances[::-1], axis=0)[::-1]
+
+        def fill(part: slice) -> None:
+            for s in range(part.start, min(part.stop, stages)):
+                behind = later[s + 1] if s + 1 < stages else np.zeros((n, n))
+                inner = np.linalg.inv(np.eye(n) + self.snr * behind)
+                moved[s, :n, :n] = (inner + inner.T) / 2
+                c = whole.vectors[s]
+                if self.by_products:
+                    # Where they only thin prefixes out, scores need no more digits than products.
+                    kind = np.float32 if single and s < stages - 1 else np.float64
+                    inner = moved[s].astype(kind, copy=False)
+                    squares = _squares(c.astype(kind, copy=False), inner)
+                    biased[s] -= self.snr / 2 * squares
+                else:
+                    roots[s, :n, :n] = np.linalg.cholesky(inner).T
+                    scaled[s] = roots[s] @ (self.h * c.T)
+
+        share_out(fill, stages, 1)
         return (
             whole.columns if self.by_products and not single else whole.leaves,
             whole.rough if single else none.astype(np.float32),
