@@ -199,19 +199,30 @@ def test_a_control_grid_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("products", "rough", "energy_alone"),
-    [(False, False, False), (True, False, False), (True, True, False), (True, True, True)],
+    ("products", "rough", "sparse", "energy_alone"),
+    [
+        (False, False, False, False),
+        (True, False, False, False),
+        (True, True, False, False),
+        (True, True, True, True),
+    ],
 )
 def test_the_two_runs_are_what_the_proofs_need(
-    products: bool, rough: bool, energy_alone: bool, monkeypatch: pytest.MonkeyPatch
+    products: bool,
+    rough: bool,
+    sparse: bool,
+    energy_alone: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At one y: E Z^_u = Z, E 1/Z^_v = 1/Z, and on average the leaves of v are the posterior."""
     from tokenkl.information.residual import filter as kernel  # brings in Numba
 
+    assert profile.CLASSES == kernel.CLASSES
     monkeypatch.setattr(profile, "WORTH_SINGLE", 0 if rough else 10**9)
+    monkeypatch.setattr(profile, "ENOUGH_OF_CLASS", 0 if sparse else 10**9)
     rng = np.random.default_rng(11)
-    vectors = [rng.standard_normal((12, 2)) / 2**s for s in range(3)]
-    log_prior = [np.log(rng.dirichlet(np.ones(12))) for _ in range(3)]
+    vectors = [rng.standard_normal((16, 2)) / 2**s for s in range(4)]
+    log_prior = [np.log(rng.dirichlet(np.ones(16))) for _ in range(4)]
     covariances = [(c.T * np.exp(p)) @ c for c, p in zip(vectors, log_prior, strict=True)]
     level = _Level(Stages(vectors, log_prior, covariances, 9.0, 9.0), 20.0, ALL)
     joint = ResidualCodebook(vectors, stage_priors=[np.exp(p) for p in log_prior])
@@ -222,6 +233,7 @@ def test_the_two_runs_are_what_the_proofs_need(
     total = weight.sum()
 
     runs, tables, n = 4000, level.tables(), 2
+    assert level.sparse == (2 if sparse else 0)
     ids = rng.choice(joint.K, size=runs, p=weight / total)
     out = np.empty((runs, 2, len(kernel.FIELDS) + 4))
     pad = ((0, 0), (0, 2))
@@ -231,7 +243,7 @@ def test_the_two_runs_are_what_the_proofs_need(
         np.pad(np.tile(y, (runs, 1)), pad),
         np.pad(joint.points_at(ids), pad),
         joint.to_digits(ids),
-        rng.random((runs, 2, 3)),
+        rng.random((runs, 2, 4)),
         9,
         products,
         True,

@@ -30,6 +30,8 @@ ROWS, TILE = 4, 256
 #: Samples that walk through the stages together, so that a table is read once for all of their
 #: prefixes; most scores of theirs, but for a single sample.
 BATCH, SCORES = 8, 2**22
+#: Classes of a stage's vectors, of which a run looks at one where that is enough.
+CLASSES = 8
 #: Prefixes whose best leaf is below exp(-NEGLECTED) of the best one are left out of the moments.
 NEGLECTED = 60.0
 #: What a run returns before the posterior mean: log Z, the posterior means of -|d|^2/2 and of the
@@ -213,6 +215,8 @@ def _thinned(  # type: ignore[no-untyped-def]
     child,
     room,
     h,
+    pace,
+    offset,
     vectors,
     log_prior,
     residual,
@@ -227,7 +231,8 @@ def _thinned(  # type: ignore[no-untyped-def]
     """Fill `next_*` with the children that stay: how many, and which the true one is.
 
     `child` is the true token's; it stays where the run is told. c is the weight from which all
-    stay, 0 where there is room for all; u places the comb.
+    stay, 0 where there is room for all; u places the comb. Child j of prefix r is
+    vector number pace j + (offset + r) % pace, and counts for as many as there are of these.
     """
     if c > 0.0 and told and weight[true_row, child] <= c:
         # The comb of the systematic thinning must have a tooth in the true child's interval.
@@ -268,11 +273,12 @@ def _thinned(  # type: ignore[no-untyped-def]
                 if keep and (kept < room - 1 or forced):
                     if r == true_row and j == child:
                         next_row = kept
+                    k = pace * j + (offset + r) % pace
                     for i in range(residual.shape[1]):
-                        next_residual[kept, i] = residual[r, i] - h * vectors[j, i]
-                        next_place[kept, i] = place[r, i] + vectors[j, i]
-                    next_prior[kept] = prior[r] + log_prior[j]
-                    next_extra[kept] = extra[r] + gain
+                        next_residual[kept, i] = residual[r, i] - h * vectors[k, i]
+                        next_place[kept, i] = place[r, i] + vectors[k, i]
+                    next_prior[kept] = prior[r] + log_prior[k]
+                    next_extra[kept] = extra[r] + gain + math.log(pace)
                     kept += 1
         start = stop
     return kept, next_row
@@ -369,6 +375,7 @@ def _summed(  # type: ignore[no-untyped-def]
 def _batch(  # type: ignore[no-untyped-def]
     columns,
     rough,
+    classes,
     vectors,
     moved,
     nearly,
@@ -377,6 +384,8 @@ def _batch(  # type: ignore[no-untyped-def]
     log_prior,
     sizes,
     biased,
+    by_class,
+    sparse,
     lengths,
     h,
     y,
@@ -407,9 +416,12 @@ def _batch(  # type: ignore[no-untyped-def]
     turned, points = np.empty((rows, n)), np.zeros((room, n))
     near, nearer = np.empty((rows, n), np.float32), np.empty((rows, n), np.float32)
     roughly = np.empty((rows if single else 0, widest), np.float32)
+    flat = roughly
     exactly = np.empty((rows if products else 0, widest))
     first, counts = np.empty(filters + 1, np.int64), np.ones(filters, np.int64)
-    true_row = np.zeros(filters, np.int64)
+    true_row, chosen = np.zeros(filters, np.int64), np.zeros(filters, np.int64)
+    at = np.zeros(rows, np.int64)
+    ends = np.empty(CLASSES + 1, np.int64)
     for f in range(filters):
         residual[f] = y[f // runs]
         place[f] = -reference[f // runs]
@@ -419,11 +431,32 @@ def _batch(  # type: ignore[no-untyped-def]
     for s in range(stages):
         size, last, whole = sizes[s], s == stages - 1, first[filters]
         # Thinning may go by any scores; the weights of leaves are what has to be right.
+        pace = CLASSES if single and not last and sparse[s] else 1
         if single and not last:
-            near[:whole] = residual[:whole]
+            # One after the other those that look at the same class of vectors.
+            ends[0] = 0
+            for f in range(filters):
+                i, run = f // runs, f % runs
+                own = (paths[i, s] - true_row[f]) % pace
+                chosen[f] = own if run > 0 else int(uniforms[i, run, s] * pace)
+            for a in range(pace):
+                ends[a + 1] = ends[a]
+                for f in range(filters):
+                    for r in range((a - chosen[f]) % pace, counts[f], pace):
+                        near[ends[a + 1]] = residual[first[f] + r]
+                        at[first[f] + r] = ends[a + 1]
+                        ends[a + 1] += 1
             np.dot(near[:whole], nearly[s], nearer[:whole])
             turned[:whole] = nearer[:whole]
-            np.dot(nearer[:whole], rough[s], roughly[:whole])
+            if pace == 1:
+                np.dot(nearer[:whole], rough[s], roughly[:whole])
+            else:
+                width = classes.shape[3]
+                flat = roughly.reshape(-1)[: whole * width].reshape((whole, width))
+                for a in range(pace):
+                    own = slice(ends[a], ends[a + 1])
+                    if ends[a + 1] > ends[a]:
+                        np.dot(nearer[own], classes[s, a], flat[own])
         elif products:
             turned[:whole] = residual[:whole]
             if not last:
@@ -438,13 +471,20 @@ def _batch(  # type: ignore[no-untyped-def]
             if not products:
                 np.dot(residual[start : start + count], roots[s].T, points[:count])
                 _distances(scaled[s], size, points, count, score)
+            if pace > 1:
+                size = sizes[s] // pace
             for r in range(count):
                 row = start + r
                 base = prior[row] + extra[row]
-                if products:
-                    base -= 0.5 * _along(residual[row], turned[row])
                 if single and not last:
-                    top[r] = _raised(biased[s], size, base, h, roughly[row], score[r])
+                    base -= 0.5 * _along(residual[row], turned[at[row]])
+                elif products:
+                    base -= 0.5 * _along(residual[row], turned[row])
+                if pace > 1:
+                    raised = by_class[s, (chosen[f] + r) % pace]
+                    top[r] = _raised(raised, size, base, h, flat[at[row]], score[r])
+                elif single and not last:
+                    top[r] = _raised(biased[s], size, base, h, roughly[at[row]], score[r])
                 elif products:
                     top[r] = _raised(biased[s], size, base, h, exactly[row], score[r])
                 else:
@@ -486,6 +526,9 @@ def _batch(  # type: ignore[no-untyped-def]
             c = 0.0
             if count * size > wanted:
                 c = _threshold(weight, top[:count], total[:count], light, size, wanted)
+            u, child = uniforms[i, run, s], paths[i, s]
+            if pace > 1:  # the rest of the number that chose the class is as uniform
+                u, child = u * pace % 1.0, child // pace
             to = slice(next_start, next_start + room)
             kept, next_row = _thinned(
                 score,
@@ -496,12 +539,14 @@ def _batch(  # type: ignore[no-untyped-def]
                 count,
                 size,
                 c,
-                uniforms[i, run, s],
+                u,
                 told,
                 true_row[f],
-                paths[i, s],
+                child,
                 room,
                 h,
+                pace,
+                chosen[f] if pace > 1 else 0,
                 vectors[s],
                 log_prior[s],
                 residual[own],
@@ -526,6 +571,7 @@ def _batch(  # type: ignore[no-untyped-def]
 def filter_samples(  # type: ignore[no-untyped-def]
     columns,
     rough,
+    classes,
     vectors,
     moved,
     nearly,
@@ -534,6 +580,8 @@ def filter_samples(  # type: ignore[no-untyped-def]
     log_prior,
     sizes,
     biased,
+    by_class,
+    sparse,
     lengths,
     h,
     y,
@@ -559,7 +607,11 @@ def filter_samples(  # type: ignore[no-untyped-def]
     is three times faster, with rounding like that of the squares of y and of the sums of vectors;
     and where `nearly`, which is `moved` in single precision, is not empty, prefixes are thinned
     out by products with `rough`, `columns` in single precision, which changes no expectation: the
-    leaves have double precision. Tables that are not asked for may be empty. Without `moments` the
+    leaves have double precision. Where `sparse[s]`, a
+    prefix looks at one of CLASSES classes of the vectors of stage s, whose members count for all,
+    the next prefix at the next class, from one that is drawn: every CLASSES-th vector, `classes`
+    (stages, CLASSES, n, K / CLASSES) being `rough` by class and `by_class` the `biased`. Tables
+    that are not asked for may be empty. Without `moments` the
     posterior moments are left out, and with `from_energy` second ones come from the mean of
     |y - h e|^2, with its rounding over h^2; without `shares` the last two of `FIELDS` are 0.
     Samples are taken some at a time, always the same ones of y, so bits depend on no thread count.
@@ -571,6 +623,7 @@ def filter_samples(  # type: ignore[no-untyped-def]
         _batch(
             columns,
             rough,
+            classes,
             vectors,
             moved,
             nearly,
@@ -579,6 +632,8 @@ def filter_samples(  # type: ignore[no-untyped-def]
             log_prior,
             sizes,
             biased,
+            by_class,
+            sparse,
             lengths,
             h,
             y[part],

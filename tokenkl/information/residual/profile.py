@@ -98,6 +98,9 @@ UNNOTICED = 1e-8
 #: A stage of so many numbers is large: products in single precision save time. The rounding of
 #: scores, in nats, by which prefixes may be thinned out: it costs a little spread, and no bias.
 WORTH_SINGLE, ROUGH = 2**14, 1e-2
+#: Classes of a stage's vectors (as in `filter`); one of them is enough to go on from where about so
+#: many of it, or more, matter for a prefix.
+CLASSES, ENOUGH_OF_CLASS = 8, 64
 #: Rounding of an MMSE, relative to the linear one, that may come with its shortest way.
 NO_MATTER = 1e-9
 #: Singular values of a stage, relative to all of it, that are rounding.
@@ -330,6 +333,14 @@ class Padded:
         return np.ascontiguousarray(turned, dtype=np.float32)
 
     @functools.cached_property
+    def classes(self) -> Float[np.ndarray, "stages classes n each"]:
+        """The same by class: every `CLASSES`-th vector, as far as they are as many in each."""
+        each = self.rough.shape[2] // CLASSES
+        return np.stack(
+            [self.rough[:, :, a : each * CLASSES : CLASSES] for a in range(CLASSES)], axis=1
+        ).copy()
+
+    @functools.cached_property
     def lengths(self) -> Float[np.ndarray, " K"]:
         """Squares of the last stage's vectors."""
         return np.einsum("ji,ji->j", self.vectors[-1], self.vectors[-1])
@@ -409,6 +420,8 @@ class _Level:
         self.shrink = 0.0
         self.controls: dict[str, np.ndarray] = {}
         self._tables: tuple[np.ndarray, ...] | None = None
+        #: Stages of which a prefix looks at one class of vectors, known with the tables.
+        self.sparse = 0
 
         covariance = np.sum(stages.covariances, axis=0)
         self.power = float(np.trace(covariance))
@@ -446,6 +459,7 @@ class _Level:
         scaled = none if self.by_products else np.zeros((stages, padded, width))
         moved, roots = (np.zeros((stages, padded, padded)) for _ in range(2))
         biased = whole.log_prior.copy()
+        sparse = np.zeros(stages, dtype=bool)
         later = np.cumsum(self.stages.covariances[::-1], axis=0)[::-1]
 
         def fill(part: slice) -> None:
@@ -454,6 +468,9 @@ class _Level:
                 inner = np.linalg.inv(np.eye(n) + self.snr * behind)
                 moved[s, :n, :n] = (inner + inner.T) / 2
                 c = whole.vectors[s]
+                told = self.snr * float((inner * self.stages.covariances[s]).sum())
+                many = whole.sizes[s] * math.exp(-min(told, 100.0)) >= ENOUGH_OF_CLASS * CLASSES
+                sparse[s] = single and many and whole.sizes[s] == width and width % CLASSES == 0
                 if self.by_products:
                     # Where they only thin prefixes out, scores need no more digits than products.
                     kind = np.float32 if single and s < stages - 1 else np.float64
@@ -465,9 +482,12 @@ class _Level:
                     scaled[s] = roots[s] @ (self.h * c.T)
 
         share_out(fill, stages, 1)
+        sparse[0] = sparse[-1] = False  # a single prefix; leaves
+        self.sparse = int(sparse.sum())
         return (
             whole.columns if self.by_products and not single else whole.leaves,
             whole.rough if single else none.astype(np.float32),
+            whole.classes if sparse.any() else np.empty((0, 0, 0, 0), np.float32),
             whole.vectors,
             none if single else moved,
             moved.astype(np.float32) if single else none.astype(np.float32),
@@ -476,6 +496,8 @@ class _Level:
             whole.log_prior,
             whole.sizes,
             biased,
+            _by_class(biased),
+            sparse,
             whole.lengths,
         )
 
@@ -585,13 +607,17 @@ class _Level:
 
     def tune(self, rng: np.random.Generator, wanted: int, method: MonteCarlo) -> None:
         """Choose, from a pilot that is then forgotten, controls and the number of particles."""
+        tables = self.tables()
+        # What classes of vectors cost in spread is had back from more prefixes, and in less time.
+        self.fewest += 4 * round(self.sparse / 4)
+        self.particles = self.fewest
         most = (
             MOST_FOR_TARGET
             if method.has_target
             else max(self.fewest, min(MOST, wanted // self.few_each))
         )
         most = int(np.clip(method.memory // (16 * self.width), self.fewest, most))
-        x = self.run(self.tables(), rng, slice(0, int(np.clip(wanted // 4, LEAST_PILOT, PILOT))))
+        x = self.run(tables, rng, slice(0, int(np.clip(wanted // 4, LEAST_PILOT, PILOT))))
         step = float(x["step"].mean())
         self.shrink = float(np.clip(x["cross"].mean() / step, 0.0, 1.0)) if step > 0 else 0.0
         excess = 0.0
@@ -751,6 +777,12 @@ def _least_squares(
     coefficients = np.zeros(len(controls))
     coefficients[used] = np.linalg.lstsq(design, target, rcond=None)[0][1:] / scale[used]
     return coefficients
+
+
+def _by_class(biased: Float[np.ndarray, "stages K"]) -> Float[np.ndarray, "stages classes each"]:
+    each = biased.shape[1] // CLASSES
+    turned = biased[:, : each * CLASSES].reshape(-1, each, CLASSES).transpose(0, 2, 1)
+    return np.ascontiguousarray(turned)
 
 
 def _squares(
