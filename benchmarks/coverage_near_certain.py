@@ -2,10 +2,11 @@
 
 Run as `python -m benchmarks.coverage_near_certain`. A grid of 3 x 3 whose likeliest levels leave a
 small mass to the others is handed over as rotated plain points, so that it is sampled; the exact
-answers come from the grid, by quadrature along each coordinate. Keys are the numbers of the runs. For every mass, noise level and quantity: in how many
-runs a central-limit interval was claimed, in how many of those it held the exact value, and how
-often whatever interval was given held it. Every mass is written when it is done, and a study that
-was interrupted goes on with the next one. Writes benchmarks/results/coverage_near_certain.json.
+answers come from the grid, by quadrature along each coordinate. Keys are the numbers of the runs.
+For every mass, noise level and quantity: in how many runs a central-limit interval was claimed, in
+how many of those it held the exact value, and how often whatever interval was given held it. Every
+mass is written when it is done, and a study that was interrupted goes on with the next one. Writes
+benchmarks/results/coverage_near_certain.json.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tokenkl._files import atomic_path
 
 RESULTS = Path(__file__).parent / "results" / "coverage_near_certain.json"
 #: What all other levels of a coordinate have together.
-MASSES = (1e-6, 1e-4, 1e-3, 3e-3, 1e-2, 2e-2, 5e-2)
+MASSES = (1e-6, 1e-4, 1e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 #: Square roots of SNRs.
 ROOTS = (0.3, 1.0, 2.0, 3.0, 4.0, 6.0)
 QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
