@@ -25,7 +25,7 @@ from tokenkl._random import generator
 from tokenkl.tts import training
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.cdcd import CDCD, CDCDConfig
-from tokenkl.tts.data import Batch, batches
+from tokenkl.tts.data import Batch, Example, batches
 from tokenkl.tts.levels import noise_levels
 from tokenkl.tts.stored import write_network
 from tokenkl.tts.training import (
@@ -589,3 +589,128 @@ def test_references_are_bands() -> None:
         assert band.low.iloc[0] > band.high.iloc[-1]  # something was learned
     with pytest.raises(ValueError, match="text"):
         reference_band("words")
+
+
+# ---- Patience ------------------------------------------------------------------------------------
+
+
+#: Tokens that have nothing to do with the symbols: what is learned of them does not carry over.
+NOISE = dataclasses.replace(CONFIG, steps=200, learning_rate=3e-2, valid_every=4, snapshots=())
+
+
+def noise_examples(count: int, key: int) -> list[Example]:
+    rng = generator(key)
+    return [
+        Example(f"n{i}", "", rng.integers(32, size=18), 1 + rng.integers(30, size=6), None)
+        for i in range(count)
+    ]
+
+
+def run_on_noise(folder: Path, config: TrainConfig = NOISE, **options: Any) -> training.Trained:
+    own: dict[str, Any] = {"key": 3, "valid": noise_examples(9, 6), "cpu": True, "patience": 3}
+    return train(Small(), noise_examples(16, 5), config, folder, **(own | QUIET | options))
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("patient")
+    assert run_on_noise(folder).finished
+    return folder
+
+
+def test_patience_ends_at_the_best_validation(patient: Path, tmp_path: Path) -> None:
+    """Against a run to the end: the same lines up to there, and the weights of the lowest one."""
+    long = dataclasses.replace(NOISE, snapshots=tuple(range(4, 201, 4)))
+    run_on_noise(tmp_path, long, patience=None)
+    full, log = read_log(tmp_path), read_log(patient)
+    losses = full.dropna(subset=["valid_loss"])
+    lowest, waited = np.inf, 0
+    for row in losses.itertuples():
+        waited = 0 if row.valid_loss < lowest else waited + 1
+        best = row.step if waited == 0 else best
+        lowest = min(lowest, row.valid_loss)
+        if waited == 3:
+            break
+    assert 0 < best < row.step < 200  # the case is one: it stops, and not at once
+    header, state = read_weights(patient)
+    assert header["step"] == best
+    assert header["best"] == {"loss": lowest, "ended": row.step}
+    assert training.steps_done(patient) == row.step == log["step"].iloc[-1]
+    assert run_on_noise(patient).step == row.step  # finished, and only read
+    for name, value in read_weights(tmp_path / f"ema-{best:07d}.safetensors")[1].items():
+        if name != "seen":  # a buffer, which is not averaged
+            assert torch.equal(state[name], value), name
+    shared = [*set(full.columns) - set(TIMES)]
+    pd.testing.assert_frame_equal(log[shared], full[shared][: len(log)], check_exact=True)
+    assert log["best_step"].iloc[-1] == best
+    assert log["waited"].iloc[-1] == 3
+
+
+@pytest.mark.parametrize("seconds", [1e-9, None])
+def test_patience_goes_on_with_the_same_bits(
+    patient: Path, tmp_path: Path, seconds: float | None
+) -> None:
+    """Stopped after every step, and broken off in the middle."""
+    if seconds is None:
+        stop = training.steps_done(patient) - 2
+
+        def break_off(done: float, total: float) -> None:
+            if done == stop:
+                raise RuntimeError("stopped here")
+
+        with pytest.raises(RuntimeError, match="stopped here"):
+            run_on_noise(tmp_path, progress=break_off)
+    limited = dataclasses.replace(NOISE, max_seconds=seconds)
+    while not run_on_noise(tmp_path, limited).finished:
+        pass
+    first, second = (read_weights(folder) for folder in (patient, tmp_path))
+    assert first[0]["best"] == second[0]["best"]
+    for name, value in first[1].items():
+        assert torch.equal(value, second[1][name]), name
+    logs = [read_log(folder).drop(columns=TIMES) for folder in (patient, tmp_path)]
+    pd.testing.assert_frame_equal(*logs, check_exact=True)
+
+
+def test_the_model_carries_the_best_weights(tmp_path: Path) -> None:
+    model = Small()
+    options: dict[str, Any] = {"valid": noise_examples(9, 6), "patience": 2, "key": 3, "cpu": True}
+    train(model, noise_examples(16, 5), NOISE, tmp_path, **(options | QUIET))
+    for name, value in read_weights(tmp_path)[1].items():
+        assert torch.equal(model.state_dict()[name], value)
+
+
+def test_patience_that_is_never_lost(tmp_path: Path) -> None:
+    """All steps are made, and the weights are still those of the best validation."""
+    short = dataclasses.replace(NOISE, steps=8)
+    found = run_on_noise(tmp_path, short, patience=100)
+    assert found.step == found.header["best"]["ended"] == 8
+    losses = read_log(tmp_path).dropna(subset=["valid_loss"])
+    assert found.header["step"] == losses["step"][losses["valid_loss"].idxmin()]
+
+
+def test_patience_is_part_of_a_run(patient: Path, whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^folder must be a run with 4 .*rules\.patience = 3"):
+        run_on_noise(patient, patience=4)
+    with pytest.raises(ValueError, match=r"rules\.patience = 3"):
+        run_on_noise(patient, patience=None)
+    with pytest.raises(ValueError, match=r"rules\.patience = None"):
+        run(whole, patience=3)
+    with pytest.raises(ValueError, match=r"^patience must be None where .* validate on; got 3"):
+        run_on_noise(tmp_path, valid=())
+    with pytest.raises(ValueError, match=r"^patience must be a whole number, at least 1"):
+        run_on_noise(tmp_path, patience=0)
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
+
+
+@pytest.mark.parametrize("kind", ["cdcd", "ar"])
+def test_one_rule_for_both_models(tmp_path: Path, kind: str) -> None:
+    """Diffusion and its twin end by the lowest validation loss of their own."""
+    config = TrainConfig(
+        steps=60, batch=8, warm_up=2, learning_rate=2e-2, ema=0.5, valid_every=3, decay="constant"
+    )
+    options: dict[str, Any] = {"valid": noise_examples(6, 6), "key": 1, "cpu": True} | QUIET
+    model = real_model(kind)
+    found = train(model, noise_examples(8, 5), config, tmp_path, patience=2, **options)
+    losses = read_log(tmp_path).dropna(subset=["valid_loss"])
+    assert found.step < 60
+    assert found.header["step"] == losses["step"][losses["valid_loss"].idxmin()]

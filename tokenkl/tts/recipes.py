@@ -77,6 +77,7 @@ class Recipe:
         geometry, view, schedule: of a cdcd; see `place_tokens` and `noise_levels`.
         changes: to the configuration of the model, as pairs of name and value.
         training: of the model.
+        patience: of the model's training, see `train`.
         data: a corpus on disk, in place of `corpus`; its text is read as characters.
 
     Raises:
@@ -95,6 +96,7 @@ class Recipe:
     changes: tuple[tuple[str, Any], ...] = (("head", "factorised"),)
     training: TrainConfig = PRESETS["small"]
     data: Source | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.corpus, CORPORA, "corpus")
@@ -103,6 +105,8 @@ class Recipe:
         check_choice(self.model, MODELS, "model")
         check_choice(self.view, VIEWS, "view")
         check_count(self.tokenizer_steps, "tokenizer_steps")
+        if self.patience is not None:
+            check_count(self.patience, "patience")
         if self.data is not None and self.text == "phonemes":
             reject("text", self.text, "'characters' for recordings, whose phonemes are not aligned")
         layout = self.layout or _LAYOUTS[self.text]
@@ -117,8 +121,11 @@ class Recipe:
         return self.corpus if self.data is None else self.data.label
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """As plain values; what is newer than stored recipes is named only where it is used."""
+        record = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.patience is None:
+            del record["patience"]
+        return record
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -321,6 +328,7 @@ class Workspace:
             self.folder / name,
             key=key,
             valid=made.valid,
+            patience=recipe.patience,
             record={"recipe": recipe.to_json()},
             progress=self.progress,
             cpu=cpu,
@@ -329,6 +337,9 @@ class Workspace:
             return voice
         model.cpu()
         voice.record = {"recipe": recipe.to_json(), "key": _plain_key(key)}
+        if recipe.patience is not None:
+            best = trained.header["best"]
+            voice.record["best"] = {"step": trained.header["step"], **best}
         if not is_main_process() or made.tokenizer_path is None:
             return voice  # of several processes one writes
         path = self.voice_path(name)
