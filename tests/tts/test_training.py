@@ -624,7 +624,7 @@ def test_patience_ends_at_the_best_validation(patient: Path, tmp_path: Path) -> 
     run_on_noise(tmp_path, long, patience=None)
     full, log = read_log(tmp_path), read_log(patient)
     losses = full.dropna(subset=["valid_loss"])
-    lowest, waited = np.inf, 0
+    lowest, waited, best = np.inf, 0, 0
     for row in losses.itertuples():
         waited = 0 if row.valid_loss < lowest else waited + 1
         best = row.step if waited == 0 else best
