@@ -6,10 +6,10 @@ read, turned into token ids, and forgotten; the ids are kept in a file of the wo
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import json
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +23,9 @@ from tokenkl._random import generator
 from tokenkl._validation import check_choice, reject
 from tokenkl.tts.audio import Utterance
 from tokenkl.tts.data import Example, TextEncoder
-from tokenkl.tts.frontend import CHARACTERS, decode_characters
+from tokenkl.tts.frontend import decode_characters
 from tokenkl.tts.loaders import OnBad, Recordings, load_cdcd, load_libritts, load_ljspeech
+from tokenkl.tts.normalisation import spoken
 from tokenkl.tts.tokenizers import Tokenizer
 
 SourceKind = Literal["ljspeech", "libritts", "cdcd"]
@@ -32,6 +33,9 @@ SOURCES = ("ljspeech", "libritts", "cdcd")
 
 #: Speech that a tokenizer is trained on, in seconds: it sees far fewer crops than that in training.
 TOKENIZER_SECONDS = 5 * 3600.0
+
+#: Characters without a reading that a warning names.
+NAMED = 10
 
 #: At most so many recordings are kept for validation, and at most every twentieth.
 VALID = 60
@@ -91,17 +95,6 @@ class Source:
         ]
 
 
-def plain_text(text: str) -> str:
-    """A text in the 34 characters of `CHARACTERS`: others lose their accents, or are dropped.
-
-    >>> plain_text("Café – “Noël”, 3 p.m.")
-    'cafe noel, p.m.'
-    """
-    bare = unicodedata.normalize("NFKD", text.lower().replace("’", "'"))
-    spaced = ("" if unicodedata.combining(c) else c if c in CHARACTERS else " " for c in bare)
-    return " ".join("".join(spaced).split()).replace(" ,", ",")
-
-
 def some_utterances(recordings: Recordings, seconds: float = TOKENIZER_SECONDS) -> list[Utterance]:
     """Recordings in random order until there are so many seconds; unreadable ones are left out."""
     chosen: list[Utterance] = []
@@ -144,7 +137,8 @@ def tokenized(
 ) -> list[Example]:
     """Characters and token ids of all recordings, from the cache or made now.
 
-    Recordings without a single known character are left out.
+    Texts are written as they are said, see `spoken`; recordings without a single known character
+    are left out, and characters that have no reading are named in one warning.
 
     Args:
         recordings: read one after the other.
@@ -174,8 +168,10 @@ def tokenized(
             )
     encoder = TextEncoder()
     examples = []
+    unread: collections.Counter[str] = collections.Counter()
     for entry in recordings.entries:
-        text = plain_text(entry.text)
+        text, left_out = spoken(entry.text)
+        unread.update(left_out)
         if entry.name in ids and text:
             examples.append(Example(entry.name, text, ids[entry.name], encoder.encode(text)))
     if not examples:
@@ -183,6 +179,14 @@ def tokenized(
     if len(examples) < len(recordings):
         warnings.warn(
             f"{len(recordings) - len(examples)} of {len(recordings)} recordings were left out.",
+            stacklevel=2,
+        )
+    if unread:
+        named = ", ".join(f"{c!r} ({count})" for c, count in unread.most_common(NAMED))
+        more = f" and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
+        warnings.warn(
+            "Left out of the texts, since it has no reading (in so many of "
+            f"{len(recordings)} recordings): {named}{more}.",
             stacklevel=2,
         )
     return examples

@@ -27,6 +27,7 @@ _EXTRAS = {
     "accelerate": "tts",
     "pocketsphinx": "tts",
     "jiwer": "tts",
+    "num2words": "tts",
     "espeakng_loader": "tts-data",
     "speechmos": "tts-mos",
     "onnxruntime": "tts-mos",

@@ -273,7 +273,7 @@ def _recipe(
             _try(option, dataclasses.replace, start.training, **{option: new[option]})
     changes["training"] = dataclasses.replace(start.training, **new)
     recipe = dataclasses.replace(start, model=model, **changes)
-    _check_prior(recipe)
+    _check_points(recipe)
     return recipe
 
 
@@ -316,11 +316,13 @@ def _try(option: str, make: Callable[..., object], *args: Any, **options: Any) -
         raise ValueError(str(error).replace(option, f"--{option.replace('_', '-')}", 1)) from error
 
 
-def _check_prior(recipe: Recipe) -> None:
-    """Refuse an output prior that the model would refuse after the tokenizer has been trained."""
+def _check_points(recipe: Recipe) -> None:
+    """Refuse a view or an output prior that would be refused after the tokenizer is trained."""
     from tokenkl._validation import reject
     from tokenkl.tts.tokenizers import TOKENIZERS
 
+    if recipe.geometry == "one-hot" and recipe.view == "box":
+        reject("--view", "box", "power for --geometry one-hot, which has no box")
     changes = dict(recipe.changes)
     on_grid = recipe.geometry == "tokenizer" and TOKENIZERS[recipe.tokenizer].kind == "fsq"
     if changes.get("output_prior") and changes.get("head") == "factorised" and not on_grid:
