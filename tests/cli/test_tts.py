@@ -137,6 +137,7 @@ def test_say_takes_punctuation_and_capitals(home: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == again.read_bytes()
 
 
+@pytest.mark.filterwarnings("default")
 def test_say_names_what_it_leaves_out(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.wav"
     voice = ("-o", out, "--voice", home / "voice.safetensors", "--steps", "1")
@@ -185,6 +186,7 @@ def test_say_a_file_of_sentences(home: Path, tmp_path: Path) -> None:
     assert sizes["both"] == sizes["one"] + sizes["two"] + 4800
 
 
+@pytest.mark.filterwarnings("default")
 def test_say_token_by_token(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.wav"
     words = ("say", SENTENCE, "-o", out, "--voice", home / "ar.safetensors")

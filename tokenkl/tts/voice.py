@@ -344,7 +344,7 @@ class Voice:
     def _cannot_say(self, left_out: list[str]) -> str:
         named = []
         for one in left_out:
-            near = difflib.get_close_matches(one, self.vocabulary or (), n=3, cutoff=0.5)
+            near = difflib.get_close_matches(one, self.vocabulary or (), n=3, cutoff=0.75)
             named.append(f"{one!r} (near it: {', '.join(near)})" if near else repr(one))
         return f"this voice cannot say: {', '.join(named)}"
 
