@@ -40,11 +40,12 @@ def test_options_of_training(tokens: Path, tmp_path: Path) -> None:
     name, recipe = prepare(
         tokens, tmp_path, "--preset", "paper", "--seed", "7", "--steps", "12", "--batch", "5",
         "--batch-tokens", "1500", "--precision", "bf16", "--minutes", "3", "--name", "own",
-        "--tokenizer-steps", "77", "--on-bad", "skip",
+        "--tokenizer-steps", "77", "--on-bad", "skip", "--longest", "20",
     )  # fmt: skip
     assert name == "own"
     expected = {
         "key": 7,
+        "data.longest": 20.0,
         "training.steps": 12,
         "training.batch": 5,
         "training.batch_tokens": 1500,

@@ -245,6 +245,7 @@ def test_what_can_be_said_is_listed() -> None:
         (["train", "--data", "nowhere", "--data-kind", "ljspeech"], "a folder that exists"),
         (["train", "--data", "."], "--data-kind must be given"),
         (["train", "--data-kind", "cdcd"], "given with --data"),
+        (["train", "--data", ".", "--data-kind", "cdcd", "--longest", "0"], "--longest must be"),
         (["train", "--schedule", "steep"], "linear-vp"),
         (["train", "--learning-rate", "0"], "--learning-rate must be above 0; got 0"),
         (["train", "--ema", "1"], "--ema must be in [0, 1); got 1.0"),

@@ -15,6 +15,7 @@ from tokenkl.tts.normalisation import plain_text
 from tokenkl.tts.recordings import (
     VALID,
     Source,
+    not_too_long,
     some_utterances,
     split_examples,
     tokenized,
@@ -117,3 +118,16 @@ def test_what_has_no_reading_is_named(folder: Path, tokenizer: Tokenizer) -> Non
         "1 of 3 recordings were left out.",
         "Left out of the texts, since it has no reading (in so many of 3 recordings): '漢' (2).",
     ]
+
+
+def test_long_recordings_are_left_out_and_counted() -> None:
+    sizes = [25, 750, 751, 1075]
+    examples = [Example(str(n), "a", np.zeros(n, int), np.ones(1, int)) for n in sizes]
+    assert not_too_long(examples, None, 25) == examples
+    message = r"^2 of 4 recordings are longer than 30 s and were left out \(73 s in all\)\.$"
+    with pytest.warns(UserWarning, match=message):
+        assert not_too_long(examples, 30.0, 25) == examples[:2]
+    with pytest.raises(ValueError, match=r"^longest must be at least 1 s, the shortest recording"):
+        not_too_long(examples, 0.5, 25)
+    with pytest.raises(ValueError, match="longest must be above 0"):
+        Source("ljspeech", ".", longest=0.0)

@@ -714,3 +714,31 @@ def test_one_rule_for_both_models(tmp_path: Path, kind: str) -> None:
     losses = read_log(tmp_path).dropna(subset=["valid_loss"])
     assert found.step < 60
     assert found.header["step"] == losses["step"][losses["valid_loss"].idxmin()]
+
+
+# ---- Buckets -------------------------------------------------------------------------------------
+
+
+def test_buckets_count_padding_and_go_on(tmp_path: Path) -> None:
+    """As many tokens as the examples of a batch have on average; stopped, to the same bits."""
+    config = dataclasses.replace(CONFIG, steps=12, log_every=1, snapshots=())
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(whole, config, buckets=True)
+    assert read_weights(whole)[0]["rules"] == {"buckets": True}
+    tokens = np.diff(read_log(whole)["tokens"], prepend=0)
+    sizes = [example.tokens.size for example in make_examples()]
+    assert tokens.max() <= round(8 * np.mean(sizes))
+    assert tokens.mean() > 6 * np.mean(sizes)
+    limited = dataclasses.replace(config, max_seconds=1e-9)
+    for _ in range(3):
+        run(parts, limited, buckets=True)
+    run(parts, config, buckets=True)
+    assert (whole / training.FINAL).read_bytes() == (parts / training.FINAL).read_bytes()
+    with pytest.raises(ValueError, match=r"rules\.buckets = True"):
+        run(whole, config)
+
+
+def test_buckets_of_a_given_size(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, steps=6, log_every=1, batch_tokens=30, snapshots=())
+    run(tmp_path, config, buckets=True)
+    assert np.diff(read_log(tmp_path)["tokens"], prepend=0).max() <= 30

@@ -34,6 +34,7 @@ from tokenkl.tts.loaders import Recordings
 from tokenkl.tts.recordings import (
     Source,
     content_digest,
+    not_too_long,
     some_utterances,
     split_examples,
     tokenized,
@@ -251,11 +252,12 @@ class Workspace:
         if recipe.data is not None and not recipe.data.has_audio:
             tokenizer = _bare_tokenizer(recipe)
             examples = recipe.data.token_examples(tokenizer.K)
+            examples = not_too_long(examples, recipe.data.longest, _token_rate(tokenizer))
             return Material(tokenizer, None, TextEncoder(), *split_examples(examples))
         recordings = _recordings(recipe)
         made_from = self._made_from(recipe, 0, recordings)
         tokenizer, path = self._tokenizer(recipe, made_from, recordings, 0)
-        if recordings is not None:
+        if recipe.data is not None and recordings is not None:
             examples = tokenized(
                 recordings,
                 tokenizer,
@@ -263,6 +265,7 @@ class Workspace:
                 content=made_from["content"],
                 progress=self.progress,
             )
+            examples = not_too_long(examples, recipe.data.longest, _token_rate(tokenizer))
             return Material(tokenizer, path, TextEncoder(), *split_examples(examples))
         corpus = self.corpus(recipe.corpus)
         utterances = corpus.split("train")
@@ -329,6 +332,8 @@ class Workspace:
             key=key,
             valid=made.valid,
             patience=recipe.patience,
+            buckets=recipe.data
+            is not None,  # whose lengths differ far more than those of sentences
             record={"recipe": recipe.to_json()},
             progress=self.progress,
             cpu=cpu,
@@ -410,6 +415,10 @@ def _bare_tokenizer(recipe: Recipe) -> Tokenizer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Tokenizer(TOKENIZERS[recipe.tokenizer]).eval()
+
+
+def _token_rate(tokenizer: Tokenizer) -> float:
+    return tokenizer.config.mel.tokens_per_second
 
 
 def _flat(record: dict[str, Any], before: str = "") -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 from tokenkl._files import atomic_path, file_digest
 from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
-from tokenkl._validation import check_choice, reject
+from tokenkl._validation import check_choice, check_positive, reject
 from tokenkl.tts.audio import Utterance
 from tokenkl.tts.data import Example, TextEncoder
 from tokenkl.tts.frontend import decode_characters
@@ -50,18 +50,22 @@ class Source:
             CDCD-TTS repository, which come with token ids and without audio).
         folder: where it is.
         on_bad: whether bad files are skipped or refused.
+        longest: seconds; longer recordings are not learned from. None for no limit.
 
     Raises:
-        ValueError: an unknown kind or choice.
+        ValueError: an unknown kind or choice, or a limit that is not above 0.
     """
 
     kind: SourceKind
     folder: str
     on_bad: OnBad = "refuse"
+    longest: float | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.kind, SOURCES, "kind")
         check_choice(self.on_bad, ("skip", "refuse"), "on_bad")
+        if self.longest is not None:
+            check_positive(self.longest, "longest")
 
     @property
     def label(self) -> str:
@@ -190,6 +194,33 @@ def tokenized(
             stacklevel=2,
         )
     return examples
+
+
+def not_too_long(examples: Sequence[Example], longest: float | None, rate: float) -> list[Example]:
+    """The examples of at most so many seconds; the others are counted in one warning, and not cut.
+
+    Args:
+        examples: with tokens.
+        longest: seconds, None for no limit.
+        rate: tokens in a second.
+
+    Raises:
+        ValueError: all are longer.
+    """
+    if longest is None:
+        return list(examples)
+    kept = [one for one in examples if one.tokens.size <= longest * rate]
+    if not kept:
+        shortest = min(one.tokens.size for one in examples) / rate
+        reject("longest", longest, f"at least {shortest:g} s, the shortest recording")
+    if len(kept) < len(examples):
+        lost = sum(one.tokens.size for one in examples) - sum(one.tokens.size for one in kept)
+        warnings.warn(
+            f"{len(examples) - len(kept)} of {len(examples)} recordings are longer than "
+            f"{longest:g} s and were left out ({lost / rate:.0f} s in all).",
+            stacklevel=2,
+        )
+    return kept
 
 
 def split_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:

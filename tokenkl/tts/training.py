@@ -38,7 +38,7 @@ from tokenkl._formats import conform, reading
 from tokenkl._progress import NotedReport, Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject
-from tokenkl.tts.data import LAYOUTS, Batch, Example, Layout, batches, make_batch
+from tokenkl.tts.data import LAYOUTS, Batch, Example, Layout, Unit, batches, make_batch
 from tokenkl.tts.stored import check_state, open_network, write_network
 from tokenkl.tts.training_log import LOG, append_line, cut_log
 from tokenkl.tts.training_log import plot_losses as plot_losses
@@ -238,6 +238,7 @@ def train(
     key: Any,
     valid: Sequence[Example] = (),
     patience: int | None = None,
+    buckets: bool = False,
     record: dict[str, Any] | None = None,
     progress: Report | None = None,
     cpu: bool = False,
@@ -259,6 +260,9 @@ def train(
         patience: end after so many validations in a row without a smaller loss than the smallest
             before, and keep the averaged weights of that one; it is one rule for every model, by
             its own loss. None for all steps and the last weights.
+        buckets: let batches be of similar length, and count padding: at most `batch_tokens`, or
+            else as many tokens as `batch` examples have on average. For material of very different
+            lengths, as recordings are.
         record: plain values that go into the header of the weights.
         progress: called with the numbers of steps done and in all; a bar on stderr when None.
         cpu: use the CPU even where there is a GPU.
@@ -279,7 +283,9 @@ def train(
         if not valid:
             reject("patience", patience, "None where there are no examples to validate on")
     # Not of `TrainConfig`: what is not asked for must not show in records of older runs.
-    rules = {} if patience is None else {"patience": patience}
+    rules: dict[str, Any] = {} if patience is None else {"patience": patience}
+    if buckets:
+        rules["buckets"] = True
     header = _header(model, examples, config, key, record, rules)
     if (folder / FINAL).is_file():
         found, state = read_weights(folder)
@@ -445,15 +451,9 @@ class _Run:
     def go(self, report: NotedReport) -> bool:
         """Train to the end, or until told to stop; whether the end was reached."""
         config = self.config
-        tokens = config.batch_tokens is not None
-        size = config.batch_tokens if config.batch_tokens is not None else config.batch
+        unit, size = self._size_of_batches()
         stream = batches(
-            self.examples,
-            config.layout,
-            size,
-            key=self.key,
-            start=self.step,
-            unit="tokens" if tokens else "examples",
+            self.examples, config.layout, size, key=self.key, start=self.step, unit=unit
         )
         self.started = time.monotonic()
         with _interrupts() as interrupted:
@@ -484,6 +484,15 @@ class _Run:
                 parameter.copy_(self.ema[name])
         self.model.eval()
         return True
+
+    def _size_of_batches(self) -> tuple[Unit, int]:
+        tokens, count = self.config.batch_tokens, self.config.batch
+        if not self.header.get("rules", {}).get("buckets"):
+            return ("examples", count) if tokens is None else ("tokens", tokens)
+        lengths = [example.tokens.size for example in self.examples]
+        if tokens is None and lengths:
+            tokens = max(*lengths, round(count * sum(lengths) / len(lengths)))
+        return "padded", tokens or count
 
     def _one_step(self, batch: Batch) -> None:
         config, step = self.config, self.step

@@ -81,6 +81,9 @@ def train(
     on_bad: Annotated[
         str, typer.Option(metavar="WHAT", help="refuse or skip bad files of --data.")
     ] = "refuse",
+    longest: Annotated[
+        float, typer.Option(metavar="X", help="Seconds; longer recordings of --data are left out.")
+    ] = 30.0,
     steps: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Steps of the model's training.")
     ] = None,
@@ -174,7 +177,7 @@ def train(
         "learning_rate": learning_rate, "ema": ema,
         "max_seconds": None if minutes is None else 60 * minutes,
     }  # fmt: skip
-    source = _source(data, data_kind, on_bad)
+    source = _source(data, data_kind, on_bad, longest)
     recipe = _recipe(preset, given, training, tokenizer_steps, source, sizes)
     recipe = dataclasses.replace(recipe, patience=patience)
     told = {**sizes, "learning_rate": learning_rate, "ema": ema, "patience": patience}
@@ -203,8 +206,8 @@ def train(
 # ---- From options to a recipe --------------------------------------------------------------------
 
 
-def _source(data: Path | None, kind: str | None, on_bad: str) -> Any:
-    from tokenkl._validation import check_choice, reject
+def _source(data: Path | None, kind: str | None, on_bad: str, longest: float) -> Any:
+    from tokenkl._validation import check_choice, check_positive, reject
 
     check_choice(on_bad, ("refuse", "skip"), "--on-bad")
     if data is None:
@@ -218,7 +221,8 @@ def _source(data: Path | None, kind: str | None, on_bad: str) -> Any:
         reject("--data", str(data), "a folder that exists")
     from tokenkl.tts.recordings import Source
 
-    return Source(kind, str(data), on_bad)  # type: ignore[arg-type]
+    check_positive(longest, "--longest")
+    return Source(kind, str(data), on_bad, longest)  # type: ignore[arg-type]
 
 
 def _recipe(
