@@ -109,6 +109,26 @@ def test_eval_names_missing_extras(
     assert install_command(extra) in message
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_without_a_traceback(number: signal.Signals) -> None:
+    """Each by its own exit code, and with nothing said."""
+    code = (
+        # A job in the background of a script begins with the signal ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import sys, time; from tokenkl import cli; import tokenkl.cli.tts.say as say\n"
+        "say._sentences = lambda *_: ("
+        "print('begun', file=sys.stderr, flush=True), time.sleep(60))\n"
+        "sys.argv = ['tokenkl', 'tts', 'say', 'one', '-o', 'x.wav']; cli.main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "begun\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=30)[1] == ""
+    assert process.returncode == 128 + number
+
+
 # ---- say -----------------------------------------------------------------------------------------
 
 
@@ -455,16 +475,17 @@ SHORT = ("train", "--preset", "tiny", "--tokenizer-steps", "2", "--steps", "40")
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
-def test_train_stops_and_goes_on(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_train_stops_and_goes_on(home: Path, tmp_path: Path, number: signal.Signals) -> None:
     command = [*COMMAND, "tts", *SHORT, "--folder", str(tmp_path), "--name", "a run"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "a run" / "log.jsonl"
     limit = time.monotonic() + 120
     while not log.is_file() and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
+    assert process.returncode == 128 + number, error
     assert re.search(r"Stopped after \d+ of 40 steps", error), error
     assert f"`tokenkl {' '.join(command[3:-1])} 'a run'` goes on" in error
     assert "Traceback" not in error

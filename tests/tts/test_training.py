@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,12 +21,13 @@ import torch
 from torch import nn
 from tts.training_case import CONFIG, Small, SmallConfig, make_examples, run
 
-from tokenkl import FSQ
+from tokenkl import FSQ, _progress
 from tokenkl._random import generator
 from tokenkl.tts import training
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.cdcd import CDCD, CDCDConfig
 from tokenkl.tts.data import Batch, Example, batches
+from tokenkl.tts.interrupts import Terminated, interrupts
 from tokenkl.tts.levels import noise_levels
 from tokenkl.tts.stored import write_network
 from tokenkl.tts.training import (
@@ -742,3 +744,54 @@ def test_buckets_of_a_given_size(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, steps=6, log_every=1, batch_tokens=30, snapshots=())
     run(tmp_path, config, buckets=True)
     assert np.diff(read_log(tmp_path)["tokens"], prepend=0).max() <= 30
+
+
+# ---- Signals -------------------------------------------------------------------------------------
+
+
+def test_sigterm_leaves_a_checkpoint(whole: Path, tmp_path: Path) -> None:
+    """As Ctrl-C does; it is put back to what it was."""
+
+    def terminate(done: float, total: float) -> None:
+        if done == 11:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated):
+        run(tmp_path, progress=terminate)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert training.steps_done(tmp_path) == 11
+    run(tmp_path)
+    same_runs(whole, tmp_path)
+
+
+def test_a_second_signal_does_what_it_did_before() -> None:
+    """And one that is ignored stays ignored."""
+    seen: list[int] = []
+    own = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with interrupts() as event:
+            signal.raise_signal(signal.SIGTERM)
+            assert (event.is_set(), event.by, seen) == (True, signal.SIGTERM, [])
+            signal.raise_signal(signal.SIGTERM)
+            assert seen == [signal.SIGTERM]
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with interrupts() as event:
+            signal.raise_signal(signal.SIGTERM)
+            assert not event.is_set()
+    finally:
+        signal.signal(signal.SIGTERM, own)
+
+
+def test_lines_where_stderr_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_progress, "EVERY", 0.0)
+    config = dataclasses.replace(CONFIG, steps=10, snapshots=())
+    run(tmp_path, config, progress=None)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "training small: 0 of 10"
+    assert re.fullmatch(r"training small: 10 of 10, loss \d\.\d{3}", lines[-1])
+    monkeypatch.undo()
+    run(tmp_path / "again", config, progress=None)
+    assert capsys.readouterr().err == ""  # no line in the first half minute

@@ -24,7 +24,6 @@ import json
 import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +38,7 @@ from tokenkl._progress import NotedReport, Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject
 from tokenkl.tts.data import LAYOUTS, Batch, Example, Layout, Unit, batches, make_batch
+from tokenkl.tts.interrupts import Interrupt, Terminated, interrupts
 from tokenkl.tts.stored import check_state, open_network, write_network
 from tokenkl.tts.training_log import LOG, append_line, cut_log
 from tokenkl.tts.training_log import plot_losses as plot_losses
@@ -246,7 +246,8 @@ def train(
     """Train a model, or go on with a run that was stopped, or return one that is finished.
 
     Afterwards the model carries the averaged weights, in evaluation mode. Ctrl-C ends the step at
-    hand, writes a checkpoint and raises `KeyboardInterrupt`; a second one raises at once. Several
+    hand, writes a checkpoint and raises `KeyboardInterrupt`; a second one raises at once. SIGTERM
+    does the same, with `Terminated`, and a second one does what it would do otherwise. Several
     processes (`accelerate launch`) each take their share of every batch.
 
     Args:
@@ -456,7 +457,7 @@ class _Run:
             self.examples, config.layout, size, key=self.key, start=self.step, unit=unit
         )
         self.started = time.monotonic()
-        with _interrupts() as interrupted:
+        with interrupts() as interrupted:
             report(self.step, config.steps)
             note, stop = "", False
             while not self._is_over() and not stop:
@@ -471,7 +472,7 @@ class _Run:
                     self._write_checkpoint()
         if not self._is_over():
             if interrupted.is_set():
-                raise KeyboardInterrupt
+                raise Terminated if interrupted.by == signal.SIGTERM else KeyboardInterrupt
             return False
         if self.best.weights:
             best = {"loss": self.best.loss, "ended": self.step}
@@ -532,7 +533,7 @@ class _Run:
     def _elapsed(self) -> float:
         return self.seconds + time.monotonic() - self.started
 
-    def _should_stop(self, interrupted: threading.Event) -> bool:
+    def _should_stop(self, interrupted: Interrupt) -> bool:
         """Whether to stop here. Several processes agree on it, at lines of the log only."""
         limit = self.config.max_seconds
         late = limit is not None and time.monotonic() - self.started > limit
@@ -742,26 +743,6 @@ def _valid_batches(valid: Sequence[Example], config: TrainConfig) -> list[Batch]
         make_batch(ordered[start : start + config.batch], config.layout)
         for start in range(0, len(ordered), config.batch)
     ]
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that the step at hand can end; the second raises."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event  # only the main thread may handle signals
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def handle(_: int, __: Any) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _BestOfAll(TypedDict):

@@ -71,7 +71,7 @@ def report(
     from tokenkl.tts.listening import write_page
 
     samples: list[Sample] = []
-    with progress_bar("speaking") as progress:
+    with progress_bar("speaking", lines=True) as progress:
         for index, name in enumerate(voices):
             samples += _samples(speakers[name], name, texts[name], counts, seed, options[name])
             progress(index + 1, len(voices))

@@ -166,7 +166,7 @@ def _speak(voice: Voice, sentences: list[str], options: dict[str, Any]) -> tuple
     pause = np.zeros(round(PAUSE * voice.tokenizer.config.mel.sample_rate), np.float32)
     parts: list[np.ndarray] = []
     started = time.perf_counter()
-    with progress_bar("speaking") as report:
+    with progress_bar("speaking", lines=True) as report:
         for index, sentence in enumerate(sentences):
             parts += [pause] if parts else []
             parts.append(voice.say(sentence, **options).samples)

@@ -198,7 +198,7 @@ def train(
     except KeyboardInterrupt:
         if is_main_process():
             _say_stopped(workspace, recipe, called)
-        raise typer.Exit(130) from None
+        raise
     if is_main_process():
         _finish(workspace, recipe, called)
 
