@@ -373,6 +373,20 @@ def test_three_lines_of_python(tmp_path: Path) -> None:
     assert heard.errors.sum() <= 2
 
 
+def test_speaking_imports_little() -> None:
+    """Imports are most of the time to the first sound; torch alone takes two seconds."""
+    heavy = [
+        "jax", "equinox", "numba", "scipy", "pandas", "sklearn", "matplotlib", "num2words",
+        "vector_quantize_pytorch", "accelerate", "pocketsphinx", "tokenkl.codebooks",
+    ]  # fmt: skip
+    code = (
+        "import sys, tokenkl.tts; tokenkl.tts.load().say('one two three', steps=1)\n"
+        f"print(sorted(set({heavy}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_speech_is_a_player_in_a_notebook() -> None:
     speech = Speech(np.sin(np.arange(800, dtype=np.float32) / 5), "one <two>")
     shown = speech._repr_html_()

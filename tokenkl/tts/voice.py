@@ -14,7 +14,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -23,9 +23,7 @@ from jaxtyping import Float, Int
 from tokenkl._files import PathLike
 from tokenkl._formats import FileError, conform
 from tokenkl._random import generator
-from tokenkl._validation import check_positive, reject
-from tokenkl.codebooks import Codebook, OneHot, PointCodebook
-from tokenkl.divergence import EvidenceBound, evidence_bound
+from tokenkl._validation import check_count, check_positive, reject
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.audio import Speech, Utterance
 from tokenkl.tts.cdcd import CDCD, RANGE, CDCDConfig
@@ -38,13 +36,16 @@ from tokenkl.tts.data import (
     make_batch,
 )
 from tokenkl.tts.frontend import Lexicon, LexiconRecord, PhonemeTable
-from tokenkl.tts.geometry import Geometry, View, place_tokens
 from tokenkl.tts.grammar import VOCABULARY, check_words
 from tokenkl.tts.lengths import Lengths
-from tokenkl.tts.levels import noise_levels, sampling_levels
 from tokenkl.tts.normalisation import spoken
 from tokenkl.tts.stored import open_network, write_network
 from tokenkl.tts.tokenizers import Tokenizer
+
+if TYPE_CHECKING:  # what speaking does not need, and takes long to import
+    from tokenkl.codebooks import Codebook
+    from tokenkl.divergence import EvidenceBound
+    from tokenkl.tts.geometry import Geometry, View
 
 FORMAT = 1
 #: The voices that come with the package, in `WEIGHTS`.
@@ -101,6 +102,8 @@ class Voice:
         Raises:
             ValueError: a model that has no points.
         """
+        from tokenkl.codebooks import OneHot, PointCodebook
+
         if not isinstance(self.model, CDCD):
             reject("voice", self.model.kind, "one whose model is a diffusion model")
         if self.model.config.one_hot:
@@ -197,6 +200,8 @@ class Voice:
         Raises:
             ValueError: a model that is not a `CDCD`, or an argument out of its range.
         """
+        from tokenkl.divergence import evidence_bound
+
         model = self.model
         if not isinstance(model, CDCD):
             reject("voice", model.kind, "a diffusion model")
@@ -229,7 +234,12 @@ class Voice:
     def _sampling_levels(self, grid: str, steps: int) -> Float[np.ndarray, " steps"]:
         """ln(snr) at the calls; finding them may take longer than speaking, so they are kept."""
         assert isinstance(self.model, CDCD)
+        if grid == "uniform":  # without the imports that the others need
+            equal = self.model.log_snr(1 - np.arange(check_count(steps, "steps")) / steps)
+            return np.clip(equal, *RANGE)
         if (grid, steps) not in self._levels:
+            from tokenkl.tts.levels import sampling_levels
+
             table = self.model.noise.numpy()
             levels = sampling_levels(grid, steps, self.codebook(), table, key=0)
             self._levels[grid, steps] = np.clip(levels, *RANGE)
@@ -482,6 +492,10 @@ def new_cdcd(
     Raises:
         ValueError: an unknown geometry or schedule, or a value out of its range.
     """
+    from tokenkl.codebooks import Codebook, OneHot
+    from tokenkl.tts.geometry import place_tokens
+    from tokenkl.tts.levels import noise_levels
+
     own = tokenizer.codebook()
     learned = not isinstance(geometry, Codebook) and geometry == "learned"
     if isinstance(geometry, Codebook):

@@ -174,12 +174,14 @@ class Sampling:
             ValueError: a name or number that is not one.
         """
         from tokenkl._validation import check_choice, reject
-        from tokenkl.samplers import as_sampler
-        from tokenkl.tts.levels import GRIDS
 
-        if self.grid is not None:
+        if self.grid is not None:  # imports that take a second of speaking's time
+            from tokenkl.tts.levels import GRIDS
+
             check_choice(self.grid, GRIDS, "--grid")
         if self.sampler is not None:
+            from tokenkl.samplers import as_sampler
+
             as_sampler(self.sampler, "--sampler")
         if self.guidance is not None and not 0 <= self.guidance < float("inf"):
             reject("--guidance", self.guidance, "a finite number, at least 0")
