@@ -185,11 +185,11 @@ def test_say_with_a_prompt(home: Path, tmp_path: Path) -> None:
     prompt = voice.prompt(read_wav(tmp_path / "prompt.wav"), "Hello, 2!")
     assert prompt.text == "hello, two!"
     out = tmp_path / "out.wav"
-    words = ("say", "any sentence will do, so it is a long one", "-o", out)
-    words = (*words, "--voice", home / "prompted.safetensors", "--steps", "2")
-    words = (*words, "--prompt", tmp_path / "prompt.wav", "--prompt-text", "Hello, 2!")
-    succeed(*words)
-    expected = voice.say(words[1], steps=2, prompt=prompt)
+    sentence = "any sentence will do, so it is a long one"
+    how = ("--voice", home / "prompted.safetensors", "--steps", "2")
+    given = ("--prompt", tmp_path / "prompt.wav", "--prompt-text", "Hello, 2!")
+    succeed("say", sentence, "-o", out, *how, *given)
+    expected = voice.say(sentence, steps=2, prompt=prompt)
     assert np.abs(read_wav(out) - np.clip(expected, -1, 1)).max() <= 1 / 32768
 
 
@@ -319,7 +319,7 @@ def test_the_bar_moves_with_every_file_that_is_tokenized(
     seen: list[tuple[int, int]] = []
 
     @contextlib.contextmanager
-    def bar(label: str) -> Iterator[Any]:
+    def bar(label: str, *, lines: bool) -> Iterator[Any]:
         yield lambda done, total: seen.append((done, total))
 
     monkeypatch.setattr(tokenize_command, "progress_bar", bar)

@@ -421,7 +421,7 @@ def prompted(request: pytest.FixtureRequest, tokenizer: Tokenizer, corpus: Corpu
     torch.manual_seed(1)
     with torch.no_grad():  # as after some training: the prompt is heard
         for parameter in model.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
+            parameter.add_(0.2 * torch.randn_like(parameter))
     made = Voice(tokenizer, encoder, Lengths({}, (1.0,)), request.param, model, {})
     made.lengths = Lengths.fit(made.examples(utterances))
     return made

@@ -118,7 +118,7 @@ def _samples(
         for count in counts if diffusion else [0]:
             how = f"{count} steps" if diffusion else "token by token"
             steps = {"steps": count} if diffusion else {}
-            audio = voice.say(text, key=seed, **steps, **options).samples
+            audio = voice.say(text, key=seed, **{**steps, **options}).samples
             heard = judge.transcribe(audio) if judge is not None else None
             made.append(Sample(voice_label(name), text, how, audio, heard))
     return made
