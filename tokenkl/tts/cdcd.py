@@ -26,7 +26,6 @@ from torch.nn import functional as F
 from tokenkl._formats import conform
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject, renamed
-from tokenkl.codebooks.digits import digits_of
 from tokenkl.samplers import Level, Sampler, as_decision, as_sampler
 from tokenkl.tts.data import FILLER, Batch
 from tokenkl.tts.dropout import Dropout
@@ -255,7 +254,7 @@ class CDCD(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         if c.head == "factorised":
-            digits = torch.from_numpy(np.array(digits_of(np.arange(c.K), c.shape, c.order)))
+            digits = torch.from_numpy(_digits(c))
             self.register_buffer("digits", digits, persistent=False)
             firsts = [
                 [np.argmax(column == d) for d in range(size)]
@@ -680,6 +679,15 @@ class CDCD(nn.Module):
             reject("guidance", guidance, "a finite number, at least 0")
         if prompt is not None and self.enter_known is None:
             reject("prompt", "token ids", "None for a model that was trained without prompts")
+
+
+def _digits(config: CDCDConfig) -> Int[np.ndarray, "K digits"]:
+    """The digits of all token ids; `tokenkl.codebooks` says the same, and takes long to import."""
+    digits = np.empty((config.K, len(config.shape)), np.int64)
+    rest, places = np.arange(config.K), range(len(config.shape))
+    for place in places if config.order == "F" else reversed(places):
+        rest, digits[:, place] = np.divmod(rest, config.shape[place])
+    return digits
 
 
 class Generated(NamedTuple):
