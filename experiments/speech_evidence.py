@@ -178,9 +178,13 @@ def _rows_of(units: Units, name: str, prior: bool, config: Config) -> list[dict[
     for steps in STEPS:
         add("evidence minus rival", units.gap(mine, rival, steps), steps=steps)
     if len(paired) > 2:
-        both = (units.results.report(one, CELL, paired) for one in (mine, rival))
         gap = paired_difference(
-            *both, "wer_unigram", config.seed, seeds="paired", resamples=config.resamples
+            units.results.report(mine, CELL, paired),
+            units.results.report(rival, CELL, paired),
+            "wer_unigram",
+            config.seed,
+            seeds="paired",
+            resamples=config.resamples,
         )
         low, high = gap.interval.low, gap.interval.high
         add("WER minus rival", Mean(gap.value, low, high, len(paired)), steps=CELL.steps)
