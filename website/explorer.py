@@ -1,4 +1,4 @@
-"""The numbers behind the explorer page: `python -m website.explorer` writes explorer.json beside it.
+"""The numbers behind the explorer: `python -m website.explorer` writes explorer.json beside it.
 
 Exact values of grids and of one-hot tokens, and sampled ones, with their standard errors, of cuts
 of lattices; at every decibel of three views, which say what is held fixed when two codebooks are

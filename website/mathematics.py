@@ -48,10 +48,12 @@ def to_mathml(tex: str, display: bool = False) -> str:
         NoFormula: a command that the converter does not know, or braces that do not match.
 
     Example:
-        >>> to_mathml("K^2")[-47:]
-        '<mrow><msup><mi>K</mi><mn>2</mn></msup></mrow></math>'[-47:]
+        >>> to_mathml("K^2")
+        '<math display="inline" alttext="K^2"><msup><mi>K</mi><mn>2</mn></msup></math>'
     """
     words = " ".join(tex.split())
+    if not _balanced(words):
+        raise NoFormula(f"the formula {words!r} has a brace without its other.")
     try:
         found = convert(words, display="block" if display else "inline")
     except Exception as error:
@@ -70,8 +72,18 @@ def to_mathml(tex: str, display: bool = False) -> str:
             _row(node)
     root.set("alttext", words)
     shown = [root] if display else _pieces(root)
-    text = "<wbr>".join(ElementTree.tostring(one, encoding="unicode") for one in shown)
+    text = "<wbr />".join(ElementTree.tostring(one, encoding="unicode") for one in shown)
     return f'<span class="formula">{text}</span>' if display else text
+
+
+def _balanced(tex: str) -> bool:
+    """Whether every brace has its other: the converter closes what is open, without a word."""
+    depth = 0
+    for brace in re.findall(r"\\.|([{}])", tex, re.S):
+        depth += {"{": 1, "}": -1, "": 0}[brace]
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def _letters(node: Element) -> None:
