@@ -187,9 +187,7 @@ def _pieces(root: Element) -> list[Element]:
 
 
 class _Formula(InlineProcessor):
-    def handleMatch(  # type: ignore[override]
-        self, m: re.Match[str], data: str
-    ) -> tuple[str, int, int]:
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:
         shown = to_mathml(m[1] or m[2], m[1] is not None)
         return self.md.htmlStash.store(shown), m.start(0), m.end(0)
 

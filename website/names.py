@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from website.code import change_code
-from website.questions import public_names
+from website.questions import public_names, rooms
 from website.reference import reference
 
 #: `tk.name...`, or the name of a class alone.
@@ -21,13 +21,15 @@ BLOCK = re.compile(
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
     names = public_names()
+    # Docstrings say `accuracy` of our function; elsewhere that may be a quantity or a column.
+    plain = names - rooms() if page.url.startswith("api/") else frozenset()
 
     def link(code: str) -> str | None:
         found = SPAN.match(code)
-        name = found and (found["name"] or found["kind"])
-        if name not in names:
+        name = str(found["name"] or found["kind"]) if found else code
+        if name not in (names if found else plain):
             return None
-        return reference(str(name), f"<code>{code}</code>")
+        return reference(name, f"<code>{code}</code>")
 
     def inside(found: re.Match[str]) -> str:
         if found[3] not in names:

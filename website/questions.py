@@ -158,6 +158,11 @@ def public_names() -> frozenset[str]:
     return _stub()[0] | _stub()[1]
 
 
+def rooms() -> frozenset[str]:
+    """Those of the public names that are modules or packages."""
+    return _stub()[1]
+
+
 def ungrouped() -> tuple[list[str], list[str]]:
     """Public names that no group has or several have, and names in groups that are not public."""
     listed = [name for group in GROUPS for name in (*group.names, *group.rooms)]

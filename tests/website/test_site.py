@@ -141,6 +141,8 @@ def test_names_in_pages_lead_to_the_reference(site: Path) -> None:
     assert "api/noise.html#tokenkl.information_uniform_schedule" in read(site / "faq.html").links
     guide = read(site / "guide.html").links  # in a block of code
     assert "api/codebooks.html#tokenkl.FSQ" in guide
+    described = (site / "api" / "information.html").read_text(encoding="utf-8")
+    assert re.search(r'<a [^>]*href="#tokenkl\.accuracy"><code>accuracy</code></a>', described)
     theory = read(site / "theory" / "learned.html").links
     assert any(one.startswith("../source/tokenkl/divergence/girsanov.py.html#L-") for one in theory)
     assert "../api/learned.html#tokenkl.learned_path_kl" in theory
@@ -155,6 +157,21 @@ def test_lines_of_sources(site: Path) -> None:
     assert "def" in line
     text = (ROOT / "tokenkl" / "divergence" / "girsanov.py").read_text(encoding="utf-8")
     assert page.count('<span id="L-') == len(text.rstrip("\n").split("\n"))
+
+
+def test_a_wrong_formula_fails_the_build(tmp_path: Path) -> None:
+    hook = ROOT / "website" / "mathematics.py"
+    (tmp_path / "mkdocs.yml").write_text(f"site_name: one page\nhooks: [{hook}]\n")
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "index.md"
+    words = [sys.executable, "-m", "mkdocs", "build"]
+    quiet = {**os.environ, "PYTHONPATH": str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", "")}
+    for text, ends in (("$x^2$", True), (r"$\nosuchcommand$", False)):
+        page.write_text(text)
+        done = subprocess.run(words, cwd=tmp_path, env=quiet, capture_output=True, text=True)
+        assert (done.returncode == 0) == ends, done.stderr
+    assert "index.md" in done.stderr
+    assert "nosuchcommand" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["code", "mathematics", "sources"])
