@@ -22,6 +22,8 @@ FORMULA = r"(?s)(?<!\\)(?:\$\$(.+?)\$\$|\$(?![\s$])((?:\\.|[^\\$])+?)(?<!\s)\$(?
 LEFT_OVER = re.compile(r"\\[A-Za-z]+|\\.|[{}$]")
 NAMESPACE = "{http://www.w3.org/1998/Math/MathML}"
 THIN = "0.1667em"
+#: Signs of a formula that fills the line of a phone.
+LONG = 45
 #: Names with their limits below, where a formula stands by itself.
 WITH_LIMITS = {"max", "min", "sup", "inf", "lim"}
 OPENING, CLOSING = "([{⟨⌈⌊", ")]}⟩⌉⌋"
@@ -72,8 +74,15 @@ def to_mathml(tex: str, display: bool = False) -> str:
             _row(node)
     root.set("alttext", words)
     shown = [root] if display else _pieces(root)
-    text = "<wbr />".join(ElementTree.tostring(one, encoding="unicode") for one in shown)
+    text = "<wbr />".join(_written(one) for one in shown)
     return f'<span class="formula">{text}</span>' if display else text
+
+
+def _written(formula: Element) -> str:
+    """A formula that is too long for a phone, and does not break, can be moved."""
+    text = ElementTree.tostring(formula, encoding="unicode")
+    long = formula.get("display") == "inline" and len("".join(formula.itertext())) > LONG
+    return f'<span class="long">{text}</span>' if long else text
 
 
 def _balanced(tex: str) -> bool:

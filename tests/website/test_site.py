@@ -22,7 +22,7 @@ pytest.importorskip("mkdocstrings_handlers", reason="the extra docs is not insta
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEN = ("index", "theory/learned", "api/information", "explorer", "findings")
+SEEN = ("index", "theory/index", "api/information", "explorer", "findings")
 VOID = {"meta", "img", "br", "hr", "link", "input", "wbr", "path", "source"}
 
 
