@@ -8,11 +8,14 @@ analyses what is stored, and says of how many seeds.
 - Primary: the evidence bound of the sampler of N = 5, 12, 25 steps, minus FSQ's of the same seed,
   mean and t interval over seeds (sentences are the same 48, and so is the noise).
 - Secondary: word errors at 5 steps minus FSQ's, over seeds, which are paired, and sentences.
+- Asked for when the first units were there: the bound in the limit of many steps, B(end), and what
+  a network reads along the path, B(0) - B(end) (`experiments/speech/calibration.py`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from typing import Any, cast
@@ -136,6 +139,8 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         progress(index, len(units.names))
         for prior in (True, False):
             rows += _rows_of(units, name, prior, config)
+    calibration = json.loads((RESULTS / "calibration.json").read_text())
+    rows += _path_rows(calibration) + _read_rows(calibration)
     table = pd.DataFrame(rows)
     return table, {
         "planned_seeds": len({unit.seed for unit in PLAN.units}),
@@ -179,6 +184,65 @@ def _rows_of(units: Units, name: str, prior: bool, config: Config) -> list[dict[
         )
         low, high = gap.interval.low, gap.interval.high
         add("WER minus rival", Mean(gap.value, low, high, len(paired)), steps=CELL.steps)
+    return rows
+
+
+def costs(found: dict[str, Any], split: str) -> Float[np.ndarray, " levels"]:
+    """B at every level: what many steps cost that end there, nats per token."""
+    snr = np.exp(found["log_snr"])
+    error = np.array(found[split]["squared_error"])
+    # Trapezoids in ln snr; before the first level the error is what it is there.
+    over = (error[1:] * snr[1:] + error[:-1] * snr[:-1]) / 2 * np.diff(np.log(snr))
+    spent = (error[0] * snr[0] + np.append(0.0, np.cumsum(over))) / 2
+    return spent + found[split]["cross_entropy"]
+
+
+def _path_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
+    """B over SNRs and the squared error over what the network claims it to be, of the first seed;
+    no ratio where less than 1e-3 is claimed."""
+    rows = []
+    for label, found in calibration.items():
+        name, seed = label.rsplit("-", 1)
+        about = {
+            "name": name.removesuffix(PLAIN),
+            "prior": not name.endswith(PLAIN),
+            "seeds": 1,
+        }
+        for split in ("test", "train") if int(seed) == 0 else ():
+            parts = {key: np.array(value) for key, value in found[split].items()}
+            claim = np.where(parts["variance"] > 1e-3, parts["variance"], math.nan)
+            values = {
+                "cost of a path": costs(found, split),
+                "error over claim": parts["squared_error"] / claim,
+            }
+            for kind, of_levels in values.items():
+                for log_snr, value in zip(found["log_snr"], of_levels, strict=True):
+                    where = {"log_snr": log_snr, "split": split, **about}
+                    rows.append({"kind": kind, "value": float(value), **where})
+    return rows
+
+
+def _read_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
+    """Means over seeds of B(end), the same minus FSQ's, and of B(0) - B(end), on test sentences."""
+    paths: dict[str, dict[int, np.ndarray]] = {}
+    for label, found in calibration.items():
+        name, seed = label.rsplit("-", 1)
+        paths.setdefault(name, {})[int(seed)] = costs(found, "test")
+    rows: list[dict[str, Any]] = []
+    for label, by_seed in paths.items():
+        suffix = PLAIN if label.endswith(PLAIN) else ""
+        name = label.removesuffix(PLAIN)
+        means = {
+            "many steps": Mean.of([path[-1] for path in by_seed.values()]),
+            "read along the path": Mean.of([path[0] - path[-1] for path in by_seed.values()]),
+        }
+        rival = paths.get(RIVALS.get(name, "fsq") + suffix, {})
+        paired = sorted(set(by_seed) & set(rival))
+        if name not in ALONE and paired:
+            gaps = [by_seed[seed][-1] - rival[seed][-1] for seed in paired]
+            means["many steps minus rival"] = Mean.of(gaps)
+        about = {"name": name, "prior": not suffix}
+        rows += [{"kind": k, **about, **dataclasses.asdict(mean)} for k, mean in means.items()]
     return rows
 
 
@@ -282,33 +346,46 @@ def _lowest_are_worst(units: Units) -> str:
 
 @mpl.rc_context(cast(Any, STYLE))
 def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
-    """Gaps in the bound over steps and in words; cross-entropy over noise."""
-    figure, axes = new_figure(1, 3, width=PAGE, panel_height=2.9)
-    left, middle, right = axes[0]
-    gaps = table[(table.kind == "evidence minus rival") & table.prior]
-    names = [name for name in VIEWS if (gaps.name == name).any()]
+    """Gaps in the bound over steps and in words; cross-entropy over noise, and what paths cost."""
+    figure, axes = new_figure(2, 2, width=PAGE, panel_height=2.8)
     styles = {
         name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         for i, name in enumerate(VIEWS)
     }
-    for offset, name in zip(np.linspace(-0.08, 0.08, len(names)), names, strict=True):
-        one = gaps[gaps.name == name].sort_values("steps")
-        left.errorbar(
-            one.steps * np.exp(offset), one.value, yerr=_arms(one), capsize=2, elinewidth=0.8,
-            markersize=3.5, linewidth=1.0, label=LABELS[name], **styles[name],
-        )  # fmt: skip
-    left.axhline(0, color="black", linewidth=0.8)
-    left.set(xscale="log", xlabel="sampling steps N", ylabel="bound minus FSQ's (nats a token)")
-    left.set_xticks(STEPS, [str(steps) for steps in STEPS])
-    left.minorticks_off()
-    left.legend(fontsize=6, loc="best")
-    _draw_words(middle, table, names, styles)
-    _draw_rounding(right, table, styles)
+    _draw_gaps(axes[0, 0], table, styles)
+    _draw_words(axes[0, 1], table, styles)
+    _draw_rounding(axes[1, 0], table, styles)
+    _draw_paths(axes[1, 1], table, styles)
     label_panels(
         axes,
-        ("with output prior", f"words, {CELL.steps} steps", "what the output prior does"),
+        (
+            "bound minus FSQ's, with output prior",
+            f"words, {CELL.steps} steps",
+            "what the output prior does",
+            "what a path costs, by where it ends",
+        ),
     )
     return figure
+
+
+def _draw_gaps(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
+    gaps = table[(table.kind == "evidence minus rival") & table.prior]
+    best = table[(table.kind == "many steps minus rival") & table.prior]
+    names = [name for name in VIEWS if (gaps.name == name).any()]
+    apart = 2 * STEPS[-1]
+    for offset, name in zip(np.linspace(-0.1, 0.1, len(names)), names, strict=True):
+        one, end = gaps[gaps.name == name].sort_values("steps"), best[best.name == name]
+        for rows, steps, line in ((one, one.steps, "-"), (end, [apart] * len(end), "none")):
+            panel.errorbar(
+                np.asarray(steps) * np.exp(offset), rows.value, yerr=_arms(rows), capsize=2,
+                elinewidth=0.8, markersize=3.5, linewidth=1.0, linestyle=line,
+                label=LABELS[name] if line == "-" else None, **styles[name],
+            )  # fmt: skip
+    panel.axhline(0, color="black", linewidth=0.8)
+    panel.set(xscale="log", xlabel="sampling steps N", ylabel="difference (nats a token)")
+    panel.set_xticks([*STEPS, apart], [*(str(steps) for steps in STEPS), "many"])
+    panel.minorticks_off()
+    panel.legend(fontsize=6, loc="best")
 
 
 def _arms(rows: pd.DataFrame) -> np.ndarray:
@@ -317,9 +394,9 @@ def _arms(rows: pd.DataFrame) -> np.ndarray:
     return np.where(np.isfinite(arms), arms, 0.0)
 
 
-def _draw_words(panel: Any, table: pd.DataFrame, names: list[str], styles: dict[str, Any]) -> None:
+def _draw_words(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
     rows = table[table.kind == "WER minus rival"]
-    shown = [name for name in names if (rows.name == name).any()]
+    shown = [name for name in VIEWS if (rows.name == name).any()]
     for prior, shift, fill in ((True, -0.12, "full"), (False, 0.12, "none")):
         for place, name in enumerate(shown):
             one = rows[(rows.name == name) & (rows.prior == prior)]
@@ -345,6 +422,20 @@ def _draw_rounding(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> N
             )  # fmt: skip
     panel.set(xlabel="SNR (dB)", ylabel="cross-entropy (nats a token)")
     panel.set_ylim(0, None)
+    panel.legend(fontsize=6)
+
+
+def _draw_paths(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
+    rows = table[(table.kind == "cost of a path") & table.prior]
+    for name in ("fsq", "permuted"):
+        for split, line in (("test", "-"), ("train", ":")):
+            one = rows[(rows.name == name) & (rows.split == split)].sort_values("log_snr")
+            panel.plot(
+                10 / math.log(10) * one.log_snr, one.value, linestyle=line, linewidth=1.2,
+                color=styles[name]["color"], label=f"{LABELS[name]}, {split}",
+            )  # fmt: skip
+    panel.set(xlabel="SNR where the path ends (dB)", ylabel="bound, many steps (nats a token)")
+    panel.margins(y=0.25)
     panel.legend(fontsize=6)
 
 

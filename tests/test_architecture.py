@@ -15,6 +15,7 @@ ROOMS = (
     "_extras",
     "_files",
     "_formats",
+    "_once",
     "_progress",
     "_random",
     "numerics",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+#: Seconds between two lines where a bar cannot be drawn.
+EVERY = 30.0
 
 #: What long work calls with what is done and what there is to do.
 Report = Callable[[float, float], None]
@@ -57,10 +62,16 @@ def make_display(console: Console) -> Iterator[Progress]:
 
 
 @contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[NotedReport]:
-    """A bar for one piece of work; pulsing until the first report."""
+def progress_bar(title: str, *, lines: bool = False) -> Iterator[NotedReport]:
+    """A bar for one piece of work; pulsing until the first report.
+
+    With `lines`, a plain line every half a minute where stderr is no terminal, as in a log.
+    """
     from rich.console import Console
 
+    if lines and not Console(stderr=True).is_terminal:
+        yield _plain_lines(title)
+        return
     with make_display(Console(stderr=True, highlight=False)) as display:
         task = display.add_task(title, total=None)
 
@@ -71,11 +82,24 @@ def progress_bar(title: str) -> Iterator[NotedReport]:
         yield report
 
 
+def _plain_lines(title: str) -> NotedReport:
+    last = time.monotonic()
+
+    def report(done: float, total: float, note: str = "") -> None:
+        nonlocal last
+        if time.monotonic() - last >= EVERY:
+            last = time.monotonic()
+            behind = f", {note}" if note else ""
+            print(f"{title}: {done:g} of {total:g}{behind}", file=sys.stderr, flush=True)
+
+    return report
+
+
 @contextlib.contextmanager
 def reporting(title: str, progress: Report | None) -> Iterator[NotedReport]:
-    """The caller's own report of progress, or a bar where there is none."""
+    """The caller's own report of progress, or a bar (or lines) where there is none."""
     if progress is not None:
         yield lambda done, total, note="": progress(done, total)
     else:
-        with progress_bar(title) as report:
+        with progress_bar(title, lines=True) as report:
             yield report

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-import jax
 import numpy as np
 
 from tokenkl._validation import reject
@@ -17,8 +17,9 @@ def _key_words(key: Any, name: str = "key") -> list[int]:
     """The 32-bit words that identify a key: an integer seed or a JAX PRNG key."""
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool) and key >= 0:
         return [int(key)]
-    if isinstance(key, (jax.Array, np.ndarray)):
-        if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+    jax = sys.modules.get("jax")  # imported by whoever has one of its keys
+    if isinstance(key, np.ndarray) or (jax is not None and isinstance(key, jax.Array)):
+        if jax is not None and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
             key = jax.random.key_data(key)
         if key.dtype == np.uint32 and key.ndim == 1:
             return [int(word) for word in np.asarray(key)]

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-import jax
 import numpy as np
 
 #: Largest number of float64 elements that the library materialises unasked (512 MiB).
@@ -73,7 +72,8 @@ def shortened(text: str, most: int) -> str:
 
 def is_traced(*values: Any) -> bool:
     """Whether any of the values is being traced by a JAX transformation."""
-    return any(isinstance(value, jax.core.Tracer) for value in values)
+    jax = sys.modules.get("jax")  # where it is not imported, nothing is traced
+    return jax is not None and any(isinstance(value, jax.core.Tracer) for value in values)
 
 
 def is_tensor(value: Any) -> bool:

@@ -85,6 +85,7 @@ def findings(records: Records) -> list[Finding]:
         _toy(records),
         _steps(records),
         _speech(records),
+        _speech_evidence(records),
         _twin(records),
         _views(records),
         _frequencies(records),
@@ -293,6 +294,54 @@ def _speech(records: Records) -> Finding:
             f"power, too; and {facts['sentences']} sentences show no difference of one point.",
         ),
         ("speech_geometry",),
+        ("speech.md",),
+    )
+
+
+def _speech_evidence(records: Records) -> Finding:
+    facts, table = records.facts("speech_evidence"), records.rows("speech_evidence")
+
+    def of(kind: str, name: str, prior: bool = True, steps: int | None = 5) -> Any:
+        chosen = table[(table.kind == kind) & (table.name == name) & (table.prior == prior)]
+        [row] = (chosen if steps is None else chosen[chosen.steps == steps]).itertuples()
+        return row
+
+    def nats(name: str, steps: int | None = 5, kind: str = "evidence minus rival") -> str:
+        row = of(kind, name, steps=steps)
+        return _interval([row.value, row.low, row.high], digits=2)
+
+    def points(name: str, prior: bool = True) -> str:
+        row = of("WER minus rival", name, prior)
+        return _interval([100 * row.value, 100 * row.low, 100 * row.high], digits=1)
+
+    seeds = [int(row.seeds) for row in table[table.kind == "evidence minus rival"].itertuples()]
+    verdicts = "; ".join(f"{name} {verdict}" for name, verdict in facts["verdicts"].items())
+    return Finding(
+        "C6c",
+        "Speech at equal power, with the rounding given",
+        "What is left of FSQ's advantage when all geometries have its power and the network is "
+        "given ln p(state | token)?",
+        "refined",
+        (
+            f"Nats per token more than FSQ in the evidence bound of 5 steps, {min(seeds)} to "
+            f"{max(seeds)} paired seeds: perturbed {nats('perturbed-power')}, E8 "
+            f"{nats('e8-power')}, permuted {nats('permuted')}, relabelled {nats('relabelled')}.",
+            f"At 25 steps: {nats('perturbed-power', 25)}, {nats('e8-power', 25)}, "
+            f"{nats('permuted', 25)}, {nats('relabelled', 25)}.",
+            "In the limit of many steps: "
+            + ", ".join(
+                nats(name, None, "many steps minus rival")
+                for name in ("perturbed-power", "e8-power", "permuted", "relabelled")
+            )
+            + ".",
+            f"Read along the path, beyond text and rounding: FSQ "
+            f"{nats('fsq', None, 'read along the path')} nats a token, permuted ids "
+            f"{nats('permuted', None, 'read along the path')}.",
+            f"Points of word error of permuted ids at 5 steps: {points('permuted')} with the "
+            f"output prior, {points('permuted', prior=False)} without.",
+            f"Hypotheses written down before the runs: {verdicts}.",
+        ),
+        ("speech_evidence",),
         ("speech.md",),
     )
 

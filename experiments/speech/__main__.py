@@ -3,6 +3,7 @@
 - `python -m experiments.speech geometry`: train, listen, measure;
 - `python -m experiments.speech labels`, then `... evidence`: the same at equal power, with and
   without an output prior, by the evidence bound of the sampler;
+- `python -m experiments.speech calibration`: what some of these networks claim, and what is true;
 - `python -m experiments.speech predictors`: what is known of the geometries without training;
 - `python -m experiments.speech voices`, then `... twin`: the voices, and diffusion against AR;
 - `python -m experiments.speech speed`: times of all voices, side by side, on a quiet machine;
@@ -26,6 +27,7 @@ from pathlib import Path
 import torch
 
 from experiments.harness import FIGURES
+from experiments.speech.calibration import measure_calibration
 from experiments.speech.ceilings import measure_tokenizers
 from experiments.speech.labels import LABELS, write_labels
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
@@ -136,6 +138,9 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "heard": lambda at, given: hear_samples(FIGURES / "speech_samples"),
     "tokenizers": lambda at, given: measure_tokenizers(at, given.results / "tokenizers.json", _say),
     "labels": _labels,
+    "calibration": lambda at, given: measure_calibration(
+        at, given.results / "calibration.json", _say
+    ),
     "tokens": lambda at, given: write_tokens(given.results, _say),
     "include": lambda at, given: include_voices(at),
 }

@@ -19,7 +19,7 @@ from tokenkl import plotting
 from tokenkl._files import file_digest
 from tokenkl.bounds import brackets
 from tokenkl.cli import profiles
-from tokenkl.cli._options import Noise, SampledSource
+from tokenkl.cli._options import Books, Noise, SampledSource
 from tokenkl.cli.commands import app
 from tokenkl.cli.report import chapters, whole
 
@@ -401,3 +401,16 @@ def test_in_a_browser(hostile: Path, tmp_path: Path, width: int) -> None:
         backgrounds.append(float(edge[0, 0].mean()))
     assert backgrounds[0] > 0.9
     assert backgrounds[1] < 0.2
+
+
+def test_commands_of_a_report_share_codebooks(tmp_path: Path) -> None:
+    tk.save_codebook(tk.PointCodebook([[0.0, 1.0], [2.0, 3.0]]), tmp_path / "a.npz")
+    source, books = SampledSource(codebook=str(tmp_path / "a.npz")), Books()
+    assert source.make() is not source.make()
+    told: list[str] = []
+    with books.shared():
+        first = source.make(told.append)
+        assert source.make(told.append) is first
+        assert SampledSource(codebook="fsq:3^2").make() is not first
+    assert told == told[: len(told) // 2] * 2
+    assert source.make() is not first

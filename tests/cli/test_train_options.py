@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tokenkl.cli.commands import app
-from tokenkl.tts.recipes import RECIPE
+from tokenkl.tts.recipes import RECIPE, RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,12 @@ def test_options_of_training(tokens: Path, tmp_path: Path) -> None:
     name, recipe = prepare(
         tokens, tmp_path, "--preset", "paper", "--seed", "7", "--steps", "12", "--batch", "5",
         "--batch-tokens", "1500", "--precision", "bf16", "--minutes", "3", "--name", "own",
-        "--tokenizer-steps", "77", "--on-bad", "skip",
+        "--tokenizer-steps", "77", "--on-bad", "skip", "--longest", "20",
     )  # fmt: skip
     assert name == "own"
     expected = {
         "key": 7,
+        "data.longest": 20.0,
         "training.steps": 12,
         "training.batch": 5,
         "training.batch_tokens": 1500,
@@ -67,6 +68,47 @@ def test_options_of_the_model(tokens: Path, tmp_path: Path) -> None:
     assert recipe["key"] == 3
     assert (recipe["geometry"], recipe["schedule"]) == ("spherical", "cosine-vp")
     assert ["head", "factorised"] in recipe["changes"]
+
+
+def test_numbers_of_the_model(tokens: Path, tmp_path: Path) -> None:
+    name, recipe = prepare(
+        tokens, tmp_path, "--preset", "tiny", "--width", "64", "--depth", "2", "--dropout", "0.1",
+        "--token-dropout", "0.2", "--drop-text", "0", "--no-output-prior", "--view", "box",
+        "--learning-rate", "3e-4", "--ema", "0.9", "--patience", "4",
+    )  # fmt: skip
+    changes = dict(recipe["changes"])
+    expected = {
+        "width": 64, "depth": 2, "dropout": 0.1, "token_dropout": 0.2, "drop_text": 0.0,
+        "output_prior": False, "head": "factorised", "text_width": 64,
+    }  # fmt: skip
+    assert changes.items() >= expected.items()
+    assert (recipe["view"], recipe["patience"]) == ("box", 4)
+    assert (recipe["training.learning_rate"], recipe["training.ema"]) == (3e-4, 0.9)
+    told = "box width64 depth2 dropout0.1 token_dropout0.2 drop_text0 no_output_prior"
+    for part in f"{told} learning_rate0.0003 ema0.9 patience4".split():
+        assert f"-{part}-" in f"-{name}-"
+
+
+def test_patience_is_told(tokens: Path, tmp_path: Path) -> None:
+    words = "--preset tiny --width 16 --depth 1 --steps 3 --batch 4 --patience 1 --cpu --name a"
+    fixed = ["--data", str(tokens), "--data-kind", "cdcd", "--folder", str(tmp_path)]
+    done = CliRunner().invoke(app, ["tts", "train", *fixed, *words.split()])
+    assert done.exit_code == 0, done.output
+    assert "Ended after 3 of 3 steps, all made; the weights are those of step 3" in done.stderr
+
+
+def test_a_twin_with_dropout(tokens: Path, tmp_path: Path) -> None:
+    _, recipe = prepare(
+        tokens, tmp_path, "--text", "characters", "--model", "ar", "--dropout", "0.1", "--depth",
+        "3", "--token-dropout", "0.2", "--patience", "2",
+    )  # fmt: skip
+    assert dict(recipe["changes"]) == {"dropout": 0.1, "depth": 3, "token_dropout": 0.2}
+
+
+def test_what_is_not_asked_for_is_not_recorded(tokens: Path, tmp_path: Path) -> None:
+    """Records of older runs and of stored experiments stay as they are."""
+    assert "patience" not in prepare(tokens, tmp_path, "--preset", "tiny")[1]
+    assert "patience" not in RECIPES["tiny"].to_json()
 
 
 def test_an_autoregressive_model_has_less_to_choose(tokens: Path, tmp_path: Path) -> None:

@@ -109,6 +109,26 @@ def test_eval_names_missing_extras(
     assert install_command(extra) in message
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_without_a_traceback(number: signal.Signals) -> None:
+    """Each by its own exit code, and with nothing said."""
+    code = (
+        # A job in the background of a script begins with the signal ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import sys, time; from tokenkl import cli; import tokenkl.cli.tts.say as say\n"
+        "say._sentences = lambda *_: ("
+        "print('begun', file=sys.stderr, flush=True), time.sleep(60))\n"
+        "sys.argv = ['tokenkl', 'tts', 'say', 'one', '-o', 'x.wav']; cli.main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "begun\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=30)[1] == ""
+    assert process.returncode == 128 + number
+
+
 # ---- say -----------------------------------------------------------------------------------------
 
 
@@ -137,6 +157,42 @@ def test_say_takes_punctuation_and_capitals(home: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == again.read_bytes()
 
 
+@pytest.mark.filterwarnings("default")
+def test_say_names_what_it_leaves_out(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.wav"
+    voice = ("-o", out, "--voice", home / "voice.safetensors", "--steps", "1")
+    done = succeed("say", "call 5 5 5 0 1 2 3", *voice)
+    warning = "Warning: Left out what this voice cannot say: 'call'."
+    assert done.stderr.splitlines() == [warning, f"Wrote {out}"]
+    known = out.read_bytes()
+    succeed("say", "five five five zero one two three", *voice)
+    assert out.read_bytes() == known
+
+
+def test_say_with_a_prompt(home: Path, tmp_path: Path) -> None:
+    """What is written is what the voice says after the prompt, without it."""
+    tokenizer = Tokenizer.load(home / "tokenizer.safetensors")
+    encoder = TextEncoder()
+    model = new_cdcd(tokenizer, encoder, head="factorised", prompt=0.7, **SMALL).eval()
+    lengths = Lengths({(-1, -1, -1): 2.0}, (0.8, 1.2))
+    record = {"recipe": {"data": {"kind": "ljspeech", "folder": "LJ"}}}
+    Voice(tokenizer, encoder, lengths, "pad", model, record).save(
+        home / "prompted.safetensors", "tokenizer.safetensors"
+    )
+    said = load_named_corpus("few").split("train")[0]
+    write_wav(tmp_path / "prompt.wav", said.audio[:16000])
+    voice = Voice.load(home / "prompted.safetensors")
+    prompt = voice.prompt(read_wav(tmp_path / "prompt.wav"), "Hello, 2!")
+    assert prompt.text == "hello, two!"
+    out = tmp_path / "out.wav"
+    sentence = "any sentence will do, so it is a long one"
+    how = ("--voice", home / "prompted.safetensors", "--steps", "2")
+    given = ("--prompt", tmp_path / "prompt.wav", "--prompt-text", "Hello, 2!")
+    succeed("say", sentence, "-o", out, *how, *given)
+    expected = voice.say(sentence, steps=2, prompt=prompt)
+    assert np.abs(read_wav(out) - np.clip(expected, -1, 1)).max() <= 1 / 32768
+
+
 def test_say_a_file_of_sentences(home: Path, tmp_path: Path) -> None:
     voice = ("--voice", home / "voice.safetensors", "--steps", "1")
     (tmp_path / "both.txt").write_text(f"{SENTENCE}\n\none two three\n")
@@ -150,6 +206,7 @@ def test_say_a_file_of_sentences(home: Path, tmp_path: Path) -> None:
     assert sizes["both"] == sizes["one"] + sizes["two"] + 4800
 
 
+@pytest.mark.filterwarnings("default")
 def test_say_token_by_token(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.wav"
     words = ("say", SENTENCE, "-o", out, "--voice", home / "ar.safetensors")
@@ -157,7 +214,9 @@ def test_say_token_by_token(home: Path, tmp_path: Path) -> None:
     assert read_wav(out).size >= 640
     assert "--guidance must be left out" in fail(*words, "--guidance", "1")
     assert "--rate must be left out" in fail(*words, "--rate", "2")
-    assert "'zebra'" in fail("say", "on zebra", *words[2:])
+    assert "'zebra'" in fail("say", "zebra", *words[2:])
+    said = run("say", "on zebra", *words[2:])
+    assert "Warning: Left out what this voice cannot say: 'zebra'" in said.stderr
     succeed("say", "on zebra", *words[2:], "--any-text")
 
 
@@ -170,7 +229,6 @@ def test_what_can_be_said_is_listed() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["say", "give eight silver flowerz", "-o", "out.wav"], "near it: flowers"),
         (["say", "zebra", "-o", "out.wav"], "`tokenkl tts say --words` lists"),
         (["say", SENTENCE], "--output must be given"),
         (["say", SENTENCE, "-o", "out.mp3"], "ends in .wav"),
@@ -180,6 +238,13 @@ def test_what_can_be_said_is_listed() -> None:
         (["say", SENTENCE, "--file", "a.txt", "-o", "out.wav"], "one beside --file"),
         (["say", "--file", "missing.txt", "-o", "out.wav"], "there is no such file"),
         (["say", "", "-o", "out.wav"], "at least one word"),
+        (["say", "flowerz", "-o", "out.wav"], "near it: flowers"),
+        (["say", SENTENCE, "-o", "out.wav", "--prompt-text", "a"], "--prompt must be given"),
+        (["say", SENTENCE, "-o", "out.wav", "--prompt", "a.wav"], "--prompt-text must be given"),
+        (
+            ["say", SENTENCE, "-o", "out.wav", "--prompt", "a.wav", "--prompt-text", "one"],
+            "voice.safetensors was trained without prompts",
+        ),
         (["say", SENTENCE, "-o", "out.wav", "--grid", "best"], "--grid must be one of"),
         (["say", SENTENCE, "-o", "out.wav", "--sampler", "euler"], "--sampler must be one of"),
         (["say", SENTENCE, "-o", "out.wav", "--guidance", "-1"], "--guidance"),
@@ -200,7 +265,22 @@ def test_what_can_be_said_is_listed() -> None:
         (["train", "--data", "nowhere", "--data-kind", "ljspeech"], "a folder that exists"),
         (["train", "--data", "."], "--data-kind must be given"),
         (["train", "--data-kind", "cdcd"], "given with --data"),
+        (["train", "--data", ".", "--data-kind", "cdcd", "--longest", "0"], "--longest must be"),
         (["train", "--schedule", "steep"], "linear-vp"),
+        (["train", "--learning-rate", "0"], "--learning-rate must be above 0; got 0"),
+        (["train", "--ema", "1"], "--ema must be in [0, 1); got 1.0"),
+        (["train", "--width", "100"], "--width must be a multiple of 8, for 4 heads; got 100"),
+        (["train", "--width", "8", "--preset", "paper"], "a multiple of 16, for 8 heads; got 8"),
+        (["train", "--depth", "9999999999"], "--depth must be"),
+        (["train", "--dropout", "1"], "--dropout must be in [0, 1); got 1.0"),
+        (["train", "--dropout", "1", "--model", "ar"], "--dropout must be at least 0 and below 1"),
+        (["train", "--token-dropout", "-0.1"], "--token-dropout must be in [0, 1); got -0.1"),
+        (["train", "--drop-text", "1.5"], "--drop-text must be in [0, 1]; got 1.5"),
+        (["train", "--view", "raw"], "--view must be one of"),
+        (["train", "--model", "ar", "--view", "box"], "left out for --model ar"),
+        (["train", "--model", "ar", "--drop-text", "0"], "left out for --model ar"),
+        (["train", "--model", "ar", "--no-output-prior"], "left out for --model ar"),
+        (["train", "--geometry", "e8", "--output-prior"], "--output-prior must be left out, or"),
         (["train", "--name", "../up"], "--name must be a plain name"),
         (["train", "--minutes", "-3"], "--minutes must be above 0; got -3.0"),
     ],
@@ -239,7 +319,7 @@ def test_the_bar_moves_with_every_file_that_is_tokenized(
     seen: list[tuple[int, int]] = []
 
     @contextlib.contextmanager
-    def bar(label: str) -> Iterator[Any]:
+    def bar(label: str, *, lines: bool) -> Iterator[Any]:
         yield lambda done, total: seen.append((done, total))
 
     monkeypatch.setattr(tokenize_command, "progress_bar", bar)
@@ -343,6 +423,7 @@ def test_report(home: Path, tmp_path: Path) -> None:
     assert "http-equiv" in text  # which forbids what the page would load from elsewhere
     assert "http" not in text.replace("http-equiv", "")
     assert "3 samples" in shown.stdout
+    assert text.count("heard as: ") == 3
 
 
 # ---- train ---------------------------------------------------------------------------------------
@@ -394,16 +475,17 @@ SHORT = ("train", "--preset", "tiny", "--tokenizer-steps", "2", "--steps", "40")
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
-def test_train_stops_and_goes_on(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_train_stops_and_goes_on(home: Path, tmp_path: Path, number: signal.Signals) -> None:
     command = [*COMMAND, "tts", *SHORT, "--folder", str(tmp_path), "--name", "a run"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "a run" / "log.jsonl"
     limit = time.monotonic() + 120
     while not log.is_file() and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
+    assert process.returncode == 128 + number, error
     assert re.search(r"Stopped after \d+ of 40 steps", error), error
     assert f"`tokenkl {' '.join(command[3:-1])} 'a run'` goes on" in error
     assert "Traceback" not in error

@@ -12,7 +12,7 @@ import pytest
 
 import tokenkl as tk
 from tokenkl.codebooks import ResidualCodebook
-from tokenkl.divergence import ancestral_kl_curve
+from tokenkl.divergence import ancestral_kl_curve, brackets
 from tokenkl.divergence.brackets import bracketed_curve, bracketed_path_kl
 from tokenkl.divergence.search import best_grid
 from tokenkl.information import MonteCarlo
@@ -97,6 +97,31 @@ def test_the_area_is_the_entropy() -> None:
     off = abs(float(curve.area(1e5)) - 2 * float(residual.prior_entropy()))
     assert off <= curve.area_slack + 4.3 * curve.area_error
     assert off < 0.03 * float(residual.prior_entropy())
+
+
+def test_steps_choose_by_the_curve_of_a_noise_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one codebook, range, key and method it is found once; with another key anew."""
+    residual, _ = digits_of_a_grid(4, 4, 4)
+    found, original = [], brackets.bracketed_curve
+
+    def counted(*how: Any) -> Any:
+        found.append(how[4])
+        return original(*how)
+
+    monkeypatch.setattr(brackets, "bracketed_curve", counted)
+    method = MonteCarlo(64)
+    tk.information_uniform_schedule(residual, LOW, HIGH, method=method, key=3)
+    one = tk.optimal_steps(residual, 2, LOW, HIGH, method=method, key=3)
+    assert found == [3]
+    other, _ = digits_of_a_grid(4, 4, 4)  # equal, and another object
+    assert tk.optimal_steps(other, 2, LOW, HIGH, method=method, key=3).snr[1] == one.snr[1]
+    assert found == [3, 3]
+
+
+def test_ends_of_the_range_are_whole_decibels() -> None:
+    residual, _ = digits_of_a_grid(4, 4, 4)
+    decibels = 10 * np.log10(tk.optimality.information_range(residual, key=0))
+    np.testing.assert_allclose(decibels, np.round(decibels), atol=1e-9)
 
 
 def vectors(*sizes: float, tokens: int = 6, n: int = 2) -> list[np.ndarray]:

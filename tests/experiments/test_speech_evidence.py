@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+import tokenkl as tk
 from experiments.speech.plans import PLAIN
 from experiments.speech.results import Results
 from experiments.speech_evidence import (
@@ -17,6 +18,8 @@ from experiments.speech_evidence import (
     Mean,
     Units,
     _above,
+    _path_rows,
+    _read_rows,
     _rows_of,
     _within,
     verdicts,
@@ -41,7 +44,9 @@ def _record(seed: int, evidence: float, errors: int) -> dict[str, Any]:
         "made_from": {"seed": seed},
         "evidence": {f"{CELL.budget}": {f"{N}": [evidence * 30, evidence * 10] for N in STEPS}},
         "evidence_tokens": [30, 10],
-        "likelihood": {f"{CELL.budget}": {"log_snr": [0.0], "cross_entropy": [evidence]}},
+        "likelihood": {
+            f"{CELL.budget}": {"log_snr": [0.0], "cross_entropy": [evidence]},
+        },
         "cells": {CELL.label: report},
     }
 
@@ -77,6 +82,41 @@ def test_what_a_seed_adds_to_both_falls_out() -> None:
     assert units.evidence("fsq", 5, [2])[0] == pytest.approx(
         units.records["fsq"][2]["evidence"][f"{CELL.budget}"]["5"][0] / 30
     )
+
+
+def test_exact_posteriors_cost_the_entropy_wherever_the_path_ends() -> None:
+    cube, log_snr = tk.FSQ((2, 2)), np.linspace(-6, 4, 400)
+    exact = tk.profile(cube, np.exp(log_snr), ("mmse", "conditional_entropy"))
+    mmse, entropy = (exact[name].value.tolist() for name in ("mmse", "conditional_entropy"))
+    claims = {"squared_error": mmse, "variance": mmse, "cross_entropy": entropy}
+    rows = pd.DataFrame(
+        _path_rows({"fsq-plain-0": {"log_snr": log_snr.tolist(), "test": claims, "train": claims}})
+    )
+    assert not rows.prior.any()
+    assert set(rows.name) == {"fsq"}
+    paths, ratios = (rows[rows.kind == k] for k in ("cost of a path", "error over claim"))
+    assert np.allclose(paths.value, np.log(4), atol=2e-5)
+    assert (ratios.value.dropna() == 1).all()
+    assert ratios.value.notna().mean() > 0.5
+
+
+def test_what_is_read_along_the_path() -> None:
+    """What a network is told at each level, out of a path of two costs."""
+    log_snr = np.log([1.0, 2.0])
+
+    def found(start: float, end: float) -> dict[str, Any]:
+        claims = {"squared_error": [0.0, 0.0], "cross_entropy": [start, end]}
+        return {"log_snr": log_snr.tolist(), "test": claims}
+
+    rows = pd.DataFrame(
+        _read_rows(
+            {"fsq-0": found(3.4, 3.2), "fsq-1": found(3.5, 3.2), "permuted-1": found(3.3, 3.25)}
+        )
+    ).set_index(["kind", "name"])
+    assert rows.loc[("read along the path", "fsq"), "value"] == pytest.approx(0.25)
+    assert rows.loc[("many steps minus rival", "permuted"), "value"] == pytest.approx(0.05)
+    assert rows.loc[("many steps minus rival", "permuted"), "seeds"] == 1
+    assert ("many steps minus rival", "fsq") not in rows.index
 
 
 def test_seeds_that_only_one_has_are_left_out() -> None:

@@ -1,5 +1,8 @@
 """Priors that leave next to nothing open: what a sample without rare tokens can claim."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
@@ -69,3 +72,15 @@ def test_what_is_supported_covers() -> None:
         assert marked[name] == runs
         # Binomial(60, 0.95) is below 47 with probability 2e-5.
         assert held[name] >= 47, name
+
+
+def test_the_study_is_kept_and_within_its_bounds() -> None:
+    """Every cell of benchmarks/coverage_near_certain.py, by the limits that the theory states."""
+    folder = Path(__file__).parents[2] / "benchmarks" / "results"
+    cells = json.loads((folder / "coverage_near_certain.json").read_text())["cells"]
+    assert {cell["mass"] for cell in cells} >= {1e-6, 1e-3, 5e-3, 1e-2, 2e-2}
+    for cell in cells:
+        assert cell["runs"] >= 150
+        assert cell["any_held"] >= 0.905 * cell["runs"], cell
+        if cell["mass"] <= 3e-3 and cell["root"] >= 1:
+            assert cell["claimed"] == 0, cell

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import tokenkl as tk
+from tokenkl import _once
 from tokenkl.codebooks import ResidualCodebook
 from tokenkl.information.problem import Problem
 from tokenkl.information.residual import profile
 from tokenkl.information.residual.profile import (
-    _PREPARED,
     Stages,
     _Level,
     prepare,
@@ -198,26 +198,42 @@ def test_a_control_grid_is_refused() -> None:
         tk.mmse(small(), 1.0, method=tk.MonteCarlo(control=tk.FSQ((2, 2, 2))), key=0)
 
 
-@pytest.mark.parametrize(("products", "rough"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize(
+    ("products", "rough", "sparse", "energy_alone"),
+    [
+        (False, False, False, False),
+        (True, False, False, False),
+        (True, True, False, False),
+        (True, True, True, True),
+    ],
+)
 def test_the_two_runs_are_what_the_proofs_need(
-    products: bool, rough: bool, monkeypatch: pytest.MonkeyPatch
+    products: bool,
+    rough: bool,
+    sparse: bool,
+    energy_alone: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At one y: E Z^_u = Z, E 1/Z^_v = 1/Z, and on average the leaves of v are the posterior."""
     from tokenkl.information.residual import filter as kernel  # brings in Numba
 
+    assert profile.CLASSES == kernel.CLASSES
     monkeypatch.setattr(profile, "WORTH_SINGLE", 0 if rough else 10**9)
+    monkeypatch.setattr(profile, "ENOUGH_OF_CLASS", 0 if sparse else 10**9)
     rng = np.random.default_rng(11)
-    vectors = [rng.standard_normal((12, 2)) / 2**s for s in range(3)]
-    log_prior = [np.log(rng.dirichlet(np.ones(12))) for _ in range(3)]
+    vectors = [rng.standard_normal((16, 2)) / 2**s for s in range(4)]
+    log_prior = [np.log(rng.dirichlet(np.ones(16))) for _ in range(4)]
     covariances = [(c.T * np.exp(p)) @ c for c, p in zip(vectors, log_prior, strict=True)]
     level = _Level(Stages(vectors, log_prior, covariances, 9.0, 9.0), 20.0, ALL)
     joint = ResidualCodebook(vectors, stage_priors=[np.exp(p) for p in log_prior])
+    level.by_products = products
     y = level.h * joint.points[777] + rng.standard_normal(2)
     energy = -0.5 * ((y - level.h * joint.points) ** 2).sum(axis=1)
     weight = joint.prior * np.exp(energy)
     total = weight.sum()
 
     runs, tables, n = 4000, level.tables(), 2
+    assert level.sparse == (2 if sparse else 0)
     ids = rng.choice(joint.K, size=runs, p=weight / total)
     out = np.empty((runs, 2, len(kernel.FIELDS) + 4))
     pad = ((0, 0), (0, 2))
@@ -227,10 +243,11 @@ def test_the_two_runs_are_what_the_proofs_need(
         np.pad(np.tile(y, (runs, 1)), pad),
         np.pad(joint.points_at(ids), pad),
         joint.to_digits(ids),
-        rng.random((runs, 2, 3)),
+        rng.random((runs, 2, 4)),
         9,
         products,
         True,
+        energy_alone,
         True,
         out,
     )
@@ -243,6 +260,11 @@ def test_the_two_runs_are_what_the_proofs_need(
         assert sign * (ends.mean() - wrong) < 4.3 * ends.std() / math.sqrt(runs)
     mean = out[:, 1, len(kernel.FIELDS) : len(kernel.FIELDS) + n] + joint.points_at(ids)
     posterior = weight / total
+    # Second moments are those of the same leaves, whichever way they are found.
+    spread = told["second"] - ((mean - joint.points_at(ids)) ** 2).sum(axis=1)
+    about = (posterior @ (joint.points**2).sum(axis=1)) - ((posterior @ joint.points) ** 2).sum()
+    assert (spread > -1e-9).all()
+    assert spread.mean() - about < 4.7 * spread.std() / math.sqrt(runs)  # R5
     both = np.logaddexp(free["log_total"], told["log_total"]) - math.log(2)
     share = 1 / (1 + np.exp(free["log_total"] - told["log_total"]))
     of_free = out[:, 0, len(kernel.FIELDS)] + joint.points_at(ids)[:, 0]
@@ -275,6 +297,7 @@ def test_products_are_as_good_as_differences(h: float, offset: float) -> None:
     level = _Level(prepare(codebook), h**2, ALL)
     assert level.by_products
     found = []
+    level.from_energy = False
     for level.by_products in (True, False):
         found.append(level.run(level.tables(), np.random.default_rng(0), slice(0, 64)))
     squares = np.finfo(float).eps * 64 * (level.n + 8) * level.stages.radius**2
@@ -284,14 +307,29 @@ def test_products_are_as_good_as_differences(h: float, offset: float) -> None:
         np.testing.assert_allclose(one, found[1][name], rtol, slack + rtol, err_msg=name)
 
 
+def test_second_moments_of_energies_are_those_of_leaves() -> None:
+    rng = np.random.default_rng(13)
+    vectors = [rng.standard_normal((256, 6)) * scale for scale in (4, 1, 0.25)]
+    level = _Level(prepare(ResidualCodebook(vectors)), 2.0, ALL)
+    assert level.from_energy
+    found = []
+    for level.from_energy in (True, False):
+        found.append(level.run(level.tables(), np.random.default_rng(0), slice(0, 64)))
+    for name, one in found[0].items():
+        slack = level.of_energy + level.arithmetic("accuracy", 1.0)
+        np.testing.assert_allclose(one, found[1][name], 8 * level.rounding, slack, err_msg=name)
+    # Where there is next to nothing but noise they would be rounding.
+    assert not _Level(prepare(ResidualCodebook(vectors)), 1e-9, ALL).from_energy
+
+
 def test_a_codebook_is_prepared_once_and_forgotten_with_it() -> None:
     codebook = ResidualCodebook([np.random.default_rng(0).standard_normal((8, 2))] * 2)
     name = id(codebook)
     assert prepared(codebook) is prepared(codebook)
-    assert name in _PREPARED
+    assert name in _once._MADE
     del codebook
     gc.collect()
-    assert name not in _PREPARED
+    assert name not in _once._MADE
 
 
 def test_products_are_not_for_large_squares() -> None:

@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 
 import tokenkl as tk
+from tokenkl.codebooks.digits import digits_of
 from tokenkl.tts.cdcd import CDCD, Block, CDCDConfig, Head, _level, best_bound
 from tokenkl.tts.data import Batch, Example, make_batch
 from tokenkl.tts.dropout import Dropout
@@ -71,6 +72,17 @@ def exact_model(prior: np.ndarray) -> Exact:
 
 
 UNEQUAL = np.array([0.3, 0.05, 0.1, 0.02, 0.2, 0.03, 0.1, 0.15, 0.05])
+
+
+@pytest.mark.parametrize(("shape", "order"), [((8, 5), "F"), ((81, 7), "C"), ((2, 3, 4), "C")])
+def test_digits_are_those_of_the_codebooks(
+    shape: tuple[int, ...], order: Literal["F", "C"]
+) -> None:
+    K = math.prod(shape)
+    model = CDCD(
+        CDCDConfig(K=K, symbols=3, dim=2, head="factorised", shape=shape, order=order, **SMALL)
+    )
+    np.testing.assert_array_equal(model.digits.numpy(), digits_of(np.arange(K), shape, order))
 
 
 @pytest.mark.parametrize("prior", [np.full(9, 1 / 9), UNEQUAL])
@@ -208,7 +220,7 @@ def test_power_is_the_mean_square_of_a_coordinate(one_hot: bool) -> None:
     rng = torch.Generator().manual_seed(0)
     ids = torch.randint(9, (2, 2000), generator=rng)
     mask, levels = torch.ones_like(ids, dtype=torch.bool), torch.tensor([-3.0, 4.0])
-    x = model._noisy(model.points_of(ids), levels, rng)
+    x = model.noisy(model.points_of(ids), levels, rng)
     model(x, levels, model.encode_text(torch.ones_like(ids), mask), mask)
     for row in seen[0]:
         squares = row.square().mean(dim=-1)

@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenkl.tts.corpus import Corpus
@@ -96,3 +97,72 @@ def test_readings_of_text(corpus: Corpus) -> None:
     assert characters.example(utterances[0], tokens).lengths is None
     with pytest.raises(ValueError, match="xylophone"):
         phonemes.encode("give xylophone")
+
+
+# ---- Batches in which padding counts -------------------------------------------------------------
+
+
+def of_lengths(lengths: list[int]) -> list[Example]:
+    """Examples whose tokens say which one they are of."""
+    return [Example(str(i), "", np.full(n, i + 1), np.array([1, 2])) for i, n in enumerate(lengths)]
+
+
+def one_pass(lengths: list[int], size: int, key: int, start: int = 0) -> list[list[int]]:
+    """The examples of every batch from number `start` of the first pass on."""
+    found: list[list[int]] = []
+    seen = 0
+    for batch in batches(of_lengths(lengths), "stretch", size, key=key, start=start, unit="padded"):
+        assert batch.tokens.numel() <= size
+        found.append([int(row[0]) - 1 for row in batch.tokens])
+        seen += len(found[-1])
+        if seen >= len(lengths):
+            return found
+    raise AssertionError
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=60), st.integers(0, 500), st.integers(0))
+def test_every_example_is_in_one_batch_of_a_pass(lengths: list[int], more: int, key: int) -> None:
+    """And no batch has more tokens than are allowed, padding counted."""
+    key %= 2**32
+    size = max(lengths) + more
+    found = one_pass(lengths, size, key)
+    assert sorted(itertools.chain(*found)) == list(range(len(lengths)))
+    stream = batches(of_lengths(lengths), "stretch", size, key=key, start=1, unit="padded")
+    whole = batches(of_lengths(lengths), "stretch", size, key=key, unit="padded")
+    for one, two in zip(itertools.islice(whole, 1, 6), itertools.islice(stream, 5), strict=True):
+        assert torch.equal(one.tokens, two.tokens)
+
+
+def test_one_long_example_lengthens_no_other_batch() -> None:
+    """43 s among clips of 2 to 8 s: it is alone, and little is lost on padding."""
+    rng = np.random.default_rng(1)
+    lengths = [43 * 25, *rng.integers(50, 200, size=400).tolist()]
+    found = one_pass(lengths, 2000, 0)
+    [long] = [rows for rows in found if 0 in rows]
+    assert long == [0]
+    padded = sum(len(rows) * max(lengths[i] for i in rows) for rows in found)
+    assert padded < 1.1 * sum(lengths)
+    of_sixteen = batches(of_lengths(lengths), "stretch", 16, key=0)
+    worst = max(batch.tokens.numel() for batch in itertools.islice(of_sixteen, 25))
+    assert worst == 16 * 43 * 25  # what it was about
+
+
+def test_passes_differ_and_so_do_keys() -> None:
+    lengths = np.random.default_rng(2).integers(50, 200, size=100).tolist()
+    assert one_pass(lengths, 2000, 0) != one_pass(lengths, 2000, 1)
+    stream = batches(of_lengths(lengths), "stretch", 2000, key=0, unit="padded")
+    each = len(one_pass(lengths, 2000, 0))
+    passes = [
+        {
+            tuple(sorted(set(batch.tokens[:, 0].tolist())))
+            for batch in itertools.islice(stream, each)
+        }
+        for _ in range(2)
+    ]
+    assert passes[0] != passes[1]
+
+
+def test_a_batch_has_room_for_the_longest() -> None:
+    with pytest.raises(ValueError, match=r"^size must be at least the longest example's 9 tokens"):
+        next(batches(of_lengths([9, 3]), "stretch", 8, key=0, unit="padded"))

@@ -12,7 +12,7 @@ import torch
 from tokenkl import FSQ, e8_codebook
 from tokenkl._random import generator
 from tokenkl.tts.corpus import Corpus
-from tokenkl.tts.quantizers import E8Quantizer
+from tokenkl.tts.quantizers import E8Quantizer, FSQQuantizer
 from tokenkl.tts.tokenizers import (
     TOKENIZERS,
     Tokenizer,
@@ -44,6 +44,13 @@ def features(corpus: Corpus) -> list[np.ndarray]:
 @pytest.fixture(scope="module", params=sorted(NARROW))
 def trained(request: pytest.FixtureRequest, features: list[np.ndarray]) -> Tokenizer:
     return train_tokenizer(features, NARROW[request.param], BRIEF, key=7, progress=quiet)
+
+
+@pytest.mark.parametrize("levels", [(3,) * 8, (8, 5, 5, 5), (2, 4), (7, 6, 1, 3)])
+def test_the_points_of_an_fsq_are_those_of_its_codebook(levels: tuple[int, ...]) -> None:
+    quantizer = FSQQuantizer(levels)
+    points = torch.from_numpy(np.array(quantizer.codebook().points)).float()
+    assert torch.equal(quantizer.table, points)
 
 
 def test_published_sizes() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,12 +21,13 @@ import torch
 from torch import nn
 from tts.training_case import CONFIG, Small, SmallConfig, make_examples, run
 
-from tokenkl import FSQ
+from tokenkl import FSQ, _progress
 from tokenkl._random import generator
 from tokenkl.tts import training
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.cdcd import CDCD, CDCDConfig
-from tokenkl.tts.data import Batch, batches
+from tokenkl.tts.data import Batch, Example, batches
+from tokenkl.tts.interrupts import Terminated, interrupts
 from tokenkl.tts.levels import noise_levels
 from tokenkl.tts.stored import write_network
 from tokenkl.tts.training import (
@@ -589,3 +591,207 @@ def test_references_are_bands() -> None:
         assert band.low.iloc[0] > band.high.iloc[-1]  # something was learned
     with pytest.raises(ValueError, match="text"):
         reference_band("words")
+
+
+# ---- Patience ------------------------------------------------------------------------------------
+
+
+#: Tokens that have nothing to do with the symbols: what is learned of them does not carry over.
+NOISE = dataclasses.replace(CONFIG, steps=200, learning_rate=3e-2, valid_every=4, snapshots=())
+
+
+def noise_examples(count: int, key: int) -> list[Example]:
+    rng = generator(key)
+    return [
+        Example(f"n{i}", "", rng.integers(32, size=18), 1 + rng.integers(30, size=6), None)
+        for i in range(count)
+    ]
+
+
+def run_on_noise(folder: Path, config: TrainConfig = NOISE, **options: Any) -> training.Trained:
+    own: dict[str, Any] = {"key": 3, "valid": noise_examples(9, 6), "cpu": True, "patience": 3}
+    return train(Small(), noise_examples(16, 5), config, folder, **(own | QUIET | options))
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("patient")
+    assert run_on_noise(folder).finished
+    return folder
+
+
+def test_patience_ends_at_the_best_validation(patient: Path, tmp_path: Path) -> None:
+    """Against a run to the end: the same lines up to there, and the weights of the lowest one."""
+    long = dataclasses.replace(NOISE, snapshots=tuple(range(4, 201, 4)))
+    run_on_noise(tmp_path, long, patience=None)
+    full, log = read_log(tmp_path), read_log(patient)
+    losses = full.dropna(subset=["valid_loss"])
+    lowest, waited, best = np.inf, 0, 0
+    for row in losses.itertuples():
+        waited = 0 if row.valid_loss < lowest else waited + 1
+        best = row.step if waited == 0 else best
+        lowest = min(lowest, row.valid_loss)
+        if waited == 3:
+            break
+    assert 0 < best < row.step < 200  # the case is one: it stops, and not at once
+    header, state = read_weights(patient)
+    assert header["step"] == best
+    assert header["best"] == {"loss": lowest, "ended": row.step}
+    assert training.steps_done(patient) == row.step == log["step"].iloc[-1]
+    assert run_on_noise(patient).step == row.step  # finished, and only read
+    for name, value in read_weights(tmp_path / f"ema-{best:07d}.safetensors")[1].items():
+        if name != "seen":  # a buffer, which is not averaged
+            assert torch.equal(state[name], value), name
+    shared = [*set(full.columns) - set(TIMES)]
+    pd.testing.assert_frame_equal(log[shared], full[shared][: len(log)], check_exact=True)
+    assert log["best_step"].iloc[-1] == best
+    assert log["waited"].iloc[-1] == 3
+
+
+@pytest.mark.parametrize("seconds", [1e-9, None])
+def test_patience_goes_on_with_the_same_bits(
+    patient: Path, tmp_path: Path, seconds: float | None
+) -> None:
+    """Stopped after every step, and broken off in the middle."""
+    if seconds is None:
+        stop = training.steps_done(patient) - 2
+
+        def break_off(done: float, total: float) -> None:
+            if done == stop:
+                raise RuntimeError("stopped here")
+
+        with pytest.raises(RuntimeError, match="stopped here"):
+            run_on_noise(tmp_path, progress=break_off)
+    limited = dataclasses.replace(NOISE, max_seconds=seconds)
+    while not run_on_noise(tmp_path, limited).finished:
+        pass
+    first, second = (read_weights(folder) for folder in (patient, tmp_path))
+    assert first[0]["best"] == second[0]["best"]
+    for name, value in first[1].items():
+        assert torch.equal(value, second[1][name]), name
+    logs = [read_log(folder).drop(columns=TIMES) for folder in (patient, tmp_path)]
+    pd.testing.assert_frame_equal(*logs, check_exact=True)
+
+
+def test_the_model_carries_the_best_weights(tmp_path: Path) -> None:
+    model = Small()
+    options: dict[str, Any] = {"valid": noise_examples(9, 6), "patience": 2, "key": 3, "cpu": True}
+    train(model, noise_examples(16, 5), NOISE, tmp_path, **(options | QUIET))
+    for name, value in read_weights(tmp_path)[1].items():
+        assert torch.equal(model.state_dict()[name], value)
+
+
+def test_patience_that_is_never_lost(tmp_path: Path) -> None:
+    """All steps are made, and the weights are still those of the best validation."""
+    short = dataclasses.replace(NOISE, steps=8)
+    found = run_on_noise(tmp_path, short, patience=100)
+    assert found.step == found.header["best"]["ended"] == 8
+    losses = read_log(tmp_path).dropna(subset=["valid_loss"])
+    assert found.header["step"] == losses["step"][losses["valid_loss"].idxmin()]
+
+
+def test_patience_is_part_of_a_run(patient: Path, whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^folder must be a run with 4 .*rules\.patience = 3"):
+        run_on_noise(patient, patience=4)
+    with pytest.raises(ValueError, match=r"rules\.patience = 3"):
+        run_on_noise(patient, patience=None)
+    with pytest.raises(ValueError, match=r"rules\.patience = None"):
+        run(whole, patience=3)
+    with pytest.raises(ValueError, match=r"^patience must be None where .* validate on; got 3"):
+        run_on_noise(tmp_path, valid=())
+    with pytest.raises(ValueError, match=r"^patience must be a whole number, at least 1"):
+        run_on_noise(tmp_path, patience=0)
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
+
+
+@pytest.mark.parametrize("kind", ["cdcd", "ar"])
+def test_one_rule_for_both_models(tmp_path: Path, kind: str) -> None:
+    """Diffusion and its twin end by the lowest validation loss of their own."""
+    config = TrainConfig(
+        steps=60, batch=8, warm_up=2, learning_rate=2e-2, ema=0.5, valid_every=3, decay="constant"
+    )
+    options: dict[str, Any] = {"valid": noise_examples(6, 6), "key": 1, "cpu": True} | QUIET
+    model = real_model(kind)
+    found = train(model, noise_examples(8, 5), config, tmp_path, patience=2, **options)
+    losses = read_log(tmp_path).dropna(subset=["valid_loss"])
+    assert found.step < 60
+    assert found.header["step"] == losses["step"][losses["valid_loss"].idxmin()]
+
+
+# ---- Buckets -------------------------------------------------------------------------------------
+
+
+def test_buckets_count_padding_and_go_on(tmp_path: Path) -> None:
+    """As many tokens as the examples of a batch have on average; stopped, to the same bits."""
+    config = dataclasses.replace(CONFIG, steps=12, log_every=1, snapshots=())
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(whole, config, buckets=True)
+    assert read_weights(whole)[0]["rules"] == {"buckets": True}
+    tokens = np.diff(read_log(whole)["tokens"], prepend=0)
+    sizes = [example.tokens.size for example in make_examples()]
+    assert tokens.max() <= round(8 * np.mean(sizes))
+    assert tokens.mean() > 6 * np.mean(sizes)
+    limited = dataclasses.replace(config, max_seconds=1e-9)
+    for _ in range(3):
+        run(parts, limited, buckets=True)
+    run(parts, config, buckets=True)
+    assert (whole / training.FINAL).read_bytes() == (parts / training.FINAL).read_bytes()
+    with pytest.raises(ValueError, match=r"rules\.buckets = True"):
+        run(whole, config)
+
+
+def test_buckets_of_a_given_size(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, steps=6, log_every=1, batch_tokens=30, snapshots=())
+    run(tmp_path, config, buckets=True)
+    assert np.diff(read_log(tmp_path)["tokens"], prepend=0).max() <= 30
+
+
+# ---- Signals -------------------------------------------------------------------------------------
+
+
+def test_sigterm_leaves_a_checkpoint(whole: Path, tmp_path: Path) -> None:
+    """As Ctrl-C does; it is put back to what it was."""
+
+    def terminate(done: float, total: float) -> None:
+        if done == 11:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated):
+        run(tmp_path, progress=terminate)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert training.steps_done(tmp_path) == 11
+    run(tmp_path)
+    same_runs(whole, tmp_path)
+
+
+def test_a_second_signal_does_what_it_did_before() -> None:
+    """And one that is ignored stays ignored."""
+    seen: list[int] = []
+    own = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with interrupts() as event:
+            signal.raise_signal(signal.SIGTERM)
+            assert (event.is_set(), event.by, seen) == (True, signal.SIGTERM, [])
+            signal.raise_signal(signal.SIGTERM)
+            assert seen == [signal.SIGTERM]
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with interrupts() as event:
+            signal.raise_signal(signal.SIGTERM)
+            assert not event.is_set()
+    finally:
+        signal.signal(signal.SIGTERM, own)
+
+
+def test_lines_where_stderr_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_progress, "EVERY", 0.0)
+    config = dataclasses.replace(CONFIG, steps=10, snapshots=())
+    run(tmp_path, config, progress=None)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "training small: 0 of 10"
+    assert re.fullmatch(r"training small: 10 of 10, loss \d\.\d{3}", lines[-1])
+    monkeypatch.undo()
+    run(tmp_path / "again", config, progress=None)
+    assert capsys.readouterr().err == ""  # no line in the first half minute

@@ -1,8 +1,12 @@
 """Geometries, and voices from text to audio and through files."""
 
+import base64
+import io
 import json
+import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,22 +15,25 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from scipy.io import wavfile
 from torch import Tensor
 from tts.small import SMALL
 
+import tokenkl.tts
 from tokenkl import FSQ, PointCodebook, mean_nn_distance
 from tokenkl._random import generator
 from tokenkl.codebooks import average_power, e8_codebook
+from tokenkl.tts.audio import Speech, to_int16
 from tokenkl.tts.cdcd import CDCD, RANGE
 from tokenkl.tts.corpus import Corpus
 from tokenkl.tts.data import Example, TextEncoder, make_batch
 from tokenkl.tts.geometry import GEOMETRIES, Geometry, place_tokens
 from tokenkl.tts.lengths import Lengths
-from tokenkl.tts.recipes import Recipe, new_model
+from tokenkl.tts.recipes import RECIPES, Recipe, new_model
 from tokenkl.tts.speaking import say_all
 from tokenkl.tts.stored import write_network
 from tokenkl.tts.tokenizers import TOKENIZERS, Tokenizer
-from tokenkl.tts.voice import Voice, new_cdcd
+from tokenkl.tts.voice import Prompt, Voice, new_cdcd
 
 OWN = FSQ((3,) * 8, grid="rounding", order="F")
 #: Words that even the smallest corpus has.
@@ -169,9 +176,12 @@ def test_a_voice_speaks(voice: Voice) -> None:
     assert one.size > two.size > 1
     assert min(one.min(), two.min()) >= 0
     assert max(one.max(), two.max()) < 6561
-    audio = voice.say("nine", steps=2, key=1)
-    assert audio.size == two.size * 640
-    assert np.isfinite(audio).all()
+    speech = voice.say("nine", steps=2, key=1)
+    assert speech.samples.size == two.size * 640
+    assert np.isfinite(speech).all()
+    assert (speech.text, speech.rate, speech.seconds) == ("nine", 16000, two.size * 0.04)
+    [half] = voice.tokens(["nine"], counts=[round(two.size / 2)], steps=2, key=1)
+    assert voice.say("nine", steps=2, key=1, rate=2.0).samples.size == half.size * 640
     [longer] = voice.tokens(["nine"], counts=[40], steps=2)
     assert abs(longer.size - 40) <= 1
     for grid in ("optimal", "log-snr"):
@@ -180,7 +190,24 @@ def test_a_voice_speaks(voice: Voice) -> None:
 
 def test_words_outside_the_domain_are_named(voice: Voice) -> None:
     with pytest.raises(ValueError, match="zebra"):
-        voice.say("on zebra")
+        voice.tokens(["on zebra"])
+    with pytest.raises(ValueError, match="zebra"):
+        voice.say("zebra")
+    known = voice.say("nine", steps=1)
+    message = r"^Left out what this voice cannot say: 'zebra', 'nin' \(near it: nine.*\), '漢'\.$"
+    with pytest.warns(UserWarning, match=message):
+        speech = voice.say("Zebra nine, nin zebra 漢!", steps=1)
+    np.testing.assert_array_equal(speech.samples, known.samples)
+
+
+def test_digits_are_read() -> None:
+    """By the words of the vocabulary."""
+    voice = tokenkl.tts.load()
+    assert voice.read("5 5 5 0 1 2 3!")[0] == "five five five zero one two three"
+    assert voice.read("on monday the 3rd of may at 9:30")[0] == (
+        "on monday the third of may at nine thirty"
+    )
+    assert voice.read("call 23") == ("twenty three", ["call"])
 
 
 def test_a_voice_survives_its_file(voice: Voice, tmp_path: Path) -> None:
@@ -330,3 +357,136 @@ def test_both_models_make_voices(model: str, tokenizer: Tokenizer, corpus: Corpu
     again = new_model(recipe, tokenizer, TextEncoder(), key=0)
     for ours, theirs in zip(made.parameters(), again.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+# ---- In three lines ------------------------------------------------------------------------------
+
+
+def test_three_lines_of_python(tmp_path: Path) -> None:
+    """Load, say, save: the words are there for the judge to hear."""
+    from tokenkl.tts.audio import read_wav
+    from tokenkl.tts.judge import Judge
+
+    speech = tokenkl.tts.load("phonemes").say("5 5 5 0 1 2 3")
+    speech.save(tmp_path / "out.wav")
+    heard = Judge("unigram").word_errors([read_wav(tmp_path / "out.wav")], [speech.text])
+    assert heard.errors.sum() <= 2
+
+
+def test_speaking_imports_little() -> None:
+    """Imports are most of the time to the first sound; torch alone takes two seconds."""
+    heavy = [
+        "jax", "equinox", "numba", "scipy", "pandas", "sklearn", "matplotlib", "num2words",
+        "vector_quantize_pytorch", "accelerate", "pocketsphinx", "tokenkl.codebooks",
+    ]  # fmt: skip
+    code = (
+        "import sys, tokenkl.tts; tokenkl.tts.load().say('one two three', steps=1)\n"
+        f"print(sorted(set({heavy}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_speech_is_a_player_in_a_notebook() -> None:
+    speech = Speech(np.sin(np.arange(800, dtype=np.float32) / 5), "one <two>")
+    shown = speech._repr_html_()
+    assert "one &lt;two&gt; (0.05 s)" in shown
+    [sound] = re.findall(r'<audio controls src="data:audio/wav;base64,([^"]*)">', shown)
+    content = io.BytesIO(base64.b64decode(sound))
+    rate, samples = wavfile.read(content)
+    assert rate == 16000
+    np.testing.assert_array_equal(samples, to_int16(speech.samples))
+
+
+def test_a_voice_without_torch_names_the_extra() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; import tokenkl.tts\n"
+        "try: tokenkl.tts.load()\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.startswith("a voice needs torch, which is not installed; `"), done.stderr
+
+
+# ---- Prompts -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["pad", "stretch", "aligned"])
+def prompted(request: pytest.FixtureRequest, tokenizer: Tokenizer, corpus: Corpus) -> Voice:
+    """An untrained voice with prompts, of characters or of phonemes."""
+    utterances = corpus.split("train")
+    phonetic = request.param == "aligned"
+    encoder = TextEncoder.phonemes(utterances) if phonetic else TextEncoder()
+    model = new_cdcd(tokenizer, encoder, head="factorised", prompt=0.7, **SMALL).eval()
+    torch.manual_seed(1)
+    with torch.no_grad():  # as after some training: the prompt is heard
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    made = Voice(tokenizer, encoder, Lengths({}, (1.0,)), request.param, model, {})
+    made.lengths = Lengths.fit(made.examples(utterances))
+    return made
+
+
+def test_speech_goes_on_from_a_prompt(prompted: Voice, corpus: Corpus) -> None:
+    """Its tokens stand first and are cut off; text and length are those of both together."""
+    said = corpus.split("train")[0]
+    prompt = prompted.prompt(said.audio[: 640 * 10], said.text.split()[0])
+    assert prompt.tokens.size == 10
+    seen: list[tuple[Any, Any]] = []
+
+    def watch(examples: Any, **options: Any) -> Any:
+        found = Voice.tokens_of(prompted, examples, **options)
+        seen.append((examples[0], found[0]))
+        return found
+
+    prompted.tokens_of = watch  # type: ignore[method-assign]
+    try:
+        speech = prompted.say(LONG, steps=2, key=3, prompt=prompt, rate=1.0)
+        other = prompted.say(LONG, steps=2, key=3, prompt=Prompt(prompt.tokens[::-1], prompt.text))
+    finally:
+        del prompted.tokens_of
+    example, ids = seen[0]
+    np.testing.assert_array_equal(ids[:10], prompt.tokens)
+    both = f"{prompt.text} {LONG}"
+    if prompted.encoder.is_phonetic:
+        parts = [prompted.encoder.encode(part) for part in (prompt.text, LONG)]
+        np.testing.assert_array_equal(example.symbols, np.concatenate(parts))
+        assert example.lengths[: parts[0].size].sum() == 10
+    else:
+        np.testing.assert_array_equal(example.symbols, prompted.encoder.encode(both))
+    assert speech.samples.size == (ids.size - 10) * 640
+    assert speech.text == LONG
+    whole = prompted.tokenizer.synthesise(ids, key=3)
+    np.testing.assert_array_equal(speech.samples, whole[6400:])
+    assert not np.array_equal(other.samples, speech.samples)
+
+
+def test_the_prompt_sets_the_rate(prompted: Voice, corpus: Corpus) -> None:
+    """Within the rates of the training examples, unless another is asked for."""
+    prompted.lengths = Lengths(prompted.lengths.means, (0.5, 1.0, 2.0))
+    usual = prompted.lengths.expected(prompted.encoder.encode("one two")).sum()
+    sizes = []
+    for slowness in (1.0, 1.5, 100.0):
+        count = round(float(usual) * slowness)
+        prompt = Prompt(np.zeros(count, np.int64), "one two")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a long prompt
+            sizes.append(prompted.say(LONG, steps=1, prompt=prompt).samples.size)
+    assert sizes[1] == pytest.approx(1.5 * sizes[0], abs=1300)
+    assert sizes[2] == pytest.approx(2.0 * sizes[0], abs=1300)
+    with pytest.warns(UserWarning, match=r"^The prompt is 9\d% of .* at most 30%\.$"):
+        prompted.say("one", steps=1, prompt=Prompt(np.zeros(500, np.int64), "one"))
+
+
+def test_prompts_are_refused_by_voices_without(voice: Voice, prompted: Voice) -> None:
+    message = r"^prompt must be left out for a voice that was trained without prompts; got given\.$"
+    with pytest.raises(ValueError, match=message):
+        voice.prompt(np.zeros(6400, np.float32), "one")
+    with pytest.raises(ValueError, match=message):
+        voice.say("one", prompt=Prompt(np.zeros(3, np.int64), "one"))
+    with pytest.raises(ValueError, match=r"the text of the prompt must be without .* '漢'"):
+        prompted.prompt(np.zeros(6400, np.float32), "one 漢")
+
+
+def test_the_preset_with_prompts_also_learns_without() -> None:
+    assert 0 < dict(RECIPES["paper"].changes)["prompt"] < 1

@@ -5,16 +5,17 @@ A command takes a bundle as one argument; `_result.command` makes options of its
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
     from tokenkl.codebooks import Codebook
@@ -222,8 +223,39 @@ class Source(Weights):
         """The codebook; `tell` is called with a sentence on how each file was read."""
         from tokenkl.codebooks.grammar import parse_codebook
 
-        prior = self.parse(tell)
-        return parse_codebook(self.codebook, seed=self.seed, prior=prior, tell=tell)
+        kept, words = _BOOKS.get(), tuple(getattr(self, f.name) for f in dataclasses.fields(Source))
+        if kept is None or words not in kept:
+            told: list[str] = []
+            prior = self.parse(told.append)
+            made = parse_codebook(self.codebook, seed=self.seed, prior=prior, tell=told.append)
+            kept = {} if kept is None else kept
+            kept[words] = made, told
+        made, told = kept[words]
+        if tell is not None:
+            for sentence in told:
+                tell(sentence)
+        return made
+
+
+class Books:
+    """Codebooks that several commands have in common, with what is known of them already."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, tuple[Codebook, list[str]]] = {}
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Commands that run meanwhile read and prepare every codebook once."""
+        token = _BOOKS.set(self._made)
+        try:
+            yield
+        finally:
+            _BOOKS.reset(token)
+
+
+_BOOKS: contextvars.ContextVar[dict[Any, tuple[Codebook, list[str]]] | None] = (
+    contextvars.ContextVar("codebooks of several commands", default=None)
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._formats import conform
+from tokenkl._once import once
 from tokenkl._random import draw_ids
 from tokenkl._validation import check_points, check_prior, is_traced, reject
 from tokenkl.codebooks.base import (
@@ -207,12 +208,7 @@ class ResidualCodebook(ByDigits):
     def covariance_eigenvalues(self) -> Float[np.ndarray, " m"]:
         if self.given_prior is not None:
             return super().covariance_eigenvalues()
-        # Covariances of independent stages add up: those of all their vectors, one below the other.
-        parts = [
-            np.sqrt(weight)[:, None] * away_from_mean(np.asarray(stage), weight)
-            for stage, weight in zip(self.stages, self.stage_weights(), strict=True)
-        ]
-        return np.asarray(np.linalg.svd(np.concatenate(parts), compute_uv=False) ** 2)
+        return once(self, _covariance_eigenvalues).copy()
 
     def _corners(self) -> tuple[np.ndarray, np.ndarray]:
         # All combinations occur, so the extremes of a coordinate are the sums of the stages'.
@@ -230,8 +226,7 @@ class ResidualCodebook(ByDigits):
     def diameter_bound(self) -> float:
         if self.fits:
             return super().diameter_bound()
-        apart = [largest_distance(np.asarray(stage)) for stage in self.stages]
-        return min(float(2 * np.linalg.norm(self.half_widths())), math.fsum(apart))
+        return once(self, _diameter_bound)
 
     def min_distance_bound(self) -> float:
         return super().min_distance_bound() if self.fits else 0.0
@@ -270,3 +265,18 @@ class ResidualCodebook(ByDigits):
         product = None if all(factor is None for factor in given) else given
         prior = read("prior", optional=True)
         return cls(stages, prior, stage_priors=product, name=header["name"])
+
+
+def _diameter_bound(codebook: ResidualCodebook) -> float:
+    """The smaller of what the half-widths and the widths of the stages allow."""
+    apart = [largest_distance(np.asarray(stage)) for stage in codebook.stages]
+    return min(float(2 * np.linalg.norm(codebook.half_widths())), math.fsum(apart))
+
+
+def _covariance_eigenvalues(codebook: ResidualCodebook) -> Float[np.ndarray, " m"]:
+    # Covariances of independent stages add up: those of all their vectors, one below the other.
+    parts = [
+        np.sqrt(weight)[:, None] * away_from_mean(np.asarray(stage), weight)
+        for stage, weight in zip(codebook.stages, codebook.stage_weights(), strict=True)
+    ]
+    return np.asarray(np.linalg.svd(np.concatenate(parts), compute_uv=False) ** 2)

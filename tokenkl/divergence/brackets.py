@@ -46,6 +46,10 @@ FEWEST_LEVELS, MOST_LEVELS = 9, 33
 LOSS, STEPS = 0.01, 8
 #: Curves within the errors of the one that was found, which might be the true one.
 OTHERS, ANCHORS = 4, 5
+#: Rivals of a rare vector that are looked at one by one, and the others at a time.
+NEAREST, GROUP = 32, 16
+#: A distance at which nobody is a rival.
+BEYOND = 1e150
 #: Straight pieces between two levels.
 INSIDE = 8
 #: Doubts are at least this part of the largest MMSE, and MMSEs this number: they have logarithms.
@@ -270,11 +274,18 @@ def _by_rare_vectors(
     order = np.argsort(-unlike)
     rare = order[: np.searchsorted(n_samples * np.cumsum(prior[order]), MIN_CARRIERS)]
     apart = cdist(centred[rare], centred)
-    odds = np.log(prior[rare])[:, None] - np.log(prior)
+    np.put_along_axis(apart, rare[:, None], BEYOND, axis=1)  # no rival of itself
+    order = np.argsort(apart, axis=1)
+    # Far rivals by groups, as if all of one were as near and as likely as any of it.
+    starts = np.arange(len(stage))
+    starts = np.append(starts[:NEAREST], starts[NEAREST::GROUP])
+    copies = np.diff(np.append(starts, len(stage)))
+    apart = np.take_along_axis(apart, order[:, starts], axis=1)
+    likely = np.maximum.reduceat(np.log(prior)[order], starts, axis=1)
+    odds = np.log(prior[rare])[:, None] - likely
     out = np.zeros(snr.size)
     for index, root in enumerate(np.sqrt(snr)):
-        beaten = special.ndtr(-threshold(root * apart, odds))
-        beaten[np.arange(rare.size), rare] = 0.0
-        changed = np.minimum(beaten.sum(axis=1), 1.0) * np.minimum(root**2 * squared[rare], 1.0)
+        beaten = special.erfc(threshold(root * apart, odds) * math.sqrt(0.5)) @ copies / 2
+        changed = np.minimum(beaten, 1.0) * np.minimum(root**2 * squared[rare], 1.0)
         out[index] = prior[rare] @ (unlike[rare] * changed) ** 2
     return out

@@ -29,6 +29,7 @@ from jaxtyping import Float, Int
 from numpy.polynomial import chebyshev
 from scipy.spatial.distance import cdist
 
+from tokenkl._once import once
 from tokenkl._random import generator, split
 from tokenkl._validation import reject
 from tokenkl.codebooks import Codebook
@@ -419,7 +420,15 @@ def tabulate(
         return exact_table(codebook, low, high)
     parts = parts_that_differ(codebook)
     if is_bracketed(codebook):
-        return bracketed_curve(codebook, low, high, as_monte_carlo(method, None), key, progress)
+        chosen = as_monte_carlo(method, None)
+        if not isinstance(key, int) or chosen.control is not None:
+            return bracketed_curve(codebook, low, high, chosen, key, progress)
+
+        def curve(one: Codebook) -> MmseCurve:
+            return bracketed_curve(one, low, high, chosen, key, progress)
+
+        # A noise schedule and steps in the same range need the same curve, which takes long.
+        return once(codebook, curve, low, high, chosen, key)
     nodes = sampled_nodes(codebook, low, high)
     none = np.zeros((0, nodes.x.size))
     chosen = for_each(as_monte_carlo(method, codebook), len(parts))

@@ -23,6 +23,7 @@ from tokenkl.divergence.search import best_grid, density_of
 from tokenkl.estimate import Estimate
 from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Method
+from tokenkl.information.parts import is_bracketed
 from tokenkl.samplers.grids import check_range
 
 
@@ -115,7 +116,9 @@ def optimal_step_grids(
     for N in Ns:
         low, high = check_range(N, snr_min, snr_max)
     streams = (key, key) if key is None else tuple(generator(key).integers(2**63, size=2))
-    table = tabulate(codebook, low, high, method, streams[0], progress)
+    # The curve of brackets is that of a noise schedule with the same key, which may be there.
+    own = key if is_bracketed(codebook) else streams[0]
+    table = tabulate(codebook, low, high, method, own, progress)
     grids = [best_grid(table, N, low, high) for N in Ns]
     options: dict[str, Any] = {"method": method, "key": streams[1], "progress": progress}
     others: Estimate | None = None

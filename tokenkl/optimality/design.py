@@ -61,6 +61,8 @@ MOST_RARE, FEW_NUMBERS = 2**13, 2**14
 #: Newton's steps from there: more are taken by nobody. They leave no more than this part of the
 #: error.
 NEWTON, CLOSE_ENOUGH = 12, 0.05
+#: The same for particle filters, which take long and whose every step has a noise of its own.
+ENOUGH_OF_BRACKETS = 0.25
 #: Bisections that find where it is: enough for full precision in log snr.
 BISECTIONS = 60
 #: Largest magnitude of log snr looked at.
@@ -303,6 +305,7 @@ def snr_of_information(
         x = float(as_float_array("near", near, ndim=0)) / decibels
         if not abs(x) <= HIGHEST:
             reject("near", near, f"from {-decibels * HIGHEST:.0f} to {decibels * HIGHEST:.0f} dB")
+    enough = ENOUGH_OF_BRACKETS if is_bracketed(codebook) else CLOSE_ENOUGH
     for _ in range(NEWTON):
         found = plan(codebook, math.exp(x), ("mutual_information", "mmse"), method=method)
         told, mmse = found.run(key, progress).values()
@@ -312,7 +315,7 @@ def snr_of_information(
         # The step is as wrong as the slope is; and the steps converge quadratically.
         doubt = float(mmse.numerical_error + 3 * mmse.standard_error) / float(mmse.value)
         left = abs(step) * (min(doubt, 1.0) + error + abs(step))
-        if left <= CLOSE_ENOUGH * error or abs(step) <= 1e-9:
+        if left <= enough * error or abs(step) <= 1e-9:
             break
         x += float(np.clip(step, -1, 1))
     # More information than there is would put the root too low.
@@ -432,7 +435,8 @@ def information_range(
     """The SNRs between which all but 0.1 % of H(prior) at each end is gained.
 
     A little less is left out where that is exact; elsewhere as far as the samples tell, and where
-    they leave a wide bracket, up to the SNR from which it does not prove that more is missing.
+    they leave a wide bracket, up to the SNR from which it does not prove that more is missing;
+    there the ends are whole decibels.
 
     Args:
         codebook: any codebook with at least two distinct tokens.
@@ -450,7 +454,15 @@ def information_range(
     """
     low = _lower_end(codebook, key) if snr_min is None else check_positive(snr_min, "snr_min")
     high = _upper_end(codebook, key) if snr_max is None else check_positive(snr_max, "snr_max")
+    if is_bracketed(codebook):  # known to no better than that
+        low = _whole_decibels(low, math.floor) if snr_min is None else low
+        high = _whole_decibels(high, math.ceil) if snr_max is None else high
     return low, high
+
+
+def _whole_decibels(snr: float, towards: Callable[[float], int]) -> float:
+    whole = towards(round(10 * math.log10(snr), 6)) / 10
+    return float(10**whole) if -300 < whole < 300 else snr
 
 
 def _lower_end(codebook: Codebook, key: Any) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import html
 import math
 import os
 import struct
 from collections.abc import Mapping
-from typing import IO, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -69,6 +71,46 @@ class Utterance:
     def seconds(self) -> float:
         """Duration."""
         return self.audio.shape[0] / SAMPLE_RATE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Speech:
+    """What a voice says; a notebook shows it as a player.
+
+    - `samples`: in [-1, 1] at `rate` samples a second, float32; louder ones are clipped in files.
+    - `text`: what is said, as the voice has read it.
+
+    It stands for its samples where NumPy is given it.
+
+    >>> speech = Speech(np.zeros(8000, np.float32), "nothing")
+    >>> speech.seconds, np.asarray(speech).size
+    (0.5, 8000)
+    """
+
+    samples: Float[np.ndarray, " samples"]
+    text: str = ""
+    rate: int = SAMPLE_RATE
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.samples.shape[0] / self.rate
+
+    def save(self, path: PathLike) -> None:
+        """Write a .wav file, as `write_wav`."""
+        write_wav(path, self.samples, self.rate)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.samples, dtype, copy=copy)
+
+    def _repr_html_(self) -> str:
+        """A player with the sound in it, by the protocol of notebooks."""
+        sound = base64.b64encode(wav_bytes(self.samples, self.rate)).decode()
+        text = html.escape(self.text)
+        return (
+            f'<figure><audio controls src="data:audio/wav;base64,{sound}"></audio>'
+            f"<figcaption>{text} ({self.seconds:.2f} s)</figcaption></figure>"
+        )
 
 
 def resample(
@@ -136,11 +178,18 @@ def write_wav(
     Raises:
         ValueError: not one finite channel, or a folder that does not exist.
     """
-    from scipy.io import wavfile
-
-    array = as_float_array("audio", audio, ndim=1)
+    content = wav_bytes(audio, rate)
     with atomic_path(path) as temporary:
-        wavfile.write(temporary, rate, to_int16(array))
+        temporary.write_bytes(content)
+
+
+def wav_bytes(audio: Float[np.ndarray, " samples"], rate: int = SAMPLE_RATE) -> bytes:
+    """What `write_wav` writes."""
+    samples = to_int16(as_float_array("audio", audio, ndim=1)).astype("<i2").tobytes()
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+    data = struct.pack("<4sI", b"data", len(samples))
+    size = 4 + len(form) + len(data) + len(samples)
+    return struct.pack("<4sI4s", b"RIFF", size, b"WAVE") + form + data + samples
 
 
 def to_int16(audio: Float[np.ndarray, " samples"]) -> Int[np.ndarray, " samples"]:

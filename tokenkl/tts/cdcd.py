@@ -26,7 +26,6 @@ from torch.nn import functional as F
 from tokenkl._formats import conform
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject, renamed
-from tokenkl.codebooks.digits import digits_of
 from tokenkl.samplers import Level, Sampler, as_decision, as_sampler
 from tokenkl.tts.data import FILLER, Batch
 from tokenkl.tts.dropout import Dropout
@@ -255,7 +254,7 @@ class CDCD(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         if c.head == "factorised":
-            digits = torch.from_numpy(np.array(digits_of(np.arange(c.K), c.shape, c.order)))
+            digits = torch.from_numpy(_digits(c))
             self.register_buffer("digits", digits, persistent=False)
             firsts = [
                 [np.argmax(column == d) for d in range(size)]
@@ -470,7 +469,7 @@ class CDCD(nn.Module):
         text = self.encode_text(frames, batch.token_mask)
         e = self.points_of(batch.tokens)
         levels = torch.from_numpy(log_snr).float().to(device)
-        x = self._noisy(e, levels, rng)
+        x = self.noisy(e, levels, rng)
         counted, known = batch.token_mask, None
         if self.enter_known is not None:
             share = 0.05 + 0.25 * torch.rand(size, generator=rng)
@@ -491,7 +490,7 @@ class CDCD(nn.Module):
         loss = self.cross_entropy(logits, batch.tokens[counted]).mean()
         return loss, {}
 
-    def _noisy(self, e: Tensor, log_snr: Tensor, rng: torch.Generator) -> Tensor:
+    def noisy(self, e: Tensor, log_snr: Tensor, rng: torch.Generator) -> Tensor:
         """alpha e + sigma eps."""
         eps = torch.randn(e.shape, generator=rng).to(e)
         alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
@@ -504,7 +503,7 @@ class CDCD(nn.Module):
         """Sum of -ln p(k | x, text) over the tokens of every sequence at one SNR, in nats."""
         levels = torch.full((batch.tokens.shape[0],), log_snr, device=batch.tokens.device)
         text = self.encode_text(batch.frames, batch.token_mask)
-        x = self._noisy(self.points_of(batch.tokens), levels, rng)
+        x = self.noisy(self.points_of(batch.tokens), levels, rng)
         losses = self.cross_entropy(self(x, levels, text, batch.token_mask), batch.tokens)
         return (losses * batch.token_mask).sum(1)
 
@@ -534,7 +533,7 @@ class CDCD(nn.Module):
         rows = []
         for draw in range(draws):
             levels = (low + part * (draw + torch.rand(size, generator=rng))).to(e)
-            x = self._noisy(e, levels, rng)
+            x = self.noisy(e, levels, rng)
             wrong = (e - self.mean_point(self(x, levels, text, mask))).square().sum(-1)
             spent = spent + levels.exp() * part / 2 * (wrong * mask).sum(1)
             rows.append(spent + self.cross_entropy_at(batch, low + part * (draw + 1), rng))
@@ -680,6 +679,15 @@ class CDCD(nn.Module):
             reject("guidance", guidance, "a finite number, at least 0")
         if prompt is not None and self.enter_known is None:
             reject("prompt", "token ids", "None for a model that was trained without prompts")
+
+
+def _digits(config: CDCDConfig) -> Int[np.ndarray, "K digits"]:
+    """The digits of all token ids; `tokenkl.codebooks` says the same, and takes long to import."""
+    digits = np.empty((config.K, len(config.shape)), np.int64)
+    rest, places = np.arange(config.K), range(len(config.shape))
+    for place in places if config.order == "F" else reversed(places):
+        rest, digits[:, place] = np.divmod(rest, config.shape[place])
+    return digits
 
 
 class Generated(NamedTuple):

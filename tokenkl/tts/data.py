@@ -32,6 +32,10 @@ from tokenkl.tts.tokenizers import Tokenizer
 Layout = Literal["aligned", "stretch", "pad"]
 LAYOUTS = ("aligned", "stretch", "pad")
 
+#: What the size of a batch counts, see `batches`.
+Unit = Literal["examples", "tokens", "padded"]
+UNITS = ("examples", "tokens", "padded")
+
 #: In front of the symbols: what stands where there is none, or where the text was dropped.
 FILLER = 0
 
@@ -136,12 +140,13 @@ def batches(
     *,
     key: Any,
     start: int = 0,
-    unit: Literal["examples", "tokens"] = "examples",
+    unit: Unit = "examples",
 ) -> Iterator[Batch]:
     """Batches without end, passing over all examples in a new order every time.
 
     Examples of a batch have similar lengths, so that little is wasted on padding: every pass sorts
-    within random groups of eight batches. What batch number i holds depends on `key` and i alone,
+    within random groups of eight batches, or, where padding counts, all examples by their length up
+    to a tenth. What batch number i holds depends on `key` and i alone,
     so that training can go on at any `start`.
 
     Args:
@@ -151,18 +156,27 @@ def batches(
         key: whole number or JAX random key.
         start: number of the first batch.
         unit: what `size` counts. With "tokens", every batch of a pass has the same number of tokens
-            up to one example's, at most `size` and at least half of it if there are so many.
+            up to one example's, at most `size` and at least half of it if there are so many. With
+            "padded" every batch has at most `size` tokens and padding together, and all examples
+            are in one batch of every pass: one long example makes no batch long but its own.
 
     Raises:
-        ValueError: fewer examples than `size`, or room for less than two of the longest.
+        ValueError: fewer examples than `size`, or room for less than two of the longest (for less
+            than one, where padding counts).
     """
-    check_choice(unit, ("examples", "tokens"), "unit")
+    check_choice(unit, UNITS, "unit")
     check_count(size, "size")
     lengths = np.array([example.tokens.size for example in examples])
     if unit == "examples":
         if len(examples) < size:
             reject("size", size, f"at most the number of examples, {len(examples)}")
         each = len(examples) // size  # batches in one pass; what is left over changes every time
+    elif unit == "padded":
+        if not examples or size < lengths.max():
+            longest = int(lengths.max()) if examples else 1
+            reject("size", size, f"at least the longest example's {longest} tokens")
+        buckets, cuts = _buckets(lengths, size)
+        each = len(cuts) + 1
     else:
         if not examples or size < 2 * lengths.max():
             longest = int(lengths.max()) if examples else 1
@@ -173,6 +187,8 @@ def batches(
         order = generator(key, 0, step // each).permutation(len(examples))
         if unit == "examples":
             rows = _cut_by_examples(order[: each * size], lengths, size)
+        elif unit == "padded":
+            rows = np.split(order[np.argsort(-buckets[order], kind="stable")], cuts)
         else:
             rows = _cut_by_tokens(order, lengths, each)
         shuffled = generator(key, 1, step // each).permutation(each)
@@ -189,6 +205,25 @@ def _cut_by_examples(order: np.ndarray, lengths: np.ndarray, size: int) -> list[
         for group in groups
         for part in np.split(group[np.argsort(lengths[group], kind="stable")], group.size // size)
     ]
+
+
+def _buckets(lengths: np.ndarray, size: int) -> tuple[np.ndarray, list[int]]:
+    """The longest length that each example may lie beside, and where batches end.
+
+    The lengths of a bucket differ by a tenth at most. From the longest examples on, every batch
+    takes as many as fit; whatever the order within the buckets, the cuts are the same.
+    """
+    buckets = lengths.copy()
+    top = 0
+    for index in np.argsort(-lengths, kind="stable"):
+        if 1.1 * lengths[index] < top or top == 0:
+            top = int(lengths[index])
+        buckets[index] = top
+    tops = np.sort(buckets)[::-1]
+    cuts = [0]
+    while cuts[-1] < tops.size:
+        cuts.append(cuts[-1] + size // int(tops[cuts[-1]]))
+    return buckets, cuts[1:-1]
 
 
 def _cut_by_tokens(order: np.ndarray, lengths: np.ndarray, each: int) -> list[np.ndarray]:

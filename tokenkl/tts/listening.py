@@ -24,12 +24,16 @@ from tokenkl.tts.spectrogram import plot_spectrogram
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """One thing to listen to: who says what, how ("10 steps"), and the audio at 16 kHz."""
+    """One thing to listen to: who says what, how ("10 steps"), and the audio at 16 kHz.
+
+    `heard` are the words that a judge has heard in it; None where none has listened.
+    """
 
     voice: str
     text: str
     how: str
     audio: Float[np.ndarray, " samples"]
+    heard: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,10 +131,13 @@ def _players(new: Callable[[str], Path], stem: str, samples: Sequence[Sample]) -
         write_wav(sound, sample.audio)
         plot_spectrogram(sample.audio, new(f"{name}.png"))
         seconds = sample.audio.shape[0] / SAMPLE_RATE
+        heard = ""
+        if sample.heard is not None:
+            heard = f"<br>heard as: {html_of(sample.heard or 'nothing')}"
         cells[sample.text, sample.how] = (
             f'<td><audio controls preload="none" src="{name}.wav"></audio>'
             f'<img src="{name}.png" alt="spectrogram">{seconds:.1f} s, '
-            f"{sound.stat().st_size / 1000:.0f} kB</td>"
+            f"{sound.stat().st_size / 1000:.0f} kB{heard}</td>"
         )
     head = "".join(f"<th>{html_of(way)}</th>" for way in ways)
     rows = "".join(

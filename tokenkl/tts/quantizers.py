@@ -10,14 +10,15 @@ import abc
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tokenkl.codebooks import FSQ, Codebook, PointCodebook, ResidualCodebook, e8_codebook
+if TYPE_CHECKING:  # imported where a codebook is asked for: speaking needs none
+    from tokenkl.codebooks import FSQ, Codebook, PointCodebook, ResidualCodebook
 
 
 class Quantized(NamedTuple):
@@ -59,7 +60,10 @@ class FSQQuantizer(Quantizer):
         super().__init__()
         self.levels = tuple(levels)
         self.dim, self.K = len(self.levels), math.prod(self.levels)
-        table = torch.from_numpy(np.array(self.codebook().points)).float()
+        digits = np.unravel_index(np.arange(self.K), self.levels, order="F")
+        halves = [max(1, n // 2) for n in self.levels]
+        columns = [(d - n // 2) / h for d, n, h in zip(digits, self.levels, halves, strict=True)]
+        table = torch.from_numpy(np.stack(columns, -1)).float()  # those of `codebook`, exactly
         self.register_buffer("table", table, persistent=False)
 
     @functools.cached_property
@@ -77,6 +81,8 @@ class FSQQuantizer(Quantizer):
         return self.table[ids]
 
     def codebook(self, prior: Float[Any, " K"] | None = None) -> FSQ:
+        from tokenkl.codebooks import FSQ
+
         return FSQ(self.levels, prior, grid="rounding", order="F")
 
 
@@ -92,6 +98,8 @@ class E8Quantizer(Quantizer):
     table: Tensor
 
     def __init__(self) -> None:
+        from tokenkl.codebooks import e8_codebook
+
         super().__init__()
         self.dim, self.K = 8, 6561
         grid = np.indices((3,) * 8).reshape(8, -1).sum(axis=0) % 2
@@ -132,6 +140,8 @@ class E8Quantizer(Quantizer):
         return self.table[ids]
 
     def codebook(self, prior: Float[Any, " K"] | None = None) -> PointCodebook:
+        from tokenkl.codebooks import e8_codebook
+
         return e8_codebook(prior)
 
 
@@ -167,6 +177,8 @@ class VQQuantizer(Quantizer):
         return self.layer.codebook[ids]
 
     def codebook(self, prior: Float[Any, " K"] | None = None) -> PointCodebook:
+        from tokenkl.codebooks import PointCodebook
+
         points = self.layer.codebook.detach().cpu().double().numpy()
         return PointCodebook(points, prior, name=f"VQ {self.K}", allow_duplicates=True)
 
@@ -205,5 +217,7 @@ class RVQQuantizer(Quantizer):
         return total
 
     def codebook(self, prior: Float[Any, " K"] | None = None) -> ResidualCodebook:
+        from tokenkl.codebooks import ResidualCodebook
+
         stages = [layer.codebook.detach().cpu().double().numpy() for layer in self.layer.layers]
         return ResidualCodebook(stages, prior)

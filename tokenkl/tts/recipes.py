@@ -34,6 +34,7 @@ from tokenkl.tts.loaders import Recordings
 from tokenkl.tts.recordings import (
     Source,
     content_digest,
+    not_too_long,
     some_utterances,
     split_examples,
     tokenized,
@@ -77,6 +78,7 @@ class Recipe:
         geometry, view, schedule: of a cdcd; see `place_tokens` and `noise_levels`.
         changes: to the configuration of the model, as pairs of name and value.
         training: of the model.
+        patience: of the model's training, see `train`.
         data: a corpus on disk, in place of `corpus`; its text is read as characters.
 
     Raises:
@@ -95,6 +97,7 @@ class Recipe:
     changes: tuple[tuple[str, Any], ...] = (("head", "factorised"),)
     training: TrainConfig = PRESETS["small"]
     data: Source | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.corpus, CORPORA, "corpus")
@@ -103,6 +106,8 @@ class Recipe:
         check_choice(self.model, MODELS, "model")
         check_choice(self.view, VIEWS, "view")
         check_count(self.tokenizer_steps, "tokenizer_steps")
+        if self.patience is not None:
+            check_count(self.patience, "patience")
         if self.data is not None and self.text == "phonemes":
             reject("text", self.text, "'characters' for recordings, whose phonemes are not aligned")
         layout = self.layout or _LAYOUTS[self.text]
@@ -117,8 +122,11 @@ class Recipe:
         return self.corpus if self.data is None else self.data.label
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """As plain values; what is newer than stored recipes is named only where it is used."""
+        record = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.patience is None:
+            del record["patience"]
+        return record
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -135,7 +143,7 @@ class Material:
 #: Of one model: widths, depth and reading of the text as in the CDCD-TTS repository.
 _PAPER = {
     "width": 512, "heads": 8, "depth": 8, "text_width": 256, "text_blocks": 4, "time_width": 512,
-    "prompt": 1.0, "drop_text": 0.2,
+    "prompt": 0.7, "drop_text": 0.2,  # without a prompt in three of ten, so that none is needed
 }  # fmt: skip
 _TINY = {"head": "factorised", "width": 96, "depth": 3, "text_width": 64, "text_blocks": 1}
 
@@ -244,11 +252,12 @@ class Workspace:
         if recipe.data is not None and not recipe.data.has_audio:
             tokenizer = _bare_tokenizer(recipe)
             examples = recipe.data.token_examples(tokenizer.K)
+            examples = not_too_long(examples, recipe.data.longest, _token_rate(tokenizer))
             return Material(tokenizer, None, TextEncoder(), *split_examples(examples))
         recordings = _recordings(recipe)
         made_from = self._made_from(recipe, 0, recordings)
         tokenizer, path = self._tokenizer(recipe, made_from, recordings, 0)
-        if recordings is not None:
+        if recipe.data is not None and recordings is not None:
             examples = tokenized(
                 recordings,
                 tokenizer,
@@ -256,6 +265,7 @@ class Workspace:
                 content=made_from["content"],
                 progress=self.progress,
             )
+            examples = not_too_long(examples, recipe.data.longest, _token_rate(tokenizer))
             return Material(tokenizer, path, TextEncoder(), *split_examples(examples))
         corpus = self.corpus(recipe.corpus)
         utterances = corpus.split("train")
@@ -321,6 +331,9 @@ class Workspace:
             self.folder / name,
             key=key,
             valid=made.valid,
+            patience=recipe.patience,
+            buckets=recipe.data
+            is not None,  # whose lengths differ far more than those of sentences
             record={"recipe": recipe.to_json()},
             progress=self.progress,
             cpu=cpu,
@@ -329,6 +342,9 @@ class Workspace:
             return voice
         model.cpu()
         voice.record = {"recipe": recipe.to_json(), "key": _plain_key(key)}
+        if recipe.patience is not None:
+            best = trained.header["best"]
+            voice.record["best"] = {"step": trained.header["step"], **best}
         if not is_main_process() or made.tokenizer_path is None:
             return voice  # of several processes one writes
         path = self.voice_path(name)
@@ -399,6 +415,10 @@ def _bare_tokenizer(recipe: Recipe) -> Tokenizer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Tokenizer(TOKENIZERS[recipe.tokenizer]).eval()
+
+
+def _token_rate(tokenizer: Tokenizer) -> float:
+    return tokenizer.config.mel.tokens_per_second
 
 
 def _flat(record: dict[str, Any], before: str = "") -> dict[str, Any]:

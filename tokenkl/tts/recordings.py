@@ -6,10 +6,10 @@ read, turned into token ids, and forgotten; the ids are kept in a file of the wo
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import json
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +20,12 @@ import numpy as np
 from tokenkl._files import atomic_path, file_digest
 from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
-from tokenkl._validation import check_choice, reject
+from tokenkl._validation import check_choice, check_positive, reject
 from tokenkl.tts.audio import Utterance
 from tokenkl.tts.data import Example, TextEncoder
-from tokenkl.tts.frontend import CHARACTERS, decode_characters
+from tokenkl.tts.frontend import decode_characters
 from tokenkl.tts.loaders import OnBad, Recordings, load_cdcd, load_libritts, load_ljspeech
+from tokenkl.tts.normalisation import spoken
 from tokenkl.tts.tokenizers import Tokenizer
 
 SourceKind = Literal["ljspeech", "libritts", "cdcd"]
@@ -32,6 +33,9 @@ SOURCES = ("ljspeech", "libritts", "cdcd")
 
 #: Speech that a tokenizer is trained on, in seconds: it sees far fewer crops than that in training.
 TOKENIZER_SECONDS = 5 * 3600.0
+
+#: Characters without a reading that a warning names.
+NAMED = 10
 
 #: At most so many recordings are kept for validation, and at most every twentieth.
 VALID = 60
@@ -46,18 +50,22 @@ class Source:
             CDCD-TTS repository, which come with token ids and without audio).
         folder: where it is.
         on_bad: whether bad files are skipped or refused.
+        longest: seconds; longer recordings are not learned from. None for no limit.
 
     Raises:
-        ValueError: an unknown kind or choice.
+        ValueError: an unknown kind or choice, or a limit that is not above 0.
     """
 
     kind: SourceKind
     folder: str
     on_bad: OnBad = "refuse"
+    longest: float | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.kind, SOURCES, "kind")
         check_choice(self.on_bad, ("skip", "refuse"), "on_bad")
+        if self.longest is not None:
+            check_positive(self.longest, "longest")
 
     @property
     def label(self) -> str:
@@ -89,17 +97,6 @@ class Source:
             Example(one.name, decode_characters(one.text), one.speech, 1 + one.text)
             for one in corpus.sequences
         ]
-
-
-def plain_text(text: str) -> str:
-    """A text in the 34 characters of `CHARACTERS`: others lose their accents, or are dropped.
-
-    >>> plain_text("Café – “Noël”, 3 p.m.")
-    'cafe noel, p.m.'
-    """
-    bare = unicodedata.normalize("NFKD", text.lower().replace("’", "'"))
-    spaced = ("" if unicodedata.combining(c) else c if c in CHARACTERS else " " for c in bare)
-    return " ".join("".join(spaced).split()).replace(" ,", ",")
 
 
 def some_utterances(recordings: Recordings, seconds: float = TOKENIZER_SECONDS) -> list[Utterance]:
@@ -144,7 +141,8 @@ def tokenized(
 ) -> list[Example]:
     """Characters and token ids of all recordings, from the cache or made now.
 
-    Recordings without a single known character are left out.
+    Texts are written as they are said, see `spoken`; recordings without a single known character
+    are left out, and characters that have no reading are named in one warning.
 
     Args:
         recordings: read one after the other.
@@ -174,8 +172,10 @@ def tokenized(
             )
     encoder = TextEncoder()
     examples = []
+    unread: collections.Counter[str] = collections.Counter()
     for entry in recordings.entries:
-        text = plain_text(entry.text)
+        text, left_out = spoken(entry.text)
+        unread.update(left_out)
         if entry.name in ids and text:
             examples.append(Example(entry.name, text, ids[entry.name], encoder.encode(text)))
     if not examples:
@@ -185,7 +185,42 @@ def tokenized(
             f"{len(recordings) - len(examples)} of {len(recordings)} recordings were left out.",
             stacklevel=2,
         )
+    if unread:
+        named = ", ".join(f"{c!r} ({count})" for c, count in unread.most_common(NAMED))
+        more = f" and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
+        warnings.warn(
+            "Left out of the texts, since it has no reading (in so many of "
+            f"{len(recordings)} recordings): {named}{more}.",
+            stacklevel=2,
+        )
     return examples
+
+
+def not_too_long(examples: Sequence[Example], longest: float | None, rate: float) -> list[Example]:
+    """The examples of at most so many seconds; the others are counted in one warning, and not cut.
+
+    Args:
+        examples: with tokens.
+        longest: seconds, None for no limit.
+        rate: tokens in a second.
+
+    Raises:
+        ValueError: all are longer.
+    """
+    if longest is None:
+        return list(examples)
+    kept = [one for one in examples if one.tokens.size <= longest * rate]
+    if not kept:
+        shortest = min(one.tokens.size for one in examples) / rate
+        reject("longest", longest, f"at least {shortest:g} s, the shortest recording")
+    if len(kept) < len(examples):
+        lost = sum(one.tokens.size for one in examples) - sum(one.tokens.size for one in kept)
+        warnings.warn(
+            f"{len(examples) - len(kept)} of {len(examples)} recordings are longer than "
+            f"{longest:g} s and were left out ({lost / rate:.0f} s in all).",
+            stacklevel=2,
+        )
+    return kept
 
 
 def split_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -24,10 +24,8 @@ from tokenkl._formats import conform
 from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_ids, check_positive, reject
-from tokenkl.codebooks import Codebook
 from tokenkl.tts.audio import Utterance
 from tokenkl.tts.frontend import FRAMES_PER_TOKEN, MelConfig, MelFrontend
-from tokenkl.tts.judge import Grammar, Judge, WordErrors
 from tokenkl.tts.quantizers import (
     E8Quantizer,
     FSQQuantizer,
@@ -37,7 +35,11 @@ from tokenkl.tts.quantizers import (
     VQQuantizer,
 )
 from tokenkl.tts.stored import LARGEST, open_network, write_network
-from tokenkl.usage import Usage, token_usage
+
+if TYPE_CHECKING:  # what speaking does not need, and takes long to import
+    from tokenkl.codebooks import Codebook
+    from tokenkl.tts.judge import Grammar, WordErrors
+    from tokenkl.usage import Usage
 
 Kind = Literal["fsq", "vq", "rvq", "e8"]
 
@@ -489,6 +491,9 @@ def evaluate_tokenizer(
     Raises:
         ValueError: fewer than two utterances.
     """
+    from tokenkl.tts.judge import Judge
+    from tokenkl.usage import token_usage
+
     total, count = 0.0, 0
     sequences, audio = [], []
     with reporting("evaluating the tokenizer", progress) as report, torch.no_grad():

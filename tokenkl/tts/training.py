@@ -11,8 +11,8 @@ A folder holds one run:
 - `ema-0001000.safetensors`: the averaged weights after so many steps, for every snapshot;
 - `ema.safetensors`: the averaged weights at the end, read by `read_weights`.
 
-Models must use no randomness besides that generator (no dropout), and every parameter in every
-loss when several processes train.
+Models must use no randomness besides that generator, and every parameter in every loss when several
+processes train.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ import json
 import math
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -38,7 +37,8 @@ from tokenkl._formats import conform, reading
 from tokenkl._progress import NotedReport, Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject
-from tokenkl.tts.data import LAYOUTS, Batch, Example, Layout, batches, make_batch
+from tokenkl.tts.data import LAYOUTS, Batch, Example, Layout, Unit, batches, make_batch
+from tokenkl.tts.interrupts import Interrupt, Terminated, interrupts
 from tokenkl.tts.stored import check_state, open_network, write_network
 from tokenkl.tts.training_log import LOG, append_line, cut_log
 from tokenkl.tts.training_log import plot_losses as plot_losses
@@ -180,7 +180,7 @@ class Trained:
 
     - `folder`: where it is.
     - `step`: steps done.
-    - `finished`: whether these are all; otherwise `train` goes on where it stopped.
+    - `finished`: whether these are all that there will be; otherwise `train` goes on there.
     - `header`: what `read_weights` returns with the weights; empty if not finished.
     """
 
@@ -198,17 +198,29 @@ def steps_done(folder: PathLike) -> int:
     """
     path = Path(folder)
     if (path / FINAL).is_file():
-        return int(read_weights(path)[0]["step"])
+        return _ended(read_weights(path)[0])
     if not (path / CHECKPOINT).is_file():
         return 0
     return int(_read_file(path / CHECKPOINT, "a checkpoint")[0]["step"])
+
+
+def is_finished(folder: PathLike) -> bool:
+    """Whether a run came to its end, by its steps or by its patience."""
+    return (Path(folder) / FINAL).is_file()
+
+
+def _ended(header: dict[str, Any]) -> int:
+    """Steps of a run that is finished: more than those of its weights where these are the best."""
+    return int(header["best"]["ended"] if "best" in header else header["step"])
 
 
 def read_weights(path: PathLike) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and weights of `ema.safetensors`, of the folder that holds it, or of a snapshot.
 
     The header has `kind` and `config` of the model, `train` (the `TrainConfig` as JSON), `step`,
-    `data` (a digest of the examples), `key` (likewise) and the caller's `record`.
+    `data` (a digest of the examples), `key` (likewise) and the caller's `record`. With patience,
+    `step` is that of the best validation, and `best` has its `loss` and the step at which training
+    `ended`.
 
     Raises:
         ValueError: no such file, or not one that `train` wrote.
@@ -225,6 +237,8 @@ def train(
     *,
     key: Any,
     valid: Sequence[Example] = (),
+    patience: int | None = None,
+    buckets: bool = False,
     record: dict[str, Any] | None = None,
     progress: Report | None = None,
     cpu: bool = False,
@@ -232,7 +246,8 @@ def train(
     """Train a model, or go on with a run that was stopped, or return one that is finished.
 
     Afterwards the model carries the averaged weights, in evaluation mode. Ctrl-C ends the step at
-    hand, writes a checkpoint and raises `KeyboardInterrupt`; a second one raises at once. Several
+    hand, writes a checkpoint and raises `KeyboardInterrupt`; a second one raises at once. SIGTERM
+    does the same, with `Terminated`, and a second one does what it would do otherwise. Several
     processes (`accelerate launch`) each take their share of every batch.
 
     Args:
@@ -243,13 +258,20 @@ def train(
         folder: made if it is not there.
         key: whole number or JAX random key, of the order of batches and of the noise.
         valid: examples for the validation loss of the averaged weights, always with the same noise.
+        patience: end after so many validations in a row without a smaller loss than the smallest
+            before, and keep the averaged weights of that one; it is one rule for every model, by
+            its own loss. None for all steps and the last weights.
+        buckets: let batches be of similar length, and count padding: at most `batch_tokens`, or
+            else as many tokens as `batch` examples have on average. For material of very different
+            lengths, as recordings are.
         record: plain values that go into the header of the weights.
         progress: called with the numbers of steps done and in all; a bar on stderr when None.
         cpu: use the CPU even where there is a GPU.
 
     Raises:
         ValueError: a model without the attributes above, a folder with a run of another
-            configuration or one that is being trained, too few examples, or fp16 without a GPU.
+            configuration or one that is being trained, too few examples, patience without examples
+            to validate on, or fp16 without a GPU.
         FloatingPointError: the loss is no longer finite. The last checkpoint stays.
     """
     for name in ("loss", "kind", "config"):
@@ -257,7 +279,15 @@ def train(
             reject("model", type(model).__name__, "a model with `loss`, `kind` and `config`")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    header = _header(model, examples, config, key, record)
+    if patience is not None:
+        check_count(patience, "patience")
+        if not valid:
+            reject("patience", patience, "None where there are no examples to validate on")
+    # Not of `TrainConfig`: what is not asked for must not show in records of older runs.
+    rules: dict[str, Any] = {} if patience is None else {"patience": patience}
+    if buckets:
+        rules["buckets"] = True
+    header = _header(model, examples, config, key, record, rules)
     if (folder / FINAL).is_file():
         found, state = read_weights(folder)
         _check_same(found, header, folder)
@@ -265,7 +295,7 @@ def train(
             check_state(state, model.state_dict())
         model.load_state_dict(state)
         model.eval()
-        return Trained(folder, config.steps, True, found)
+        return Trained(folder, _ended(found), True, found)
     with contextlib.ExitStack() as stack:
         if int(os.environ.get("RANK", "0")) == 0:  # of the processes of one training
             held = stack.enter_context(locked(folder / ".lock", wait=False))
@@ -279,7 +309,7 @@ def train(
         else:
             report = _silent
         finished = run.go(report)
-    return Trained(folder, run.step, finished, header if finished else {})
+    return Trained(folder, run.step, finished, run.header if finished else {})
 
 
 def _silent(done: float, total: float, note: str = "") -> None:
@@ -295,6 +325,7 @@ def _header(
     config: TrainConfig,
     key: Any,
     record: dict[str, Any] | None,
+    rules: dict[str, Any],
 ) -> dict[str, Any]:
     """The description of a run; everything but `record` decides the weights."""
     data = hashlib.sha256()
@@ -311,6 +342,7 @@ def _header(
         "kind": model.kind,
         "config": model.config.to_json(),
         "train": config.to_json(),
+        **({"rules": rules} if rules else {}),
         "data": data.hexdigest()[:16],
         "buffers": buffers.hexdigest()[:16],
         "key": int(generator(key, 3).integers(2**53)),
@@ -322,8 +354,8 @@ def _header(
 
 def _check_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
     """Refuse a folder with another run."""
-    for part in ("kind", "config", "train", "data", "buffers", "key"):
-        old, new = found.get(part), wanted[part]
+    for part in ("kind", "config", "train", "rules", "data", "buffers", "key"):
+        old, new = found.get(part, {}), wanted.get(part, {})
         if isinstance(old, dict) and isinstance(new, dict):
             for name in dict.fromkeys([*old, *new]):
                 if old.get(name) != new.get(name) and not (part == "train" and name in FREE):
@@ -342,6 +374,32 @@ class _Loss(nn.Module):
 
     def forward(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         return self.model.loss(batch, rng)  # type: ignore[operator]
+
+
+@dataclasses.dataclass
+class _Best:
+    """The smallest validation loss of a run with patience, and the averaged weights that had it.
+
+    `waited` is the number of validations since.
+    """
+
+    loss: float = math.inf
+    step: int = 0
+    waited: int = 0
+    weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+
+    def see(self, loss: float, step: int, weights: dict[str, Tensor]) -> None:
+        if self.weights and not loss < self.loss:
+            self.waited += 1
+            return
+        self.loss, self.step, self.waited, self.weights = loss, step, 0, _copies(weights)
+
+    def note(self) -> str:
+        return f", best validation {self.loss:.3f} at step {self.step}" if self.weights else ""
+
+
+def _copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in weights.items()}
 
 
 class _Run:
@@ -365,10 +423,12 @@ class _Run:
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         model.to(accelerator.device).train()
         self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self.ema = {n: p.detach().clone() for n, p in self.parameters.items()}
+        self.ema = _copies(self.parameters)
         self.fused = accelerator.device.type in ("cpu", "cuda")
         self.network, self.optimiser = accelerator.prepare(_Loss(model), self._adamw())
         self.valid = _valid_batches(valid, config)
+        self.patience: int | None = header.get("rules", {}).get("patience")
+        self.best = _Best()
         self.step = self.tokens = self.summed = 0
         self.seconds = 0.0  # of earlier calls
         self.sums: dict[str, Any] = {}  # since the last line of the log
@@ -392,34 +452,32 @@ class _Run:
     def go(self, report: NotedReport) -> bool:
         """Train to the end, or until told to stop; whether the end was reached."""
         config = self.config
-        tokens = config.batch_tokens is not None
-        size = config.batch_tokens if config.batch_tokens is not None else config.batch
+        unit, size = self._size_of_batches()
         stream = batches(
-            self.examples,
-            config.layout,
-            size,
-            key=self.key,
-            start=self.step,
-            unit="tokens" if tokens else "examples",
+            self.examples, config.layout, size, key=self.key, start=self.step, unit=unit
         )
         self.started = time.monotonic()
-        with _interrupts() as interrupted:
+        with interrupts() as interrupted:
             report(self.step, config.steps)
             note, stop = "", False
-            while self.step < config.steps and not stop:
+            while not self._is_over() and not stop:
                 self._one_step(next(stream))
                 if self._at(config.log_every) or (self.valid and self._at(config.valid_every)):
-                    note = f"loss {self._log():.3f}"
+                    note = f"loss {self._log():.3f}{self.best.note()}"
                 report(self.step, config.steps, note)
                 if self.step in config.snapshots:
                     self._write_weights(f"ema-{self.step:07d}.safetensors")
                 stop = self._should_stop(interrupted)
                 if stop or self._at(config.checkpoint_every):
                     self._write_checkpoint()
-        if self.step < config.steps:
+        if not self._is_over():
             if interrupted.is_set():
-                raise KeyboardInterrupt
+                raise Terminated if interrupted.by == signal.SIGTERM else KeyboardInterrupt
             return False
+        if self.best.weights:
+            best = {"loss": self.best.loss, "ended": self.step}
+            self.header = {**self.header, "step": self.best.step, "best": best}
+            self.ema = self.best.weights
         self._write_weights(FINAL)
         self.accelerator.wait_for_everyone()
         with torch.no_grad():
@@ -427,6 +485,15 @@ class _Run:
                 parameter.copy_(self.ema[name])
         self.model.eval()
         return True
+
+    def _size_of_batches(self) -> tuple[Unit, int]:
+        tokens, count = self.config.batch_tokens, self.config.batch
+        if not self.header.get("rules", {}).get("buckets"):
+            return ("examples", count) if tokens is None else ("tokens", tokens)
+        lengths = [example.tokens.size for example in self.examples]
+        if tokens is None and lengths:
+            tokens = max(*lengths, round(count * sum(lengths) / len(lengths)))
+        return "padded", tokens or count
 
     def _one_step(self, batch: Batch) -> None:
         config, step = self.config, self.step
@@ -456,13 +523,17 @@ class _Run:
             value = value.detach() if isinstance(value, Tensor) else float(value)
             self.sums[name] = self.sums.get(name, 0.0) + value
 
+    def _is_over(self) -> bool:
+        waited_enough = self.patience is not None and self.best.waited >= self.patience
+        return waited_enough or self.step == self.config.steps
+
     def _at(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
 
     def _elapsed(self) -> float:
         return self.seconds + time.monotonic() - self.started
 
-    def _should_stop(self, interrupted: threading.Event) -> bool:
+    def _should_stop(self, interrupted: Interrupt) -> bool:
         """Whether to stop here. Several processes agree on it, at lines of the log only."""
         limit = self.config.max_seconds
         late = limit is not None and time.monotonic() - self.started > limit
@@ -484,14 +555,17 @@ class _Run:
         names = sorted(self.sums)
         values = [float(self.sums[name]) for name in names]
         if self.world > 1:
-            together = torch.tensor(values, device=self.accelerator.device)
-            values = self.accelerator.reduce(together, "mean").tolist()
+            values = self._mean_over_processes(values)
         self.sums = dict(zip(names, values, strict=True))
         if not math.isfinite(self.sums.get("loss", 0.0)):
             raise FloatingPointError(
                 f"The loss is no longer finite at step {self.step}; "
                 f"lower learning_rate = {self.config.learning_rate} or raise warm_up."
             )
+
+    def _mean_over_processes(self, values: list[float]) -> list[float]:
+        together = torch.tensor(values, device=self.accelerator.device)
+        return self.accelerator.reduce(together, "mean").tolist()
 
     def _log(self) -> float:
         """Write a line of the log; the mean loss since the last one."""
@@ -500,7 +574,12 @@ class _Run:
         loss = means.pop("loss")
         line: dict[str, Any] = {"step": self.step, "loss": loss}
         if self.valid and self._at(self.config.valid_every):
-            line["valid_loss"] = self._valid_loss()
+            line["valid_loss"] = found = self._valid_loss()
+            if self.patience is not None:
+                if self.world > 1:  # all processes must end at the same step
+                    found = self._mean_over_processes([found])[0]
+                self.best.see(found, self.step, self.ema)
+                line |= {"best_step": self.best.step, "waited": self.best.waited}
         line |= {"learning_rate": learning_rate(self.config, self.step - 1), **means}
         line |= {"tokens": self.tokens, "seconds": round(self._elapsed(), 3)}
         if self.is_main:
@@ -543,7 +622,8 @@ class _Run:
         with self._averaged():
             # Clones: safetensors refuses tensors that share memory, such as tied weights.
             state = {n: v.detach().cpu().clone() for n, v in self.model.state_dict().items()}
-        write_network(self.folder / name, state, {**self.header, "step": self.step})
+        header = self.header if name == FINAL else {**self.header, "step": self.step}
+        write_network(self.folder / name, state, header)
 
     def _buffers(self) -> dict[str, Tensor]:
         kept = self.model.state_dict().keys()
@@ -552,6 +632,7 @@ class _Run:
     def _tensors(self) -> dict[str, Tensor]:
         """What a checkpoint holds besides the state of the optimiser."""
         tensors = {f"ema/{name}": value for name, value in self.ema.items()}
+        tensors |= {f"best/{name}": value for name, value in self.best.weights.items()}
         tensors |= {f"buffer/{name}": value for name, value in self._buffers().items()}
         return tensors | {f"model/{n}": p.detach() for n, p in self.parameters.items()}
 
@@ -571,6 +652,9 @@ class _Run:
             "seconds": self._elapsed(),
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
+        if self.best.weights:
+            best = self.best
+            state["best"] = {"loss": best.loss, "step": best.step, "waited": best.waited}
         header = {**self.header, "step": self.step, "state": state}
         write_network(self.folder / CHECKPOINT, tensors, header)
 
@@ -580,7 +664,10 @@ class _Run:
         if path.is_file():
             header, tensors = _read_file(path, "a checkpoint")
             _check_same(header, self.header, self.folder)
-            state, wanted = header["state"], self._tensors()
+            state = header["state"]
+            if "best" in state:
+                self.best = _Best(**state["best"], weights=_copies(self.parameters))
+            wanted = self._tensors()
             for name, parameter in self.parameters.items():
                 if f"optimiser/step/{name}" in tensors:  # not of what had no gradient yet
                     wanted[f"optimiser/step/{name}"] = torch.zeros(())
@@ -608,6 +695,8 @@ class _Run:
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"model/{name}"])
             self.ema[name].copy_(tensors[f"ema/{name}"])
+            if self.best.weights:
+                self.best.weights[name].copy_(tensors[f"best/{name}"])
         for full, value in tensors.items():
             if full.startswith("optimiser/"):
                 _, entry, name = full.split("/", 2)
@@ -656,27 +745,17 @@ def _valid_batches(valid: Sequence[Example], config: TrainConfig) -> list[Batch]
     ]
 
 
-@contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that the step at hand can end; the second raises."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event  # only the main thread may handle signals
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def handle(_: int, __: Any) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
+class _BestOfAll(TypedDict):
+    loss: float
+    ended: int
 
 
-class _OfWeights(TypedDict):
+class _OfPatience(TypedDict, total=False):
+    rules: dict[str, Any]
+    best: _BestOfAll
+
+
+class _OfWeights(_OfPatience):
     format: Literal[1]
     kind: str
     config: dict[str, Any]
@@ -688,7 +767,17 @@ class _OfWeights(TypedDict):
     record: dict[str, Any]
 
 
-class _State(TypedDict):
+class _BestSoFar(TypedDict):
+    loss: float
+    step: int
+    waited: int
+
+
+class _StateOfPatience(TypedDict, total=False):
+    best: _BestSoFar
+
+
+class _State(_StateOfPatience):
     sums: dict[str, float]
     summed: int
     tokens: int

@@ -9,10 +9,12 @@ names the file of its tokenizer, since several voices share one.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -21,11 +23,9 @@ from jaxtyping import Float, Int
 from tokenkl._files import PathLike
 from tokenkl._formats import FileError, conform
 from tokenkl._random import generator
-from tokenkl._validation import reject
-from tokenkl.codebooks import Codebook, OneHot, PointCodebook
-from tokenkl.divergence import EvidenceBound, evidence_bound
+from tokenkl._validation import check_count, check_positive, reject
 from tokenkl.tts.ar import AR, ARConfig
-from tokenkl.tts.audio import Utterance
+from tokenkl.tts.audio import Speech, Utterance
 from tokenkl.tts.cdcd import CDCD, RANGE, CDCDConfig
 from tokenkl.tts.data import (
     FILLER,
@@ -36,17 +36,33 @@ from tokenkl.tts.data import (
     make_batch,
 )
 from tokenkl.tts.frontend import Lexicon, LexiconRecord, PhonemeTable
-from tokenkl.tts.geometry import Geometry, View, place_tokens
-from tokenkl.tts.grammar import VOCABULARY
+from tokenkl.tts.grammar import VOCABULARY, check_words
 from tokenkl.tts.lengths import Lengths
-from tokenkl.tts.levels import noise_levels, sampling_levels
+from tokenkl.tts.normalisation import spoken
 from tokenkl.tts.stored import open_network, write_network
 from tokenkl.tts.tokenizers import Tokenizer
+
+if TYPE_CHECKING:  # what speaking does not need, and takes long to import
+    from tokenkl.codebooks import Codebook
+    from tokenkl.divergence import EvidenceBound
+    from tokenkl.tts.geometry import Geometry, View
 
 FORMAT = 1
 #: The voices that come with the package, in `WEIGHTS`.
 INCLUDED = ("phonemes", "characters")
 WEIGHTS = Path(__file__).parent / "weights"
+
+
+#: Share of a sequence that is a prompt in training, at most; see `CDCDConfig`.
+LONGEST_PROMPT = 0.3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prompt:
+    """Token ids of speech to go on from, and what is said in it, as the voice reads it."""
+
+    tokens: Int[np.ndarray, " tokens"]
+    text: str
 
 
 @dataclasses.dataclass(eq=False)
@@ -86,6 +102,8 @@ class Voice:
         Raises:
             ValueError: a model that has no points.
         """
+        from tokenkl.codebooks import OneHot, PointCodebook
+
         if not isinstance(self.model, CDCD):
             reject("voice", self.model.kind, "one whose model is a diffusion model")
         if self.model.config.one_hot:
@@ -182,6 +200,8 @@ class Voice:
         Raises:
             ValueError: a model that is not a `CDCD`, or an argument out of its range.
         """
+        from tokenkl.divergence import evidence_bound
+
         model = self.model
         if not isinstance(model, CDCD):
             reject("voice", model.kind, "a diffusion model")
@@ -214,22 +234,129 @@ class Voice:
     def _sampling_levels(self, grid: str, steps: int) -> Float[np.ndarray, " steps"]:
         """ln(snr) at the calls; finding them may take longer than speaking, so they are kept."""
         assert isinstance(self.model, CDCD)
+        if grid == "uniform":  # without the imports that the others need
+            equal = self.model.log_snr(1 - np.arange(check_count(steps, "steps")) / steps)
+            return np.clip(equal, *RANGE)
         if (grid, steps) not in self._levels:
+            from tokenkl.tts.levels import sampling_levels
+
             table = self.model.noise.numpy()
             levels = sampling_levels(grid, steps, self.codebook(), table, key=0)
             self._levels[grid, steps] = np.clip(levels, *RANGE)
         return self._levels[grid, steps]
 
-    def say(
-        self, text: str, *, steps: int = 10, key: Any = 0, **options: Any
-    ) -> Float[np.ndarray, " samples"]:
-        """Audio at 16 kHz. Arguments as `tokens`.
+    def read(self, text: str, *, any_text: bool = False) -> tuple[str, list[str]]:
+        """What the voice can say of a text, and the words and characters that it cannot.
+
+        Numbers, currency and accents are read as `tokenkl.tts.normalisation.spoken` does.
+
+        Args:
+            text: any.
+            any_text: let a voice of characters try words that it has not learned.
 
         Raises:
-            ValueError: as `tokens`.
+            ValueError: nothing is left to say.
         """
-        [ids] = self.tokens([text], steps=steps, key=key, **options)
-        return self.tokenizer.synthesise(ids, key=key)
+        plain, unread = spoken(text)
+        if self.vocabulary is None or (any_text and not self.encoder.is_phonetic):
+            self.encoder.encode(plain)  # refuses an empty one
+            return plain, unread
+        words = [bare for word in plain.split() if (bare := word.strip(".,?!:;'"))]
+        known = [word for word in words if word in self.vocabulary]
+        if not known:
+            check_words(" ".join(words), self.vocabulary)  # refuses it by name
+        return " ".join(known), [*dict.fromkeys(w for w in words if w not in known), *unread]
+
+    def say(
+        self,
+        text: str,
+        *,
+        steps: int = 10,
+        key: Any = 0,
+        any_text: bool = False,
+        rate: float | None = None,
+        prompt: Prompt | None = None,
+        **options: Any,
+    ) -> Speech:
+        """Speech at 16 kHz; what cannot be said is left out and named in one warning.
+
+        Args:
+            text: see `read`.
+            steps, key: as in `tokens`.
+            any_text: as in `read`.
+            rate: how much faster than usual; as fast as the prompt, or 1, when None.
+            prompt: from `prompt`, for models that were trained with prompts.
+            options: as in `tokens`.
+
+        Raises:
+            ValueError: as `tokens`, or nothing that can be said, or a rate or a prompt for a model
+                that takes none.
+        """
+        said, left_out = self.read(text, any_text=any_text)
+        if left_out:
+            warnings.warn(f"Left out what {self._cannot_say(left_out)}.", stacklevel=2)
+        if prompt is not None:
+            return self._say_after(prompt, said, rate, steps=steps, key=key, **options)
+        if rate is not None:
+            if not isinstance(self.model, CDCD):
+                reject("rate", rate, "None for a model that decides on the length itself")
+            usual = float(self.lengths.expected(self.encoder.encode(said)).sum())
+            options["counts"] = [max(1, round(usual / check_positive(rate, "rate")))]
+        [ids] = self.tokens([said], steps=steps, key=key, **options)
+        return Speech(self.tokenizer.synthesise(ids, key=key), said)
+
+    def prompt(self, audio: Float[np.ndarray, " samples"], text: str) -> Prompt:
+        """Speech to go on from, for `say`: the model sees its tokens and its text.
+
+        Args:
+            audio: at 16 kHz.
+            text: what is said in it.
+
+        Raises:
+            ValueError: a model that was trained without prompts, or a text that cannot be read.
+        """
+        self._check_prompts()
+        said, left_out = self.read(text, any_text=True)
+        if left_out:
+            reject("the text of the prompt", text, f"without what {self._cannot_say(left_out)}")
+        return Prompt(self.tokenizer.tokenize(audio), said)
+
+    def _check_prompts(self) -> None:
+        if not (isinstance(self.model, CDCD) and self.model.config.prompt):
+            reject("prompt", "given", "left out for a voice that was trained without prompts")
+
+    def _say_after(self, prompt: Prompt, said: str, rate: float | None, **options: Any) -> Speech:
+        """What follows the prompt; its text and the new one are one text to the model."""
+        self._check_prompts()
+        before, count = self.encoder.encode(prompt.text), prompt.tokens.size
+        if self.encoder.is_phonetic:
+            after = self.encoder.encode(said)
+        else:
+            after = self.encoder.encode(f"{prompt.text} {said}")[before.size :]
+        speed = float(self.lengths.expected(before).sum()) / count
+        lengths = [self.lengths.durations(before, speed)]
+        if rate is None:  # within what was heard in training
+            rate = float(np.clip(speed, 1 / self.lengths.rates[-1], 1 / self.lengths.rates[0]))
+        lengths.append(self.lengths.durations(after, rate))
+        example = _unspoken(np.concatenate([before, after]), np.concatenate(lengths))
+        share = count / example.tokens.size
+        if share > LONGEST_PROMPT:
+            warnings.warn(
+                f"The prompt is {share:.0%} of what is to be said with it; the voice was trained "
+                f"on prompts of at most {LONGEST_PROMPT:.0%}.",
+                stacklevel=3,
+            )
+        given = torch.from_numpy(np.array(prompt.tokens, np.int64))[None]
+        [ids] = self.tokens_of([example], prompt=given, **options)
+        audio = self.tokenizer.synthesise(ids, key=options["key"])
+        return Speech(audio[count * self.tokenizer.config.mel.samples_per_token :], said)
+
+    def _cannot_say(self, left_out: list[str]) -> str:
+        named = []
+        for one in left_out:
+            near = difflib.get_close_matches(one, self.vocabulary or (), n=3, cutoff=0.75)
+            named.append(f"{one!r} (near it: {', '.join(near)})" if near else repr(one))
+        return f"this voice cannot say: {', '.join(named)}"
 
     def examples(self, utterances: Sequence[Utterance]) -> list[Example]:
         """Utterances with their symbols and true tokens."""
@@ -365,6 +492,10 @@ def new_cdcd(
     Raises:
         ValueError: an unknown geometry or schedule, or a value out of its range.
     """
+    from tokenkl.codebooks import Codebook, OneHot
+    from tokenkl.tts.geometry import place_tokens
+    from tokenkl.tts.levels import noise_levels
+
     own = tokenizer.codebook()
     learned = not isinstance(geometry, Codebook) and geometry == "learned"
     if isinstance(geometry, Codebook):

@@ -17,7 +17,7 @@ from tokenkl import plotting, readable
 from tokenkl._files import file_digest
 from tokenkl.bounds import brackets, outward
 from tokenkl.cli import tables
-from tokenkl.cli._options import Noise, SampledSource, Sampling
+from tokenkl.cli._options import Books, Noise, SampledSource, Sampling
 from tokenkl.cli._result import Result, result_of
 from tokenkl.cli.sampling import DECIBELS, figure_of_density, figure_of_grids
 from tokenkl.codebooks.digits import ByDigits
@@ -87,12 +87,14 @@ class Case:
     commands: list[str] = dataclasses.field(default_factory=list)
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
     read: list[str] = dataclasses.field(default_factory=list)
+    books: Books = dataclasses.field(default_factory=Books)
 
     @functools.cached_property
     def codebook(self) -> tk.Codebook:
         """As typed, with the prior that was asked for."""
         _ = self.files  # their digests come first, so that a change after them is seen
-        return self.source.make(self.read.append)
+        with self.books.shared():
+            return self.source.make(self.read.append)
 
     @functools.cached_property
     def words(self) -> list[str]:
@@ -137,7 +139,8 @@ class Case:
 
     def run(self, *words: str) -> Result:
         """What a command finds; it is listed among those that made the page."""
-        found = result_of(words)
+        with self.books.shared():
+            found = result_of(words)
         self.commands.append(shlex.join(["tokenkl", *words]))
         return found
 
@@ -150,7 +153,7 @@ class Case:
     def range_db(self) -> tuple[float, float]:
         """Where the information is lost, all but 0.1 % of the entropy at each end."""
         x = self.law.found[0].log_snr
-        return DECIBELS * float(x[0]), DECIBELS * float(x[-1])
+        return round(DECIBELS * float(x[0]), 9), round(DECIBELS * float(x[-1]), 9)
 
     def grid(self, most: int, shift: float = 0.0, *, outside: bool = False) -> str:
         """At most so many whole decibels within that range, or as few more as hold all of it."""

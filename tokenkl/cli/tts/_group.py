@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.util
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +17,16 @@ import typer
 from typer.core import TyperGroup
 
 from tokenkl._extras import MissingExtra
+from tokenkl.cli import _interrupt
 from tokenkl.cli._app import app, say
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from tokenkl.tts.voice import Voice
+
+#: Exit code after SIGTERM, as shells name it; that of Ctrl-C is 130.
+TERMINATED = 143
 
 #: Module -> the extra that brings it.
 _EXTRAS = {
@@ -27,6 +35,7 @@ _EXTRAS = {
     "accelerate": "tts",
     "pocketsphinx": "tts",
     "jiwer": "tts",
+    "num2words": "tts",
     "espeakng_loader": "tts-data",
     "speechmos": "tts-mos",
     "onnxruntime": "tts-mos",
@@ -38,7 +47,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            with _warnings_in_one_line():
+            with _warnings_in_one_line(), _ended_by_sigterm():
                 return super().invoke(ctx)
         except MissingExtra:
             raise
@@ -49,6 +58,33 @@ class _Commands(TyperGroup):
             raise MissingExtra("`tokenkl tts`", module, _EXTRAS[module]) from error
         except FloatingPointError as error:
             raise ValueError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does, with whole files and checkpoints, and its own code."""
+    from tokenkl.tts.interrupts import Terminated
+
+    told = False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
+        _interrupt(number, frame)
+
+    main = threading.current_thread() is threading.main_thread()
+    ours = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if told or isinstance(error, Terminated):
+            raise typer.Exit(TERMINATED) from None
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -138,12 +174,14 @@ class Sampling:
             ValueError: a name or number that is not one.
         """
         from tokenkl._validation import check_choice, reject
-        from tokenkl.samplers import as_sampler
-        from tokenkl.tts.levels import GRIDS
 
-        if self.grid is not None:
+        if self.grid is not None:  # imports that take a second of speaking's time
+            from tokenkl.tts.levels import GRIDS
+
             check_choice(self.grid, GRIDS, "--grid")
         if self.sampler is not None:
+            from tokenkl.samplers import as_sampler
+
             as_sampler(self.sampler, "--sampler")
         if self.guidance is not None and not 0 <= self.guidance < float("inf"):
             reject("--guidance", self.guidance, "a finite number, at least 0")

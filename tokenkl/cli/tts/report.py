@@ -22,6 +22,7 @@ from tokenkl.cli.tts._group import (
 from tokenkl.cli.tts.evaluate import KIND
 
 if TYPE_CHECKING:
+    from tokenkl.tts.judge import Judge
     from tokenkl.tts.listening import About, Sample
     from tokenkl.tts.voice import Voice
 
@@ -66,11 +67,11 @@ def report(
     check_folder(output, "--output")  # makes it: after all else that may be refused
     for name in voices:
         for one in texts[name]:
-            speakers[name].encoder.encode(one)  # a word that it does not know, before the work
+            speakers[name].read(one)  # where there is nothing that it can say, before the work
     from tokenkl.tts.listening import write_page
 
     samples: list[Sample] = []
-    with progress_bar("speaking") as progress:
+    with progress_bar("speaking", lines=True) as progress:
         for index, name in enumerate(voices):
             samples += _samples(speakers[name], name, texts[name], counts, seed, options[name])
             progress(index + 1, len(voices))
@@ -111,15 +112,30 @@ def _samples(
 ) -> list[Sample]:
     from tokenkl.tts.listening import Sample
 
-    diffusion = voice.model.kind == "cdcd"
+    diffusion, judge = voice.model.kind == "cdcd", _judge(voice)
     made = []
     for text in texts:
         for count in counts if diffusion else [0]:
             how = f"{count} steps" if diffusion else "token by token"
             steps = {"steps": count} if diffusion else {}
-            audio = voice.say(text, key=seed, **steps, **options)
-            made.append(Sample(voice_label(name), text, how, audio))
+            audio = voice.say(text, key=seed, **{**steps, **options}).samples
+            heard = judge.transcribe(audio) if judge is not None else None
+            made.append(Sample(voice_label(name), text, how, audio, heard))
     return made
+
+
+def _judge(voice: Voice) -> Judge | None:
+    """Who tells what is heard, where that is installed and knows the words of the voice."""
+    from tokenkl.tts.grammar import VOCABULARY
+
+    if voice.vocabulary is None or not set(voice.vocabulary) <= set(VOCABULARY):
+        return None
+    try:
+        from tokenkl.tts.judge import Judge
+
+        return Judge("bigram")
+    except ImportError:
+        return None
 
 
 def _about(voice: Voice, name: str) -> About:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from tokenkl.cli.tts._group import Sampling, load_voice, tts_app
 if TYPE_CHECKING:
     import numpy as np
 
-    from tokenkl.tts.voice import Voice
+    from tokenkl.tts.voice import Prompt, Voice
 
 #: Silence between two sentences of a file, in seconds.
 PAUSE = 0.3
@@ -51,6 +51,18 @@ def say(
         bool,
         typer.Option("--any-text", help="Let a voice of characters try words it has not learned."),
     ] = False,
+    prompt: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompt",
+            metavar="FILE.wav",
+            help="Speech to go on from, for voices trained with prompts (preset paper).",
+        ),
+    ] = None,
+    prompt_text: Annotated[
+        str | None,
+        typer.Option("--prompt-text", metavar="TEXT", help="What is said in --prompt."),
+    ] = None,
     plot: Plot = None,
     words: Annotated[
         bool, typer.Option("--words", help="List what can be said, and do nothing else.")
@@ -78,14 +90,20 @@ def say(
     sampling.check()
     if rate is not None:
         check_positive(rate, "--rate")
+    if (prompt is None) != (prompt_text is None):
+        missing = "--prompt" if prompt is None else "--prompt-text"
+        reject(missing, "nothing", "given: --prompt and --prompt-text go together")
     started = time.perf_counter()
     speaker = load_voice(voice)
     _one_thread()
     loading = time.perf_counter() - started
     options = sampling.options(speaker, voice, rate)
-    sentences = [_check(sentence, speaker, any_text) for sentence in sentences]
-    audio, seconds = _speak(speaker, sentences, steps, seed, rate, options)
-    _write(output, audio, plot, sentences)
+    options |= {"steps": steps, "key": seed, "any_text": any_text, "rate": rate}
+    said = [_check(sentence, speaker, any_text) for sentence in sentences]
+    if prompt is not None:
+        options["prompt"] = _prompt(speaker, voice, prompt, prompt_text or "")
+    audio, seconds = _speak(speaker, sentences, options)
+    _write(output, audio, plot, said)
     duration = audio.size / speaker.tokenizer.config.mel.sample_rate
     typer.echo(
         f"{duration:.2f} s of speech in {seconds:.2f} s: real-time factor {seconds / duration:.3f} "
@@ -111,51 +129,47 @@ def _sentences(text: str | None, file: Path | None) -> list[str]:
 
 
 def _check(text: str, voice: Voice, any_text: bool) -> str:
-    """The text as the voice takes it; words that it has not learned are refused by name."""
+    """Refuses a text of which nothing can be said, and warns of one that may be unclear."""
     from tokenkl._validation import reject
-    from tokenkl.tts.grammar import TEMPLATES, check_words
+    from tokenkl.tts.grammar import TEMPLATES
 
-    known = voice.vocabulary
     if any_text and voice.encoder.is_phonetic:
         reject("--any-text", "given", "for a voice of characters: phonemes are only known of words")
-    if known is None or any_text:
-        voice.encoder.encode(text)  # names a character that it does not have
-        return text
-    bare = " ".join(word.strip(".,?!:;") for word in text.split())
     try:
-        said = check_words(bare, known)
+        said, _ = voice.read(text, any_text=any_text)
     except ValueError as error:
-        raise ValueError(f"{error} {_SEE}") from error
-    if not any(template.matches(said) for template in TEMPLATES):
+        see = "" if voice.vocabulary is None or any_text else f" {_SEE}"
+        raise ValueError(f"{error}{see}") from error
+    closed = voice.vocabulary is not None and not any_text
+    if closed and not any(template.matches(said.split()) for template in TEMPLATES):
         typer.echo(
-            f"Note: {' '.join(said)!r} is no sentence of the patterns that the voice has learned "
+            f"Note: {said!r} is no sentence of the patterns that the voice has learned "
             "and may be unclear; --words lists them.",
             err=True,
         )
-    return " ".join(said)
+    return said
 
 
-def _speak(
-    voice: Voice,
-    sentences: list[str],
-    steps: int,
-    seed: int,
-    rate: float | None,
-    options: dict[str, object],
-) -> tuple[np.ndarray, float]:
+def _prompt(voice: Voice, name: str, path: Path, text: str) -> Prompt:
+    from tokenkl._validation import reject
+    from tokenkl.tts.audio import read_wav
+
+    if not getattr(voice.model.config, "prompt", 0):
+        reject("--prompt", str(path), f"left out: {name} was trained without prompts")
+    return voice.prompt(read_wav(path, voice.tokenizer.config.mel.sample_rate), text)
+
+
+def _speak(voice: Voice, sentences: list[str], options: dict[str, Any]) -> tuple[np.ndarray, float]:
     """Everything one after another with pauses, and the seconds that it took."""
     import numpy as np
 
     pause = np.zeros(round(PAUSE * voice.tokenizer.config.mel.sample_rate), np.float32)
     parts: list[np.ndarray] = []
     started = time.perf_counter()
-    with progress_bar("speaking") as report:
+    with progress_bar("speaking", lines=True) as report:
         for index, sentence in enumerate(sentences):
-            if rate is not None:
-                usual = float(voice.lengths.expected(voice.encoder.encode(sentence)).sum())
-                options = {**options, "counts": [max(1, round(usual / rate))]}
             parts += [pause] if parts else []
-            parts.append(voice.say(sentence, steps=steps, key=seed, **options))
+            parts.append(voice.say(sentence, **options).samples)
             report(index + 1, len(sentences))
     return np.concatenate(parts), time.perf_counter() - started
 

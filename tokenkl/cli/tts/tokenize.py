@@ -125,7 +125,7 @@ def _tokenize(
     from tokenkl.tts.audio import read_wav, write_wav
 
     found: dict[str, np.ndarray] = {}
-    with progress_bar("tokenizing") as report:
+    with progress_bar("tokenizing", lines=True) as report:
         for done, path in enumerate(paths, start=1):
             try:
                 audio = read_wav(path, tokenizer.config.mel.sample_rate)

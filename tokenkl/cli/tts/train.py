@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,6 +81,9 @@ def train(
     on_bad: Annotated[
         str, typer.Option(metavar="WHAT", help="refuse or skip bad files of --data.")
     ] = "refuse",
+    longest: Annotated[
+        float, typer.Option(metavar="X", help="Seconds; longer recordings of --data are left out.")
+    ] = 30.0,
     steps: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Steps of the model's training.")
     ] = None,
@@ -95,6 +100,48 @@ def train(
     precision: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="no, bf16 (slow on most CPUs) or fp16 (GPUs only)."),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="X", help="The highest one; 0.001 in small.")
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option(metavar="X", help="Decay of the average of the weights.")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Stop after N validations without a smaller loss, and keep the best weights.",
+        ),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Of the model's blocks.")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of blocks.")] = None,
+    dropout: Annotated[
+        float | None, typer.Option(metavar="P", help="Of what every block adds, in training.")
+    ] = None,
+    token_dropout: Annotated[
+        float | None, typer.Option(metavar="P", help="Share of tokens hidden in training.")
+    ] = None,
+    drop_text: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Share of examples without text, for guidance (cdcd)."),
+    ] = None,
+    output_prior: Annotated[
+        bool | None,
+        typer.Option(
+            "--output-prior/--no-output-prior",
+            help="Add the exact ln p(x | token) to the logits (cdcd); wherever it can be, without.",
+            show_default=False,
+        ),
+    ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Points of --geometry at equal power, or clipped to the box."
+        ),
     ] = None,
     minutes: Annotated[
         float | None,
@@ -119,15 +166,22 @@ def train(
     """
     given = {
         "corpus": corpus, "text": text, "model": model, "geometry": geometry, "head": head,
-        "schedule": schedule, "tokenizer": tokenizer,
+        "schedule": schedule, "tokenizer": tokenizer, "view": view,
+    }  # fmt: skip
+    sizes = {
+        "width": width, "depth": depth, "dropout": dropout, "token_dropout": token_dropout,
+        "drop_text": drop_text, "output_prior": output_prior,
     }  # fmt: skip
     training = {
         "steps": steps, "batch": batch, "batch_tokens": batch_tokens, "mixed_precision": precision,
+        "learning_rate": learning_rate, "ema": ema,
         "max_seconds": None if minutes is None else 60 * minutes,
     }  # fmt: skip
-    source = _source(data, data_kind, on_bad)
-    recipe = _recipe(preset, given, training, tokenizer_steps, source)
-    called = name or _name(preset, given, source, seed)
+    source = _source(data, data_kind, on_bad, longest)
+    recipe = _recipe(preset, given, training, tokenizer_steps, source, sizes)
+    recipe = dataclasses.replace(recipe, patience=patience)
+    told = {**sizes, "learning_rate": learning_rate, "ema": ema, "patience": patience}
+    called = name or _name(preset, given, source, seed, told)
     _check_name(called)
     check_folder(folder)
     from tokenkl.tts.recipes import Workspace, is_main_process
@@ -144,7 +198,7 @@ def train(
     except KeyboardInterrupt:
         if is_main_process():
             _say_stopped(workspace, recipe, called)
-        raise typer.Exit(130) from None
+        raise
     if is_main_process():
         _finish(workspace, recipe, called)
 
@@ -152,8 +206,8 @@ def train(
 # ---- From options to a recipe --------------------------------------------------------------------
 
 
-def _source(data: Path | None, kind: str | None, on_bad: str) -> Any:
-    from tokenkl._validation import check_choice, reject
+def _source(data: Path | None, kind: str | None, on_bad: str, longest: float) -> Any:
+    from tokenkl._validation import check_choice, check_positive, reject
 
     check_choice(on_bad, ("refuse", "skip"), "--on-bad")
     if data is None:
@@ -167,7 +221,8 @@ def _source(data: Path | None, kind: str | None, on_bad: str) -> Any:
         reject("--data", str(data), "a folder that exists")
     from tokenkl.tts.recordings import Source
 
-    return Source(kind, str(data), on_bad)  # type: ignore[arg-type]
+    check_positive(longest, "--longest")
+    return Source(kind, str(data), on_bad, longest)  # type: ignore[arg-type]
 
 
 def _recipe(
@@ -176,6 +231,7 @@ def _recipe(
     training: dict[str, Any],
     tokenizer_steps: int | None,
     source: Any,
+    sizes: dict[str, Any] | None = None,
 ) -> Recipe:
     from tokenkl._validation import check_choice, check_positive, reject
     from tokenkl.tts.geometry import GEOMETRIES
@@ -185,10 +241,11 @@ def _recipe(
     choices = {
         "corpus": CORPORA, "text": ("phonemes", "characters"), "model": MODELS,
         "geometry": GEOMETRIES, "head": ("joint", "factorised"), "tokenizer": tuple(TOKENIZERS),
+        "view": ("power", "box"),
     }  # fmt: skip
     check_choice(preset, tuple(RECIPES), "--preset")
     for option, allowed in choices.items():
-        if given[option] is not None:
+        if given.get(option) is not None:
             check_choice(given[option], allowed, f"--{option}")
     if training["max_seconds"] is not None:
         check_positive(training["max_seconds"] / 60, "--minutes")
@@ -207,7 +264,7 @@ def _recipe(
     if source is not None:
         changes |= {"data": source, "text": given["text"] or "characters"}
     model = given["model"] or start.model
-    changes["changes"] = _model_changes(start, model, given)
+    changes["changes"] = _model_changes(start, model, given, sizes or {})
     if changes.get("text", start.text) != start.text:
         changes["layout"] = None  # that of the new kind of text
     if tokenizer_steps is not None:
@@ -215,31 +272,82 @@ def _recipe(
     new = {option: value for option, value in training.items() if value is not None}
     if "batch" in new and "batch_tokens" not in new:
         new["batch_tokens"] = None
+    for option in ("learning_rate", "ema"):
+        if option in new:
+            _try(option, dataclasses.replace, start.training, **{option: new[option]})
     changes["training"] = dataclasses.replace(start.training, **new)
-    return dataclasses.replace(start, model=model, **changes)
+    recipe = dataclasses.replace(start, model=model, **changes)
+    _check_points(recipe)
+    return recipe
 
 
 def _model_changes(
-    start: Recipe, model: str, given: dict[str, str | None]
+    start: Recipe, model: str, given: dict[str, str | None], sizes: dict[str, Any]
 ) -> tuple[tuple[str, Any], ...]:
-    """Of the configuration of the model: those of the preset, and the head."""
+    """Of the configuration of the model: those of the preset, the head, and the sizes."""
     from tokenkl._validation import reject
+    from tokenkl.tts.ar import AR_SIZES
+    from tokenkl.tts.cdcd import CDCDConfig
 
+    changes = dict(start.changes)
+    new = {option: value for option, value in sizes.items() if value is not None}
+    make: Any = functools.partial(CDCDConfig, dim=1)
     if model == "cdcd":
-        head = {} if given["head"] is None else {"head": given["head"]}
-        return tuple({**dict(start.changes), **head}.items())
-    for option in ("head", "geometry", "schedule"):
-        if given[option] is not None:
-            reject(f"--{option}", given[option], f"left out for --model {model}, which has none")
-    shared = ("width", "heads", "depth")
-    return tuple((part, value) for part, value in start.changes if part in shared)
+        new |= {} if given["head"] is None else {"head": given["head"]}
+    else:
+        make = AR_SIZES["10x" if model == "ar-10x" else "1x"]
+        foreign = {**given, "drop_text": new.get("drop_text")}
+        foreign["output_prior"] = None if "output_prior" not in new else "given"
+        for option in ("head", "geometry", "schedule", "view", "drop_text", "output_prior"):
+            if foreign.get(option) is not None:
+                expected = f"left out for --model {model}, which has none"
+                reject(f"--{option.replace('_', '-')}", foreign[option], expected)
+        changes = {part: changes[part] for part in ("width", "heads", "depth") if part in changes}
+    heads = changes.get("heads", make(K=1, symbols=1).heads)
+    if "width" in new and new["width"] % (2 * heads):
+        reject("--width", new["width"], f"a multiple of {2 * heads}, for {heads} heads")
+    for option in ("width", "depth", "dropout", "token_dropout", "drop_text"):
+        if option in new:
+            _try(option, make, K=1, symbols=1, **{option: new[option]}, heads=heads)
+    return tuple({**changes, **new}.items())
 
 
-def _name(preset: str, given: dict[str, str | None], source: Any, seed: int) -> str:
+def _try(option: str, make: Callable[..., object], *args: Any, **options: Any) -> None:
+    """Have a configuration refuse a value, under the name that it has on the command line."""
+    try:
+        make(*args, **options)
+    except ValueError as error:
+        raise ValueError(str(error).replace(option, f"--{option.replace('_', '-')}", 1)) from error
+
+
+def _check_points(recipe: Recipe) -> None:
+    """Refuse a view or an output prior that would be refused after the tokenizer is trained."""
+    from tokenkl._validation import reject
+    from tokenkl.tts.tokenizers import TOKENIZERS
+
+    if recipe.geometry == "one-hot" and recipe.view == "box":
+        reject("--view", "box", "power for --geometry one-hot, which has no box")
+    changes = dict(recipe.changes)
+    on_grid = recipe.geometry == "tokenizer" and TOKENIZERS[recipe.tokenizer].kind == "fsq"
+    if changes.get("output_prior") and changes.get("head") == "factorised" and not on_grid:
+        expected = "left out, or given with --head joint: these points are no grid of their digits"
+        reject("--output-prior", "given", expected)
+
+
+def _name(
+    preset: str, given: dict[str, str | None], source: Any, seed: int, told: dict[str, Any]
+) -> str:
     """From what differs from the preset, so that different runs have different names."""
     parts = [preset, *([] if source is None else [source.label])]
     parts += [value.replace(":", "_").replace(",", "_") for value in given.values() if value]
+    parts += [_part(option, value) for option, value in told.items() if value is not None]
     return "-".join(parts + ([f"seed{seed}"] if seed else []))
+
+
+def _part(option: str, value: float | bool) -> str:
+    if isinstance(value, bool):
+        return option if value else f"no_{option}"
+    return f"{option}{value:g}"
 
 
 def _check_name(name: str) -> None:
@@ -296,16 +404,26 @@ def _normal(recipe: Recipe) -> pd.DataFrame | None:
 
 
 def _finish(workspace: Workspace, recipe: Recipe, name: str) -> None:
-    from tokenkl.tts.training import plot_losses, steps_done
+    from tokenkl.tts.training import is_finished, plot_losses, read_weights, steps_done
 
     run = workspace.folder / name
     picture = plot_losses({name: run}, run / "loss.png", _normal(recipe))
-    done = steps_done(run)
-    if done < recipe.training.steps:
+    done, steps = steps_done(run), recipe.training.steps
+    if not is_finished(run):
         _say(f"Stopped by --minutes after {done} of {recipe.training.steps} steps.")
         typer.echo(f"Loss: {picture}")
         typer.echo(f"Next: {_again()}")
         return
+    if recipe.patience is not None:
+        header = read_weights(run)[0]
+        why = (
+            f"{recipe.patience} validations without a smaller loss" if done < steps else "all made"
+        )
+        _say(
+            f"Ended after {done} of {steps} steps, {why}; the weights are those of step "
+            f"{header['step']}, with the smallest validation loss, {header['best']['loss']:.3f} "
+            "nats per token."
+        )
     typer.echo(f"Loss: {picture}")
     path = workspace.voice_path(name)
     if not path.is_file():

@@ -27,6 +27,11 @@ FLOOR = 1e-9
 GOLDEN = 0.6180339887498949
 #: Points whose distances are found together (`_distances` counts on it), and vectors to which.
 ROWS, TILE = 4, 256
+#: Samples that walk through the stages together, so that a table is read once for all of their
+#: prefixes; most scores of theirs, but for a single sample.
+BATCH, SCORES = 8, 2**22
+#: Classes of a stage's vectors, of which a run looks at one where that is enough.
+CLASSES = 8
 #: Prefixes whose best leaf is below exp(-NEGLECTED) of the best one are left out of the moments.
 NEGLECTED = 60.0
 #: What a run returns before the posterior mean: log Z, the posterior means of -|d|^2/2 and of the
@@ -87,33 +92,22 @@ def _scores(log_prior, size, base, scores):  # type: ignore[no-untyped-def]
 
 
 @compiled(fastmath=SUMS)
-def _raised(biased, size, base, scores):  # type: ignore[no-untyped-def]
-    """base + biased_j + scores_j in place of the scores, and the largest of them."""
+def _raised(biased, size, base, h, products, scores):  # type: ignore[no-untyped-def]
+    """base + biased_j + h products_j, and the largest of them; products in any precision."""
     top = -1e300
     for j in range(size):
-        score = base + biased[j] + scores[j]
+        score = base + biased[j] + h * products[j]
         scores[j] = score
         top = larger(top, score)
     return top
 
 
 @compiled(fastmath=SUMS)
-def _raised_single(biased, size, base, products, scores):  # type: ignore[no-untyped-def]
-    """base + biased_j + products_j, the last in single precision, and the largest of them."""
-    top = -1e300
-    for j in range(size):
-        score = base + biased[j] + products[j]
-        scores[j] = score
-        top = larger(top, score)
-    return top
-
-
-@compiled(fastmath=SUMS)
-def _squared(x):  # type: ignore[no-untyped-def]
-    """|x|^2."""
+def _along(x, y):  # type: ignore[no-untyped-def]
+    """x . y."""
     total = 0.0
     for i in range(x.size):
-        total += x[i] * x[i]
+        total += x[i] * y[i]
     return total
 
 
@@ -187,6 +181,13 @@ def _row_moments(weight, vectors, size, offset, mean):  # type: ignore[no-untype
 
 
 @compiled(fastmath=SUMS)
+def _add(row, size, total):  # type: ignore[no-untyped-def]
+    """Add a row to the total."""
+    for j in range(size):
+        total[j] += row[j]
+
+
+@compiled(fastmath=SUMS)
 def _pulled(weight, lengths, size, place, pulled, mass, mean):  # type: ignore[no-untyped-def]
     """`_row_moments` from the weighted sum of the row's vectors, `pulled`, and squared lengths."""
     second, along = 0.0, 0.0
@@ -199,134 +200,125 @@ def _pulled(weight, lengths, size, place, pulled, mass, mean):  # type: ignore[n
 
 
 @compiled(fastmath=set())
-def _filter(  # type: ignore[no-untyped-def]
-    scaled,
-    rough,
-    vectors,
-    leaves,
-    roots,
-    log_prior,
-    sizes,
-    biased,
-    lengths,
-    h,
-    y,
-    reference,
-    path,
-    uniforms,
-    wanted,
-    products,
-    moments,
-    shares,
-    told,
+def _thinned(  # type: ignore[no-untyped-def]
     score,
     weight,
-    roughly,
+    best,
+    top,
+    light,
+    count,
+    size,
+    c,
+    u,
+    told,
+    true_row,
+    child,
+    room,
+    h,
+    pace,
+    offset,
+    vectors,
+    log_prior,
+    residual,
+    place,
+    prior,
+    extra,
+    next_residual,
+    next_place,
+    next_prior,
+    next_extra,
+):
+    """Fill `next_*` with the children that stay: how many, and which the true one is.
+
+    `child` is the true token's; it stays where the run is told. c is the weight from which all
+    stay, 0 where there is room for all; u places the comb. Child j of prefix r is
+    vector number pace j + (offset + r) % pace, and counts for as many as there are of these.
+    """
+    if c > 0.0 and told and weight[true_row, child] <= c:
+        # The comb of the systematic thinning must have a tooth in the true child's interval.
+        position = u * weight[true_row, child]
+        for r in range(true_row):
+            position += light[r]
+        j = _first_child(true_row, size)
+        while j != child:
+            if weight[true_row, j] <= c:
+                position += weight[true_row, j]
+            j = j + 1 if j + 1 < size else 0
+        u = position / c - math.floor(position / c)
+    kept, tooth, start = 0, u, 0.0
+    inverse = 1.0 / c if c > 0.0 else 0.0
+    next_row = -1
+    for r in range(count):
+        is_true = told and r == true_row
+        stop = start + light[r] * inverse if c > 0.0 else start
+        if c == 0.0 or top[r] > c or tooth < stop or is_true:
+            along = start
+            searching = c == 0.0 or top[r] > c or is_true
+            j = _first_child(r, size) - 1
+            for _ in range(size):
+                if not searching and tooth >= stop:
+                    break
+                j = j + 1 if j + 1 < size else 0
+                w = weight[r, j]
+                forced = is_true and j == child
+                keep, gain = True, 0.0
+                if c > 0.0 and w <= c:
+                    along += w * inverse
+                    keep = forced
+                    while tooth < along:
+                        keep = True
+                        tooth += 1.0
+                    if keep:
+                        gain = math.log(c) + best - score[r, j]
+                if keep and (kept < room - 1 or forced):
+                    if r == true_row and j == child:
+                        next_row = kept
+                    k = pace * j + (offset + r) % pace
+                    for i in range(residual.shape[1]):
+                        next_residual[kept, i] = residual[r, i] - h * vectors[k, i]
+                        next_place[kept, i] = place[r, i] + vectors[k, i]
+                    next_prior[kept] = prior[r] + log_prior[k]
+                    next_extra[kept] = extra[r] + gain + math.log(pace)
+                    kept += 1
+        start = stop
+    return kept, next_row
+
+
+@compiled(fastmath=set())
+def _summed(  # type: ignore[no-untyped-def]
+    score,
+    weight,
+    best,
+    top,
+    count,
+    size,
+    shared,
+    told,
+    true_row,
+    child,
+    h,
+    vectors,
+    columns,
+    log_prior,
+    lengths,
+    place,
+    prior,
+    extra,
+    noise,
+    heavy,
+    points,
+    products,
+    moments,
+    from_energy,
+    shares,
     out,
 ):
-    """One run for one observation; `path` is the true token's, which is kept where it is `told`."""
-    stages, n = roots.shape[0], y.size
-    room = score.shape[0]
-    residual, place = np.empty((room, n)), np.empty((room, n))
-    next_residual, next_place = np.empty((room, n)), np.empty((room, n))
-    # log of the prior of a prefix, and of what makes up for the thinning.
-    prior, extra = np.empty(room), np.empty(room)
-    next_prior, next_extra = np.empty(room), np.empty(room)
-    top, total, light, heavy = np.empty(room), np.empty(room), np.empty(room), np.empty(room)
-    points = np.zeros((room, n))
-    near = np.zeros((room, n), np.float32)
-    residual[0] = y
-    place[0] = -reference
-    prior[0] = extra[0] = 0.0
-    count, true_row, prefixes = 1, 0, 0
-    for s in range(stages):
-        size = sizes[s]
-        prefixes += count
-        best = -1e300
-        np.dot(residual[:count], roots[s].T, points[:count])
-        # Thinning may go by any scores; the weights of leaves are what has to be right.
-        single = products and roughly.shape[0] > 0 and s < stages - 1
-        if single:
-            near[:count] = points[:count]
-            np.dot(near[:count], rough[s], roughly[:count])
-        elif products:
-            np.dot(points[:count], scaled[s], score[:count])
-        else:
-            _distances(scaled[s], size, points, count, score)
-        for r in range(count):
-            base = prior[r] + extra[r]
-            if single:
-                shift = base - 0.5 * _squared(points[r])
-                top[r] = _raised_single(biased[s], size, shift, roughly[r], score[r])
-            elif products:
-                top[r] = _raised(biased[s], size, base - 0.5 * _squared(points[r]), score[r])
-            else:
-                top[r] = _scores(log_prior[s], size, base, score[r])
-            best = max(best, top[r])
-        if s == stages - 1:
-            break
-        for r in range(count):
-            total[r], top[r] = _weights(score[r], size, best, weight[r])
-        c = 0.0
-        if count * size > wanted:
-            c = _threshold(weight, top[:count], total[:count], light, size, wanted)
-        u = uniforms[s]
-        if c > 0.0 and told and weight[true_row, path[s]] <= c:
-            # The comb of the systematic thinning must have a tooth in the true child's interval.
-            position = u * weight[true_row, path[s]]
-            for r in range(true_row):
-                position += light[r]
-            j = _first_child(true_row, size)
-            while j != path[s]:
-                if weight[true_row, j] <= c:
-                    position += weight[true_row, j]
-                j = j + 1 if j + 1 < size else 0
-            u = position / c - math.floor(position / c)
-        kept, tooth, start = 0, u, 0.0
-        inverse = 1.0 / c if c > 0.0 else 0.0
-        next_row = -1
-        for r in range(count):
-            is_true = told and r == true_row
-            stop = start + light[r] * inverse if c > 0.0 else start
-            if c == 0.0 or top[r] > c or tooth < stop or is_true:
-                along = start
-                searching = c == 0.0 or top[r] > c or is_true
-                j = _first_child(r, size) - 1
-                for _ in range(size):
-                    if not searching and tooth >= stop:
-                        break
-                    j = j + 1 if j + 1 < size else 0
-                    w = weight[r, j]
-                    forced = is_true and j == path[s]
-                    keep, gain = True, 0.0
-                    if c > 0.0 and w <= c:
-                        along += w * inverse
-                        keep = forced
-                        while tooth < along:
-                            keep = True
-                            tooth += 1.0
-                        gain = math.log(c) + best - score[r, j]
-                    if keep and (kept < room - 1 or forced):
-                        if r == true_row and j == path[s]:
-                            next_row = kept
-                        for i in range(n):
-                            next_residual[kept, i] = residual[r, i] - h * vectors[s, j, i]
-                            next_place[kept, i] = place[r, i] + vectors[s, j, i]
-                        next_prior[kept] = prior[r] + log_prior[s, j]
-                        next_extra[kept] = extra[r] + gain
-                        kept += 1
-            start = stop
-        count, true_row = kept, next_row
-        residual, next_residual = next_residual, residual
-        place, next_place = next_place, place
-        prior, next_prior = next_prior, prior
-        extra, next_extra = next_extra, extra
-    last = stages - 1
-    size = sizes[last]
+    """What the leaves say, into `out`."""
     mass, scores, energy, log_priors, second, lightest = 0.0, 0.0, 0.0, 0.0, 0.0, -1e300
     alike, found = 0.0, 0.0
     mean = out[len(FIELDS) :]
     mean[:] = 0.0
+    shared[:] = 0.0
     for r in range(count):
         lightest = max(lightest, top[r] - extra[r])
         heavy[r] = 0.0
@@ -340,20 +332,29 @@ def _filter(  # type: ignore[no-untyped-def]
             row_score += weight[r, j] * (score[r, j] - best)
         row_prior = row_mass * prior[r]
         for j in range(size):
-            row_prior += weight[r, j] * log_prior[last, j]
-        if moments and not products:
-            second += _row_moments(weight[r], leaves, size, place[r], mean)
+            row_prior += weight[r, j] * log_prior[j]
+        if moments and from_energy:
+            _add(weight[r], size, shared)
+            for i in range(mean.size):
+                mean[i] += row_mass * place[r, i]
+        elif moments and not products:
+            second += _row_moments(weight[r], columns, size, place[r], mean)
         if shares:
             for j in range(size):
                 alike += weight[r, j] * weight[r, j]
-            if r == true_row:
-                found = weight[r, path[last]]
+            if told and r == true_row:
+                found = weight[r, child]
         mass += row_mass
         scores += row_score
         energy += row_score + row_mass * (best - extra[r]) - row_prior
         log_priors += row_prior
-    if moments and products:
-        np.dot(weight[:count], vectors[last], points[:count])
+    if moments and from_energy:
+        # With b = y - h reference and e from there, |b - h e|^2 = -2 energy.
+        mean += np.dot(shared, vectors)
+        along = 2.0 * h * _along(noise, mean)
+        second = (along - 2.0 * energy - mass * _along(noise, noise)) / h**2
+    elif moments and products:
+        np.dot(weight[:count], vectors, points[:count])
         for r in range(count):
             if heavy[r] > 0.0:
                 known = size, place[r], points[r], heavy[r], mean
@@ -365,22 +366,222 @@ def _filter(  # type: ignore[no-untyped-def]
     out[4] = lightest
     out[5] = best
     out[6] = second / mass
-    out[7] = prefixes / stages
     out[8] = alike / mass / mass
     out[9] = found / mass
     mean /= mass
 
 
 @compiled(fastmath=set())
-def filter_samples(  # type: ignore[no-untyped-def]
-    scaled,
+def _batch(  # type: ignore[no-untyped-def]
+    columns,
     rough,
+    classes,
     vectors,
-    leaves,
+    moved,
+    nearly,
+    scaled,
     roots,
     log_prior,
     sizes,
     biased,
+    by_class,
+    sparse,
+    lengths,
+    h,
+    y,
+    reference,
+    paths,
+    uniforms,
+    wanted,
+    room,
+    products,
+    moments,
+    from_energy,
+    shares,
+    out,
+):
+    """`filter_samples` for a few samples, whose prefixes are scored together."""
+    stages, n, runs = vectors.shape[0], y.shape[1], uniforms.shape[1]
+    filters = y.shape[0] * runs
+    rows, widest = filters * room, vectors.shape[1]
+    single = products and nearly.shape[0] > 0
+    residual, place = np.empty((rows, n)), np.empty((rows, n))
+    next_residual, next_place = np.empty((rows, n)), np.empty((rows, n))
+    # log of the prior of a prefix, and of what makes up for the thinning.
+    prior, extra = np.zeros(rows), np.zeros(rows)
+    next_prior, next_extra = np.empty(rows), np.empty(rows)
+    top, total, light, heavy = np.empty(room), np.empty(room), np.empty(room), np.empty(room)
+    score, weight = np.zeros((room, widest)), np.zeros((room, widest))
+    shared = np.empty(widest)
+    turned, points = np.empty((rows, n)), np.zeros((room, n))
+    near, nearer = np.empty((rows, n), np.float32), np.empty((rows, n), np.float32)
+    roughly = np.empty((rows if single else 0, widest), np.float32)
+    flat = roughly
+    exactly = np.empty((rows if products else 0, widest))
+    first, counts = np.empty(filters + 1, np.int64), np.ones(filters, np.int64)
+    true_row, chosen = np.zeros(filters, np.int64), np.zeros(filters, np.int64)
+    at = np.zeros(rows, np.int64)
+    ends = np.empty(CLASSES + 1, np.int64)
+    for f in range(filters):
+        residual[f] = y[f // runs]
+        place[f] = -reference[f // runs]
+        first[f] = f
+        out[f // runs, f % runs, 7] = 0.0
+    first[filters] = filters
+    for s in range(stages):
+        size, last, whole = sizes[s], s == stages - 1, first[filters]
+        # Thinning may go by any scores; the weights of leaves are what has to be right.
+        pace = CLASSES if single and not last and sparse[s] else 1
+        if single and not last:
+            # One after the other those that look at the same class of vectors.
+            ends[0] = 0
+            for f in range(filters):
+                i, run = f // runs, f % runs
+                own = (paths[i, s] - true_row[f]) % pace
+                chosen[f] = own if run > 0 else int(uniforms[i, run, s] * pace)
+            for a in range(pace):
+                ends[a + 1] = ends[a]
+                for f in range(filters):
+                    for r in range((a - chosen[f]) % pace, counts[f], pace):
+                        near[ends[a + 1]] = residual[first[f] + r]
+                        at[first[f] + r] = ends[a + 1]
+                        ends[a + 1] += 1
+            np.dot(near[:whole], nearly[s], nearer[:whole])
+            turned[:whole] = nearer[:whole]
+            if pace == 1:
+                np.dot(nearer[:whole], rough[s], roughly[:whole])
+            else:
+                width = classes.shape[3]
+                flat = roughly.reshape(-1)[: whole * width].reshape((whole, width))
+                for a in range(pace):
+                    own = slice(ends[a], ends[a + 1])
+                    if ends[a + 1] > ends[a]:
+                        np.dot(nearer[own], classes[s, a], flat[own])
+        elif products:
+            turned[:whole] = residual[:whole]
+            if not last:
+                np.dot(residual[:whole], moved[s], turned[:whole])
+            np.dot(turned[:whole], columns[s - stages], exactly[:whole])
+        next_start = 0
+        for f in range(filters):
+            start, count = first[f], counts[f]
+            told, i, run = f % runs > 0, f // runs, f % runs
+            out[i, run, 7] += count / stages
+            best = -1e300
+            if not products:
+                np.dot(residual[start : start + count], roots[s].T, points[:count])
+                _distances(scaled[s], size, points, count, score)
+            if pace > 1:
+                size = sizes[s] // pace
+            for r in range(count):
+                row = start + r
+                base = prior[row] + extra[row]
+                if single and not last:
+                    base -= 0.5 * _along(residual[row], turned[at[row]])
+                elif products:
+                    base -= 0.5 * _along(residual[row], turned[row])
+                if pace > 1:
+                    raised = by_class[s, (chosen[f] + r) % pace]
+                    top[r] = _raised(raised, size, base, h, flat[at[row]], score[r])
+                elif single and not last:
+                    top[r] = _raised(biased[s], size, base, h, roughly[at[row]], score[r])
+                elif products:
+                    top[r] = _raised(biased[s], size, base, h, exactly[row], score[r])
+                else:
+                    top[r] = _scores(log_prior[s], size, base, score[r])
+                best = max(best, top[r])
+            own = slice(start, start + count)
+            if last:
+                _summed(
+                    score,
+                    weight,
+                    best,
+                    top,
+                    count,
+                    size,
+                    shared,
+                    told,
+                    true_row[f],
+                    paths[i, s],
+                    h,
+                    vectors[s],
+                    columns[s - stages],
+                    log_prior[s],
+                    lengths,
+                    place[own],
+                    prior[own],
+                    extra[own],
+                    y[i] - h * reference[i],
+                    heavy,
+                    points,
+                    products,
+                    moments,
+                    from_energy,
+                    shares,
+                    out[i, run],
+                )
+                continue
+            for r in range(count):
+                total[r], top[r] = _weights(score[r], size, best, weight[r])
+            c = 0.0
+            if count * size > wanted:
+                c = _threshold(weight, top[:count], total[:count], light, size, wanted)
+            u, child = uniforms[i, run, s], paths[i, s]
+            if pace > 1:  # the rest of the number that chose the class is as uniform
+                u, child = u * pace % 1.0, child // pace
+            to = slice(next_start, next_start + room)
+            kept, next_row = _thinned(
+                score,
+                weight,
+                best,
+                top,
+                light,
+                count,
+                size,
+                c,
+                u,
+                told,
+                true_row[f],
+                child,
+                room,
+                h,
+                pace,
+                chosen[f] if pace > 1 else 0,
+                vectors[s],
+                log_prior[s],
+                residual[own],
+                place[own],
+                prior[own],
+                extra[own],
+                next_residual[to],
+                next_place[to],
+                next_prior[to],
+                next_extra[to],
+            )
+            first[f], counts[f], true_row[f] = next_start, kept, next_row
+            next_start += kept
+        first[filters] = next_start
+        residual, next_residual = next_residual, residual
+        place, next_place = next_place, place
+        prior, next_prior = next_prior, prior
+        extra, next_extra = next_extra, extra
+
+
+@compiled(fastmath=set())
+def filter_samples(  # type: ignore[no-untyped-def]
+    columns,
+    rough,
+    classes,
+    vectors,
+    moved,
+    nearly,
+    scaled,
+    roots,
+    log_prior,
+    sizes,
+    biased,
+    by_class,
+    sparse,
     lengths,
     h,
     y,
@@ -390,50 +591,60 @@ def filter_samples(  # type: ignore[no-untyped-def]
     wanted,
     products,
     moments,
+    from_energy,
     shares,
     out,
 ):
     """Fill out[sample, run]: run 0 knows the observation alone, the others also the true token.
 
-    `vectors` (stages, K, n) holds the stages, padded to common sizes, `leaves` (n, K) the last of
-    them once more; `scaled` (stages, n, K) holds roots[s] h c for every vector c of stage s, where
-    |roots[s] d|^2 is the Mahalanobis norm of a residual d against the noise and all later stages.
-    `biased` is the log-prior less half the squares of the `scaled`, `lengths` the squares of the
-    last stage's vectors. `reference` is where the true token sits, `paths` its indices. With
-    `products` distances come from products, three times faster, with rounding like that of the
-    squares of y and of the sums of vectors; and where `rough`, which is `scaled` in single
-    precision, is not empty, prefixes are thinned out by its products, which changes no
-    expectation: the leaves have double precision. Without `moments` the posterior moments are left
-    out, and without `shares` the last two of `FIELDS`. Every sample is computed by itself, so its
-    bits depend on no block and no thread count.
+    `vectors` (stages, K, n) holds the stages, padded to common sizes, `columns` (stages, n, K) the
+    same turned, of the last stage at least, `log_prior` (stages, K) and `sizes` their own;
+    `lengths` are the squares of the last stage's vectors. `reference` is where the true token sits,
+    `paths` its indices. A residual r has the score -|roots[s] (r - h c)|^2 / 2 for every vector c
+    of stage s, a Mahalanobis norm against the noise and all later stages: by differences from
+    `scaled` (stages, n, K), which holds roots[s] h c; with `products` from r' moved[s] h c, with
+    moved[s] = roots[s]' roots[s], and `biased`, the log-prior less half of |roots[s] h c|^2. That
+    is three times faster, with rounding like that of the squares of y and of the sums of vectors;
+    and where `nearly`, which is `moved` in single precision, is not empty, prefixes are thinned
+    out by products with `rough`, `columns` in single precision, which changes no expectation: the
+    leaves have double precision. Where `sparse[s]`, a
+    prefix looks at one of CLASSES classes of the vectors of stage s, whose members count for all,
+    the next prefix at the next class, from one that is drawn: every CLASSES-th vector, `classes`
+    (stages, CLASSES, n, K / CLASSES) being `rough` by class and `by_class` the `biased`. Tables
+    that are not asked for may be empty. Without `moments` the
+    posterior moments are left out, and with `from_energy` second ones come from the mean of
+    |y - h e|^2, with its rounding over h^2; without `shares` the last two of `FIELDS` are 0.
+    Samples are taken some at a time, always the same ones of y, so bits depend on no thread count.
     """
-    room = ROWS * (-(-(wanted + 4) // ROWS))
-    score, weight = np.zeros((room, sizes.max())), np.zeros((room, sizes.max()))
-    roughly = np.zeros((room if rough.size else 0, sizes.max()), np.float32)
-    for i in range(y.shape[0]):
-        for run in range(uniforms.shape[1]):
-            _filter(
-                scaled,
-                rough,
-                vectors,
-                leaves,
-                roots,
-                log_prior,
-                sizes,
-                biased,
-                lengths,
-                h,
-                y[i],
-                reference[i],
-                paths[i],
-                uniforms[i, run],
-                wanted,
-                products,
-                moments,
-                shares,
-                run > 0,
-                score,
-                weight,
-                roughly,
-                out[i, run],
-            )
+    room, runs = ROWS * (-(-(wanted + 4) // ROWS)), uniforms.shape[1]
+    batch = min(BATCH, max(1, SCORES // (runs * room * vectors.shape[1])))
+    for start in range(0, y.shape[0], batch):
+        part = slice(start, start + batch)
+        _batch(
+            columns,
+            rough,
+            classes,
+            vectors,
+            moved,
+            nearly,
+            scaled,
+            roots,
+            log_prior,
+            sizes,
+            biased,
+            by_class,
+            sparse,
+            lengths,
+            h,
+            y[part],
+            reference[part],
+            paths[part],
+            uniforms[part],
+            wanted,
+            room,
+            products,
+            moments,
+            from_energy,
+            shares,
+            out[part],
+        )

@@ -30,16 +30,17 @@ Half of the mean width of the bracket is reported as numerical error, sampling e
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import special
 from threadpoolctl import threadpool_limits
 
+from tokenkl._once import once
 from tokenkl._random import draw_ids, generator
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.residual import ResidualCodebook
@@ -97,6 +98,11 @@ UNNOTICED = 1e-8
 #: A stage of so many numbers is large: products in single precision save time. The rounding of
 #: scores, in nats, by which prefixes may be thinned out: it costs a little spread, and no bias.
 WORTH_SINGLE, ROUGH = 2**14, 1e-2
+#: Classes of a stage's vectors (as in `filter`); one of them is enough to go on from where about so
+#: many of it, or more, matter for a prefix.
+CLASSES, ENOUGH_OF_CLASS = 8, 64
+#: Rounding of an MMSE, relative to the linear one, that may come with its shortest way.
+NO_MATTER = 1e-9
 #: Singular values of a stage, relative to all of it, that are rounding.
 NOTHING = 1e-13
 #: Where the bracket of a probability, or of an information relative to H(pi), is wider than this
@@ -276,7 +282,8 @@ def _sample(
                 progress(done + work * (wanted - done) // whole, wanted)
 
 
-class Stages(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stages:
     """Centred stages from the widest to the narrowest; the radius of their sum; its extent.
 
     `radius` bounds the distance of a token from the mean, `extent` its coordinates off centre.
@@ -288,6 +295,56 @@ class Stages(NamedTuple):
     radius: float
     extent: float
 
+    @functools.cached_property
+    def padded(self) -> Padded:
+        """As arrays of common sizes."""
+        n = self.vectors[0].shape[1]
+        sizes = np.array([p.size for p in self.log_prior])
+        vectors = np.zeros((sizes.size, sizes.max(), -(-n // 4) * 4))
+        log_prior = np.zeros((sizes.size, sizes.max()))
+        for s, size in enumerate(sizes):
+            vectors[s, :size, :n] = self.vectors[s]
+            log_prior[s, :size] = self.log_prior[s]
+        return Padded(vectors, log_prior, sizes)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Padded:
+    """What of the kernel's arguments depends on no noise level."""
+
+    vectors: Float[np.ndarray, "stages K n"]
+    log_prior: Float[np.ndarray, "stages K"]
+    sizes: Int[np.ndarray, " stages"]
+
+    @functools.cached_property
+    def columns(self) -> Float[np.ndarray, "stages n K"]:
+        """The vectors, turned."""
+        return np.ascontiguousarray(self.vectors.transpose(0, 2, 1))
+
+    @functools.cached_property
+    def leaves(self) -> Float[np.ndarray, "1 n K"]:
+        """Those of the last stage."""
+        return np.ascontiguousarray(self.vectors[-1:].transpose(0, 2, 1))
+
+    @functools.cached_property
+    def rough(self) -> Float[np.ndarray, "stages n K"]:
+        """All of them in single precision, but for the last stage."""
+        turned = self.vectors[:-1].transpose(0, 2, 1)
+        return np.ascontiguousarray(turned, dtype=np.float32)
+
+    @functools.cached_property
+    def classes(self) -> Float[np.ndarray, "stages classes n each"]:
+        """The same by class: every `CLASSES`-th vector, as far as they are as many in each."""
+        each = self.rough.shape[2] // CLASSES
+        return np.stack(
+            [self.rough[:, :, a : each * CLASSES : CLASSES] for a in range(CLASSES)], axis=1
+        ).copy()
+
+    @functools.cached_property
+    def lengths(self) -> Float[np.ndarray, " K"]:
+        """Squares of the last stage's vectors."""
+        return np.einsum("ji,ji->j", self.vectors[-1], self.vectors[-1])
+
 
 def radius_of(codebook: ResidualCodebook) -> float:
     """A bound on the distance of a token from the mean point."""
@@ -296,17 +353,10 @@ def radius_of(codebook: ResidualCodebook) -> float:
     return sum(math.sqrt((c**2).sum(axis=1).max()) for c in centred)
 
 
-#: What was prepared, by the identity of codebooks, which do not change, for as long as they live.
-_PREPARED: dict[int, Stages] = {}
-
-
 def prepared(codebook: Codebook) -> Stages:
     """`prepare`, once for a codebook: many problems are posed of one."""
     assert isinstance(codebook, ResidualCodebook)
-    if id(codebook) not in _PREPARED:
-        _PREPARED[id(codebook)] = prepare(codebook)
-        weakref.finalize(codebook, _PREPARED.pop, id(codebook), None)
-    return _PREPARED[id(codebook)]
+    return once(codebook, prepare)
 
 
 def prepare(codebook: ResidualCodebook) -> Stages:
@@ -369,6 +419,9 @@ class _Level:
         self.prior_entropy = sum(-float(np.exp(p) @ p) for p in stages.log_prior)
         self.shrink = 0.0
         self.controls: dict[str, np.ndarray] = {}
+        self._tables: tuple[np.ndarray, ...] | None = None
+        #: Stages of which a prefix looks at one class of vectors, known with the tables.
+        self.sparse = 0
 
         covariance = np.sum(stages.covariances, axis=0)
         self.power = float(np.trace(covariance))
@@ -388,29 +441,65 @@ class _Level:
         #: Whether prefixes may be thinned out by products in single precision.
         self.roughly = float(np.finfo(np.float32).eps) * reach**2 < ROUGH
         self.rounding += self.by_products * of_products
+        #: Rounding of second moments that come from the mean of |y - h e|^2, and whether they do.
+        self.of_energy = 8 * of_products / snr if snr > 0 else math.inf
+        self.from_energy = self.by_products and self.of_energy < NO_MATTER * self.linear_mmse
 
     def tables(self) -> tuple[np.ndarray, ...]:
-        """The arguments of the kernel that depend on the level alone."""
-        stages, n, padded = self.stages, self.n, -(-self.n // 4) * 4
-        sizes = np.array([p.size for p in stages.log_prior])
-        scaled = np.zeros((sizes.size, padded, sizes.max()))
-        vectors = np.zeros((sizes.size, sizes.max(), padded))
-        roots = np.zeros((sizes.size, padded, padded))
-        log_prior = np.zeros((sizes.size, sizes.max()))
-        later = np.zeros((n, n))
-        for s in reversed(range(sizes.size)):
-            root = np.linalg.cholesky(np.linalg.inv(np.eye(n) + self.snr * later)).T
-            roots[s, :n, :n] = root
-            scaled[s, :n, : sizes[s]] = root @ (self.h * stages.vectors[s].T)
-            vectors[s, : sizes[s], :n] = stages.vectors[s]
-            log_prior[s, : sizes[s]] = stages.log_prior[s]
-            later = later + stages.covariances[s]
-        biased = log_prior - np.stack([(one**2).sum(axis=0) for one in scaled]) / 2
-        lengths = np.einsum("ji,ji->j", vectors[-1], vectors[-1])
-        single = self.roughly and self.large
-        rough = scaled.astype(np.float32) if single else np.empty((0, 0, 0), np.float32)
-        leaves = np.ascontiguousarray(vectors[-1].T)
-        return scaled, rough, vectors, leaves, roots, log_prior, sizes, biased, lengths
+        """The arguments of the kernel that depend on no sample."""
+        if self._tables is None or not self.by_products:  # those of differences are large
+            self._tables = self._make_tables()
+        return self._tables
+
+    def _make_tables(self) -> tuple[np.ndarray, ...]:
+        whole, n = self.stages.padded, self.n
+        stages, width, padded = whole.vectors.shape
+        single = self.roughly and self.large and self.by_products
+        none = np.empty((0, 0, 0))
+        scaled = none if self.by_products else np.zeros((stages, padded, width))
+        moved, roots = (np.zeros((stages, padded, padded)) for _ in range(2))
+        biased = whole.log_prior.copy()
+        sparse = np.zeros(stages, dtype=bool)
+        later = np.cumsum(self.stages.covariances[::-1], axis=0)[::-1]
+
+        def fill(part: slice) -> None:
+            for s in range(part.start, min(part.stop, stages)):
+                behind = later[s + 1] if s + 1 < stages else np.zeros((n, n))
+                inner = np.linalg.inv(np.eye(n) + self.snr * behind)
+                moved[s, :n, :n] = (inner + inner.T) / 2
+                c = whole.vectors[s]
+                told = self.snr * float((inner * self.stages.covariances[s]).sum())
+                many = whole.sizes[s] * math.exp(-min(told, 100.0)) >= ENOUGH_OF_CLASS * CLASSES
+                sparse[s] = single and many and whole.sizes[s] == width and width % CLASSES == 0
+                if self.by_products:
+                    # Where they only thin prefixes out, scores need no more digits than products.
+                    kind = np.float32 if single and s < stages - 1 else np.float64
+                    inner = moved[s].astype(kind, copy=False)
+                    squares = _squares(c.astype(kind, copy=False), inner)
+                    biased[s] -= self.snr / 2 * squares
+                else:
+                    roots[s, :n, :n] = np.linalg.cholesky(inner).T
+                    scaled[s] = roots[s] @ (self.h * c.T)
+
+        share_out(fill, stages, 1)
+        sparse[0] = sparse[-1] = False  # a single prefix; leaves
+        self.sparse = int(sparse.sum())
+        return (
+            whole.columns if self.by_products and not single else whole.leaves,
+            whole.rough if single else none.astype(np.float32),
+            whole.classes if sparse.any() else np.empty((0, 0, 0, 0), np.float32),
+            whole.vectors,
+            none if single else moved,
+            moved.astype(np.float32) if single else none.astype(np.float32),
+            scaled,
+            none if self.by_products else roots,
+            whole.log_prior,
+            whole.sizes,
+            biased,
+            _by_class(biased),
+            sparse,
+            whole.lengths,
+        )
 
     def run(
         self, tables: tuple[np.ndarray, ...], rng: np.random.Generator, rows: slice
@@ -425,7 +514,7 @@ class _Level:
         uniforms = rng.random((BLOCK, 2, len(draws)))[rows]
         true = np.sum([c[paths[:, s]] for s, c in enumerate(stages.vectors)], axis=0)
         y = self.h * true + noise
-        padded = tables[2].shape[2]
+        padded = stages.padded.vectors.shape[2]
         out = np.empty((len(y), 2, len(kernel.FIELDS) + padded))
         wide_y, wide_true = (np.pad(x, ((0, 0), (0, padded - n))) for x in (y, true))
 
@@ -440,6 +529,7 @@ class _Level:
                 self.particles,
                 self.by_products,
                 "mmse" in self.quantities,
+                self.from_energy,
                 "sampling_error" in self.quantities,
                 out[part],
             )
@@ -517,13 +607,17 @@ class _Level:
 
     def tune(self, rng: np.random.Generator, wanted: int, method: MonteCarlo) -> None:
         """Choose, from a pilot that is then forgotten, controls and the number of particles."""
+        tables = self.tables()
+        # What classes of vectors cost in spread is had back from more prefixes, and in less time.
+        self.fewest += 4 * round(self.sparse / 4)
+        self.particles = self.fewest
         most = (
             MOST_FOR_TARGET
             if method.has_target
             else max(self.fewest, min(MOST, wanted // self.few_each))
         )
         most = int(np.clip(method.memory // (16 * self.width), self.fewest, most))
-        x = self.run(self.tables(), rng, slice(0, int(np.clip(wanted // 4, LEAST_PILOT, PILOT))))
+        x = self.run(tables, rng, slice(0, int(np.clip(wanted // 4, LEAST_PILOT, PILOT))))
         step = float(x["step"].mean())
         self.shrink = float(np.clip(x["cross"].mean() / step, 0.0, 1.0)) if step > 0 else 0.0
         excess = 0.0
@@ -634,7 +728,8 @@ class _Level:
             squares = (EPS * self.stages.extent) ** 2
             if self.by_products:
                 squares += EPS * (self.n + 8) * self.stages.radius**2
-            return 4 * self.rounding * abs(value) + 64 * squares
+            of_energy = self.of_energy if self.from_energy else 0.0
+            return 4 * self.rounding * abs(value) + 64 * squares + of_energy
         if name == "accuracy":
             return 4 * self.rounding * abs(value)
         return self.rounding
@@ -682,6 +777,19 @@ def _least_squares(
     coefficients = np.zeros(len(controls))
     coefficients[used] = np.linalg.lstsq(design, target, rcond=None)[0][1:] / scale[used]
     return coefficients
+
+
+def _by_class(biased: Float[np.ndarray, "stages K"]) -> Float[np.ndarray, "stages classes each"]:
+    each = biased.shape[1] // CLASSES
+    turned = biased[:, : each * CLASSES].reshape(-1, each, CLASSES).transpose(0, 2, 1)
+    return np.ascontiguousarray(turned)
+
+
+def _squares(
+    c: Float[np.ndarray, "K n"], inner: Float[np.ndarray, "n n"]
+) -> Float[np.ndarray, " K"]:
+    """c' inner c for every row."""
+    return np.einsum("ki,ki->k", c @ inner, c).astype(float)
 
 
 def _weights(log_prior: Float[np.ndarray, " K_s"]) -> Float[np.ndarray, " K_s"] | None:
