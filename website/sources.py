@@ -20,7 +20,9 @@ from website.questions import public_names
 from website.reference import reference
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMED = re.compile(r"((?:tokenkl|tests|experiments|benchmarks|website)/[\w/]+\.py)(?:::(\w+))?")
+NAMED = re.compile(
+    r"((?:tokenkl|tests|experiments|benchmarks|website)/[\w/]+\.py)(?:::(?:\w+\.)?(\w+))?"
+)
 DEFINITION = re.compile(r"^[ \t]*(?:async def|def|class) (\w+)", re.M)
 #: Two hundred files are coloured in a second by this, and in half a minute by a real lexer.
 COLOURED = re.compile(

@@ -148,6 +148,13 @@ def test_names_in_pages_lead_to_the_reference(site: Path) -> None:
     assert "../api/learned.html#tokenkl.learned_path_kl" in theory
 
 
+def test_methods_are_named_with_their_class(site: Path) -> None:
+    links = read(site / "theory" / "context.html").links
+    (line,) = {one.partition("#L-")[2] for one in links if "sources/base.py.html" in one}
+    text = (ROOT / "tokenkl" / "sources" / "base.py").read_text(encoding="utf-8")
+    assert "def messages(" in text.splitlines()[int(line) - 1]
+
+
 def test_lines_of_sources(site: Path) -> None:
     page = (site / "source" / "tokenkl" / "divergence" / "girsanov.py.html").read_text("utf-8")
     link = next(
