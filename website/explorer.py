@@ -28,6 +28,7 @@ VIEWS = {
     "power": "average power 1 in all",
 }
 QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
+STEPS = (5, 10, 25)
 SAMPLES = 2048
 DIGITS = 5
 
@@ -88,6 +89,7 @@ def numbers(case: Case, decibels: tuple[int, ...] = DECIBELS) -> dict[str, Any]:
         "K": codebook.K,
         "n": codebook.n,
         "bits": _short(entropy),
+        **_steps(codebook, method),
         "views": {},
     }
     for index, (view, (shift, power)) in enumerate(views.items()):
@@ -104,6 +106,19 @@ def numbers(case: Case, decibels: tuple[int, ...] = DECIBELS) -> dict[str, Any]:
     return record
 
 
+def _steps(codebook: Codebook, method: Any) -> dict[str, list[float]]:
+    """Path KL of the best steps from no signal to where 0.1 % of the bits is left: at any scale."""
+    import tokenkl as tk
+
+    _, high = tk.optimality.information_range(codebook, 1e-6, key=0)
+    grids = tk.optimal_step_grids(codebook, list(STEPS), 0.0, high, method=method, key=0)
+    found = {"steps": [_short(float(one.kl.value)) for one in grids]}
+    errors = [float(one.kl.standard_error) for one in grids]
+    if any(errors):
+        found["steps_error"] = [_short(error, 2) for error in errors]
+    return found
+
+
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
     """The stored numbers, on the page that has a place for them."""
     if PLACE not in html:
@@ -115,7 +130,7 @@ def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
 
 def main() -> None:
     found = [numbers(case) for case in cases()]
-    head = {"decibels": DECIBELS, "views": VIEWS}
+    head = {"decibels": DECIBELS, "views": VIEWS, "steps": STEPS}
     lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in found)
     text = f"{json.dumps(head)[:-1]}, " + f'"codebooks": [\n{lines}\n]}}\n'
     STORED.write_text(text, encoding="utf-8")

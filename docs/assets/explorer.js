@@ -5,7 +5,7 @@
   const here = document.getElementById("curves");
   const values = document.getElementById("explorer-values");
   if (!here || !values) return;
-  const { decibels, views, codebooks } = JSON.parse(values.textContent);
+  const { decibels, views, steps, codebooks } = JSON.parse(values.textContent);
 
   const QUANTITIES = {
     accuracy: { title: "accuracy", unit: "", range: () => [0, 1] },
@@ -247,6 +247,12 @@
       });
     }
     row("half-information SNR, dB", (book) => signed(book.views[state.view].half, 2));
+    steps.forEach((count, place) => {
+      row(`path KL of ${count} steps, nats`, (book) => {
+        const found = book.steps_error;
+        return told(book.steps[place], found && found[place]);
+      });
+    });
     node.append(top, body);
     here.querySelector(".numbers").replaceChildren(node);
   }

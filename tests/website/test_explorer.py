@@ -37,6 +37,7 @@ def test_stored_numbers_are_those_of_the_library(stored: dict[str, Any]) -> None
         if case.group == "Lattices":
             continue
         anew = numbers(case, levels)
+        assert anew["steps"] == pytest.approx(one["steps"], rel=2e-5)
         for view, seen in one["views"].items():
             assert anew["views"][view]["half"] == seen["half"]
             for name in QUANTITIES:
@@ -55,6 +56,20 @@ def test_views_are_what_they_say(stored: dict[str, Any]) -> None:
         assert seen["mmse"][place] == pytest.approx(float(tk.mmse(book, 1.0)) / power, rel=2e-5)
         right = math.erf(math.sqrt(power / 10 / 2)) / 2 + 1 / 2
         assert seen["accuracy"][place] == pytest.approx(right**10, rel=2e-5)
+
+
+def test_steps_cost_what_the_sampler_loses(stored: dict[str, Any]) -> None:
+    """By the sum over steps, on the grid of another scale; and more steps cost less."""
+    (ternary,) = (one for one in stored["codebooks"] if one["label"] == "FSQ 3^6")
+    book = tk.scale_to(tk.FSQ((3,) * 6), power=1.0)
+    _, high = tk.optimality.information_range(book, 1e-6)
+    grid = tk.optimal_steps(book, 10, 0.0, high)
+    place = stored["steps"].index(10)
+    assert float(tk.ancestral_kl(book, grid.snr)) == pytest.approx(
+        ternary["steps"][place], rel=1e-3
+    )
+    for one in stored["codebooks"]:
+        assert sorted(one["steps"], reverse=True) == one["steps"]
 
 
 def test_sampled_numbers_cover_what_another_sample_finds(stored: dict[str, Any]) -> None:

@@ -232,6 +232,7 @@ def test_explorer_in_a_browser(site: Path, tmp_path: Path) -> None:
     assert found is not None
     assert "accuracy|0.5318|" in found[1]
     assert "half-information SNR, dB|5.04|" in found[1]
+    assert "path KL of 25 steps, nats|" in found[1]
     book = tk.scale_to(tk.FSQ((6,) * 6), power=6.0)
     assert f"accuracy|{float(tk.accuracy(book, 1.0)):.4f}|" in found[2]
     assert "view=coordinate" in found[3]
