@@ -82,7 +82,7 @@ def numbers(case: Case, decibels: tuple[int, ...] = DECIBELS) -> dict[str, Any]:
     entropy = float(codebook.prior_entropy()) / math.log(2)
     nearest = np.abs(np.asarray(profile["mutual_information"].value) - entropy / 2).argmin()
     near = 10 * math.log10(snr[nearest])
-    half = float(tk.snr_of_information(codebook, near=near, method=method, key=0))
+    half = tk.snr_of_information(codebook, near=near, method=method, key=0)
     record: dict[str, Any] = {
         "group": case.group,
         "label": case.label,
@@ -94,7 +94,9 @@ def numbers(case: Case, decibels: tuple[int, ...] = DECIBELS) -> dict[str, Any]:
     }
     for index, (view, (shift, power)) in enumerate(views.items()):
         here = slice(index * len(decibels), (index + 1) * len(decibels))
-        seen: dict[str, Any] = {"half": round(half - shift, 2)}
+        seen: dict[str, Any] = {"half": round(float(half) - shift, 2)}
+        if np.any(half.standard_error):
+            seen["half_error"] = _short(float(half.standard_error), 2)
         for name in QUANTITIES:
             estimate = profile[name]
             scale = 1 / power if name == "mmse" else 1.0

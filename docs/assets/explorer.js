@@ -246,7 +246,10 @@
         return told(curve(book, name)[index], found && found[index]);
       });
     }
-    row("half-information SNR, dB", (book) => signed(book.views[state.view].half, 2));
+    row("half-information SNR, dB", (book) => {
+      const { half, half_error: error } = book.views[state.view];
+      return signed(half, 2) + (error === undefined ? "" : " ± " + fixed(1.96 * error, 2));
+    });
     steps.forEach((count, place) => {
       row(`path KL of ${count} steps, nats`, (book) => {
         const found = book.steps_error;

@@ -85,6 +85,9 @@ def test_sampled_numbers_cover_what_another_sample_finds(stored: dict[str, Any])
         apart = float(anew[name].value) * scale - seen[name][place]
         error = math.hypot(float(anew[name].standard_error) * scale, seen[f"{name}_error"][place])
         assert abs(apart) < 5 * error
+    half = tk.snr_of_information(book, near=5.0, method=method, key=7)
+    error = math.hypot(float(half.standard_error), seen["half_error"])
+    assert abs(float(half) - seen["half"]) < 5 * error
 
 
 def test_numbers_stand_in_the_page() -> None:
