@@ -53,4 +53,5 @@ clean:
 
 docs: $(VENV)/bin/python
 	$(PIP_INSTALL) -e '.[docs]'
-	$(BIN)/mkdocs build --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --site-dir site
+	@echo "Open site/index.html"

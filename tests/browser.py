@@ -65,9 +65,9 @@ def browse(page: Path, out: Path, *flags: str) -> tuple[str, list[str]]:
     return said, re.findall(r'"url":"([^"]*)"', log.read_text())
 
 
-def listen(page: Path, out: Path, end: str) -> str:
+def listen(page: Path, out: Path, end: str, *more: str) -> str:
     """The line on the console that holds `end`; the browser is there until then."""
-    flags = ("--autoplay-policy=no-user-gesture-required", "--remote-debugging-port=0")
+    flags = (*more, "--autoplay-policy=no-user-gesture-required", "--remote-debugging-port=0")
     words = [*_words(out), *flags, page.as_uri()]
     # Its processes are a group of their own, which ends with it.
     pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}

@@ -3,19 +3,28 @@
 import ast
 import doctest
 import importlib
+import inspect
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from website.questions import GROUPS, page_name
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
     ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
     ROOT / "experiments" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+#: Pages that the site has and the repository has not.
+WRITTEN = {ROOT / "docs" / "api" / "index.md", *(ROOT / "docs" / page_name(g) for g in GROUPS)}
 #: `folder/file.py::name`, `folder/file.py`, or a figure.
-LINK = re.compile(r"`((?:tokenkl|tests|experiments|figures|benchmarks)/[\w/.-]+?)(?:::(\w+))?`")
+LINK = re.compile(
+    r"`((?:tokenkl|tests|experiments|figures|benchmarks|website)/[\w/.-]+?)(?:::(\w+))?`"
+)
 
 
 def _definitions(path: Path) -> set[str]:
@@ -37,7 +46,8 @@ def test_links(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_relative_links(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
-        assert (document.parent / target).exists(), f"{document.name} links to {target}"
+        path = (document.parent / target).resolve()
+        assert path.exists() or path in WRITTEN, f"{document.name} links to {target}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -46,6 +56,19 @@ def test_python_blocks_run(document: Path, tmp_path: Path, monkeypatch: pytest.M
     namespace: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", document.read_text(), flags=re.DOTALL):
         exec(compile(block, document.name, "exec"), namespace)
+
+
+def test_readme_is_short_and_tells_what_was_measured() -> None:
+    """What is written by hand there is what was timed, and numbers are those of the record."""
+    pytest.importorskip("torch")
+    from benchmarks import by_hand
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) < 120
+    source = inspect.getsource(by_hand.profile_by_hand)
+    assert source.replace("  # type: ignore[no-untyped-def]", "") in readme
+    assert by_hand.table(json.loads(by_hand.RESULTS.read_text(encoding="utf-8"))) in readme
+    assert doctest.testmod(by_hand).failed == 0
 
 
 @pytest.mark.parametrize(
