@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from experiments.speech.labels import labelled_grid
-from experiments.speech.plans import PLANS
+from experiments.speech.plans import PLAIN, PLANS
 from experiments.speech.units import Material
 from tokenkl._files import atomic_path
 from tokenkl.tts.cdcd import CDCD
@@ -71,14 +71,17 @@ def claims(
 
 
 def measure_calibration(workspace: Workspace, path: Path, say: Callable[[str], None]) -> None:
-    """Of every unit of "evidence" that is trained, on test sentences, and on training sentences
-    where the seed is the first; one file, written unit by unit."""
+    """Of every unit of "evidence" that is trained, on test sentences; one file, unit by unit.
+
+    Of the first seed also on training sentences, and of it alone units without output prior.
+    """
     plan = PLANS["evidence"]
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     materials: dict[str, Material] = {}
     for unit in plan.units:
         weights = workspace.folder / unit.label / f"ema-{plan.cells[0].budget:07d}.safetensors"
-        if unit.label in found or not weights.is_file():
+        more = unit.seed == 0
+        if unit.label in found or not weights.is_file() or (unit.name.endswith(PLAIN) and not more):
             continue
         recipe = unit.recipe(plan.settings)
         if recipe.tokenizer not in materials:
@@ -93,7 +96,7 @@ def measure_calibration(workspace: Workspace, path: Path, say: Callable[[str], N
         low, high = (np.log(x) for x in model.snr_range())
         log_snr = np.linspace(low, high, LEVELS)
         splits = {"test": at.test[:SENTENCES]}
-        if unit.seed == 0:
+        if more:
             splits["train"] = at.train[:SENTENCES]
         found[unit.label] = {"log_snr": [round(float(x), 6) for x in log_snr]} | {
             split: claims(
