@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
+import mpmath
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -216,3 +218,27 @@ def test_refusals(given: dict[str, Any], message: str) -> None:
         )
     with pytest.raises(ValueError, match="levels must be"):
         tk.gray_labels(cast(Any, 4))
+
+
+def test_one_token_that_is_nearly_certain() -> None:
+    """Entropies of bits cancel down to 1e-7 of a nat, and the error says what that leaves."""
+    rare = 10**-5.5
+    levels, prior = [-0.8, -0.4, 0.0, 0.4, 0.8], [rare, 1 - 4 * rare, rare, rare, rare]
+    book = tk.ProductCodebook([np.array(levels)], [np.array(prior)])
+    with mpmath.workdps(30):
+        weights = [mpmath.mpf(float(p)) for p in np.asarray(book.prior)]
+
+        def density(y: mpmath.mpf, ids: Sequence[int]) -> mpmath.mpf:
+            return sum(weights[k] * mpmath.npdf(y, levels[k]) for k in ids)
+
+        def told(y: mpmath.mpf) -> mpmath.mpf:
+            found = mpmath.mpf(0)
+            for ids in ([0], [1, 2, 3, 4]):
+                own, mass = density(y, ids), sum(weights[k] for k in ids)
+                found += own * mpmath.log(own / mass / density(y, range(5)))
+            return found
+
+        right = mpmath.quad(told, [-12, -6, -3, -1, 0, 1, 3, 6, 12])
+    for labels in ([[1], [0], [0], [0], [0]], [[0], [1], [1], [1], [1]]):
+        found = tk.bit_metric_information(book, labels, 1.0)
+        assert abs(float(found) - float(right)) <= found.numerical_error < 1e-15

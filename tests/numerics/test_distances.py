@@ -43,7 +43,9 @@ def test_largest_distance_of_any_size(scale: int) -> None:
 def test_ctrl_c_finds_no_thread_that_goes_on() -> None:
     """Threads of a tree that outlive the call read arrays that are freed, and crash."""
     script = (
-        "import sys, time, numpy as np\n"
+        "import signal, sys, time, numpy as np\n"
+        # Also where it is ignored in whoever runs the tests, as under nohup.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from tokenkl.numerics.neighbours import nearest_distances\n"
         "points = np.random.default_rng(0).standard_normal((400_000, 7))\n"
         "print('ready', flush=True)\n"
@@ -61,9 +63,13 @@ def test_ctrl_c_finds_no_thread_that_goes_on() -> None:
             text=True,
             env={**os.environ, "NUMBA_NUM_THREADS": "2"},
         )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(delay)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(delay)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.communicate()
         assert process.returncode == 130, errors  # not that of a crash

@@ -35,6 +35,7 @@ from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
 NAME = "bit_metric_information"
+EPS = float(np.finfo(float).eps)
 #: Samples that choose the route, and before the first look at a target.
 PILOT, FIRST = 2**10, 2**11
 #: Most samples in a block, and numbers in one of its arrays.
@@ -129,11 +130,14 @@ def bit_metric_information(
         reject("snr", "a traced value", "a number, outside of JAX transformations")
     parts = None if isinstance(method, MonteCarlo) else _parts(codebook, bits)
     if parts is not None:
-        common = np.full(snr.shape, _common(bits, np.asarray(codebook.prior)))
-        total = Estimate(common, unit="nats", method="" if parts else "exact")
+        common, size = _common(bits, np.asarray(codebook.prior))
+        total = Estimate(np.full(snr.shape, common), unit="nats", method="" if parts else "exact")
         for share, one in parts:
             found = plan(one, snr, ("mutual_information",), method=Exact()).run()
-            total = total + share * found["mutual_information"]
+            total = total + (term := share * found["mutual_information"])
+            size = size + np.abs(term.value)
+        # Terms have their own errors; their sum is rounded too, where they cancel above all.
+        total = dataclasses.replace(total, numerical_error=total.numerical_error + 8 * EPS * size)
         return dataclasses.replace(total, quantity=NAME)
     if isinstance(method, Exact):
         where = "a grid whose every bit depends on one coordinate, or points on a line"
@@ -156,13 +160,25 @@ def _check_labels(labels: Any, K: int) -> Int[np.ndarray, "K m"]:
     return bits
 
 
-def _common(bits: Int[np.ndarray, "K m"], prior: Float[np.ndarray, " K"]) -> float:
-    """H(B) - sum_i H(B_i): minus what the bits tell about each other without any observation."""
+def _common(bits: Int[np.ndarray, "K m"], prior: Float[np.ndarray, " K"]) -> tuple[float, float]:
+    """H(B) - sum_i H(B_i): minus what the bits tell about each other without any observation.
+
+    And the sum of these entropies, to which rounding is relative.
+    """
     rows = np.packbits(bits.astype(np.uint8), axis=1)
     _, place = np.unique(rows.view(f"V{rows.shape[1]}"), return_inverse=True)
-    joint = special.entr(np.bincount(place.ravel(), prior)).sum()
-    ones = prior @ bits
-    return float(joint - (special.entr(ones) + special.entr((1 - bits).T @ prior)).sum())
+    joint = _entropy(np.bincount(place.ravel(), prior))
+    alone = sum(_entropy(law) for law in np.stack([bits.T @ prior, (1 - bits).T @ prior], axis=1))
+    return joint - alone, joint + alone
+
+
+def _entropy(law: Float[np.ndarray, " C"]) -> float:
+    """In nats; what is next to 1 comes from the rest, a sum of small terms."""
+    rest = np.delete(law, np.argmax(law))
+    small = float(rest.sum())
+    if small > 0.5:
+        return float(special.entr(law).sum())
+    return float(special.entr(rest).sum() - (1 - small) * np.log1p(-small))
 
 
 # ---- Exact ----------------------------------------------------------------------------------
@@ -230,7 +246,7 @@ class _Run:
                 reject(field, repr(getattr(method, field)), f"{shown} for {NAME}")
         self.problem, self.method, self.key, self.progress = problem, method, key, progress
         self.prior = np.asarray(problem.codebook.prior)
-        self.common = _common(bits, self.prior)
+        self.common, _ = _common(bits, self.prior)
         #: Whether a token has a bit, and whether it does not: sums over tokens of one sign.
         self.has = np.stack([bits, 1 - bits]).astype(float)
         self.odds = np.einsum("k,vkm->vm", self.prior, self.has)
@@ -316,7 +332,7 @@ class _Run:
         return Findings(
             np.where(self.direct, self.common, whole) + sign * value,
             error,
-            1e-12 * value + 64 * np.finfo(float).eps * (1 + whole) + misplaced,
+            1e-12 * value + 64 * EPS * (1 + whole) + misplaced,
             count,
             informed.all(axis=1) | self.known,
             ranges,
