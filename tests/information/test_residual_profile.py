@@ -238,7 +238,7 @@ def test_the_two_runs_are_what_the_proofs_need(
     out = np.empty((runs, 2, len(kernel.FIELDS) + 4))
     pad = ((0, 0), (0, 2))
     kernel.filter_samples(
-        *tables,
+        tables,
         level.h,
         np.pad(np.tile(y, (runs, 1)), pad),
         np.pad(joint.points_at(ids), pad),

@@ -15,6 +15,7 @@ is drawn given that it stays (Whiteley, Andrieu and Doucet 2010, arXiv:1011.2437
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,6 +52,36 @@ FIELDS = (
     "alike",
     "found",
 )
+
+
+class Tables(NamedTuple):
+    """What the filter looks up; tables that are not asked for may be empty.
+
+    - `columns`: the stages' vectors turned, (stages, n, K), of the last stage at least; `vectors`
+      the same, (stages, K, n), padded to common sizes; `lengths` the squares of the last stage's;
+      `rough` the columns in single precision, `classes` the same by class, every CLASSES-th vector,
+      (stages, CLASSES, n, K / CLASSES).
+    - `moved`: roots[s]' roots[s]; `nearly` the same in single precision; `scaled`: roots[s] h c,
+      (stages, n, K); `roots`: of the precision of the noise and all later stages.
+    - `log_prior`: (stages, K); `biased` the same less half of |roots[s] h c|^2, `by_class` that by
+      class.
+    - `sizes`: numbers of vectors; `sparse`: where a prefix looks at one class.
+    """
+
+    columns: np.ndarray
+    vectors: np.ndarray
+    lengths: np.ndarray
+    rough: np.ndarray
+    classes: np.ndarray
+    moved: np.ndarray
+    nearly: np.ndarray
+    scaled: np.ndarray
+    roots: np.ndarray
+    log_prior: np.ndarray
+    biased: np.ndarray
+    by_class: np.ndarray
+    sizes: np.ndarray
+    sparse: np.ndarray
 
 
 @compiled(fastmath=SUMS)
@@ -373,20 +404,7 @@ def _summed(  # type: ignore[no-untyped-def]
 
 @compiled(fastmath=set())
 def _batch(  # type: ignore[no-untyped-def]
-    columns,
-    rough,
-    classes,
-    vectors,
-    moved,
-    nearly,
-    scaled,
-    roots,
-    log_prior,
-    sizes,
-    biased,
-    by_class,
-    sparse,
-    lengths,
+    tables,
     h,
     y,
     reference,
@@ -401,6 +419,12 @@ def _batch(  # type: ignore[no-untyped-def]
     out,
 ):
     """`filter_samples` for a few samples, whose prefixes are scored together."""
+    columns, vectors, lengths, rough, classes = (
+        tables.columns, tables.vectors, tables.lengths, tables.rough, tables.classes,
+    )  # fmt: skip
+    moved, nearly, scaled, roots = tables.moved, tables.nearly, tables.scaled, tables.roots
+    log_prior, biased, by_class = tables.log_prior, tables.biased, tables.by_class
+    sizes, sparse = tables.sizes, tables.sparse
     stages, n, runs = vectors.shape[0], y.shape[1], uniforms.shape[1]
     filters = y.shape[0] * runs
     rows, widest = filters * room, vectors.shape[1]
@@ -569,20 +593,7 @@ def _batch(  # type: ignore[no-untyped-def]
 
 @compiled(fastmath=set())
 def filter_samples(  # type: ignore[no-untyped-def]
-    columns,
-    rough,
-    classes,
-    vectors,
-    moved,
-    nearly,
-    scaled,
-    roots,
-    log_prior,
-    sizes,
-    biased,
-    by_class,
-    sparse,
-    lengths,
+    tables,
     h,
     y,
     reference,
@@ -597,44 +608,24 @@ def filter_samples(  # type: ignore[no-untyped-def]
 ):
     """Fill out[sample, run]: run 0 knows the observation alone, the others also the true token.
 
-    `vectors` (stages, K, n) holds the stages, padded to common sizes, `columns` (stages, n, K) the
-    same turned, of the last stage at least, `log_prior` (stages, K) and `sizes` their own;
-    `lengths` are the squares of the last stage's vectors. `reference` is where the true token sits,
-    `paths` its indices. A residual r has the score -|roots[s] (r - h c)|^2 / 2 for every vector c
-    of stage s, a Mahalanobis norm against the noise and all later stages: by differences from
-    `scaled` (stages, n, K), which holds roots[s] h c; with `products` from r' moved[s] h c, with
-    moved[s] = roots[s]' roots[s], and `biased`, the log-prior less half of |roots[s] h c|^2. That
-    is three times faster, with rounding like that of the squares of y and of the sums of vectors;
-    and where `nearly`, which is `moved` in single precision, is not empty, prefixes are thinned
-    out by products with `rough`, `columns` in single precision, which changes no expectation: the
-    leaves have double precision. Where `sparse[s]`, a
-    prefix looks at one of CLASSES classes of the vectors of stage s, whose members count for all,
-    the next prefix at the next class, from one that is drawn: every CLASSES-th vector, `classes`
-    (stages, CLASSES, n, K / CLASSES) being `rough` by class and `by_class` the `biased`. Tables
-    that are not asked for may be empty. Without `moments` the
-    posterior moments are left out, and with `from_energy` second ones come from the mean of
-    |y - h e|^2, with its rounding over h^2; without `shares` the last two of `FIELDS` are 0.
-    Samples are taken some at a time, always the same ones of y, so bits depend on no thread count.
+    `reference` is where the true token sits, `paths` its indices. A residual r has the score
+    -|roots[s] (r - h c)|^2 / 2 for every vector c of stage s, a Mahalanobis norm against the noise
+    and all later stages: by differences, or with `products` from r' moved[s] h c, which is three
+    times faster, with rounding like that of the squares of y and of the sums of vectors. Where
+    `nearly` is not empty, prefixes are thinned out by products in single precision, which changes
+    no expectation: the leaves have double precision. Where `sparse[s]`, a prefix looks at one of
+    CLASSES classes of the vectors of stage s, whose members count for all, the next prefix at the
+    next class, from one that is drawn. Without `moments` the posterior moments are left out, and
+    with `from_energy` second ones come from the mean of |y - h e|^2, with its rounding over h^2;
+    without `shares` the last two of `FIELDS` are 0. Samples are taken some at a time, always the
+    same ones of y, so bits depend on no thread count.
     """
     room, runs = ROWS * (-(-(wanted + 4) // ROWS)), uniforms.shape[1]
-    batch = min(BATCH, max(1, SCORES // (runs * room * vectors.shape[1])))
+    batch = min(BATCH, max(1, SCORES // (runs * room * tables.vectors.shape[1])))
     for start in range(0, y.shape[0], batch):
         part = slice(start, start + batch)
         _batch(
-            columns,
-            rough,
-            classes,
-            vectors,
-            moved,
-            nearly,
-            scaled,
-            roots,
-            log_prior,
-            sizes,
-            biased,
-            by_class,
-            sparse,
-            lengths,
+            tables,
             h,
             y[part],
             reference[part],

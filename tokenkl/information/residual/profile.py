@@ -33,7 +33,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -59,6 +59,9 @@ from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 from tokenkl.numerics.neighbours import neighbourly
 from tokenkl.numerics.threads import share_out
+
+if TYPE_CHECKING:
+    from tokenkl.information.residual.filter import Tables
 
 EPS = float(np.finfo(float).eps)
 #: Samples when neither a count nor a target is given, and before the first look at a target.
@@ -419,7 +422,7 @@ class _Level:
         self.prior_entropy = sum(-float(np.exp(p) @ p) for p in stages.log_prior)
         self.shrink = 0.0
         self.controls: dict[str, np.ndarray] = {}
-        self._tables: tuple[np.ndarray, ...] | None = None
+        self._tables: Tables | None = None
         #: Stages of which a prefix looks at one class of vectors, known with the tables.
         self.sparse = 0
 
@@ -445,13 +448,15 @@ class _Level:
         self.of_energy = 8 * of_products / snr if snr > 0 else math.inf
         self.from_energy = self.by_products and self.of_energy < NO_MATTER * self.linear_mmse
 
-    def tables(self) -> tuple[np.ndarray, ...]:
+    def tables(self) -> Tables:
         """The arguments of the kernel that depend on no sample."""
         if self._tables is None or not self.by_products:  # those of differences are large
             self._tables = self._make_tables()
         return self._tables
 
-    def _make_tables(self) -> tuple[np.ndarray, ...]:
+    def _make_tables(self) -> Tables:
+        from tokenkl.information.residual import filter as kernel
+
         whole, n = self.stages.padded, self.n
         stages, width, padded = whole.vectors.shape
         single = self.roughly and self.large and self.by_products
@@ -484,26 +489,25 @@ class _Level:
         share_out(fill, stages, 1)
         sparse[0] = sparse[-1] = False  # a single prefix; leaves
         self.sparse = int(sparse.sum())
-        return (
-            whole.columns if self.by_products and not single else whole.leaves,
-            whole.rough if single else none.astype(np.float32),
-            whole.classes if sparse.any() else np.empty((0, 0, 0, 0), np.float32),
-            whole.vectors,
-            none if single else moved,
-            moved.astype(np.float32) if single else none.astype(np.float32),
-            scaled,
-            none if self.by_products else roots,
-            whole.log_prior,
-            whole.sizes,
-            biased,
-            _by_class(biased),
-            sparse,
-            whole.lengths,
+        none_single = none.astype(np.float32)
+        return kernel.Tables(
+            columns=whole.columns if self.by_products and not single else whole.leaves,
+            vectors=whole.vectors,
+            lengths=whole.lengths,
+            rough=whole.rough if single else none_single,
+            classes=whole.classes if sparse.any() else np.empty((0, 0, 0, 0), np.float32),
+            moved=none if single else moved,
+            nearly=moved.astype(np.float32) if single else none_single,
+            scaled=scaled,
+            roots=none if self.by_products else roots,
+            log_prior=whole.log_prior,
+            biased=biased,
+            by_class=_by_class(biased),
+            sizes=whole.sizes,
+            sparse=sparse,
         )
 
-    def run(
-        self, tables: tuple[np.ndarray, ...], rng: np.random.Generator, rows: slice
-    ) -> dict[str, np.ndarray]:
+    def run(self, tables: Tables, rng: np.random.Generator, rows: slice) -> dict[str, np.ndarray]:
         """What both runs of the filter say about some samples of a block."""
         from tokenkl.information.residual import filter as kernel
 
@@ -520,7 +524,7 @@ class _Level:
 
         def work(part: slice) -> None:
             kernel.filter_samples(
-                *tables,
+                tables,
                 self.h,
                 wide_y[part],
                 wide_true[part],
