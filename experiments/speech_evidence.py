@@ -201,18 +201,20 @@ def costs(found: dict[str, Any], split: str) -> Float[np.ndarray, " levels"]:
     return spent + found[split]["cross_entropy"]
 
 
+def _read_label(label: str) -> tuple[str, bool, int]:
+    """Geometry, whether with the output prior, and seed of a unit."""
+    name, seed = label.rsplit("-", 1)
+    return name.removesuffix(PLAIN), not name.endswith(PLAIN), int(seed)
+
+
 def _path_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
     """B over SNRs and the squared error over what the network claims it to be, of the first seed;
     no ratio where less than 1e-3 is claimed."""
     rows = []
     for label, found in calibration.items():
-        name, seed = label.rsplit("-", 1)
-        about = {
-            "name": name.removesuffix(PLAIN),
-            "prior": not name.endswith(PLAIN),
-            "seeds": 1,
-        }
-        for split in ("test", "train") if int(seed) == 0 else ():
+        name, prior, seed = _read_label(label)
+        about = {"name": name, "prior": prior, "seeds": 1}
+        for split in ("test", "train") if seed == 0 else ():
             parts = {key: np.array(value) for key, value in found[split].items()}
             claim = np.where(parts["variance"] > 1e-3, parts["variance"], math.nan)
             values = {
@@ -228,24 +230,22 @@ def _path_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _read_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
     """Means over seeds of B(end), the same minus FSQ's, and of B(0) - B(end), on test sentences."""
-    paths: dict[str, dict[int, np.ndarray]] = {}
+    paths: dict[tuple[str, bool], dict[int, np.ndarray]] = {}
     for label, found in calibration.items():
-        name, seed = label.rsplit("-", 1)
-        paths.setdefault(name, {})[int(seed)] = costs(found, "test")
+        name, prior, seed = _read_label(label)
+        paths.setdefault((name, prior), {})[seed] = costs(found, "test")
     rows: list[dict[str, Any]] = []
-    for label, by_seed in paths.items():
-        suffix = PLAIN if label.endswith(PLAIN) else ""
-        name = label.removesuffix(PLAIN)
+    for (name, prior), by_seed in paths.items():
         means = {
             "many steps": Mean.of([path[-1] for path in by_seed.values()]),
             "read along the path": Mean.of([path[0] - path[-1] for path in by_seed.values()]),
         }
-        rival = paths.get(RIVALS.get(name, "fsq") + suffix, {})
+        rival = paths.get((RIVALS.get(name, "fsq"), prior), {})
         paired = sorted(set(by_seed) & set(rival))
         if name not in ALONE and paired:
             gaps = [by_seed[seed][-1] - rival[seed][-1] for seed in paired]
             means["many steps minus rival"] = Mean.of(gaps)
-        about = {"name": name, "prior": not suffix}
+        about = {"name": name, "prior": prior}
         rows += [{"kind": k, **about, **dataclasses.asdict(mean)} for k, mean in means.items()]
     return rows
 

@@ -24,14 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.speech.labels import labelled_grid
 from experiments.speech.plans import PLAIN, PLANS
-from experiments.speech.units import Material
+from experiments.speech.units import Material, trained_network
 from tokenkl._files import atomic_path
 from tokenkl.tts.cdcd import CDCD
 from tokenkl.tts.data import Batch, make_batch
-from tokenkl.tts.recipes import Workspace, new_model
-from tokenkl.tts.training import read_weights
+from tokenkl.tts.recipes import Workspace
 
 SENTENCES = 24
 DRAWS = 2
@@ -87,21 +85,14 @@ def measure_calibration(workspace: Workspace, path: Path, say: Callable[[str], N
         if recipe.tokenizer not in materials:
             materials[recipe.tokenizer] = Material(workspace, recipe)
         at = materials[recipe.tokenizer]
-        codebook = None if unit.labels is None else labelled_grid(unit.labels)[0]
-        model = new_model(
-            recipe, at.tokenizer, at.encoder, train=at.train, codebook=codebook, key=unit.seed
-        )
-        assert isinstance(model, CDCD)
-        model.load_state_dict(read_weights(weights)[1])
+        model = trained_network(unit, plan.settings, at, weights)
         low, high = (np.log(x) for x in model.snr_range())
         log_snr = np.linspace(low, high, LEVELS)
         splits = {"test": at.test[:SENTENCES]}
         if more:
             splits["train"] = at.train[:SENTENCES]
         found[unit.label] = {"log_snr": [round(float(x), 6) for x in log_snr]} | {
-            split: claims(
-                model.eval(), make_batch(examples, recipe.training.layout), log_snr, DRAWS, 0
-            )
+            split: claims(model, make_batch(examples, recipe.training.layout), log_snr, DRAWS, 0)
             for split, examples in splits.items()
         }
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from experiments.speech.plans import FULL, SETTINGS
-from experiments.speech.units import Material, Unit
+from experiments.speech.units import Material, Unit, trained_network
 from tokenkl._files import atomic_path
 from tokenkl.tts.evaluation import Spoken, evaluate
 from tokenkl.tts.lengths import Lengths
-from tokenkl.tts.recipes import Workspace, new_model
-from tokenkl.tts.training import read_weights
+from tokenkl.tts.recipes import Workspace
 from tokenkl.tts.voice import Voice
 
 SENTENCES = 16
@@ -59,10 +58,9 @@ def measure(
     path = folder / f"{unit.label}.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     at = Material(workspace, recipe)
-    model = new_model(recipe, at.tokenizer, at.encoder, key=train_seed)
-    _, state = read_weights(workspace.folder / unit.label / f"ema-{FULL:07d}.safetensors")
-    model.load_state_dict(state)
-    voice = Voice(at.tokenizer, at.encoder, Lengths({}, (1.0,)), "aligned", model.eval())
+    weights = workspace.folder / unit.label / f"ema-{FULL:07d}.safetensors"
+    model = trained_network(unit, SETTINGS, at, weights)
+    voice = Voice(at.tokenizer, at.encoder, Lengths({}, (1.0,)), "aligned", model)
     examples, references = at.test[:SENTENCES], at.references[:SENTENCES]
     folder.mkdir(parents=True, exist_ok=True)
 

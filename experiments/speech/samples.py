@@ -10,15 +10,14 @@ import torch
 from PIL import Image
 
 from experiments.speech.plans import GEOMETRIES, MIDDLE, SETTINGS
-from experiments.speech.units import Material, Unit
+from experiments.speech.units import Material, Unit, trained_network
 from tokenkl._files import atomic_path
 from tokenkl.plotting import PAGE, new_figure, save_figure
 from tokenkl.tts.audio import read_wav, write_wav
 from tokenkl.tts.frontend import MelFrontend
 from tokenkl.tts.judge import Grammar, Judge, word_errors
 from tokenkl.tts.lengths import Lengths
-from tokenkl.tts.recipes import Workspace, new_model
-from tokenkl.tts.training import read_weights
+from tokenkl.tts.recipes import Workspace
 from tokenkl.tts.voice import Voice
 
 STEPS = (2, 5, 25)
@@ -47,10 +46,8 @@ def make_samples(workspace: Workspace, folder: Path, picture: Path) -> None:
         commands = [e for e in at.test[:AMONG] if len(e.text.split()) == 7]
         example = min(commands, key=lambda e: e.tokens.size)
         text = example.text
-        model = new_model(recipe, at.tokenizer, at.encoder, key=0)
-        _, state = read_weights(weights)
-        model.load_state_dict(state)
-        voice = Voice(at.tokenizer, at.encoder, Lengths({}, (1.0,)), "aligned", model.eval())
+        model = trained_network(unit, SETTINGS, at, weights)
+        voice = Voice(at.tokenizer, at.encoder, Lengths({}, (1.0,)), "aligned", model)
         found[name] = {}
         for steps in STEPS:
             [ids] = voice.tokens_of([example], steps=steps, key=0)

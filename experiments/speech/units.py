@@ -20,6 +20,7 @@ import torch
 from experiments.speech.labels import labelled_grid
 from tokenkl._files import atomic_path
 from tokenkl._random import generator
+from tokenkl.tts.ar import AR
 from tokenkl.tts.cdcd import CDCD, best_bound
 from tokenkl.tts.data import Example, examples_of, make_batch
 from tokenkl.tts.evaluation import Spoken, evaluate
@@ -150,6 +151,27 @@ class Material:
         )
 
 
+def fresh_network(unit: Unit, settings: Settings, at: Material) -> CDCD | AR:
+    """Before training."""
+    codebook = None if unit.labels is None else labelled_grid(unit.labels)[0]
+    return new_model(
+        unit.recipe(settings),
+        at.tokenizer,
+        at.encoder,
+        train=at.train,
+        codebook=codebook,
+        key=unit.seed,
+    )
+
+
+def trained_network(unit: Unit, settings: Settings, at: Material, weights: Path) -> CDCD:
+    """With the averaged weights of a file."""
+    model = fresh_network(unit, settings, at)
+    assert isinstance(model, CDCD)
+    model.load_state_dict(read_weights(weights)[1])
+    return model.eval()
+
+
 def run_unit(
     unit: Unit,
     settings: Settings,
@@ -164,9 +186,8 @@ def run_unit(
     path = folder / f"{unit.label}.json"
     made_by = {name: value for name, value in recipe.to_json().items() if value is not None}
     wanted = {"recipe": made_by, "settings": settings.to_json(), "seed": unit.seed}
-    codebook = None
     if unit.labels is not None:
-        codebook, wanted["labels"] = labelled_grid(unit.labels)
+        _, wanted["labels"] = labelled_grid(unit.labels)
     found: dict[str, Any] = {"made_from": wanted, "cells": {}}
     if path.is_file():
         found = json.loads(path.read_text())
@@ -176,9 +197,7 @@ def run_unit(
     if not missing:
         return
     at = material(recipe)
-    model = new_model(
-        recipe, at.tokenizer, at.encoder, train=at.train, codebook=codebook, key=unit.seed
-    )
+    model = fresh_network(unit, settings, at)
     run = workspace.folder / unit.label
     started = time.process_time()
     train(

@@ -3,7 +3,7 @@
     import tokenkl.tts
 
     voice = tokenkl.tts.load()
-    voice.say("call 5 5 5 0 1 2 3").save("out.wav")
+    voice.say("5 5 5 0 1 2 3").save("out.wav")
 
 Needs the extra `tts` (PyTorch and the judges); the synthetic corpus needs `tts-data` as well.
 `import tokenkl` never imports this package, and this package imports nothing heavy by itself:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html
+import io
 import math
 import os
 import struct
+import wave
 from collections.abc import Mapping
 from typing import IO, Any, Literal, NamedTuple
 
@@ -186,10 +188,11 @@ def write_wav(
 def wav_bytes(audio: Float[np.ndarray, " samples"], rate: int = SAMPLE_RATE) -> bytes:
     """What `write_wav` writes."""
     samples = to_int16(as_float_array("audio", audio, ndim=1)).astype("<i2").tobytes()
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
-    data = struct.pack("<4sI", b"data", len(samples))
-    size = 4 + len(form) + len(data) + len(samples)
-    return struct.pack("<4sI4s", b"RIFF", size, b"WAVE") + form + data + samples
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes(samples)
+    return content.getvalue()
 
 
 def to_int16(audio: Float[np.ndarray, " samples"]) -> Int[np.ndarray, " samples"]:

@@ -41,6 +41,9 @@ MAX_DIGITS = 32
 #: ln(snr) beyond which there is nothing left to learn, or to see.
 RANGE = (-30.0, 20.0)
 
+#: The smallest and largest share of a sequence that is given as a prompt in training.
+PROMPTS = (0.05, 0.3)
+
 
 @dataclasses.dataclass(frozen=True)
 class CDCDConfig:
@@ -472,7 +475,8 @@ class CDCD(nn.Module):
         x = self.noisy(e, levels, rng)
         counted, known = batch.token_mask, None
         if self.enter_known is not None:
-            share = 0.05 + 0.25 * torch.rand(size, generator=rng)
+            shortest, longest = PROMPTS
+            share = shortest + (longest - shortest) * torch.rand(size, generator=rng)
             share = share * (torch.rand(size, generator=rng) < c.prompt)
             ends = (share.to(device) * batch.token_mask.sum(1)).floor()
             given = torch.arange(length, device=device) < ends[:, None]

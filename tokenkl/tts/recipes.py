@@ -332,8 +332,8 @@ class Workspace:
             key=key,
             valid=made.valid,
             patience=recipe.patience,
-            buckets=recipe.data
-            is not None,  # whose lengths differ far more than those of sentences
+            # Lengths of recordings differ far more than those of the corpus' sentences.
+            buckets=recipe.data is not None,
             record={"recipe": recipe.to_json()},
             progress=self.progress,
             cpu=cpu,

@@ -26,7 +26,7 @@ from tokenkl._random import generator
 from tokenkl._validation import check_count, check_positive, reject
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.audio import Speech, Utterance
-from tokenkl.tts.cdcd import CDCD, RANGE, CDCDConfig
+from tokenkl.tts.cdcd import CDCD, PROMPTS, RANGE, CDCDConfig
 from tokenkl.tts.data import (
     FILLER,
     Example,
@@ -51,10 +51,6 @@ FORMAT = 1
 #: The voices that come with the package, in `WEIGHTS`.
 INCLUDED = ("phonemes", "characters")
 WEIGHTS = Path(__file__).parent / "weights"
-
-
-#: Share of a sequence that is a prompt in training, at most; see `CDCDConfig`.
-LONGEST_PROMPT = 0.3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -340,10 +336,10 @@ class Voice:
         lengths.append(self.lengths.durations(after, rate))
         example = _unspoken(np.concatenate([before, after]), np.concatenate(lengths))
         share = count / example.tokens.size
-        if share > LONGEST_PROMPT:
+        if share > PROMPTS[1]:
             warnings.warn(
                 f"The prompt is {share:.0%} of what is to be said with it; the voice was trained "
-                f"on prompts of at most {LONGEST_PROMPT:.0%}.",
+                f"on prompts of at most {PROMPTS[1]:.0%}.",
                 stacklevel=3,
             )
         given = torch.from_numpy(np.array(prompt.tokens, np.int64))[None]
