@@ -165,3 +165,31 @@ def test_verdicts() -> None:
 def test_rules(mean: Mean | None, above: str, within: str) -> None:
     assert _above(mean, 0.1) == above
     assert _within(mean, 0.1, 0.4) == within
+
+
+def test_claims_of_a_network_that_is_exact() -> None:
+    """With an output prior it begins as the denoiser of independent tokens: what it claims is so,
+    and both are what the library finds for the codebook."""
+    pytest.importorskip("torch")
+    from experiments.speech.calibration import claims
+    from tokenkl.tts.cdcd import CDCD, CDCDConfig
+    from tokenkl.tts.data import Example, make_batch
+    from tokenkl.tts.levels import noise_levels
+
+    grid = tk.FSQ((3, 3), grid="rounding", order="F")
+    config = CDCDConfig(
+        K=9, symbols=5, dim=2, shape=(3, 3), width=16, heads=2, depth=1, time_width=8,
+        text_width=8, text_blocks=1, output_prior=True,
+    )  # fmt: skip
+    model = CDCD(config, np.asarray(grid.points), noise_levels("linear-vp", grid)).eval()
+    rng = np.random.default_rng(0)
+    balanced = np.tile(np.arange(9), 22)  # every token as often, as the law has it
+    examples = [
+        Example("", "", rng.permutation(balanced), 1 + rng.integers(4, size=3)) for _ in range(40)
+    ]
+    log_snr = np.log([0.3, 2.0, 8.0])
+    found = claims(model, make_batch(examples, "stretch"), log_snr, 2, seed=0)
+    exact = tk.profile(grid, np.exp(log_snr), ("mmse", "conditional_entropy"))
+    for name, right in (("squared_error", "mmse"), ("variance", "mmse"),
+                        ("cross_entropy", "conditional_entropy")):  # fmt: skip
+        assert np.allclose(found[name], exact[right].value, rtol=0.04, atol=2e-3), name
