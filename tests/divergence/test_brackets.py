@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import tokenkl as tk
 from tokenkl.codebooks import ResidualCodebook
@@ -191,3 +192,31 @@ def test_dimensions_without_tokens_cost_nothing() -> None:
         slack = np.hypot(one.standard_error, other.standard_error)
         off = np.abs(one.value - other.value)
         assert (off <= 4.3 * slack + one.numerical_error + other.numerical_error).all()
+
+
+def test_far_rivals_by_groups_are_on_the_safe_side() -> None:
+    """Against one rival after the other; most of what beats a rare vector here is far away."""
+    rng = np.random.default_rng(6)
+    stage = np.concatenate([rng.standard_normal((400, 24)), 3 * rng.standard_normal((6, 24))])
+    prior = np.append(np.full(400, 1.0), np.full(6, 1e-3))
+    prior = prior * rng.uniform(0.5, 1.5, prior.size)
+    prior, snr = prior / prior.sum(), np.array([0.1, 0.3, 0.5, 0.8])
+    found = brackets._by_rare_vectors(stage, prior, snr, 64)
+    centred = stage - prior @ stage
+    squared = (centred**2).sum(axis=1)
+    unlike = np.abs(squared - prior @ squared)
+    order = np.argsort(-unlike)
+    rare = order[: np.searchsorted(64 * np.cumsum(prior[order]), brackets.MIN_CARRIERS)]
+    right = np.zeros(snr.size)
+    for k in rare:
+        others = np.delete(np.arange(prior.size), k)
+        apart = np.linalg.norm(stage[k] - stage[others], axis=1)
+        for i, root in enumerate(np.sqrt(snr)):
+            # One of two is taken for the other beyond the middle, moved by their odds.
+            distance = root * apart
+            beaten = stats.norm.sf(distance / 2 + np.log(prior[k] / prior[others]) / distance)
+            share = min(beaten.sum(), 1.0) * min(root**2 * squared[k], 1.0)
+            right[i] += prior[k] * (unlike[k] * share) ** 2
+    assert (found >= right * (1 - 1e-12)).all()
+    assert (found <= 1.5 * right).all()
+    assert right[-1] < 0.6 * right.max()  # where they are not beaten for sure

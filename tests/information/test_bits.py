@@ -242,3 +242,26 @@ def test_one_token_that_is_nearly_certain() -> None:
         labels = [first, rest, rest, rest, rest]
         found = tk.bit_metric_information(book, labels, 1.0)
         assert abs(float(found) - float(right)) <= found.numerical_error < 1e-15
+
+
+def test_rounding_of_entropies_that_cancel() -> None:
+    """At no signal it is H(B) less the entropies of bits, and nothing else has an error."""
+    rng = np.random.default_rng(3)
+    worst = 0.0
+    for _ in range(20):
+        weight = rng.uniform(0.1, 1.0, 64)
+        book = tk.ProductCodebook([np.linspace(-1, 1, 64)], [weight / weight.sum()])
+        labels = rng.integers(2, size=(64, 6))
+        with mpmath.workdps(30):
+            prior = [mpmath.mpf(float(p)) for p in np.asarray(book.prior)]
+            laws: list[dict[Any, mpmath.mpf]] = [{} for _ in range(7)]
+            for row, p in zip(labels, prior, strict=True):
+                for law, name in zip(laws, (tuple(row), *row), strict=True):
+                    law[name] = law.get(name, 0) + p
+            joint, *alone = (-sum(p * mpmath.log(p) for p in law.values()) for law in laws)
+            right = joint - sum(alone)
+        found = tk.bit_metric_information(book, labels, 0.0)
+        off = abs(mpmath.mpf(float(found)) - right)
+        assert off <= found.numerical_error
+        worst = max(worst, float(off))
+    assert worst > 0  # or there is nothing to bound

@@ -159,6 +159,19 @@ def test_paired_seeds_cover_and_are_narrower() -> None:
     assert np.mean(width) < 0.5 * np.mean(unpaired)
 
 
+def test_seeds_that_add_nothing_widen_little() -> None:
+    """What sentences alone make of the differences between seeds is no effect of seeds."""
+    wider = []
+    for run in range(40):
+        values = _two_way(generator(19, run), 40, 3, 0.2, 0.0, 1.0)
+        both, sentences = (
+            _report(mos=values).measured("mos", run, over=over, resamples=400).interval
+            for over in ("both", "sentences")
+        )
+        wider.append((both.high - both.low) / (sentences.high - sentences.low))
+    assert np.median(wider) < 1.3
+
+
 def test_other_seeds_are_not_paired() -> None:
     a, b = (_report(mos=np.ones((3, seeds))) for seeds in (3, 4))
     with pytest.raises(ValueError, match=r"a, b .*of the same seeds, in order"):
