@@ -13,6 +13,7 @@ from tokenkl._validation import check_snr, reject
 from tokenkl.codebooks import Codebook
 from tokenkl.estimate import Bound
 from tokenkl.numerics.distances import BLOCK_PAIRS
+from tokenkl.numerics.threads import in_order
 
 CITATION = "Kolchinsky and Tracey 2017, Entropy 19, 361"
 #: Most tokens whose pairs are gone through, at every SNR.
@@ -130,14 +131,13 @@ def _by_token(part: Codebook, exponents: Float[np.ndarray, " s"]) -> Float[np.nd
     if part.common_distance is not None:
         return _by_prior(np.exp(log_prior), exponents * part.common_distance**2)
     points, prior = np.asarray(part.points), np.exp(log_prior)
-    total = np.zeros(exponents.size)
-    rows = max(1, BLOCK_PAIRS // len(points))
-    for start in range(0, len(points), rows):
-        own = slice(start, start + rows)
+
+    def work(own: slice) -> Float[np.ndarray, " s"]:
         squared = cdist(points[own], points, "sqeuclidean")
-        for index, one in enumerate(exponents):
-            total[index] += prior[own] @ _minus_log(squared * one, prior)
-    return total
+        return np.array([prior[own] @ _minus_log(squared * one, prior) for one in exponents])
+
+    blocks = in_order(work, len(points), max(1, BLOCK_PAIRS // len(points)))
+    return np.sum(list(blocks), axis=0)
 
 
 def _minus_log(x: Float[np.ndarray, "rows K"], prior: Float[np.ndarray, " K"]) -> np.ndarray:
@@ -179,7 +179,6 @@ def _counted(part: Codebook) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.ravel(weight) / part.K, np.ravel(distance)
 
 
-@np.errstate(over="ignore", invalid="ignore")
 def _below_gaussian(
     points: Float[np.ndarray, "K n"], prior: Float[np.ndarray, " K"], snr: Float[np.ndarray, " s"]
 ) -> Float[np.ndarray, " s"]:
@@ -188,17 +187,28 @@ def _below_gaussian(
     centred = offset - prior @ offset
     _, singular, axes = np.linalg.svd(np.sqrt(prior)[:, None] * centred, full_matrices=False)
     along = centred @ axes.T  # principal axes, where the covariance is singular^2
-    rows = max(1, BLOCK_PAIRS // prior.size)
     total = np.empty(snr.size)
     for index, one in enumerate(snr):
         x = one * singular**2
         # The integral of N(y; u) N(y; v) / N(y; 0, 1 + x) over y, one axis at a time, is
         # (1 + x) / sqrt(1 + 2 x) exp([2 u v (1 + x) - x (u^2 + v^2)] / (2 + 4 x)).
         u = along * np.sqrt(one / (1 + 2 * x))
-        grown, squares = u * (1 + x), np.square(u) @ (x / 2)
-        more = 0.0  # the mean of the exponentials, less 1; infinite where the bound is of no use
-        for start in range(0, prior.size, rows):
-            own = slice(start, start + rows)
-            more += prior[own] @ np.expm1(grown[own] @ u.T - squares[own, None] - squares) @ prior
+        more = _more_than_gaussian(u * (1 + x), u, np.square(u) @ (x / 2), prior)
         total[index] = np.log1p(x / (1 + x)).sum() / 2 - np.log1p(more)
     return np.where(total > 0, total, 0.0)
+
+
+def _more_than_gaussian(
+    grown: Float[np.ndarray, "K n"],
+    u: Float[np.ndarray, "K n"],
+    squares: Float[np.ndarray, " K"],
+    prior: Float[np.ndarray, " K"],
+) -> float:
+    """The mean of the exponentials, less 1; infinite where the bound is of no use."""
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def work(own: slice) -> float:
+        apart = grown[own] @ u.T - squares[own, None] - squares
+        return float(prior[own] @ np.expm1(apart) @ prior)
+
+    return sum(in_order(work, prior.size, max(1, BLOCK_PAIRS // prior.size)))

@@ -24,6 +24,7 @@ from tokenkl.halfspaces.bivariate import bivariate_tail
 from tokenkl.halfspaces.thresholds import threshold
 from tokenkl.numerics.distances import cut
 from tokenkl.numerics.neighbours import nearest
+from tokenkl.numerics.threads import share_out
 
 #: Rivals of each token that are looked at; every selection gives a bound, more a sharper one.
 RIVALS = 16
@@ -94,9 +95,13 @@ def lower_bounds(
         return np.array([_one_hot(codebook, float(root), methods) for root in h])
     rivals = Rivals(*distinct_points(codebook))
     out = np.zeros((h.size, len(methods)))
-    for index, root in enumerate(h):
-        for weight, events in rivals.blocks(float(root), methods == (largest,)):
-            out[index] += [float(weight @ lower(events)) for lower in methods]
+
+    def add(levels: slice) -> None:
+        for index in range(*levels.indices(h.size)):
+            for weight, events in rivals.blocks(float(h[index]), methods == (largest,)):
+                out[index] += [float(weight @ lower(events)) for lower in methods]
+
+    share_out(add, h.size, 1)
     return np.asarray((1 - rivals.mass) + rivals.mass * out)
 
 

@@ -5,6 +5,8 @@ Exact from the pairs that a codebook knows; about it, where that is enough, from
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 from scipy import special
@@ -13,6 +15,7 @@ from scipy.spatial.distance import cdist
 from tokenkl.codebooks.base import Codebook
 from tokenkl.halfspaces.thresholds import threshold
 from tokenkl.halfspaces.tokens import CELL, Tokens, pair_terms
+from tokenkl.numerics.threads import share_out
 
 #: Rows from which the union bound is guessed.
 PROBES = 32
@@ -22,11 +25,18 @@ def union_sum(codebook: Codebook, h: Float[np.ndarray, " s"]) -> Float[np.ndarra
     """sum_k pi_k sum_{j != k} Q(r_kj) at each h = sqrt(snr)."""
     total = np.zeros(h.size)
     for weight, distance, odds in codebook.pairs():
-        for index, root in enumerate(h):
-            if odds is None:
-                total[index] += weight @ special.ndtr(-root * distance / 2)
-            else:
-                total[index] += np.sum(weight * special.ndtr(-threshold(root * distance, odds)))
+
+        def add(
+            levels: slice, weight: Any = weight, distance: Any = distance, odds: Any = odds
+        ) -> None:
+            for index in range(*levels.indices(h.size)):
+                if odds is None:
+                    total[index] += weight @ special.ndtr(-h[index] * distance / 2)
+                else:
+                    beaten = special.ndtr(-threshold(h[index] * distance, odds))
+                    total[index] += np.sum(weight * beaten)
+
+        share_out(add, h.size, 1)
     return total
 
 
