@@ -51,8 +51,8 @@ FAR = 3.0
 #: Share of the prior entropy that is left out at each end where no range is given.
 LEFT_OUT = 1e-3
 #: How closely that place is found in log snr where it is exact, and the samples for it where it is
-#: not and they are plain ones.
-CLOSE, RANGE_SAMPLES, FEW_SAMPLES = 1e-3, 2**12, 2**8
+#: not and they are plain ones: as many, but for so many coordinates of all tokens and samples.
+CLOSE, RANGE_SAMPLES, FEW_SAMPLES, RANGE_NUMBERS = 1e-3, 2**12, 2**8, 2**31
 #: How closely where samples tell no more; how many where each costs much more.
 ROUGH, FEWEST_SAMPLES = 2e-2, 2**6
 #: Most tokens for which rare confusions are sampled for themselves to find the upper end; those
@@ -521,7 +521,8 @@ def _ranging(codebook: Codebook) -> Method | None:
     exact = set(QUANTITIES) <= set(exact_quantities(codebook))
     if is_bracketed(codebook):
         return MonteCarlo(FEWEST_SAMPLES)
-    return None if exact else MonteCarlo(RANGE_SAMPLES if codebook.fits else FEW_SAMPLES)
+    samples = RANGE_NUMBERS // (codebook.K * codebook.n) if codebook.fits else FEW_SAMPLES
+    return None if exact else MonteCarlo(min(max(samples, FEW_SAMPLES), RANGE_SAMPLES))
 
 
 def _close(codebook: Codebook) -> float:
