@@ -1,4 +1,4 @@
-"""How long `tokenkl report` takes on six layouts: `python -m benchmarks.report_layouts [NAME...]`.
+"""How long `tokenkl report` takes on seven layouts: `python -m benchmarks.report_layouts [NAME...]`.
 
 Files as the libraries write them, with weights out of a seed, and token ids beside them; one fresh
 process for each, as from a shell. Processes use as many threads as the machine has cores, unless
@@ -90,6 +90,19 @@ def mimi(folder: Path, rng: np.random.Generator) -> tuple[str, np.ndarray]:
     return write(folder, arrays), used(rng, 2048, 8, TOKENS // 8)
 
 
+def dac(folder: Path, rng: np.random.Generator) -> tuple[str, np.ndarray]:
+    """DAC: 9 stages of 1024 in R^8, each behind a projection to R^1024, where codes add up."""
+    arrays: Arrays = {}
+    for stage in range(9):
+        home = f"quantizer.quantizers.{stage}"
+        arrays[f"{home}.codebook.weight"] = normal(rng, 1024, 8, scale=0.8**stage)
+        arrays[f"{home}.in_proj.weight"] = normal(rng, 8, 1024, 1)
+        arrays[f"{home}.in_proj.bias"] = normal(rng, 8)
+        arrays[f"{home}.out_proj.weight"] = normal(rng, 1024, 8, 1)
+        arrays[f"{home}.out_proj.bias"] = normal(rng, 1024)
+    return write(folder, arrays), used(rng, 1024, 9, TOKENS // 9)
+
+
 def k_means(folder: Path, rng: np.random.Generator) -> tuple[str, np.ndarray]:
     """Centroids of faiss or scikit-learn, 4096 in R^64."""
     np.save(folder / "centroids.npy", normal(rng, 4096, 64))
@@ -115,6 +128,7 @@ LAYOUTS: dict[str, Callable[[Path, np.random.Generator], tuple[str, np.ndarray]]
     "vector-quantize-pytorch 1024 x 16": vector_quantize,
     "EnCodec 8 x 1024 x 128": encodec,
     "Mimi 8 x 2048 x 256": mimi,
+    "DAC 9 x 1024 x 1024": dac,
     "k-means 4096 x 64": k_means,
     "language model 32000 x 256": language_model,
     "fsq:8,5,5,5": fsq,
