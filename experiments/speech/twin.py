@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from tokenkl._files import atomic_path
-from tokenkl._random import generator
 from tokenkl.tts.ar import AR
-from tokenkl.tts.cdcd import best_bound
-from tokenkl.tts.data import Example, make_batch
+from tokenkl.tts.data import Example
 from tokenkl.tts.evaluation import Spoken, ceilings_and_floors, evaluate
 from tokenkl.tts.recipes import Recipe, Workspace
+from tokenkl.tts.speaking import nats
 from tokenkl.tts.training import PRESETS
 from tokenkl.tts.training_log import loss_band
 from tokenkl.tts.voice import INCLUDED, WEIGHTS, Voice
@@ -209,19 +207,11 @@ def likelihood(voice: Voice, references: Sequence[Any], draws: int = 48) -> dict
     Diffusion is told the length (and, with phonemes, all durations); AR pays for EOS.
     """
     examples: list[Example] = voice.examples(references)
-    rows: list[float] = []
-    for start in range(0, len(examples), 50):
-        batch = make_batch(examples[start : start + 50], voice.layout)
-        if isinstance(voice.model, AR):
-            with torch.no_grad():
-                nats = voice.model.nll(batch).numpy()
-        else:
-            rng = torch.Generator().manual_seed(int(generator(start).integers(2**62)))
-            nats = best_bound(voice.model.bound(batch, rng, draws).numpy())
-        rows += (nats / batch.token_mask.sum(1).numpy()).tolist()
+    sizes = np.array([one.tokens.size for one in examples])
+    rows = nats(voice, examples, draws=draws) / sizes
     return {
         "kind": "exact" if isinstance(voice.model, AR) else "bound",
         "nats_per_token": [round(float(x), 5) for x in rows],
-        "tokens": [int(e.tokens.size) for e in examples],
+        "tokens": sizes.tolist(),
         "parameters": sum(p.numel() for p in voice.model.parameters()),
     }

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -16,21 +15,23 @@ from tokenkl.tts.judge import (
     BACKOFF,
     Grammar,
     Judge,
+    Language,
     WordErrors,
     dnsmos,
     f0_contour,
     f0_statistics,
+    unpronounced,
     word_errors,
-    write_arpa,
+    words_of,
 )
 
 
-def _read_arpa(path: Path) -> tuple[dict[int, int], dict[int, list[tuple[float, tuple[str, ...]]]]]:
+def _read_arpa(arpa: str) -> tuple[dict[int, int], dict[int, list[tuple[float, tuple[str, ...]]]]]:
     """The sections of an ARPA file: announced sizes, and (log10 p, words, backoff) rows."""
     announced: dict[int, int] = {}
     sections: dict[int, list[tuple[float, tuple[str, ...]]]] = {}
     order = 0
-    for line in path.read_text().splitlines():
+    for line in arpa.splitlines():
         if line.startswith("ngram "):
             size, count = line.removeprefix("ngram ").split("=")
             announced[int(size)] = int(count)
@@ -44,10 +45,8 @@ def _read_arpa(path: Path) -> tuple[dict[int, int], dict[int, list[tuple[float, 
 
 
 @pytest.mark.parametrize("grammar", ["unigram", "bigram"])
-def test_language_models_are_probability_laws(grammar: Grammar, tmp_path: Path) -> None:
-    path = tmp_path / "model.arpa"
-    write_arpa(path, grammar)
-    announced, sections = _read_arpa(path)
+def test_language_models_are_probability_laws(grammar: Grammar) -> None:
+    announced, sections = _read_arpa(Language.of_templates(grammar).arpa)
     assert announced == {order: len(rows) for order, rows in sections.items()}
     assert sum(10**p for p, words in sections[1] if words != ("<s>",)) == pytest.approx(1, rel=2e-4)
     if grammar == "bigram":
@@ -58,13 +57,58 @@ def test_language_models_are_probability_laws(grammar: Grammar, tmp_path: Path) 
             assert total == pytest.approx(1 - BACKOFF, rel=2e-4)
 
 
-def test_bigram_follows_the_grammar(tmp_path: Path) -> None:
+def test_bigram_follows_the_grammar() -> None:
     template = Template("a", (("one", "two"), ("three",)), ())
-    write_arpa(tmp_path / "m.arpa", "bigram", (template,))
-    rows = {words: 10**p for p, words in _read_arpa(tmp_path / "m.arpa")[1][2]}
+    arpa = Language.of_templates("bigram", (template,)).arpa
+    rows = {words: 10**p for p, words in _read_arpa(arpa)[1][2]}
     assert rows["<s>", "one"] == pytest.approx(0.5, rel=2e-4)
     assert rows["two", "three"] == pytest.approx(1, rel=2e-4)
     assert ("two", "one") not in rows
+
+
+TEXTS = ["Turn left, then turn right.", "Don't turn -- 'twenty-one' is right!", "Left."]
+
+
+@pytest.mark.parametrize("grammar", ["unigram", "bigram"])
+def test_texts_make_a_probability_law(grammar: Grammar) -> None:
+    """After every word, over all words: what was seen, and the rest by backing off."""
+    language = Language.of_texts(TEXTS, grammar, ["Right, then down."])
+    announced, sections = _read_arpa(language.arpa)
+    assert announced == {order: len(rows) for order, rows in sections.items()}
+    single = {words[0]: 10**p for p, words in sections[1] if words != ("<s>",)}
+    assert set(single) - {"</s>"} == language.words
+    assert sum(single.values()) == pytest.approx(1, rel=2e-4)
+    assert single["turn"] == pytest.approx(3 / (15 + 4), rel=2e-4)
+    if grammar == "unigram":
+        return
+    backoff = {}
+    for line in language.arpa.split("1-grams:")[1].split("\\2-grams:")[0].split("\n"):
+        if line:
+            _, word, weight = line.split()
+            backoff[word] = 10 ** float(weight)
+    pairs = {words: 10**p for p, words in sections[2]}
+    assert ("right", "then") not in pairs  # of the others words alone are counted
+    assert pairs["<s>", "turn"] == pytest.approx(1 / (3 + 3), rel=2e-4)
+    for first in ({first for first, _ in pairs} | {"down"}) - {"</s>"}:
+        after = [pairs.get((first, word), backoff[first] * p) for word, p in single.items()]
+        assert sum(after) == pytest.approx(1, rel=3e-4)
+
+
+def test_words_that_nobody_can_hear() -> None:
+    assert unpronounced(TEXTS) == set()
+    assert unpronounced(["Say xyzzy, then left"]) == {"xyzzy"}
+    assert words_of("-- 'Tis 2nd; -") == ["tis", "2nd"]
+    with pytest.raises(ValueError, match="texts must be with at least one word; got 2 of them"):
+        Language.of_texts(["--", ""])
+
+
+def test_other_texts_are_heard(corpus: Corpus) -> None:
+    """A judge of just these sentences makes no more errors than that of the whole grammar."""
+    utterances = corpus.split("test")
+    texts = [one.text.capitalize() + "." for one in utterances]
+    judge = Judge(language=Language.of_texts(texts))
+    found = judge.word_errors([one.audio for one in utterances], [one.text for one in utterances])
+    assert found.rate < 0.1
 
 
 #: Errors and judge of each grammar, and the audio that they heard.
@@ -159,8 +203,11 @@ def test_interval_has_the_width_of_the_binomial_law() -> None:
 def test_judge_errors() -> None:
     with pytest.raises(ValueError, match="grammar must be one of 'unigram', 'bigram'"):
         Judge(cast(Any, "trigram"))
-    with pytest.raises(ValueError, match="templates must be in pocketsphinx's list of words; got"):
-        Judge("unigram", (Template("a", (("xyzzy",),), ()),))
+    with pytest.raises(
+        ValueError,
+        match="language must be of words that pocketsphinx can pronounce; got one with xyzzy",
+    ):
+        Judge(language=Language.of_texts(["say xyzzy"]))
     with pytest.raises(ValueError, match="hypotheses must be as many as references, 2; got 1"):
         word_errors(["a", "b"], ["a"])
     with pytest.raises(ValueError, match="references must be texts with at least one word"):

@@ -18,7 +18,7 @@ import math
 import multiprocessing
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,23 @@ from jaxtyping import Float, Int
 from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_ids, reject
+from tokenkl.tts.alignment import warped_distance
 from tokenkl.tts.audio import Utterance
-from tokenkl.tts.judge import Grammar, Judge, dnsmos, f0_contour, word_errors
+from tokenkl.tts.judge import (
+    GRAMMARS,
+    Grammar,
+    Judge,
+    Language,
+    dnsmos,
+    f0_contour,
+    unpronounced,
+    word_errors,
+    words_of,
+)
 from tokenkl.tts.reports import SpeechReport
 from tokenkl.tts.tokenizers import Tokenizer
 from tokenkl.usage import token_usage
 
-GRAMMARS: tuple[Grammar, ...] = ("unigram", "bigram")
 BASELINES = ("true audio", "resynthesis", "true tokens", "shuffled text", "white noise")
 
 
@@ -72,6 +82,8 @@ def evaluate(
     grammars: Sequence[Grammar] = GRAMMARS,
     mos: int = 0,
     pitch: bool = True,
+    mel: bool = False,
+    language: Callable[[Grammar], Language] | None = None,
     workers: int = 1,
     progress: Report | None = None,
 ) -> SpeechReport:
@@ -89,6 +101,10 @@ def evaluate(
         grammars: of the judges to ask.
         mos: sentences, from the first on, that get a DNSMOS opinion.
         pitch: whether F0 is measured.
+        mel: whether log-mel features are compared with those of the references, see
+            `warped_distance`.
+        language: what the judge of a grammar expects, that of the closed domain without it;
+            sentences with words that no judge can hear have no word errors.
         workers: processes; more than one are spawned, so a script that asks for them needs the
             usual guard `if __name__ == "__main__"`.
         progress: called with the numbers of utterances done and in all; a bar when None.
@@ -101,19 +117,28 @@ def evaluate(
     for grammar in grammars:
         check_choice(grammar, GRAMMARS, "grammars")
     mos = min(check_count(mos, "mos", 0), len(references))
+    silent = [language is not None and bool(unpronounced([one.text])) for one in references]
     jobs = [
-        _Job(one.tokens, one.audio, _phases(seed, one.text), index < mos)
+        _Job(
+            one.tokens,
+            one.audio,
+            _phases(seed, one.text),
+            index < mos,
+            references[index].audio if mel else None,
+            not silent[index],
+        )
         for seed in seeds
         for index, one in enumerate(rows[seed])
     ]
     title = f"judging {label}" if label else "judging"
     with reporting(title, progress) as report:
         found = []
-        listener = _Listener(tuple(grammars), pitch, tokenizer)
+        expected = {one: None if language is None else language(one) for one in grammars}
+        listener = _Listener(expected, pitch, tokenizer)
         for one in _listen(listener, jobs, check_count(workers, "workers")):
             found.append(one)
             report(len(found), len(jobs))
-    return _assemble(label, rows, references, found, tokenizer, grammars)
+    return _assemble(label, rows, references, found, tokenizer, grammars, silent)
 
 
 def ceilings_and_floors(
@@ -213,6 +238,8 @@ class _Job:
     audio: np.ndarray | None
     key: int
     mos: bool
+    true: np.ndarray | None = None
+    words: bool = True
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -226,7 +253,7 @@ class _Heard:
 class _Listener:
     """All judges; decoders are made at first use and kept."""
 
-    grammars: tuple[Grammar, ...]
+    languages: Mapping[Grammar, Language | None]
     pitch: bool
     tokenizer: Tokenizer
 
@@ -240,13 +267,20 @@ class _Listener:
             numbers |= _pitch(audio)
         if job.mos and audio.size:
             numbers["mos"] = dnsmos(audio).overall
-        heard = tuple(_judge(grammar).transcribe(audio) for grammar in self.grammars)
+        if job.true is not None and audio.size:
+            frontend = self.tokenizer.frontend
+            heard_and_true = (one.astype(np.float32) for one in (audio, job.true))
+            features = (frontend(torch.from_numpy(one)).numpy() for one in heard_and_true)
+            numbers["mel_error"] = warped_distance(*(one.astype(float) for one in features))
+        heard = tuple(
+            _judge(*pair).transcribe(audio) if job.words else "" for pair in self.languages.items()
+        )
         return _Heard(audio.size, heard, numbers)
 
 
 @functools.cache
-def _judge(grammar: Grammar) -> Judge:
-    return Judge(grammar)
+def _judge(grammar: Grammar, language: Language | None) -> Judge:
+    return Judge(grammar, language=language)
 
 
 def _pitch(audio: np.ndarray) -> dict[str, float]:
@@ -286,7 +320,7 @@ def _listen(listener: _Listener, jobs: Sequence[_Job], workers: int) -> Iterator
             workers,
             multiprocessing.get_context("spawn"),
             _start_worker,
-            (listener.grammars, listener.pitch, str(path)),
+            (listener.languages, listener.pitch, str(path)),
         ) as pool:
             yield from pool.map(_work, jobs, chunksize=4)
 
@@ -294,10 +328,10 @@ def _listen(listener: _Listener, jobs: Sequence[_Job], workers: int) -> Iterator
 _listener: _Listener | None = None
 
 
-def _start_worker(grammars: tuple[Grammar, ...], pitch: bool, path: str) -> None:
+def _start_worker(languages: Mapping[Grammar, Language | None], pitch: bool, path: str) -> None:
     global _listener
     torch.set_num_threads(1)
-    _listener = _Listener(grammars, pitch, Tokenizer.load(path))
+    _listener = _Listener(languages, pitch, Tokenizer.load(path))
 
 
 def _work(job: _Job) -> _Heard:
@@ -315,6 +349,7 @@ def _assemble(
     found: Sequence[_Heard],
     tokenizer: Tokenizer,
     grammars: Sequence[Grammar],
+    silent: Sequence[bool],
 ) -> SpeechReport:
     """`found` has one entry for every sentence of the first seed, then of the next."""
     seeds = sorted(rows)
@@ -329,12 +364,13 @@ def _assemble(
         return -(-samples // mel.samples_per_token) / mel.tokens_per_second
 
     texts = tuple(reference.text for reference in references)
+    plain = tuple(" ".join(words_of(text)) for text in texts)
     arrays = {
-        "words": table([float(len(text.split())) for text in texts] * len(seeds)),
+        "words": table([float(len(words_of(text))) for text in texts] * len(seeds)),
         "duration": table([duration(one.samples) for one in found]),
         "true_duration": table([duration(one.audio.shape[0]) for one in references] * len(seeds)),
     }
-    for name in ("mos", "voiced", "f0_mean", "f0_within", "f0_semitones"):
+    for name in ("mos", "mel_error", "voiced", "f0_mean", "f0_within", "f0_semitones"):
         if any(name in one.numbers for one in found):
             arrays[name] = table([one.numbers.get(name, math.nan) for one in found])
     said = [one for seed in seeds for one in rows[seed]]
@@ -343,9 +379,9 @@ def _assemble(
     heard: dict[str, tuple[tuple[str, ...], ...]] = {}
     for index, grammar in enumerate(grammars):
         transcripts = [one.heard[index] for one in found]
-        arrays[f"errors_{grammar}"] = table(
-            [float(x) for x in word_errors(texts * len(seeds), transcripts).errors]
-        )
+        errors = table([float(x) for x in word_errors(plain * len(seeds), transcripts).errors])
+        errors[silent] = math.nan
+        arrays[f"errors_{grammar}"] = errors
         heard[grammar] = tuple(tuple(transcripts[i::n]) for i in range(n))
     used: tuple[int, ...] = ()
     ids = [[one.tokens for one in rows[seed] if one.tokens is not None] for seed in seeds]

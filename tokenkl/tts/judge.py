@@ -1,8 +1,9 @@
 """Judges of speech: words heard, quality guessed, pitch measured. None is trained on our output.
 
 - `Judge`: pocketsphinx with its bundled English acoustic model and an n-gram model of the closed
-  domain, built from the grammar. With single words ("unigram") it must hear every word by itself;
-  with pairs ("bigram") the grammar helps it. The first is the sensitive one; report both.
+  domain, built from the grammar, or of other texts. With single words ("unigram") it must hear
+  every word by itself; with pairs ("bigram") the grammar helps it. The first is the sensitive one;
+  report both.
 - `dnsmos`: the DNSMOS P.835 networks that the package speechmos ships; use it relatively, since it
   was made for noisy telephony and not for synthetic speech.
 - `f0_statistics`: YIN.
@@ -10,12 +11,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import importlib.util
+import itertools
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +26,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._extras import MissingExtra
-from tokenkl._files import PathLike, atomic_path
 from tokenkl._random import generator
 from tokenkl._validation import as_float_array, check_choice, check_positive, reject
 from tokenkl.estimate import ConfidenceInterval
@@ -31,6 +33,7 @@ from tokenkl.tts.audio import SAMPLE_RATE, to_int16
 from tokenkl.tts.grammar import TEMPLATES, Template, ngram_counts
 
 Grammar = Literal["unigram", "bigram"]
+GRAMMARS: tuple[Grammar, ...] = ("unigram", "bigram")
 
 #: Seconds of silence that the judge adds at both ends, and the standard deviation of the noise that
 #: it adds everywhere, 60 dB below full scale. Digital silence, which no recording has, more than
@@ -44,63 +47,173 @@ BACKOFF = 1e-4
 # ---- Words ---------------------------------------------------------------------------------------
 
 
-def write_arpa(
-    path: PathLike, grammar: Grammar = "bigram", templates: Sequence[Template] = TEMPLATES
-) -> None:
-    """An n-gram language model of the closed domain, in the ARPA format, from exact counts.
+@dataclasses.dataclass(frozen=True)
+class Language:
+    """What a judge expects to hear: an n-gram model in the ARPA format, and its words.
 
-    "unigram": all words equally likely, with the mean length of a sentence. "bigram": the
-    probability of each word after the one before it, with `BACKOFF` left for all other pairs.
-
-    Raises:
-        ValueError: an unknown grammar, or a folder that does not exist.
+    - `arpa`: the model, as text.
+    - `words`: all that can be heard.
     """
-    check_choice(grammar, ("unigram", "bigram"), "grammar")
-    single = {words[0]: count for words, count in ngram_counts(1, templates).items()}
-    spoken = {word: count for word, count in single.items() if word not in ("<s>", "</s>")}
-    length = sum(spoken.values())
-    log = {"</s>": math.log10(1 / (length + 1))}
-    log |= dict.fromkeys(spoken, math.log10(length / (length + 1) / len(spoken)))
-    pairs = ngram_counts(2, templates) if grammar == "bigram" else {}
-    backoff = math.log10(BACKOFF) if pairs else 0.0
-    lines = ["\\data\\", f"ngram 1={len(log) + 1}"]
+
+    arpa: str
+    words: frozenset[str]
+
+    @classmethod
+    def of_templates(
+        cls, grammar: Grammar = "bigram", templates: Sequence[Template] = TEMPLATES
+    ) -> Language:
+        """Of a closed domain, from exact counts.
+
+        "unigram": all words equally likely, with the mean length of a sentence. "bigram": the
+        probability of each word after the one before it, with `BACKOFF` left for all other pairs.
+
+        Raises:
+            ValueError: an unknown grammar.
+        """
+        check_choice(grammar, GRAMMARS, "grammar")
+        single = {words[0]: count for words, count in ngram_counts(1, templates).items()}
+        spoken = {word: count for word, count in single.items() if word not in ("<s>", "</s>")}
+        length = sum(spoken.values())
+        log = {"</s>": math.log10(1 / (length + 1))}
+        log |= dict.fromkeys(spoken, math.log10(length / (length + 1) / len(spoken)))
+        counts = ngram_counts(2, templates) if grammar == "bigram" else {}
+        backoff = math.log10(BACKOFF) if counts else 0.0
+        pairs = {
+            (first, second): math.log10((1 - BACKOFF) * count / single[first])
+            for (first, second), count in counts.items()
+        }
+        words = {word for template in templates for slot in template.slots for word in slot}
+        return cls(_arpa(log, dict.fromkeys([*log, "<s>"], backoff), pairs), frozenset(words))
+
+    @classmethod
+    def of_texts(
+        cls, texts: Sequence[str], grammar: Grammar = "bigram", others: Sequence[str] = ()
+    ) -> Language:
+        """Of written texts, whose words are counted, see `words_of`.
+
+        "unigram": words as often as in all texts. "bigram": pairs as often as in `texts`, with
+        Witten and Bell's share (IEEE Trans. Inf. Theory 37, 1991) for those that are not there.
+
+        Args:
+            texts: with at least one word.
+            grammar: as above.
+            others: texts whose words can be heard, too, but whose pairs are not counted.
+
+        Raises:
+            ValueError: an unknown grammar, or no word.
+
+        Example:
+            >>> sorted(Language.of_texts(["Turn left, then right."]).words)
+            ['left', 'right', 'then', 'turn']
+        """
+        check_choice(grammar, GRAMMARS, "grammar")
+        rows = [words for text in [*texts, *others] if (words := words_of(text))]
+        if not rows:
+            reject("texts", f"{len(texts)} of them", "with at least one word")
+        counts = collections.Counter(itertools.chain(*rows, ["</s>"] * len(rows)))
+        total = counts.total()
+        single = {word: count / total for word, count in counts.items()}
+        pairs: collections.Counter[tuple[str, str]] = collections.Counter()
+        if grammar == "bigram":
+            for text in texts:
+                if words := words_of(text):
+                    pairs.update(itertools.pairwise(["<s>", *words, "</s>"]))
+        followers: dict[str, list[tuple[str, int]]] = {}
+        for (first, second), count in sorted(pairs.items()):
+            followers.setdefault(first, []).append((second, count))
+        log_pairs, backoff = {}, dict.fromkeys([*single, "<s>"], 0.0)
+        for first, found in followers.items():
+            seen, kinds = sum(count for _, count in found), len(found)
+            for second, count in found:
+                log_pairs[first, second] = math.log10(count / (seen + kinds))
+            # What is left goes to the words that never followed, in their proportions.
+            rest = 1 - sum(single[second] for second, _ in found)
+            share = kinds / (seen + kinds)
+            backoff[first] = math.log10(share / rest) if rest > 1e-12 else -99.0
+        log = {word: math.log10(share) for word, share in single.items()}
+        return cls(_arpa(log, backoff, log_pairs), frozenset(single) - {"</s>"})
+
+
+def _arpa(
+    single: Mapping[str, float],
+    backoff: Mapping[str, float],
+    pairs: Mapping[tuple[str, str], float],
+) -> str:
+    """From logarithms, base 10."""
+    lines = ["\\data\\", f"ngram 1={len(single) + 1}"]
     lines += [f"ngram 2={len(pairs)}"] if pairs else []
-    lines += ["", "\\1-grams:", f"-99.0 <s> {backoff:.4f}"]
-    lines += [f"{value:.4f} {word} {backoff:.4f}" for word, value in sorted(log.items())]
+    lines += ["", "\\1-grams:", f"-99.0 <s> {backoff['<s>']:.4f}"]
+    lines += [f"{value:.4f} {word} {backoff[word]:.4f}" for word, value in sorted(single.items())]
     if pairs:
         lines += ["", "\\2-grams:"]
-        for (first, second), count in sorted(pairs.items()):
-            probability = (1 - BACKOFF) * count / single[first]
-            lines.append(f"{math.log10(probability):.4f} {first} {second}")
-    with atomic_path(path) as temporary:
-        temporary.write_text("\n".join([*lines, "", "\\end\\", ""]), encoding="ascii")
+        lines += [
+            f"{value:.4f} {first} {second}" for (first, second), value in sorted(pairs.items())
+        ]
+    return "\n".join([*lines, "", "\\end\\", ""])
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text as the judge writes them: lower case, without punctuation.
+
+    >>> words_of("Don't stop -- twenty-one, 'please'!")
+    ["don't", 'stop', 'twenty', 'one', 'please']
+    """
+    return [
+        bare
+        for word in text.lower().replace("-", " ").split()
+        if (bare := word.strip(".,?!:;'\"()")) and any(map(str.isalnum, bare))
+    ]
+
+
+@functools.cache
+def _pronunciations() -> Mapping[str, tuple[str, ...]]:
+    """Words that pocketsphinx can hear, with their lines of its dictionary."""
+    try:
+        import pocketsphinx
+    except ImportError as error:
+        raise MissingExtra("the judge", "pocketsphinx", "tts") from error
+    source = Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"
+    found: dict[str, list[str]] = {}
+    for line in source.read_text(encoding="utf-8").splitlines():
+        found.setdefault(line.split(" ", 1)[0].split("(", 1)[0], []).append(line)
+    return {word: tuple(lines) for word, lines in found.items()}
+
+
+def unpronounced(texts: Sequence[str]) -> set[str]:
+    """Words of these texts that no judge can hear: pocketsphinx has no pronunciation of them.
+
+    Raises:
+        ImportError: the extra `tts` is not installed.
+    """
+    known = _pronunciations()
+    return {word for text in texts for word in words_of(text) if word not in known}
 
 
 class Judge:
-    """Hears the words of the closed domain.
+    """Hears the words of a language, that of the closed domain by default.
 
     Args:
-        grammar: "unigram" or "bigram"; see the module.
-        templates: the sentences that may occur.
+        grammar: "unigram" or "bigram" of the closed domain; see the module. Or
+        language: the sentences that may occur.
 
     Raises:
         ImportError: the extra `tts` is not installed.
         ValueError: an unknown grammar, or a word without a pronunciation in pocketsphinx.
     """
 
-    def __init__(
-        self, grammar: Grammar = "bigram", templates: Sequence[Template] = TEMPLATES
-    ) -> None:
-        self.grammar = check_choice(grammar, ("unigram", "bigram"), "grammar")
-        try:
-            import pocketsphinx
-        except ImportError as error:
-            raise MissingExtra("the judge", "pocketsphinx", "tts") from error
-        words = {word for template in templates for slot in template.slots for word in slot}
+    def __init__(self, grammar: Grammar = "bigram", *, language: Language | None = None) -> None:
+        known = _pronunciations()
+        language = language or Language.of_templates(grammar)
+        if missing := sorted(language.words - known.keys()):
+            expected = "of words that pocketsphinx can pronounce"
+            reject("language", f"one with {', '.join(missing)}", expected)
+        import pocketsphinx
+
         with tempfile.TemporaryDirectory() as folder:
             model, dictionary = Path(folder) / "domain.arpa", Path(folder) / "domain.dict"
-            write_arpa(model, grammar, templates)
-            _write_dictionary(dictionary, words, pocketsphinx.get_model_path())
+            model.write_text(language.arpa, encoding="ascii")
+            lines = [line for word in known if word in language.words for line in known[word]]
+            dictionary.write_text("\n".join(lines) + "\n", encoding="utf-8")
             self._decoder = pocketsphinx.Decoder(
                 hmm=pocketsphinx.get_model_path("en-us/en-us"),
                 lm=str(model),
@@ -191,20 +304,6 @@ def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> WordErr
         errors.append(counts.substitutions + counts.deletions + counts.insertions)
         lengths.append(len(reference.split()))
     return WordErrors(np.array(errors), np.array(lengths), tuple(references), tuple(hypotheses))
-
-
-def _write_dictionary(path: Path, words: set[str], model_folder: str) -> None:
-    """The pronunciations of these words, out of those that pocketsphinx ships."""
-    source = Path(model_folder) / "en-us" / "cmudict-en-us.dict"
-    lines, found = [], set()
-    for line in source.read_text(encoding="utf-8").splitlines():
-        word = line.split(" ", 1)[0].split("(", 1)[0]
-        if word in words:
-            lines.append(line)
-            found.add(word)
-    if words - found:
-        reject("templates", ", ".join(sorted(words - found)), "in pocketsphinx's list of words")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 # ---- Quality -------------------------------------------------------------------------------------

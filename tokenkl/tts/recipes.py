@@ -342,6 +342,8 @@ class Workspace:
             return voice
         model.cpu()
         voice.record = {"recipe": recipe.to_json(), "key": _plain_key(key)}
+        if recipe.data is not None:
+            voice.record["held_out"] = {one.name: one.text for one in made.valid}
         if recipe.patience is not None:
             best = trained.header["best"]
             voice.record["best"] = {"step": trained.header["step"], **best}

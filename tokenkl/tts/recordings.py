@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -221,6 +221,26 @@ def not_too_long(examples: Sequence[Example], longest: float | None, rate: float
             stacklevel=2,
         )
     return kept
+
+
+def held_out(recordings: Recordings, texts: Mapping[str, str]) -> list[Utterance]:
+    """The recordings of these names, with these texts in place of their own.
+
+    Args:
+        recordings: of the folder that a voice was trained on.
+        texts: by name, as a voice's record has them under "held_out".
+
+    Raises:
+        ValueError: a name that is not there, or a damaged file.
+    """
+    entries = {entry.name: entry for entry in recordings.entries}
+    if missing := [name for name in texts if name not in entries]:
+        named = f"{missing[0]} and {len(missing) - 1} more" if len(missing) > 1 else missing[0]
+        reject("recordings", f"those without {named}", "those that the voice was trained on")
+    return [
+        dataclasses.replace(recordings.read(entries[name]), text=text)
+        for name, text in texts.items()
+    ]
 
 
 def split_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:

@@ -160,6 +160,15 @@ METRICS: dict[str, Metric] = {
         "errors_bigram", "words", "", "word error rate, judge with the grammar", counts=True
     ),
     "mos": _mean(("mos",), lambda a: a["mos"], "", "DNSMOS overall opinion, 1 to 5"),
+    "mel_error": _mean(
+        ("mel_error",),
+        lambda a: a["mel_error"],
+        "nats",
+        "mean absolute difference of log-mel features to the true utterance, after time warping",
+    ),
+    "bound": _ratio(
+        "nats", "true_tokens", "nats", "-ln p of the true tokens, or a bound on it, a token"
+    ),
     "length_error": _mean(
         ("duration", "true_duration"),
         lambda a: np.abs(_relative_length(a)),
@@ -220,6 +229,7 @@ class SpeechReport:
       "errors_unigram", "errors_bigram", "mos", "duration" and "true_duration" (seconds, in whole
       tokens), "f0_mean" and "f0_within" (mean and standard deviation in the utterance, Hz),
       "f0_semitones" (12 log2 of Hz, mean in the utterance), "voiced", "seconds" (of computing),
+      "mel_error", "nats" and "true_tokens" (-ln p of the true tokens, and how many there are),
       and "entropy" (nats; jackknife values whose mean over sentences is the estimate of a seed).
     - `heard`: by grammar, n rows of S transcripts.
     - `K`, `used`: tokens that there are, and how many different ones each seed uses; 0 and empty

@@ -7,10 +7,15 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from tokenkl._progress import Report, reporting
+from tokenkl._random import generator
 from tokenkl._validation import check_count, reject
+from tokenkl.tts.cdcd import CDCD, best_bound
+from tokenkl.tts.data import Example, make_batch
 from tokenkl.tts.evaluation import Spoken
 from tokenkl.tts.voice import Voice
 
@@ -60,6 +65,34 @@ def say_all(
     finally:
         torch.set_num_threads(threads)
     return said
+
+
+#: Examples whose likelihood is found together.
+BATCH = 50
+
+
+def nats(
+    voice: Voice, examples: Sequence[Example], *, draws: int = 16
+) -> Float[np.ndarray, " examples"]:
+    """-ln p of the tokens of every example given its text, or an upper bound on it.
+
+    Exact for an autoregressive model, which has to say where they end, too; for diffusion a bound
+    given text and length, that of the reverse process in many steps, see `CDCD.bound`.
+
+    Args:
+        voice: any.
+        examples: with true tokens.
+        draws: of the noise, for each.
+    """
+    found = []
+    for start in range(0, len(examples), BATCH):
+        batch = make_batch(examples[start : start + BATCH], voice.layout)
+        if isinstance(voice.model, CDCD):
+            rng = torch.Generator().manual_seed(int(generator(start).integers(2**62)))
+            found.append(best_bound(voice.model.bound(batch, rng, draws).numpy()))
+        else:
+            found.append(voice.model.nll(batch).numpy())
+    return np.concatenate(found)
 
 
 def _key(seed: int, text: str) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from tokenkl.cli._app import say
 from tokenkl.cli._result import Result, TableFiles, command
 from tokenkl.cli.tts._group import (
     Sampling,
@@ -30,10 +33,15 @@ KIND = "tokenkl tts eval"
 #: Sentences where no number is asked for.
 SENTENCES = 100
 
+#: Words without a pronunciation that are named.
+NAMED = 5
+
 #: Columns of the printed table: metric -> head, factor, digits.
 COLUMNS = {
+    "bound": ("nats a\ntoken", 1.0, 2),
     "wer_unigram": ("WER (%)\nunigram", 100.0, 1),
     "wer_bigram": ("WER (%)\nbigram", 100.0, 1),
+    "mel_error": ("mel error\n(nats)", 1.0, 2),
     "length_error": ("length\nerror (%)", 100.0, 1),
     "mos": ("DNSMOS", 1.0, 2),
     "f0_spread": ("F0 over\nseeds (Hz)", 1.0, 1),
@@ -58,7 +66,9 @@ def evaluate(
     split: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="test (unseen sentences) or combinations (unseen pairs of words)."
+            metavar="NAME",
+            help="test (unseen sentences) or combinations (unseen pairs of words); recordings have "
+            "one, what was held out.",
         ),
     ] = "test",
     sentences: Annotated[
@@ -88,19 +98,26 @@ def evaluate(
         str | None,
         typer.Option(metavar="NAME", help="plain, jittered or few; the voice's own without it."),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the voice's recordings are now, if elsewhere."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that judge.")] = 1,
 ) -> Result:
     """Let independent judges hear what voices say, beside ceilings and floors.
 
     Intervals are 95 %: over sentences and seeds from three seeds on, over sentences otherwise.
     Real-time factor and latency are from text to tokens, one sentence at a time, one thread.
+    A voice trained on recordings says those that were held out from its training: beside word
+    errors, by a judge that knows the words of the corpus, there are the likelihood of their tokens
+    and the difference of log-mel features after time warping.
 
     \b
     Example: tokenkl tts eval phonemes characters --steps 2,5,10 --json eval.json
     """
     from tokenkl._validation import check_choice
 
-    require("pocketsphinx", "jiwer", "espeakng_loader", *(("onnxruntime",) if mos else ()))
+    require("pocketsphinx", "jiwer", *(("onnxruntime",) if mos else ()))
     counts = whole_numbers(steps, "--steps")
     check_choice(split, ("valid", "test", "combinations"), "--split")
     if corpus is not None:
@@ -113,19 +130,24 @@ def evaluate(
     speakers = {name: load_voice(name) for name in names}
     options = {name: sampling.options(speakers[name], name) for name in names}
     judging = {"grammars": grammars, "mos": mos, "workers": workers}
-    material = _material(speakers, corpus)
-    references = _references(material, split, sentences)
+    material = _material(speakers, corpus, split, sentences, data)
+    references = material.references
+    judging |= material.judging
+    if not judging["grammars"]:
+        say(f"No word errors: {material.unheard}.")
     reports: dict[str, SpeechReport] = {}
     for name, speaker in speakers.items():
         for count in counts if speaker.model.kind == "cdcd" else [0]:
             label = voice_label(name) + (f", {count} steps" if count else "")
             extra = {**options[name], **({"steps": count} if count else {})}
-            reports[label] = _judge(speaker, references, range(seeds), label, extra, judging)
+            report = _judge(speaker, references, range(seeds), label, extra, judging)
+            reports[label] = _with_likelihood(speaker, references, report, material)
     if baselines:
         reports |= _baselines(speakers, references, judging)
     rows = _rows(reports)
     about = {voice_label(name): _about(speakers[name], options[name], references) for name in names}
-    record = {"kind": KIND, "corpus": material, "split": split, "voices": about, "summary": rows}
+    record: dict[str, Any] = {"kind": KIND, "corpus": material.name, "split": material.split}
+    record |= {"voices": about, "summary": rows, "unheard": material.unheard}
     return Result(
         record | {"reports": {label: report.to_json() for label, report in reports.items()}},
         show=lambda console: _print(console, rows, record, len(references), seeds),
@@ -134,14 +156,118 @@ def evaluate(
     )
 
 
-def _material(speakers: dict[str, Voice], corpus: str | None) -> str:
-    """The corpus whose sentences all these voices say."""
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What is said, and how it is judged.
+
+    - `name`, `split`: of the corpus.
+    - `judging`: options of `evaluate`.
+    - `unheard`: which words no judge can hear, "" for none.
+    """
+
+    name: str
+    split: str
+    references: list[Utterance]
+    judging: dict[str, Any] = dataclasses.field(default_factory=dict)
+    unheard: str = ""
+
+
+def _material(
+    speakers: dict[str, Voice],
+    corpus: str | None,
+    split: str,
+    sentences: int | None,
+    data: Path | None,
+) -> Material:
+    """What all these voices say."""
     from tokenkl._validation import reject
 
-    corpora = {corpus or _corpus_of(speaker, name) for name, speaker in speakers.items()}
+    recorded = {
+        name: voice.record["recipe"]["data"]
+        for name, voice in speakers.items()
+        if voice.record.get("recipe", {}).get("data") is not None
+    }
+    if recorded:
+        if len(recorded) < len(speakers) or len({s["folder"] for s in recorded.values()}) > 1:
+            reject("VOICES", ", ".join(speakers), "all trained on the same recordings, or on none")
+        for option, value, usual in (("--corpus", corpus, None), ("--split", split, "test")):
+            if value != usual:
+                reject(option, value, "left out for a voice that was trained on recordings")
+        return _recordings(speakers, next(iter(recorded.values())), sentences, data)
+    if data is not None:
+        reject("--data", str(data), "left out for voices of a synthetic corpus")
+    corpora = {
+        corpus or v.record.get("recipe", {}).get("corpus", "plain") for v in speakers.values()
+    }
     if len(corpora) > 1:
         reject("--corpus", "nothing", f"given for voices of different ones: {sorted(corpora)}")
-    return corpora.pop()
+    require("espeakng_loader")
+    name = corpora.pop()
+    return Material(name, split, _references(name, split, sentences))
+
+
+def _recordings(
+    speakers: dict[str, Voice], source: dict[str, Any], sentences: int | None, data: Path | None
+) -> Material:
+    """What was held out from training, and a judge that knows the words of the whole corpus."""
+    from tokenkl._validation import reject
+    from tokenkl.tts.judge import Language, unpronounced
+    from tokenkl.tts.normalisation import spoken
+    from tokenkl.tts.recordings import Source, held_out
+
+    texts: dict[str, str] = {}
+    for name, voice in speakers.items():
+        own = voice.record.get("held_out")
+        if own is None:
+            reject("VOICES", name, "trained by a version that says in the voice what it held out")
+        if texts and own != texts:
+            reject("VOICES", ", ".join(speakers), "with the same recordings held out")
+        texts = own
+    if len(texts) < 2:
+        expected = "trained on 40 recordings or more, of which a twentieth is held out"
+        reject("VOICES", ", ".join(speakers), expected)
+    if sentences is not None:
+        if sentences > len(texts):
+            reject("--sentences", sentences, f"at most the {len(texts)} that were held out")
+        texts = dict(list(texts.items())[:sentences])
+    folder = data or Path(source["folder"])
+    if not folder.is_dir():
+        named = "--data" if data is not None else "the folder of the voice's recordings"
+        reject(named, str(folder), "there, or --data given with where it is now")
+    recordings = Source(source["kind"], str(folder), "skip").recordings()
+    references = held_out(recordings, texts)
+    others = [spoken(one.text)[0] for one in recordings.entries if one.name not in texts]
+    mute = unpronounced([*others, *texts.values()])
+    heard = [text for text in texts.values() if not unpronounced([text])]
+    known = [text for text in others if not unpronounced([text])]
+    judging: dict[str, Any] = {"mel": True}
+    if len(heard) >= 2:
+        judging["language"] = lambda grammar: Language.of_texts(known or heard, grammar, heard)
+    else:
+        judging["grammars"] = []
+    few = ", ".join(sorted(mute)[:NAMED]) + (", ..." if len(mute) > NAMED else "")
+    unheard = f"pocketsphinx has no pronunciation of {few}" if mute else ""
+    if mute and len(heard) < len(texts):
+        unheard += f", which are in {len(texts) - len(heard)} of {len(texts)} recordings"
+    name = f"{source['kind']} {folder}"
+    return Material(name, "held out", references, judging, unheard)
+
+
+def _with_likelihood(
+    voice: Voice, references: list[Utterance], report: SpeechReport, material: Material
+) -> SpeechReport:
+    """For recordings: the likelihood of what was said in truth; the judges' numbers stay."""
+    import numpy as np
+
+    from tokenkl.tts.speaking import nats
+
+    if not material.judging:
+        return report
+    examples = voice.examples(references)
+    sizes = np.array([one.tokens.size for one in examples], dtype=float)
+    more = {"nats": nats(voice, examples), "true_tokens": sizes}
+    columns = {n: np.repeat(v[:, None], len(report.seeds), axis=1) for n, v in more.items()}
+    return dataclasses.replace(report, measurements={**report.measurements, **columns})
 
 
 def _about(voice: Voice, options: dict[str, Any], references: list[Utterance]) -> dict[str, Any]:
@@ -151,16 +277,6 @@ def _about(voice: Voice, options: dict[str, Any], references: list[Utterance]) -
         "seconds_from_tokens_to_audio": _resynthesis(voice, references),
         **voice.record,
     }
-
-
-def _corpus_of(voice: Voice, name: str) -> str:
-    """The synthetic corpus that a voice was trained on."""
-    from tokenkl._validation import reject
-
-    recipe = voice.record.get("recipe", {})
-    if recipe.get("data") is not None:
-        reject("VOICES", name, "trained on a synthetic corpus, whose words the judges know")
-    return recipe.get("corpus", "plain")
 
 
 def _references(corpus: str, split: str, sentences: int | None) -> list[Utterance]:
@@ -283,6 +399,8 @@ def _print(
         f"{sentences} sentences ({record['corpus']} corpus, split {record['split']}), "
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}; 95 % intervals."
     )
+    if record["unheard"]:
+        console.print(f"Without word errors where no judge knows a word: {record['unheard']}.")
     for label, voice in record["voices"].items():
         millions = {part: f"{count / 1e6:.2f}" for part, count in voice["parameters"].items()}
         console.print(

@@ -97,7 +97,10 @@ def _texts(voice: Voice, name: str, count: int) -> list[str]:
     from tokenkl.tts.grammar import DOMAINS
 
     if voice.vocabulary is None:
-        reject("--text", "nothing", f"given for {name}, which has learned no closed domain")
+        held: list[str] = list(voice.record.get("held_out", {}).values())
+        if not held:
+            reject("--text", "nothing", f"given for {name}, which has learned no closed domain")
+        return held[:count]
     unseen = [
         sentence
         for sentence in make_sentences(CorpusConfig())["test"]

@@ -194,13 +194,13 @@ def train(
             made = workspace.material(recipe)
             _say(f"Ready: {len(made.train)} examples. The same command without --prepare trains.")
             return
-        workspace.voice(recipe, called, key=seed, half=half, cpu=cpu)
+        voice = workspace.voice(recipe, called, key=seed, half=half, cpu=cpu)
     except KeyboardInterrupt:
         if is_main_process():
             _say_stopped(workspace, recipe, called)
         raise
     if is_main_process():
-        _finish(workspace, recipe, called)
+        _finish(workspace, recipe, called, list(voice.record.get("held_out", {}).values()))
 
 
 # ---- From options to a recipe --------------------------------------------------------------------
@@ -403,7 +403,7 @@ def _normal(recipe: Recipe) -> pd.DataFrame | None:
     return None
 
 
-def _finish(workspace: Workspace, recipe: Recipe, name: str) -> None:
+def _finish(workspace: Workspace, recipe: Recipe, name: str, held_out: list[str]) -> None:
     from tokenkl.tts.training import is_finished, plot_losses, read_weights, steps_done
 
     run = workspace.folder / name
@@ -432,8 +432,8 @@ def _finish(workspace: Workspace, recipe: Recipe, name: str) -> None:
     typer.echo(f"Voice: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     example = "give eight silver flowers behind the village"
     if recipe.data is not None:
-        example = "a sentence like those of the corpus"
+        example = held_out[0] if held_out else "a sentence like those of the corpus"
     where = shlex.quote(str(path))
-    typer.echo(f'Next: tokenkl tts say "{example}" --voice {where} -o out.wav')
-    if recipe.data is None:
+    typer.echo(f"Next: tokenkl tts say {shlex.quote(example)} --voice {where} -o out.wav")
+    if recipe.data is None or len(held_out) > 1:
         typer.echo(f"      tokenkl tts eval {where}")
