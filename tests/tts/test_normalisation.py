@@ -70,6 +70,7 @@ def test_plain_words_stay_as_they_are(text: str) -> None:
         ("room 0123", "room zero one two three"),
         ("$5, $1 and $0.01", "five dollars, one dollar and one cent"),
         ("$5.50", "five dollars fifty cents"),
+        ("$1.5 and $1.00", "one point five dollars and one dollar"),
         ("£2.01 €1.5 million", "two pounds one penny one point five million euros"),
         ("in 1984, 2020.", "in nineteen eighty four, twenty twenty."),
         ("the 1990s", "the nineteen nineties"),
