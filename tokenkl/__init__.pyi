@@ -21,6 +21,7 @@ from .bounds import amplitude_capacity, bracket
 from .channels import Channel, Gaussian, Masking, UniformNoise
 from .codebooks import (
     FSQ,
+    Checkerboard,
     Codebook,
     LatticeCodebook,
     OneHot,
@@ -143,6 +144,7 @@ __all__ = [
     "BetaVP",
     "Bound",
     "Channel",
+    "Checkerboard",
     "Codebook",
     "ConfidenceInterval",
     "CosineVP",

@@ -176,7 +176,7 @@ def nearest_dn(x: Float[Any, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
         >>> nearest_dn([0.6, 0.1, 0.2, 0.3])
         array([0., 0., 0., 0.])
     """
-    return _nearest_even(_vectors(x), 0, -np.inf, np.inf)
+    return nearest_even(_vectors(x), 0, -np.inf, np.inf)
 
 
 def nearest_dn_plus(x: Float[Any, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
@@ -200,10 +200,12 @@ def _vectors(x: Any) -> np.ndarray:
     return array
 
 
-def _nearest_even(
-    x: Float[np.ndarray, "*batch n"], parity: int, low: float, high: float
+def nearest_even(
+    x: Float[np.ndarray, "*batch n"], parity: int, low: float, high: Any, weights: Any = 1.0
 ) -> Float[np.ndarray, "*batch n"]:
     """The nearest whole vector with coordinates in [low, high] and a sum of this parity.
+
+    `high` and `weights`, which multiply the squares, may differ between coordinates.
 
     The best coordinates without regard to the sum are the whole numbers in [low, high] nearest to
     x_i. If their sum is wrong, an odd number of coordinates has to change its parity, so at least
@@ -223,7 +225,7 @@ def _nearest_even(
     off = x[wrong] - rows
     step = np.where(off > 0, 1.0, -1.0)
     step = np.where((rows + step < low) | (rows + step > high), -step, step)
-    cost = 1 - 2 * off * step
+    cost = (1 - 2 * off * step) * weights
     cheap = cost == cost.min(axis=-1, keepdims=True)
     down = cheap & (step < 0)
     last = x.shape[-1] - 1 - cheap[:, ::-1].argmax(axis=-1)
@@ -393,7 +395,7 @@ class LatticeCodebook(Codebook):
     def _decode(self, x: Any) -> tuple[Bool[np.ndarray, " *batch"], Float[np.ndarray, "*batch n"]]:
         """Whether the nearest token is one of the halves, and its word.
 
-        In the box, too, the decoder of D_n is exact (see `_nearest_even`); of two translates the
+        In the box, too, the decoder of D_n is exact (see `nearest_even`); of two translates the
         nearer nearest point is the nearest point of their union.
         """
         x = check_vectors("x", x, self.n)
@@ -402,10 +404,10 @@ class LatticeCodebook(Codebook):
         if self.stretch != 1:
             x = x / self.stretch
         z = x * self._centre + self._centre
-        whole = _nearest_even(z, 0, 0, self.levels - 1)
+        whole = nearest_even(z, 0, 0, self.levels - 1)
         if self.lattice == "D":
             return np.zeros(x.shape[:-1], dtype=bool), whole
-        words = _nearest_even(z - 0.5, 1, 0, self.levels - 1)
+        words = nearest_even(z - 0.5, 1, 0, self.levels - 1)
         farther = ((words + 0.5 - whole) * (2 * z - whole - words - 0.5)).sum(axis=-1)
         half = np.asarray(farther > 0)
         return half, np.where(half[..., None], words, whole)

@@ -554,17 +554,8 @@ class FSQ(ProductCodebook):
         return cls(levels, prior, grid=header["grid"], order=header["order"], priors=factors)
 
 
-@register_spec("fsq", "fsq:LEVELS", "fsq:3^8")
-def _from_spec(spec: str, rest: str) -> Codebook:
-    numbers, *words = rest.split(":")
-    expected = "fsq:LEVELS such as fsq:3^8, fsq:8x5x5x5 or fsq:8,5,5,5:rounding"
-    grid = words.pop(0) if words and words[0] not in ("C", "F") else "symmetric"
-    if grid not in GRIDS:
-        reject("CODEBOOK", spec, f"{expected}, with the grid {' or '.join(GRIDS)}")
-    # The libraries with the other grids count with the first coordinate fastest.
-    order = words.pop(0) if words else "C" if grid == "symmetric" else "F"
-    if words or order not in ("C", "F"):
-        reject("CODEBOOK", spec, f"{expected}, and then the order of the ids, C or F")
+def levels_from_spec(spec: str, numbers: str, expected: str) -> list[int]:
+    """Numbers of levels as they are typed: 3^8, 8x5x5x5, or 8,5^3."""
     levels: list[int] = []
     for factor in numbers.replace(",", "x").split("x"):
         count, caret, power = factor.strip().partition("^")
@@ -576,6 +567,21 @@ def _from_spec(spec: str, rest: str) -> Codebook:
         if len(levels) + int(times) > MAX_COORDINATES:
             reject("CODEBOOK", spec, f"{expected}, with at most {MAX_COORDINATES} coordinates")
         levels += [int(count)] * int(times)
+    return levels
+
+
+@register_spec("fsq", "fsq:LEVELS", "fsq:3^8")
+def _from_spec(spec: str, rest: str) -> Codebook:
+    numbers, *words = rest.split(":")
+    expected = "fsq:LEVELS such as fsq:3^8, fsq:8x5x5x5 or fsq:8,5,5,5:rounding"
+    grid = words.pop(0) if words and words[0] not in ("C", "F") else "symmetric"
+    if grid not in GRIDS:
+        reject("CODEBOOK", spec, f"{expected}, with the grid {' or '.join(GRIDS)}")
+    # The libraries with the other grids count with the first coordinate fastest.
+    order = words.pop(0) if words else "C" if grid == "symmetric" else "F"
+    if words or order not in ("C", "F"):
+        reject("CODEBOOK", spec, f"{expected}, and then the order of the ids, C or F")
+    levels = levels_from_spec(spec, numbers, expected)
     return FSQ(levels, grid=grid, order=order)  # type: ignore[arg-type]
 
 
