@@ -136,8 +136,8 @@ class Checkerboard(Codebook):
             ValueError: an id is not in 0 .. K - 1.
         """
         first = 2 * check_ids(ids, self.K).astype(np.uint64)
-        # Word number r of the grid and the next one have sums of different parity for even r: behind
-        # the last even number of levels all places count an odd number of words.
+        # For even r the sums of words r and r + 1 differ in parity: behind the last
+        # even number of levels all places count an odd number of words.
         odd = digits_of(first, self.levels).sum(axis=-1) % 2
         return digits_of(first + odd.astype(np.uint64), self.levels)
 

@@ -554,18 +554,18 @@ class FSQ(ProductCodebook):
         return cls(levels, prior, grid=header["grid"], order=header["order"], priors=factors)
 
 
-def levels_from_spec(spec: str, numbers: str, expected: str) -> list[int]:
+def levels_from_spec(spec: str, numbers: str, expected: str, name: str = "CODEBOOK") -> list[int]:
     """Numbers of levels as they are typed: 3^8, 8x5x5x5, or 8,5^3."""
     levels: list[int] = []
     for factor in numbers.replace(",", "x").split("x"):
         count, caret, power = factor.strip().partition("^")
         times = power if caret else "1"
         if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in (count, times)):
-            reject("CODEBOOK", spec, expected)
+            reject(name, spec, expected)
         if int(count) < 1 or int(times) < 1:
-            reject("CODEBOOK", spec, f"{expected}, with every number at least 1")
+            reject(name, spec, f"{expected}, with every number at least 1")
         if len(levels) + int(times) > MAX_COORDINATES:
-            reject("CODEBOOK", spec, f"{expected}, with at most {MAX_COORDINATES} coordinates")
+            reject(name, spec, f"{expected}, with at most {MAX_COORDINATES} coordinates")
         levels += [int(count)] * int(times)
     return levels
 

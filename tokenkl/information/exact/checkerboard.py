@@ -13,6 +13,7 @@ All terms of the sum without signs are positive, so that errors of 1e-280 keep t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -236,7 +237,7 @@ def _nodes(
     width = max(2 * steps.min() / h / panels, end / MOST)
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     out = []
-    for low, high in zip(ends[:-1], ends[1:], strict=True):
+    for low, high in itertools.pairwise(ends):
         count = math.ceil((high - low) / width)
         cuts = np.linspace(low, high, count + 1)
         half = (high - low) / count / 2
