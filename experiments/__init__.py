@@ -18,6 +18,7 @@ NAMES = (
     "accuracy",
     "four_views",
     "fsq_in_the_wild",
+    "which_grid",
     "unequal_priors",
     "sampler_kl",
     "step_grids",

@@ -339,6 +339,9 @@ ANSWERED = {
     "D24 cut": """bracket; union bound; linear MMSE; Gaussian information; capacity; average power;
         min distance; mean nn distance; diameter; decide; sample; accuracy; path KL; centre;
         scale to power; scale to box; scale to distance""",
+    "checkerboard 7^9x6^9": """bracket; linear MMSE; Gaussian information; capacity; average power;
+        min distance; mean nn distance; diameter; decide; sample; accuracy; path KL; centre;
+        scale to power; scale to box; scale to distance""",
     "FSQ 9^40": """accuracy; sampling error; profile; exact; bracket; union bound; linear MMSE;
         average power; min distance; mean nn distance; diameter; denoiser; score; covariance;
         ancestral KL; produced law; Lipschitz; centre; scale to power; scale to box;
