@@ -19,6 +19,7 @@ NAMES = (
     "four_views",
     "fsq_in_the_wild",
     "which_grid",
+    "quantizers",
     "unequal_priors",
     "sampler_kl",
     "step_grids",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, Literal, TypedDict, final
 
@@ -186,11 +186,47 @@ def nearest_dn_plus(x: Float[Any, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
     `nearest_zn`.
     """
     x = _vectors(x)
-    whole = nearest_dn(x)
-    halves = nearest_dn(x - 0.5) + 0.5
-    # |x - whole|^2 - |x - halves|^2, as a product of differences.
-    farther = ((halves - whole) * (2 * x - whole - halves)).sum(axis=-1)
-    return np.where((farther > 0)[..., None], halves, whole)
+    return _nearer(x, nearest_dn, np.full(x.shape[-1], 0.5))
+
+
+def nearest_dn_dual(x: Float[Any, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
+    """The nearest point of D_n*, which is Z^n and Z^n + (1/2, ..., 1/2): A3* (bcc) for n = 3.
+
+    Where a point of each is as near, that of Z^n. Raises as `nearest_zn`.
+    """
+    return _nearer(_vectors(x), nearest_zn, np.full(np.shape(x)[-1:], 0.5))
+
+
+def nearest_a2(x: Float[Any, "*batch 2"]) -> Float[np.ndarray, "*batch 2"]:
+    """The nearest point of the hexagonal lattice A2, neighbours at distance 1.
+
+    Its points are those of a rectangular lattice with sides 1 and sqrt(3), and their middles.
+
+    Raises:
+        ValueError: x without a last axis of length 2, or not finite.
+
+    Example:
+        >>> nearest_a2([0.6, 0.8])
+        array([0.5      , 0.8660254])
+    """
+    x = check_vectors("x", x, 2)
+    sides = np.array([1.0, math.sqrt(3)])
+
+    def rectangular(y: np.ndarray) -> np.ndarray:
+        return nearest_zn(y / sides) * sides
+
+    return _nearer(x, rectangular, sides / 2)
+
+
+def _nearer(
+    x: np.ndarray, nearest: Callable[[np.ndarray], np.ndarray], shift: np.ndarray
+) -> np.ndarray:
+    """The nearest point of a lattice and of its translate; where both are as near, the former."""
+    first = nearest(x)
+    second = nearest(x - shift) + shift
+    # |x - first|^2 - |x - second|^2, as a product of differences.
+    farther = ((second - first) * (2 * x - first - second)).sum(axis=-1)
+    return np.where((farther > 0)[..., None], second, first)
 
 
 def _vectors(x: Any) -> np.ndarray:
