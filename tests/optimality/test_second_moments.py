@@ -29,12 +29,10 @@ def test_closed_forms(name: str) -> None:
     assert float(found.standard_error) < 2e-3 * LATTICES[name].second_moment
 
 
-@pytest.mark.parametrize("name", LATTICES)
+@pytest.mark.parametrize("name", [name for name, one in LATTICES.items() if one.n <= 4])
 def test_a_period_holds_whole_cells(name: str) -> None:
     """Points within a period, listed by rounding a fine grid: as many as volumes of cells."""
     one = LATTICES[name]
-    if one.n > 4:
-        pytest.skip("too many points")
     axes = [np.arange(0, side, side / 12) + side / 31 for side in one.period]
     x = np.array(list(itertools.product(*axes)))
     points = np.round(np.mod(np.round(one.nearest(x), 9), one.period), 6)
