@@ -87,7 +87,8 @@ class Config(Settings):
         among("1000 in 4", "6561 in 8", "256 in 8"),
     )
     sources: tuple[str, ...] = setting(SOURCES, "laws of coordinates", among(*SOURCES))
-    samples: int = setting(2**17, "vectors, and as many again for decoders", least(2**8))
+    samples: int = setting(2**16, "vectors, and as many again for decoders", least(2**8))
+    noisy: int = setting(2**15, "of these, to which noise is added", least(2**8))
     scales: int = setting(19, "input scales that are tried", least(2))
     iterations: int = setting(12, "iterations of k-means", least(1))
     error: float = setting(0.01, "token error at which codes are compared in noise", least(1e-4))
@@ -114,8 +115,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         rng = generator(config.seed, config.cases.index(case), SOURCES.index(source))
         train, test = (_draw(source, rng, (config.samples, n)) for _ in range(2))
         if codebook is None:
-            vectors = train[: max(config.samples // 2, 4 * K)]
-            codebook = tk.vq_codebook(vectors, K, key=config.seed, max_iter=config.iterations)
+            codebook = _k_means(train, K, config.iterations)
         row = _measured(codebook, bound, train, test, config, name == "k-means")
         row |= {"case": case, "source": source, "quantizer": name, "K": codebook.K, "n": n}
         rate = row["bits"] / n
@@ -134,13 +134,29 @@ def _draw(source: str, rng: np.random.Generator, shape: tuple[int, int]) -> np.n
 
 
 def _nearest(codebook: tk.Codebook) -> Callable[[np.ndarray], np.ndarray]:
-    """Ids by the codebook's own decoder; a table's by a tree."""
+    """Ids by the codebook's own decoder; a table's by all distances, in single precision."""
     if not isinstance(codebook, tk.PointCodebook):
         return codebook.nearest
-    from scipy.spatial import cKDTree
+    points = codebook.points.astype(np.float32)
+    half = (points**2).sum(axis=1) / 2
 
-    tree = cKDTree(codebook.points)
-    return lambda x: tree.query(x)[1]
+    def nearest(x: np.ndarray) -> np.ndarray:
+        blocks = np.array_split(x.astype(np.float32), max(1, len(x) // 1024))
+        return np.concatenate([(half - one @ points.T).argmin(axis=1) for one in blocks])
+
+    return nearest
+
+
+def _k_means(x: np.ndarray, K: int, iterations: int) -> tk.PointCodebook:
+    """Lloyd's algorithm from the first vectors; a centre that loses all of them stays."""
+    centres = x[:K].copy()
+    for _ in range(iterations):
+        ids = _nearest(tk.PointCodebook(centres))(x)
+        count = np.bincount(ids, minlength=K)
+        for axis in range(x.shape[1]):
+            total = np.bincount(ids, x[:, axis], K)
+            centres[:, axis] = np.where(count > 0, total / np.maximum(count, 1), centres[:, axis])
+    return tk.PointCodebook(centres, name="k-means")
 
 
 def _measured(
@@ -210,6 +226,7 @@ def _noise_stood(
 
     Tokens are as frequent as the source makes them; with a standard error.
     """
+    ids = ids[: config.noisy]
     codes = codebook.points_at(ids)
     power = float(((codes - codes.mean(axis=0)) ** 2).mean())
     noise = generator(config.seed, 9).standard_normal(codes.shape)

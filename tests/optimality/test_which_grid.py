@@ -175,6 +175,19 @@ def test_recommendation_refused(options: dict[str, Any], message: str) -> None:
         tk.recommend_levels(**options)
 
 
+def test_the_grid_of_rounding_loses_more() -> None:
+    """Even numbers of levels from -1 to 1 - 2/L, as published: 0.9 dB at equal power."""
+
+    def needed(grid: Any) -> float:
+        codebook = tk.FSQ((8, 5, 5, 5), grid=grid)
+        db = optimize.brentq(
+            lambda db: float(tk.error_probability(codebook, 10 ** (db / 10))) - 0.01, 20, 35
+        )
+        return float(db) + 10 * math.log10(codebook.average_power())
+
+    assert needed("rounding") - needed("symmetric") == pytest.approx(0.925, abs=0.005)
+
+
 # ---- Surplus -------------------------------------------------------------------------------------
 
 
