@@ -449,7 +449,7 @@ def _wild(records: Records) -> Finding:
 
 def _which_grid(records: Records) -> Finding:
     facts = records.facts("which_grid")
-    rare, half = (facts["gains"][error] for error in ("0.01", "0.5"))
+    rare = facts["gains"]["0.01"]
     own = "8x5x5x5"
 
     def range_of(name: str, gains: dict[str, Any]) -> str:
@@ -468,9 +468,9 @@ def _which_grid(records: Records) -> Finding:
         "Which points of as many tokens and coordinates stand more noise?",
         "beyond the paper",
         (
-            f"In the place of [8,5,5,5] at 1 % token error: balanced levels save {told(balanced)} in "
-            f"the same box, with {0.01 / balanced['error_there']:.0f} times fewer errors at equal "
-            f"noise; a checkerboard saves {told(rare['box'][own]['checkerboard'])} there and "
+            f"In the place of [8,5,5,5] at 1 % token error: balanced levels save {told(balanced)} "
+            f"in the same box, with {0.01 / balanced['error_there']:.0f} times fewer errors at "
+            f"equal noise; a checkerboard saves {told(rare['box'][own]['checkerboard'])} there and "
             f"{rare['power'][own]['checkerboard']['gain_db']:.2f} dB at equal power; equal spacing "
             f"alone saves {rare['power'][own]['equal spacing']['gain_db']:.2f} dB at equal power.",
             f"Over {len(rare['box'])} published level sets checkerboards save "
@@ -506,13 +506,14 @@ def _quantizers(records: Records) -> Finding:
         "What do they distort, and what noise do their codes stand, beside FSQ, BSQ and k-means?",
         "beyond the paper",
         (
-            f"Normal inputs, about 1000 tokens in four coordinates: the checkerboard distorts "
-            f"{less:.2f} dB less than FSQ 8x5x5x5, and its codes stand {noise:.2f} dB more noise at "
-            "1 % token error and equal power.",
-            f"6561 tokens in eight: the E8 cut distorts {e8_less:.2f} dB less than FSQ 3^8 and stands "
-            f"{e8_noise:.2f} dB more noise.",
-            f"The activation decides how evenly tokens are used: FSQ 3^8 uses {100 * usage[0]:.0f} % "
-            f"of its tokens (perplexity) at the scale that distorts least, {100 * usage[1]:.0f} % "
+            "Normal inputs, about 1000 tokens in four coordinates: the checkerboard distorts "
+            f"{less:.2f} dB less than FSQ 8x5x5x5, and its codes stand {noise:.2f} dB more noise "
+            "at 1 % token error and equal power.",
+            f"6561 tokens in eight: the E8 cut distorts {e8_less:.2f} dB less than FSQ 3^8 and "
+            f"stands {e8_noise:.2f} dB more noise.",
+            "The activation decides how evenly tokens are used: FSQ 3^8 uses "
+            f"{100 * usage[0]:.0f} % of its tokens (perplexity) at the scale that distorts least, "
+            f"{100 * usage[1]:.0f} % "
             f"behind tanh and {100 * usage[2]:.0f} % behind the sigmoid of iFSQ.",
         ),
         ("quantizers",),

@@ -156,7 +156,7 @@ class Checkerboard(Codebook):
             check_ids(words[..., axis], L, f"words[..., {axis}]")
             for axis, L in enumerate(self.levels)
         ]
-        if (sum(columns) % 2 != 0).any():
+        if (np.stack(columns).sum(axis=0) % 2 != 0).any():
             reject("words", "a word with an odd sum", "words with even sums")
         number = np.zeros(columns[0].shape, dtype=np.uint64)
         for L, column in zip(self.levels, columns, strict=True):
@@ -267,15 +267,13 @@ class Checkerboard(Codebook):
         ]
         covariance = [[Fraction(0)] * n for _ in range(n)]
         for i, L in enumerate(self.levels):
-            squares = sum(
-                Fraction(2 * d - (L - 1), 2) ** 2 * self._count(d % 2, i) for d in range(L)
-            )
-            covariance[i][i] = squares / K - means[i] ** 2
+            # Of whole numbers, twice the digits less the middle.
+            squares = sum((2 * d - (L - 1)) ** 2 * self._count(d % 2, i) for d in range(L))
+            covariance[i][i] = Fraction(squares, 4 * K) - means[i] ** 2
         for i, j in itertools.combinations(range(n), 2):
-            mixed = sum(
-                sums[i][p] * sums[j][q] * self._count((p + q) % 2, i, j)
-                for p, q in itertools.product((0, 1), repeat=2)
-            )
+            mixed = Fraction(0)
+            for p, q in itertools.product((0, 1), repeat=2):
+                mixed += sums[i][p] * sums[j][q] * self._count((p + q) % 2, i, j)
             covariance[i][j] = covariance[j][i] = mixed / K - means[i] * means[j]
         return means, covariance
 

@@ -119,7 +119,11 @@ class WhichGrid:
 
         rows = []
         for one in self.choices:
-            row = {"name": one.name, "levels": power_notation(one.levels), "spacing": one.spacing}
+            row: dict[str, Any] = {
+                "name": one.name,
+                "levels": power_notation(one.levels),
+                "spacing": one.spacing,
+            }
             row |= {"K": one.K, "n": one.n}
             for name in GAINS:
                 gain: Estimate = getattr(one, name)
@@ -332,7 +336,7 @@ def _rivals(
     if power is not None and len(set(counts)) > 1:
         yield _Contender("equal spacing", counts, "equal", _grid(counts, "equal"))
     options = [(one, spacing) for one in _tuples(n, tokens) for spacing in spacings]
-    best, spacing = min(options, key=lambda one: _grid_error(*one, db, power))
+    best, spacing = min(options, key=lambda one: _grid_error(one[0], one[1], db, power))
     if best != ordered:
         yield _Contender("balanced", best, spacing, _grid(best, spacing))
     if n > 1:
@@ -368,7 +372,7 @@ def _best_board(
         if tokens <= Checkerboard(levels).K
         for spacing in spacings
     ]
-    rough = sorted(options, key=lambda one: _board_bound(*one, db, power))[:FINALISTS]
+    rough = sorted(options, key=lambda one: _board_bound(one[0], one[1], db, power))[:FINALISTS]
 
     def exactly(option: tuple[tuple[int, ...], Spacing]) -> float:
         board = Checkerboard(option[0], spacing=option[1])
