@@ -59,7 +59,7 @@ class Config(Settings):
         ((8, 5, 5, 5), (3,) * 8), "level sets drawn over the error", _sets, may_be_empty=True
     )
     curve_errors: tuple[float, ...] = setting(
-        (1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.75),
+        (1e-4, 1e-3, 0.01, 0.1, 0.3, 0.5, 0.7),
         "token errors of the curves",
         least(1e-6),
         most(0.8),

@@ -80,9 +80,12 @@ def _print(console: Console, found: WhichGrid, top: int) -> None:
         return f"{float(gain.value):.2f}" + (f" ± {half:.2f}" if half > UNSEEN else "")
 
     shown = found.choices[:top]
-    names = [("choice", [one.name for one in shown])]
+    names: list[tuple[str, list[str]]] = [("choice", [one.name for one in shown])]
     names.append(("levels", [power_notation(one.levels) for one in shown]))
-    columns = [("spacing", [one.spacing for one in shown]), ("K", [f"{one.K:,}" for one in shown])]
+    columns: list[tuple[str, list[str]]] = [
+        ("spacing", [str(one.spacing) for one in shown]),
+        ("K", [f"{one.K:,}" for one in shown]),
+    ]
     for name, head in COLUMNS.items():
         columns.append((head, [text(getattr(one, name)) for one in shown]))
     columns.append(("error\nthere", [f"{float(one.error.value):.2g}" for one in shown]))

@@ -26,7 +26,7 @@ from tokenkl.information.exact.checkerboard import errors_of_words
 #: Most numbers of a board that is listed to drop tokens of it.
 MAX_LISTED = 2**22
 #: Noisy observations of dropped tokens.
-SAMPLES = 2**15
+SAMPLES = 2**14
 
 Rule = Literal["power", "neighbours"]
 

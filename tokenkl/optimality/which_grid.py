@@ -36,7 +36,9 @@ Spacing = Literal["box", "equal"]
 SLACK, SLACK_OF_CUTS = 1.5, 1.25
 #: Level tuples looked at; checkerboards whose error is computed, after a look at union bounds;
 #: those whose surplus is then dropped.
-MAX_TUPLES, FINALISTS, THINNED = 200_000, 8, 3
+MAX_TUPLES, FINALISTS, THINNED = 200_000, 6, 3
+#: Decibels less noise at which union bounds are compared as well.
+LESS_NOISE = (0.0, 3.0, 6.0)
 #: From this dimension on points of D_n+ are farther apart than those of a grid as dense.
 LEAST_PLUS = 5
 #: Beside the error that is asked for, gains are told at this one.
@@ -372,7 +374,10 @@ def _best_board(
         if tokens <= Checkerboard(levels).K
         for spacing in spacings
     ]
-    rough = sorted(options, key=lambda one: _board_bound(one[0], one[1], db, power))[:FINALISTS]
+    rough: list[tuple[tuple[int, ...], Spacing]] = []
+    for less in LESS_NOISE:  # where errors are common, union bounds say little of their order
+        ranked = sorted(options, key=lambda one: _board_bound(one[0], one[1], db + less, power))
+        rough += [one for one in ranked[:FINALISTS] if one not in rough]
 
     def exactly(option: tuple[tuple[int, ...], Spacing]) -> float:
         board = Checkerboard(option[0], spacing=option[1])
