@@ -105,6 +105,13 @@ def test_power_is_what_is_equal() -> None:
         assert np.abs(points).max() <= 1 + 1e-12
 
 
+def test_where_half_of_the_tokens_are_wrong() -> None:
+    """Little is left to gain, and the best board is still the same."""
+    board = named(tk.which_grid((8, 5, 5, 5), error=0.5), "checkerboard")
+    assert board.levels == (7, 7, 7, 6)
+    assert float(board.gain_in_box.value) == pytest.approx(0.36, abs=0.01)
+
+
 def test_from_tokens_and_coordinates() -> None:
     which = tk.which_grid(n=3, K=240, snr=100.0)
     assert which.given.levels == (7, 6, 6)
