@@ -182,7 +182,8 @@ def which_grid(
     checkerboard of unequal levels with as many tokens, and from five dimensions on, where L^n
     tokens are not many more than asked for, the cut of D_n+ (E8 for n = 8). The levels of each
     family are those with the least token error at the noise at which the given ones have `error`,
-    of boards the best of a short list. Grids and whole checkerboards are exact, dropped tokens and cuts sampled, with error bars.
+    of boards the best of a short list. Grids and whole checkerboards are exact, dropped tokens and
+    cuts sampled, with error bars.
 
     Args:
         levels: such as (8, 5, 5, 5); or `n` and `K`, and the balanced grid stands for them.
