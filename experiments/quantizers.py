@@ -285,14 +285,17 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
             if column == 0:
                 panel.set_ylabel("distortion (dB)")
                 panel.legend(fontsize=5)
-    label_panels(axes, tuple(f"{case}, {source}" for case in cases for source in sources))
+    label_panels(
+        axes, tuple(f"{case} dimensions, {source}" for case in cases for source in sources)
+    )
     return figure
 
 
 EXPERIMENT = Experiment(
     "quantizers",
-    "At as many tokens and coordinates, cuts of lattices distort less than FSQ and stand more "
-    "noise at equal power.",
+    "At about as many tokens and coordinates, cuts of lattices distort normal and Laplace inputs "
+    "less than FSQ, and stand 0.3 to 3.2 dB more noise at equal power; uniform inputs in eight "
+    "dimensions FSQ distorts as little.",
     Config(),
     SMOKE,
     compute,

@@ -476,8 +476,8 @@ def _which_grid(records: Records) -> Finding:
             f"Over {len(rare['box'])} published level sets checkerboards save "
             f"{range_of('checkerboard', rare['box'])} in the box and "
             f"{range_of('checkerboard', rare['power'])} at equal power.",
-            f"Where half of the tokens are wrong, the best choice saves {best['box'][0]:.1f} to "
-            f"{best['box'][1]:.1f} dB in the box, {best['power'][0]:.1f} to {best['power'][1]:.1f} "
+            f"Where half of the tokens are wrong, the best choice saves "
+            f"{max(best['box'][0], 0):.1f} to {best['box'][1]:.1f} dB in the box, {best['power'][0]:.1f} to {best['power'][1]:.1f} "
             "dB at equal power.",
             f"The E8 cut of 6561 tokens saves {cut['power']:.2f} dB on FSQ 3^8 at equal power and "
             f"loses {-cut['box']:.2f} dB in the same box.",
@@ -499,7 +499,11 @@ def _quantizers(records: Records) -> Finding:
     less = of(small, fsq, "distortion_db") - of(small, board, "distortion_db")
     e8_noise = of(large, "FSQ 3^8, clipped", "noise_db") - of(large, "E8 cut", "noise_db")
     e8_less = of(large, "FSQ 3^8, clipped", "distortion_db") - of(large, "E8 cut", "distortion_db")
-    usage = [of(large, f"FSQ 3^8, {how}", "usage") for how in ("clipped", "tanh", "iFSQ")]
+    ways = [f"FSQ 3^8, {how}" for how in ("clipped", "tanh", "iFSQ")]
+    usage = [of(large, way, "usage") for way in ways]
+    distortions = [of(large, way, "distortion_db") for way in ways]
+    spread = max(distortions) - min(distortions)
+    filled = [of(large, name, "distortion_db", "uniform") for name in ("E8 cut", ways[0])]
     return Finding(
         "Quantizers",
         "Cuts of lattices as quantizers",
@@ -511,10 +515,12 @@ def _quantizers(records: Records) -> Finding:
             "at 1 % token error and equal power.",
             f"6561 tokens in eight: the E8 cut distorts {e8_less:.2f} dB less than FSQ 3^8 and "
             f"stands {e8_noise:.2f} dB more noise.",
-            "The activation decides how evenly tokens are used: FSQ 3^8 uses "
-            f"{100 * usage[0]:.0f} % of its tokens (perplexity) at the scale that distorts least, "
-            f"{100 * usage[1]:.0f} % "
-            f"behind tanh and {100 * usage[2]:.0f} % behind the sigmoid of iFSQ.",
+            "Uniform inputs, which fill the box: the E8 cut distorts "
+            f"{filled[0] - filled[1]:.2f} dB more than FSQ 3^8.",
+            "Each at its best input scale, FSQ 3^8 uses "
+            f"{100 * usage[0]:.0f} % of its tokens (perplexity) clipped, {100 * usage[1]:.0f} % "
+            f"behind tanh and {100 * usage[2]:.0f} % behind the sigmoid of iFSQ, with distortions "
+            f"within {spread:.2f} dB of each other.",
         ),
         ("quantizers",),
         ("which-grid.md",),
