@@ -476,9 +476,9 @@ def _which_grid(records: Records) -> Finding:
             f"Over {len(rare['box'])} published level sets checkerboards save "
             f"{range_of('checkerboard', rare['box'])} in the box and "
             f"{range_of('checkerboard', rare['power'])} at equal power.",
-            f"Where half of the tokens are wrong, the best choice saves "
-            f"{max(best['box'][0], 0):.1f} to {best['box'][1]:.1f} dB in the box, {best['power'][0]:.1f} to {best['power'][1]:.1f} "
-            "dB at equal power.",
+            "Where half of the tokens are wrong, the best choice saves "
+            f"{max(best['box'][0], 0):.1f} to {best['box'][1]:.1f} dB in the box, "
+            f"{best['power'][0]:.1f} to {best['power'][1]:.1f} dB at equal power.",
             f"The E8 cut of 6561 tokens saves {cut['power']:.2f} dB on FSQ 3^8 at equal power and "
             f"loses {-cut['box']:.2f} dB in the same box.",
         ),
