@@ -39,7 +39,8 @@ class LatticeQuantizer(nn.Module):
 
     In the place of `FSQ` of vector-quantize-pytorch: `forward(z)` gives codes and indices, codes
     with the straight-through gradient. Inputs are (batch, n, dim), or any shape with `dim` last up
-    to three axes; from four axes on, or with `channel_first`, the second axis is `dim`.
+    to three axes; from four axes on, or with `channel_first`, the second axis is `dim`. Of FSQ's
+    options noise_dropout, orthogonal_rotation and allowed_dtypes are not here.
 
     Args:
         levels: numbers of levels, such as (7, 7, 7, 6), each at least 2; alike for "D+".
@@ -77,7 +78,6 @@ class LatticeQuantizer(nn.Module):
 
     _lattice_levels: Tensor
     _basis: Tensor
-    _steps: Tensor
 
     def __init__(
         self,
@@ -105,11 +105,10 @@ class LatticeQuantizer(nn.Module):
             if len(set(counts)) > 1:
                 reject("levels", counts, "the same in all coordinates for the lattice 'D+'")
             self.codebook = LatticeCodebook("D+", counts[0], len(counts))
-            steps = [self.codebook.unit] * len(counts)
             self._words_of_whole = self.codebook.sizes[0]
         else:
-            board = Checkerboard(counts, spacing=spacing)
-            self.codebook, steps, self._words_of_whole = board, list(board.steps), board.K
+            self.codebook = Checkerboard(counts, spacing=spacing)
+            self._words_of_whole = self.codebook.K
         self.codebook_size = self.codebook.K
         self.codebook_dim = len(counts)
         self.num_codebooks = check_count(num_codebooks, "num_codebooks")
@@ -128,8 +127,6 @@ class LatticeQuantizer(nn.Module):
         places = [math.prod(counts[axis + 1 :]) for axis in range(len(counts))]
         basis = places if self.return_indices else [0] * len(counts)
         self.register_buffer("_basis", torch.tensor(basis), persistent=False)
-        numbers = torch.tensor(steps, dtype=torch.float64)
-        self.register_buffer("_steps", numbers, persistent=False)
         self.has_projections = self.dim != self.effective_codebook_dim
         self.project_in: nn.Module = nn.Identity()
         self.project_out: nn.Module = nn.Identity()
@@ -208,18 +205,19 @@ class LatticeQuantizer(nn.Module):
 
     def _middle(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Length of a step, and the place of the box's centre, in steps from the first level."""
-        centre = (self._lattice_levels - (0.5 if self.adds_halves else 1.0)) / 2
-        return self._steps.to(dtype), centre.to(dtype)
+        centre = (self._lattice_levels - (0.5 if self.adds_halves else 1.0)).to(dtype) / 2
+        return 1 / (centre.max() if self.equal_spacing else centre).expand_as(centre), centre
 
     def _points(self, halves: Tensor, words: Tensor, dtype: torch.dtype) -> Tensor:
-        steps, centre = self._middle(torch.float64)
+        steps, centre = self._middle(_widest(words))
         place = words + 0.5 * halves.unsqueeze(-1) - centre
         return (place * steps).to(dtype)
 
     def _words(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """What codes are made of, by rounding."""
-        steps, centre = self._middle(torch.float64)
-        place = codes.detach().to(torch.float64) / steps + centre
+        wide = _widest(codes)
+        steps, centre = self._middle(wide)
+        place = codes.detach().to(wide) / steps + centre
         if not self.adds_halves:
             return torch.zeros(place.shape[:-1], dtype=torch.bool, device=place.device), (
                 place.round().to(torch.int64)
@@ -271,6 +269,11 @@ class LatticeQuantizer(nn.Module):
     def extra_repr(self) -> str:
         """For the printed module."""
         return f"{self.codebook!r}, bound={self.bound_by}"
+
+
+def _widest(x: Tensor) -> torch.dtype:
+    """The widest floating numbers that the device of a tensor has."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
 
 
 def _nearest_even(x: Tensor, parity: int, tops: Tensor, weights: Tensor) -> Tensor:
