@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -169,6 +171,17 @@ def test_trains() -> None:
     other = tk.torch.LatticeQuantizer((5, 5, 5, 4), dim=6)
     other.load_state_dict(own.state_dict())
     assert torch.equal(other(model[0](x))[0], own(model[0](x))[0])
+
+
+def test_copies_and_compiled_modules_do_the_same() -> None:
+    own = quantizer("D5+, odd")
+    z = torch.randn(2, 30, 5)
+    codes, ids = own(z)
+    compiled = torch.compile(own, backend="eager")
+    for other in (copy.deepcopy(own), pickle.loads(pickle.dumps(own)), compiled):
+        again = other(z)
+        assert torch.equal(again[0], codes)
+        assert torch.equal(again[1], ids)
 
 
 def test_read_from_a_module() -> None:

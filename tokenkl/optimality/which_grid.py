@@ -24,7 +24,7 @@ from tokenkl.codebooks.product import power_notation
 from tokenkl.estimate import Estimate
 from tokenkl.information import error_probability
 from tokenkl.information.lattice.accuracy import Rays, cell_reach
-from tokenkl.optimality.surplus import MAX_LISTED, Rule, ThinnedBoard, drop_surplus
+from tokenkl.optimality.surplus import MAX_LISTED, SAMPLES, Rule, ThinnedBoard, drop_surplus
 from tokenkl.optimality.tuples import level_tuples
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ SLACK, SLACK_OF_CUTS = 1.5, 1.25
 MAX_TUPLES, FINALISTS, THINNED = 200_000, 6, 3
 #: Decibels less noise at which union bounds are compared as well.
 LESS_NOISE = (0.0, 3.0, 6.0)
+#: Dimensions in which neighbours are found quickly.
+FEW = 6
 #: From this dimension on points of D_n+ are farther apart than those of a grid as dense.
 LEAST_PLUS = 5
 #: Beside the error that is asked for, gains are told at this one.
@@ -258,7 +260,8 @@ class _Contender:
     def error(self, db: float, key: Any) -> Estimate:
         snr = 10 ** (db / 10)
         if self.thinned is not None:
-            return self.thinned.error_probability(snr, key=key)
+            samples = SAMPLES if self.codebook.n <= FEW else SAMPLES // 4
+            return self.thinned.error_probability(snr, key=key, n_samples=samples)
         if self.rays is not None:
             return _along_rays(self.codebook, self.rays, snr, key)
         return error_probability(self.codebook, snr, key=key)
@@ -410,12 +413,13 @@ def _board(
 
 
 def _tuples(n: int, tokens: int) -> list[tuple[int, ...]]:
-    """Level tuples with at least so many tokens, and not many more."""
+    """Level tuples with at least so many tokens, and fewer with a level less anywhere."""
     widest = 2 * math.ceil(tokens ** (1 / n)) + 2 if n > 1 else tokens
     found = level_tuples(n, max(math.ceil(SLACK * tokens), 2**n), widest, tokens, MAX_TUPLES)
     if len(found) > MAX_TUPLES:
         reject("n", n, f"such that at most {MAX_TUPLES:,} level sets have {tokens:,} tokens")
-    return found
+    # To take one from the largest number of levels loses fewest tokens.
+    return [one for one in found if math.prod(one) * (one[0] - 1) < tokens * one[0] or one[0] == 2]
 
 
 def _steps(
