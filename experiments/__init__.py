@@ -18,6 +18,8 @@ NAMES = (
     "accuracy",
     "four_views",
     "fsq_in_the_wild",
+    "which_grid",
+    "quantizers",
     "unequal_priors",
     "sampler_kl",
     "step_grids",

@@ -43,6 +43,7 @@ ROOMS = (
     "verification",
     "optimality",
     "corpus",
+    "quantizers",
     "torch",
     "symbolic",
     "testing",

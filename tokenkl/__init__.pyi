@@ -21,6 +21,7 @@ from .bounds import amplitude_capacity, bracket
 from .channels import Channel, Gaussian, Masking, UniformNoise
 from .codebooks import (
     FSQ,
+    Checkerboard,
     Codebook,
     LatticeCodebook,
     OneHot,
@@ -105,7 +106,9 @@ from .information import (
     sampling_error,
 )
 from .optimality import (
+    GridChoice,
     LocalCertificate,
+    WhichGrid,
     certify_local,
     information_uniform_schedule,
     load_certificate,
@@ -113,6 +116,7 @@ from .optimality import (
     min_distance,
     recommend_levels,
     snr_of_information,
+    which_grid,
 )
 from .samplers import DDIM, Ancestral, Level, Sampler
 from .schedule import (
@@ -143,6 +147,7 @@ __all__ = [
     "BetaVP",
     "Bound",
     "Channel",
+    "Checkerboard",
     "Codebook",
     "ConfidenceInterval",
     "CosineVP",
@@ -151,6 +156,7 @@ __all__ = [
     "Exact",
     "FlowMatching",
     "Gaussian",
+    "GridChoice",
     "LatticeCodebook",
     "LearnedPathKL",
     "Level",
@@ -177,6 +183,7 @@ __all__ = [
     "TokensInContext",
     "UniformNoise",
     "Usage",
+    "WhichGrid",
     "accuracy",
     "amplitude_capacity",
     "ancestral_kl",
@@ -247,6 +254,7 @@ __all__ = [
     "tokens_in_context",
     "verify",
     "vq_codebook",
+    "which_grid",
     "with_counts",
     "with_token_prior",
 ]

@@ -38,8 +38,10 @@ from tokenkl.information.problem import Problem
 from tokenkl.information.sampling.outside import findings
 from tokenkl.quantities import QUANTITIES as TABLE
 from tokenkl.quantities import check_quantities
+from tokenkl.quantizers import LatticeQuantizer
 
 __all__ = [
+    "LatticeQuantizer",
     "Sampled",
     "accuracy",
     "conditional_entropy",

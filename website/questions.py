@@ -32,7 +32,14 @@ GROUPS = (
         "or whatever a file holds.",
         (
             *("FSQ", "OneHot", "PointCodebook", "ProductCodebook", "Product", "ResidualCodebook"),
-            *("LatticeCodebook", "d_codebook", "e6_codebook", "e8_codebook", "ball_codebook"),
+            *(
+                "LatticeCodebook",
+                "Checkerboard",
+                "d_codebook",
+                "e6_codebook",
+                "e8_codebook",
+                "ball_codebook",
+            ),
             *("spherical_codebook", "vq_codebook", "sequence_codebook", "load_codebook"),
             *("from_module", "parse_codebook", "save_codebook", "average_power", "centre"),
             *("scale_to", "perturb", "permute", "prior_from_tokens", "with_token_prior"),
@@ -102,6 +109,7 @@ GROUPS = (
         "Is my tokenizer better than FSQ?",
         "Distances, levels for a budget, and certificates that a codebook is a local maximum.",
         (
+            *("which_grid", "WhichGrid", "GridChoice"),
             *("recommend_levels", "mean_nn_distance", "min_distance", "certify_local"),
             *("LocalCertificate", "load_certificate"),
         ),

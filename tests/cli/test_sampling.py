@@ -122,6 +122,25 @@ def test_recommend_levels() -> None:
     assert "in the box" in succeed(*words).stdout
 
 
+def test_instead_of_levels() -> None:
+    words = ("recommend-levels", "--instead-of", "8,6,5", "--error", "0.01", "--seed", "3")
+    frame = table(*words, "--constraint", "power")
+    found = tk.which_grid((8, 6, 5), error=0.01, constraint="power", key=3)
+    assert frame["name"].tolist() == [one.name for one in found.choices]
+    gains = [float(one.gain_at_power.value) for one in found.choices]
+    assert np.allclose(frame["gain_at_power"], gains)
+    told = record(*words, "--top", "2")
+    assert (told["error"], len(told["choices"])) == (0.01, 2)
+    shown = succeed(*words).stdout
+    assert "checkerboard" in shown
+    assert "at 50 % error it is" in " ".join(shown.split())
+
+
+def test_instead_of_tokens_and_coordinates() -> None:
+    words = ("recommend-levels", "--budget-tokens", "60", "--coordinates", "3", "--snr-db", "17")
+    assert record(*words)["given"] == [4, 4, 4]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -129,6 +148,7 @@ def test_recommend_levels() -> None:
         ("sampler-kl", "fsq:3^2", "--steps", "1,2", "--token"),
         ("noise-schedule", "fsq:3^2"),
         ("recommend-levels", "--budget-bits", "6"),
+        ("recommend-levels", "--instead-of", "4,3", "--error", "0.1"),
     ],
 )
 def test_figures(words: tuple[str, ...], tmp_path: Path) -> None:
@@ -147,6 +167,10 @@ def test_figures(words: tuple[str, ...], tmp_path: Path) -> None:
         (("sampler-kl", "fsq:3", "--token", "--temperature", "0"), "temperature must be"),
         (("noise-schedule", "nothing"), "CODEBOOK must be"),
         (("recommend-levels",), "must be given, and only one of them"),
+        (("recommend-levels", "--error", "0.1"), "--error must be given with --instead-of"),
+        (("recommend-levels", "--instead-of", "8,x"), "--instead-of must be a level set such as"),
+        (("recommend-levels", "--instead-of", "8,5", "--power", "1"), "must be left out with"),
+        (("recommend-levels", "--coordinates", "2"), "levels, n and K must be"),
     ],
 )
 def test_mistakes(words: tuple[str, ...], message: str) -> None:

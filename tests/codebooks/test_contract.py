@@ -84,6 +84,8 @@ KINDS_HERE: dict[str, tk.Codebook] = {
     "residual, prior": tk.ResidualCodebook(STAGES, simplex(12)),
     "residual, stage priors": tk.ResidualCodebook(STAGES, stage_priors=[simplex(3), None]),
     "D3 cut": tk.d_codebook(3, 4),
+    "checkerboard": tk.Checkerboard((3, 4, 2)),
+    "checkerboard, moved": tk.Checkerboard((3, 5), spacing="equal").scaled(2.0).shifted([1.0, -7]),
     "D4+ cut, moved": tk.LatticeCodebook("D+", 3, 4).scaled(2.0).shifted(np.arange(4.0)),
     "product": tk.Product([tk.PointCodebook(RNG.normal(size=(4, 2))), tk.OneHot(3), Ring(3)]),
     "product, priors": tk.Product(
@@ -106,6 +108,7 @@ KINDS_HERE: dict[str, tk.Codebook] = {
 #: Far too many tokens to list.
 LARGE: dict[str, tk.Codebook] = {
     "D24 cut": tk.d_codebook(24, 4),
+    "checkerboard 7^9x6^9": tk.Checkerboard((7,) * 9 + (6,) * 9),
     "FSQ 9^40": tk.FSQ((9,) * 40),
     "grid 9^40, priors": tk.ProductCodebook([np.arange(9.0)] * 40, [simplex(9)] * 40),
     "PQ 1024^10": tk.Product([tk.PointCodebook(RNG.normal(size=(1024, 2))) for _ in range(10)]),
@@ -334,6 +337,9 @@ ASKED: dict[str, Callable[[tk.Codebook], Any]] = {
 #: What a structure must answer although its tokens cannot be listed.
 ANSWERED = {
     "D24 cut": """bracket; union bound; linear MMSE; Gaussian information; capacity; average power;
+        min distance; mean nn distance; diameter; decide; sample; accuracy; path KL; centre;
+        scale to power; scale to box; scale to distance""",
+    "checkerboard 7^9x6^9": """bracket; linear MMSE; Gaussian information; capacity; average power;
         min distance; mean nn distance; diameter; decide; sample; accuracy; path KL; centre;
         scale to power; scale to box; scale to distance""",
     "FSQ 9^40": """accuracy; sampling error; profile; exact; bracket; union bound; linear MMSE;

@@ -32,6 +32,13 @@ CASES = {
         ["exact, by coordinate"],
     ),
     "one-hot": (tk.OneHot(5), [1.0], tk.QUANTITIES, None, ["exact, one-hot"]),
+    "checkerboard": (
+        tk.Checkerboard((4, 3, 5)),
+        [1.0, 1e3],
+        ERRORS,
+        None,
+        ["exact, checkerboard"] * 2,
+    ),
     "plane": (PLANE, [1.0, 1e3], ERRORS, None, ["exact, Owen's T over Voronoi edges"] * 2),
     "points": (POINTS, [1.0, 1e3], tk.QUANTITIES, None, ["Monte-Carlo", "rare-event sampling"]),
     "asked": (POINTS, [1.0, 1e3], ("mmse",), tk.MonteCarlo(n_samples=64), ["Monte-Carlo"] * 2),

@@ -34,6 +34,7 @@ CODEBOOKS = (
     ("e8", "6561 points of the E8 lattice in the cube"),
     ("d:4^24", "half of fsq:4^24: points of the lattice D24"),
     ("d+:3^8", "... and those between them; E8 in eight dimensions"),
+    ("checker:7x7x7x6", "every second token of fsq:7x7x7x6; checker:7,7,7,6:equal"),
     ("e6, e6:100", "729 points of the E6 lattice, or another number"),
     ("ball:1024:8", "1024 points of E8 in a ball; of D_N or D_N+ for other N"),
     ("FILE, FILE:NAME", "a file or model folder (and what is called NAME in it)"),

@@ -12,6 +12,7 @@ from rich.console import Console
 from tokenkl.cli._app import progress_bar
 from tokenkl.cli._options import Bits, SampledSource, ScheduleName
 from tokenkl.cli._result import FigureFiles, Result, command
+from tokenkl.cli.which_grid import instead
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -447,9 +448,25 @@ def recommend_levels(
         int | None, typer.Option(metavar="K", help="Most tokens; or --budget-bits.")
     ] = None,
     budget_bits: Annotated[float | None, typer.Option(metavar="B", help="Most bits.")] = None,
+    instead_of: Annotated[
+        str | None,
+        typer.Option(metavar="LEVELS", help="A level set to replace, such as 8,5,5,5; no budget."),
+    ] = None,
+    coordinates: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="With --budget-tokens: what to take for both."),
+    ] = None,
+    error: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Token error at which these are compared; or --snr-db."),
+    ] = None,
+    constraint: Annotated[
+        str, typer.Option(metavar="NAME", help="For these: in the same box, or at equal power.")
+    ] = "box",
     snr_db: Annotated[
-        float, typer.Option(metavar="DB", help="SNR at which grids are compared, in dB.")
-    ] = 10.0,
+        float | None,
+        typer.Option(metavar="DB", help="SNR at which grids are compared, in dB; 10 for a budget."),
+    ] = None,
     n_min: Annotated[int, typer.Option(min=1, metavar="N", help="Fewest coordinates.")] = 1,
     n_max: Annotated[int, typer.Option(min=1, metavar="N", help="Most coordinates.")] = 12,
     power: Annotated[
@@ -460,15 +477,40 @@ def recommend_levels(
         str, typer.Option(metavar="NAME", help="information, accuracy or information_per_bit.")
     ] = "information",
     top: Annotated[int, typer.Option(min=1, metavar="M", help="How many to show.")] = 10,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="SEED", help="Of what is sampled with --instead-of.")
+    ] = 0,
 ) -> Result:
     """The FSQ grids within a budget that tell most about the token at one noise level.
 
+    With --instead-of, or --coordinates and --budget-tokens: what else to take for the same
+    tokens and coordinates (balanced levels, equal spacing, checkerboards, cuts of lattices), with
+    the SNR that each saves at equal token error.
+
     \b
     Example: tokenkl recommend-levels --budget-tokens 6561 --n-max 8 --snr-db 10
+    Example: tokenkl recommend-levels --instead-of 8,5,5,5 --error 0.01 --constraint power
     """
     import tokenkl as tk
+    from tokenkl._validation import reject
     from tokenkl.codebooks.product import power_notation
 
+    if instead_of is not None or coordinates is not None:
+        if budget_bits is not None or power is not None:
+            reject("--budget-bits and --power", "given", "left out with --instead-of")
+        return instead(
+            levels=instead_of,
+            n=coordinates,
+            K=budget_tokens,
+            error=error,
+            snr_db=snr_db,
+            constraint=constraint,
+            seed=seed,
+            top=top,
+        )
+    if error is not None:
+        reject("--error", error, "given with --instead-of or --coordinates")
+    snr_db = 10.0 if snr_db is None else snr_db
     found = tk.recommend_levels(
         budget_tokens=budget_tokens,
         budget_bits=budget_bits,

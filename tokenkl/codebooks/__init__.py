@@ -1,6 +1,7 @@
 """Where tokens sit in R^n."""
 
 from tokenkl.codebooks.base import Codebook, PointCodebook
+from tokenkl.codebooks.checkerboard import Checkerboard
 from tokenkl.codebooks.files import (
     load_codebook,
     load_prior,
@@ -31,6 +32,7 @@ from tokenkl.codebooks.vq import prior_from_tokens, spherical_codebook, vq_codeb
 
 __all__ = [
     "FSQ",
+    "Checkerboard",
     "Codebook",
     "LatticeCodebook",
     "OneHot",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, Literal, TypedDict, final
 
@@ -176,7 +176,7 @@ def nearest_dn(x: Float[Any, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
         >>> nearest_dn([0.6, 0.1, 0.2, 0.3])
         array([0., 0., 0., 0.])
     """
-    return _nearest_even(_vectors(x), 0, -np.inf, np.inf)
+    return nearest_even(_vectors(x), 0, -np.inf, np.inf)
 
 
 def nearest_dn_plus(x: Float[Any, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
@@ -186,11 +186,47 @@ def nearest_dn_plus(x: Float[Any, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
     `nearest_zn`.
     """
     x = _vectors(x)
-    whole = nearest_dn(x)
-    halves = nearest_dn(x - 0.5) + 0.5
-    # |x - whole|^2 - |x - halves|^2, as a product of differences.
-    farther = ((halves - whole) * (2 * x - whole - halves)).sum(axis=-1)
-    return np.where((farther > 0)[..., None], halves, whole)
+    return _nearer(x, nearest_dn, np.full(x.shape[-1], 0.5))
+
+
+def nearest_dn_dual(x: Float[Any, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
+    """The nearest point of D_n*, which is Z^n and Z^n + (1/2, ..., 1/2): A3* (bcc) for n = 3.
+
+    Where a point of each is as near, that of Z^n. Raises as `nearest_zn`.
+    """
+    return _nearer(_vectors(x), nearest_zn, np.full(np.shape(x)[-1:], 0.5))
+
+
+def nearest_a2(x: Float[Any, "*batch 2"]) -> Float[np.ndarray, "*batch 2"]:
+    """The nearest point of the hexagonal lattice A2, neighbours at distance 1.
+
+    Its points are those of a rectangular lattice with sides 1 and sqrt(3), and their middles.
+
+    Raises:
+        ValueError: x without a last axis of length 2, or not finite.
+
+    Example:
+        >>> nearest_a2([0.6, 0.8])
+        array([0.5      , 0.8660254])
+    """
+    x = check_vectors("x", x, 2)
+    sides = np.array([1.0, math.sqrt(3)])
+
+    def rectangular(y: np.ndarray) -> np.ndarray:
+        return nearest_zn(y / sides) * sides
+
+    return _nearer(x, rectangular, sides / 2)
+
+
+def _nearer(
+    x: np.ndarray, nearest: Callable[[np.ndarray], np.ndarray], shift: np.ndarray
+) -> np.ndarray:
+    """The nearest point of a lattice and of its translate; where both are as near, the former."""
+    first = nearest(x)
+    second = nearest(x - shift) + shift
+    # |x - first|^2 - |x - second|^2, as a product of differences.
+    farther = ((second - first) * (2 * x - first - second)).sum(axis=-1)
+    return np.where((farther > 0)[..., None], second, first)
 
 
 def _vectors(x: Any) -> np.ndarray:
@@ -200,10 +236,12 @@ def _vectors(x: Any) -> np.ndarray:
     return array
 
 
-def _nearest_even(
-    x: Float[np.ndarray, "*batch n"], parity: int, low: float, high: float
+def nearest_even(
+    x: Float[np.ndarray, "*batch n"], parity: int, low: float, high: Any, weights: Any = 1.0
 ) -> Float[np.ndarray, "*batch n"]:
     """The nearest whole vector with coordinates in [low, high] and a sum of this parity.
+
+    `high` and `weights`, which multiply the squares, may differ between coordinates.
 
     The best coordinates without regard to the sum are the whole numbers in [low, high] nearest to
     x_i. If their sum is wrong, an odd number of coordinates has to change its parity, so at least
@@ -223,7 +261,7 @@ def _nearest_even(
     off = x[wrong] - rows
     step = np.where(off > 0, 1.0, -1.0)
     step = np.where((rows + step < low) | (rows + step > high), -step, step)
-    cost = 1 - 2 * off * step
+    cost = (1 - 2 * off * step) * weights
     cheap = cost == cost.min(axis=-1, keepdims=True)
     down = cheap & (step < 0)
     last = x.shape[-1] - 1 - cheap[:, ::-1].argmax(axis=-1)
@@ -393,7 +431,7 @@ class LatticeCodebook(Codebook):
     def _decode(self, x: Any) -> tuple[Bool[np.ndarray, " *batch"], Float[np.ndarray, "*batch n"]]:
         """Whether the nearest token is one of the halves, and its word.
 
-        In the box, too, the decoder of D_n is exact (see `_nearest_even`); of two translates the
+        In the box, too, the decoder of D_n is exact (see `nearest_even`); of two translates the
         nearer nearest point is the nearest point of their union.
         """
         x = check_vectors("x", x, self.n)
@@ -402,10 +440,10 @@ class LatticeCodebook(Codebook):
         if self.stretch != 1:
             x = x / self.stretch
         z = x * self._centre + self._centre
-        whole = _nearest_even(z, 0, 0, self.levels - 1)
+        whole = nearest_even(z, 0, 0, self.levels - 1)
         if self.lattice == "D":
             return np.zeros(x.shape[:-1], dtype=bool), whole
-        words = _nearest_even(z - 0.5, 1, 0, self.levels - 1)
+        words = nearest_even(z - 0.5, 1, 0, self.levels - 1)
         farther = ((words + 0.5 - whole) * (2 * z - whole - words - 0.5)).sum(axis=-1)
         half = np.asarray(farther > 0)
         return half, np.where(half[..., None], words, whole)

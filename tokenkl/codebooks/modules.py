@@ -27,6 +27,8 @@ ATTRIBUTES = (
     "need_inv_act",
     "codebook_scale",
     "spherical",
+    "adds_halves",
+    "equal_spacing",
     "num_codebooks",
     "heads",
     "groups",

@@ -554,6 +554,22 @@ class FSQ(ProductCodebook):
         return cls(levels, prior, grid=header["grid"], order=header["order"], priors=factors)
 
 
+def levels_from_spec(spec: str, numbers: str, expected: str, name: str = "CODEBOOK") -> list[int]:
+    """Numbers of levels as they are typed: 3^8, 8x5x5x5, or 8,5^3."""
+    levels: list[int] = []
+    for factor in numbers.replace(",", "x").split("x"):
+        count, caret, power = factor.strip().partition("^")
+        times = power if caret else "1"
+        if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in (count, times)):
+            reject(name, spec, expected)
+        if int(count) < 1 or int(times) < 1:
+            reject(name, spec, f"{expected}, with every number at least 1")
+        if len(levels) + int(times) > MAX_COORDINATES:
+            reject(name, spec, f"{expected}, with at most {MAX_COORDINATES} coordinates")
+        levels += [int(count)] * int(times)
+    return levels
+
+
 @register_spec("fsq", "fsq:LEVELS", "fsq:3^8")
 def _from_spec(spec: str, rest: str) -> Codebook:
     numbers, *words = rest.split(":")
@@ -565,17 +581,7 @@ def _from_spec(spec: str, rest: str) -> Codebook:
     order = words.pop(0) if words else "C" if grid == "symmetric" else "F"
     if words or order not in ("C", "F"):
         reject("CODEBOOK", spec, f"{expected}, and then the order of the ids, C or F")
-    levels: list[int] = []
-    for factor in numbers.replace(",", "x").split("x"):
-        count, caret, power = factor.strip().partition("^")
-        times = power if caret else "1"
-        if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in (count, times)):
-            reject("CODEBOOK", spec, expected)
-        if int(count) < 1 or int(times) < 1:
-            reject("CODEBOOK", spec, f"{expected}, with every number at least 1")
-        if len(levels) + int(times) > MAX_COORDINATES:
-            reject("CODEBOOK", spec, f"{expected}, with at most {MAX_COORDINATES} coordinates")
-        levels += [int(count)] * int(times)
+    levels = levels_from_spec(spec, numbers, expected)
     return FSQ(levels, grid=grid, order=order)  # type: ignore[arg-type]
 
 

@@ -12,16 +12,23 @@ from tokenkl.optimality.design import (
 from tokenkl.optimality.distance import mean_nn_distance, min_distance, nn_distances
 from tokenkl.optimality.local import LocalCertificate, certify_local, load_certificate
 from tokenkl.optimality.measured import MeasuredSchedule, cross_entropy_schedule
+from tokenkl.optimality.second_moments import second_moment
+from tokenkl.optimality.surplus import ThinnedBoard, drop_surplus
+from tokenkl.optimality.which_grid import GridChoice, WhichGrid, which_grid
 
 __all__ = [
     "AccuracyCurvature",
+    "GridChoice",
     "LevelChoice",
     "LocalCertificate",
     "MeasuredSchedule",
     "NoiseSchedule",
+    "ThinnedBoard",
+    "WhichGrid",
     "accuracy_curvature",
     "certify_local",
     "cross_entropy_schedule",
+    "drop_surplus",
     "information_range",
     "information_uniform_schedule",
     "load_certificate",
@@ -29,5 +36,7 @@ __all__ = [
     "min_distance",
     "nn_distances",
     "recommend_levels",
+    "second_moment",
     "snr_of_information",
+    "which_grid",
 ]

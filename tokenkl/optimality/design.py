@@ -12,7 +12,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from jaxtyping import Float
@@ -44,6 +44,8 @@ from tokenkl.information import (
 from tokenkl.information.estimators import Progress
 from tokenkl.information.methods import Auto, Method
 from tokenkl.information.parts import is_bracketed
+from tokenkl.optimality.tuples import level_tuples
+from tokenkl.optimality.which_grid import Constraint, GridChoice, which_grid
 from tokenkl.schedule import Schedule, TableSchedule
 
 #: Logarithm of a ratio beyond which it says no more about where it is 1.
@@ -352,6 +354,7 @@ class LevelChoice:
         return self.information / (self.bits * math.log(2)) if self.K > 1 else 0.0
 
 
+@overload
 def recommend_levels(
     *,
     budget_tokens: int | None = None,
@@ -363,8 +366,41 @@ def recommend_levels(
     least_share: float = 0.95,
     max_levels: int = 64,
     top: int = 10,
-) -> list[LevelChoice]:
+) -> list[LevelChoice]: ...
+
+
+@overload
+def recommend_levels(
+    *,
+    instead_of: Sequence[int],
+    snr: float | None = None,
+    error: float | None = None,
+    constraint: Constraint = "box",
+    key: Any = 0,
+    top: int = 10,
+) -> list[GridChoice]: ...
+
+
+def recommend_levels(
+    *,
+    budget_tokens: int | None = None,
+    budget_bits: float | None = None,
+    n_range: tuple[int, int] = (1, 12),
+    snr: float | None = None,
+    power: float | None = None,
+    by: str = "information",
+    least_share: float = 0.95,
+    max_levels: int = 64,
+    top: int = 10,
+    instead_of: Sequence[int] | None = None,
+    error: float | None = None,
+    constraint: Constraint = "box",
+    key: Any = 0,
+) -> list[LevelChoice] | list[GridChoice]:
     """The FSQ grids within a budget that tell most about the token at one noise level.
+
+    Given `instead_of`, a level set such as (8, 5, 5, 5), answers with what to take in its place at
+    the same number of tokens and coordinates, the choices of `tokenkl.which_grid`, which says more.
 
     All level tuples (in descending order: the order of coordinates does not matter) with n in
     `n_range`, at least two levels a coordinate, and K between `least_share` of the budget in bits
@@ -375,24 +411,39 @@ def recommend_levels(
         budget_tokens: largest K; or
         budget_bits: largest log2 K. Exactly one of the two.
         n_range: smallest and largest number of coordinates.
-        snr: alpha^2 / sigma^2 at which the grids are compared.
+        snr: alpha^2 / sigma^2 at which the grids are compared; not needed with `instead_of`.
         power: average power tr Cov(e) of every grid; None compares them in the box [-1, 1]^n, where
             more coordinates have more power.
         by: "information", "accuracy" or "information_per_bit".
         least_share: smallest log2 K in units of the budget.
         max_levels: most levels of one coordinate.
         top: how many to return, best first.
+        instead_of: a level set to replace, in the place of a budget.
+        error, constraint, key: with `instead_of`, as in `tokenkl.which_grid`.
 
     Raises:
-        ValueError: an argument out of its range, no grid, or more than 10^6 of them.
+        ValueError: an argument out of its range or without effect, no grid, or more than 10^6 of
+            them.
 
     Example:
         >>> import tokenkl as tk
         >>> best = tk.recommend_levels(budget_tokens=6561, n_range=(4, 8), snr=10.0, power=1.0)[0]
         >>> best.levels
         (3, 3, 3, 3, 3, 3, 3, 3)
+        >>> best = tk.recommend_levels(instead_of=(8, 6, 5), error=0.01)[0]
+        >>> best.name, best.levels, round(float(best.gain.value), 1)
+        ('checkerboard', (10, 7, 7), 1.6)
     """
+    if instead_of is not None:
+        if budget_tokens is not None or budget_bits is not None:
+            reject("instead_of", instead_of, "given without a budget, which it has itself")
+        how: dict[str, Any] = {"error": error, "snr": snr, "constraint": constraint, "key": key}
+        return list(which_grid(instead_of, **how).choices[: check_count(top, "top")])
+    if error is not None:
+        reject("error", error, "given with instead_of; grids of a budget are compared at an snr")
     budget = _budget(budget_tokens, budget_bits)
+    if snr is None:
+        reject("snr", "None", "one concrete number")
     if not (isinstance(n_range, (tuple, list)) and len(n_range) == 2):
         reject("n_range", n_range, "a pair: smallest and largest number of coordinates")
     least, most = (check_count(n, "n_range") for n in n_range)
@@ -410,7 +461,7 @@ def recommend_levels(
     tuples = [
         levels
         for n in range(least, most + 1)
-        for levels in _level_tuples(n, budget, max_levels, floor)
+        for levels in level_tuples(n, budget, max_levels, floor, MAX_CANDIDATES)
     ]
     if len(tuples) > MAX_CANDIDATES:
         reject("n_range", n_range, f"small enough for {MAX_CANDIDATES:,} grids")
@@ -597,27 +648,6 @@ def _budget(tokens: int | None, bits: float | None) -> int:
     if not 1 <= bits <= 60:
         reject("budget_bits", bits, "from 1 to 60")
     return math.floor(2**bits * (1 + 1e-12))
-
-
-def _level_tuples(n: int, budget: int, most: int, floor: float) -> list[tuple[int, ...]]:
-    """Descending tuples of n level counts, each at least 2, with a product in [floor, budget]."""
-    found: list[tuple[int, ...]] = []
-
-    def extend(chosen: tuple[int, ...], product: int, largest: int) -> None:
-        left = n - len(chosen)
-        if left == 0:
-            if product >= floor:
-                found.append(chosen)
-            return
-        if product * largest**left < floor or len(found) > MAX_CANDIDATES:
-            return
-        for count in range(min(largest, budget // (product * 2 ** (left - 1))), 1, -1):
-            if product * count**left < floor:
-                break
-            extend((*chosen, count), product * count, count)
-
-    extend((), 1, most)
-    return found
 
 
 def _scales(tuples: Sequence[tuple[int, ...]], power: float | None) -> np.ndarray:

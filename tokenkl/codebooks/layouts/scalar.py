@@ -1,4 +1,4 @@
-"""Quantizers without tables (FSQ, FSP, LFQ, BSQ): their codes are grids, which only modules know.
+"""Quantizers without tables (FSQ, FSP, LFQ, BSQ, cuts of lattices), whose codes only modules know.
 
 A file has at most their projections. A module has the rest as attributes, and `tk.from_module`
 hands it on in the same way as arrays.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 
 import numpy as np
 
 from tokenkl._formats import FREE_NUMBERS
 from tokenkl._validation import MAX_COORDINATES, MAX_ELEMENTS
 from tokenkl.codebooks.base import Codebook
+from tokenkl.codebooks.checkerboard import Checkerboard
+from tokenkl.codebooks.lattice import LatticeCodebook
 from tokenkl.codebooks.layouts import combine
 from tokenkl.codebooks.layouts.base import Part, Shapes
 from tokenkl.codebooks.layouts.linear import Linear, projection
@@ -23,11 +26,11 @@ from tokenkl.codebooks.product import FSQ, ProductCodebook
 UNIFORM = 0.28867513459481287
 
 
-def _levels(part: Part) -> list[int]:
+def _levels(part: Part, name: str = "_levels") -> list[int]:
     """How many levels each coordinate has."""
-    counts = part.read("_levels")
+    counts = part.read(name)
     if counts.ndim != 1 or (counts < 1).any() or counts.sum() > FREE_NUMBERS:
-        part.refuse(f"{part.owner}_levels in it are no numbers of levels")
+        part.refuse(f"{part.owner}{name} in it are no numbers of levels")
     return [int(count) for count in counts]
 
 
@@ -53,16 +56,24 @@ def _lfq(part: Part) -> ProductCodebook:
     return ProductCodebook([scale * np.array([-1.0, 1.0])] * n, name=part.name)
 
 
+def _lattice(part: Part) -> Codebook:
+    levels = _levels(part, "_lattice_levels")
+    if part.number("adds_halves"):
+        return LatticeCodebook("D+", levels[0], len(levels))
+    return Checkerboard(levels, spacing="equal" if part.number("equal_spacing") else "box")
+
+
 #: Arrays and numbers that tell a scalar quantizer -> how its grid is made.
-GRIDS = {
+GRIDS: dict[tuple[str, ...], Callable[[Part], Codebook]] = {
     ("_levels", "preserve_symmetry"): _fsq,
     ("_levels", "need_inv_act"): _fsp,
     ("mask", "codebook_scale", "spherical"): _lfq,
+    ("_lattice_levels", "adds_halves", "equal_spacing"): _lattice,
 }
 
 
 class Scalar:
-    """FSQ, FSP, LFQ or BSQ of vector-quantize-pytorch, as a module."""
+    """FSQ, FSP, LFQ or BSQ of vector-quantize-pytorch or a `LatticeQuantizer`, as a module."""
 
     name = "scalar quantizer"
 
@@ -169,7 +180,7 @@ def without_points(part: Part) -> str | None:
     return None
 
 
-def _grid(part: Part) -> ProductCodebook:
+def _grid(part: Part) -> Codebook:
     for marks, make in GRIDS.items():
         if all(part.shape(mark) is not None for mark in marks):
             return make(part)

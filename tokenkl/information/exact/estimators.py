@@ -9,8 +9,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from tokenkl.codebooks import Codebook, OneHot, PointCodebook, ProductCodebook
+from tokenkl.codebooks import Checkerboard, Codebook, OneHot, PointCodebook, ProductCodebook
 from tokenkl.information.estimators import Estimator, Names, Served, Task
+from tokenkl.information.exact.checkerboard import (
+    CHECKERBOARD_QUANTITIES,
+    checkerboard_profile,
+)
 from tokenkl.information.exact.onehot import has_reach, onehot_profile
 from tokenkl.information.exact.planar import PLANAR_QUANTITIES, planar_profile, planar_rivals
 from tokenkl.information.exact.product import ALL, product_profile
@@ -91,6 +95,24 @@ class ByPrior(_Exact):
         return self.level_cost + self.prior_cost * different
 
 
+class OnTheBoard(_Exact):
+    """`checkerboard_profile`: accuracy and error probability of checkerboards, at any K."""
+
+    name = "exact, checkerboard"
+    kinds = Checkerboard
+    #: Seconds at one level, for each coordinate.
+    axis_cost = 1e-2
+
+    def quantities(self, problem: Problem) -> Names:
+        return CHECKERBOARD_QUANTITIES
+
+    def find(self, problem: Problem, wanted: Names) -> Mapping[str, tuple[Any, Any]]:
+        return checkerboard_profile(cast(Checkerboard, problem.codebook), problem.snr)
+
+    def seconds(self, problem: Problem, method: Exact) -> float:
+        return self.axis_cost * problem.codebook.n
+
+
 class InThePlane(_Exact):
     """`planar_profile`: accuracy and error probability in two dimensions."""
 
@@ -159,7 +181,7 @@ def _on_a_line(codebook: Codebook) -> tuple[ProductCodebook, float] | None:
 
 
 #: In the order of preference.
-EXACT: tuple[_Exact, ...] = (ByCoordinate(), ByPrior(), InThePlane())
+EXACT: tuple[_Exact, ...] = (ByCoordinate(), ByPrior(), OnTheBoard(), InThePlane())
 
 
 def exact_quantities(codebook: Codebook) -> Names:
