@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from experiments.speech.labels import LABELS
+from experiments.speech.noise import CONTEXTUAL, CORPUS, TOLD
 from experiments.speech.units import Cell, Evidence, Settings, Unit
 
 SEEDS = (0, 1, 2)
@@ -99,6 +100,27 @@ def _evidence_units() -> tuple[Unit, ...]:
     return tuple(units)
 
 
+#: Schedules that know the context, and how networks are trained by them: as in "schedules", and
+#: heard on sentences that nothing was chosen on.
+SCHEDULES = dataclasses.replace(
+    SETTINGS,
+    training=dataclasses.replace(SETTINGS.training, steps=MIDDLE, snapshots=(MIDDLE,)),
+    first=SETTINGS.sentences,
+)
+#: Those of files, and of names. The last one is trained when all seeds of the others are.
+SCHEDULED = ("linear-vp", "information", CONTEXTUAL, TOLD, CORPUS)
+
+
+def _scheduled() -> tuple[Unit, ...]:
+    def unit(name: str, seed: int) -> Unit:
+        if name in (CONTEXTUAL, TOLD, CORPUS):
+            return Unit(name, seed, noise=name)
+        return Unit(name, seed, (("schedule", name),))
+
+    units = [unit(name, seed) for seed in SEEDS for name in SCHEDULED[:-1]]
+    return (*units, *(unit(SCHEDULED[-1], seed) for seed in SEEDS))
+
+
 PLANS: dict[str, Plan] = {
     # In this order, so that an unfinished run has all geometries, and then what C6 is about.
     "geometry": Plan(
@@ -123,4 +145,13 @@ PLANS: dict[str, Plan] = {
         tuple(Cell(MIDDLE, steps) for steps in (2, 5, 25)),
     ),
     "evidence": Plan(_evidence_units(), (Cell(200, 5),), EVIDENCE, "evidence"),
+    "context-schedules": Plan(
+        _scheduled(),
+        (
+            *(Cell(MIDDLE, steps) for steps in (2, 5, 25)),
+            *(Cell(MIDDLE, 5, schedule=name) for name in ("linear-vp", CONTEXTUAL)),
+        ),
+        SCHEDULES,
+        "schedules",
+    ),
 }
