@@ -85,7 +85,7 @@ class Config(Settings):
         GEOMETRIES, "what is compared", among(*GEOMETRIES), holding("fsq", "permuted")
     )
     decibels: tuple[float, ...] = setting(
-        (-8.0, -4.0, 0.0, 4.0, 8.0, 12.0), "SNRs of the observations", increasing
+        (-6.0, -2.0, 2.0, 6.0, 10.0), "SNRs of the observations", increasing
     )
 
 

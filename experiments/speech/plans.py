@@ -106,9 +106,10 @@ SCHEDULES = dataclasses.replace(
     SETTINGS,
     training=dataclasses.replace(SETTINGS.training, steps=MIDDLE, snapshots=(MIDDLE,)),
     first=SETTINGS.sentences,
+    sentences=16,
 )
-#: Those of files, and of names. The last one is trained when all seeds of the others are.
-SCHEDULED = ("linear-vp", "information", CONTEXTUAL, TOLD, CORPUS)
+#: Those of names and files: the first ones are trained with all seeds, then the others one by one.
+SCHEDULED, LATER = ("linear-vp", "information", CONTEXTUAL), (TOLD, CORPUS)
 
 
 def _scheduled() -> tuple[Unit, ...]:
@@ -117,8 +118,8 @@ def _scheduled() -> tuple[Unit, ...]:
             return Unit(name, seed, noise=name)
         return Unit(name, seed, (("schedule", name),))
 
-    units = [unit(name, seed) for seed in SEEDS for name in SCHEDULED[:-1]]
-    return (*units, *(unit(SCHEDULED[-1], seed) for seed in SEEDS))
+    units = [unit(name, seed) for seed in SEEDS for name in SCHEDULED]
+    return (*units, *(unit(name, seed) for name in LATER for seed in SEEDS))
 
 
 PLANS: dict[str, Plan] = {

@@ -53,14 +53,18 @@ BEST = "best"
 #: and heard: of equal steps of a schedule's time, but for the best one.
 BOUNDED, SPOKEN = (CONTEXTUAL, BEST), ("linear-vp", CONTEXTUAL)
 #: Numbers of steps for the bound, and for words, which a part of the sentences tells.
-STEPS, HEARD, SENTENCES = (5, 12, 25), (2, 5, 25), 24
+STEPS, HEARD, SENTENCES = (5, 12, 25), (2, 5, 25), 16
 
 
-def linear_vp_units(folder: Path) -> list[tuple[Unit, Path]]:
-    """FSQ networks with output prior that are trained, and their weights; at most four."""
+#: Networks whose curve is measured, and those that samplers are tried on: seeds of FSQ.
+CURVES, TRIED = (0, 1), (0, 1, 2)
+
+
+def linear_vp_units(folder: Path, seeds: tuple[int, ...]) -> list[tuple[Unit, Path]]:
+    """FSQ networks with output prior that are trained, and their weights."""
     plan = PLANS["evidence"]
     name = f"ema-{plan.cells[0].budget:07d}.safetensors"
-    units = [unit for unit in plan.units if unit.name == "fsq" and unit.seed < 4]
+    units = [unit for unit in plan.units if unit.name == "fsq" and unit.seed in seeds]
     return [(unit, path) for unit in units if (path := folder / unit.label / name).is_file()]
 
 
@@ -73,7 +77,7 @@ def measure_curve(workspace: Workspace, folder: Path, say: Callable[[str], None]
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     plan = PLANS["evidence"]
     at = None
-    for unit, weights in linear_vp_units(workspace.folder):
+    for unit, weights in linear_vp_units(workspace.folder, CURVES):
         if unit.label in found:
             continue
         recipe = unit.recipe(plan.settings)
@@ -197,7 +201,7 @@ def measure_grids(workspace: Workspace, path: Path, say: Callable[[str], None]) 
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     curve = Curve.load()
     at = None
-    for unit, weights in linear_vp_units(workspace.folder):
+    for unit, weights in linear_vp_units(workspace.folder, TRIED):
         recipe = unit.recipe(settings)
         at = at or Material(workspace, recipe)
         model = trained_network(unit, settings, at, weights)

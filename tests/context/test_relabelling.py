@@ -113,7 +113,8 @@ def test_variates_have_signs() -> None:
     """Whatever the decomposition gives, the first large entry of each is positive."""
     rows = np.random.default_rng(0).dirichlet(np.ones(6), 6)
     for law in (rows, rows[::-1, ::-1]):
-        columns = canonical_variates(Markov(law, 4), 1, 2).first
+        found = canonical_variates(Markov(law, 4), 1, 2)
+        columns = np.sqrt(found.marginals[0])[:, None] * found.first
         size = np.abs(columns)
         first = (size > 0.62 * size.max(axis=0)).argmax(axis=0)
         assert (columns[first, np.arange(columns.shape[1])] > 0).all()

@@ -46,7 +46,7 @@ def place(
     given: Int[np.ndarray, " K"] | None = None,
     progress: Report | None = None,
 ) -> Int[np.ndarray, " K"]:
-    """The point of every token, P >= K; never a worse placement than the given one, but for rounding.
+    """The point of every token, P >= K; but for rounding never worse than the given placement.
 
     From random rotations of the leading features, and from the given placement: assignments to
     the gradient of the score, as long as it grows, then exchanges of two tokens, or of a token and
