@@ -56,8 +56,8 @@ BOUNDED, SPOKEN = (CONTEXTUAL, BEST), ("linear-vp", CONTEXTUAL)
 STEPS, HEARD, SENTENCES = (5, 12, 25), (2, 5, 25), 16
 
 
-#: Networks whose curve is measured, and those that samplers are tried on: seeds of FSQ.
-CURVES, TRIED = (0, 1), (0, 1, 2)
+#: Seeds of FSQ: of the network whose curve is measured, and of those that samplers are tried on.
+CURVES, TRIED = (0,), (0, 1, 2)
 
 
 def linear_vp_units(folder: Path, seeds: tuple[int, ...]) -> list[tuple[Unit, Path]]:
