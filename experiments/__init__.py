@@ -27,6 +27,7 @@ NAMES = (
     "capacity",
     "discrete_against_gaussian",
     "context_relabel",
+    "context_labels",
     "context_laws",
     "context_index",
     "context_prediction",
@@ -35,6 +36,7 @@ NAMES = (
     "speech_evidence",
     "speech_twin",
     "context_speech",
+    "context_probe",
 )
 
 

@@ -38,7 +38,7 @@ from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import Workspace
 from tokenkl.tts.voice import Voice
 
-CURVE = "curve.json"
+CURVE = RESULTS / "curve.json"
 #: Levels of the curve, over the range of the bound, and draws of the noise at each.
 LEVELS, DRAWS = 33, 1
 #: Values of t in a file.
@@ -71,9 +71,8 @@ def linear_vp_units(folder: Path, seeds: tuple[int, ...]) -> list[tuple[Unit, Pa
 # ---- Where schedules come from ------------------------------------------------------------------
 
 
-def measure_curve(workspace: Workspace, folder: Path, say: Callable[[str], None]) -> None:
-    """The curve of every network, and the three schedules."""
-    path = folder / CURVE
+def measure_curve(workspace: Workspace, path: Path, say: Callable[[str], None]) -> None:
+    """The curve, and the three schedules."""
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     plan = PLANS["evidence"]
     at = None
@@ -94,11 +93,11 @@ def measure_curve(workspace: Workspace, folder: Path, say: Callable[[str], None]
     say("schedules")
     time = np.linspace(0, 1, KNOTS)
     law = tk.optimality.cross_entropy_schedule(np.exp(curve.log_snr), curve.cross_entropy).law
-    write_schedule(CONTEXTUAL, time, np.exp(law.quantile(1 - time)), folder)
+    write_schedule(CONTEXTUAL, time, np.exp(law.quantile(1 - time)))
     tokens = corpus_tokens()
     told = quantile_of_told(curve, alone(tokens, curve), 1 - time)
-    write_schedule(TOLD, time, np.exp(told), folder)
-    write_schedule(CORPUS, time, np.exp(corpus_law(tokens).quantile(1 - time)), folder)
+    write_schedule(TOLD, time, np.exp(told))
+    write_schedule(CORPUS, time, np.exp(corpus_law(tokens).quantile(1 - time)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +118,8 @@ class Curve:
         return cls(np.array(every[0]["log_snr"]), *means)
 
     @classmethod
-    def load(cls, folder: Path = RESULTS / "schedules") -> Curve:
-        return cls.of(json.loads((folder / CURVE).read_text()))
+    def load(cls, path: Path = CURVE) -> Curve:
+        return cls.of(json.loads(path.read_text()))
 
     def cost(self, levels: Float[np.ndarray, " steps"], power: float) -> float:
         """The evidence bound of a sampler that calls its network at these ln(snr), nats a token.
