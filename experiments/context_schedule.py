@@ -97,7 +97,7 @@ def _predicted(curve: Curve, grid: tk.FSQ) -> list[dict[str, Any]]:
     power, rows = grid.average_power(), []
     for steps in STEPS:
         base = curve.cost(equal_steps(BASE, steps, grid), power)
-        for name in BOUNDED:
+        for name in BOUNDED[1:]:
             levels = (
                 best_levels(curve, steps, power) if name == BEST else equal_steps(name, steps, grid)
             )
@@ -116,16 +116,14 @@ def _sampler(config: Config) -> list[dict[str, Any]]:
     if not path.is_file():
         return rows
     found = json.loads(path.read_text())
-    budget = f"{PLANS['evidence'].cells[0].budget}"
     for steps in STEPS:
-        for name in BOUNDED:
-            gaps = []
-            for label, one in found.items():
-                if (own := one["evidence"].get(f"{name}-{steps}")) is None:
-                    continue
-                record = json.loads((RESULTS / "evidence" / f"{label}.json").read_text())
-                base, sizes = record["evidence"][budget][f"{steps}"], record["evidence_tokens"]
-                gaps.append((sum(own) - sum(base)) / sum(sizes))
+        for name in BOUNDED[1:]:
+            gaps = [
+                (sum(one["evidence"][f"{name}-{steps}"]) - sum(one["evidence"][f"{BASE}-{steps}"]))
+                / sum(one["tokens"])
+                for one in found.values()
+                if {f"{name}-{steps}", f"{BASE}-{steps}"} <= set(one["evidence"])
+            ]
             if gaps:
                 where = {"kind": "bound on a grid", "name": name, "steps": steps}
                 rows.append({**where, **dataclasses.asdict(Mean.of(gaps))})
@@ -343,7 +341,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     axes[0, 0].set(xlabel="SNR (dB)", ylabel="share of training below", xlim=(-40, 20))
     axes[0, 0].legend(fontsize=6)
     panel = axes[0, 1]
-    for name in BOUNDED:
+    for name in BOUNDED[1:]:
         rows = table[(table.kind == "bound on a grid") & (table.name == name)]
         if len(rows):
             panel.errorbar(

@@ -49,10 +49,10 @@ SEED = 20261129
 
 #: The grid with the smallest bound of all, by the curve.
 BEST = "best"
-#: Grids on which trained networks are bounded (on equal steps of linear-VP they are in "evidence"),
-#: and heard: of equal steps of a schedule's time, but for the best one.
-BOUNDED, SPOKEN = (CONTEXTUAL, BEST), ("linear-vp", CONTEXTUAL)
-#: Numbers of steps for the bound, and for words, which a part of the sentences tells.
+#: Grids on which trained networks are bounded, and heard: of equal steps of a schedule's time, but
+#: for the best one.
+BOUNDED, SPOKEN = ("linear-vp", CONTEXTUAL, BEST), ("linear-vp", CONTEXTUAL)
+#: Numbers of steps for the bound and for words, and how many of the test sentences tell of either.
 STEPS, HEARD, SENTENCES = (5, 12, 25), (2, 5, 25), 16
 
 
@@ -205,7 +205,9 @@ def measure_grids(workspace: Workspace, path: Path, say: Callable[[str], None]) 
         at = at or Material(workspace, recipe)
         model = trained_network(unit, settings, at, weights)
         voice = Voice(at.tokenizer, at.encoder, Lengths({}, (1.0,)), recipe.training.layout, model)
-        mine = found.setdefault(unit.label, {"evidence": {}, "words": {}})
+        sizes = [int(example.tokens.size) for example in at.test[:SENTENCES]]
+        empty: dict[str, Any] = {"tokens": sizes, "evidence": {}, "words": {}}
+        mine = found.setdefault(unit.label, empty)
         for grid, steps in ((grid, steps) for grid in BOUNDED for steps in STEPS):
             if f"{grid}-{steps}" not in mine["evidence"]:
                 mine["evidence"][f"{grid}-{steps}"] = _evidence(voice, at, grid, steps, curve)
@@ -220,11 +222,11 @@ def measure_grids(workspace: Workspace, path: Path, say: Callable[[str], None]) 
 
 
 def _evidence(voice: Voice, at: Material, grid: str, steps: int, curve: Curve) -> list[float]:
-    """Of every test sentence, nats; the noise is that of the stored bounds on equal steps."""
+    """Of the first test sentences, nats; the noise is the same on every grid."""
     settings = PLANS["evidence"].settings
     assert settings.evidence is not None
     found = voice.evidence(
-        at.test[: settings.evidence.sentences],
+        at.test[:SENTENCES],
         steps=steps,
         grid=levels_of(grid, steps, curve, at.tokenizer.codebook()),
         n_noise=settings.evidence.draws,
