@@ -37,6 +37,7 @@ NAMES = (
     "speech_twin",
     "context_speech",
     "context_probe",
+    "context_schedule",
 )
 
 

@@ -163,7 +163,9 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         parts.append(kept(folder / name, make, "%.8g"))
         progress(number + 1, len(tasks))
     table = pd.concat(parts, ignore_index=True).rename(columns={"geometry": "labels"})
-    return table, _facts(table, config)
+    grids = _facts(table, config)
+    known = config.grids == Config().grids and set(Config().tokens) <= set(config.tokens)
+    return table, {"grids": grids, "verdicts": verdicts(grids) if known else {}}
 
 
 @functools.lru_cache
@@ -264,8 +266,29 @@ def _facts(table: pd.DataFrame, config: Config) -> dict[str, Any]:
             "predicted": predicted,
             "rms": float(np.sqrt(np.mean(np.square(misses)))),
             "bias": float(np.mean(misses)),
+            "log KL, 25 steps, from first to second": {
+                f"{one} to {other}": _gap(at[25].loc[other], at[25].loc[one])
+                for one, other in itertools.pairwise(map(found, config.tokens))
+            },
         }
     return facts
+
+
+def verdicts(facts: dict[str, Any]) -> dict[str, str]:
+    """Of L1 to L4, by their own rules, on both grids of the default settings."""
+    two, three = facts["2^6"], facts["3^4"]
+    most, gain, left = found(300_000), "log KL, 25 steps, minus given", "minus the law's own"
+    grows = f"{found(3000)} to {found(30_000)}"
+    steps = [one["log KL, 25 steps, from first to second"][grows] for one in (two, three)]
+    found_ones = [one[gain][most] for one in (two, three)]
+    near = [abs(one[f"log KL, 25 steps, {left}"][most][0]) < 0.1 for one in (two, three)]
+    rules = {
+        "L1": all(value < -0.5 and high < 0 for value, _, high in found_ones) and all(near),
+        "L2": steps[1][2] < 0 and abs(steps[0][0]) < 0.1,
+        "L3": all(one[gain][PERMUTED][1] < 0 < one[gain][PERMUTED][2] for one in (two, three)),
+        "L4": max(two["rms"], three["rms"]) <= 0.3,
+    }
+    return {name: "confirmed" if holds else "refuted" for name, holds in rules.items()}
 
 
 def _fitted(measured: np.ndarray, exact: np.ndarray, nu: float) -> float:
@@ -286,11 +309,11 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     """Gain over tokens that labels were found from, and measured against predicted KL."""
     figure, axes = new_figure(1, 2, width=PAGE, panel_height=2.8)
     left, right = axes[0]
-    for number, (grid, one) in enumerate(facts.items()):
+    for number, (grid, one) in enumerate(facts["grids"].items()):
         gaps = one["log KL, 25 steps, minus given"]
         kinds = list(gaps)
         values = np.array([gaps[kind] for kind in kinds])
-        places = np.arange(len(kinds)) + 0.16 * (number - (len(facts) - 1) / 2)
+        places = np.arange(len(kinds)) + 0.16 * (number - (len(facts["grids"]) - 1) / 2)
         arms = np.abs(values[:, 1:].T - values[:, 0])
         style = {"color": COLOURS[number], "marker": MARKERS[number]}
         label = "$" + grid.replace("^", "^{") + "}$"

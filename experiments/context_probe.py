@@ -267,7 +267,36 @@ def _facts(table: pd.DataFrame, config: Config) -> dict[str, Any]:
         },
         "networks": measured(),
         "correlations": correlations,
+        "verdicts": _verdicts(table, correlations) if set(names) == set(GEOMETRIES) else {},
     }
+
+
+def _verdicts(table: pd.DataFrame, correlations: list[dict[str, Any]]) -> dict[str, str]:
+    """Of P1 to P4, by their own rules."""
+    by = table[table.level.isna()].set_index(["kind", "prior", "name"])
+
+    def of(kind: str, name: str, prior: str = "phoneme", column: str = "value") -> float:
+        return float(by.loc[(kind, prior, name), column])
+
+    def rank(predictor: str, outcome: str) -> float:
+        [one] = [
+            one["value"]
+            for one in correlations
+            if (one["predictor"], one["prior"], one["outcome"]) == (predictor, "phoneme", outcome)
+        ]
+        return float(one)
+
+    near = all(0.08 <= of(READ, name) <= 0.25 for name in ("fsq", "e8-power", "perturbed-power"))
+    less = of(f"{READ} minus FSQ's", FOUND, column="high") < 0
+    alike = of(READ, FOUND, "frequency") >= 0.8 * of(READ, "fsq", "frequency")
+    rules = {
+        "P1": rank(READ, READ) >= 0.8,
+        "P2": near and of(READ, "permuted") < 0.06,
+        "P3": less and alike,
+        "P4": of(NU, "permuted") >= 2 * of(NU, "fsq")
+        and rank(NU, "bound, 5 steps") >= 0.8 > rank(NU, "bound, many steps"),
+    }
+    return {name: "confirmed" if holds else "refuted" for name, holds in rules.items()}
 
 
 # ---- Plot -----------------------------------------------------------------------------------
