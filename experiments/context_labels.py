@@ -64,10 +64,10 @@ class Config(Settings):
     grids: tuple[tuple[int, ...], ...] = setting(
         ((2, 6), (3, 4)), "levels and coordinates of each grid", least(2)
     )
-    laws: int = setting(6, "laws of each grid", least(2))
+    laws: int = setting(4, "laws of each grid", least(2))
     coupling: float = setting(0.3, "strength of the energies", least(0.0))
     tokens: tuple[int, ...] = setting(
-        (1000, 3000, 30_000, 300_000), "that labels are found from", least(200), increasing
+        (3000, 30_000, 300_000), "that labels are found from", least(200), increasing
     )
     starts: int = setting(4, "starts of the search for labels", least(1))
     budget: int = setting(2000, "training steps", least(1))

@@ -16,6 +16,7 @@ From token ids alone, which know of no text:
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -200,7 +201,10 @@ def measure_grids(workspace: Workspace, path: Path, say: Callable[[str], None]) 
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     curve = Curve.load()
     at = None
-    for unit, weights in linear_vp_units(workspace.folder, TRIED):
+    # All bounds first, so that an unfinished run has these.
+    for what, (unit, weights) in itertools.product(
+        ("evidence", "words"), linear_vp_units(workspace.folder, TRIED)
+    ):
         recipe = unit.recipe(settings)
         at = at or Material(workspace, recipe)
         model = trained_network(unit, settings, at, weights)
@@ -208,17 +212,17 @@ def measure_grids(workspace: Workspace, path: Path, say: Callable[[str], None]) 
         sizes = [int(example.tokens.size) for example in at.test[:SENTENCES]]
         empty: dict[str, Any] = {"tokens": sizes, "evidence": {}, "words": {}}
         mine = found.setdefault(unit.label, empty)
-        for grid, steps in ((grid, steps) for grid in BOUNDED for steps in STEPS):
-            if f"{grid}-{steps}" not in mine["evidence"]:
-                mine["evidence"][f"{grid}-{steps}"] = _evidence(voice, at, grid, steps, curve)
-                _write(path, found)
-                say(f"{unit.label} {grid}-{steps}: bound")
-        for grid, steps in ((grid, steps) for grid in SPOKEN for steps in HEARD):
-            if f"{grid}-{steps}" not in mine["words"]:
+        jobs = itertools.product(*((BOUNDED, STEPS) if what == "evidence" else (SPOKEN, HEARD)))
+        for grid, steps in jobs:
+            if f"{grid}-{steps}" in mine[what]:
+                continue
+            if what == "evidence":
+                mine[what][f"{grid}-{steps}"] = _evidence(voice, at, grid, steps, curve)
+            else:
                 cell = Cell(plan.cells[0].budget, steps, schedule=grid)
-                mine["words"][f"{grid}-{steps}"] = listen(voice, at, cell, unit.seed, settings)
-                _write(path, found)
-                say(f"{unit.label} {grid}-{steps}: words")
+                mine[what][f"{grid}-{steps}"] = listen(voice, at, cell, unit.seed, settings)
+            _write(path, found)
+            say(f"{unit.label} {grid}-{steps}: {what}")
 
 
 def _evidence(voice: Voice, at: Material, grid: str, steps: int, curve: Curve) -> list[float]:
