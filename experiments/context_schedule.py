@@ -23,7 +23,7 @@ import tokenkl as tk
 from experiments.harness import Experiment, Progress
 from experiments.settings import Settings, least, setting
 from experiments.speech.noise import CONTEXTUAL, CORPUS, TOLD, equal_steps, table_of
-from experiments.speech.plans import LATER, PLANS, SCHEDULED
+from experiments.speech.plans import CROSSED, LATER, PLANS, SCHEDULED
 from experiments.speech.results import Results
 from experiments.speech.schedules import BEST, BOUNDED, HEARD, SPOKEN, STEPS, Curve, best_levels
 from experiments.speech.units import RESULTS, Cell
@@ -193,12 +193,19 @@ def _trained(config: Config) -> tuple[list[dict[str, Any]], dict[str, int]]:
         if not shared:
             continue
         where: dict[str, Any] = {"name": name}
-        for cell in PLAN.cells:
+        for cell in (*PLAN.cells, *CROSSED):
             at = {**where, "steps": cell.steps, "levels": cell.schedule or "own"}
-            mine = results.report(name, cell, shared)
+            heard = [
+                record["made_from"]["seed"]
+                for record in results.units[name]
+                if cell.label in record["cells"] and record["made_from"]["seed"] in shared
+            ]
+            if not heard:
+                continue
+            mine = results.report(name, cell, heard)
             rows.append({"kind": "WER", **at, **_mean(mine.by_seed("wer_unigram"))})
             own = Cell(cell.budget, cell.steps)
-            rival = results.report(BASE, own, shared)
+            rival = results.report(BASE, own, heard)
             if name == BASE and cell.schedule in (None, BASE):
                 continue
             gap = _difference(mine, rival, config)

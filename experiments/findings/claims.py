@@ -784,6 +784,8 @@ def _probe(records: Records) -> Finding:
     def listed(kind: str, prior: str) -> str:
         parts = []
         for name, label in PROBED.items():
+            if (kind, prior, name) not in rows.index:
+                continue
             row = rows.loc[(kind, prior, name)]
             parts.append(f"{label} {_interval([row.value, row.low, row.high], digits=3)}")
         return ", ".join(parts)
@@ -793,8 +795,7 @@ def _probe(records: Records) -> Finding:
     ranks = "; ".join(
         f"{one['predictor']} with {one['outcome']} {one['value']:.2f}"
         for one in facts["correlations"]
-        if one["prior"] == "phoneme"
-        and (one["predictor"] == "int nu") == (one["outcome"] != "read along the path")
+        if (one["predictor"] == "int nu") == (one["outcome"] != "read along the path")
         and one["predictor"] != "gain"
     )
     verdicts = "; ".join(f"{name} {verdict}" for name, verdict in facts["verdicts"].items())
@@ -807,7 +808,6 @@ def _probe(records: Records) -> Finding:
         (
             f"Read along the path given the phoneme, nats a token: "
             f"{listed('read along the path', 'phoneme')}; by networks: {learned}.",
-            f"By frequency alone: {listed('read along the path', 'frequency')}.",
             f"int nu of the fit, given the phoneme: {listed('int nu', 'phoneme')}.",
             f"Rank correlations over the five: {ranks}.",
             f"Hypotheses written down before the run: {verdicts}.",

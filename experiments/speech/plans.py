@@ -122,6 +122,9 @@ def _scheduled() -> tuple[Unit, ...]:
     return (*units, *(unit(name, seed) for name in LATER for seed in SEEDS))
 
 
+#: Of the first networks of that plan, to tell training from sampling.
+CROSSED = tuple(Cell(MIDDLE, 5, schedule=name) for name in ("linear-vp", CONTEXTUAL))
+
 PLANS: dict[str, Plan] = {
     # In this order, so that an unfinished run has all geometries, and then what C6 is about.
     "geometry": Plan(
@@ -148,10 +151,7 @@ PLANS: dict[str, Plan] = {
     "evidence": Plan(_evidence_units(), (Cell(200, 5),), EVIDENCE, "evidence"),
     "context-schedules": Plan(
         _scheduled(),
-        (
-            *(Cell(MIDDLE, steps) for steps in (2, 5, 25)),
-            *(Cell(MIDDLE, 5, schedule=name) for name in ("linear-vp", CONTEXTUAL)),
-        ),
+        tuple(Cell(MIDDLE, steps) for steps in (2, 5, 25)),
         SCHEDULES,
         "schedules",
     ),
