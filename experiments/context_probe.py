@@ -325,7 +325,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     }
     for panel, kind, label in (
         (left, GAIN, "gain of the probe (nats a token)"),
-        (middle, NU, "denoised neighbours' advantage (nats)"),
+        (middle, NU, "lost to denoised neighbours (nats)"),
     ):
         for name in names:
             for prior, line in (("phoneme", "-"), ("frequency", ":")):
