@@ -330,9 +330,9 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
                 )  # fmt: skip
     left.axhline(0, color="black", linewidth=0.6)
     left.set(ylabel="log KL, 25 steps, minus given labels")
-    left.legend(fontsize=6)
-    ends = [*right.get_xlim(), *right.get_ylim()]
-    low, high = max(min(ends), 1e-4), max(ends)
+    left.legend(fontsize=6, loc="upper left")
+    ends = np.concatenate([line.get_xydata().ravel() for line in right.lines])
+    low, high = ends.min(), ends.max()
     right.plot([low, high], [low, high], color="black", linewidth=0.6)
     right.set(xscale="log", yscale="log", xlabel="predicted KL (nats)", ylabel="KL of networks")
     label_panels(axes, ("labels, found from so many tokens", "two terms; open: fitted on these"))

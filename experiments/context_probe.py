@@ -145,7 +145,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     tokens, phonemes = (part[: config.utterances] for part in _corpus(config))
     digits = digits_of(config.coordinates)
     settings = {name: getattr(config, name) for name in ("seed", "coordinates", "utterances")}
-    folder = kept_folder("context_probe", settings, Path(cast(str, probe_module.__file__)))
+    folder = kept_folder("context_probe", settings, Path(probe_module.__file__))
     jobs = [
         (prior, level, name)
         for prior in reversed(PRIORS)
@@ -191,7 +191,7 @@ def _rows(every: pd.DataFrame, sizes: np.ndarray, config: Config) -> list[dict[s
         for name in probed(config, prior):
             chosen = every[(every.prior == prior) & (every.name == name)]
             levels = dict(list(chosen.groupby("level")))
-            curves = {kind: [] for kind in (GAIN, NU, READ)}
+            curves: dict[str, list[np.ndarray]] = {kind: [] for kind in (GAIN, NU, READ)}
             for level in config.decibels:
                 one = levels[level]
                 parts = {

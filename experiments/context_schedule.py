@@ -214,9 +214,11 @@ def _trained(config: Config) -> tuple[list[dict[str, Any]], dict[str, int]]:
             with_both = sorted(set(shared) & set(whole[INFORMATION]))
             for steps in HEARD:
                 cell = Cell(BUDGET, steps)
-                pair = [results.report(one, cell, with_both) for one in (name, INFORMATION)]
+                mine, rival = (results.report(one, cell, with_both) for one in (name, INFORMATION))
                 at = {**where, "steps": steps, "levels": "own"}
-                rows.append({"kind": "WER minus information's", **at, **_difference(*pair, config)})
+                rows.append(
+                    {"kind": "WER minus information's", **at, **_difference(mine, rival, config)}
+                )
         bounds = {
             seed: _bound(record)
             for record in results.units[name]

@@ -127,8 +127,9 @@ def probe(
         told = corpus.neighbours(fit.moments(everywhere, None, None)[0])
         for number, inputs in enumerate((None, corpus.neighbours(seen), told)):
             weights = None
-            for _ in range(NEWTON if inputs is not None else 0):
-                weights = fit.stepped(kept, inputs, weights)
+            if inputs is not None:
+                for _ in range(NEWTON):
+                    weights = fit.stepped(kept, inputs, weights)
             losses = fit.losses(left, inputs, weights)
             for row, values in zip(sums, losses, strict=True):
                 row[number] += np.bincount(corpus.sequence[left], values, size)

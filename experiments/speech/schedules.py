@@ -34,6 +34,7 @@ from experiments.speech.units import RESULTS, Cell, Material, Unit, listen, trai
 from tokenkl._files import atomic_path
 from tokenkl.codebooks import Codebook
 from tokenkl.divergence.measured import measured_steps
+from tokenkl.optimality import NoiseSchedule
 from tokenkl.tts.data import make_batch
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import Workspace
@@ -157,7 +158,7 @@ def quantile_of_told(
     return np.interp(u, share, curve.log_snr)
 
 
-def corpus_law(tokens: list[np.ndarray]) -> tk.NoiseSchedule:
+def corpus_law(tokens: list[np.ndarray]) -> NoiseSchedule:
     """Where the entropy of a token in noisy sequences falls, by bigrams (`tokens_in_context`)."""
     grid = tk.FSQ((3,) * 8)
     source = tk.sources.bigrams(tokens, grid.K, LENGTH)
