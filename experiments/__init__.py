@@ -29,6 +29,7 @@ NAMES = (
     "capacity",
     "discrete_against_gaussian",
     "context_relabel",
+    "context_labels",
     "context_laws",
     "context_index",
     "context_prediction",
@@ -37,6 +38,8 @@ NAMES = (
     "speech_evidence",
     "speech_twin",
     "context_speech",
+    "context_probe",
+    "context_schedule",
 )
 
 

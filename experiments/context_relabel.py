@@ -82,7 +82,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         key = config.seed + law
 
         places = {
-            "known law": _found(grid, truth, config.starts, key),
+            "known law": found_places(grid, truth, config.starts, key),
             "given": grid.points,
             "hidden": hidden,
         }
@@ -92,14 +92,14 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         corpus = chain.sample(max(config.tokens) // LENGTH, key=key)
         for size in config.tokens:
             variates = counted_variates(corpus[: size // LENGTH], grid.K, key=key)
-            points = _found(grid, variates, config.starts, key)
+            points = found_places(grid, variates, config.starts, key)
             rows.append({**head, "tokens": size, "labels": "found", **_judged(points, truth)})
             progress(done := done + 1, total)
     table = pd.DataFrame(rows)
     return table, _facts(table)
 
 
-def _found(grid: tk.FSQ, variates: Variates, starts: int, key: int) -> np.ndarray:
+def found_places(grid: tk.FSQ, variates: Variates, starts: int, key: int) -> np.ndarray:
     """Where labels that are looked for put the tokens."""
     features, law = weighted_features([variates], [1.0])
     return np.asarray(grid.points[place(grid.points, features, law, starts=starts, key=key)])

@@ -4,6 +4,9 @@
 - `python -m experiments.speech labels`, then `... evidence`: the same at equal power, with and
   without an output prior, by the evidence bound of the sampler;
 - `python -m experiments.speech calibration`: what some of these networks claim, and what is true;
+- `python -m experiments.speech curve`, then `... context-schedules`: schedules from a network's
+  cross-entropy and from token ids, and networks trained by them;
+- `python -m experiments.speech grids`: what samplers of the networks of `evidence` make of them;
 - `python -m experiments.speech predictors`: what is known of the geometries without training;
 - `python -m experiments.speech voices`, then `... twin`: the voices, and diffusion against AR;
 - `python -m experiments.speech speed`: times of all voices, side by side, on a quiet machine;
@@ -34,6 +37,7 @@ from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
 from experiments.speech.predictors import codebook_with_prior, predict
 from experiments.speech.prosody import measure
 from experiments.speech.samples import hear_samples, make_samples
+from experiments.speech.schedules import measure_curve, measure_grids
 from experiments.speech.tokens import write_tokens
 from experiments.speech.twin import include_voices, listen_to_all, make_voices, time_all
 from experiments.speech.units import RESULTS, Material, Unit, run_unit
@@ -141,6 +145,8 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "calibration": lambda at, given: measure_calibration(
         at, given.results / "calibration.json", _say
     ),
+    "curve": lambda at, given: measure_curve(at, given.results / "curve.json", _say),
+    "grids": lambda at, given: measure_grids(at, given.results / "grids.json", _say),
     "tokens": lambda at, given: write_tokens(given.results, _say),
     "include": lambda at, given: include_voices(at),
 }

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from experiments.speech.labels import LABELS
+from experiments.speech.noise import CONTEXTUAL, CORPUS, TOLD
 from experiments.speech.units import Cell, Evidence, Settings, Unit
 
 SEEDS = (0, 1, 2)
@@ -99,6 +100,31 @@ def _evidence_units() -> tuple[Unit, ...]:
     return tuple(units)
 
 
+#: Schedules that know the context, and how networks are trained by them: as in "schedules", and
+#: heard on sentences that nothing was chosen on.
+SCHEDULES = dataclasses.replace(
+    SETTINGS,
+    training=dataclasses.replace(SETTINGS.training, steps=MIDDLE, snapshots=(MIDDLE,)),
+    first=SETTINGS.sentences,
+    sentences=16,
+)
+#: Those of names and files: the first ones are trained with all seeds, then the others one by one.
+SCHEDULED, LATER = ("linear-vp", "information", CONTEXTUAL), (TOLD, CORPUS)
+
+
+def _scheduled() -> tuple[Unit, ...]:
+    def unit(name: str, seed: int) -> Unit:
+        if name in (CONTEXTUAL, TOLD, CORPUS):
+            return Unit(name, seed, noise=name)
+        return Unit(name, seed, (("schedule", name),))
+
+    units = [unit(name, seed) for seed in SEEDS for name in SCHEDULED]
+    return (*units, *(unit(name, seed) for name in LATER for seed in SEEDS))
+
+
+#: Of the first networks of that plan, to tell training from sampling.
+CROSSED = tuple(Cell(MIDDLE, 5, schedule=name) for name in ("linear-vp", CONTEXTUAL))
+
 PLANS: dict[str, Plan] = {
     # In this order, so that an unfinished run has all geometries, and then what C6 is about.
     "geometry": Plan(
@@ -123,4 +149,10 @@ PLANS: dict[str, Plan] = {
         tuple(Cell(MIDDLE, steps) for steps in (2, 5, 25)),
     ),
     "evidence": Plan(_evidence_units(), (Cell(200, 5),), EVIDENCE, "evidence"),
+    "context-schedules": Plan(
+        _scheduled(),
+        tuple(Cell(MIDDLE, steps) for steps in (2, 5, 25)),
+        SCHEDULES,
+        "schedules",
+    ),
 }

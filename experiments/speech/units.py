@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from experiments.speech.labels import labelled_grid
+from experiments.speech.noise import equal_steps, origin, table_of
 from tokenkl._files import atomic_path
 from tokenkl._random import generator
 from tokenkl.tts.ar import AR
@@ -40,15 +41,18 @@ class Cell:
 
     - `budget`: training steps of the snapshot.
     - `steps`, `grid`: of the sampler.
+    - `schedule`: whose time equal steps are of, where not the network's own; see `table_of`.
     """
 
     budget: int
     steps: int
     grid: str = "uniform"
+    schedule: str | None = None
 
     @property
     def label(self) -> str:
-        return f"{self.budget}-{self.steps}-{self.grid}"
+        own = f"{self.budget}-{self.steps}-{self.grid}"
+        return own if self.schedule is None else f"{own}-{self.schedule}"
 
 
 TRAINING = TrainConfig(
@@ -114,12 +118,14 @@ class Unit:
     - `recipe_changes`: fields of `Recipe` that differ from the settings of the experiment.
     - `labels`: in place of the recipe's geometry, the grid 3^8 whose points belong to the tokens
       that this file of `labels.py` says.
+    - `noise`: in place of the recipe's schedule, that of a file of `noise.py`.
     """
 
     name: str
     seed: int
     recipe_changes: tuple[tuple[str, Any], ...] = ()
     labels: str | None = None
+    noise: str | None = None
 
     @property
     def label(self) -> str:
@@ -154,7 +160,7 @@ class Material:
 def fresh_network(unit: Unit, settings: Settings, at: Material) -> CDCD | AR:
     """Before training."""
     codebook = None if unit.labels is None else labelled_grid(unit.labels)[0]
-    return new_model(
+    model = new_model(
         unit.recipe(settings),
         at.tokenizer,
         at.encoder,
@@ -162,6 +168,10 @@ def fresh_network(unit: Unit, settings: Settings, at: Material) -> CDCD | AR:
         codebook=codebook,
         key=unit.seed,
     )
+    if unit.noise is not None:
+        assert isinstance(model, CDCD)
+        model.noise.copy_(torch.from_numpy(table_of(unit.noise, at.tokenizer.codebook())))
+    return model
 
 
 def trained_network(unit: Unit, settings: Settings, at: Material, weights: Path) -> CDCD:
@@ -188,6 +198,8 @@ def run_unit(
     wanted = {"recipe": made_by, "settings": settings.to_json(), "seed": unit.seed}
     if unit.labels is not None:
         _, wanted["labels"] = labelled_grid(unit.labels)
+    if unit.noise is not None:
+        wanted["noise"] = origin(unit.noise)
     found: dict[str, Any] = {"made_from": wanted, "cells": {}}
     if path.is_file():
         found = json.loads(path.read_text())
@@ -239,9 +251,10 @@ def listen(voice: Voice, at: Material, cell: Cell, seed: int, settings: Settings
     spoken_of = slice(settings.first, settings.first + settings.sentences)
     chosen = at.test[spoken_of]
     started = time.process_time()
-    ids = voice.tokens_of(
-        chosen, steps=cell.steps, grid=cell.grid, guidance=settings.guidance, key=seed
-    )
+    grid: Any = cell.grid
+    if cell.schedule is not None:
+        grid = equal_steps(cell.schedule, cell.steps, voice.codebook())
+    ids = voice.tokens_of(chosen, steps=cell.steps, grid=grid, guidance=settings.guidance, key=seed)
     seconds = (time.process_time() - started) / len(chosen)
     spoken = [Spoken(e.text, i, seconds=seconds) for e, i in zip(chosen, ids, strict=True)]
     report = evaluate(

@@ -9,7 +9,7 @@ import tokenkl as tk
 from tokenkl.context import canonical_variates, message_index
 from tokenkl.context import placement as module
 from tokenkl.context.placement import place, score_of
-from tokenkl.context.variates import weighted_features
+from tokenkl.context.variates import counted_variates, weighted_features
 from tokenkl.sources import Independent, Joint, Markov, bilinear
 
 
@@ -81,6 +81,43 @@ def test_hidden_coordinates_are_found(monkeypatch: pytest.MonkeyPatch, halves: b
         assert float(found.found.index.nonlinearity.value) <= float(known.value) * 1.1
         assert float(found.given.index.nonlinearity.value) > 4 * float(known.value)
     assert np.array_equal(found.codebook.points, fsq.points[found.ids])
+
+
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("tokens", [0, 1000, 10_000])
+@pytest.mark.parametrize("shape", [(2,) * 5, (3,) * 3, (4, 3, 2)])
+def test_last_digits_decide_nothing(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], tokens: int, halves: bool
+) -> None:
+    """Of a law, or of counts with tokens that never occur: starts, ties and symmetries."""
+    if halves:
+        monkeypatch.setattr(module, "MOST_ASSIGNED", 10)
+    fsq, rng = tk.FSQ(shape), np.random.default_rng(5)
+    hidden = fsq.points[rng.permutation(fsq.K)]
+    rows = np.exp(0.4 * hidden @ rng.standard_normal((fsq.n, fsq.n)) @ hidden.T)
+    rows *= rng.dirichlet(np.full(fsq.K, 0.3)) + 1e-9  # many tokens are rare
+    chain = Markov(rows / rows.sum(axis=1, keepdims=True), 50)
+    if tokens:
+        variates = counted_variates(chain.sample(tokens // 50, key=2), fsq.K, key=3)
+    else:
+        variates = canonical_variates(chain, 20, 21)
+    features, law = weighted_features([variates], [1.0])
+    found = place(fsq.points, features, law, starts=3, key=4)
+    for _ in range(2):
+        noise = 1 + 1e-13 * rng.standard_normal(features.shape)
+        again = features * noise * rng.choice([-1, 1], features.shape[1])
+        assert np.array_equal(place(fsq.points, again, law, starts=3, key=4), found)
+
+
+def test_variates_have_signs() -> None:
+    """Whatever the decomposition gives, the first large entry of each is positive."""
+    rows = np.random.default_rng(0).dirichlet(np.ones(6), 6)
+    for law in (rows, rows[::-1, ::-1]):
+        found = canonical_variates(Markov(law, 4), 1, 2)
+        columns = np.sqrt(found.marginals[0])[:, None] * found.first
+        size = np.abs(columns)
+        first = (size > 0.62 * size.max(axis=0)).argmax(axis=0)
+        assert (columns[first, np.arange(columns.shape[1])] > 0).all()
 
 
 def test_good_labels_stay() -> None:

@@ -162,6 +162,22 @@ def test_evidence_of_a_voice_is_that_of_its_sampler(voice: Voice, corpus: Corpus
     np.testing.assert_allclose(found.values[0], total, rtol=1e-4)
 
 
+def test_levels_of_ones_own(voice: Voice, corpus: Corpus) -> None:
+    """Equal steps of the model's time, given as levels, are its own grid; others are another."""
+    examples = voice.examples(corpus.split("train")[:2])
+    levels = voice._sampling_levels("uniform", 3)
+    for method in (voice.tokens_of, lambda *args, **words: voice.evidence(*args, **words).values):
+        own, given, other = (
+            method(examples, steps=3, grid=grid, key=1)
+            for grid in ("uniform", levels, np.add(levels, [0.0, 1.0, 2.0]))
+        )
+        assert all(np.array_equal(a, b) for a, b in zip(own, given, strict=True))
+        assert any(not np.array_equal(a, b) for a, b in zip(own, other, strict=True))
+    for wrong in (levels[:2], levels[::-1], [0.0, np.nan, 1.0]):
+        with pytest.raises(ValueError, match=r"grid|ascending"):
+            voice.tokens_of(examples, steps=3, grid=wrong)
+
+
 def test_all_that_is_said_is_counted(voice: Voice) -> None:
     seen: list[tuple[float, float]] = []
     said = say_all(

@@ -7,6 +7,7 @@ explain, tr(B' G^-1 B) with B = sum_k w_k e_k W_k' and G = Cov(e): readability w
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from tokenkl._progress import Report
 from tokenkl._random import generator
+from tokenkl.numerics.reproducible import level, signs
 
 #: Rows of products of features that are made at a time.
 ROWS = 256
@@ -44,11 +46,14 @@ def place(
     given: Int[np.ndarray, " K"] | None = None,
     progress: Report | None = None,
 ) -> Int[np.ndarray, " K"]:
-    """The point of every token, P >= K; never a worse placement than the given one.
+    """The point of every token, P >= K; but for rounding never worse than the given placement.
 
     From random rotations of the leading features, and from the given placement: assignments to
     the gradient of the score, as long as it grows, then exchanges of two tokens, or of a token and
     a free point, until none helps. Of thousands of tokens, the given placement is not improved.
+
+    What is equal but for the last digits counts as equal, so that another machine finds the same
+    labels, but for rare ties within 1e-8 of each other and laws with directions of equal strength.
     """
     rng = generator(key)
     search = _Search(points, features, law)
@@ -60,7 +65,8 @@ def place(
             search.settle(given)
         if start < starts or len(features) <= MOST_ASSIGNED:
             search.exchange(rng, functools.partial(_report, progress, start, starts))
-        if search.score > most:
+        # Starts that end in the same labels up to a symmetry of the points are level.
+        if best is None or search.score > most + LEAST_GROWTH * search.total:
             best, most = search.slots[: len(features)].copy(), search.score
     assert best is not None
     return best
@@ -96,10 +102,13 @@ class _Search:
         self.total = float((law[:, None] * features**2).sum())
         # Directions of the largest variance of the features, and the tokens in these.
         values, vectors = np.linalg.eigh(features.T @ (law[:, None] * features))
+        vectors = vectors * signs(features @ vectors)
         count = min(points.shape[1], max(1, int((values > 1e-12 * values[-1]).sum())))
         scales = np.sqrt(np.maximum(values[-count:], np.finfo(float).tiny))  # all may be 0
         self.leading = features @ (vectors[:, -count:] / scales)
         self.used = np.flatnonzero(law)
+        # Changes are counted in units of the least growth, or less, that is a power of two.
+        self.scale = 2.0 ** math.ceil(-math.log2(max(LEAST_GROWTH * self.total, 1e-300)))
 
     def settle(self, slots: np.ndarray) -> None:
         """Put tokens at these points; those that never occur get the free ones, in order."""
@@ -146,7 +155,7 @@ class _Search:
         towards = np.zeros((len(self.points), n))
         towards[: len(self.leading)] = self.leading @ rotation @ axes
         if len(self.used) > MOST_ASSIGNED:
-            self.settle(_halved(towards, self.points))
+            self.settle(_halved(level(towards), self.points))
             return
         self._assign(self.law[:, None] * towards @ white.T)
         for _ in range(MOST_ASSIGNMENTS):
@@ -162,7 +171,7 @@ class _Search:
     def _assign(self, values: np.ndarray) -> None:
         """Tokens that occur where the sum of these values is largest, the others where is room."""
         slots = np.full(len(self.points), -1)
-        slots[self.used] = linear_sum_assignment(values[self.used], maximize=True)[1]
+        slots[self.used] = linear_sum_assignment(level(values[self.used]), maximize=True)[1]
         slots[slots < 0] = np.setdiff1d(np.arange(len(self.points)), slots)
         self.settle(slots)
 
@@ -174,7 +183,7 @@ class _Search:
         """
         movers = self.used
         if len(movers) > MOST_EXHAUSTED:
-            order = np.argsort(-self.norms, kind="stable")
+            order = np.argsort(-level(self.norms), kind="stable")
             held = np.cumsum(self.norms[order])
             movers = np.sort(order[: 1 + int((held < HELD * held[-1]).sum())])
         for sweep in range(MOST_SWEEPS):
@@ -186,7 +195,8 @@ class _Search:
                     self._improve(int(i), row)
                 report(1 - 0.5 ** (sweep + min(1.0, (first + ROWS) / len(order))))
             self.settle(self.slots)  # without the rounding of many small changes
-            if self.score - start <= (1e-4 if len(self.used) > MOST_EXHAUSTED else 0) * self.total:
+            least = 1e-4 if len(self.used) > MOST_EXHAUSTED else LEAST_GROWTH / 2
+            if self.score - start <= least * self.total:
                 break
 
     def _improve(self, i: int, row: np.ndarray) -> None:
@@ -195,7 +205,7 @@ class _Search:
         distance = self.square + self.square[i] - 2 * (self.E @ self.Z[i])
         change += distance * (self.norms[i] + self.norms - 2 * row)
         change -= (self.law[i] - self.law) * (self.pulled - self.pulled[i])
-        j = int(np.argmax(change))
+        j = int(np.argmax(np.rint(change * self.scale)))
         step = self.E[j] - self.E[i]
         moved = self.weighted[i] - self.weighted[j]
         extra = self.law[i] - self.law[j]
@@ -244,7 +254,7 @@ def _unmixing(
         seen = white @ rotation
         turned = white.T @ (law[:, None] * seen**3) - 3 * rotation
         left, _, right = np.linalg.svd(turned)
-        after = left @ right
+        after = level(left @ right)  # where it does not converge rounding would grow
         moved = abs(abs((after * rotation).sum(axis=0)) - 1).max()
         rotation = after
         if moved < 1e-9:

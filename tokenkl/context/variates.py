@@ -14,6 +14,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 
 from tokenkl._random import generator
 from tokenkl._validation import check_count, reject
+from tokenkl.numerics.reproducible import signs
 from tokenkl.sources import Source
 from tokenkl.sources.counts import as_sequences, split_sequences
 
@@ -97,6 +98,8 @@ def _decomposed(
     else:
         left, s, right = _largest(pair, scales, roots, min(rank or RANK, K - 1))
     s = np.minimum(s, 1.0)  # beyond 1 by rounding
+    turned = signs(left)
+    left, right = left * turned, right * turned
     return Variates(s, scales[0][:, None] * left, scales[1][:, None] * right, laws)
 
 

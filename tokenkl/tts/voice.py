@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from tokenkl._files import PathLike
 from tokenkl._formats import FileError, conform
 from tokenkl._random import generator
-from tokenkl._validation import check_count, check_positive, reject
+from tokenkl._validation import as_float_array, check_count, check_positive, reject
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.audio import Speech, Utterance
 from tokenkl.tts.cdcd import CDCD, PROMPTS, RANGE, CDCDConfig
@@ -154,11 +154,13 @@ class Voice:
         examples: Sequence[Example],
         *,
         steps: int = 10,
-        grid: str = "uniform",
+        grid: str | Float[Any, " steps"] = "uniform",
         key: Any = 0,
         **options: Any,
     ) -> list[Int[np.ndarray, " tokens"]]:
         """As `tokens`, for given symbols and durations; tokens of the examples are not looked at.
+
+        `grid` may also be ln(snr) at the calls, ascending.
 
         Raises:
             ValueError: a model that is not a `CDCD`, or an argument out of its range.
@@ -177,7 +179,7 @@ class Voice:
         examples: Sequence[Example],
         *,
         steps: int = 10,
-        grid: str = "uniform",
+        grid: str | Float[Any, " steps"] = "uniform",
         n_noise: int = 2,
         key: Any = 0,
     ) -> EvidenceBound:
@@ -189,7 +191,7 @@ class Voice:
 
         Args:
             examples: with true tokens.
-            steps, grid: as in `tokens`; at least 2 steps.
+            steps, grid: as in `tokens_of`; at least 2 steps.
             n_noise: draws of the noise, at least 2.
             key: whole number or JAX random key.
 
@@ -227,9 +229,16 @@ class Voice:
             n_noise=n_noise,
         )
 
-    def _sampling_levels(self, grid: str, steps: int) -> Float[np.ndarray, " steps"]:
+    def _sampling_levels(
+        self, grid: str | Float[Any, " steps"], steps: int
+    ) -> Float[np.ndarray, " steps"]:
         """ln(snr) at the calls; finding them may take longer than speaking, so they are kept."""
         assert isinstance(self.model, CDCD)
+        if not isinstance(grid, str):
+            levels = np.clip(as_float_array("grid", grid, ndim=1), *RANGE)
+            if levels.shape != (steps,) or (np.diff(levels) <= 0).any():
+                reject("grid", f"shape {levels.shape}", f"{steps} ascending values of ln(snr)")
+            return levels
         if grid == "uniform":  # without the imports that the others need
             equal = self.model.log_snr(1 - np.arange(check_count(steps, "steps")) / steps)
             return np.clip(equal, *RANGE)
