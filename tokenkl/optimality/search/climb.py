@@ -1,0 +1,135 @@
+"""From one start to a local maximum, and from there to better ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from tokenkl.numerics.neighbours import nearest_distances
+from tokenkl.optimality.search.objectives import Objective
+from tokenkl.optimality.search.polish import polish
+from tokenkl.optimality.search.spaces import Space
+
+#: Numbers K n up to which linear programmes polish.
+MAX_POLISH = 3000
+#: Programmes of a first look at a new candidate; how near to the best it has to be before that, and
+#: after it, to be polished on.
+FIRST_LOOK, NEAR, NEARER = 4, 0.03, 0.01
+
+
+def ascend(
+    points: Float[np.ndarray, "K n"],
+    space: Space,
+    objective: Objective,
+    steps: int = 200,
+    stages: tuple[float, ...] | None = None,
+) -> Float[np.ndarray, "K n"]:
+    """Quasi-Newton ascent (L-BFGS), through the stages of the objective from smooth to sharp."""
+    from scipy.optimize import minimize  # slow to import
+
+    shape = points.shape
+    for stage in objective.stages if stages is None else stages:
+        function = objective.climbed(stage)
+
+        def negative(x: np.ndarray, function=function) -> tuple[float, np.ndarray]:  # type: ignore[no-untyped-def]
+            x = x.reshape(shape)
+            value, slope = function(space.points(x))
+            return -value, -space.pull_back(x, slope).ravel()
+
+        bounds = None if space.bounds is None else [space.bounds] * points.size
+        found = minimize(
+            negative,
+            space.free(points).ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": steps, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-10},
+        )
+        points = space.inside(space.points(found.x.reshape(shape)))
+    return points
+
+
+def refine(
+    points: Float[np.ndarray, "K n"], space: Space, objective: Objective, best: float = -np.inf
+) -> tuple[float, Float[np.ndarray, "K n"]]:
+    """Polish distances by linear programmes where that is not too large a task.
+
+    Only of what is near `best` already; and after a few programmes only of what is nearer.
+    """
+    if not objective.is_distance or points.size > MAX_POLISH:
+        return objective.value(points), points
+    minimum = objective.name == "min_distance"
+    value = objective.value(points)
+    if value < (1 - NEAR) * best:
+        return value, points
+    value, points = polish(points, space, minimum, FIRST_LOOK)
+    if value < (1 - NEARER) * best:
+        return value, points
+    return polish(points, space, minimum)
+
+
+def perturb(
+    points: Float[np.ndarray, "K n"], space: Space, rng: np.random.Generator
+) -> Float[np.ndarray, "K n"]:
+    """Another start near these points: shaken, or a few tokens moved to where there is room."""
+    K, n = points.shape
+    radii = nearest_distances(points)
+    unit = float(radii.mean())
+    kind = rng.integers(4)
+    moved = points.copy()
+    if kind == 0:
+        moved += rng.normal(0, unit * rng.choice([0.05, 0.15, 0.3]), points.shape)
+    elif kind == 1:  # a neighbourhood is shaken
+        centre = points[rng.integers(K)]
+        near = np.sqrt(np.square(points - centre).sum(axis=1)) < unit * rng.uniform(1.2, 2.5)
+        moved[near] += rng.normal(0, 0.4 * unit, (int(near.sum()), n))
+    else:  # tokens go to the largest holes found, or anywhere
+        count = int(rng.integers(1, max(2, min(4, K // 4 + 1))))
+        gone = rng.choice(K, count, replace=False) if kind == 2 else np.argsort(radii)[:count]
+        rest = np.delete(points, gone, axis=0)
+        scale = np.abs(points).max(axis=0)
+        for token in gone:
+            tries = rng.uniform(-scale, scale, (64, n))
+            if rng.random() < 0.5:  # on a face
+                axis = rng.integers(n, size=64)
+                tries[np.arange(64), axis] = scale[axis] * rng.choice([-1, 1], 64)
+            gaps = np.square(tries[:, None] - rest).sum(axis=-1).min(axis=1)
+            moved[token] = tries[gaps.argmax() if rng.random() < 0.7 else 0]
+            rest = np.concatenate([rest, moved[token][None]])
+        moved += rng.normal(0, 0.02 * unit, points.shape)
+    return space.inside(moved)
+
+
+def explore(
+    points: Float[np.ndarray, "K n"],
+    space: Space,
+    objective: Objective,
+    hops: int,
+    rng: np.random.Generator,
+    given: bool = False,
+    enough: float = np.inf,
+) -> tuple[float, Float[np.ndarray, "K n"]]:
+    """A local maximum, then `hops` tries to leave it for a better one (basin hopping).
+
+    With `given`, the points themselves are polished, and stay if the climb leads to less. Ends
+    early with a value of `enough`.
+    """
+    start = points
+    value, points = refine(ascend(points, space, objective), space, objective)
+    if given:
+        itself, there = refine(start, space, objective, value)
+        if itself >= value:
+            value, points = itself, there
+    best_value, best = value, points
+    sharp = objective.stages[len(objective.stages) // 2 :]
+    heat = 0.002
+    for _ in range(hops):
+        if best_value >= enough:
+            break
+        tried = ascend(perturb(points, space, rng), space, objective, 100, sharp)
+        new, tried = refine(tried, space, objective, value)
+        if new > value or rng.random() < np.exp((new - value) / (heat * abs(value))):
+            value, points = new, tried
+        if value > best_value:
+            best_value, best = value, points
+    return best_value, best
