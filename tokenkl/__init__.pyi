@@ -111,9 +111,11 @@ from .optimality import (
     load_certificate,
     mean_nn_distance,
     min_distance,
+    nn_distance_bound,
     recommend_levels,
     snr_of_information,
 )
+from .optimality.search import BestKnown, SearchResult, best_codebook, search
 from .samplers import DDIM, Ancestral, Level, Sampler
 from .schedule import (
     EDM,
@@ -140,6 +142,7 @@ __all__ = [
     "VE",
     "Ancestral",
     "Auto",
+    "BestKnown",
     "BetaVP",
     "Bound",
     "Channel",
@@ -171,6 +174,7 @@ __all__ = [
     "ResidualCodebook",
     "Sampler",
     "Schedule",
+    "SearchResult",
     "SqrtVP",
     "SubVP",
     "TableSchedule",
@@ -183,6 +187,7 @@ __all__ = [
     "ancestral_kl_curve",
     "average_power",
     "ball_codebook",
+    "best_codebook",
     "bit_metric_information",
     "bracket",
     "centre",
@@ -213,6 +218,7 @@ __all__ = [
     "min_distance",
     "mmse",
     "mutual_information",
+    "nn_distance_bound",
     "nonlinearity_bound",
     "nonlinearity_integral",
     "optimal_step_grids",
@@ -236,6 +242,7 @@ __all__ = [
     "save_codebook",
     "scale_to",
     "score_lipschitz",
+    "search",
     "sequence_codebook",
     "simulate_ancestral_kl",
     "simulate_path_kl",

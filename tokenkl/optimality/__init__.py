@@ -12,6 +12,7 @@ from tokenkl.optimality.design import (
 from tokenkl.optimality.distance import mean_nn_distance, min_distance, nn_distances
 from tokenkl.optimality.local import LocalCertificate, certify_local, load_certificate
 from tokenkl.optimality.measured import MeasuredSchedule, cross_entropy_schedule
+from tokenkl.optimality.nn_bounds import nn_distance_bound
 
 __all__ = [
     "AccuracyCurvature",
@@ -27,6 +28,7 @@ __all__ = [
     "load_certificate",
     "mean_nn_distance",
     "min_distance",
+    "nn_distance_bound",
     "nn_distances",
     "recommend_levels",
     "snr_of_information",

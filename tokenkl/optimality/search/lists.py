@@ -21,10 +21,10 @@ class NeighbourLists:
 
     - `first`: (K + 1,), `others`: (pairs,); neighbours of k are others[first[k] : first[k + 1]].
 
-    A list of token k reaches to R_k = (1 + skin) (its nearest distance), times `wider`. What is not
-    on it is at least R_k - m_k - max m away once every token j has moved by m_j, so that the nearest
-    listed distance is the nearest of all while it is at most that: `holds`. Built from a k-d tree
-    in few dimensions, from blocks of matrix products in more.
+    A list of token k reaches to R_k = (1 + skin) (its nearest distance), times `wider`. What is
+    not on it is at least R_k - m_k - max m away once every token j has moved by m_j, so that the
+    nearest listed distance is the nearest of all while it is at most that: `holds`. Built from a
+    k-d tree in few dimensions, from blocks of matrix products in more.
     """
 
     def __init__(

@@ -139,9 +139,7 @@ def _tangent(points: np.ndarray, space: Space) -> tuple[Any, np.ndarray]:
     return sparse.csr_array(np.array(parts)), np.zeros(n)
 
 
-def pairs_within(
-    points: np.ndarray, far: np.ndarray, once: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def pairs_within(points: np.ndarray, far: np.ndarray, once: bool) -> tuple[np.ndarray, np.ndarray]:
     """Pairs k, j of different tokens with |e_k - e_j| <= far_k; with `once` only k < j."""
     from scipy.spatial import cKDTree  # slow to import
     from scipy.spatial.distance import cdist

@@ -293,7 +293,7 @@ class _State:
         """One more finished start."""
         self.runs[run.index] = run
         # Of equal values the earlier start counts, whichever was finished first.
-        first = min((r.index for r in self.runs.values() if r.value == run.value))
+        first = min(r.index for r in self.runs.values() if r.value == run.value)
         if run.value > self.best or (run.value == self.best and first == run.index):
             self.best, self.points = run.value, points
         if self.path is None:

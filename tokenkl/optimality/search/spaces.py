@@ -6,7 +6,7 @@ any smooth optimiser can be used:
 - "box": [-1, 1]^n, x = e, with bounds on x;
 - "ball": |e_k| <= 1, e_k = 2 x_k / (1 + |x_k|^2), which covers the ball twice and has its edge at
   |x_k| = 1, where it turns back;
-- "power": mean over k of |e_k - mean|^2 equal to n, that is 1 a coordinate; x is scaled and centred;
+- "power": mean over k of |e_k - mean|^2 equal to n, 1 a coordinate; x is scaled and centred;
 - "variance": each coordinate of variance 1; likewise.
 """
 
