@@ -100,8 +100,8 @@ GROUPS = (
     Group(
         "optimality",
         "Is my tokenizer better than FSQ?",
-        "Distances, levels for a budget, certificates that a codebook is a local maximum; search, the "
-        "best codebooks known, and bounds that none exceeds.",
+        "Distances, levels for a budget, certificates that a codebook is a local maximum; search, "
+        "the best codebooks known, and bounds that none exceeds.",
         (
             *("recommend_levels", "mean_nn_distance", "min_distance", "certify_local"),
             *("LocalCertificate", "load_certificate", "search", "SearchResult"),

@@ -2,14 +2,14 @@
 
     python verify_patterns.py patterns.json
 
-K points of the cube [0, m]^n lie in cells of side 1, some cell each (any, where it is on a wall). A
+K points of the cube [0, m]^n lie in cells of side 1 (any of them, where a point is on a wall). A
 pattern says how many points each of the m^n cells has. For weights w_ij >= 0, j != i, whose rows
-sum to S, S sum_i r_i^2 <= sum_ij w_ij |e_i - e_j|^2, as r_i = min_j |e_i - e_j| is at most any mean.
+sum to S, S sum_i r_i^2 <= sum_ij w_ij |e_i - e_j|^2, as r_i = min_j |e_i - e_j| is at most a mean.
 The right side is a sum over coordinates of convex functions of the K numbers there, each of which
 is largest where every number is at an end of its cell: 2^K cases a coordinate, and all are tried.
 If that is at most S times the limit for some weights of every pattern, sum_i r_i^2 is at most the
-limit for all points. Patterns that a symmetry of the cube maps to each other need weights once; that
-all are there is seen by counting: orbits are listed, and have to be all of the patterns.
+limit for all points. Patterns that a symmetry of the cube maps to each other need weights once;
+that all are there is seen by counting: orbits are listed, and have to be all of the patterns.
 
 Whole numbers throughout; no check is an `assert`, so that `python -O` checks as much. How weights
 were found (linear programmes) is no part of the proof. (docs/theory/optimality.md, O12.)
@@ -39,19 +39,12 @@ def verify(record: Any) -> str:
     n, K, m, scale, limit = (_whole(record, name) for name in ("n", "K", "m", "scale", "limit"))
     cells = list(itertools.product(range(m), repeat=n))
     place = {cell: index for index, cell in enumerate(cells)}
-    symmetries = [
-        [
-            place[
-                tuple(
-                    m - 1 - cell[a] if flip else cell[a]
-                    for a, flip in zip(order, flips, strict=True)
-                )
-            ]
-            for cell in cells
-        ]
-        for order in itertools.permutations(range(n))
-        for flips in itertools.product((False, True), repeat=n)
-    ]
+    symmetries = []
+    for order in itertools.permutations(range(n)):
+        for flips in itertools.product((False, True), repeat=n):
+            ways = list(zip(order, flips, strict=True))
+            images = (tuple(m - 1 - c[a] if flip else c[a] for a, flip in ways) for c in cells)
+            symmetries.append([place[image] for image in images])
     rows = record.get("patterns")
     if not isinstance(rows, list):
         raise Refused("patterns must be a list")

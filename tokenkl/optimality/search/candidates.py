@@ -34,21 +34,22 @@ class CodeCut(NamedTuple):
 
     - `code`: "all" words, "even" ones, "four" (minimum distance 4, n = 4 to 8), or "repeated".
     - `levels`: L, at least 2; `coset`: a word that is added to the code.
-    - `middles`: also the midpoints of nearest neighbours, where two of them can be merged.
+    - `fill`: what else there is: "middles", the midpoints of nearest neighbours, where two of them
+      can be merged; "grid", all other words, for when the code has too few; or nothing.
     """
 
     code: str
     levels: int
     coset: tuple[int, ...]
-    middles: bool = False
+    fill: str = ""
 
     def points(self) -> Float[np.ndarray, "M n"]:
         """The candidates, in [-1, 1]^n: those of the code first, in lexicographic order."""
         whole = self.whole()
-        return (whole if self.middles else 2 * whole) * (1 / (self.levels - 1)) - 1
+        return (whole if self.fill == "middles" else 2 * whole) * (1 / (self.levels - 1)) - 1
 
     def whole(self) -> Int[np.ndarray, "M n"]:
-        """The candidates as words over 0 .. L - 1; with middles in halves of these steps."""
+        """The candidates as words over 0 .. L - 1; with midpoints in halves of these steps."""
         n = len(self.coset)
         parts = []
         for word in code_words(self.code, n):
@@ -58,7 +59,13 @@ class CodeCut(NamedTuple):
             parts.append(np.stack([axis.ravel() for axis in grid], axis=1))
         found = np.concatenate(parts)
         found = found[np.lexsort(found.T[::-1])]
-        if not self.middles:
+        if self.fill == "grid":
+            every = np.stack(np.meshgrid(*[np.arange(self.levels)] * n, indexing="ij"), axis=-1)
+            every = every.reshape(-1, n)
+            in_code = {tuple(row) for row in found.tolist()}
+            rest = [row for row in every.tolist() if tuple(row) not in in_code]
+            return np.concatenate([found, np.array(rest, dtype=found.dtype).reshape(-1, n)])
+        if self.fill != "middles":
             return np.asarray(found)
         squares = np.square(found[:, None] - found).sum(axis=-1)
         least = squares[squares > 0].min()
@@ -66,7 +73,7 @@ class CodeCut(NamedTuple):
         return np.concatenate([2 * found, np.unique(found[a] + found[b], axis=0)])
 
     def count(self) -> int:
-        """Number of candidates, without listing them."""
+        """Number of candidates in the code, without listing them."""
         counts = ((self.levels + 1) // 2, self.levels // 2)
         total = 0
         for word in code_words(self.code, len(self.coset)):
@@ -92,8 +99,8 @@ def code_words(code: str, n: int) -> list[tuple[int, ...]]:
     return sorted({tuple(int(b) for b in np.array(one) @ np.array(rows) % 2) for one in sums})
 
 
-def cuts(n: int, K: int, most: float = 4.0) -> Iterator[CodeCut]:
-    """Recipes with at least K candidates, and at most `most` times as many (K + 40 are fine)."""
+def cuts(n: int, K: int, least: float = 1.0, most: float = 4.0) -> Iterator[CodeCut]:
+    """Recipes with at least `least` K and at most `most` K candidates (K + 40 are fine)."""
     limit = min(MAX_CANDIDATES, max(most * K, K + 40))
     seen = set()
     for code in CODES:
@@ -112,6 +119,6 @@ def cuts(n: int, K: int, most: float = 4.0) -> Iterator[CodeCut]:
                 count = cut.count()
                 if count > limit:
                     break
-                if count >= K and (words, levels) not in seen:
+                if count >= least * K and (words, levels) not in seen:
                     seen.add((words, levels))
                     yield cut

@@ -48,9 +48,8 @@ class NeighbourLists:
                 self.others = np.array([rows[rows != k] for k in range(K)], dtype=np.int64).ravel()
             self.reach = np.full(K, np.inf)
             return
-        nearest = nearest_distances(points)
-        self.reach = (1 + self.skin) * self.wider * nearest
         if n <= TREE_DIMENSIONS // 2:
+            self.reach = (1 + self.skin) * self.wider * nearest_distances(points)
             found = cKDTree(points).query_ball_point(points, self.reach)
             counts = np.array([len(row) for row in found])
             others = np.concatenate([np.asarray(row, dtype=np.int64) for row in found])
@@ -62,20 +61,27 @@ class NeighbourLists:
         self.first = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=K))])
 
     def _by_blocks(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs within the reach, which is set from the nearest distances of the same products."""
         K = len(points)
         centred = (points - points.mean(axis=0)).astype(np.float32)
         norms = np.square(centred).sum(axis=1)
         # Single precision: lists may be a little too long, never too short.
         slack = 64 * float(np.finfo(np.float32).eps) * float(norms.max())
-        limit = (np.square(self.reach) + slack).astype(np.float32)
+        self.reach = np.empty(K)
         parts = []
         for start in range(0, K, rows := max(1, BLOCK // K)):
             stop = min(start + rows, K)
             squares = centred[start:stop] @ centred.T
             squares *= -2
             squares += norms
-            squares += (norms[start:stop] - limit[start:stop])[:, None]
-            row, column = np.nonzero(squares <= 0)
+            squares += norms[start:stop, None]
+            own = np.arange(stop - start)
+            squares[own, own + start] = np.inf
+            least = np.maximum(squares.min(axis=1), 0.0).astype(np.float64)
+            reach = (1 + self.skin) * self.wider * np.sqrt(least)
+            self.reach[start:stop] = reach
+            limit = (np.square(reach) + slack).astype(np.float32)
+            row, column = np.nonzero(squares <= limit[:, None])
             parts.append((row + start, column))
         return np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts])
 

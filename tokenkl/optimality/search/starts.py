@@ -20,8 +20,9 @@ CODES = "code"
 MAX_LISTED = 200_000
 #: Sets of candidates that take turns, best base distance first.
 SETS = 6
-#: Candidates up to which midpoints join them.
-MAX_WITH_MIDDLES = 400
+#: Candidates up to which others join them; how many of K there have to be, and what each of the
+#: others costs, in units of the base distance.
+MAX_WITH_FILL, FEWEST, DEAR = 400, 0.9, 1.8
 #: Swaps and choices of one annealing, for each candidate, and at most.
 SWEEPS, MOST = 3000, 4_000_000
 
@@ -115,35 +116,39 @@ def code_subset(
     cut = sets[turn % len(sets)]
     points, inside = choose(cut, K, rng)
     what = f"{K} of {len(points)} points of code {cut.code!r} on {cut.levels} levels"
-    return points[inside], what + (" with midpoints" if cut.middles else "")
+    return points[inside], f"{what} with {cut.fill}" if cut.fill else what
 
 
 def choose(
     cut: CodeCut, K: int, rng: np.random.Generator, effort: float = 1.0
 ) -> tuple[Float[np.ndarray, "M n"], np.ndarray]:
     """The candidates of a recipe, and which K of them annealing keeps."""
-    code = Candidates(cut._replace(middles=False).points())
+    code = Candidates(cut._replace(fill="").points())
     steps = int(effort * min(MOST, SWEEPS * code.M))
-    value, inside = code.isolate(K, steps, rng)
-    if cut.middles:
-        base = code.base
-        code = Candidates(cut.points(), base)
+    value, inside = 0.0, np.ones(code.M, dtype=bool)
+    if code.M >= K:
+        value, inside = code.isolate(K, steps, rng)
+    if cut.fill:
+        code = Candidates(cut.points(), code.base)
         inside = np.concatenate([inside, np.zeros(code.M - inside.size, dtype=bool)])
+        spare = np.flatnonzero(~inside)
+        inside[rng.choice(spare, K - int(inside.sum()), replace=False)] = True
         steps = int(effort * min(MOST, SWEEPS * code.M))
     again, swapped = code.anneal(inside, steps // 2, rng, float(rng.choice([0.05, 0.15, 0.4])))
     return code.points, swapped if again >= value else inside
 
 
 def ranked_cuts(n: int, K: int) -> list[CodeCut]:
-    """Recipes of candidates for K tokens, the largest base distance first."""
+    """Recipes of candidates for K tokens, the most promising base distance first."""
     found = []
-    for cut in cuts(n, K):
-        if cut.count() < 2:
+    for cut in cuts(n, K, FEWEST):
+        count = cut.count()
+        if count == K or count < 2 or (count < K and cut.levels**n > MAX_WITH_FILL):
             continue
-        points = cut.points()
-        found.append((-round(float(nearest_distances(points).min()), 9), len(points) == K, cut))
-    found.sort(key=lambda one: one[:2])
-    best = [cut for _, _, cut in found if cut.count() > K][:SETS]
-    return best + [
-        cut._replace(middles=True) for cut in best[:3] if cut.count() <= MAX_WITH_MIDDLES
-    ]
+        base = float(nearest_distances(cut.points()).min())
+        # What is put between others takes some of their distance away.
+        found.append((base * (1 - DEAR * max(0, K - count) / K), cut))
+    found.sort(key=lambda one: -one[0])
+    best = [cut if cut.count() > K else cut._replace(fill="grid") for _, cut in found[:SETS]]
+    middles = [cut for cut in best if not cut.fill and cut.count() <= MAX_WITH_FILL]
+    return best + [cut._replace(fill="middles") for cut in middles[:3]]
