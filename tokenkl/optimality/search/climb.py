@@ -15,6 +15,8 @@ MAX_POLISH = 3000
 #: Programmes of a first look at a new candidate; how near to the best it has to be before that, and
 #: after it, to be polished on.
 FIRST_LOOK, NEAR, NEARER = 4, 0.03, 0.01
+#: Share of the tries that polish shaken points, without a climb.
+SHAKEN = 0.4
 
 
 def ascend(
@@ -100,6 +102,19 @@ def perturb(
     return space.inside(moved)
 
 
+def shake(
+    points: Float[np.ndarray, "K n"], space: Space, rng: np.random.Generator
+) -> Float[np.ndarray, "K n"]:
+    """These points, moved a little: off saddles.
+
+    Where a linear programme finds no rise there may be one of second order, and smooth functions
+    below the distances have maxima near such points, so that climbing leads back to them.
+    """
+    unit = float(nearest_distances(points).mean())
+    moved = points + rng.normal(0, unit * 10 ** rng.uniform(-4, -1), points.shape)
+    return space.inside(moved)
+
+
 def explore(
     points: Float[np.ndarray, "K n"],
     space: Space,
@@ -120,13 +135,17 @@ def explore(
         itself, there = refine(start, space, objective, value)
         if itself >= value:
             value, points = itself, there
+    polished = objective.is_distance and points.size <= MAX_POLISH
     best_value, best = value, points
     sharp = objective.stages[len(objective.stages) // 2 :]
     heat = 0.002
     for _ in range(hops):
         if best_value >= enough:
             break
-        tried = ascend(perturb(points, space, rng), space, objective, 100, sharp)
+        if polished and rng.random() < SHAKEN:
+            tried = shake(points, space, rng)
+        else:
+            tried = ascend(perturb(points, space, rng), space, objective, 100, sharp)
         new, tried = refine(tried, space, objective, value)
         if new > value or rng.random() < np.exp((new - value) / (heat * abs(value))):
             value, points = new, tried

@@ -21,16 +21,15 @@ class NeighbourLists:
 
     - `first`: (K + 1,), `others`: (pairs,); neighbours of k are others[first[k] : first[k + 1]].
 
-    A list of token k reaches to R_k = (1 + skin) (its nearest distance), times `wider`. What is
-    not on it is at least R_k - m_k - max m away once every token j has moved by m_j, so that the
-    nearest listed distance is the nearest of all while it is at most that: `holds`. Built from a
-    k-d tree in few dimensions, from blocks of matrix products in more.
+    A list of token k reaches to R_k, its nearest distance r_k plus the skin's part of r_k, or of
+    the mean of all where that is more. What is not on it is at least R_k - m_k - max m away once
+    every token j has moved by m_j, so that the nearest listed distance is the nearest of all while
+    it is at most that: `holds`. Built from a k-d tree in few dimensions, from blocks of matrix
+    products in more.
     """
 
-    def __init__(
-        self, points: Float[np.ndarray, "K n"], skin: float = SKIN, wider: float = 1.0
-    ) -> None:
-        self.skin, self.wider = skin, wider
+    def __init__(self, points: Float[np.ndarray, "K n"], skin: float = SKIN) -> None:
+        self.skin = skin
         self.builds = 0
         self.first: Int[np.ndarray, " rows"]
         self.others: Int[np.ndarray, " pairs"]
@@ -49,7 +48,8 @@ class NeighbourLists:
             self.reach = np.full(K, np.inf)
             return
         if n <= TREE_DIMENSIONS // 2:
-            self.reach = (1 + self.skin) * self.wider * nearest_distances(points)
+            nearest = nearest_distances(points)
+            self.reach = nearest + self.skin * np.maximum(nearest, nearest.mean())
             found = cKDTree(points).query_ball_point(points, self.reach)
             counts = np.array([len(row) for row in found])
             others = np.concatenate([np.asarray(row, dtype=np.int64) for row in found])
@@ -77,8 +77,10 @@ class NeighbourLists:
             squares += norms[start:stop, None]
             own = np.arange(stop - start)
             squares[own, own + start] = np.inf
-            least = np.maximum(squares.min(axis=1), 0.0).astype(np.float64)
-            reach = (1 + self.skin) * self.wider * np.sqrt(least)
+            nearest = np.sqrt(np.maximum(squares.min(axis=1), 0.0).astype(np.float64))
+            if start == 0:  # about the mean of all
+                mean = nearest.mean()
+            reach = nearest + self.skin * np.maximum(nearest, mean)
             self.reach[start:stop] = reach
             limit = (np.square(reach) + slack).astype(np.float32)
             row, column = np.nonzero(squares <= limit[:, None])

@@ -127,7 +127,7 @@ class Sampled(Objective):
     """
 
     def __init__(self, name: str, snr: float, n: int, key: Any) -> None:
-        self.name, self.snr = name, check_positive("snr", snr)
+        self.name, self.snr = name, float(check_positive(snr, "snr"))
         half = generator(key, 7).standard_normal((SAMPLES // 2, n))
         self.noise = np.concatenate([half, -half])
         self.key = key

@@ -159,7 +159,7 @@ def search(
     best = max(runs, key=lambda run: run.value)
     name = f"search, {goal.name} ({constraint})"
     return SearchResult(
-        PointCodebook(state.points, name=name),
+        PointCodebook(state.points, allow_duplicates=True, name=name),
         goal.name,
         constraint,
         best.value,

@@ -31,11 +31,13 @@ class Candidates:
         self.points = points
         self.M = M = len(points)
         self.base = float(nearest_distances(points).min()) if base is None else base
-        sample = points[:: max(1, M // 200)]
-        spread = np.sort(np.square(sample[:, None] - points).sum(axis=-1), axis=1)
-        shared = spread[:, max(2, min(M - 1, MAX_PAIRS // M))].min()
         #: How far the lists reach: three base distances, or less where those are too many pairs.
-        self.reach = float(max(1.01 * self.base, min(3 * self.base, np.sqrt(shared) * (1 - 1e-9))))
+        self.reach = 3 * self.base
+        if M * (M - 1) > MAX_PAIRS:
+            sample = points[:: max(1, M // 200)]
+            spread = np.sort(np.square(sample[:, None] - points).sum(axis=-1), axis=1)
+            shared = float(np.sqrt(spread[:, MAX_PAIRS // M].min())) * (1 - 1e-9)
+            self.reach = max(1.01 * self.base, min(self.reach, shared))
         parts = []
         for start in range(0, M, step := max(1, 2**22 // M)):
             part = points[start : start + step]
