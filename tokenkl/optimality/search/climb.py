@@ -11,10 +11,10 @@ from tokenkl.optimality.search.polish import polish
 from tokenkl.optimality.search.spaces import Space
 
 #: Numbers K n up to which linear programmes polish.
-MAX_POLISH = 3000
+MAX_POLISH = 1000
 #: Programmes of a first look at a new candidate; how near to the best it has to be before that, and
 #: after it, to be polished on.
-FIRST_LOOK, NEAR, NEARER = 4, 0.03, 0.01
+FIRST_LOOK, NEAR, NEARER = 4, 0.01, 0.001
 #: Share of the tries that polish shaken points, without a climb.
 SHAKEN = 0.4
 

@@ -16,10 +16,11 @@ from jaxtyping import Float
 from tokenkl.numerics.neighbours import nearest_distances
 from tokenkl.optimality.search.spaces import Space
 
-#: Rises below this part of the value end the polish.
-ENOUGH = 1e-15
+#: Rises below this part of the value make the reach smaller, by these factors: in a box, where a
+#: programme says what it reaches, and under curved constraints, where it is brought back to them.
+ENOUGH, SMALLER, GENTLY = 1e-14, 1e-4, 1 / 8
 #: First reach of a motion, in units of the mean nearest distance, and the smallest one.
-REACH, LEAST = 0.1, 1e-13
+REACH, LEAST = 0.1, 1e-10
 #: Most programmes of one polish.
 ROUNDS = 60
 #: A pair is listed if it can come within this part of the reach, in units of sqrt(n).
@@ -40,29 +41,27 @@ def polish(
     points = space.inside(points)
     radii = nearest_distances(points)
     value = float(radii.min() if minimum else radii.mean())
-    size = reach * float(radii.mean())
+    unit = float(radii.mean())
+    size = reach * unit
+    smaller = SMALLER if space.constraint == "box" else GENTLY
     for _ in range(rounds):
-        if size < LEAST * float(radii.mean()) or radii.min() == 0:
+        if size < LEAST * unit or radii.min() == 0:
             break
         motion = _step(points, radii, space, minimum, size)
         if motion is None:
-            size /= 8
+            size *= smaller
             continue
         moved = space.inside(points + motion)
         found = nearest_distances(moved)
         new = float(found.min() if minimum else found.mean())
         used = float(np.abs(motion).max())
-        if new > value:
-            rise = new - value
+        rise = new - value
+        if rise > 0:
             points, radii, value = moved, found, new
-            if used < 0.5 * size:
-                size = max(4 * used, LEAST * float(radii.mean()))
-            if rise < ENOUGH * value:
-                break
-        elif used <= 4 * LEAST:
-            break
-        else:
-            size = min(size, used) / 8
+        if rise < ENOUGH * value:  # what is left is below the tolerance of programmes of this size
+            size = min(size, used) * smaller
+        elif used < size / 2:
+            size = max(4 * used, LEAST * unit)
     return value, points
 
 
