@@ -16,14 +16,16 @@ MAX_POLISH = 1000
 #: after it, to be polished on.
 FIRST_LOOK, NEAR, NEARER = 4, 0.01, 0.001
 #: Share of the tries that polish shaken points, without a climb.
-SHAKEN = 0.4
+SHAKEN = 0.3
+#: Quasi-Newton steps of a stage; losses, as parts of the value, that are accepted now and then.
+STEPS, HEAT = 60, 0.01
 
 
 def ascend(
     points: Float[np.ndarray, "K n"],
     space: Space,
     objective: Objective,
-    steps: int = 200,
+    steps: int = STEPS,
     stages: tuple[float, ...] | None = None,
 ) -> Float[np.ndarray, "K n"]:
     """Quasi-Newton ascent (L-BFGS), through the stages of the objective from smooth to sharp."""
@@ -138,16 +140,15 @@ def explore(
     polished = objective.is_distance and points.size <= MAX_POLISH
     best_value, best = value, points
     sharp = objective.stages[len(objective.stages) // 2 :]
-    heat = 0.002
     for _ in range(hops):
         if best_value >= enough:
             break
         if polished and rng.random() < SHAKEN:
             tried = shake(points, space, rng)
         else:
-            tried = ascend(perturb(points, space, rng), space, objective, 100, sharp)
+            tried = ascend(perturb(points, space, rng), space, objective, STEPS, sharp)
         new, tried = refine(tried, space, objective, value)
-        if new > value or rng.random() < np.exp((new - value) / (heat * abs(value))):
+        if new > value or rng.random() < np.exp((new - value) / (HEAT * abs(value))):
             value, points = new, tried
         if value > best_value:
             best_value, best = value, points
