@@ -144,7 +144,7 @@ def test_codes_have_many_points(
 ) -> None:
     cut = CodeCut("four", levels, (coset,) * n)
     points = cut.points()
-    assert len(points) == cut.count() == count == len(np.unique(points, axis=0))
+    assert len(points) == cut.size() == count == len(np.unique(points, axis=0))
     assert np.abs(points).max() <= 1
     assert nearest(points).min() == pytest.approx(distance, abs=1e-14)
 
@@ -163,9 +163,9 @@ def test_recipes_have_enough_candidates() -> None:
         found = list(cuts(n, K))
         assert found
         for cut in found:
-            assert cut.count() >= K
+            assert cut.size() >= K
             fill = cut._replace(fill="middles").points()
-            np.testing.assert_allclose(fill[: cut.count()], cut.points(), atol=1e-15)
+            np.testing.assert_allclose(fill[: cut.size()], cut.points(), atol=1e-15)
             assert len(np.unique(np.round(fill, 9), axis=0)) == len(fill)
             assert np.abs(fill).max() <= 1 + 1e-15
 

@@ -109,10 +109,9 @@ merged edges: tokenkl.optimality.counterexamples.merged_edges>
     n, K = check_count(n, "n"), check_count(K, "K", minimum=2)
     check_choice(objective, OBJECTIVES, "objective")
     found = [*_families(n, K)]
-    for entry in entries():
-        if (entry.n, entry.K, entry.objective) == (n, K, objective):
-            value = Fraction(entry.value)
-            found.append((value, None, entry.how, entry))
+    for stored in entries():
+        if (stored.n, stored.K, stored.objective) == (n, K, objective):
+            found.append((Fraction(stored.value), None, stored.how, stored))
     if not found:
         known = sorted({e.K for e in entries() if (e.n, e.objective) == (n, objective)})
         stored = f"{', '.join(map(str, known))} and " if known else ""

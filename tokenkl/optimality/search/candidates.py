@@ -72,7 +72,7 @@ class CodeCut(NamedTuple):
         a, b = np.nonzero(np.triu(squares == least))
         return np.concatenate([2 * found, np.unique(found[a] + found[b], axis=0)])
 
-    def count(self) -> int:
+    def size(self) -> int:
         """Number of candidates in the code, without listing them."""
         counts = ((self.levels + 1) // 2, self.levels // 2)
         total = 0
@@ -116,7 +116,7 @@ def cuts(n: int, K: int, least: float = 1.0, most: float = 4.0) -> Iterator[Code
                 if levels == 2 and code != "all":
                     continue
                 cut = CodeCut(code, levels, coset)
-                count = cut.count()
+                count = cut.size()
                 if count > limit:
                     break
                 if count >= least * K and (words, levels) not in seen:

@@ -54,17 +54,22 @@ def ascend(
 
 
 def refine(
-    points: Float[np.ndarray, "K n"], space: Space, objective: Objective, best: float = -np.inf
+    points: Float[np.ndarray, "K n"],
+    space: Space,
+    objective: Objective,
+    best: float = -np.inf,
+    climbed: bool = True,
 ) -> tuple[float, Float[np.ndarray, "K n"]]:
     """Polish distances by linear programmes where that is not too large a task.
 
-    Only of what is near `best` already; and after a few programmes only of what is nearer.
+    Of what has been climbed only where it is near `best` already; and after a few programmes only
+    what is nearer.
     """
     if not objective.is_distance or points.size > MAX_POLISH:
         return objective.value(points), points
     minimum = objective.name == "min_distance"
     value = objective.value(points)
-    if value < (1 - NEAR) * best:
+    if climbed and value < (1 - NEAR) * best:
         return value, points
     value, points = polish(points, space, minimum, FIRST_LOOK)
     if value < (1 - NEARER) * best:
@@ -113,7 +118,7 @@ def shake(
     below the distances have maxima near such points, so that climbing leads back to them.
     """
     unit = float(nearest_distances(points).mean())
-    moved = points + rng.normal(0, unit * 10 ** rng.uniform(-4, -1), points.shape)
+    moved = points + rng.normal(0, unit * 10 ** rng.uniform(-4, -0.7), points.shape)
     return space.inside(moved)
 
 
@@ -143,11 +148,12 @@ def explore(
     for _ in range(hops):
         if best_value >= enough:
             break
-        if polished and rng.random() < SHAKEN:
+        shaken = polished and rng.random() < SHAKEN
+        if shaken:
             tried = shake(points, space, rng)
         else:
             tried = ascend(perturb(points, space, rng), space, objective, STEPS, sharp)
-        new, tried = refine(tried, space, objective, value)
+        new, tried = refine(tried, space, objective, value, climbed=not shaken)
         if new > value or rng.random() < np.exp((new - value) / (HEAT * abs(value))):
             value, points = new, tried
         if value > best_value:

@@ -278,7 +278,7 @@ class _State:
                         f"it is of another search: {name} is {found.get(name)!r}, not {value!r}"
                     )
             for row in conform(found.get("runs"), list[dict[str, Any]], "runs"):
-                run = Run(**{f.name: row.get(f.name) for f in dataclasses.fields(Run)})  # type: ignore[arg-type]
+                run = Run(**{f.name: row.get(f.name) for f in dataclasses.fields(Run)})
                 self.runs[run.index] = run
             rows = conform(found.get("points"), list[list[str]], "points")
             try:

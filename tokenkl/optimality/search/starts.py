@@ -142,13 +142,13 @@ def ranked_cuts(n: int, K: int) -> list[CodeCut]:
     """Recipes of candidates for K tokens, the most promising base distance first."""
     found = []
     for cut in cuts(n, K, FEWEST):
-        count = cut.count()
+        count = cut.size()
         if count == K or count < 2 or (count < K and cut.levels**n > MAX_WITH_FILL):
             continue
         base = float(nearest_distances(cut.points()).min())
         # What is put between others takes some of their distance away.
         found.append((base * (1 - DEAR * max(0, K - count) / K), cut))
     found.sort(key=lambda one: -one[0])
-    best = [cut if cut.count() > K else cut._replace(fill="grid") for _, cut in found[:SETS]]
-    middles = [cut for cut in best if not cut.fill and cut.count() <= MAX_WITH_FILL]
+    best = [cut if cut.size() > K else cut._replace(fill="grid") for _, cut in found[:SETS]]
+    middles = [cut for cut in best if not cut.fill and cut.size() <= MAX_WITH_FILL]
     return best + [cut._replace(fill="middles") for cut in middles[:3]]
