@@ -156,4 +156,6 @@ def test_exact_arithmetic() -> None:
     assert large == 2**44
     assert nearest_squares(fine) == nearest_neighbours([tuple(r) for r in fine.tolist()])[0]
     points = np.asarray(merged_edges().points)
-    assert below(*to_whole(points), "mean_distance") <= Fraction(COUNTEREXAMPLES[1].D)
+    found = below(*to_whole(points), "mean_distance")
+    assert abs(found - Fraction(COUNTEREXAMPLES[1].D)) < Fraction(1, 10**15)
+    assert (32 * found - 60) ** 2 <= 20  # below (60 + 2 sqrt 5) / 32

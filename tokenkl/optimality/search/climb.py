@@ -118,7 +118,7 @@ def shake(
     below the distances have maxima near such points, so that climbing leads back to them.
     """
     unit = float(nearest_distances(points).mean())
-    moved = points + rng.normal(0, unit * 10 ** rng.uniform(-4, -0.7), points.shape)
+    moved = points + rng.normal(0, unit * 10 ** rng.uniform(-3, -0.7), points.shape)
     return space.inside(moved)
 
 
