@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tokenkl.numerics.neighbours import nearest_distances
+from tokenkl.optimality.search.lists import ALL_PAIRS
 from tokenkl.optimality.search.objectives import Objective
 from tokenkl.optimality.search.polish import polish
 from tokenkl.optimality.search.spaces import Space
@@ -16,7 +17,9 @@ MAX_POLISH = 1000
 #: after it, to be polished on.
 FIRST_LOOK, NEAR, NEARER = 4, 0.01, 0.001
 #: Share of the tries that polish shaken points, without a climb.
-SHAKEN = 0.3
+SHAKEN = 0.15
+#: Moves that quasi-Newton steps remember.
+MEMORY = 10
 #: Quasi-Newton steps of a stage; losses, as parts of the value, that are accepted now and then.
 STEPS, HEAT = 60, 0.01
 
@@ -31,8 +34,11 @@ def ascend(
     """Quasi-Newton ascent (L-BFGS), through the stages of the objective from smooth to sharp."""
     from scipy.optimize import minimize  # slow to import
 
+    chosen = objective.stages if stages is None else stages
+    if objective.is_distance and space.constraint == "box" and len(points) <= ALL_PAIRS:
+        return _in_one_piece(points, objective.name == "min_distance", steps, chosen)
     shape = points.shape
-    for stage in objective.stages if stages is None else stages:
+    for stage in chosen:
         function = objective.climbed(stage)
 
         def negative(x: np.ndarray, function=function) -> tuple[float, np.ndarray]:  # type: ignore[no-untyped-def]
@@ -50,6 +56,24 @@ def ascend(
             options={"maxiter": steps, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-10},
         )
         points = space.inside(space.points(found.x.reshape(shape)))
+    return points
+
+
+def _in_one_piece(
+    points: Float[np.ndarray, "K n"], minimum: bool, steps: int, stages: tuple[float, ...]
+) -> Float[np.ndarray, "K n"]:
+    """The same for few tokens in a box."""
+    from tokenkl.optimality.search.kernels import climb_in_box  # slow to import
+
+    K = len(points)
+    rows = np.arange(K)
+    # Each pair once for the minimum; for the mean each as the neighbour of both.
+    near = [rows[rows > k] if minimum else rows[rows != k] for k in rows]
+    first = np.concatenate([[0], np.cumsum([one.size for one in near])])
+    others = np.concatenate(near)
+    points = np.clip(points, -1.0, 1.0)
+    for stage in stages:
+        points, _ = climb_in_box(points, first, others, stage, minimum, steps, MEMORY)
     return points
 
 
@@ -137,7 +161,9 @@ def explore(
     early with a value of `enough`.
     """
     start = points
-    value, points = refine(ascend(points, space, objective), space, objective)
+    # Sharp from the beginning now and then: the smoothest function leads to grids again and again.
+    stages = objective.stages[int(rng.integers(max(1, len(objective.stages) - 1))) :]
+    value, points = refine(ascend(points, space, objective, stages=stages), space, objective)
     if given:
         itself, there = refine(start, space, objective, value)
         if itself >= value:

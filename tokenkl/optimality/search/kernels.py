@@ -309,3 +309,98 @@ def anneal_isolated(first, others, gains, budget, chosen, hot, cold, penalty, dr
                     covers[j] += 1
     chosen[:] = best
     return best_gain
+
+
+@compiled(fastmath=set())
+def climb_in_box(points, first, others, power, minimum, steps, memory):  # type: ignore[no-untyped-def]
+    """Projected quasi-Newton ascent (L-BFGS) of a soft distance in [-1, 1]^n, all in one piece.
+
+    For few tokens, where calls cost more than sums: the same steps through SciPy take 20 times as
+    long. Moves are at most a third of the smallest distance, so that tokens do not jump over each
+    other. Returns the points and the value.
+    """
+    K, n = points.shape
+    size = K * n
+    x = points.copy()
+    slope, new_slope = np.empty((K, n)), np.empty((K, n))
+    radii, weights = np.empty(K), np.empty(first[K])
+    if minimum:
+        value = soft_minimum(x, first, others, power, radii, weights, slope)
+    else:
+        value = soft_mean(x, first, others, power, radii, weights, slope)
+    moves, changes = np.zeros((memory, size)), np.zeros((memory, size))
+    scales, factors = np.zeros(memory), np.zeros(memory)
+    kept = 0
+    trial = np.empty((K, n))
+    direction = np.empty(size)
+    held = np.zeros(size, dtype=np.bool_)
+    for _ in range(steps):
+        flat, gradient = x.reshape(size), slope.reshape(size)
+        steepest = 0.0
+        for i in range(size):
+            held[i] = (flat[i] >= 1 and gradient[i] > 0) or (flat[i] <= -1 and gradient[i] < 0)
+            direction[i] = 0.0 if held[i] else gradient[i]
+            steepest = max(steepest, abs(direction[i]))
+        if steepest < 1e-11:
+            break
+        for back in range(min(kept, memory)):
+            place = (kept - 1 - back) % memory
+            factors[place] = scales[place] * (moves[place] @ direction)
+            direction -= factors[place] * changes[place]
+        if kept > 0:
+            last = (kept - 1) % memory
+            direction *= 1 / (scales[last] * (changes[last] @ changes[last]))
+        for back in range(min(kept, memory) - 1, -1, -1):
+            place = (kept - 1 - back) % memory
+            direction += (factors[place] - scales[place] * (changes[place] @ direction)) * moves[
+                place
+            ]
+        along, longest = 0.0, 0.0
+        for i in range(size):
+            if held[i]:
+                direction[i] = 0.0
+            along += direction[i] * gradient[i]
+            longest = max(longest, abs(direction[i]))
+        if along <= 0 or longest == 0:
+            if kept == 0:
+                break
+            kept = 0
+            continue
+        reach = radii.min() / 3
+        step = min(1.0, reach / longest) if kept > 0 else 0.3 * reach / longest
+        better = False
+        for _half in range(16):
+            moved, gain = trial.reshape(size), 0.0
+            for i in range(size):
+                moved[i] = min(1.0, max(-1.0, flat[i] + step * direction[i]))
+                gain += gradient[i] * (moved[i] - flat[i])
+            if minimum:
+                new = soft_minimum(trial, first, others, power, radii, weights, new_slope)
+            else:
+                new = soft_mean(trial, first, others, power, radii, weights, new_slope)
+            if new >= value + 1e-4 * gain and gain > 0:
+                better = True
+                break
+            step *= 0.4
+        if not better:
+            if kept == 0:
+                break
+            kept = 0
+            continue
+        place = kept % memory
+        other = new_slope.reshape(size)
+        curve = 0.0
+        for i in range(size):
+            moves[place, i] = moved[i] - flat[i]
+            changes[place, i] = gradient[i] - other[i]
+            curve += moves[place, i] * changes[place, i]
+        rise = new - value
+        x[:] = trial
+        slope[:] = new_slope
+        value = new
+        if curve > 0:
+            scales[place] = 1 / curve
+            kept += 1
+        if rise < 1e-13 * abs(value):
+            break
+    return x, value

@@ -143,7 +143,9 @@ def ranked_cuts(n: int, K: int) -> list[CodeCut]:
     found = []
     for cut in cuts(n, K, FEWEST):
         count = cut.size()
-        if count == K or count < 2 or (count < K and cut.levels**n > MAX_WITH_FILL):
+        if count == K or count < 2:
+            continue
+        if count < K and not K <= cut.levels**n <= MAX_WITH_FILL:
             continue
         base = float(nearest_distances(cut.points()).min())
         # What is put between others takes some of their distance away.
