@@ -18,7 +18,6 @@ from experiments.harness import Experiment, Progress
 from experiments.settings import Settings, least, setting
 from tokenkl import best_codebook, nn_distance_bound
 from tokenkl._validation import reject
-from tokenkl.optimality.search.atlas import entries
 from tokenkl.plotting import COLOURS, PAGE, label_panels, new_figure
 
 #: Of the table.
@@ -77,7 +76,6 @@ def _facts(table: pd.DataFrame) -> dict[str, Any]:
         ],
         "closed": [{"n": int(r.n), "L": int(r.L)} for r in closed.itertuples()],
         "largest_gap": float((table.bound / table.best).max()),
-        "stored": len(entries()),
     }
 
 

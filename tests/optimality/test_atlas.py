@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -106,21 +107,48 @@ def test_fsq_is_not_the_best_in_two_and_three_dimensions(n: int, L: int) -> None
     assert distances.min(axis=1).mean() > 2 / (L - 1) + 0.003
 
 
+def test_the_page_tells_what_is_known() -> None:
+    """The table of docs/optimality.md: values rounded down, bounds up."""
+    page = (Path(__file__).parents[2] / "docs" / "optimality.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| \$(\d)\^(\d)\$ \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \((.*?)\) \|", page, re.M
+    )
+    assert len(rows) == 22
+    for L, n, fsq, value, bound, inequality in rows:
+        best = tk.best_codebook(int(n), int(L) ** int(n))
+        assert float(fsq) == pytest.approx(2 / (int(L) - 1), abs=5e-6)
+        assert 0 <= best.value - float(value) < 1.1e-7 or value == fsq
+        assert 0 <= float(bound) - float(best.bound.value) < 1.1e-4
+        assert inequality == best.bound.name
+
+
 def test_families() -> None:
     """What no file has: FSQ and cuts of D_n+."""
     assert tk.best_codebook(3, 8).how == "FSQ 2^3"
     assert tk.best_codebook(3, 8).gap == 1
     assert tk.best_codebook(8, 6561).value <= math.sqrt(2) / 1.25
     assert "E8 cut" in tk.best_codebook(8, 6561, "min_distance").how
-    assert "FSQ" in tk.best_codebook(4, 10**4).how
+    assert "FSQ" in tk.best_codebook(13, 2**13).how
     assert "E8" in repr(tk.best_codebook(8, 65536))
 
 
+@pytest.mark.parametrize(("n", "K"), [(2, 37), (3, 100), (4, 625), (5, 33), (6, 50), (9, 600)])
+def test_points_of_codes(n: int, K: int) -> None:
+    """Of any number of tokens something is known, and it is in the box and as far apart as said."""
+    best = tk.best_codebook(n, K)
+    assert "not searched" in best.how
+    points = np.asarray(best.codebook.points)
+    assert points.shape == (K, n)
+    assert np.abs(points).max() <= 1
+    distances = np.sqrt(np.square(points[:, None] - points).sum(axis=-1))
+    np.fill_diagonal(distances, np.inf)
+    assert distances.min() >= best.value - 1e-12
+    assert best.value <= float(best.bound.value)
+
+
 def test_what_is_not_known_is_said() -> None:
-    with pytest.raises(ValueError, match=r"K must be one of .*32.* L\^5"):
-        tk.best_codebook(5, 33)
-    with pytest.raises(ValueError, match=r"K must be one of L\^9"):
-        tk.best_codebook(9, 100)
+    with pytest.raises(ValueError, match=r"K must be L\^13 for a whole number L"):
+        tk.best_codebook(13, 100)
     with pytest.raises(ValueError, match="objective"):
         tk.best_codebook(2, 4, "accuracy")
 

@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 
 import tokenkl as tk
 from tokenkl.optimality.search.candidates import CodeCut, code_words, cuts
+from tokenkl.optimality.search.climb import ascend
 from tokenkl.optimality.search.lists import NeighbourLists
 from tokenkl.optimality.search.objectives import (
     Distance,
@@ -127,6 +128,27 @@ def test_spaces(constraint: str) -> None:
     expected = differences(lambda y: float((weights * space.points(y)).sum()), x)
     np.testing.assert_allclose(found, expected, atol=1e-8)
     np.testing.assert_allclose(space.points(space.free(points)), points, atol=1e-12)
+
+
+@pytest.mark.parametrize("minimum", [True, False])
+def test_climb_in_one_piece(minimum: bool) -> None:
+    """It ends where no feasible direction rises, in the box, never below where it began."""
+    rng = np.random.default_rng(4)
+    goal = Distance(minimum)
+    for _ in range(5):
+        points = rng.uniform(-1, 1, (7, 2))
+        climbed = ascend(points, Space(7, 2, "box"), goal, 2000, (16.0,))
+        function = SoftDistance(16.0, minimum)
+        before, _ = function(points)
+        value, slope = function(climbed)
+        assert np.abs(climbed).max() <= 1
+        assert value >= before
+        slope[(climbed == 1) & (slope > 0)] = 0
+        slope[(climbed == -1) & (slope < 0)] = 0
+        assert np.abs(slope).max() < 1e-4
+        rivals = ascend(points, Space(7, 2, "ball"), goal, 200, (16.0,))  # through SciPy
+        assert np.square(rivals).sum(axis=1).max() <= 1 + 1e-12
+        assert function(rivals)[0] > function(Space(7, 2, "ball").inside(points))[0]
 
 
 # ---- Starts ------------------------------------------------------------------------------------

@@ -2,19 +2,20 @@
 
 `atlas.json` has an entry for each; `atlas.npz` the points, whole numbers over a common one, so that
 distances are roots of fractions and values are rounded down to what they provably reach. Families
-that a formula gives for every size (FSQ, cuts of D_n+) are made, not stored.
+that a formula gives for every size (FSQ, cuts of D_n+, points of codes) are made, not stored.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -25,12 +26,15 @@ from tokenkl.codebooks import FSQ, LatticeCodebook
 from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.estimate import Bound
 from tokenkl.optimality.nn_bounds import nn_distance_bound
+from tokenkl.optimality.search.candidates import CodeCut, code_words
 from tokenkl.optimality.search.exact import BITS, DECIMALS, below, decimals_down, to_whole
 
 #: Where the atlas of the library is.
 FOLDER = Path(__file__).parent / "data"
 INDEX, POINTS = "atlas.json", "atlas.npz"
 FORMAT = "tokenkl atlas, version 1"
+#: Dimensions and tokens up to which subsets of codes are among the families.
+MAX_CODED, MAX_LISTED = 12, 2**16
 OBJECTIVES = ("mean_distance", "min_distance")
 
 
@@ -89,9 +93,11 @@ class BestKnown:
 def best_codebook(n: int, K: int, objective: str = "mean_distance") -> BestKnown:
     """The best codebook known of K tokens in the box [-1, 1]^n, with what is proved of it.
 
-    Of the stored codebooks, FSQ and the cut of D_n+ (both for K = L^n), the one with the larger
-    value. Values are lower bounds in exact arithmetic, from rational coordinates; `bound` is an
-    upper bound for all codebooks. Best known does not mean best. (docs/theory/optimality.md, O7.)
+    Of the stored codebooks, FSQ and the cut of D_n+ (both for K = L^n), and the first K points of
+    codes (up to 12 dimensions), the one with the largest value. Values are lower bounds in exact
+    arithmetic, from rational coordinates; `bound` is an upper bound for all codebooks. Best known
+    does not mean best; `how` says "not searched" where nobody looked for better points than those
+    of a code. (docs/theory/optimality.md, O7.)
 
     Args:
         n, K: dimensions and number of tokens.
@@ -103,25 +109,20 @@ def best_codebook(n: int, K: int, objective: str = "mean_distance") -> BestKnown
     Example:
         >>> import tokenkl as tk
         >>> tk.best_codebook(5, 32)  # FSQ 2^5 has 2
-        <BestKnown mean_distance, n = 5, K = 32: 2.01475424859 <= best <= 2.512854; \
+        <BestKnown mean_distance, n = 5, K = 32: 2.01475424859 <= best <= 2.512884; \
 merged edges: tokenkl.optimality.counterexamples.merged_edges>
     """
     n, K = check_count(n, "n"), check_count(K, "K", minimum=2)
     check_choice(objective, OBJECTIVES, "objective")
-    found = [*_families(n, K)]
-    for stored in entries():
-        if (stored.n, stored.K, stored.objective) == (n, K, objective):
-            found.append((Fraction(stored.value), None, stored.how, stored))
+    found = _families(n, K)
+    for one in entries():
+        if (one.n, one.K, one.objective) == (n, K, objective):
+            found.append(_Known(Fraction(one.value), one.how, functools.partial(_stored, one), one))
     if not found:
-        known = sorted({e.K for e in entries() if (e.n, e.objective) == (n, objective)})
-        stored = f"{', '.join(map(str, known))} and " if known else ""
-        expected = f"one of {stored}L^{n} for a whole number L, which is what is known for n = {n}"
+        expected = f"L^{n} for a whole number L, which is what is known for n = {n} > {MAX_CODED}"
         reject("K", K, expected)
-    value, codebook, how, entry = max(found, key=lambda one: one[0])
-    if entry is not None:
-        whole = points_of(entry)
-        codebook = PointCodebook(whole / entry.over, name=f"best known, {objective}")
-    assert codebook is not None
+    value, how, make, entry = max(found, key=lambda one: one.value)
+    codebook = make()
     rounded = Fraction(math.floor(value * 10**DECIMALS), 10**DECIMALS)
     return BestKnown(
         codebook,
@@ -136,20 +137,55 @@ merged edges: tokenkl.optimality.counterexamples.merged_edges>
     )
 
 
-def _families(n: int, K: int) -> list[tuple[Fraction, Codebook | None, str, Entry | None]]:
+class _Known(NamedTuple):
+    """A value that is proved, and how to make the codebook that has it."""
+
+    value: Fraction
+    how: str
+    make: Callable[[], Codebook]
+    entry: Entry | None = None
+
+
+def _stored(entry: Entry) -> Codebook:
+    return PointCodebook(points_of(entry) / entry.over, name=f"best known, {entry.objective}")
+
+
+def _families(n: int, K: int) -> list[_Known]:
     """What formulas give: values that are proved."""
+    found = []
     L = round(K ** (1 / n))
-    if L < 2 or L**n != K:
-        return []
-    found: list[tuple[Fraction, Codebook | None, str, Entry | None]] = []
-    found.append((Fraction(2, L - 1), FSQ((L,) * n), f"FSQ {L}^{n}", None))
-    if n >= 7 and K * n <= MAX_ELEMENTS:
-        # Neighbours are min(sqrt 2, sqrt n / 2) steps of 4 / (2 L - 1) apart; squared, times 4:
-        squares = min(8, n)
-        root = Fraction(math.isqrt(squares << 2 * BITS), 2 << BITS)
-        cut = LatticeCodebook("D+", L, n)
-        found.append((root * Fraction(4, 2 * L - 1), cut, f"{cut.label} of the box", None))
+    if L >= 2 and L**n == K:
+        grid = functools.partial(FSQ, (L,) * n)
+        found.append(_Known(Fraction(2, L - 1), f"FSQ {L}^{n}", grid))
+        if n >= 7 and K * n <= MAX_ELEMENTS:
+            # Neighbours are min(sqrt 2, sqrt n / 2) steps of 4 / (2 L - 1) apart.
+            cut = LatticeCodebook("D+", L, n)
+            value = _root(min(8, n)) / 2 * Fraction(4, 2 * L - 1)
+            found.append(_Known(value, f"{cut.label} of the box", lambda: cut))
+    if 2 <= n <= MAX_CODED and K <= MAX_LISTED:
+        for code, squares in (("even", 2), ("four", 4), ("repeated", min(4, n))):
+            if not code_words(code, n):
+                continue
+            levels = next(L for L in itertools.count(3) if CodeCut(code, L, (0,) * n).size() >= K)
+            code_cut = CodeCut(code, levels, (0,) * n)
+            found.append(
+                _Known(
+                    _root(squares) * Fraction(2, levels - 1),
+                    f"{K} of the {code_cut.size()} points of code {code!r} on {levels} levels, "
+                    "not searched",
+                    functools.partial(_first_of, code_cut, K),
+                )
+            )
     return found
+
+
+def _root(square: int) -> Fraction:
+    """A fraction at most the square root, and next to it."""
+    return Fraction(math.isqrt(square << 2 * BITS), 1 << BITS)
+
+
+def _first_of(cut: CodeCut, K: int) -> Codebook:
+    return PointCodebook(cut.points()[:K], name=f"code {cut.code!r}, {cut.levels} levels")
 
 
 @functools.cache
