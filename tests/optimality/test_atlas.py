@@ -65,9 +65,9 @@ def test_values_are_proved(entry: Entry) -> None:
     assert best.value <= float(best.bound.value)
 
 
-@pytest.mark.parametrize(("n", "table", "missing"), [(2, SQUARE, 2), (3, CUBE, 3)])
+@pytest.mark.parametrize(("n", "table", "missing"), [(2, SQUARE, 0), (3, CUBE, 10)])
 def test_points_in_the_square_and_the_cube(n: int, table: dict[int, float], missing: int) -> None:
-    """Published values, to 1e-9, for all but two of 29 and three of 31; none is exceeded."""
+    """Published values, to 1e-9, for all of 29 and for 21 of 31; none is exceeded."""
     found = {
         e.K: float(e.value) / 2 for e in entries() if (e.n, e.objective) == (n, "min_distance")
     }
@@ -81,8 +81,8 @@ def test_points_in_the_square_and_the_cube(n: int, table: dict[int, float], miss
 @pytest.mark.parametrize(
     ("n", "K", "value"),
     [
-        (5, 32, 2.0147542), (4, 81, 1.0204549), (6, 64, 2.0320), (7, 128, 2.0471),
-        (8, 256, 2.1035533), (5, 243, 1.0294), (6, 729, 1.0676), (7, 2187, 1.06),
+        (5, 32, 2.0147542), (4, 81, 1.0204549), (6, 64, 2.0260), (7, 128, 2.0517),
+        (8, 256, 2.1035533), (5, 243, 1.0289), (6, 729, 1.0676), (7, 2187, 1.1153),
         (8, 6561, 1.1313708), (8, 65536, 0.8081220),
     ],
 )  # fmt: skip
