@@ -15,6 +15,7 @@ NAMES = (
     "path_kl",
     "nn_distance",
     "local_certificates",
+    "atlas",
     "accuracy",
     "four_views",
     "fsq_in_the_wild",

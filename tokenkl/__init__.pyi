@@ -114,10 +114,12 @@ from .optimality import (
     load_certificate,
     mean_nn_distance,
     min_distance,
+    nn_distance_bound,
     recommend_levels,
     snr_of_information,
     which_grid,
 )
+from .optimality.search import BestKnown, SearchResult, best_codebook, search
 from .samplers import DDIM, Ancestral, Level, Sampler
 from .schedule import (
     EDM,
@@ -144,6 +146,7 @@ __all__ = [
     "VE",
     "Ancestral",
     "Auto",
+    "BestKnown",
     "BetaVP",
     "Bound",
     "Channel",
@@ -177,6 +180,7 @@ __all__ = [
     "ResidualCodebook",
     "Sampler",
     "Schedule",
+    "SearchResult",
     "SqrtVP",
     "SubVP",
     "TableSchedule",
@@ -190,6 +194,7 @@ __all__ = [
     "ancestral_kl_curve",
     "average_power",
     "ball_codebook",
+    "best_codebook",
     "bit_metric_information",
     "bracket",
     "centre",
@@ -220,6 +225,7 @@ __all__ = [
     "min_distance",
     "mmse",
     "mutual_information",
+    "nn_distance_bound",
     "nonlinearity_bound",
     "nonlinearity_integral",
     "optimal_step_grids",
@@ -243,6 +249,7 @@ __all__ = [
     "save_codebook",
     "scale_to",
     "score_lipschitz",
+    "search",
     "sequence_codebook",
     "simulate_ancestral_kl",
     "simulate_path_kl",

@@ -107,11 +107,13 @@ GROUPS = (
     Group(
         "optimality",
         "Is my tokenizer better than FSQ?",
-        "Distances, levels for a budget, and certificates that a codebook is a local maximum.",
+        "Distances, levels for a budget, certificates that a codebook is a local maximum; search, "
+        "the best codebooks known, and bounds that none exceeds.",
         (
             *("which_grid", "WhichGrid", "GridChoice"),
             *("recommend_levels", "mean_nn_distance", "min_distance", "certify_local"),
-            *("LocalCertificate", "load_certificate"),
+            *("LocalCertificate", "load_certificate", "search", "SearchResult"),
+            *("best_codebook", "BestKnown", "nn_distance_bound"),
         ),
         ("optimality",),
     ),

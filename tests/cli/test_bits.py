@@ -24,7 +24,8 @@ WORDS = {
     "relabel": "fsq:3 --tokens {tokens}",
 }
 #: Those that show no information, or in bits: `info` in both; and `context`, tested elsewhere.
-OTHERS = {"certify", "context", "info", "recommend-levels", "report", "tts", "derive"} | {
+OTHERS = {"certify", "context", "info", "recommend-levels", "report", "search", "tts"} | {
+    "derive",
     "findings",
     "reproduce",
 }

@@ -19,6 +19,7 @@ for _module in (
     "context",
     "verify",
     "certify",
+    "search",
     "report",
     "reproduce",
     "findings",

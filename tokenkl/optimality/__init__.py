@@ -12,6 +12,7 @@ from tokenkl.optimality.design import (
 from tokenkl.optimality.distance import mean_nn_distance, min_distance, nn_distances
 from tokenkl.optimality.local import LocalCertificate, certify_local, load_certificate
 from tokenkl.optimality.measured import MeasuredSchedule, cross_entropy_schedule
+from tokenkl.optimality.nn_bounds import nn_distance_bound
 from tokenkl.optimality.second_moments import second_moment
 from tokenkl.optimality.surplus import ThinnedBoard, drop_surplus
 from tokenkl.optimality.which_grid import GridChoice, WhichGrid, which_grid
@@ -34,6 +35,7 @@ __all__ = [
     "load_certificate",
     "mean_nn_distance",
     "min_distance",
+    "nn_distance_bound",
     "nn_distances",
     "recommend_levels",
     "second_moment",
