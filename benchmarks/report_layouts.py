@@ -1,4 +1,4 @@
-"""How long `tokenkl report` takes on seven layouts: `python -m benchmarks.report_layouts [NAME...]`.
+"""How long `tokenkl report` takes on seven layouts: `python -m benchmarks.report_layouts [NAME]`.
 
 Files as the libraries write them, with weights out of a seed, and token ids beside them; one fresh
 process for each, as from a shell. Processes use as many threads as the machine has cores, unless
