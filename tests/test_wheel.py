@@ -1,4 +1,4 @@
-"""What is installed: code, the marker of its types, voices and how they learned, codebooks, proofs."""
+"""What is installed: code, the marker of its types, voices with how they learned, the atlas."""
 
 from pathlib import Path
 
