@@ -1,4 +1,4 @@
-"""What is installed: code, the marker of its types, the voices and how they learned."""
+"""What is installed: code, the marker of its types, voices with how they learned, the atlas."""
 
 from pathlib import Path
 
@@ -12,14 +12,21 @@ VOICES = {
     "tokenkl/tts/weights/phonemes.safetensors",
     "tokenkl/tts/weights/tokenizer.safetensors",
 }
+#: The atlas of codebooks, and what proves an upper bound.
+OPTIMALITY = {
+    "tokenkl/optimality/proofs/patterns_3_8.json",
+    "tokenkl/optimality/search/data/atlas.json",
+    "tokenkl/optimality/search/data/atlas.npz",
+}
 
 
 def test_contents() -> None:
     found = {one.distribution_path for one in WheelBuilder(str(ROOT)).recurse_included_files()}
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "tokenkl").rglob("*.py")}
     data = {"tokenkl/py.typed", "tokenkl/__init__.pyi", "tokenkl/page.css"}
-    assert found == code | data | VOICES
+    assert found == code | data | VOICES | OPTIMALITY
 
 
 def test_what_is_installed_is_small() -> None:
     assert sum((ROOT / name).stat().st_size for name in VOICES) < 2**25
+    assert sum((ROOT / name).stat().st_size for name in OPTIMALITY) < 2**17

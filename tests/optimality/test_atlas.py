@@ -65,9 +65,9 @@ def test_values_are_proved(entry: Entry) -> None:
     assert best.value <= float(best.bound.value)
 
 
-@pytest.mark.parametrize(("n", "table", "missing"), [(2, SQUARE, 0), (3, CUBE, 10)])
+@pytest.mark.parametrize(("n", "table", "missing"), [(2, SQUARE, 0), (3, CUBE, 7)])
 def test_points_in_the_square_and_the_cube(n: int, table: dict[int, float], missing: int) -> None:
-    """Published values, to 1e-9, for all of 29 and for 21 of 31; none is exceeded."""
+    """Published values, to 1e-9, for all of 29 and for 24 of 31; none is exceeded."""
     found = {
         e.K: float(e.value) / 2 for e in entries() if (e.n, e.objective) == (n, "min_distance")
     }

@@ -23,8 +23,6 @@ OBJECTIVES = ("mean_distance", "min_distance", "accuracy", "mutual_information")
 POWERS = (8.0, 24.0, 80.0, 240.0)
 #: Draws of noise for accuracy and information, each with its mirror image.
 SAMPLES = 512
-#: Numbers K * samples in one block of posteriors.
-BLOCK = 2**21
 
 #: A user's function: its value and its gradient (K, n) at points (K, n).
 ValueAndGradient = Callable[[Float[np.ndarray, "K n"]], tuple[float, Float[np.ndarray, "K n"]]]
@@ -143,8 +141,8 @@ class Sampled(Objective):
     ) -> tuple[float, Float[np.ndarray, "K n"]]:
         """The average over tokens and draws, and its gradient.
 
-        With z = y - h e_k the noise itself, log p(j|y) is log softmax over j of
-        -h <z, e_k - e_j> ... of -|z + h (e_k - e_j)|^2 / 2: all depends on differences of points.
+        With the noise z = y - h e_k, p(j|y) is the softmax over j of -|z + h (e_k - e_j)|^2 / 2:
+        all depends on differences of points.
         """
         K, n = points.shape
         h, samples = float(np.sqrt(self.snr)), len(self.noise)
