@@ -330,7 +330,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
                 )  # fmt: skip
     left.axhline(0, color="black", linewidth=0.6)
     left.set(ylabel="log KL, 25 steps, minus given labels")
-    left.legend(fontsize=6, loc="upper left")
+    left.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.42, 0.84), frameon=True)
     ends = np.concatenate([line.get_xydata().ravel() for line in right.lines])
     low, high = ends.min(), ends.max()
     right.plot([low, high], [low, high], color="black", linewidth=0.6)

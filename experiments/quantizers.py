@@ -279,14 +279,20 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
                     marker="osD^vPX*"[number % 8],
                     color=COLOURS[number % len(COLOURS)],
                     linestyle="none",
-                    label=one.quantizer if column == 0 else None,
+                    label=one.quantizer,
                 )
             panel.set_xlabel("SNR at the token error (dB)")
             if column == 0:
                 panel.set_ylabel("distortion (dB)")
-                panel.legend(fontsize=5)
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
+        axes[row, -1].legend(fontsize=6, frameon=False, handletextpad=0.2, **beside)
     label_panels(
-        axes, tuple(f"{case} dimensions, {source}" for case in cases for source in sources)
+        axes,
+        tuple(
+            source if column else f"{case}D, {source}"
+            for case in cases
+            for column, source in enumerate(sources)
+        ),
     )
     return figure
 
