@@ -13,9 +13,10 @@ RATIOS = {
     "wer_unigram": ("errors_unigram", "words"),
     "wer_bigram": ("errors_bigram", "words"),
     "rtf": ("seconds", "duration"),
+    "bound": ("nats", "true_tokens"),
 }
 MEANS = {name: name for name in ("mos", "f0_mean", "f0_within", "voiced", "entropy")}
-MEANS |= {"latency": "seconds"}
+MEANS |= {"latency": "seconds", "mel_error": "mel_error"}
 
 
 def report(key: int, missing: float = 0.2) -> SpeechReport:
@@ -35,6 +36,9 @@ def report(key: int, missing: float = 0.2) -> SpeechReport:
         "voiced": rng.uniform(0.2, 0.9, size=shape),
         "seconds": rng.uniform(0.1, 4, size=shape),
         "entropy": rng.uniform(1, 6, size=shape),
+        "mel_error": rng.uniform(0.1, 2, size=shape),
+        "nats": rng.uniform(50, 300, size=shape),
+        "true_tokens": rng.integers(20, 90, size=shape).astype(float),
     }
     for array in arrays.values():
         array[rng.random(shape) < missing] = np.nan
