@@ -138,7 +138,7 @@ def _sampler(config: Config) -> list[dict[str, Any]]:
         }
         if not reports[BASE]:
             continue
-        joined = {name: _joined(name, parts) for name, parts in reports.items()}
+        joined = {name: SpeechReport.joined(name, parts) for name, parts in reports.items()}
         for name, report in joined.items():
             each = report.by_seed("wer_unigram")
             where = {"kind": "words on a grid", "name": name, "steps": steps}
@@ -148,21 +148,6 @@ def _sampler(config: Config) -> list[dict[str, Any]]:
             | _difference(joined[CONTEXTUAL], joined[BASE], config)
         )
     return rows
-
-
-def _joined(label: str, parts: Sequence[SpeechReport]) -> SpeechReport:
-    """Reports on the same sentences, as one of several seeds."""
-    shared = set.intersection(*(set(part.measurements) for part in parts))
-    return SpeechReport(
-        label=label,
-        names=parts[0].names,
-        texts=parts[0].texts,
-        seeds=tuple(seed for part in parts for seed in part.seeds),
-        measurements={
-            key: np.concatenate([part.measurements[key] for part in parts], axis=1)
-            for key in sorted(shared)
-        },
-    )
 
 
 def _difference(one: SpeechReport, other: SpeechReport, config: Config) -> dict[str, Any]:

@@ -59,17 +59,7 @@ class Results:
         if not records:
             raise ValueError(f"No unit {name} has the cell {cell.label}.")
         parts = [SpeechReport.from_json(record["cells"][cell.label]) for record in records]
-        shared = set.intersection(*(set(part.measurements) for part in parts))
-        return SpeechReport(
-            label=name,
-            names=parts[0].names,
-            texts=parts[0].texts,
-            seeds=tuple(seed for part in parts for seed in part.seeds),
-            measurements={
-                key: np.concatenate([part.measurements[key] for part in parts], axis=1)
-                for key in sorted(shared)
-            },
-        )
+        return SpeechReport.joined(name, parts)
 
     def bound(self, name: str, budget: int) -> Float[np.ndarray, "sentences seeds"]:
         """Variational bounds in nats per token."""

@@ -409,7 +409,7 @@ def test_the_documented_number_of_samples_changes_no_estimator() -> None:
     )
     found = [one["quantities"]["error_probability"] for one in (alone, asked)]
     assert found[0]["method"] == found[1]["method"]
-    assert found[1]["n_samples"] == 16384 // tk.RareEvents.worth
+    assert found[1]["n_samples"] == 16384 // 8
     assert found[1]["value"][0] == pytest.approx(found[0]["value"][0], rel=0.01)
 
 

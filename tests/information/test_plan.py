@@ -305,7 +305,7 @@ def test_samples_and_targets_reach_every_estimator() -> None:
     snr = [1.0, 400.0]
     found = tk.error_probability(SOME, snr, method=tk.Auto(n_samples=16384), key=0)
     assert [way.estimator for way in found.method] == ["Monte-Carlo", "rare-event sampling"]
-    assert found.n_samples.tolist() == [16384, 16384 // tk.RareEvents.worth]
+    assert found.n_samples.tolist() == [16384, 16384 // 8]
     least = tk.plan(SOME, 400.0, "accuracy", method=tk.Auto(n_samples=64)).shares[0].method
     assert least == tk.RareEvents(n_samples=64)
     assert 0 < found.value[1] < 1e-5

@@ -18,7 +18,7 @@ from tokenkl.divergence.mmse_table import (
     sampled_nodes,
     sampled_table,
 )
-from tokenkl.optimality import information_uniform_schedule, recommend_levels
+from tokenkl.optimality import design, information_uniform_schedule, recommend_levels
 
 CODEBOOK = tk.FSQ((3,) * 4)
 LAW = information_uniform_schedule(CODEBOOK)
@@ -266,3 +266,9 @@ def test_tensors_in_tensors_out() -> None:
         law.times(schedule, torch.tensor(u, requires_grad=True))
     with pytest.raises(ValueError, match="size must be a whole number"):
         law.sample(0, key=torch.Generator())
+
+
+@pytest.mark.parametrize(("K", "n", "samples"), [(2**12, 2**6, 4096), (2**15, 2**6, 1024)])
+def test_large_tables_have_fewer_samples_for_their_range(K: int, n: int, samples: int) -> None:
+    points = np.random.default_rng(0).standard_normal((K, n))
+    assert design._ranging(tk.PointCodebook(points)) == tk.MonteCarlo(samples)

@@ -84,7 +84,12 @@ def search(
     Example: tokenkl search 2 36 --starts 40 -o better.npz
     """
     import tokenkl as tk
+    from tokenkl._validation import check_choice
+    from tokenkl.optimality.constraints import CONSTRAINTS
+    from tokenkl.optimality.search.objectives import OBJECTIVES
 
+    check_choice(objective, OBJECTIVES, "--objective")
+    check_choice(constraint, CONSTRAINTS, "--constraint")
     found = tk.search(
         n,
         tokens,

@@ -38,8 +38,10 @@ def instead(
 ) -> Result:
     """Choices in the place of a level set, or of a number of tokens and coordinates."""
     import tokenkl as tk
+    from tokenkl._validation import check_choice
     from tokenkl.codebooks.product import levels_from_spec, power_notation
 
+    check_choice(constraint, ("box", "power"), "--constraint")
     counts = None
     if levels is not None:
         counts = levels_from_spec(levels, levels, "a level set such as 8,5,5,5", "--instead-of")

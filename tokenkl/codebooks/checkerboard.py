@@ -26,7 +26,7 @@ from tokenkl._validation import (
 )
 from tokenkl.codebooks.base import Codebook, Reader, Record
 from tokenkl.codebooks.digits import digits_of
-from tokenkl.codebooks.lattice import nearest_even
+from tokenkl.codebooks.lattice import decide_by_nearest, nearest_even
 from tokenkl.codebooks.product import levels_from_spec, power_notation
 from tokenkl.codebooks.registry import register, register_spec
 
@@ -200,10 +200,7 @@ class Checkerboard(Codebook):
     def decide(
         self, y: Float[np.ndarray, "rows n"], h: Float[np.ndarray, " rows"]
     ) -> Int[np.ndarray, " rows"]:
-        ids = np.zeros(h.size, dtype=np.int64)
-        seen = h > 0  # without a signal all tokens are equally probable
-        ids[seen] = self.nearest(y[seen] / h[seen, None])
-        return ids
+        return decide_by_nearest(self.nearest, y, h)
 
     # ---- What the structure knows ---------------------------------------------------------------
 

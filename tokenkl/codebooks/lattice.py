@@ -236,6 +236,18 @@ def _vectors(x: Any) -> np.ndarray:
     return array
 
 
+def decide_by_nearest(
+    nearest: Callable[[np.ndarray], np.ndarray],
+    y: Float[np.ndarray, "rows n"],
+    h: Float[np.ndarray, " rows"],
+) -> Int[np.ndarray, " rows"]:
+    """The best guesses among equally probable tokens; the first one where there is no signal."""
+    ids = np.zeros(h.size, dtype=np.int64)
+    seen = h > 0
+    ids[seen] = nearest(y[seen] / h[seen, None])
+    return ids
+
+
 def nearest_even(
     x: Float[np.ndarray, "*batch n"], parity: int, low: float, high: Any, weights: Any = 1.0
 ) -> Float[np.ndarray, "*batch n"]:
@@ -585,10 +597,7 @@ class LatticeCodebook(Codebook):
     def decide(
         self, y: Float[np.ndarray, "rows n"], h: Float[np.ndarray, " rows"]
     ) -> Int[np.ndarray, " rows"]:
-        ids = np.zeros(h.size, dtype=np.int64)
-        seen = h > 0  # without a signal all tokens are equally probable
-        ids[seen] = self.nearest(y[seen] / h[seen, None])
-        return ids
+        return decide_by_nearest(self.nearest, y, h)
 
     # ---- Cuts made from this one ----------------------------------------------------------------
 

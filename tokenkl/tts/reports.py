@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -253,6 +253,26 @@ class SpeechReport:
         for name, array in self.measurements.items():
             if array.shape != shape:
                 reject(f"measurements[{name!r}]", f"shape {array.shape}", f"of shape {shape}")
+
+    @classmethod
+    def joined(cls, label: str, parts: Sequence[SpeechReport]) -> SpeechReport:
+        """Reports on the same sentences as one of several seeds; what only some measured is left.
+
+        Args:
+            label: of the new report.
+            parts: at least one.
+        """
+        shared = set.intersection(*(set(part.measurements) for part in parts))
+        return cls(
+            label=label,
+            names=parts[0].names,
+            texts=parts[0].texts,
+            seeds=tuple(seed for part in parts for seed in part.seeds),
+            measurements={
+                key: np.concatenate([part.measurements[key] for part in parts], axis=1)
+                for key in sorted(shared)
+            },
+        )
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -13,6 +13,21 @@ from tokenkl.numerics.compiled import compiled
 
 
 @compiled(fastmath=set())
+def _listed_squares(points, k, others, start, stop, squares):  # type: ignore[no-untyped-def]
+    """Squared distances of token k from those listed; the smallest of them."""
+    best = math.inf
+    for place in range(start, stop):
+        j = others[place]
+        square = 0.0
+        for c in range(points.shape[1]):
+            step = points[k, c] - points[j, c]
+            square += step * step
+        squares[place] = square
+        best = min(best, square)
+    return best
+
+
+@compiled(fastmath=set())
 def hard_mean(points, first, others, radii, slope):  # type: ignore[no-untyped-def]
     """D over the listed pairs; `radii` gets the distances, `slope` the gradient.
 
@@ -53,15 +68,7 @@ def soft_mean(points, first, others, power, radii, weights, slope):  # type: ign
     total = 0.0
     for k in range(K):
         start, stop = first[k], first[k + 1]
-        best = math.inf
-        for place in range(start, stop):
-            j = others[place]
-            square = 0.0
-            for c in range(n):
-                step = points[k, c] - points[j, c]
-                square += step * step
-            weights[place] = square
-            best = min(best, square)
+        best = _listed_squares(points, k, others, start, stop, weights)
         radii[k] = math.sqrt(best)
         if not (0.0 < best < math.inf):
             continue
@@ -91,15 +98,7 @@ def soft_minimum(points, first, others, power, radii, weights, slope):  # type: 
     slope[:] = 0.0
     least = math.inf
     for k in range(K):
-        best = math.inf
-        for place in range(first[k], first[k + 1]):
-            j = others[place]
-            square = 0.0
-            for c in range(n):
-                step = points[k, c] - points[j, c]
-                square += step * step
-            weights[place] = square
-            best = min(best, square)
+        best = _listed_squares(points, k, others, first[k], first[k + 1], weights)
         radii[k] = math.sqrt(best)
         least = min(least, best)
     if not (0.0 < least < math.inf):
