@@ -161,7 +161,8 @@ class LatticeQuantizer(nn.Module):
     def quantize(self, z: Tensor) -> Tensor:
         """Bounded, to the nearest token, with the straight-through gradient."""
         bounded = self.bound(z)
-        return bounded + (self.nearest_codes(bounded) - bounded).detach()
+        # Not bounded + (codes - bounded): that rounds, and loses the codes of inputs far out.
+        return self.nearest_codes(bounded) + (bounded - bounded.detach())
 
     def codes_to_indices(self, codes: Tensor) -> Tensor:
         """Indices (...) of codes (..., n); the inverse of `indices_to_codes` without projections.

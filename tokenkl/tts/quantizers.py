@@ -133,7 +133,7 @@ class E8Quantizer(Quantizer):
     def forward(self, z: Tensor) -> Quantized:
         bounded = torch.tanh(z)
         ids = self.nearest(bounded.detach())
-        points = bounded + (self.table[ids] - bounded).detach()
+        points = self.table[ids] + (bounded - bounded.detach())  # tokens to the bit
         return Quantized(points, ids, z.new_zeros(()))
 
     def points_at(self, ids: Tensor) -> Tensor:
