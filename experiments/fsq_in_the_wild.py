@@ -146,7 +146,7 @@ def _own_grid(name: str, spec: Any) -> None:
     """Formulas are exact for a grid, and the figure's bits are those of equal priors."""
     if spec:
         try:
-            grid = tk.parse_codebook(spec).as_grid
+            grid = tk.codebook(spec).as_grid
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         if grid is None or not grid.has_equal_priors or grid.K < 2:
@@ -179,7 +179,7 @@ def grids(config: Config) -> dict[LevelSet, tk.ProductCodebook]:
     """The published ones, and the one that was asked for."""
     found = {entry: codebook_of(entry) for entry in LEVEL_SETS}
     if config.own:
-        grid = cast(tk.ProductCodebook, tk.parse_codebook(config.own).as_grid)
+        grid = cast(tk.ProductCodebook, tk.codebook(config.own).as_grid)
         shape = tuple(len(levels) for levels in grid.levels)
         found[LevelSet("own grid", shape, None, "", f"own={config.own}")] = grid
     return found

@@ -73,7 +73,7 @@ def _case(name: str) -> Quantizers:
         }
     return {
         "FSQ 2^8": (tk.FSQ((2,) * 8), "none"),
-        "BSQ": (tk.parse_codebook("bsq:8"), "sphere"),
+        "BSQ": (tk.codebook("bsq:8"), "sphere"),
         "D8+ cut, 2 levels": (tk.LatticeCodebook("D+", 2, 8), "none"),
         "k-means": (None, "none"),
     }

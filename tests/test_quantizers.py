@@ -92,7 +92,7 @@ def test_straight_through(bound: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bound", ["tanh", "sigmoid", "clamp", "none"])
-def test_codes_are_tokens_to_the_bit(bound: Any, dtype: torch.dtype) -> None:
+def test_codes_are_tokens_to_the_bit(bound: Any, dtype: Any) -> None:
     """The straight-through gradient leaves no rounding error, however far out inputs are."""
     own = quantizer("D4, unequal", bound=bound)
     z = (torch.randn(512, 7, 4) * 10 ** torch.linspace(-3, 9, 512)[:, None, None]).to(dtype)

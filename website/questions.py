@@ -41,7 +41,7 @@ GROUPS = (
                 "ball_codebook",
             ),
             *("spherical_codebook", "vq_codebook", "sequence_codebook", "load_codebook"),
-            *("from_module", "parse_codebook", "save_codebook", "average_power", "centre"),
+            *("from_module", "codebook", "save_codebook", "average_power", "centre"),
             *("scale_to", "perturb", "permute", "prior_from_tokens", "with_token_prior"),
             *("with_counts", "Usage", "token_usage", "stream_usage", "entropy_of_counts"),
             *("decide", "Codebook"),

@@ -478,7 +478,7 @@ def test_memory_that_runs_out_is_called_memory(monkeypatch: pytest.MonkeyPatch) 
         (MemoryError("Unable to allocate 3 PiB"), "not enough memory (Unable to allocate 3 PiB)."),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr("tokenkl.codebooks.grammar.parse_codebook", _raiser(error))
+            patch.setattr("tokenkl.codebooks.grammar.codebook", _raiser(error))
             assert sentence in fail("info", "fsq:2")
 
 

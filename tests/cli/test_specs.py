@@ -16,7 +16,6 @@ from tokenkl.cli.typed import (
     parse_snr,
 )
 from tokenkl.codebooks.files import save_prior
-from tokenkl.codebooks.grammar import parse_codebook
 from tokenkl.schedule import SCHEDULES, parse_schedule
 
 
@@ -32,52 +31,52 @@ from tokenkl.schedule import SCHEDULES, parse_schedule
     ],
 )
 def test_fsq(spec: str, levels: tuple[int, ...]) -> None:
-    codebook = parse_codebook(spec)
+    codebook = tk.codebook(spec)
     assert isinstance(codebook, tk.FSQ)
     assert codebook.shape == levels
     assert codebook.grid == "symmetric"
 
 
 def test_fsq_on_the_rounding_grid() -> None:
-    ours = parse_codebook("fsq:8,5,5,5:rounding")
+    ours = tk.codebook("fsq:8,5,5,5:rounding")
     theirs = tk.FSQ((8, 5, 5, 5), grid="rounding", order="F")
     assert np.array_equal(ours.points, theirs.points)
 
 
 def test_onehot_and_e8() -> None:
-    codebook = parse_codebook("onehot:1000000")
+    codebook = tk.codebook("onehot:1000000")
     assert isinstance(codebook, tk.OneHot)
     assert codebook.K == 1_000_000
-    assert np.array_equal(parse_codebook("e8").points, tk.e8_codebook().points)
+    assert np.array_equal(tk.codebook("e8").points, tk.e8_codebook().points)
 
 
 def test_transformations_are_the_library_s() -> None:
     grid = tk.FSQ((3, 4))
     assert np.array_equal(
-        parse_codebook("perturb:fsq:3x4:0.1", seed=7).points, tk.perturb(grid, 0.1, key=7).points
+        tk.codebook("perturb:fsq:3x4:0.1", seed=7).points, tk.perturb(grid, 0.1, key=7).points
     )
     assert np.array_equal(
-        parse_codebook("permute:fsq:3x4", seed=7).points, tk.permute(grid, key=7).points
+        tk.codebook("permute:fsq:3x4", seed=7).points, tk.permute(grid, key=7).points
     )
-    rounding = parse_codebook("centre:fsq:4x4:rounding")
+    rounding = tk.codebook("centre:fsq:4x4:rounding")
     assert isinstance(rounding, tk.ProductCodebook)
     assert np.allclose(rounding.points.mean(axis=0), 0, atol=1e-15)
-    assert np.array_equal(parse_codebook("center:fsq:4x4:rounding").points, rounding.points)
+    assert np.array_equal(tk.codebook("center:fsq:4x4:rounding").points, rounding.points)
 
 
 def test_transformations_are_applied_from_the_inside() -> None:
     grid = tk.FSQ((3, 4))
     second = np.array([7, 1], np.uint32)  # the key of the second random transformation
     mixed = tk.perturb(tk.permute(grid, key=7), 0.1, key=second)
-    found = parse_codebook("centre:perturb:permute:fsq:3x4:0.1", seed=7)
+    found = tk.codebook("centre:perturb:permute:fsq:3x4:0.1", seed=7)
     assert np.array_equal(found.points, tk.centre(mixed).points)
-    assert parse_codebook("centre:" * 32 + "fsq:3").K == 3
+    assert tk.codebook("centre:" * 32 + "fsq:3").K == 3
 
 
 def test_nested_noise_is_independent() -> None:
     """Two layers of noise from one seed must not be the same noise twice."""
-    once = parse_codebook("perturb:fsq:3^8:0.1").points
-    twice = parse_codebook("perturb:perturb:fsq:3^8:0.1:0.1").points
+    once = tk.codebook("perturb:fsq:3^8:0.1").points
+    twice = tk.codebook("perturb:perturb:fsq:3^8:0.1:0.1").points
     first, second = once - tk.FSQ((3,) * 8).points, twice - once
     assert second.std() == pytest.approx(0.1, rel=0.02)
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.03
@@ -88,48 +87,48 @@ def test_files(tmp_path: Path) -> None:
     np.save(tmp_path / "table.npy", table)
     np.savez(tmp_path / "two.npz", a=table, b=table + 1)
     np.savez(tmp_path / "stages.npz", stages=np.stack([table, table + 1]))
-    assert np.array_equal(parse_codebook(str(tmp_path / "table.npy")).points, table)
-    assert np.array_equal(parse_codebook(f"vq:{tmp_path}/table.npy").points, table)
-    assert np.array_equal(parse_codebook(f"vq:{tmp_path}/two.npz:b").points, table + 1)
-    assert np.array_equal(parse_codebook(f"permute:vq:{tmp_path}/two.npz:b").prior, [0.2] * 5)
-    residual = parse_codebook(f"rvq:{tmp_path}/stages.npz")
+    assert np.array_equal(tk.codebook(str(tmp_path / "table.npy")).points, table)
+    assert np.array_equal(tk.codebook(f"vq:{tmp_path}/table.npy").points, table)
+    assert np.array_equal(tk.codebook(f"vq:{tmp_path}/two.npz:b").points, table + 1)
+    assert np.array_equal(tk.codebook(f"permute:vq:{tmp_path}/two.npz:b").prior, [0.2] * 5)
+    residual = tk.codebook(f"rvq:{tmp_path}/stages.npz")
     assert isinstance(residual, tk.ResidualCodebook)
     assert residual.K == 25
     with pytest.raises(ValueError, match=r"shape \(2, 5, 3\); say rvq:.*stages.npz if the"):
-        parse_codebook(f"vq:{tmp_path}/stages.npz")
+        tk.codebook(f"vq:{tmp_path}/stages.npz")
     with pytest.raises(ValueError, match=r"table.npy must be .* is one table of shape"):
-        parse_codebook(f"rvq:{tmp_path}/table.npy")
+        tk.codebook(f"rvq:{tmp_path}/table.npy")
     with pytest.raises(ValueError, match=r"CODEBOOK: .*choose one as /.*two\.npz:NAME"):
-        parse_codebook(f"{tmp_path}/two.npz")
+        tk.codebook(f"{tmp_path}/two.npz")
 
 
 def test_grids_of_other_quantizers() -> None:
     """FSP has the middles of bins, BSQ the sphere of radius 1, LFQ +-1 in the order of its bits."""
-    grid = parse_codebook("fsq:8,5:midpoint").as_grid
+    grid = tk.codebook("fsq:8,5:midpoint").as_grid
     assert grid is not None
     for one, count in zip(grid.levels, (8, 5), strict=True):
         assert np.allclose(one, (2 * np.arange(count) + 1 - count) / count, rtol=0, atol=1e-15)
     assert grid.order == "F"
-    sphere = parse_codebook("bsq:18")
+    sphere = tk.codebook("bsq:18")
     assert sphere.K == 2**18
     assert np.allclose(np.linalg.norm(sphere.points_at(np.arange(99)), axis=1), 1, rtol=1e-14)
     bits = (np.arange(16)[:, None] & [8, 4, 2, 1]) > 0
-    assert np.array_equal(parse_codebook("bsq:4").points > 0, bits)
-    assert np.array_equal(parse_codebook("fsq:2^4").points, 2.0 * bits - 1)
+    assert np.array_equal(tk.codebook("bsq:4").points > 0, bits)
+    assert np.array_equal(tk.codebook("fsq:2^4").points, 2.0 * bits - 1)
     for spec in ("bsq:0", "bsq:x", "bsq:1000000"):
         with pytest.raises(ValueError, match="CODEBOOK must be bsq:BITS with a whole number above"):
-            parse_codebook(spec)
+            tk.codebook(spec)
 
 
 def test_a_colon_in_a_file_name(tmp_path: Path) -> None:
     np.save(tmp_path / "a:b.npy", np.eye(3))
-    assert parse_codebook(f"vq:{tmp_path}/a:b.npy").K == 3
-    assert parse_codebook(f"{tmp_path}/a:b.npy").K == 3
+    assert tk.codebook(f"vq:{tmp_path}/a:b.npy").K == 3
+    assert tk.codebook(f"{tmp_path}/a:b.npy").K == 3
 
 
 def test_entries_that_never_moved_are_accepted(tmp_path: Path) -> None:
     np.save(tmp_path / "dead.npy", np.array([[0.0, 0], [0, 0], [1, 1]]))
-    assert parse_codebook(f"vq:{tmp_path}/dead.npy").K == 3
+    assert tk.codebook(f"vq:{tmp_path}/dead.npy").K == 3
 
 
 @pytest.mark.parametrize(
@@ -172,7 +171,7 @@ def test_entries_that_never_moved_are_accepted(tmp_path: Path) -> None:
 )
 def test_malformed_codebooks(spec: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as caught:
-        parse_codebook(spec)
+        tk.codebook(spec)
     assert "CODEBOOK" in str(caught.value)
 
 
@@ -181,23 +180,23 @@ def test_priors(tmp_path: Path) -> None:
     save_prior(prior, tmp_path / "p.json")
     given = parse_prior(tmp_path / "p.json", None, None)
     for spec in ("fsq:2^2", "onehot:4", "permute:fsq:2^2", "centre:fsq:2^2"):
-        assert np.allclose(parse_codebook(spec, prior=given).prior, prior, rtol=1e-15), spec
+        assert np.allclose(tk.codebook(spec, prior=given).prior, prior, rtol=1e-15), spec
     # The mean that centring removes is the one under the prior that was asked for.
-    assert np.allclose(prior @ parse_codebook("centre:fsq:2^2", prior=given).points, 0, atol=1e-15)
+    assert np.allclose(prior @ tk.codebook("centre:fsq:2^2", prior=given).points, 0, atol=1e-15)
     with pytest.raises(ValueError, match="--prior must be of length K = 9"):
-        parse_codebook("fsq:3^2", prior=given)
+        tk.codebook("fsq:3^2", prior=given)
 
 
 def test_priors_from_tokens(tmp_path: Path) -> None:
     np.save(tmp_path / "ids.npy", np.array([0, 0, 1, 3]))
     for smoothing, expected in ((None, [2.5, 1.5, 0.5, 1.5]), (2.0, [4, 3, 2, 3])):
         given = parse_prior(None, tmp_path / "ids.npy", smoothing)
-        found = parse_codebook("onehot:4", prior=given).prior
+        found = tk.codebook("onehot:4", prior=given).prior
         assert np.allclose(found, np.array(expected) / np.sum(expected), rtol=1e-14)
     with pytest.raises(
         ValueError, match="--tokens: tokens must be whole numbers from 0 to 2; got 3"
     ):
-        parse_codebook("onehot:3", prior=given)
+        tk.codebook("onehot:3", prior=given)
 
 
 def test_priors_by_parts(tmp_path: Path) -> None:
@@ -208,16 +207,16 @@ def test_priors_by_parts(tmp_path: Path) -> None:
     expected = np.sort(np.outer(*parts).ravel())
     tk.save_codebook(tk.ResidualCodebook([np.eye(3), 0.1 * np.eye(3)]), tmp_path / "stages.npz")
     for spec in ("fsq:3^2", "permute:fsq:3^2", f"rvq:{tmp_path}/stages.npz"):
-        assert np.allclose(np.sort(parse_codebook(spec, prior=given).prior), expected), spec
+        assert np.allclose(np.sort(tk.codebook(spec, prior=given).prior), expected), spec
     # Far beyond what a vector of K numbers could hold.
     many: dict[str, Any] = {f"priors.{index}": parts[0] for index in range(40)}
     np.savez(tmp_path / "many.npz", **many)
     entropy = -(parts[0] * np.log(parts[0])).sum()
-    made = parse_codebook("fsq:3^40", prior=parse_prior(tmp_path / "many.npz", None, None))
+    made = tk.codebook("fsq:3^40", prior=parse_prior(tmp_path / "many.npz", None, None))
     assert float(made.prior_entropy()) == pytest.approx(40 * entropy)
     # The file of a grid holds its own.
     tk.save_codebook(tk.FSQ((3, 3), priors=parts), tmp_path / "grid.npz")
-    again = parse_codebook("fsq:3^2", prior=parse_prior(tmp_path / "grid.npz", None, None))
+    again = tk.codebook("fsq:3^2", prior=parse_prior(tmp_path / "grid.npz", None, None))
     assert np.allclose(again.prior, np.outer(*parts).ravel())
     for spec, sentence in (
         ("fsq:3^3", "--prior: priors must be a list of 3"),
@@ -226,7 +225,7 @@ def test_priors_by_parts(tmp_path: Path) -> None:
         ("d:4^24", "priors must be given for a grid or a residual codebook"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            parse_codebook(spec, prior=given)
+            tk.codebook(spec, prior=given)
 
 
 @pytest.mark.parametrize(
@@ -379,12 +378,12 @@ def test_words_that_contradict_each_other(words: str, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(24.0).reshape(2, 3, 4))
     said = words.split(":")[0], words.split(":")[-1]
     with pytest.raises(ValueError, match=f"^CODEBOOK must be either {said[0]} or {said[1]}, not"):
-        parse_codebook(f"{words}:{tmp_path / 'a.npy'}")
-    assert parse_codebook(f"rvq:rvq:{tmp_path / 'a.npy'}").n == 4
+        tk.codebook(f"{words}:{tmp_path / 'a.npy'}")
+    assert tk.codebook(f"rvq:rvq:{tmp_path / 'a.npy'}").n == 4
     with pytest.raises(
         ValueError, match=r"say latent:rvq:\S+a.npy if .*, latent:product:\S+a.npy if"
     ):
-        parse_codebook(f"latent:{tmp_path / 'a.npy'}")
+        tk.codebook(f"latent:{tmp_path / 'a.npy'}")
 
 
 def test_a_file_whose_name_begins_with_a_word(
@@ -393,13 +392,13 @@ def test_a_file_whose_name_begins_with_a_word(
     monkeypatch.chdir(tmp_path)
     np.save("rvq:a.npy", np.eye(3))
     for spec in ("rvq:a.npy", "vq:rvq:a.npy"):
-        np.testing.assert_array_equal(parse_codebook(spec).points, np.eye(3))
+        np.testing.assert_array_equal(tk.codebook(spec).points, np.eye(3))
 
 
 def test_every_random_transformation_has_a_stream_of_its_own() -> None:
     """The same permutation twice would be the square of one."""
     once = tk.permute(tk.FSQ((3,) * 4), key=7)
-    ours = parse_codebook("permute:permute:fsq:3^4", seed=7)
+    ours = tk.codebook("permute:permute:fsq:3^4", seed=7)
     np.testing.assert_array_equal(
         ours.points, tk.permute(once, key=np.array([7, 1], np.uint32)).points
     )
@@ -411,4 +410,4 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
     for name in ("centres.h5", "centres"):
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(ValueError, match=r"in a folder or in \.npz, .*; its name ends in"):
-            parse_codebook(str(tmp_path / name))
+            tk.codebook(str(tmp_path / name))

@@ -80,11 +80,11 @@ def test_as_large_as_one_likes() -> None:
 
 
 def test_typed() -> None:
-    assert tk.parse_codebook("checker:7^3x6").K == 1029
-    assert tk.parse_codebook("checker:8,6,5:equal").min_distance() == pytest.approx(8**0.5 / 7)
+    assert tk.codebook("checker:7^3x6").K == 1029
+    assert tk.codebook("checker:8,6,5:equal").min_distance() == pytest.approx(8**0.5 / 7)
     for spec in ("checker:7", "checker:7x1", "checker:7x7:round", "checker:a"):
         with pytest.raises(ValueError, match="CODEBOOK must be checker:LEVELS such as"):
-            tk.parse_codebook(spec)
+            tk.codebook(spec)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_model_in_several_files(tmp_path: Path) -> None:
             ["embeddings of a language model: model.embed_tokens.weight"],
         )
     np.testing.assert_array_equal(tk.load_codebook(index, key="lm_head.weight").points, 2 * POINTS)
-    assert tk.parse_codebook(f"{tmp_path}:lm_head.weight").K == 6
+    assert tk.codebook(f"{tmp_path}:lm_head.weight").K == 6
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_language_model_of_transformers(tied: bool, tmp_path: Path) -> None:
     for found in (
         tk.load_codebook(tmp_path, allow_duplicates=True),
         tk.from_module(model, allow_duplicates=True),
-        tk.parse_codebook(str(tmp_path)),
+        tk.codebook(str(tmp_path)),
     ):
         np.testing.assert_array_equal(found.points, expected)
 

@@ -275,12 +275,12 @@ def test_names_are_given_once() -> None:
 
 
 def test_the_command_line_knows_a_kind_that_was_registered() -> None:
-    assert tk.parse_codebook("centre:ring:7").K == 7
+    assert tk.codebook("centre:ring:7").K == 7
     with pytest.raises(ValueError, match="ring:K"):
-        tk.parse_codebook("nothing")
+        tk.codebook("nothing")
     for head, spec in SPECS.items():
         if "." not in spec.example:  # no file
-            assert tk.parse_codebook(spec.example).K > 1, head
+            assert tk.codebook(spec.example).K > 1, head
 
 
 # ---- Every public function answers or refuses ----------------------------------------------------

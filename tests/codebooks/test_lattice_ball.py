@@ -48,10 +48,10 @@ def test_kissing_number_of_e8() -> None:
 
 
 def test_as_it_is_typed() -> None:
-    assert np.array_equal(tk.parse_codebook("ball:40:5").points, tk.ball_codebook(40, 5).points)
+    assert np.array_equal(tk.codebook("ball:40:5").points, tk.ball_codebook(40, 5).points)
     for spec in ("ball:40", "ball:x:5", "ball:40:5:1", "ball:-1:3"):
         with pytest.raises(ValueError, match="ball:K:N"):
-            tk.parse_codebook(spec)
+            tk.codebook(spec)
 
 
 @pytest.mark.parametrize(

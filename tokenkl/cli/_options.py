@@ -222,13 +222,13 @@ class Source(Weights):
 
     def make(self, tell: Callable[[str], None] | None = None) -> Codebook:
         """The codebook; `tell` is called with a sentence on how each file was read."""
-        from tokenkl.codebooks.grammar import parse_codebook
+        from tokenkl.codebooks import grammar
 
         kept, words = _BOOKS.get(), tuple(getattr(self, f.name) for f in dataclasses.fields(Source))
         if kept is None or words not in kept:
             told: list[str] = []
             prior = self.parse(told.append)
-            made = parse_codebook(self.codebook, seed=self.seed, prior=prior, tell=told.append)
+            made = grammar.codebook(self.codebook, seed=self.seed, prior=prior, tell=told.append)
             kept = {} if kept is None else kept
             kept[words] = made, told
         made, told = kept[words]

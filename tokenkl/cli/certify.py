@@ -73,7 +73,7 @@ def certify(
         found, says, code = _verified(check)
     else:
         assert codebook is not None
-        found = tk.certify_local(tk.parse_codebook(codebook, seed=seed), objective, constraint)
+        found = tk.certify_local(tk.codebook(codebook, seed=seed), objective, constraint)
         says, code = "", 0
     record = {
         f.name: getattr(found, f.name) for f in dataclasses.fields(found) if f.name != "record"

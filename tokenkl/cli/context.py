@@ -77,7 +77,7 @@ def context(*, search: Search, noise: Noise, law: _Law, bits: Bits = False) -> R
     from tokenkl.cli.typed import naming
 
     made, rows = search.make(), search.sequences_of_ids()
-    parse = functools.partial(tk.parse_codebook, seed=search.seed)
+    parse = functools.partial(tk.codebook, seed=search.seed)
     grounds = {
         spec: naming("--against", functools.partial(parse, spec)) for spec in law.against or []
     }

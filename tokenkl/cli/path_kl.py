@@ -40,12 +40,12 @@ class _Points:
     def make(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         from tokenkl._validation import reject
         from tokenkl.cli.typed import parse_ids, parse_point
-        from tokenkl.codebooks.grammar import parse_codebook
+        from tokenkl.codebooks import grammar
 
         if self.codebook is not None:
             if self.a1 is not None or self.a2 is not None or self.ids is None:
                 reject("--codebook", self.codebook, "given with --ids, and without --a1 and --a2")
-            made = parse_codebook(self.codebook, seed=seed)
+            made = grammar.codebook(self.codebook, seed=seed)
             point1, point2 = made.points_at(parse_ids(self.ids, made.K))
             return point1, point2
         if self.a1 is None or self.a2 is None or self.ids is not None:

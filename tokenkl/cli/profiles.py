@@ -105,7 +105,7 @@ def compare(
     Example: tokenkl compare fsq:3^8 e8 --scale-to box --quantities accuracy
     """
     from tokenkl._validation import check_choice, reject
-    from tokenkl.codebooks.grammar import parse_codebook
+    from tokenkl.codebooks import grammar
     from tokenkl.codebooks.transforms import scale_to as scaled
     from tokenkl.information.pictures import profile_figure
 
@@ -116,7 +116,7 @@ def compare(
         reject("CODEBOOK...", " ".join(codebooks), "two or more different codebooks")
     read: list[str] = []
     prior = weights.parse(read.append)
-    made = [parse_codebook(spec, seed=seed, prior=prior) for spec in specs]
+    made = [grammar.codebook(spec, seed=seed, prior=prior) for spec in specs]
     if scale_to != "none":
         made = [scaled(one, **{scale_to: 1.0}) for one in made]
     labels = _short_names(specs)

@@ -86,9 +86,9 @@ class Search:
 
     def make(self) -> Codebook:
         """The codebook."""
-        from tokenkl import parse_codebook
+        import tokenkl as tk
 
-        return parse_codebook(self.codebook, seed=self.seed)
+        return tk.codebook(self.codebook, seed=self.seed)
 
     def sequences_of_ids(self) -> list[np.ndarray]:
         """The corpus."""
@@ -103,13 +103,13 @@ class Search:
 
     def _moved_to(self) -> Codebook | None:
         """The points that tokens are moved to; None for the codebook's own."""
-        from tokenkl import parse_codebook
+        import tokenkl as tk
         from tokenkl.cli.typed import naming
 
         if self.points is None:
             return None
         spec = self.points
-        return naming("--points", lambda: parse_codebook(spec, seed=self.seed))
+        return naming("--points", lambda: tk.codebook(spec, seed=self.seed))
 
     def _distances(self) -> tuple[int, ...]:
         """Of neighbours that count."""

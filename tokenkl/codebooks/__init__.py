@@ -10,7 +10,7 @@ from tokenkl.codebooks.files import (
     save_codebook,
     save_prior,
 )
-from tokenkl.codebooks.grammar import parse_codebook
+from tokenkl.codebooks.grammar import codebook
 from tokenkl.codebooks.lattice import (
     LatticeCodebook,
     ball_codebook,
@@ -44,6 +44,7 @@ __all__ = [
     "average_power",
     "ball_codebook",
     "centre",
+    "codebook",
     "d_codebook",
     "e6_codebook",
     "e8_codebook",
@@ -52,7 +53,6 @@ __all__ = [
     "load_prior",
     "load_sequences",
     "load_tokens",
-    "parse_codebook",
     "permute",
     "perturb",
     "prior_from_tokens",

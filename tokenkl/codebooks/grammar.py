@@ -41,7 +41,7 @@ Weighed = Callable[[Codebook], Codebook]
 Tell = Callable[[str], None] | None
 
 
-def parse_codebook(
+def codebook(
     spec: str, *, seed: int = 0, prior: Weighed | None = None, tell: Tell = None
 ) -> Codebook:
     """The codebook that a specification such as "perturb:fsq:3^8:0.1" stands for.
@@ -54,7 +54,7 @@ def parse_codebook(
         ValueError: a specification that means nothing, or a file that holds no codebook.
 
     Example:
-        >>> parse_codebook("centre:fsq:3x3").K
+        >>> codebook("centre:fsq:3x3").K
         9
     """
     # Taken off from the outside, applied from the inside.
@@ -79,18 +79,18 @@ def parse_codebook(
             break
         if len(around) > MAX_TRANSFORMATIONS:
             reject("CODEBOOK", spec, f"transformed at most {MAX_TRANSFORMATIONS} times")
-    codebook = _base(inner, head, rest, tell)
+    made = _base(inner, head, rest, tell)
     if prior is not None:
-        codebook = prior(codebook)
+        made = prior(made)
     count = 0
     for name, sd in reversed(around):
         if name == "perturb":
-            codebook, count = perturb(codebook, sd, _key(seed, count)), count + 1
+            made, count = perturb(made, sd, _key(seed, count)), count + 1
         elif name == "permute":
-            codebook, count = permute(codebook, _key(seed, count)), count + 1
+            made, count = permute(made, _key(seed, count)), count + 1
         else:
-            codebook = centre(codebook)
-    return codebook
+            made = centre(made)
+    return made
 
 
 def _key(seed: int, count: int) -> Any:

@@ -55,7 +55,7 @@ def test_choice_by_name(suffix: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the arrays one \(5, 2\), two \(5, 2\); .*key=NAME"):
         tk.load_codebook(path)
     np.testing.assert_array_equal(tk.load_codebook(path, key="two").points, 2 * POINTS)
-    np.testing.assert_array_equal(tk.parse_codebook(f"{path}:two").points, 2 * POINTS)
+    np.testing.assert_array_equal(tk.codebook(f"{path}:two").points, 2 * POINTS)
     with pytest.raises(ValueError, match="no array or module in it is named 'three'"):
         tk.load_codebook(path, key="three")
     with pytest.raises(ValueError, match=r"2 or 3 axes, and flat in it has shape \(5,\)"):
@@ -69,15 +69,15 @@ def test_three_axes_are_what_the_user_says(suffix: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"shape \(3, 5, 2\); say structure='rvq' if the vectors"):
         tk.load_codebook(path)
     with pytest.raises(ValueError, match=r"say rvq:.*a\.(npz|safetensors) if .*, product:.* if"):
-        tk.parse_codebook(str(path))
-    for found in (tk.load_codebook(path, structure="rvq"), tk.parse_codebook(f"rvq:{path}")):
+        tk.codebook(str(path))
+    for found in (tk.load_codebook(path, structure="rvq"), tk.codebook(f"rvq:{path}")):
         assert isinstance(found, tk.ResidualCodebook)
         np.testing.assert_array_equal(
             found.points_of([1, 2, 3]), [*STACK[[0, 1, 2], [1, 2, 3]].astype(float).sum(0)]
         )
     for found in (
         tk.load_codebook(path, structure="product"),
-        tk.parse_codebook(f"product:{path}"),
+        tk.codebook(f"product:{path}"),
     ):
         assert isinstance(found, tk.Product)
         np.testing.assert_array_equal(
@@ -253,7 +253,7 @@ def test_numbered_arrays_are_what_the_user_says(name: str, tmp_path: Path) -> No
     assert isinstance(found, tk.ResidualCodebook)
     for stage, table in zip(found.stages, tables, strict=True):
         np.testing.assert_array_equal(stage, table)
-    last = tk.parse_codebook(f"product:{path}").points_at(np.array([found.K - 1]))[0]
+    last = tk.codebook(f"product:{path}").points_at(np.array([found.K - 1]))[0]
     np.testing.assert_array_equal(last, np.concatenate([table[-1] for table in tables]))
     write(path, {name.format(place): POINTS for place in (0, 1, 3)})
     with pytest.raises(ValueError, match=r"it holds the arrays .*; choose one"):

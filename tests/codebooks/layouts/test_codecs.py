@@ -66,8 +66,8 @@ def test_a_codec_of_one_stage_is_a_table(tmp_path: Path) -> None:
     arrays = stages("feature_extractor.encodec.quantizer.vq.layers", "_codebook.embed", 1)
     path = write(tmp_path / "a.safetensors", arrays | {"backbone.embed.weight": normal(8, 8, 3)})
     assert isinstance(tk.load_codebook(path), tk.PointCodebook)
-    assert isinstance(tk.parse_codebook(f"vq:{path}"), tk.PointCodebook)
-    assert isinstance(tk.parse_codebook(f"rvq:{path}"), tk.ResidualCodebook)
+    assert isinstance(tk.codebook(f"vq:{path}"), tk.PointCodebook)
+    assert isinstance(tk.codebook(f"rvq:{path}"), tk.ResidualCodebook)
 
 
 def test_a_table_of_a_tokenizer_of_speech(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_stages_behind_projections_of_their_own(form: str, tmp_path: Path) -> No
     found = tk.load_codebook(path)
     assert isinstance(found, tk.ResidualCodebook)
     np.testing.assert_allclose(np.stack(found.stages), expected, rtol=1e-5, atol=1e-6)
-    latent = tk.parse_codebook(f"latent:{path}")
+    latent = tk.codebook(f"latent:{path}")
     assert isinstance(latent, tk.Product)
     for part, table in zip(latent.parts, tables, strict=True):
         np.testing.assert_array_equal(part.points, table)
@@ -227,10 +227,10 @@ def test_two_quantizers(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds 3 codebooks: a.layers \(residual quantizer\), b"):
         tk.load_codebook(path)
     with pytest.raises(ValueError, match=r"choose one as .*a.safetensors:NAME"):
-        tk.parse_codebook(str(path))
+        tk.codebook(str(path))
     for key, size in (("a.layers", 16**3), ("b", 16**2), ("top", 16), ("a.layers.1", 16)):
         assert size == tk.load_codebook(path, key=key).K
-        assert size == tk.parse_codebook(f"{path}:{key}").K
+        assert size == tk.codebook(f"{path}:{key}").K
     with pytest.raises(ValueError, match="no array or module in it is named 'c'"):
         tk.load_codebook(path, key="c")
 
@@ -241,9 +241,9 @@ def test_a_list_that_nobody_knows_is_what_the_user_says(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a list of 3 tables; say structure='rvq' if their"):
         tk.load_codebook(path)
     with pytest.raises(ValueError, match=r"say rvq:.*a.safetensors if .*, product:.* if each"):
-        tk.parse_codebook(str(path))
-    assert tk.parse_codebook(f"rvq:{path}").n == 2
-    assert tk.parse_codebook(f"product:{path}").n == 6
+        tk.codebook(str(path))
+    assert tk.codebook(f"rvq:{path}").n == 2
+    assert tk.codebook(f"product:{path}").n == 6
 
 
 def damaged(change: Callable[[dict[str, np.ndarray]], Any]) -> dict[str, np.ndarray]:

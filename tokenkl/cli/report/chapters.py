@@ -113,7 +113,7 @@ class Case:
     @functools.cached_property
     def whole(self) -> tk.Codebook:
         """With the tokens that may have been left out, and without the prior."""
-        return tk.parse_codebook(self.source.codebook, seed=self.source.seed)
+        return tk.codebook(self.source.codebook, seed=self.source.seed)
 
     @functools.cached_property
     def stream(self) -> Stream:

@@ -118,7 +118,7 @@ def _python(case: Case) -> str:
         kind = "priors" if load_priors(source.prior) else "prior"
         lines.append(f"from tokenkl.codebooks.files import load_{kind}")
         prior = f", prior=lambda made: made.with_{kind}(load_{kind}({str(source.prior)!r}))"
-    lines.append(f"codebook = tk.parse_codebook({source.codebook!r}, seed={source.seed}{prior})")
+    lines.append(f"codebook = tk.codebook({source.codebook!r}, seed={source.seed}{prior})")
     method = "" if case.method is None else f", method=tk.MonteCarlo({case.samples})"
     if source.tokens is not None and source.padding is None and case.stream.digits is None:
         lines.append(f"tk.stream_usage(tokens.ravel(), {case.whole.K})")
