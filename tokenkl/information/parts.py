@@ -99,7 +99,13 @@ def sampled_apart(codebook: Codebook) -> list[Codebook]:
 
 def is_bracketed(codebook: Codebook) -> bool:
     """Whether a part of it has too many tokens to list, so that what is found is a bracket."""
-    return any(map(too_large_to_enumerate, sampled_apart(codebook)))
+    return numbers_in_stages(codebook) > 0
+
+
+def numbers_in_stages(codebook: Codebook) -> int:
+    """How many numbers the stages of such parts hold, by which their brackets cost time."""
+    large = filter(too_large_to_enumerate, sampled_apart(codebook))
+    return sum(part.n * sum(part.shape) for part in large)
 
 
 def for_each(method: Any, count: int, multiplies: bool = False) -> Any:

@@ -25,7 +25,7 @@ from tokenkl.codebooks.files import load_token_array
 from tokenkl.codebooks.grammar import SUFFIXES
 from tokenkl.codebooks.streams import Stream, read_stream
 from tokenkl.information import exact_quantities
-from tokenkl.information.parts import is_bracketed
+from tokenkl.information.parts import is_bracketed, numbers_in_stages
 from tokenkl.information.pictures import on_axis, profile_figure
 from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES
 from tokenkl.pages import pairs, picture, table, text
@@ -42,9 +42,9 @@ STEPS_DB = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 MOST_LEVELS, MOST_COMPARED, MOST_CHECKED = 25, 10, 6
 #: Most tokens times samples, so that a page takes a minute or two, and the fewest samples.
 MOST_WORK, FEWEST = 2**22, 2**10
-#: Samples of tokens beyond enumeration; those of their profile, which are enough to tell their
-#: errors at nearly all levels; most levels of it.
-BEYOND, PROFILED_BEYOND, MOST_LEVELS_BEYOND = 160, 256, 13
+#: Samples of tokens beyond enumeration; most of them for their profile, which are enough to tell
+#: their errors at nearly all levels, and most times the numbers in the stages; most levels of it.
+BEYOND, PROFILED_BEYOND, MOST_NUMBERS, MOST_LEVELS_BEYOND = 160, 256, 3 * 2**28, 13
 #: Most digits of a value on the page.
 DIGITS = 5
 #: Coordinates up to which every half-width is listed.
@@ -171,7 +171,9 @@ class Case:
         most, how = MOST_LEVELS, self.sampled
         if is_bracketed(self.codebook):
             most = MOST_LEVELS_BEYOND
-            how = [*self.words, "--samples", str(self.source.samples or PROFILED_BEYOND)]
+            fits = MOST_NUMBERS // numbers_in_stages(self.codebook)
+            samples = self.source.samples or max(BEYOND, min(PROFILED_BEYOND, fits))
+            how = [*self.words, "--samples", str(samples)]
         if self.noise.snr is not None:
             levels = ["--snr", self.noise.snr]
         else:
