@@ -11,7 +11,7 @@ from commands import commands
 import tokenkl as tk
 from tokenkl._formats import FileError
 from tokenkl.cli.commands import app
-from tokenkl.codebooks.files import load_counts, load_token_array, load_tokens
+from tokenkl.codebooks.files import load_counts, load_sequences, load_token_array, load_tokens
 from tokenkl.codebooks.streams import read_stream
 
 RNG = np.random.default_rng(5)
@@ -96,6 +96,14 @@ def test_ids_whatever_their_shape() -> None:
     assert ids_of(tk.OneHot(7), [[0, 1], [1, 0]]) == [0, 1, 1, 0]
     assert ids_of(STAGES, [124, 3]) == [124, 3]
     assert ids_of(STAGES, [[124], [3]]) == [124, 3]
+
+
+def test_negative_ids_say_that_padding_leaves_them_out(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"from 0 to 199, unless padding=-1 leaves .* got -1\."):
+        read_stream(FSQ, np.array([3, -1]))
+    np.save(tmp_path / "ids.npy", [[3, -100]])
+    with pytest.raises(ValueError, match=r"it holds -100, which padding=-100 leaves out\."):
+        load_sequences(tmp_path / "ids.npy")
 
 
 def test_padding_stands_for_no_token() -> None:

@@ -339,7 +339,7 @@ def load_sequences(path: PathLike, padding: int | None = None) -> list[Int[np.nd
             file.refuse("it holds no token")
         least = min(int(row.min()) for row in rows)
         if least < 0:
-            file.refuse(f"it holds {least}")
+            file.refuse(f"it holds {least}, which padding={least} leaves out")
         return rows
 
 

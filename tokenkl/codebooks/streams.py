@@ -72,6 +72,11 @@ def read_stream(codebook: Codebook, tokens: Any, padding: int | None = None) -> 
     if several and len(shape) > 1 and codebook.as_grid is None:
         expected = f"flat ids, or digits along an axis of {len(shape)} with values below {shape}"
         reject("tokens", f"an array of shape {array.shape}", expected)
+    least = int(array[kept].min(initial=0))
+    if least < 0:
+        reject(
+            "tokens", least, f"from 0 to {codebook.K - 1}, unless padding={least} leaves them out"
+        )
     ids = check_ids(array[kept], codebook.K, "tokens")
     _check_any(ids)
     counted = ", the first digit fastest" if order == "F" else ""
