@@ -302,6 +302,15 @@ def test_resumed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(second.codebook.points, whole.codebook.points)
     with pytest.raises(ValueError, match=r"another search: key is 3, not 4"):
         tk.search(2, 7, starts=4, hops=1, key=4, folder=tmp_path, progress=quiet)
+    given = np.random.default_rng(0).uniform(-1, 1, (7, 2))
+    path = tmp_path / "given"
+    tk.search(2, 7, starts=1, hops=0, include=[given], folder=path, progress=quiet)
+    with pytest.raises(ValueError, match=r"another search: given is"):
+        tk.search(2, 7, starts=1, hops=0, include=[given / 2], folder=path, progress=quiet)
+    text = (path / "search.json").read_text()
+    (path / "search.json").write_text(text.replace('"index": 0', '"index": "0"'))
+    with pytest.raises(ValueError, match=r"runs\[0\]\.index must be"):
+        tk.search(2, 7, starts=1, hops=0, include=[given], folder=path, progress=quiet)
     (tmp_path / "search.json").write_text('{"format": 1}')
     with pytest.raises(ValueError, match=r"search\.json"):
         tk.search(2, 7, starts=4, hops=1, key=3, folder=tmp_path, progress=quiet)
@@ -351,3 +360,5 @@ def test_functions_that_return_nothing_useful() -> None:
     with pytest.raises(ValueError, match="gradient of shape"):
         tk.search(2, 3, lambda p: (0.0, np.zeros(2)), starts=1, hops=0, progress=quiet)
     assert objective_of(lambda p: 0.0, 2, None, 0).name == "<lambda>"
+    with pytest.raises(ValueError, match="objective must be a number at the points that are found"):
+        tk.search(2, 3, lambda p: (np.nan, 0 * p), starts=1, hops=0, progress=quiet)

@@ -153,7 +153,7 @@ def _stored(entry: Entry) -> Codebook:
 def _families(n: int, K: int) -> list[_Known]:
     """What formulas give: values that are proved."""
     found = []
-    L = round(K ** (1 / n))
+    L = round(math.exp(math.log(K) / n))  # K may be beyond floats
     if L >= 2 and L**n == K:
         grid = functools.partial(FSQ, (L,) * n)
         found.append(_Known(Fraction(2, L - 1), f"FSQ {L}^{n}", grid))

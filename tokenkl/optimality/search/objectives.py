@@ -6,6 +6,7 @@ Distances have kinks, so they are climbed by smooth functions below them: powers
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -190,7 +191,8 @@ class Custom(Objective):
         return self._value_and_slope
 
     def value(self, points: Float[np.ndarray, "K n"]) -> float:
-        return self._value_and_slope(points)[0]
+        found = self._value_and_slope(points)[0]
+        return -math.inf if math.isnan(found) else found
 
     def _value_and_slope(
         self, points: Float[np.ndarray, "K n"]

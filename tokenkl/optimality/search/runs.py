@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -154,7 +155,8 @@ def search(
             report(done, starts)
             if run.value >= goal_value:
                 break
-    assert state.points is not None
+    if state.points is None or state.best == -np.inf:
+        reject("objective", "NaN or -inf", "a number at the points that are found")
     runs = tuple(state.runs[index] for index in sorted(state.runs))
     best = max(runs, key=lambda run: run.value)
     name = f"search, {goal.name} ({constraint})"
@@ -257,7 +259,7 @@ class _State:
             "snr": task.snr,
             "hops": task.hops,
             "kinds": list(task.kinds),
-            "given": len(task.given),
+            "given": [hashlib.sha256(one.tobytes()).hexdigest() for one in task.given],
             "key": seed_of(task.key) if seed_of(task.key) is not None else repr(task.key),
         }
         if folder is None:
@@ -277,8 +279,7 @@ class _State:
                     file.refuse(
                         f"it is of another search: {name} is {found.get(name)!r}, not {value!r}"
                     )
-            for row in conform(found.get("runs"), list[dict[str, Any]], "runs"):
-                run = Run(**{f.name: row.get(f.name) for f in dataclasses.fields(Run)})
+            for run in conform(found.get("runs"), list[Run], "runs"):
                 self.runs[run.index] = run
             rows = conform(found.get("points"), list[list[str]], "points")
             try:
@@ -287,7 +288,7 @@ class _State:
                 file.refuse("its points are no numbers")
             if self.points.shape != (self.head["K"], self.head["n"]):
                 file.refuse("its points are not as many as it says")
-            self.best = max(run.value for run in self.runs.values())
+            self.best = max((run.value for run in self.runs.values()), default=-np.inf)
 
     def add(self, run: Run, points: Float[np.ndarray, "K n"]) -> None:
         """One more finished start."""
