@@ -5,7 +5,8 @@
   without an output prior, by the evidence bound of the sampler;
 - `python -m experiments.speech calibration`: what some of these networks claim, and what is true;
 - `python -m experiments.speech curve`, then `... context-schedules`: schedules from a network's
-  cross-entropy and from token ids, and networks trained by them;
+  cross-entropy and from token ids, and networks trained by them; `... context-crossed`: these
+  networks on each other's levels;
 - `python -m experiments.speech grids`: what samplers of the networks of `evidence` make of them;
 - `python -m experiments.speech predictors`: what is known of the geometries without training;
 - `python -m experiments.speech voices`, then `... twin`: the voices, and diffusion against AR;

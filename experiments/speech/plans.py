@@ -122,7 +122,7 @@ def _scheduled() -> tuple[Unit, ...]:
     return (*units, *(unit(name, seed) for name in LATER for seed in SEEDS))
 
 
-#: Of the first networks of that plan, to tell training from sampling.
+#: Of the first three names of that plan, to tell training from sampling.
 CROSSED = tuple(Cell(MIDDLE, 5, schedule=name) for name in ("linear-vp", CONTEXTUAL))
 
 PLANS: dict[str, Plan] = {
@@ -152,6 +152,12 @@ PLANS: dict[str, Plan] = {
     "context-schedules": Plan(
         _scheduled(),
         tuple(Cell(MIDDLE, steps) for steps in (2, 5, 25)),
+        SCHEDULES,
+        "schedules",
+    ),
+    "context-crossed": Plan(
+        tuple(unit for unit in _scheduled() if unit.name in SCHEDULED),
+        CROSSED,
         SCHEDULES,
         "schedules",
     ),
