@@ -26,6 +26,7 @@ from tokenkl.optimality.search.objectives import (
 from tokenkl.optimality.search.spaces import Space
 from tokenkl.optimality.search.starts import KINDS, choose, start
 from tokenkl.optimality.search.subsets import Candidates
+from tokenkl.optimality.search.symmetric import symmetric_points
 
 
 def quiet(done: float, total: float) -> None:
@@ -221,7 +222,25 @@ def test_counterexamples_are_found_again(n: int, K: int, cut: CodeCut, value: fl
     assert nearest(points[inside]).mean() >= value - 1e-9
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "code"])
+@pytest.mark.parametrize(("n", "K"), [(2, 7), (3, 21), (3, 32), (6, 64)])
+def test_symmetric_points_are_mapped_to_themselves(n: int, K: int) -> None:
+    for seed in range(5):
+        found = symmetric_points(n, K, np.random.default_rng(seed))
+        assert found is not None
+        points, group = found
+        assert points.shape == (K, n)
+        assert nearest(points).min() > 0
+        assert len(group) > 1
+        for one in group:
+            assert np.array_equal(one.T @ one, np.eye(n))
+            images = points @ one.T
+            gaps = np.abs(images[:, None] - points).max(axis=-1).min(axis=1)
+            assert gaps.max() < 1e-9
+        products = {(a @ b).tobytes() for a in group for b in group}
+        assert products == {one.tobytes() for one in group}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "symmetric", "code"])
 def test_starts_are_in_the_space(kind: str) -> None:
     for n, K in [(1, 5), (2, 7), (3, 20), (5, 40)]:
         points, what = start(kind, 0, Space(K, n, "box"), np.random.default_rng(0))

@@ -24,7 +24,7 @@ from tokenkl.optimality.constraints import CONSTRAINTS
 from tokenkl.optimality.search.climb import explore
 from tokenkl.optimality.search.objectives import Objective, objective_of
 from tokenkl.optimality.search.spaces import Space
-from tokenkl.optimality.search.starts import CODES, KINDS, start
+from tokenkl.optimality.search.starts import CODES, KINDS, SYMMETRIC, start
 
 FORMAT = "tokenkl search, version 1"
 STATE = "search.json"
@@ -112,7 +112,9 @@ def search(
             "variance", 1 in every coordinate.
         snr: 1 / s^2, for accuracy and information.
         starts: how many; `hops`: tries to improve each.
-        kinds: of starts, which take turns: "sobol", "grid", "lattice", "uniform", "code".
+        kinds: of starts, which take turns: "sobol", "grid", "lattice", "uniform", "code"; and, only
+            if it is named, "symmetric": points that a random group of symmetries of the box maps to
+            themselves, which leads to packings that no other start finds.
         include: further starts, codebooks or arrays (K, n), which come first.
         enough: a value at which the search ends, so that not all starts are made.
         key: of all random numbers; the same key gives the same result, whatever the workers.
@@ -229,7 +231,7 @@ def _kinds(kinds: Sequence[str] | None, goal: Objective, space: Space) -> tuple[
     if isinstance(kinds, str) or not kinds:
         reject("kinds", kinds, "a sequence of at least one kind of start")
     for kind in kinds:
-        check_choice(kind, (*KINDS, CODES), "kinds")
+        check_choice(kind, (*KINDS, SYMMETRIC, CODES), "kinds")
     if CODES in kinds and not boxed:
         reject("kinds", CODES, "left out unless distances are maximised in a box")
     return tuple(kinds)

@@ -1,4 +1,4 @@
-"""Where a search starts: spread points, jittered grids, cuts of lattices, subsets of codes."""
+"""Where a search starts: spread points, grids, lattices, symmetric points, subsets of codes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from tokenkl.numerics.neighbours import nearest_distances
 from tokenkl.optimality.search.candidates import CodeCut, cuts
 from tokenkl.optimality.search.spaces import Space
 from tokenkl.optimality.search.subsets import Candidates
+from tokenkl.optimality.search.symmetric import symmetric_points
 
 #: Kinds of starts, in the order in which they take turns.
 KINDS = ("sobol", "grid", "lattice", "uniform")
+#: Only where they are asked for: points with symmetries.
+SYMMETRIC = "symmetric"
 #: Only for distances in a box: subsets of codes, annealed.
 CODES = "code"
 #: Most points of a lattice that are listed before K of them are taken.
@@ -44,6 +47,8 @@ def start(
         points, what = _jittered_grid(n, K, rng)
     elif kind == "lattice":
         points, what = _lattice_cut(n, K, rng)
+    elif kind == SYMMETRIC and (found := symmetric_points(n, K, rng)) is not None:
+        points, what = found[0], f"points with {len(found[1])} symmetries"
     else:
         points, what = rng.uniform(-1, 1, (K, n)), "uniform points"
     return space.inside(points), what
