@@ -105,13 +105,13 @@ def test_files_without_claims(changes: dict[str, Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Enclosed.accuracy(GRID, 0.5), "snr must be exact"),
+        (lambda: Enclosed.accuracy(GRID, 0.5), "snr must be exact"),  # type: ignore[arg-type]
         (lambda: Enclosed.accuracy(GRID, True), "snr must be exact"),
         (lambda: Enclosed.accuracy(GRID, "1/0"), "snr must be exact"),
         (lambda: Enclosed.accuracy(GRID, -1), "snr must be at least 0"),
         (lambda: Enclosed.accuracy(GRID, (2, 1)), "snr must be a number, or a pair"),
         (lambda: Enclosed.accuracy(GRID, (1, 2, 3)), "snr must be a number, or a pair"),  # type: ignore[arg-type]
-        (lambda: Enclosed.accuracy(GRID.points, 1), "codebook must be"),
+        (lambda: Enclosed.accuracy(GRID.points, 1), "codebook must be"),  # type: ignore[arg-type]
         (lambda: Enclosed.accuracy({"kind": "cube"}, 1), "kind must be one of"),
         (lambda: Enclosed.accuracy(tk.e8_codebook(), 1), "E8_CUT"),
         (lambda: Enclosed.accuracy(tk.OneHot(4, scale=2.0), 1), "scale must be 1"),

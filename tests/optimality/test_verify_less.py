@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import json
 import re
@@ -20,7 +21,7 @@ import pytest
 import tokenkl as tk
 from tokenkl.optimality import verify_less
 from tokenkl.optimality.counterexamples import centre_for_vertex, edge_heavy_nine
-from tokenkl.optimality.enclosed import E8_CUT, Enclosed
+from tokenkl.optimality.enclosed import E8_CUT, Enclosed, Law, Parameter
 from tokenkl.optimality.nn_bounds import PROOFS
 from tokenkl.optimality.proved import PROVED
 from tokenkl.optimality.verify_less import verify
@@ -126,7 +127,8 @@ def posterior(law: list[tuple[Any, Any]], y: Any, h: Any) -> list[Any]:
     return [w / sum(weights) for w in weights]
 
 
-LAW = [(-1, 1), (0, Fraction(1, 2)), (1, 3)]
+WEIGHTS = {-1: Fraction(1), 0: Fraction(1, 2), 1: Fraction(3)}
+LAW: Law = list(WEIGHTS.items())
 
 
 @pytest.mark.parametrize("snr", ["1/4", "7/2"])
@@ -134,7 +136,7 @@ LAW = [(-1, 1), (0, Fraction(1, 2)), (1, 3)]
 def test_laws_against_mpmath(snr: str, at: Any) -> None:
     h = mpmath.sqrt(mpmath.mpf(Fraction(snr).numerator) / Fraction(snr).denominator)
     x = mpmath.mpf(Fraction(at).numerator) / Fraction(at).denominator
-    law = [(mpmath.mpf(s), mpmath.mpf(w.numerator) / w.denominator) for s, w in LAW]
+    law = [(mpmath.mpf(s), mpmath.mpf(w.numerator) / w.denominator) for s, w in WEIGHTS.items()]
     total = sum(w for _, w in law)
 
     def moments(z: Any) -> tuple[Any, Any]:
@@ -161,19 +163,22 @@ def test_lines_against_exact_formulas() -> None:
         ("mmse", tk.mmse),
     ):
         holds(getattr(Enclosed, name)(grid, snr), float(of(grid, float(snr))), slack=1e-13)
-    steps = [0, "1/2", 1, "9/4"]
-    known = tk.ancestral_kl(grid, [float(Fraction(s)) for s in steps])
+    steps: list[Parameter] = [0, "1/2", 1, "9/4"]
+    known = tk.ancestral_kl(grid, [0.0, 0.5, 1.0, 2.25])
     holds(Enclosed.ancestral_kl(grid, steps), float(known), slack=1e-13)
 
 
 def test_one_hot_against_mpmath() -> None:
     for K, snr in ((2, 4), (1000, 20)):
         h = mpmath.sqrt(snr)
-        value = mean(lambda z, h=h, K=K: mpmath.ncdf(z + h) ** (K - 1))
+        value = mean(functools.partial(_largest, h=h, others=K - 1))
         holds(Enclosed.accuracy(tk.OneHot(K), snr), value)
-    holds(
-        Enclosed.accuracy(tk.OneHot(2), 4), mpmath.ncdf(mpmath.sqrt(2))
-    )  # two tokens, sqrt 2 apart
+    # Two tokens at the distance sqrt 2.
+    holds(Enclosed.accuracy(tk.OneHot(2), 4), mpmath.ncdf(mpmath.sqrt(2)))
+
+
+def _largest(z: Any, h: Any, others: int) -> Any:
+    return mpmath.ncdf(z + h) ** others
 
 
 def test_points_of_the_plane() -> None:

@@ -23,6 +23,8 @@ from tokenkl.optimality.ties import whole_numbers
 #: all numbers between.
 Number = int | str | Fraction
 Parameter = Number | tuple[Number, Number]
+#: A law on a line: pairs of a point and its weight.
+Law = Sequence[tuple[Parameter, Parameter]]
 
 #: Kinds of codebooks, as certificates have them.
 KINDS = ("product", "one-hot", "points", "vertex to centre", "parity classes")
@@ -224,9 +226,7 @@ class Enclosed:
     # ---- Laws on a line -------------------------------------------------------------------------
 
     @classmethod
-    def density(
-        cls, law: Sequence[tuple[Parameter, Parameter]], at: Parameter, snr: Parameter
-    ) -> Enclosed:
+    def density(cls, law: Law, at: Parameter, snr: Parameter) -> Enclosed:
         """KL in nats of N(h at, 1) from the law of h X + N(0, 1), h^2 = snr.
 
         Its mean over X is the mutual information, and a law on [-1, 1] reaches the capacity if and
@@ -243,9 +243,7 @@ class Enclosed:
         return cls(_of_law(law, "density", at, snr))
 
     @classmethod
-    def risk(
-        cls, law: Sequence[tuple[Parameter, Parameter]], at: Parameter, snr: Parameter
-    ) -> Enclosed:
+    def risk(cls, law: Law, at: Parameter, snr: Parameter) -> Enclosed:
         """E (at - E[X|Y])^2 for Y = h at + N(0, 1), where X is believed to have the law.
 
         Raises:
@@ -254,9 +252,7 @@ class Enclosed:
         return cls(_of_law(law, "risk", at, snr))
 
     @classmethod
-    def variance(
-        cls, law: Sequence[tuple[Parameter, Parameter]], at: Parameter, snr: Parameter
-    ) -> Enclosed:
+    def variance(cls, law: Law, at: Parameter, snr: Parameter) -> Enclosed:
         """E Var(X|Y) for Y = h at + N(0, 1): 1 minus snr times this curves the density there.
 
         Raises:
@@ -311,9 +307,7 @@ def _of(codebook: Codebook | dict[str, Any], what: str, snr: Parameter) -> dict[
     return {"what": what, "codebook": described(codebook), "snr": _snr(snr)}
 
 
-def _of_law(
-    law: Sequence[tuple[Parameter, Parameter]], what: str, at: Parameter, snr: Parameter
-) -> dict[str, Any]:
+def _of_law(law: Law, what: str, at: Parameter, snr: Parameter) -> dict[str, Any]:
     pairs = [[exact(point, "law"), exact(weight, "law")] for point, weight in law]
     return {"what": what, "law": pairs, "at": exact(at, "at"), "snr": _snr(snr)}
 

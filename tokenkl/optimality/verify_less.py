@@ -2,11 +2,10 @@
 
     python verify_less.py inequalities.json
 
-A file lists claims a < b of quantities at exact rational parameters ("p/q", or [lo, hi] for all
-numbers between), with enclosures. Each is enclosed again here from its parameters alone, by Arb:
-roundings, quadratures and tails are inside. Refused unless what is found is inside the enclosures
-of the file and these are apart. No check is an `assert`, so that `python -O` checks as much.
-Y = h e_k + noise, h^2 = snr, equal priors, Z ~ N(0, 1). (docs/theory/optimality.md, O13 to O15.)
+A file lists claims a < b of quantities at exact rational parameters ("p/q"; [lo, hi]: all between),
+with enclosures. Arb encloses each again here, with roundings, quadratures and tails; refused unless
+this is inside the enclosures of the file, and these are apart. No `assert`: `python -O` checks as
+much. Y = h e_k + noise, h^2 = snr, equal priors, Z ~ N(0, 1). (docs/theory/optimality.md, O13.)
 """
 
 import itertools
@@ -20,6 +19,7 @@ from typing import Any
 from flint import acb, arb, ctx, fmpq, fmpz_poly
 
 FORMAT = "tokenkl inequalities, version 1"
+inf: Any = math.inf
 
 
 def need(holds: bool, what: str) -> None:
@@ -85,26 +85,26 @@ def product(what: str, codebook: Any, h: Any) -> Any:
     return (math.prod if what == "accuracy" else sum)(once[levels] for levels in lines)
 
 
-def planar_error(points: list[list[Fraction]], h: Any) -> Any:
+def planar_error(points: Any, h: Any) -> Any:
     """Owen's T over edges of Voronoi cells: middle + tau (d turned), low < tau < high, exact."""
     need(len(set(map(tuple, points))) == len(points), "points must be different")
     edges: Counter[Any] = Counter()  # |d|^2 and an end of an edge, to how often it adds
     for e, other in itertools.permutations(points, 2):
-        d, low, high = (other[0] - e[0], other[1] - e[1]), -math.inf, math.inf
+        d, low, high = (other[0] - e[0], other[1] - e[1]), -inf, inf
         for f in ((x - e[0], y - e[1]) for x, y in points):
             slope = 2 * (d[0] * f[1] - d[1] * f[0])  # slope tau <= room
             room = f[0] * (f[0] - d[0]) + f[1] * (f[1] - d[1])
             if slope > 0:
                 high = min(high, room / slope)
             elif slope < 0 or room < 0:
-                low = max(low, room / slope if slope else math.inf)
+                low = max(low, room / slope if slope else inf)
         if low < high:
             edges.update((d[0] ** 2 + d[1] ** 2, end) for end in (high, -low))
     total, turn = arb(0), 2 * arb.pi()
     for (square, end), count in edges.items():
         x = h * ball(square).sqrt() / 2
-        f = lambda u, _, x=x: (-x * x * (1 + u * u) / 2).exp() / (1 + u * u)  # noqa: E731
-        owen = Q(x) / 2 if end == math.inf else acb.integral(f, 0, ball(2 * end)).real / turn
+        kernel: Any = lambda u, _, x=x: (-x * x * (1 + u * u) / 2).exp() / (1 + u * u)  # noqa: E731
+        owen = Q(x) / 2 if end == inf else acb.integral(kernel, 0, ball(2 * end)).real / turn
         total += count * owen
     return total / len(points)
 
