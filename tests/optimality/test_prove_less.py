@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import hostile
 import numpy as np
 import pytest
 
@@ -100,6 +101,13 @@ def test_files_without_claims(changes: dict[str, Any], tmp_path: Path) -> None:
     path.write_text(json.dumps({**record, **changes}))
     with pytest.raises(FileError):
         tk.load_inequalities(path)
+
+
+def test_hostile_files(tmp_path: Path) -> None:
+    path = tmp_path / "less.json"
+    tk.load_inequalities(PROOFS / "three_points_reach_the_capacity.json").save(path)
+    told = hostile.attack(path, lambda: tk.load_inequalities(path), hostile.damage_json, 300)
+    assert told["refused"] > 20
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ class LessCertificate:
         """
         if not self.proved:
             reject("certificate", "one that is not proved", "proved for it to be verified")
+        sides = [side for claim in self.claims for side in _sides(claim)]
+        bits = [check_count(one.get("precision"), "precision", 32, MAX_PRECISION) for one in sides]
         module = verifier()
         import flint
 
@@ -83,9 +85,10 @@ class LessCertificate:
             module.verify(self.record)
         finally:
             flint.ctx.prec = before
-        bits = max(side["precision"] for claim in self.claims for side in _sides(claim))
         count = len(self.claims)
-        return f"{count} inequalit{'y' if count == 1 else 'ies'} in balls of at most {bits} bits."
+        return (
+            f"{count} inequalit{'y' if count == 1 else 'ies'} in balls of at most {max(bits)} bits."
+        )
 
     def save(self, path: PathLike) -> None:
         """Write it as JSON: for `load_inequalities`, and for verify_less.py by itself."""
