@@ -24,7 +24,7 @@ quick: $(VENV)/ready-test
 # Old versions are warned of by newer ones beside them: that is theirs to mend.
 lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c lowest.txt -e '.[test,certified,symbolic,docs]'
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c lowest.txt -e '.[test,symbolic,docs]'
 	.venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning -W ignore::FutureWarning
 
 lint: $(VENV)/ready-test

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from hatchling.builders.wheel import WheelBuilder
 
+from tokenkl.optimality.proved import PROVED
+
 ROOT = Path(__file__).resolve().parent.parent
 VOICES = {
     "tokenkl/tts/weights/characters.safetensors",
@@ -15,6 +17,7 @@ VOICES = {
 #: The atlas of codebooks, and what proves an upper bound.
 OPTIMALITY = {
     "tokenkl/optimality/proofs/patterns_3_8.json",
+    *(f"tokenkl/optimality/proofs/{name}.json" for name in PROVED),
     "tokenkl/optimality/search/data/atlas.json",
     "tokenkl/optimality/search/data/atlas.npz",
 }

@@ -107,13 +107,15 @@ GROUPS = (
     Group(
         "optimality",
         "Is my tokenizer better than FSQ?",
-        "Distances, levels for a budget, certificates that a codebook is a local maximum; search, "
-        "the best codebooks known, and bounds that none exceeds.",
+        "Distances, levels for a budget, certificates that a codebook is a local maximum, or that "
+        "one is better than another; search, the best codebooks known, and bounds that none "
+        "exceeds.",
         (
             *("which_grid", "WhichGrid", "GridChoice"),
             *("recommend_levels", "mean_nn_distance", "min_distance", "certify_local"),
             *("LocalCertificate", "load_certificate", "search", "SearchResult"),
             *("best_codebook", "BestKnown", "nn_distance_bound"),
+            *("prove_less", "Enclosed", "LessCertificate", "load_inequalities"),
         ),
         ("optimality",),
     ),

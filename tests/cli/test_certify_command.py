@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from commands import commands
 
+import tokenkl as tk
 from tokenkl.cli.commands import app
 
 run, succeed, _ = commands(app)
@@ -32,6 +33,20 @@ def test_check_fails_where_nothing_is_proved(tmp_path: Path) -> None:
     done = run("certify", "--check", path)
     assert done.exit_code == 1
     assert "NOT verified" in done.stdout
+
+
+def test_check_of_inequalities(tmp_path: Path) -> None:
+    path = tmp_path / "less.json"
+    tk.prove_less("1/3", "1/2").save(path)
+    done = succeed("certify", "--check", path, "--json", tmp_path / "found.json")
+    assert "Verified: 1 inequality" in done.stdout
+    assert json.loads((tmp_path / "found.json").read_text())["proved"] is True
+    record = json.loads(path.read_text())
+    record["inequalities"][0]["less"]["quantity"]["value"] = "1/4"
+    path.write_text(json.dumps(record))
+    done = run("certify", "--check", path)
+    assert done.exit_code == 1
+    assert "NOT verified: an enclosure is not what is found" in " ".join(done.stdout.split())
 
 
 def test_one_of_codebook_and_check(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""`tokenkl certify`: is a codebook a local maximum of its distances, with a file that proves it."""
+"""`tokenkl certify`: is a codebook a local maximum of its distances, with a file that proves it.
+
+Certificates of inequalities, which `tk.prove_less` makes, are verified here as well.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from tokenkl.cli._options import Seed
 from tokenkl.cli._result import JsonFile, Result, command
 
 if TYPE_CHECKING:
-    from tokenkl.optimality import LocalCertificate
+    from tokenkl.optimality import LessCertificate, LocalCertificate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,16 +62,20 @@ def certify(
     """Whether no codebook near this one has larger distances of nearest neighbours, with a proof.
 
     The proof is weights that balance, or a direction of ascent, in whole numbers; --check, or
-    "python verify_dual.py FILE" without tokenkl, verifies it. Exit code 1 if it does not hold.
+    "python verify_dual.py FILE" without tokenkl, verifies it. --check takes inequalities of
+    tk.prove_less, too. Exit code 1 if it does not hold.
 
     \b
     Example: tokenkl certify fsq:8x5x5x5 -o certificate.json
     """
     import tokenkl as tk
     from tokenkl._validation import reject
+    from tokenkl.optimality.prove_less import holds_inequalities
 
     if (codebook is None) == (check is None):
         reject("CODEBOOK", str(codebook), "given, or --check FILE, and not both")
+    if check is not None and holds_inequalities(check):
+        return _inequalities(check)
     if check is not None:
         found, says, code = _verified(check)
     else:
@@ -102,6 +109,32 @@ def _verified(path: Path) -> tuple[LocalCertificate, str, int]:
         return found, f"Verified: {found.check()}", 0
     except ValueError as error:
         return found, f"NOT verified: {error}", 1
+
+
+def _inequalities(path: Path) -> Result:
+    """Certificates of `tk.prove_less`, enclosed anew."""
+    import tokenkl as tk
+
+    found = tk.load_inequalities(path)
+    try:
+        says, code = f"Verified: {found.check()}", 0
+    except ValueError as error:
+        says, code = f"NOT verified: {error}", 1
+    return Result(
+        {**found.record, "verified": says},
+        show=lambda console: _print_claims(console, found, says),
+        found=found,
+        title=f"{len(found.claims)} inequalities",
+        files={"certificate": lambda target: found.save(target)},
+        exit_code=code,
+    )
+
+
+def _print_claims(console: Console, found: LessCertificate, says: str) -> None:
+    for claim in found.says:
+        console.print(claim, markup=False, highlight=False)
+    console.print()
+    console.print(says, markup=False)
 
 
 def _print(console: Console, found: LocalCertificate, says: str) -> None:
