@@ -65,17 +65,22 @@ def test_values_are_proved(entry: Entry) -> None:
     assert best.value <= float(best.bound.value)
 
 
-@pytest.mark.parametrize(("n", "table", "missing"), [(2, SQUARE, 0), (3, CUBE, 7)])
+@pytest.mark.parametrize(("n", "table", "missing"), [(2, SQUARE, 0), (3, CUBE, 3)])
 def test_points_in_the_square_and_the_cube(n: int, table: dict[int, float], missing: int) -> None:
-    """Published values, to 1e-9, for all of 29 and for 24 of 31; none is exceeded."""
+    """Published values, to 1e-9, for all of 29 and for 28 of 31; one is exceeded.
+
+    Better points than those of 2004 exist for up to 30 (M. Tatarevic, Electronic Journal of
+    Combinatorics 22 (2015), P1.35); ours for 28 are proved by `test_values_are_proved`.
+    """
+    exceeded = {28} if n == 3 else set()
     found = {
         e.K: float(e.value) / 2 for e in entries() if (e.n, e.objective) == (n, "min_distance")
     }
-    reached = [K for K, value in table.items() if abs(found.get(K, 0) - value) < 1e-9]
+    reached = [K for K, value in table.items() if found.get(K, 0) > value - 1e-9]
     assert len(reached) >= len(table) - missing, sorted(table.keys() - set(reached))
     for K, value in found.items():
         if K in table:
-            assert value <= table[K] + 1e-9, K
+            assert (value > table[K] + 1e-9) == (K in exceeded), K
 
 
 @pytest.mark.parametrize(
