@@ -48,6 +48,7 @@ class Example:
     - `tokens`: L token ids.
     - `symbols`: P ids from 1 on (`FILLER` is 0), of characters or phonemes.
     - `lengths`: tokens that each symbol lasts, with sum L; None where that is not known.
+    - `speaker`: who speaks, "" where that is not known.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Example:
     tokens: Int[np.ndarray, " L"]
     symbols: Int[np.ndarray, " P"]
     lengths: Int[np.ndarray, " P"] | None = None
+    speaker: str = ""
 
 
 class Batch(NamedTuple):

@@ -26,6 +26,7 @@ from tokenkl._validation import check_choice, check_count, reject
 from tokenkl.codebooks import Codebook
 from tokenkl.tts.ar import AR, AR_SIZES
 from tokenkl.tts.cdcd import CDCD
+from tokenkl.tts.codec import Codec
 from tokenkl.tts.corpus import Corpus, CorpusConfig, load_corpus
 from tokenkl.tts.data import Example, Layout, TextEncoder, examples_of
 from tokenkl.tts.geometry import VIEWS, Geometry, View
@@ -133,7 +134,7 @@ class Recipe:
 class Material:
     """What a model is trained on: a tokenizer (and its file), a reading of text, and examples."""
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | Codec
     tokenizer_path: Path | None
     encoder: TextEncoder
     train: list[Example]
@@ -197,6 +198,8 @@ class Workspace:
             ValueError: a file of that name that was made from something else.
         """
         if recipe.data is not None and not recipe.data.has_audio:
+            if recipe.data.kind == "tokens":
+                reject("recipe", "one of tokens", "one of speech, for which a tokenizer is trained")
             return _bare_tokenizer(recipe)
         recordings = _recordings(recipe)
         made_from = self._made_from(recipe, key, recordings)
@@ -250,10 +253,7 @@ class Workspace:
     def material(self, recipe: Recipe) -> Material:
         """Tokenizer, text and examples of a recipe, from their files or made now."""
         if recipe.data is not None and not recipe.data.has_audio:
-            tokenizer = _bare_tokenizer(recipe)
-            examples = recipe.data.token_examples(tokenizer.K)
-            examples = not_too_long(examples, recipe.data.longest, _token_rate(tokenizer))
-            return Material(tokenizer, None, TextEncoder(), *split_examples(examples))
+            return self._of_tokens(recipe, recipe.data)
         recordings = _recordings(recipe)
         made_from = self._made_from(recipe, 0, recordings)
         tokenizer, path = self._tokenizer(recipe, made_from, recordings, 0)
@@ -265,7 +265,7 @@ class Workspace:
                 content=made_from["content"],
                 progress=self.progress,
             )
-            examples = not_too_long(examples, recipe.data.longest, _token_rate(tokenizer))
+            examples = not_too_long(examples, recipe.data.longest, tokenizer.token_rate)
             return Material(tokenizer, path, TextEncoder(), *split_examples(examples))
         corpus = self.corpus(recipe.corpus)
         utterances = corpus.split("train")
@@ -276,6 +276,28 @@ class Workspace:
             for split in ("train", "valid")
         )
         return Material(tokenizer, path, encoder, train, valid)
+
+    def _of_tokens(self, recipe: Recipe, source: Source) -> Material:
+        """Token ids that came from elsewhere, with what is known of their codec."""
+        tokenizer: Tokenizer | Codec
+        path: Path | None = None
+        if source.kind == "tokens":
+            tokenizer = source.codec()
+            points = np.ascontiguousarray(tokenizer.stored.points)
+            digest = hashlib.sha256(str(points.shape).encode() + points.tobytes()).hexdigest()[:8]
+            path = self.folder / f"codec-{source.label}-{digest}.npz"
+            if is_main_process() and not path.is_file():
+                tokenizer.save(path)
+        else:
+            tokenizer = _bare_tokenizer(recipe)
+        examples = source.token_examples(tokenizer.K)
+        timed = sum(one.lengths is not None for one in examples)
+        if timed not in (0, len(examples)) or (recipe.layout == "aligned" and not timed):
+            found = f"{timed} of {len(examples)} utterances with them"
+            needed = "given for all, or for none with another layout than aligned"
+            reject("durations", found, needed)
+        examples = not_too_long(examples, source.longest, tokenizer.token_rate)
+        return Material(tokenizer, path, TextEncoder(), *split_examples(examples))
 
     def claim(self, recipe: Recipe, name: str, *, key: Any = 0) -> None:
         """Begin the folder of a run, or find it begun with the same recipe and key.
@@ -305,7 +327,7 @@ class Workspace:
     ) -> Voice:
         """Make the voice of a recipe: everything that it needs, in the order in which it needs it.
 
-        A voice of token files has no tokenizer with weights: it is not written.
+        A voice of "cdcd" token files has no tokenizer with weights: it is not written.
 
         Args:
             recipe: what to make.
@@ -360,7 +382,7 @@ class Workspace:
 
 def new_model(
     recipe: Recipe,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | Codec,
     encoder: TextEncoder,
     *,
     train: Sequence[Example] = (),
@@ -417,10 +439,6 @@ def _bare_tokenizer(recipe: Recipe) -> Tokenizer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Tokenizer(TOKENIZERS[recipe.tokenizer]).eval()
-
-
-def _token_rate(tokenizer: Tokenizer) -> float:
-    return tokenizer.config.mel.tokens_per_second
 
 
 def _flat(record: dict[str, Any], before: str = "") -> dict[str, Any]:

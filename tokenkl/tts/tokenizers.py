@@ -194,6 +194,22 @@ class Tokenizer(nn.Module):
         """The tokens as a `tokenkl` codebook, in the order of the ids."""
         return self.quantizer.codebook(prior)
 
+    @property
+    def token_rate(self) -> float:
+        """Tokens a second."""
+        return self.config.mel.tokens_per_second
+
+    def digits(self) -> tuple[tuple[int, ...], str] | None:
+        """Levels of every digit of an id, and which counts fastest; None for ids without digits."""
+        if isinstance(self.quantizer, FSQQuantizer):
+            return self.quantizer.levels, "F"
+        return (self.quantizer.sizes, "C") if isinstance(self.quantizer, RVQQuantizer) else None
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether every digit has a coordinate of its own, as FSQ's have."""
+        return self.config.kind == "fsq"
+
     def latent(self, log_mel: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch t dim"]:
         """What is quantized: one vector for two frames; the number of frames must be even."""
         x = self.encode_frames(self.enter((log_mel - self.mean) / self.std))

@@ -1,9 +1,10 @@
 """A voice: everything that turns text into speech, and its files.
 
-    text -> symbols -> durations -> model -> token ids -> tokenizer -> audio
+    text -> symbols -> durations -> model -> token ids -> tokenizer or vocoder -> audio
 
 A voice is one safetensors file: weights, and a JSON header with everything that is not a weight. It
-names the file of its tokenizer, since several voices share one.
+names the file of its tokenizer, since several voices share one; where the tokens are those of
+another program, that is a file of their codebook.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tokenkl._validation import as_float_array, check_count, check_positive, rej
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.audio import Speech, Utterance
 from tokenkl.tts.cdcd import CDCD, PROMPTS, RANGE, CDCDConfig
+from tokenkl.tts.codec import Codec, Vocoder, own_tokenizer
 from tokenkl.tts.data import (
     FILLER,
     Example,
@@ -66,20 +68,22 @@ class Voice:
     """A tokenizer, a reading of text, statistics of durations, and a model.
 
     Args:
-        tokenizer: in evaluation mode.
+        tokenizer: in evaluation mode; a `Codec` for the tokens of another program.
         encoder: text to symbols.
         lengths: durations of the symbols.
         layout: how symbols are placed over time.
         model: a `CDCD` or its autoregressive twin `AR`.
         record: how it was made; plain JSON values.
+        vocoder: what makes sound of tokens; the tokenizer, by Griffin-Lim, when None.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | Codec
     encoder: TextEncoder
     lengths: Lengths
     layout: Layout
     model: CDCD | AR
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
+    vocoder: Vocoder | None = None
     _levels: dict[tuple[str, int], np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
     )
@@ -91,6 +95,27 @@ class Voice:
             return tuple(self.encoder.lexicon.entries)
         of_the_domain = self.record.get("recipe", {}).get("data") is None
         return VOCABULARY if of_the_domain else None
+
+    @property
+    def can_be_heard(self) -> bool:
+        """Whether there is a way from its tokens to sound."""
+        return self.vocoder is not None or isinstance(self.tokenizer, Tokenizer)
+
+    def audio(self, ids: Int[np.ndarray, " tokens"], *, key: Any = 0) -> tuple[np.ndarray, int]:
+        """Samples of token ids, and how many there are a second.
+
+        Args:
+            ids: as `tokens` gives them.
+            key: whole number or JAX random key, of the phases that Griffin-Lim begins with.
+
+        Raises:
+            ValueError: tokens of another program without a vocoder, or what that made is no sound.
+        """
+        if self.vocoder is not None:
+            return self.vocoder(ids), self.vocoder.rate
+        if isinstance(self.tokenizer, Codec):
+            reject("vocoder", None, "given to `load` for the tokens of another program")
+        return self.tokenizer.synthesise(ids, key=key), self.tokenizer.config.mel.sample_rate
 
     def codebook(self) -> Codebook:
         """The points in which the model diffuses its tokens.
@@ -105,9 +130,9 @@ class Voice:
         if self.model.config.one_hot:
             return OneHot(self.model.config.K, scale=float(self.model.points[0, 0]))
         points = self.model.table().detach().double().numpy()
-        own = self.tokenizer.codebook()
-        if points.shape == (own.K, own.n) and np.array_equal(points, np.asarray(own.points)):
-            return own
+        placed = self.tokenizer.codebook()
+        if points.shape == (placed.K, placed.n) and np.array_equal(points, placed.points):
+            return placed
         return PointCodebook(points, name="voice", allow_duplicates=True)
 
     # Speech.
@@ -283,7 +308,7 @@ class Voice:
         prompt: Prompt | None = None,
         **options: Any,
     ) -> Speech:
-        """Speech at 16 kHz; what cannot be said is left out and named in one warning.
+        """Speech; what cannot be said is left out and named in one warning.
 
         Args:
             text: see `read`.
@@ -297,18 +322,56 @@ class Voice:
             ValueError: as `tokens`, or nothing that can be said, or a rate or a prompt for a model
                 that takes none.
         """
+        ids, said, given = self._said(text, steps, key, any_text, rate, prompt, options)
+        audio, samples = self.audio(ids, key=key)
+        return Speech(audio[round(given / self.tokenizer.token_rate * samples) :], said, samples)
+
+    def say_tokens(
+        self,
+        text: str,
+        *,
+        steps: int = 10,
+        key: Any = 0,
+        any_text: bool = False,
+        rate: float | None = None,
+        prompt: Prompt | None = None,
+        **options: Any,
+    ) -> Int[np.ndarray, " tokens"]:
+        """The token ids of which `say` makes sound, for a program of one's own.
+
+        Args:
+            text, steps, key, any_text, rate, prompt, options: as in `say`.
+
+        Raises:
+            ValueError: as `say`.
+        """
+        ids, _, given = self._said(text, steps, key, any_text, rate, prompt, options)
+        return ids[given:]
+
+    def _said(
+        self,
+        text: str,
+        steps: int,
+        key: Any,
+        any_text: bool,
+        rate: float | None,
+        prompt: Prompt | None,
+        options: dict[str, Any],
+    ) -> tuple[Int[np.ndarray, " tokens"], str, int]:
+        """Token ids with those of the prompt, the text, and how many are of the prompt."""
         said, left_out = self.read(text, any_text=any_text)
         if left_out:
-            warnings.warn(f"Left out what {self._cannot_say(left_out)}.", stacklevel=2)
+            warnings.warn(f"Left out what {self._cannot_say(left_out)}.", stacklevel=3)
+        options = {**options, "steps": steps, "key": key}
         if prompt is not None:
-            return self._say_after(prompt, said, rate, steps=steps, key=key, **options)
+            return self._after(prompt, said, rate, **options), said, prompt.tokens.size
         if rate is not None:
             if not isinstance(self.model, CDCD):
                 reject("rate", rate, "None for a model that decides on the length itself")
             usual = float(self.lengths.expected(self.encoder.encode(said)).sum())
             options["counts"] = [max(1, round(usual / check_positive(rate, "rate")))]
-        [ids] = self.tokens([said], steps=steps, key=key, **options)
-        return Speech(self.tokenizer.synthesise(ids, key=key), said)
+        [ids] = self.tokens([said], **options)
+        return ids, said, 0
 
     def prompt(self, audio: Float[np.ndarray, " samples"], text: str) -> Prompt:
         """Speech to go on from, for `say`: the model sees its tokens and its text.
@@ -324,14 +387,16 @@ class Voice:
         said, left_out = self.read(text, any_text=True)
         if left_out:
             reject("the text of the prompt", text, f"without what {self._cannot_say(left_out)}")
-        return Prompt(self.tokenizer.tokenize(audio), said)
+        return Prompt(own_tokenizer(self.tokenizer).tokenize(audio), said)
 
     def _check_prompts(self) -> None:
         if not (isinstance(self.model, CDCD) and self.model.config.prompt):
             reject("prompt", "given", "left out for a voice that was trained without prompts")
 
-    def _say_after(self, prompt: Prompt, said: str, rate: float | None, **options: Any) -> Speech:
-        """What follows the prompt; its text and the new one are one text to the model."""
+    def _after(
+        self, prompt: Prompt, said: str, rate: float | None, **options: Any
+    ) -> Int[np.ndarray, " tokens"]:
+        """The prompt and what follows; its text and the new one are one text to the model."""
         self._check_prompts()
         before, count = self.encoder.encode(prompt.text), prompt.tokens.size
         if self.encoder.is_phonetic:
@@ -349,12 +414,11 @@ class Voice:
             warnings.warn(
                 f"The prompt is {share:.0%} of what is to be said with it; the voice was trained "
                 f"on prompts of at most {PROMPTS[1]:.0%}.",
-                stacklevel=3,
+                stacklevel=4,
             )
         given = torch.from_numpy(np.array(prompt.tokens, np.int64))[None]
         [ids] = self.tokens_of([example], prompt=given, **options)
-        audio = self.tokenizer.synthesise(ids, key=options["key"])
-        return Speech(audio[count * self.tokenizer.config.mel.samples_per_token :], said)
+        return ids
 
     def _cannot_say(self, left_out: list[str]) -> str:
         named = []
@@ -364,8 +428,12 @@ class Voice:
         return f"this voice cannot say: {', '.join(named)}"
 
     def examples(self, utterances: Sequence[Utterance]) -> list[Example]:
-        """Utterances with their symbols and true tokens."""
-        return examples_of(self.tokenizer, self.encoder, utterances)
+        """Utterances with their symbols and true tokens.
+
+        Raises:
+            ValueError: tokens of another program.
+        """
+        return examples_of(own_tokenizer(self.tokenizer), self.encoder, utterances)
 
     # Files.
 
@@ -398,14 +466,17 @@ class Voice:
             "lengths": self.lengths.to_json(),
             "record": self.record,
         }
+        if isinstance(self.tokenizer, Codec):
+            header["token_rate"] = self.tokenizer.token_rate
         write_network(path, state, header)
 
     @classmethod
-    def load(cls, path: PathLike = "phonemes") -> Voice:
+    def load(cls, path: PathLike = "phonemes", *, vocoder: Vocoder | None = None) -> Voice:
         """Read a voice, in evaluation mode.
 
         Args:
             path: a file that `save` wrote, with its tokenizer beside it, or one of `INCLUDED`.
+            vocoder: what makes sound of its tokens; Griffin-Lim, where they are ours, when None.
 
         Raises:
             ValueError: no such file, or not one that `save` wrote, or another tokenizer beside it.
@@ -417,24 +488,29 @@ class Voice:
             name = header["tokenizer"]
             if Path(name).name != name:
                 reject("its tokenizer", name, "a file in the same folder")
+            tokenizer: Tokenizer | Codec
             try:
-                tokenizer = Tokenizer.load(path.parent / name)
+                if "token_rate" in header:
+                    tokenizer = Codec.load(path.parent / name, header["token_rate"])
+                else:
+                    tokenizer = Tokenizer.load(path.parent / name)
             except FileError as error:
                 stored.refuse(f"beside it, {error}")
             if _digest(path.parent / name) != header["tokenizer_sha256"]:
                 reject("the tokenizer beside it", f"another {name}", "its own")
             config = _CONFIGS[header["kind"]].from_json(header["config"])
             encoder = _text_from_json(header["text"])
-            for what, given, own in (
+            for what, given, there in (
                 ("tokens", config.K, tokenizer.K),
                 ("symbols", config.symbols, encoder.size),
             ):
-                if given != own:
-                    reject(f"the {what} of its model", given, f"{own}, as there are")
+                if given != there:
+                    reject(f"the {what} of its model", given, f"{there}, as there are")
             lengths = Lengths.from_json(header["lengths"])
             parts = config.depth + getattr(config, "text_blocks", 0)
             model = stored.network(lambda: _empty(config), parts)
-        return cls(tokenizer, encoder, lengths, header["layout"], model, header["record"])
+        layout, record = header["layout"], header["record"]
+        return cls(tokenizer, encoder, lengths, layout, model, record, vocoder)
 
 
 _CONFIGS: dict[str, type[CDCDConfig] | type[ARConfig]] = {"cdcd": CDCDConfig, "ar": ARConfig}
@@ -458,7 +534,13 @@ class _Record(TypedDict, total=False):
     recipe: _Recipe
 
 
-class _Header(TypedDict):
+class _Newer(TypedDict, total=False):
+    """Only in the files of voices that need it."""
+
+    token_rate: float
+
+
+class _Header(_Newer):
     format: Literal[1]
     tokenizer: str
     tokenizer_sha256: str
@@ -471,7 +553,7 @@ class _Header(TypedDict):
 
 
 def new_cdcd(
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | Codec,
     encoder: TextEncoder,
     *,
     geometry: Geometry | Codebook = "tokenizer",
@@ -501,22 +583,21 @@ def new_cdcd(
     from tokenkl.tts.geometry import place_tokens
     from tokenkl.tts.levels import noise_levels
 
-    own = tokenizer.codebook()
+    ours = tokenizer.codebook()
     learned = not isinstance(geometry, Codebook) and geometry == "learned"
     if isinstance(geometry, Codebook):
-        if geometry.K != own.K:
-            reject("geometry", f"a codebook of {geometry.K} tokens", f"one of {own.K}")
+        if geometry.K != ours.K:
+            reject("geometry", f"a codebook of {geometry.K} tokens", f"one of {ours.K}")
         codebook = geometry
     else:
-        codebook = place_tokens(geometry, own, view=view, key=key)
+        codebook = place_tokens(geometry, ours, view=view, key=key)
     one_hot = codebook if isinstance(codebook, OneHot) else None
-    quantizer = tokenizer.quantizer
-    digits = {"fsq": ("levels", "F"), "rvq": ("sizes", "C")}.get(tokenizer.config.kind)
-    shape = {} if digits is None else {"shape": getattr(quantizer, digits[0]), "order": digits[1]}
+    digits = tokenizer.digits()
+    shape = {} if digits is None else {"shape": digits[0], "order": digits[1]}
     changes = {**shape, **changes}
     if "output_prior" not in changes:
         # A head by digits needs the grid of these digits, which only FSQ's own points are.
-        on_grid = codebook is own and tokenizer.config.kind == "fsq"
+        on_grid = codebook is ours and tokenizer.is_grid
         changes["output_prior"] = on_grid or changes.get("head", "joint") == "joint"
     config = CDCDConfig(
         K=codebook.K, symbols=encoder.size, dim=codebook.n,

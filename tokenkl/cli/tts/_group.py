@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -23,6 +23,7 @@ from tokenkl.cli._app import app, say
 if TYPE_CHECKING:
     from types import FrameType
 
+    from tokenkl.tts.tokenizers import Tokenizer
     from tokenkl.tts.voice import Voice
 
 #: Exit code after SIGTERM, as shells name it; that of Ctrl-C is 130.
@@ -217,6 +218,20 @@ def load_voice(name: str) -> Voice:
     """A voice by the name of an included one or by its file."""
     # The first import of PyTorch takes a second or two, which a bar would not make shorter.
     return importlib.import_module("tokenkl.tts.voice").Voice.load(name)
+
+
+def tokenizer_of(voice: Voice, name: str) -> Tokenizer:
+    """The tokenizer of a voice that can be listened to.
+
+    Raises:
+        ValueError: a voice of another program's tokens.
+    """
+    from tokenkl._validation import reject
+
+    if not voice.can_be_heard:
+        expected = "a voice of our own tokens: only their program makes sound of others'"
+        reject("VOICE", name, expected)
+    return cast("Tokenizer", voice.tokenizer)
 
 
 def require(*modules: str) -> None:

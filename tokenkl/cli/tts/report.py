@@ -15,6 +15,7 @@ from tokenkl.cli.tts._group import (
     Steps,
     load_voice,
     run_folder,
+    tokenizer_of,
     tts_app,
     voice_label,
     whole_numbers,
@@ -62,6 +63,8 @@ def report(
     sampling.check()
     _check_labels(voices)
     speakers = {name: load_voice(name) for name in voices}
+    for name, speaker in speakers.items():
+        tokenizer_of(speaker, name)  # refuses what cannot be heard, before the work
     texts = {name: text or _texts(speakers[name], name, sentences) for name in voices}
     options = {name: sampling.options(speakers[name], name) for name in voices}
     check_folder(output, "--output")  # makes it: after all else that may be refused
@@ -150,7 +153,7 @@ def _about(voice: Voice, name: str) -> About:
     facts = {
         "model": f"{voice.model.kind}, {parameters / 1e6:.2f} million parameters",
         "text": "phonemes" if voice.encoder.is_phonetic else "characters",
-        "tokens": f"{voice.tokenizer.K} ({voice.tokenizer.config.kind})",
+        "tokens": f"{voice.tokenizer.K} ({tokenizer_of(voice, name).config.kind})",
     }
     for part in ("geometry", "schedule", "corpus"):
         if part in recipe:
