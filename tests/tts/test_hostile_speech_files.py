@@ -27,6 +27,7 @@ from tokenkl.tts.listening import _evaluation, find_evaluations
 from tokenkl.tts.loaders import load_cdcd, load_libritts, load_ljspeech
 from tokenkl.tts.reports import SpeechReport
 from tokenkl.tts.stored import write_network
+from tokenkl.tts.tokenizer_checkpoints import restore, write_checkpoint
 from tokenkl.tts.tokenizers import Tokenizer, TokenizerConfig
 from tokenkl.tts.training import read_weights, steps_done
 from tokenkl.tts.training_log import cut_log, read_log
@@ -170,6 +171,23 @@ def _checkpoint(path: Path) -> None:
     write_network(path, tensors, {**HEADER, "state": state})
 
 
+def _of_a_tokenizer() -> tuple[Tokenizer, torch.optim.AdamW]:
+    made = Tokenizer(TokenizerConfig(levels=(3, 3), channels=8, blocks=(1, 1)))
+    return made, torch.optim.AdamW(made.parameters())
+
+
+def _stopped(path: Path) -> None:
+    made, optimiser = _of_a_tokenizer()
+    made.decode(torch.zeros(1, 2, 2)).sum().backward()
+    optimiser.step()
+    write_checkpoint(path, {"key": 3}, 1, made, optimiser)
+
+
+def _go_on(path: Path) -> None:
+    with torch.random.fork_rng():
+        assert restore(path, {"key": 3}, *_of_a_tokenizer()) >= 1
+
+
 # ---- Records -------------------------------------------------------------------------------------
 
 
@@ -266,6 +284,7 @@ KINDS: list[Kind] = [
         lambda p: steps_done(p.parent),
         hostile.damage_safetensors,
     ),
+    ("stopped.safetensors", _stopped, _go_on, hostile.damage_safetensors),
     ("report.json", _report, lambda p: SpeechReport.load(p).metrics, hostile.damage_json),
     ("eval.json", _evaluation_file, _page, hostile.damage_json),
     ("lexicon.json", _lexicon, _say_word, hostile.damage_json),

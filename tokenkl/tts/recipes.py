@@ -183,6 +183,8 @@ class Workspace:
         self.folder = Path(folder)
         self.corpora = corpora
         self.progress = progress
+        #: Checkpoint of a tokenizer whose training has begun and has not ended.
+        self.unfinished: Path | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def corpus(self, name: str) -> Corpus:
@@ -236,14 +238,19 @@ class Workspace:
                     utterances = self.corpus(recipe.corpus).split("train")
                 else:
                     utterances = some_utterances(recordings)
+                checkpoint = path.with_name(f"{path.stem}.checkpoint.safetensors")
+                self.unfinished = checkpoint
                 tokenizer = train_tokenizer(
                     features_of(utterances, progress=self.progress),
                     TOKENIZERS[recipe.tokenizer],
                     TrainingConfig(steps=recipe.tokenizer_steps),
                     key=key,
+                    checkpoint=checkpoint,
                     progress=self.progress,
                 )
                 tokenizer.save(path, half=True, record={"made_from": made_from})
+                self.unfinished = None
+                checkpoint.unlink(missing_ok=True)
         found = Tokenizer.load(path)
         if found.record.get("made_from") != made_from:
             was = found.record.get("made_from")

@@ -447,8 +447,14 @@ def _again() -> str:
 
 
 def _say_stopped(workspace: Workspace, recipe: Recipe, name: str) -> None:
+    from tokenkl.tts.tokenizer_checkpoints import steps_done as tokenizer_steps
     from tokenkl.tts.training import steps_done
 
+    if workspace.unfinished is not None:
+        made, of = tokenizer_steps(workspace.unfinished), recipe.tokenizer_steps
+        when = f"after {made} of {of} steps" if made else "before the first step"
+        _say(f"Stopped {when} of the tokenizer's training; `{_again()}` goes on from there.")
+        return
     done = steps_done(workspace.folder / name)
     when = f"after {done} of {recipe.training.steps} steps" if done else "before the first step"
     _say(f"Stopped {when} of training; `{_again()}` goes on from there.")
