@@ -37,6 +37,35 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+def test_speakers(material: Path, tmp_path: Path) -> None:
+    """Ann says every letter by its own token, Bob by the one after it."""
+    (tmp_path / "tokens").mkdir()
+    for index, path in enumerate(sorted((material / "tokens").glob("*.npz"))):
+        with np.load(path) as file:
+            arrays = dict(file)
+        if index % 2:
+            arrays["tokens"] = (arrays["tokens"] + 1) % 27
+        who = "bob" if index % 2 else "ann"
+        np.savez(tmp_path / "tokens" / path.name, **arrays, speaker=np.array(who))
+    where = ("--data", tmp_path / "tokens", "--codebook", material / "points.npz", "--speakers")
+    more = ("--steps", "200", "--layout", "aligned", "--token-rate", "50", "--folder", tmp_path)
+    succeed(*TRAIN, *where, *more)
+    path = tmp_path / "voice-mine.safetensors"
+    voice = Voice.load(path)
+    assert sorted(voice.speakers) == ["ann", "bob"]
+    text = next(iter(voice.record["held_out"].values()))
+    plain = np.repeat([LETTERS.index(c) for c in text], 2)
+    for name, shift in (("ann", 0), ("bob", 1)):
+        out = tmp_path / f"{name}.npy"
+        succeed("say", text, "--voice", path, "--speaker", name, "-o", out)
+        assert np.mean(np.load(out) == (plain + shift) % 27) > 0.9
+    assert "speaker must be one of ann, bob; got anne" in fail(
+        "say", text, "--voice", path, "--speaker", "anne", "-o", tmp_path / "no.npy"
+    )
+    assert not (tmp_path / "no.npy").exists()
+
+
+@pytest.mark.slow
 def test_train_and_say(material: Path, tmp_path: Path) -> None:
     where = ("--data", material / "tokens", "--codebook", material / "points.npz")
     more = ("--steps", "150", "--layout", "aligned", "--token-rate", "50", "--folder", tmp_path)
@@ -95,6 +124,7 @@ def test_token_ids_of_an_included_voice(tmp_path: Path) -> None:
         (["--codebook", "points.npz", "--layout", "askew"], "--layout must be one of"),
         (["--codebook", "points.npz", "--text", "phonemes"], "'characters' for recordings"),
         (["--codebook", "points.npz", "--data", "nowhere"], "or an .npz file; got nowhere"),
+        (["--codebook", "points.npz", "--speakers"], "speakers must be known of every example"),
         (["--codebook", "small.npz"], "ids from 0 to 4"),
         (
             ["--codebook", "points.npz", "--data", "bare", "--layout", "aligned"],
@@ -125,3 +155,10 @@ def test_token_ids_have_no_spectrogram(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n")
     words = ("say", "--file", tmp_path / "a.txt", "-o", tmp_path / "a.npy")
     assert "--output must be a file name that ends in .wav or .npz" in fail(*words)
+
+
+def test_speakers_that_are_not_there(tmp_path: Path) -> None:
+    assert "--speakers must be left out without --data" in fail("train", "--speakers")
+    message = fail("say", "one", "--speaker", "ann", "-o", tmp_path / "a.wav")
+    assert "speaker must be left out for a voice that was trained without speakers" in message
+    assert not (tmp_path / "a.wav").exists()

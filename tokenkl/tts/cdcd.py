@@ -71,6 +71,8 @@ class CDCDConfig:
             digit.
         dropout: of what every block adds, in training.
         token_dropout: share of tokens whose state is hidden, in training.
+        speakers: number of speakers, each with a vector that is added to the text; 0 for a model
+            that is not told who speaks.
 
     Raises:
         ValueError: a value outside its range.
@@ -97,11 +99,12 @@ class CDCDConfig:
     output_prior: bool = False  # files of voices from before it was there do not name it
     dropout: float = 0.0
     token_dropout: float = 0.0
+    speakers: int = 0
 
     def __post_init__(self) -> None:
         for name in ("K", "symbols", "dim", "width", "heads", "depth", "expansion", "text_width"):
             check_count(getattr(self, name), name, 1, 1000 if name == "expansion" else LARGEST)
-        for name in ("time_width", "text_blocks"):
+        for name in ("time_width", "text_blocks", "speakers"):
             check_count(getattr(self, name), name, 0, LARGEST)
         if self.width % (2 * self.heads) or self.time_width % 2:
             reject("width, heads, time_width", (self.width, self.heads, self.time_width), "even")
@@ -127,8 +130,11 @@ class CDCDConfig:
             reject("one_hot", True, "with dim = K, and not with learned")
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return dataclasses.asdict(self)
+        """As plain values; what is newer than stored models is named only where it is used."""
+        record = dataclasses.asdict(self)
+        if not self.speakers:
+            del record["speakers"]
+        return record
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> CDCDConfig:
@@ -194,6 +200,15 @@ class Rotation:
         return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
 
 
+def speaker_table(speakers: int, width: int) -> nn.Embedding | None:
+    """A vector for each speaker, small at first; None where nobody is told apart."""
+    if not speakers:
+        return None
+    table = nn.Embedding(speakers, width)
+    nn.init.normal_(table.weight, std=0.02)
+    return table
+
+
 def _normalised(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:])
 
@@ -251,6 +266,7 @@ class CDCD(nn.Module):
         self.place = ConvNeXtBlock(c.width)
         self.level = nn.Sequential(nn.Linear(c.time_width, c.time_width), nn.SiLU())
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
+        self.speaker = speaker_table(c.speakers, c.width)
         self.last = nn.Linear(c.time_width, 2 * c.width)
         self.logits = nn.Linear(c.width, c.K if c.head == "joint" else sum(c.shape))
         for layer in (self.last, self.logits):  # at the start every token is as likely
@@ -325,13 +341,25 @@ class CDCD(nn.Module):
     # Network.
 
     def encode_text(
-        self, frames: Int[Tensor, "B L"], mask: Bool[Tensor, "B L"]
+        self,
+        frames: Int[Tensor, "B L"],
+        mask: Bool[Tensor, "B L"],
+        speakers: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B L width"]:
-        """What the network sees of the text at every token."""
+        """What the network sees of the text at every token, and of who says it (the first if None).
+
+        Guidance leaves out the text alone: who speaks is told either way.
+        """
         x = self.symbol(frames) * mask[..., None]
         for block in self.read:
             x = block(x) * mask[..., None]
-        return self.enter_text(x)
+        text = self.enter_text(x)
+        if self.speaker is None:
+            return text
+        return (
+            text
+            + self.speaker(frames.new_zeros(len(frames)) if speakers is None else speakers)[:, None]
+        )
 
     def forward(
         self,
@@ -469,7 +497,7 @@ class CDCD(nn.Module):
         drop = Dropout(rng, device) if self.training and (c.dropout or c.token_dropout) else None
         dropped = (torch.rand(size, generator=rng) < c.drop_text).to(device)
         frames = batch.frames.masked_fill(dropped[:, None], FILLER)
-        text = self.encode_text(frames, batch.token_mask)
+        text = self.encode_text(frames, batch.token_mask, batch.speakers)
         e = self.points_of(batch.tokens)
         levels = torch.from_numpy(log_snr).float().to(device)
         x = self.noisy(e, levels, rng)
@@ -506,7 +534,7 @@ class CDCD(nn.Module):
     ) -> Float[Tensor, " B"]:
         """Sum of -ln p(k | x, text) over the tokens of every sequence at one SNR, in nats."""
         levels = torch.full((batch.tokens.shape[0],), log_snr, device=batch.tokens.device)
-        text = self.encode_text(batch.frames, batch.token_mask)
+        text = self.encode_text(batch.frames, batch.token_mask, batch.speakers)
         x = self.noisy(self.points_of(batch.tokens), levels, rng)
         losses = self.cross_entropy(self(x, levels, text, batch.token_mask), batch.tokens)
         return (losses * batch.token_mask).sum(1)
@@ -531,7 +559,7 @@ class CDCD(nn.Module):
         low, high = (math.log(snr) for snr in self.snr_range())
         size, part = batch.tokens.shape[0], (high - low) / draws
         mask = batch.token_mask
-        text = self.encode_text(batch.frames, mask)
+        text = self.encode_text(batch.frames, mask, batch.speakers)
         e = self.points_of(batch.tokens)
         spent = math.exp(low) / 2 * (e.square().sum(-1) * mask).sum(1).double()
         rows = []
@@ -574,6 +602,7 @@ class CDCD(nn.Module):
         start: float = 1.0,
         decision: str = "map",
         prompt: Int[Tensor, "B P"] | None = None,
+        speakers: Int[Tensor, " B"] | None = None,
         key: Any = 0,
     ) -> Generated:
         """Token ids for symbols placed over time: a call of the network a step, or two (guidance).
@@ -592,6 +621,7 @@ class CDCD(nn.Module):
             decision: how tokens follow from the last p: "map" is the most likely, "nearest" the one
                 nearest to e_hat, "sample" a draw.
             prompt: token ids that the sequences begin with; the model must be trained with prompts.
+            speakers: as `Batch` has them, for a model that is told who speaks.
             key: whole number or JAX random key.
 
         Raises:
@@ -611,9 +641,10 @@ class CDCD(nn.Module):
             rows = [s.standard_normal((length, self.config.dim), np.float32) for s in sources]
             return torch.from_numpy(np.stack(rows)).to(frames.device)
 
-        text = self.encode_text(frames, mask)
+        text = self.encode_text(frames, mask, speakers)
         if guidance:
-            text = torch.cat([text, self.encode_text(torch.full_like(frames, FILLER), mask)])
+            free = self.encode_text(torch.full_like(frames, FILLER), mask, speakers)
+            text = torch.cat([text, free])
         known = self._known(prompt, length) if prompt is not None else None
         x, guess = start * noise(), None
         logits = torch.empty(0)

@@ -145,8 +145,8 @@ def load_ljspeech(
 ) -> Recordings:
     """A folder with `metadata.csv` (lines ``id|text|normalised text``) and `wavs/id.wav`.
 
-    The last field of a line is the text; two fields are accepted. No field is quoted, as in
-    LJSpeech itself.
+    The last field of a line is the text; two fields are accepted, and four, of which the last is
+    the name of the speaker. No field is quoted, as in LJSpeech itself.
 
     Args:
         folder: the folder that holds `metadata.csv`.
@@ -167,7 +167,7 @@ def load_ljspeech(
     entries: dict[str, Entry] = {}
     for done, (number, line) in enumerate(lines, start=1):
         fields = [field.strip() for field in line.split("|")]
-        if len(fields) not in (2, 3) or not fields[0]:
+        if len(fields) not in (2, 3, 4) or not fields[0]:
             complaints.add(index, f"line {number} has {len(fields)} fields, not id|text|normalised")
         elif Path(fields[0]).name != fields[0]:
             name = shortened(fields[0], 80)
@@ -176,7 +176,8 @@ def load_ljspeech(
             complaints.add(index, f"line {number} repeats the id {shortened(fields[0], 80)}")
         else:
             path = root / "wavs" / f"{fields[0]}.wav"
-            _add_entry(entries, complaints, fields[0], fields[-1], path, "")
+            text, speaker = (fields[2], fields[3]) if len(fields) == 4 else (fields[-1], "")
+            _add_entry(entries, complaints, fields[0], text, path, speaker)
         if progress is not None:
             progress(done, len(lines))
     return _recordings(entries, complaints, root)

@@ -28,7 +28,7 @@ from tokenkl.tts.ar import AR, AR_SIZES
 from tokenkl.tts.cdcd import CDCD
 from tokenkl.tts.codec import Codec
 from tokenkl.tts.corpus import Corpus, CorpusConfig, load_corpus
-from tokenkl.tts.data import Example, Layout, TextEncoder, examples_of
+from tokenkl.tts.data import Example, Layout, TextEncoder, examples_of, numbered, speakers_of
 from tokenkl.tts.geometry import VIEWS, Geometry, View
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.loaders import Recordings
@@ -81,9 +81,10 @@ class Recipe:
         training: of the model.
         patience: of the model's training, see `train`.
         data: a corpus on disk, in place of `corpus`; its text is read as characters.
+        speakers: tell the model who speaks, for a corpus on disk that knows.
 
     Raises:
-        ValueError: an unknown name, or phonemes of a corpus on disk.
+        ValueError: an unknown name, or phonemes of a corpus on disk, or speakers of another.
     """
 
     corpus: str = "plain"
@@ -99,6 +100,7 @@ class Recipe:
     training: TrainConfig = PRESETS["small"]
     data: Source | None = None
     patience: int | None = None
+    speakers: bool = False
 
     def __post_init__(self) -> None:
         check_choice(self.corpus, CORPORA, "corpus")
@@ -109,6 +111,8 @@ class Recipe:
         check_count(self.tokenizer_steps, "tokenizer_steps")
         if self.patience is not None:
             check_count(self.patience, "patience")
+        if self.speakers and self.data is None:
+            reject("speakers", True, "False for the synthetic corpus, which has one")
         if self.data is not None and self.text == "phonemes":
             reject("text", self.text, "'characters' for recordings, whose phonemes are not aligned")
         layout = self.layout or _LAYOUTS[self.text]
@@ -127,6 +131,8 @@ class Recipe:
         record = json.loads(json.dumps(dataclasses.asdict(self)))
         if self.patience is None:
             del record["patience"]
+        if not self.speakers:
+            del record["speakers"]
         return record
 
 
@@ -139,6 +145,7 @@ class Material:
     encoder: TextEncoder
     train: list[Example]
     valid: list[Example]
+    speakers: tuple[str, ...] = ()
 
 
 #: Of one model: widths, depth and reading of the text as in the CDCD-TTS repository.
@@ -273,7 +280,7 @@ class Workspace:
                 progress=self.progress,
             )
             examples = not_too_long(examples, recipe.data.longest, tokenizer.token_rate)
-            return Material(tokenizer, path, TextEncoder(), *split_examples(examples))
+            return _split(recipe, tokenizer, path, examples)
         corpus = self.corpus(recipe.corpus)
         utterances = corpus.split("train")
         phonetic = recipe.text == "phonemes"
@@ -304,7 +311,7 @@ class Workspace:
             needed = "given for all, or for none with another layout than aligned"
             reject("durations", found, needed)
         examples = not_too_long(examples, source.longest, tokenizer.token_rate)
-        return Material(tokenizer, path, TextEncoder(), *split_examples(examples))
+        return _split(recipe, tokenizer, path, examples)
 
     def claim(self, recipe: Recipe, name: str, *, key: Any = 0) -> None:
         """Begin the folder of a run, or find it begun with the same recipe and key.
@@ -349,10 +356,17 @@ class Workspace:
         self.claim(recipe, name, key=key)
         with _main_process_first(cpu):
             made = self.material(recipe)
-        model = new_model(recipe, made.tokenizer, made.encoder, train=made.train, key=key)
+        model = new_model(
+            recipe,
+            made.tokenizer,
+            made.encoder,
+            train=made.train,
+            speakers=len(made.speakers),
+            key=key,
+        )
         lengths = Lengths.fit(made.train)
         layout = recipe.training.layout
-        voice = Voice(made.tokenizer, made.encoder, lengths, layout, model, {})
+        voice = Voice(made.tokenizer, made.encoder, lengths, layout, model, {}, None, made.speakers)
         trained = train(
             model,
             made.train,
@@ -394,6 +408,7 @@ def new_model(
     *,
     train: Sequence[Example] = (),
     codebook: Codebook | None = None,
+    speakers: int = 0,
     key: Any,
 ) -> CDCD | AR:
     """The fresh model of a recipe; the same key gives the same weights.
@@ -403,9 +418,10 @@ def new_model(
         tokenizer, encoder: of the recipe.
         train: examples, whose token frequencies a model with an output prior starts from.
         codebook: points of the tokens in place of those of the recipe's geometry.
+        speakers: that the model tells apart; 0 for one that is not told who speaks.
         key: whole number or JAX random key.
     """
-    changes = dict(recipe.changes)
+    changes = dict(recipe.changes) | ({"speakers": speakers} if speakers else {})
     if recipe.model == "cdcd":
         ids = np.concatenate([e.tokens for e in train]) if train else None
         return new_cdcd(
@@ -422,6 +438,17 @@ def new_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(key, 1).integers(2**63)))
         return AR(size(K=tokenizer.K, symbols=encoder.size, **changes))
+
+
+def _split(
+    recipe: Recipe, tokenizer: Tokenizer | Codec, path: Path | None, examples: list[Example]
+) -> Material:
+    """Recordings or tokens, some of them held out, with their speakers if these are asked for."""
+    speakers: tuple[str, ...] = ()
+    if recipe.speakers:
+        speakers = speakers_of(examples)
+        examples = numbered(examples, speakers)
+    return Material(tokenizer, path, TextEncoder(), *split_examples(examples), speakers)
 
 
 def is_main_process() -> bool:

@@ -198,7 +198,8 @@ def tokenized(
         text, left_out = spoken(entry.text)
         unread.update(left_out)
         if entry.name in ids and text:
-            examples.append(Example(entry.name, text, ids[entry.name], encoder.encode(text)))
+            symbols, who = encoder.encode(text), entry.speaker
+            examples.append(Example(entry.name, text, ids[entry.name], symbols, speaker=who))
     if not examples:
         reject("recordings", "none", "at least one that can be read and has a text")
     if len(examples) < len(recordings):

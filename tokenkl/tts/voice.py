@@ -36,6 +36,7 @@ from tokenkl.tts.data import (
     TextEncoder,
     examples_of,
     make_batch,
+    numbered,
 )
 from tokenkl.tts.frontend import Lexicon, LexiconRecord, PhonemeTable
 from tokenkl.tts.grammar import VOCABULARY, check_words
@@ -52,6 +53,9 @@ if TYPE_CHECKING:  # what speaking does not need, and takes long to import
 FORMAT = 1
 #: The voices that come with the package, in `WEIGHTS`.
 INCLUDED = ("phonemes", "characters")
+#: Speakers that a refusal names.
+NAMED = 8
+
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -75,6 +79,8 @@ class Voice:
         model: a `CDCD` or its autoregressive twin `AR`.
         record: how it was made; plain JSON values.
         vocoder: what makes sound of tokens; the tokenizer, by Griffin-Lim, when None.
+        speakers: names, in the order of the model's numbers; none for a model that is not told who
+            speaks.
     """
 
     tokenizer: Tokenizer | Codec
@@ -84,6 +90,7 @@ class Voice:
     model: CDCD | AR
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
     vocoder: Vocoder | None = None
+    speakers: tuple[str, ...] = ()
     _levels: dict[tuple[str, int], np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
     )
@@ -137,6 +144,23 @@ class Voice:
 
     # Speech.
 
+    def speaker_id(self, speaker: str | None) -> int:
+        """The model's number of a speaker; the first for None.
+
+        Raises:
+            ValueError: a voice of one speaker, or a name that it does not know.
+        """
+        if speaker is None:
+            return 0
+        if not self.speakers:
+            reject("speaker", speaker, "left out for a voice that was trained without speakers")
+        if speaker not in self.speakers:
+            near = difflib.get_close_matches(speaker, self.speakers, n=3)
+            some = [*near, *(one for one in self.speakers if one not in near)][:NAMED]
+            more = f" or {len(self.speakers) - NAMED} more" if len(self.speakers) > NAMED else ""
+            reject("speaker", speaker, f"one of {', '.join(some)}{more}")
+        return self.speakers.index(speaker)
+
     def tokens(
         self,
         texts: Sequence[str],
@@ -144,6 +168,7 @@ class Voice:
         steps: int = 10,
         grid: str = "uniform",
         counts: Sequence[int] | None = None,
+        speaker: str | None = None,
         key: Any = 0,
         **options: Any,
     ) -> list[Int[np.ndarray, " tokens"]]:
@@ -153,6 +178,7 @@ class Voice:
             texts: of the voice's domain.
             steps, grid: noise levels of diffusion, see `sampling_levels`.
             counts: tokens of each text, at the usual rate of the training examples when None.
+            speaker: one of `speakers`; the first, who was heard most in training, when None.
             key: whole number or JAX random key.
             options: passed to `CDCD.generate` or `AR.generate`.
 
@@ -160,8 +186,10 @@ class Voice:
             ValueError: a text outside the domain, or an argument out of its range.
         """
         symbols = [self.encoder.encode(text) for text in texts]
+        who = self.speaker_id(speaker)
         if isinstance(self.model, AR):
-            batch = make_batch([_unspoken(s, np.ones_like(s)) for s in symbols], "pad")
+            batch = make_batch([_unspoken(s, np.ones_like(s), who) for s in symbols], "pad")
+            options["speakers"] = batch.speakers
             ids = self.model.generate(batch.symbols, batch.symbol_mask, key=key, **options)
             return [row.numpy() for row in ids]
         rates: Sequence[float] = [1.0] * len(symbols)
@@ -169,7 +197,7 @@ class Voice:
             usual = [float(self.lengths.expected(s).sum()) for s in symbols]
             rates = [one / max(count, 1) for one, count in zip(usual, counts, strict=True)]
         examples = [
-            _unspoken(s, self.lengths.durations(s, rate))
+            _unspoken(s, self.lengths.durations(s, rate), who)
             for s, rate in zip(symbols, rates, strict=True)
         ]
         return self.tokens_of(examples, steps=steps, grid=grid, key=key, **options)
@@ -194,6 +222,7 @@ class Voice:
             reject("voice", self.model.kind, "a diffusion model, which takes durations")
         levels = self._sampling_levels(grid, steps)
         batch = make_batch(examples, self.layout)
+        options["speakers"] = batch.speakers
         made = self.model.generate(
             batch.frames, batch.token_mask, steps=steps, grid=levels, key=key, **options
         )
@@ -231,7 +260,7 @@ class Voice:
         levels = self._sampling_levels(grid, steps)
         batch = make_batch(examples, self.layout)
         with torch.no_grad():
-            text = model.encode_text(batch.frames, batch.token_mask)
+            text = model.encode_text(batch.frames, batch.token_mask, batch.speakers)
 
         @torch.no_grad()
         def logits(y: np.ndarray, snr: np.ndarray) -> torch.Tensor:
@@ -394,7 +423,13 @@ class Voice:
             reject("prompt", "given", "left out for a voice that was trained without prompts")
 
     def _after(
-        self, prompt: Prompt, said: str, rate: float | None, **options: Any
+        self,
+        prompt: Prompt,
+        said: str,
+        rate: float | None,
+        *,
+        speaker: str | None = None,
+        **options: Any,
     ) -> Int[np.ndarray, " tokens"]:
         """The prompt and what follows; its text and the new one are one text to the model."""
         self._check_prompts()
@@ -408,7 +443,8 @@ class Voice:
         if rate is None:  # within what was heard in training
             rate = float(np.clip(speed, 1 / self.lengths.rates[-1], 1 / self.lengths.rates[0]))
         lengths.append(self.lengths.durations(after, rate))
-        example = _unspoken(np.concatenate([before, after]), np.concatenate(lengths))
+        symbols = np.concatenate([before, after])
+        example = _unspoken(symbols, np.concatenate(lengths), self.speaker_id(speaker))
         share = count / example.tokens.size
         if share > PROMPTS[1]:
             warnings.warn(
@@ -433,7 +469,8 @@ class Voice:
         Raises:
             ValueError: tokens of another program.
         """
-        return examples_of(own_tokenizer(self.tokenizer), self.encoder, utterances)
+        examples = examples_of(own_tokenizer(self.tokenizer), self.encoder, utterances)
+        return numbered(examples, self.speakers) if self.speakers else examples
 
     # Files.
 
@@ -468,6 +505,8 @@ class Voice:
         }
         if isinstance(self.tokenizer, Codec):
             header["token_rate"] = self.tokenizer.token_rate
+        if self.speakers:
+            header["speakers"] = list(self.speakers)
         write_network(path, state, header)
 
     @classmethod
@@ -500,9 +539,11 @@ class Voice:
                 reject("the tokenizer beside it", f"another {name}", "its own")
             config = _CONFIGS[header["kind"]].from_json(header["config"])
             encoder = _text_from_json(header["text"])
+            speakers = tuple(header.get("speakers", ()))
             for what, given, there in (
                 ("tokens", config.K, tokenizer.K),
                 ("symbols", config.symbols, encoder.size),
+                ("speakers", config.speakers, len(set(speakers))),
             ):
                 if given != there:
                     reject(f"the {what} of its model", given, f"{there}, as there are")
@@ -510,7 +551,7 @@ class Voice:
             parts = config.depth + getattr(config, "text_blocks", 0)
             model = stored.network(lambda: _empty(config), parts)
         layout, record = header["layout"], header["record"]
-        return cls(tokenizer, encoder, lengths, layout, model, record, vocoder)
+        return cls(tokenizer, encoder, lengths, layout, model, record, vocoder, speakers)
 
 
 _CONFIGS: dict[str, type[CDCDConfig] | type[ARConfig]] = {"cdcd": CDCDConfig, "ar": ARConfig}
@@ -538,6 +579,7 @@ class _Newer(TypedDict, total=False):
     """Only in the files of voices that need it."""
 
     token_rate: float
+    speakers: list[str]
 
 
 class _Header(_Newer):
@@ -615,8 +657,9 @@ def new_cdcd(
     return model
 
 
-def _unspoken(symbols: np.ndarray, lengths: np.ndarray) -> Example:
-    return Example("", "", np.full(int(lengths.sum()), FILLER), symbols, lengths)
+def _unspoken(symbols: np.ndarray, lengths: np.ndarray, speaker: int = 0) -> Example:
+    tokens = np.full(int(lengths.sum()), FILLER)
+    return Example("", "", tokens, symbols, lengths, speaker_id=speaker)
 
 
 def _empty(config: CDCDConfig | ARConfig) -> CDCD | AR:

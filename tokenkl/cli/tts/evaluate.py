@@ -308,7 +308,8 @@ def _judge(
     texts = [one.text for one in references]
     for text in texts:
         voice.encoder.encode(text)  # a word that the voice has not learned, before the work
-    said = say_all(voice, texts, seeds, label=label, **options)
+    speakers = [one.speaker for one in references] if voice.speakers else None
+    said = say_all(voice, texts, seeds, label=label, speakers=speakers, **options)
     return judge(said, tokenizer_of(voice, label), references, label=label, **judging)
 
 

@@ -103,6 +103,14 @@ def train(
     on_bad: Annotated[
         str, typer.Option(metavar="WHAT", help="refuse or skip bad files of --data.")
     ] = "refuse",
+    speakers: Annotated[
+        bool,
+        typer.Option(
+            "--speakers",
+            help="Tell the model who speaks, and let `say --speaker` choose; every recording of "
+            "--data needs a speaker.",
+        ),
+    ] = False,
     longest: Annotated[
         float, typer.Option(metavar="X", help="Seconds; longer recordings of --data are left out.")
     ] = 30.0,
@@ -186,6 +194,8 @@ def train(
     \b
     Example: tokenkl tts train --preset tiny
     """
+    from tokenkl._validation import reject
+
     given = {
         "corpus": corpus, "text": text, "model": model, "geometry": geometry, "head": head,
         "schedule": schedule, "tokenizer": tokenizer, "view": view, "layout": layout,
@@ -201,8 +211,16 @@ def train(
     }  # fmt: skip
     source = _source(data, data_kind, on_bad, longest, codebook, token_rate)
     recipe = _recipe(preset, given, training, tokenizer_steps, source, sizes)
-    recipe = dataclasses.replace(recipe, patience=patience)
-    told = {**sizes, "learning_rate": learning_rate, "ema": ema, "patience": patience}
+    if speakers and source is None:
+        reject("--speakers", "given", "left out without --data: the synthetic corpus has one")
+    recipe = dataclasses.replace(recipe, patience=patience, speakers=speakers)
+    told = {
+        **sizes,
+        "learning_rate": learning_rate,
+        "ema": ema,
+        "patience": patience,
+        "speakers": speakers or None,
+    }
     called = name or _name(preset, given, source, seed, told)
     _check_name(called)
     check_folder(folder)
