@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenkl._formats import conform
-from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject, renamed
 from tokenkl.samplers import Level, Sampler, as_decision, as_sampler
 from tokenkl.tts.data import FILLER, Batch
 from tokenkl.tts.dropout import Dropout
+from tokenkl.tts.noise import Noise, normal_like
 from tokenkl.tts.stored import LARGEST
 from tokenkl.tts.tokenizers import ConvNeXtBlock
 
@@ -173,7 +173,7 @@ class Block(nn.Module):
         x: Tensor,
         level: Tensor,
         rotation: Rotation,
-        mask: Tensor,
+        mask: Tensor | None,
         drop: Callable[[Tensor], Tensor],
     ) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(level)[:, None].chunk(6, -1)
@@ -398,8 +398,10 @@ class CDCD(nn.Module):
         rotation = Rotation(x.shape[1], self.config.width // self.config.heads, x.device)
         rate = self.config.dropout
         dropped = (lambda y: y) if drop is None else (lambda y: drop(y, rate))
+        # Without a mask an accelerator has faster kernels. (On the CPU bits would change for none.)
+        whole = x.device.type != "cpu" and bool(mask.all())
         for block in self.blocks:
-            h = block(h, level, rotation, mask[:, None, None], dropped)
+            h = block(h, level, rotation, None if whole else mask[:, None, None], dropped)
         shift, scale = self.last(level)[:, None].chunk(2, -1)
         logits = self.logits(_normalised(h) * (1 + scale) + shift)
         if self.config.output_prior:
@@ -470,11 +472,13 @@ class CDCD(nn.Module):
         shape, points = self.config.shape, self.points
         if self.config.one_hot or self.config.learned or len(shape) != self.config.dim:
             return None
-        if self._grid is None or not torch.equal(self._grid[0], points):
-            firsts = [points[ids, i] for i, ids in enumerate(self._firsts)]
+        known = self._grid
+        if known is None or known[0].device != points.device or not known[0].equal(points):
+            firsts = [points[ids.to(points.device), i] for i, ids in enumerate(self._firsts)]
             grid = torch.stack([row[self.digits[:, i]] for i, row in enumerate(firsts)], -1)
             self._grid = (points.clone(), firsts if torch.equal(grid, points) else None)
-        return self._grid[1]
+            return self._grid[1]
+        return known[1]
 
     # Training.
 
@@ -524,7 +528,7 @@ class CDCD(nn.Module):
 
     def noisy(self, e: Tensor, log_snr: Tensor, rng: torch.Generator) -> Tensor:
         """alpha e + sigma eps."""
-        eps = torch.randn(e.shape, generator=rng).to(e)
+        eps = normal_like(e, rng)
         alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
         return alpha[:, None, None] * e + sigma[:, None, None] * eps
 
@@ -608,7 +612,7 @@ class CDCD(nn.Module):
         """Token ids for symbols placed over time: a call of the network a step, or two (guidance).
 
         The noise of a sequence depends on `key` and on its place in the batch only, not on the
-        other sequences.
+        other sequences; it is drawn on the device of the frames, see `Noise`.
 
         Args:
             frames, mask: as `Batch` has them.
@@ -635,27 +639,23 @@ class CDCD(nn.Module):
         if levels.shape != (steps,) or (np.diff(levels) <= 0).any():
             reject("grid", f"shape {levels.shape}", f"{steps} ascending values of ln(snr)")
         size, length = frames.shape
-        sources = [generator(key, row) for row in range(size)]
-
-        def noise() -> Tensor:
-            rows = [s.standard_normal((length, self.config.dim), np.float32) for s in sources]
-            return torch.from_numpy(np.stack(rows)).to(frames.device)
-
+        noise = Noise(key, size, frames.device)
+        shape = (length, self.config.dim)
         text = self.encode_text(frames, mask, speakers)
         if guidance:
             free = self.encode_text(torch.full_like(frames, FILLER), mask, speakers)
             text = torch.cat([text, free])
         known = self._known(prompt, length) if prompt is not None else None
-        x, guess = start * noise(), None
+        x, guess = start * noise.normal(shape), None
         logits = torch.empty(0)
         for index, level in enumerate(levels):
             logits = self._guided(x, level, text, mask, known, guess, guidance)
             e_hat = self.mean_point(logits)
             guess = e_hat
             if index + 1 < steps:
-                fresh = noise() if moves.draws else None
+                fresh = noise.normal(shape) if moves.draws else None
                 x = moves.step(x, e_hat, _level(level), _level(levels[index + 1]), fresh)
-        ids = self._decided(logits, e_hat, decision, sources)
+        ids = self._decided(logits, e_hat, decision, noise)
         if prompt is not None:
             ids[:, : prompt.shape[1]] = prompt
         return Generated(ids * mask, e_hat)
@@ -689,16 +689,12 @@ class CDCD(nn.Module):
         known[:, : prompt.shape[1], -1] = 1
         return known
 
-    def _decided(
-        self, logits: Tensor, e_hat: Tensor, decision: str, sources: list[np.random.Generator]
-    ) -> Tensor:
+    def _decided(self, logits: Tensor, e_hat: Tensor, decision: str, noise: Noise) -> Tensor:
         if decision == "nearest" and not self.config.one_hot:
             return torch.cdist(e_hat, self.table()).argmin(-1)
         scores = logits if self.config.head == "factorised" else self.log_probabilities(logits)
         if decision == "sample":  # Gumbel's trick, so that each sequence has its own source
-            shape = tuple(scores.shape[1:])
-            drawn = np.stack([source.gumbel(size=shape) for source in sources])
-            scores = scores + torch.from_numpy(drawn).to(scores)
+            scores = scores + noise.gumbel(tuple(scores.shape[1:])).to(scores)
         if self.config.head == "joint":
             return scores.argmax(-1)
         # Digits are independent: the most likely token, or a drawn one, is that of every digit.

@@ -28,6 +28,4 @@ def as_device(device: torch.device | str, name: str = "device") -> torch.device:
 
 def devices() -> tuple[str, ...]:
     """The devices of this machine."""
-    there = {"cpu": True, "cuda": torch.cuda.is_available()}
-    there["mps"] = torch.backends.mps.is_available()
-    return tuple(name for name, is_there in there.items() if is_there)
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)

@@ -29,6 +29,7 @@ from tokenkl.tts.cdcd import CDCD
 from tokenkl.tts.codec import Codec
 from tokenkl.tts.corpus import Corpus, CorpusConfig, load_corpus
 from tokenkl.tts.data import Example, Layout, TextEncoder, examples_of, numbered, speakers_of
+from tokenkl.tts.devices import as_device
 from tokenkl.tts.geometry import VIEWS, Geometry, View
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.loaders import Recordings
@@ -182,14 +183,24 @@ class Workspace:
         corpora: where spoken corpora are cached; the user's cache when None.
         progress: called with what is done and what there is to do, of one thing after the other;
             bars on stderr when None.
+        device: on which tokenizers are trained, and make tokens.
+
+    Raises:
+        ValueError: no such device.
     """
 
     def __init__(
-        self, folder: PathLike, *, corpora: PathLike | None = None, progress: Report | None = None
+        self,
+        folder: PathLike,
+        *,
+        corpora: PathLike | None = None,
+        progress: Report | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.folder = Path(folder)
         self.corpora = corpora
         self.progress = progress
+        self.device = as_device(device)
         #: Checkpoint of a tokenizer whose training has begun and has not ended.
         self.unfinished: Path | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -253,6 +264,7 @@ class Workspace:
                     TrainingConfig(steps=recipe.tokenizer_steps),
                     key=key,
                     checkpoint=checkpoint,
+                    device=self.device,
                     progress=self.progress,
                 )
                 tokenizer.save(path, half=True, record={"made_from": made_from})
@@ -271,6 +283,7 @@ class Workspace:
         recordings = _recordings(recipe)
         made_from = self._made_from(recipe, 0, recordings)
         tokenizer, path = self._tokenizer(recipe, made_from, recordings, 0)
+        tokenizer.to(self.device)
         if recipe.data is not None and recordings is not None:
             examples = tokenized(
                 recordings,
@@ -280,7 +293,7 @@ class Workspace:
                 progress=self.progress,
             )
             examples = not_too_long(examples, recipe.data.longest, tokenizer.token_rate)
-            return _split(recipe, tokenizer, path, examples)
+            return _split(recipe, tokenizer.cpu(), path, examples)
         corpus = self.corpus(recipe.corpus)
         utterances = corpus.split("train")
         phonetic = recipe.text == "phonemes"
@@ -289,7 +302,7 @@ class Workspace:
             examples_of(tokenizer, encoder, corpus.split(split), progress=self.progress)
             for split in ("train", "valid")
         )
-        return Material(tokenizer, path, encoder, train, valid)
+        return Material(tokenizer.cpu(), path, encoder, train, valid)
 
     def _of_tokens(self, recipe: Recipe, source: Source) -> Material:
         """Token ids that came from elsewhere, with what is known of their codec."""

@@ -92,12 +92,12 @@ def nats(
     """
     found = []
     for start in range(0, len(examples), BATCH):
-        batch = make_batch(examples[start : start + BATCH], voice.layout)
+        batch = make_batch(examples[start : start + BATCH], voice.layout).to(voice.device)
         if isinstance(voice.model, CDCD):
             rng = torch.Generator().manual_seed(int(generator(start).integers(2**62)))
-            found.append(best_bound(voice.model.bound(batch, rng, draws).numpy()))
+            found.append(best_bound(voice.model.bound(batch, rng, draws).cpu().numpy()))
         else:
-            found.append(voice.model.nll(batch).numpy())
+            found.append(voice.model.nll(batch).cpu().numpy())
     return np.concatenate(found)
 
 

@@ -201,6 +201,11 @@ class Tokenizer(nn.Module):
         return self.quantizer.codebook(prior)
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.mean.device
+
+    @property
     def token_rate(self) -> float:
         """Tokens a second."""
         return self.config.mel.tokens_per_second
@@ -255,8 +260,9 @@ class Tokenizer(nn.Module):
     def tokenize(self, audio: Float[np.ndarray, " samples"]) -> Int[np.ndarray, " tokens"]:
         """Token ids of one recording at 16 kHz."""
         with torch.no_grad():
-            mel = self.frontend(torch.from_numpy(np.asarray(audio, np.float32)))
-        return self.encode(mel[None])[0].numpy()
+            samples = torch.from_numpy(np.asarray(audio, np.float32)).to(self.device)
+            mel = self.frontend(samples)
+        return self.encode(mel[None])[0].cpu().numpy()
 
     def synthesise(
         self,
@@ -274,11 +280,11 @@ class Tokenizer(nn.Module):
             reject("ids, points", "both" if ids is not None else "neither", "one of the two")
         with torch.no_grad():
             if ids is not None:
-                where = self.points_at(torch.from_numpy(check_ids(ids, self.K)))
+                where = self.points_at(torch.from_numpy(check_ids(ids, self.K)).to(self.device))
             else:
-                where = torch.as_tensor(np.asarray(points, np.float32))
+                where = torch.as_tensor(np.asarray(points, np.float32)).to(self.device)
             mel = self.decode(where[None])[0]
-        return self.frontend.griffin_lim(mel, key=key).numpy()
+        return self.frontend.griffin_lim(mel, key=key).cpu().numpy()
 
     def save(
         self, path: PathLike, *, half: bool = False, record: dict[str, Any] | None = None
@@ -562,14 +568,16 @@ def evaluate_tokenizer(
     sequences, audio = [], []
     with reporting("evaluating the tokenizer", progress) as report, torch.no_grad():
         for index, utterance in enumerate(utterances):
-            mel = tokenizer.frontend(torch.from_numpy(utterance.audio))[None]
+            samples = torch.from_numpy(utterance.audio).to(tokenizer.device)
+            mel = tokenizer.frontend(samples)[None]
             ids = tokenizer.encode(mel)
             rebuilt = tokenizer.decode(tokenizer.points_at(ids))
             total += float((rebuilt - mel).abs().sum())
             count += mel.numel()
-            sequences.append(ids[0].numpy())
+            sequences.append(ids[0].cpu().numpy())
             if grammars:
-                audio.append(tokenizer.frontend.griffin_lim(rebuilt[0], key=index).numpy())
+                heard_as = tokenizer.frontend.griffin_lim(rebuilt[0], key=index)
+                audio.append(heard_as.cpu().numpy())
             report(index + 1, len(utterances))
     texts = [utterance.text for utterance in utterances]
     heard: dict[str, WordErrors] = {

@@ -38,6 +38,7 @@ from tokenkl.tts.data import (
     make_batch,
     numbered,
 )
+from tokenkl.tts.devices import as_device
 from tokenkl.tts.frontend import Lexicon, LexiconRecord, PhonemeTable
 from tokenkl.tts.grammar import VOCABULARY, check_words
 from tokenkl.tts.lengths import Lengths
@@ -136,11 +137,28 @@ class Voice:
             reject("voice", self.model.kind, "one whose model is a diffusion model")
         if self.model.config.one_hot:
             return OneHot(self.model.config.K, scale=float(self.model.points[0, 0]))
-        points = self.model.table().detach().double().numpy()
+        points = self.model.table().detach().cpu().double().numpy()
         placed = self.tokenizer.codebook()
         if points.shape == (placed.K, placed.n) and np.array_equal(points, placed.points):
             return placed
         return PointCodebook(points, name="voice", allow_duplicates=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.model.parameters()).device
+
+    def to(self, device: torch.device | str) -> Voice:
+        """Itself, after all that computes was moved to a device; noise is drawn there, too.
+
+        Raises:
+            ValueError: no such device here.
+        """
+        where = as_device(device)
+        self.model.to(where)
+        if isinstance(self.tokenizer, Tokenizer):
+            self.tokenizer.to(where)
+        return self
 
     # Speech.
 
@@ -188,10 +206,11 @@ class Voice:
         symbols = [self.encoder.encode(text) for text in texts]
         who = self.speaker_id(speaker)
         if isinstance(self.model, AR):
-            batch = make_batch([_unspoken(s, np.ones_like(s), who) for s in symbols], "pad")
+            unspoken = [_unspoken(s, np.ones_like(s), who) for s in symbols]
+            batch = make_batch(unspoken, "pad").to(self.device)
             options["speakers"] = batch.speakers
             ids = self.model.generate(batch.symbols, batch.symbol_mask, key=key, **options)
-            return [row.numpy() for row in ids]
+            return [row.cpu().numpy() for row in ids]
         rates: Sequence[float] = [1.0] * len(symbols)
         if counts is not None:
             usual = [float(self.lengths.expected(s).sum()) for s in symbols]
@@ -221,12 +240,13 @@ class Voice:
         if not isinstance(self.model, CDCD):
             reject("voice", self.model.kind, "a diffusion model, which takes durations")
         levels = self._sampling_levels(grid, steps)
-        batch = make_batch(examples, self.layout)
+        batch = make_batch(examples, self.layout).to(self.device)
         options["speakers"] = batch.speakers
         made = self.model.generate(
             batch.frames, batch.token_mask, steps=steps, grid=levels, key=key, **options
         )
-        return [ids[: e.tokens.size].numpy() for ids, e in zip(made.ids, examples, strict=True)]
+        rows = made.ids.cpu().numpy()
+        return [ids[: e.tokens.size] for ids, e in zip(rows, examples, strict=True)]
 
     def evidence(
         self,
@@ -258,7 +278,7 @@ class Voice:
         if not isinstance(model, CDCD):
             reject("voice", model.kind, "a diffusion model")
         levels = self._sampling_levels(grid, steps)
-        batch = make_batch(examples, self.layout)
+        batch = make_batch(examples, self.layout).to(self.device)
         with torch.no_grad():
             text = model.encode_text(batch.frames, batch.token_mask, batch.speakers)
 
@@ -270,16 +290,16 @@ class Voice:
 
         @torch.no_grad()
         def mean(y: np.ndarray, snr: np.ndarray) -> np.ndarray:
-            return model.mean_point(logits(y, snr)).numpy()
+            return model.mean_point(logits(y, snr)).cpu().numpy()
 
         return evidence_bound(
             self.codebook(),
-            lambda y, snr: model.log_probabilities(logits(y, snr)).numpy(),
-            batch.tokens.numpy(),
+            lambda y, snr: model.log_probabilities(logits(y, snr)).cpu().numpy(),
+            batch.tokens.cpu().numpy(),
             np.exp(levels),
             key=key,
             mean=mean,
-            mask=batch.token_mask.numpy(),
+            mask=batch.token_mask.cpu().numpy(),
             n_noise=n_noise,
         )
 
@@ -299,7 +319,7 @@ class Voice:
         if (grid, steps) not in self._levels:
             from tokenkl.tts.levels import sampling_levels
 
-            table = self.model.noise.numpy()
+            table = self.model.noise.cpu().numpy()
             levels = sampling_levels(grid, steps, self.codebook(), table, key=0)
             self._levels[grid, steps] = np.clip(levels, *RANGE)
         return self._levels[grid, steps]
@@ -452,7 +472,7 @@ class Voice:
                 f"on prompts of at most {PROMPTS[1]:.0%}.",
                 stacklevel=4,
             )
-        given = torch.from_numpy(np.array(prompt.tokens, np.int64))[None]
+        given = torch.from_numpy(np.array(prompt.tokens, np.int64))[None].to(self.device)
         [ids] = self.tokens_of([example], prompt=given, **options)
         return ids
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from tokenkl.cli._app import say
 from tokenkl.cli._result import Result, TableFiles, command
 from tokenkl.cli.tts._group import (
+    Device,
     Sampling,
     Steps,
     load_voice,
@@ -103,6 +104,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FOLDER", help="Where the voice's recordings are now, if elsewhere."),
     ] = None,
+    device: Device = None,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that judge.")] = 1,
 ) -> Result:
     """Let independent judges hear what voices say, beside ceilings and floors.
@@ -128,7 +130,7 @@ def evaluate(
         check_choice(one, ("unigram", "bigram"), "--grammar")
     sampling.check()
     names = list(dict.fromkeys(voices or ["phonemes"]))
-    speakers = {name: load_voice(name) for name in names}
+    speakers = {name: load_voice(name, device) for name in names}
     for name, speaker in speakers.items():
         tokenizer_of(speaker, name)  # refuses what cannot be heard, before the work
     options = {name: sampling.options(speakers[name], name) for name in names}

@@ -11,6 +11,7 @@ from tokenkl.cli._app import check_folder, progress_bar
 from tokenkl.cli._options import Seed
 from tokenkl.cli._result import command
 from tokenkl.cli.tts._group import (
+    Device,
     Sampling,
     Steps,
     load_voice,
@@ -48,6 +49,7 @@ def report(
         int, typer.Option(min=1, max=100, metavar="N", help="Sentences where no --text is given.")
     ] = 3,
     sampling: Sampling,
+    device: Device = None,
     seed: Seed = 0,
 ) -> None:
     """Write index.html with players and spectrograms: sentences by numbers of steps, every voice.
@@ -62,7 +64,7 @@ def report(
     counts = whole_numbers(steps, "--steps")
     sampling.check()
     _check_labels(voices)
-    speakers = {name: load_voice(name) for name in voices}
+    speakers = {name: load_voice(name, device) for name in voices}
     for name, speaker in speakers.items():
         tokenizer_of(speaker, name)  # refuses what cannot be heard, before the work
     texts = {name: text or _texts(speakers[name], name, sentences) for name in voices}

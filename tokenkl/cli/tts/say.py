@@ -11,7 +11,7 @@ import typer
 from tokenkl.cli._app import check_output, progress_bar, say_written, write_outputs
 from tokenkl.cli._options import Plot, Seed
 from tokenkl.cli._result import FigureFiles, command
-from tokenkl.cli.tts._group import Sampling, load_voice, tts_app
+from tokenkl.cli.tts._group import Device, Sampling, load_voice, tts_app
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +77,7 @@ def say(
         str | None,
         typer.Option("--prompt-text", metavar="TEXT", help="What is said in --prompt."),
     ] = None,
+    device: Device = None,
     plot: Plot = None,
     words: Annotated[
         bool, typer.Option("--words", help="List what can be said, and do nothing else.")
@@ -114,7 +115,7 @@ def say(
         missing = "--prompt" if prompt is None else "--prompt-text"
         reject(missing, "nothing", "given: --prompt and --prompt-text go together")
     started = time.perf_counter()
-    loaded = load_voice(voice)
+    loaded = load_voice(voice, device)
     _one_thread()
     loading = time.perf_counter() - started
     if heard and not loaded.can_be_heard:

@@ -181,7 +181,14 @@ def train(
     half: Annotated[
         bool, typer.Option("--half", help="Store the voice in half precision.")
     ] = False,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Leave a GPU alone.")] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="As --device cpu.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of tokenizer and model: cpu or cuda; the GPU without it, where there is one.",
+        ),
+    ] = None,
     prepare: Annotated[
         bool, typer.Option("--prepare", help="Make corpus, tokenizer and tokens, and do not train.")
     ] = False,
@@ -221,26 +228,41 @@ def train(
         "patience": patience,
         "speakers": speakers or None,
     }
+    where = _device(device, cpu)
     called = name or _name(preset, given, source, seed, told)
     _check_name(called)
     check_folder(folder)
     from tokenkl.tts.recipes import Workspace, is_main_process
 
     _say(f"Run {called} in {short_path(folder)}: {_described(recipe)}.")
-    workspace = Workspace(folder)
+    workspace = Workspace(folder, device=where)
     try:
         workspace.claim(recipe, called, key=seed)
         if prepare:
             made = workspace.material(recipe)
             _say(f"Ready: {len(made.train)} examples. The same command without --prepare trains.")
             return
-        voice = workspace.voice(recipe, called, key=seed, half=half, cpu=cpu)
+        voice = workspace.voice(recipe, called, key=seed, half=half, cpu=where == "cpu")
     except KeyboardInterrupt:
         if is_main_process():
             _say_stopped(workspace, recipe, called)
         raise
     if is_main_process():
         _finish(workspace, recipe, called, list(voice.record.get("held_out", {}).values()))
+
+
+def _device(device: str | None, cpu: bool) -> str:
+    """Where to train: "cpu" or "cuda"."""
+    from tokenkl._validation import check_choice, reject
+    from tokenkl.tts.devices import as_device, devices
+
+    if device is None:
+        return "cpu" if cpu else devices()[-1]
+    # Of several, `accelerate launch` gives one to each process.
+    as_device(check_choice(device, ("cpu", "cuda"), "--device"), "--device")
+    if cpu and device != "cpu":
+        reject("--device", device, "left out beside --cpu")
+    return device
 
 
 # ---- From options to a recipe --------------------------------------------------------------------

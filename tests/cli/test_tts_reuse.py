@@ -1,4 +1,4 @@
-"""A folder of another program's tokens, by two commands: train and say."""
+"""What others bring: tokens of a codec (two commands: train and say), speakers, devices."""
 
 from __future__ import annotations
 
@@ -162,3 +162,20 @@ def test_speakers_that_are_not_there(tmp_path: Path) -> None:
     message = fail("say", "one", "--speaker", "ann", "-o", tmp_path / "a.wav")
     assert "speaker must be left out for a voice that was trained without speakers" in message
     assert not (tmp_path / "a.wav").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["say", "one", "-o", "a.wav"],
+        ["eval"],
+        ["report", "phonemes", "-o", "page"],
+        ["tokenize", "a.wav", "-o", "a.npz"],
+        ["train", "--preset", "tiny"],
+    ],
+)
+def test_devices_that_are_not_there(words: list[str], tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.wav").touch()
+    assert "--device must be one of" in fail(*words, "--device", "gpu")
+    assert not (tmp_path / "page").exists()
