@@ -21,7 +21,7 @@ ELSEWHERE = torch.device("cuda:0")
 HOST = torch.device("cpu")
 
 _Generator = torch.Generator
-_DEVICE = Tensor.device.__get__  # type: ignore[attr-defined]
+_DEVICE = Tensor.device.__get__
 
 
 class Mixed(AssertionError):
@@ -109,7 +109,7 @@ class _Source(_Generator):
         return ELSEWHERE if self.is_elsewhere else HOST
 
     def __new__(cls, device: Any = "cpu") -> _Source:
-        made = super().__new__(cls, "cpu")
+        made = super().__new__(cls, "cpu")  # type: ignore[call-arg]
         made.is_elsewhere = torch.device(device).type == "cuda"
         return made
 

@@ -40,7 +40,7 @@ def voice_of(model: str, kind: str = "fsq", speakers: int = 0, **changes: Any) -
     made = new_model(recipe, tokenizer, TextEncoder(), speakers=speakers, key=0).eval()
     lengths = Lengths({(-1, -1, -1): 2.0}, (0.5, 1.0, 2.0))
     names = tuple(f"s{i}" for i in range(speakers))
-    record = {"recipe": {"data": {}}}
+    record: dict[str, Any] = {"recipe": {"data": {}}}
     return Voice(tokenizer, TextEncoder(), lengths, "stretch", made, record, None, names)
 
 
@@ -166,8 +166,8 @@ def test_noise_is_drawn_where_it_is_needed() -> None:
     here = torch.device("cpu")
     expected = [generator(5, row).standard_normal((3, 2), np.float32) for row in range(2)]
     np.testing.assert_array_equal(Noise(5, 2, here).normal((3, 2)).numpy(), np.stack(expected))
-    expected = [generator(5, row).gumbel(size=(4,)) for row in range(2)]
-    np.testing.assert_array_equal(Noise(5, 2, here).gumbel((4,)).numpy(), np.stack(expected))
+    gumbels = [generator(5, row).gumbel(size=(4,)) for row in range(2)]
+    np.testing.assert_array_equal(Noise(5, 2, here).gumbel((4,)).numpy(), np.stack(gumbels))
     x = torch.zeros(3, 4)
     rng = torch.Generator().manual_seed(2)
     torch.testing.assert_close(normal_like(x, rng), torch.randn(3, 4, generator=rng.manual_seed(2)))

@@ -17,7 +17,8 @@ GOOD: dict[str, Any] = {"tokens": [1, 2, 3], "text": "Two."}
 
 
 def one_file(path: Path, **arrays: Any) -> Path:
-    np.savez(path, **{name: np.array(value) for name, value in {**GOOD, **arrays}.items()})
+    every: dict[str, Any] = {name: np.array(value) for name, value in {**GOOD, **arrays}.items()}
+    np.savez(path, **every)
     return path
 
 
