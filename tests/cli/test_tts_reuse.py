@@ -31,8 +31,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tk.save_codebook(tk.PointCodebook(4 + 5 * rng.normal(size=(27, 4))), folder / "points.npz")
     for index, sentence in enumerate(make_sentences(CorpusConfig())["train"][:COUNT]):
         ids = np.repeat([LETTERS.index(c) for c in sentence.text], 2)
-        arrays = {"tokens": ids, "text": sentence.text, "durations": np.full(ids.size // 2, 2)}
-        np.savez(folder / "tokens" / f"u{index}.npz", **arrays)
+        path, lengths = folder / "tokens" / f"u{index}.npz", np.full(ids.size // 2, 2)
+        np.savez(path, tokens=ids, text=np.array(sentence.text), durations=lengths)
     return folder
 
 
@@ -150,11 +150,11 @@ def test_options_of_tokens_alone(option: tuple[str, str]) -> None:
 
 
 def test_token_ids_have_no_spectrogram(tmp_path: Path) -> None:
-    words = ("say", "one", "-o", tmp_path / "a.npy")
-    assert "--plot must be left out where" in fail(*words, "--plot", tmp_path / "a.png")
+    out = ("-o", tmp_path / "a.npy")
+    assert "--plot must be left out where" in fail("say", "one", *out, "--plot", tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("one\n")
-    words = ("say", "--file", tmp_path / "a.txt", "-o", tmp_path / "a.npy")
-    assert "--output must be a file name that ends in .wav or .npz" in fail(*words)
+    message = fail("say", "--file", tmp_path / "a.txt", *out)
+    assert "--output must be a file name that ends in .wav or .npz" in message
 
 
 def test_speakers_that_are_not_there(tmp_path: Path) -> None:

@@ -84,9 +84,11 @@ def _cdcd(path: Path) -> None:
 
 def _triplets(path: Path) -> None:
     for name in "ab":
-        arrays = {"tokens": np.arange(6), "text": np.array([f"one {name}", "no"])}
-        more = {"durations": np.array([1, 0, 1, 1, 1, 2, 0]), "speaker": np.array(["x", "y"])}
-        np.savez(path.with_name(f"{name}.npz"), **arrays, ends=np.array([4, 6]), **more)
+        np.savez(
+            path.with_name(f"{name}.npz"), tokens=np.arange(6), ends=np.array([4, 6]),
+            text=np.array([f"one {name}", "no"]), speaker=np.array(["x", "y"]),
+            durations=np.array([1, 0, 1, 1, 1, 2, 0]),
+        )  # fmt: skip
 
 
 def _read_triplets(path: Path) -> None:

@@ -16,14 +16,15 @@ from tokenkl.tts.frontend import MelConfig
 from tokenkl.tts.interrupts import Terminated
 from tokenkl.tts.stored import write_network
 from tokenkl.tts.tokenizer_checkpoints import steps_done
-from tokenkl.tts.tokenizers import Tokenizer, TokenizerConfig, TrainingConfig, train_tokenizer
+from tokenkl.tts.tokenizers import Kind, Tokenizer, TokenizerConfig, TrainingConfig, train_tokenizer
 
 RNG = np.random.default_rng(0)
 FEATURES = [RNG.normal(size=(int(n), 80)).astype("f") for n in RNG.integers(20, 90, size=12)]
 STEPS = TrainingConfig(steps=12, batch=4, frames=32)
-CONFIGS = {
+LEVELS: dict[Kind, tuple[int, ...]] = {"fsq": (3, 3), "vq": (50,), "rvq": (7, 6), "e8": ()}
+CONFIGS: dict[str, TokenizerConfig] = {
     kind: TokenizerConfig(kind, levels, dim=4, channels=16, blocks=(1, 1), batch_tokens=64)
-    for kind, levels in (("fsq", (3, 3)), ("vq", (50,)), ("rvq", (7, 6)), ("e8", ()))
+    for kind, levels in LEVELS.items()
 }  # fmt: skip
 
 
