@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tokenkl._files import atomic_path
+from tokenkl.tts.codec import own_tokenizer
 from tokenkl.tts.data import TextEncoder, examples_of
 from tokenkl.tts.recipes import load_named_corpus
 from tokenkl.tts.voice import Voice
@@ -23,7 +24,7 @@ def write_tokens(folder: Path, say: Callable[[str], None]) -> None:
     """
     say("speaking the corpus, about a minute")
     train = load_named_corpus("jittered").split("train")
-    tokenizer = Voice.load("phonemes").tokenizer
+    tokenizer = own_tokenizer(Voice.load("phonemes").tokenizer)
     examples = examples_of(tokenizer, TextEncoder.phonemes(train), train)
     longest = max(example.tokens.size for example in examples)
     tokens = np.full((len(examples), longest), PADDING, dtype=np.int16)

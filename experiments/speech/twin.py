@@ -189,7 +189,7 @@ def time_all(workspace: Workspace, path: Path, sentences: int = 20) -> dict[str,
                 latencies.setdefault(name, []).append(seconds)
         ids = np.asarray(ids)
         started = time.perf_counter()
-        voices["characters"].tokenizer.synthesise(ids)
+        voices["characters"].audio(ids)
         factors.setdefault("vocoder", []).append((time.perf_counter() - started) * 25 / ids.size)
     record = {
         "sentences": sentences,

@@ -23,6 +23,7 @@ from tokenkl._files import atomic_path
 from tokenkl._random import generator
 from tokenkl.tts.ar import AR
 from tokenkl.tts.cdcd import CDCD, best_bound
+from tokenkl.tts.codec import own_tokenizer
 from tokenkl.tts.data import Example, examples_of, make_batch
 from tokenkl.tts.evaluation import Spoken, evaluate
 from tokenkl.tts.geometry import View
@@ -150,7 +151,8 @@ class Material:
 
     def __init__(self, workspace: Workspace, recipe: Recipe) -> None:
         learned = workspace.material(recipe)
-        self.tokenizer, self.encoder, self.train = learned.tokenizer, learned.encoder, learned.train
+        self.tokenizer = own_tokenizer(learned.tokenizer)
+        self.encoder, self.train = learned.encoder, learned.train
         self.references = workspace.corpus(recipe.corpus).split("test")
         self.test = examples_of(
             self.tokenizer, self.encoder, self.references, progress=workspace.progress
@@ -258,7 +260,7 @@ def listen(voice: Voice, at: Material, cell: Cell, seed: int, settings: Settings
     seconds = (time.process_time() - started) / len(chosen)
     spoken = [Spoken(e.text, i, seconds=seconds) for e, i in zip(chosen, ids, strict=True)]
     report = evaluate(
-        {seed: spoken}, voice.tokenizer, at.references[spoken_of],
+        {seed: spoken}, own_tokenizer(voice.tokenizer), at.references[spoken_of],
         label=cell.label, grammars=("unigram",), pitch=False, progress=lambda done, total: None,
     )  # fmt: skip
     rounded = {

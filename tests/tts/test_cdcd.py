@@ -14,6 +14,7 @@ from tokenkl.tts.cdcd import CDCD, Block, CDCDConfig, Head, _level, best_bound
 from tokenkl.tts.data import Batch, Example, make_batch
 from tokenkl.tts.dropout import Dropout
 from tokenkl.tts.levels import GRIDS, noise_levels, sampling_levels
+from tokenkl.tts.noise import Noise
 
 GRID = tk.FSQ((3, 3), grid="rounding", order="F")
 SMALL: dict[str, Any] = {
@@ -296,9 +297,9 @@ def test_guidance_without_text_changes_nothing() -> None:
 def test_draws_decide_by_their_probabilities() -> None:
     model = small_model()
     logits = torch.log(torch.tensor([0.5, 0.2, 0.1, 0.05, 0.05, 0.04, 0.03, 0.02, 0.01]))
-    sources = [np.random.default_rng(0)]
+    noise = Noise(0, 1, logits.device)
     logits = logits.expand(1, 20000, 9)
-    ids = model._decided(logits, torch.zeros(1, 20000, 2), "sample", sources)
+    ids = model._decided(logits, torch.zeros(1, 20000, 2), "sample", noise)
     counts = np.bincount(ids.numpy().ravel(), minlength=9)
     expected = logits[0, 0].exp().double().numpy()
     assert stats.chisquare(counts, expected / expected.sum() * 20000).pvalue > 2e-5
@@ -429,7 +430,7 @@ def test_digits_decide_as_all_tokens_would(order: Literal["F", "C"]) -> None:
     config = CDCDConfig(symbols=5, head="factorised", **sizes, **SMALL)
     model = CDCD(config, np.zeros((24, 3)))
     logits = torch.randn(4, 50, 9)
-    ids = model._decided(logits, torch.zeros(4, 50, 3), "map", [])
+    ids = model._decided(logits, torch.zeros(4, 50, 3), "map", Noise(0, 4, logits.device))
     torch.testing.assert_close(ids, model.log_probabilities(logits).argmax(-1))
 
 

@@ -13,10 +13,12 @@ import pytest
 import torch
 from scipy.io import wavfile
 
+from tokenkl import PointCodebook
 from tokenkl._formats import FileError
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.audio import probe_wav, read_wav
 from tokenkl.tts.cdcd import CDCD, CDCDConfig
+from tokenkl.tts.codec import Codec
 from tokenkl.tts.corpus import _KINDS, _load_shard
 from tokenkl.tts.data import TextEncoder
 from tokenkl.tts.frontend import Lexicon, PhonemeTable, encode_characters
@@ -25,9 +27,11 @@ from tokenkl.tts.listening import _evaluation, find_evaluations
 from tokenkl.tts.loaders import load_cdcd, load_libritts, load_ljspeech
 from tokenkl.tts.reports import SpeechReport
 from tokenkl.tts.stored import write_network
+from tokenkl.tts.tokenizer_checkpoints import restore, write_checkpoint
 from tokenkl.tts.tokenizers import Tokenizer, TokenizerConfig
 from tokenkl.tts.training import read_weights, steps_done
 from tokenkl.tts.training_log import cut_log, read_log
+from tokenkl.tts.triplets import load_triplets
 from tokenkl.tts.voice import Voice
 
 SMALL: dict[str, Any] = {"width": 8, "heads": 2, "depth": 1}
@@ -78,6 +82,21 @@ def _cdcd(path: Path) -> None:
         Path(f"{stem}_info.txt").write_text("1.0|u\n2.0|v\n")
 
 
+def _triplets(path: Path) -> None:
+    for name in "ab":
+        np.savez(
+            path.with_name(f"{name}.npz"), tokens=np.arange(6), ends=np.array([4, 6]),
+            text=np.array([f"one {name}", "no"]), speaker=np.array(["x", "y"]),
+            durations=np.array([1, 0, 1, 1, 1, 2, 0]),
+        )  # fmt: skip
+
+
+def _read_triplets(path: Path) -> None:
+    for one in load_triplets(path.parent, K=9, on_bad="skip"):
+        assert one.text
+        assert 0 <= one.tokens.min() <= one.tokens.max() < 9
+
+
 def _skipping(load: Callable[..., Any], folder: Path, keeps: str | None) -> None:
     found = load(folder, on_bad="skip")
     names = [one.name for one in (getattr(found, "sequences", None) or found)]
@@ -124,6 +143,14 @@ def _twin(path: Path) -> None:
     )
 
 
+def _foreign(path: Path) -> None:
+    codec = Codec(PointCodebook(np.arange(18.0).reshape(9, 2)), 50.0)
+    codec.save(path.with_name("codec.npz"))
+    model = AR(ARConfig(K=9, symbols=TextEncoder().size, **SMALL)).eval()
+    lengths = Lengths({(-1, -1, -1): 2.0}, (1.0,))
+    Voice(codec, TextEncoder(), lengths, "stretch", model, {}).save(path, "codec.npz")
+
+
 def _load_voice(path: Path) -> None:
     voice = Voice.load(path)
     assert voice.vocabulary
@@ -144,6 +171,23 @@ def _checkpoint(path: Path) -> None:
     state = {"sums": {"loss": 1.5}, "summed": 2, "tokens": 70, "seconds": 1.5, "scaler": {}}
     tensors = {f"{part}/a": torch.ones(4, 2) for part in ("model", "ema", "optimiser/exp_avg")}
     write_network(path, tensors, {**HEADER, "state": state})
+
+
+def _of_a_tokenizer() -> tuple[Tokenizer, torch.optim.AdamW]:
+    made = Tokenizer(TokenizerConfig(levels=(3, 3), channels=8, blocks=(1, 1)))
+    return made, torch.optim.AdamW(made.parameters())
+
+
+def _stopped(path: Path) -> None:
+    made, optimiser = _of_a_tokenizer()
+    made.decode(torch.zeros(1, 2, 2)).sum().backward()
+    optimiser.step()
+    write_checkpoint(path, {"key": 3}, 1, made, optimiser)
+
+
+def _go_on(path: Path) -> None:
+    with torch.random.fork_rng():
+        assert restore(path, {"key": 3}, *_of_a_tokenizer()) >= 1
 
 
 # ---- Records -------------------------------------------------------------------------------------
@@ -229,9 +273,11 @@ KINDS: list[Kind] = [
     ("a_info.txt", _cdcd, _up(load_cdcd, "u"), hostile.damage_lines),
     ("a_speech.npz", _cdcd, _up(load_cdcd, "u"), hostile.damage_npz),
     ("b_text.npz", _cdcd, _up(load_cdcd, "u"), hostile.damage_npz),
+    ("a.npz", _triplets, _read_triplets, hostile.damage_npz),
     ("tokenizer.safetensors", _tokenizer, Tokenizer.load, hostile.damage_safetensors),
     ("rvq.safetensors", _rvq, Tokenizer.load, hostile.damage_safetensors),
     ("voice.safetensors", _voice, _load_voice, hostile.damage_safetensors),
+    ("foreign.safetensors", _foreign, Voice.load, hostile.damage_safetensors),
     ("twin.safetensors", _twin, _load_voice, hostile.damage_safetensors),
     ("ema.safetensors", _weights, read_weights, hostile.damage_safetensors),
     (
@@ -240,6 +286,7 @@ KINDS: list[Kind] = [
         lambda p: steps_done(p.parent),
         hostile.damage_safetensors,
     ),
+    ("stopped.safetensors", _stopped, _go_on, hostile.damage_safetensors),
     ("report.json", _report, lambda p: SpeechReport.load(p).metrics, hostile.damage_json),
     ("eval.json", _evaluation_file, _page, hostile.damage_json),
     ("lexicon.json", _lexicon, _say_word, hostile.damage_json),
@@ -259,7 +306,13 @@ def _attack(kind: Kind, folder: Path, count: int, seed: int) -> dict[str, int]:
         torch.manual_seed(0)
         make(path)
     load(path)
-    corpora = (_ljspeech, _ljspeech_wav, _libritts, _cdcd)  # refused by the name of the folder
+    corpora = (
+        _ljspeech,
+        _ljspeech_wav,
+        _libritts,
+        _cdcd,
+        _triplets,
+    )  # refused by the name of the folder
     error = ValueError if make in corpora else FileError
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of what was skipped

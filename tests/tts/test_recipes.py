@@ -3,20 +3,25 @@
 import dataclasses
 import os
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from tts.small import SMALL
 
+import tokenkl.tts.recipes
 from tokenkl._files import locked
 from tokenkl.tts.audio import write_wav
+from tokenkl.tts.codec import own_tokenizer
 from tokenkl.tts.data import TextEncoder
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import CORPORA, Recipe, Workspace
 from tokenkl.tts.recordings import Source
-from tokenkl.tts.tokenizers import Tokenizer
+from tokenkl.tts.tokenizer_checkpoints import steps_done
+from tokenkl.tts.tokenizers import Tokenizer, train_tokenizer
 from tokenkl.tts.voice import Voice, new_cdcd
 
 
@@ -66,7 +71,7 @@ def test_a_voice_keeps_its_tokenizer(workspace: Workspace, recipe: Recipe) -> No
     longer = dataclasses.replace(recipe, tokenizer_steps=2)
     other = workspace.tokenizer(longer, key=jax.random.key(1))
     assert not same(other, first)
-    assert same(Voice.load(workspace.voice_path("mine")).tokenizer, first)
+    assert same(own_tokenizer(Voice.load(workspace.voice_path("mine")).tokenizer), first)
     # Each is found again, and not trained again.
     before = {one: one.stat().st_mtime_ns for one in workspace.folder.glob("tokenizer-*")}
     assert len(before) == 2
@@ -143,3 +148,31 @@ def test_a_folder_in_training_is_refused(workspace: Workspace, recipe: Recipe) -
     assert len((run / "log.jsonl").read_text().splitlines()) == 1
     with locked(run / ".lock", wait=False):
         workspace.voice(recipe, "mine", cpu=True)  # one that is finished is only read
+
+
+def test_a_tokenizer_that_was_stopped_goes_on(
+    workspace: Workspace, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = dataclasses.replace(recipe, tokenizer_steps=4)
+    whole = Workspace(tmp_path / "other").tokenizer(longer)
+    steps: list[int] = []
+
+    def stop(done: float, total: float) -> None:
+        steps.append(int(done))
+        if steps == [0, 1, 2]:
+            signal.raise_signal(signal.SIGINT)
+
+    def stopping(*args: Any, **options: Any) -> Tokenizer:
+        return train_tokenizer(*args, **{**options, "progress": stop})
+
+    monkeypatch.setattr(tokenkl.tts.recipes, "train_tokenizer", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        workspace.tokenizer(longer)
+    path = workspace.tokenizer_path(longer)
+    assert not path.exists()
+    assert workspace.unfinished is not None
+    assert steps_done(workspace.unfinished) == 2
+    assert same(workspace.tokenizer(longer), whole)
+    assert steps == [0, 1, 2, 2, 3, 4]
+    assert workspace.unfinished is None
+    assert [one.name for one in workspace.folder.glob("tokenizer-*")] == [path.name]

@@ -16,11 +16,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tokenkl._files import PathLike
+    from tokenkl.tts.codec import Vocoder
     from tokenkl.tts.voice import Voice
 
 
-def load(name: PathLike = "phonemes") -> Voice:
+def load(name: PathLike = "phonemes", *, vocoder: Vocoder | None = None) -> Voice:
     """A voice that comes with the package, "phonemes" or "characters", or the file of another.
+
+    Args:
+        name: of the voice, or of its file.
+        vocoder: what makes sound of its token ids, such as ``Vocoder(codec.decode, 24_000)`` of
+            `tokenkl.tts.codec`; Griffin-Lim, where they are those of our tokenizers, when None.
 
     Raises:
         ImportError: the extra `tts` is not installed.
@@ -34,4 +40,4 @@ def load(name: PathLike = "phonemes") -> Voice:
         if error.name not in ("torch", "vector_quantize_pytorch"):
             raise
         raise MissingExtra("a voice", error.name, "tts") from error
-    return Voice.load(name)
+    return Voice.load(name, vocoder=vocoder)

@@ -53,6 +53,8 @@ class ARConfig:
         rope_base: base of the rotary frequencies.
         dropout: of what every block adds, in training.
         token_dropout: probability that a token is hidden from the tokens after it, in training.
+        speakers: number of speakers, each with a vector that is added to the symbols; 0 for a model
+            that is not told who speaks.
 
     Raises:
         ValueError: a value outside its range.
@@ -68,10 +70,12 @@ class ARConfig:
     rope_base: float = 1000.0
     dropout: float = 0.0
     token_dropout: float = 0.0
+    speakers: int = 0
 
     def __post_init__(self) -> None:
         for name in ("K", "symbols", "width", "heads", "depth", "feed_forward"):
             check_count(getattr(self, name), name, 1, 1000 if name == "feed_forward" else LARGEST)
+        check_count(self.speakers, "speakers", 0, LARGEST)
         for name in ("pace", "rope_base"):
             check_positive(getattr(self, name), name)
         for name in ("dropout", "token_dropout"):
@@ -81,8 +85,11 @@ class ARConfig:
             reject("width", self.width, f"a multiple of twice the number of heads, {self.heads}")
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return dataclasses.asdict(self)
+        """As plain values; what is newer than stored models is named only where it is used."""
+        record = dataclasses.asdict(self)
+        if not self.speakers:
+            del record["speakers"]
+        return record
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> ARConfig:
@@ -174,6 +181,9 @@ class AR(nn.Module):
         half = config.width // config.heads // 2
         self.tokens = nn.Parameter(torch.empty(config.width, config.K + 1))  # read and predicted
         self.symbols = nn.Parameter(torch.empty(config.symbols + 1, config.width))  # and the end
+        self.speaker: nn.Parameter | None = None
+        if config.speakers:
+            self.speaker = nn.Parameter(torch.empty(config.speakers, config.width))
         blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.blocks = cast(Sequence[Block], blocks)  # for the type checker
         self.norm = nn.LayerNorm(config.width, bias=False)
@@ -203,14 +213,21 @@ class AR(nn.Module):
         symbols: Int[Tensor, "B P"],
         symbol_mask: Bool[Tensor, "B P"],
         drop: Dropout | None = None,
+        speakers: Int[Tensor, " B"] | None = None,
     ) -> tuple[list[KeysValues], Bool[Tensor, "B P+1"]]:
-        """Keys and values of the text and its end in every block, and which of them are real."""
+        """Keys and values of the text and its end in every block, and which of them are real.
+
+        `speakers` are as `Batch` has them, the first when None, for a model that is told.
+        """
         ends = symbol_mask.sum(dim=1, keepdim=True)
         symbols = F.pad(symbols, (0, 1)).scatter(1, ends, self.config.symbols)
         mask = F.pad(symbol_mask, (0, 1)).scatter(1, ends, True)
         seen = mask[:, None, None].expand(-1, -1, symbols.shape[1], -1)
         turns = self._turns(symbols.shape[1], self.config.pace)
         x = F.embedding(symbols, self.symbols)
+        if self.speaker is not None:
+            told = symbols.new_zeros(len(symbols)) if speakers is None else speakers
+            x = x + F.embedding(told, self.speaker)[:, None]
         memory = []
         for number, block in enumerate(self.blocks):
             queries, keys_values = block.project(x, turns)
@@ -273,7 +290,8 @@ class AR(nn.Module):
         ends = batch.token_mask.sum(dim=1, keepdim=True)
         targets = F.pad(batch.tokens, (0, 1)).scatter(1, ends, self.config.K)
         mask = F.pad(batch.token_mask, (1, 0), value=True)
-        hidden = self.speak(batch.tokens, *self.read(batch.symbols, batch.symbol_mask, drop), drop)
+        text = self.read(batch.symbols, batch.symbol_mask, drop, batch.speakers)
+        hidden = self.speak(batch.tokens, *text, drop)
         first = torch.arange(mask.shape[1], device=mask.device).expand_as(mask) == 0
         return self.logits(hidden[mask], first[mask]), targets[mask], mask
 
@@ -342,6 +360,7 @@ class AR(nn.Module):
         temperature: float = 0.8,
         top_p: float = 1.0,
         max_tokens: int = 400,
+        speakers: Int[Tensor, " B"] | None = None,
         key: Any = 0,
     ) -> list[Int[Tensor, " L"]]:
         """Speech tokens for texts, one after another until EOS.
@@ -353,6 +372,7 @@ class AR(nn.Module):
             top_p: tokens are drawn from the smallest set of the most probable ones that holds at
                 least this much probability (Holtzman et al. 2020, arXiv 1904.09751).
             max_tokens: where to stop at the latest, without EOS.
+            speakers: as `Batch` has them, for a model that is told who speaks.
             key: whole number or JAX random key; row i draws from stream i of it. A list holds a key
                 for every row, of which stream 0 is used as if the row were alone.
 
@@ -366,7 +386,7 @@ class AR(nn.Module):
         _check_sampling(temperature, top_p)
         check_count(max_tokens, "max_tokens")
         uniforms = _uniforms(key, rows, max_tokens).to(symbols.device)
-        memory, text_mask = self.read(symbols, symbol_mask)
+        memory, text_mask = self.read(symbols, symbol_mask, None, speakers)
         start = text_mask.shape[1]
         cache = [F.pad(keys_values, (0, 0, 0, max_tokens)) for keys_values in memory]
         mask = None

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenkl._formats import conform
-from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_positive, reject, renamed
 from tokenkl.samplers import Level, Sampler, as_decision, as_sampler
 from tokenkl.tts.data import FILLER, Batch
 from tokenkl.tts.dropout import Dropout
+from tokenkl.tts.noise import Noise, normal_like
 from tokenkl.tts.stored import LARGEST
 from tokenkl.tts.tokenizers import ConvNeXtBlock
 
@@ -71,6 +71,8 @@ class CDCDConfig:
             digit.
         dropout: of what every block adds, in training.
         token_dropout: share of tokens whose state is hidden, in training.
+        speakers: number of speakers, each with a vector that is added to the text; 0 for a model
+            that is not told who speaks.
 
     Raises:
         ValueError: a value outside its range.
@@ -97,11 +99,12 @@ class CDCDConfig:
     output_prior: bool = False  # files of voices from before it was there do not name it
     dropout: float = 0.0
     token_dropout: float = 0.0
+    speakers: int = 0
 
     def __post_init__(self) -> None:
         for name in ("K", "symbols", "dim", "width", "heads", "depth", "expansion", "text_width"):
             check_count(getattr(self, name), name, 1, 1000 if name == "expansion" else LARGEST)
-        for name in ("time_width", "text_blocks"):
+        for name in ("time_width", "text_blocks", "speakers"):
             check_count(getattr(self, name), name, 0, LARGEST)
         if self.width % (2 * self.heads) or self.time_width % 2:
             reject("width, heads, time_width", (self.width, self.heads, self.time_width), "even")
@@ -127,8 +130,11 @@ class CDCDConfig:
             reject("one_hot", True, "with dim = K, and not with learned")
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return dataclasses.asdict(self)
+        """As plain values; what is newer than stored models is named only where it is used."""
+        record = dataclasses.asdict(self)
+        if not self.speakers:
+            del record["speakers"]
+        return record
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> CDCDConfig:
@@ -167,7 +173,7 @@ class Block(nn.Module):
         x: Tensor,
         level: Tensor,
         rotation: Rotation,
-        mask: Tensor,
+        mask: Tensor | None,
         drop: Callable[[Tensor], Tensor],
     ) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(level)[:, None].chunk(6, -1)
@@ -192,6 +198,15 @@ class Rotation:
         first, second = x.chunk(2, -1)
         cos, sin = self.cos, self.sin
         return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+
+
+def speaker_table(speakers: int, width: int) -> nn.Embedding | None:
+    """A vector for each speaker, small at first; None where nobody is told apart."""
+    if not speakers:
+        return None
+    table = nn.Embedding(speakers, width)
+    nn.init.normal_(table.weight, std=0.02)
+    return table
 
 
 def _normalised(x: Tensor) -> Tensor:
@@ -251,6 +266,7 @@ class CDCD(nn.Module):
         self.place = ConvNeXtBlock(c.width)
         self.level = nn.Sequential(nn.Linear(c.time_width, c.time_width), nn.SiLU())
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
+        self.speaker = speaker_table(c.speakers, c.width)
         self.last = nn.Linear(c.time_width, 2 * c.width)
         self.logits = nn.Linear(c.width, c.K if c.head == "joint" else sum(c.shape))
         for layer in (self.last, self.logits):  # at the start every token is as likely
@@ -325,13 +341,25 @@ class CDCD(nn.Module):
     # Network.
 
     def encode_text(
-        self, frames: Int[Tensor, "B L"], mask: Bool[Tensor, "B L"]
+        self,
+        frames: Int[Tensor, "B L"],
+        mask: Bool[Tensor, "B L"],
+        speakers: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B L width"]:
-        """What the network sees of the text at every token."""
+        """What the network sees of the text at every token, and of who says it (the first if None).
+
+        Guidance leaves out the text alone: who speaks is told either way.
+        """
         x = self.symbol(frames) * mask[..., None]
         for block in self.read:
             x = block(x) * mask[..., None]
-        return self.enter_text(x)
+        text = self.enter_text(x)
+        if self.speaker is None:
+            return text
+        return (
+            text
+            + self.speaker(frames.new_zeros(len(frames)) if speakers is None else speakers)[:, None]
+        )
 
     def forward(
         self,
@@ -370,8 +398,10 @@ class CDCD(nn.Module):
         rotation = Rotation(x.shape[1], self.config.width // self.config.heads, x.device)
         rate = self.config.dropout
         dropped = (lambda y: y) if drop is None else (lambda y: drop(y, rate))
+        # Without a mask an accelerator has faster kernels. (On the CPU bits would change for none.)
+        whole = x.device.type != "cpu" and bool(mask.all())
         for block in self.blocks:
-            h = block(h, level, rotation, mask[:, None, None], dropped)
+            h = block(h, level, rotation, None if whole else mask[:, None, None], dropped)
         shift, scale = self.last(level)[:, None].chunk(2, -1)
         logits = self.logits(_normalised(h) * (1 + scale) + shift)
         if self.config.output_prior:
@@ -442,11 +472,13 @@ class CDCD(nn.Module):
         shape, points = self.config.shape, self.points
         if self.config.one_hot or self.config.learned or len(shape) != self.config.dim:
             return None
-        if self._grid is None or not torch.equal(self._grid[0], points):
-            firsts = [points[ids, i] for i, ids in enumerate(self._firsts)]
+        known = self._grid
+        if known is None or known[0].device != points.device or not known[0].equal(points):
+            firsts = [points[ids.to(points.device), i] for i, ids in enumerate(self._firsts)]
             grid = torch.stack([row[self.digits[:, i]] for i, row in enumerate(firsts)], -1)
             self._grid = (points.clone(), firsts if torch.equal(grid, points) else None)
-        return self._grid[1]
+            return self._grid[1]
+        return known[1]
 
     # Training.
 
@@ -469,7 +501,7 @@ class CDCD(nn.Module):
         drop = Dropout(rng, device) if self.training and (c.dropout or c.token_dropout) else None
         dropped = (torch.rand(size, generator=rng) < c.drop_text).to(device)
         frames = batch.frames.masked_fill(dropped[:, None], FILLER)
-        text = self.encode_text(frames, batch.token_mask)
+        text = self.encode_text(frames, batch.token_mask, batch.speakers)
         e = self.points_of(batch.tokens)
         levels = torch.from_numpy(log_snr).float().to(device)
         x = self.noisy(e, levels, rng)
@@ -496,7 +528,7 @@ class CDCD(nn.Module):
 
     def noisy(self, e: Tensor, log_snr: Tensor, rng: torch.Generator) -> Tensor:
         """alpha e + sigma eps."""
-        eps = torch.randn(e.shape, generator=rng).to(e)
+        eps = normal_like(e, rng)
         alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
         return alpha[:, None, None] * e + sigma[:, None, None] * eps
 
@@ -506,7 +538,7 @@ class CDCD(nn.Module):
     ) -> Float[Tensor, " B"]:
         """Sum of -ln p(k | x, text) over the tokens of every sequence at one SNR, in nats."""
         levels = torch.full((batch.tokens.shape[0],), log_snr, device=batch.tokens.device)
-        text = self.encode_text(batch.frames, batch.token_mask)
+        text = self.encode_text(batch.frames, batch.token_mask, batch.speakers)
         x = self.noisy(self.points_of(batch.tokens), levels, rng)
         losses = self.cross_entropy(self(x, levels, text, batch.token_mask), batch.tokens)
         return (losses * batch.token_mask).sum(1)
@@ -531,7 +563,7 @@ class CDCD(nn.Module):
         low, high = (math.log(snr) for snr in self.snr_range())
         size, part = batch.tokens.shape[0], (high - low) / draws
         mask = batch.token_mask
-        text = self.encode_text(batch.frames, mask)
+        text = self.encode_text(batch.frames, mask, batch.speakers)
         e = self.points_of(batch.tokens)
         spent = math.exp(low) / 2 * (e.square().sum(-1) * mask).sum(1).double()
         rows = []
@@ -574,12 +606,13 @@ class CDCD(nn.Module):
         start: float = 1.0,
         decision: str = "map",
         prompt: Int[Tensor, "B P"] | None = None,
+        speakers: Int[Tensor, " B"] | None = None,
         key: Any = 0,
     ) -> Generated:
         """Token ids for symbols placed over time: a call of the network a step, or two (guidance).
 
         The noise of a sequence depends on `key` and on its place in the batch only, not on the
-        other sequences.
+        other sequences; it is drawn on the device of the frames, see `Noise`.
 
         Args:
             frames, mask: as `Batch` has them.
@@ -592,6 +625,7 @@ class CDCD(nn.Module):
             decision: how tokens follow from the last p: "map" is the most likely, "nearest" the one
                 nearest to e_hat, "sample" a draw.
             prompt: token ids that the sequences begin with; the model must be trained with prompts.
+            speakers: as `Batch` has them, for a model that is told who speaks.
             key: whole number or JAX random key.
 
         Raises:
@@ -605,26 +639,23 @@ class CDCD(nn.Module):
         if levels.shape != (steps,) or (np.diff(levels) <= 0).any():
             reject("grid", f"shape {levels.shape}", f"{steps} ascending values of ln(snr)")
         size, length = frames.shape
-        sources = [generator(key, row) for row in range(size)]
-
-        def noise() -> Tensor:
-            rows = [s.standard_normal((length, self.config.dim), np.float32) for s in sources]
-            return torch.from_numpy(np.stack(rows)).to(frames.device)
-
-        text = self.encode_text(frames, mask)
+        noise = Noise(key, size, frames.device)
+        shape = (length, self.config.dim)
+        text = self.encode_text(frames, mask, speakers)
         if guidance:
-            text = torch.cat([text, self.encode_text(torch.full_like(frames, FILLER), mask)])
+            free = self.encode_text(torch.full_like(frames, FILLER), mask, speakers)
+            text = torch.cat([text, free])
         known = self._known(prompt, length) if prompt is not None else None
-        x, guess = start * noise(), None
+        x, guess = start * noise.normal(shape), None
         logits = torch.empty(0)
         for index, level in enumerate(levels):
             logits = self._guided(x, level, text, mask, known, guess, guidance)
             e_hat = self.mean_point(logits)
             guess = e_hat
             if index + 1 < steps:
-                fresh = noise() if moves.draws else None
+                fresh = noise.normal(shape) if moves.draws else None
                 x = moves.step(x, e_hat, _level(level), _level(levels[index + 1]), fresh)
-        ids = self._decided(logits, e_hat, decision, sources)
+        ids = self._decided(logits, e_hat, decision, noise)
         if prompt is not None:
             ids[:, : prompt.shape[1]] = prompt
         return Generated(ids * mask, e_hat)
@@ -658,16 +689,12 @@ class CDCD(nn.Module):
         known[:, : prompt.shape[1], -1] = 1
         return known
 
-    def _decided(
-        self, logits: Tensor, e_hat: Tensor, decision: str, sources: list[np.random.Generator]
-    ) -> Tensor:
+    def _decided(self, logits: Tensor, e_hat: Tensor, decision: str, noise: Noise) -> Tensor:
         if decision == "nearest" and not self.config.one_hot:
             return torch.cdist(e_hat, self.table()).argmin(-1)
         scores = logits if self.config.head == "factorised" else self.log_probabilities(logits)
         if decision == "sample":  # Gumbel's trick, so that each sequence has its own source
-            shape = tuple(scores.shape[1:])
-            drawn = np.stack([source.gumbel(size=shape) for source in sources])
-            scores = scores + torch.from_numpy(drawn).to(scores)
+            scores = scores + noise.gumbel(tuple(scores.shape[1:])).to(scores)
         if self.config.head == "joint":
             return scores.argmax(-1)
         # Digits are independent: the most likely token, or a drawn one, is that of every digit.

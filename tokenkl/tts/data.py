@@ -13,6 +13,7 @@ diffusion over tokens needs to know what is said where, or at least in which ord
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -48,6 +49,8 @@ class Example:
     - `tokens`: L token ids.
     - `symbols`: P ids from 1 on (`FILLER` is 0), of characters or phonemes.
     - `lengths`: tokens that each symbol lasts, with sum L; None where that is not known.
+    - `speaker`: who speaks, "" where that is not known; `speaker_id`: the number of that, for
+      models that are told.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Example:
     tokens: Int[np.ndarray, " L"]
     symbols: Int[np.ndarray, " P"]
     lengths: Int[np.ndarray, " P"] | None = None
+    speaker: str = ""
+    speaker_id: int = 0
 
 
 class Batch(NamedTuple):
@@ -63,6 +68,7 @@ class Batch(NamedTuple):
     - `tokens`, `token_mask`: token ids.
     - `symbols`, `symbol_mask`: the text as a row of its own.
     - `frames`: the symbol at every token, `FILLER` where there is none.
+    - `speakers`: numbers of who speaks.
     """
 
     tokens: Int[Tensor, "B L"]
@@ -70,10 +76,41 @@ class Batch(NamedTuple):
     symbols: Int[Tensor, "B P"]
     symbol_mask: Bool[Tensor, "B P"]
     frames: Int[Tensor, "B L"]
+    speakers: Int[Tensor, " B"]
 
     def to(self, device: Any) -> Batch:
         """The same on a device."""
         return Batch(*(part.to(device) for part in self))
+
+
+def speakers_of(examples: Sequence[Example]) -> tuple[str, ...]:
+    """Their names, those with the most tokens first.
+
+    Raises:
+        ValueError: an example without one, or less than two in all.
+    """
+    nameless = sum(not one.speaker for one in examples)
+    if nameless:
+        reject("speakers", f"{nameless} of {len(examples)} without one", "known of every example")
+    counts: collections.Counter[str] = collections.Counter()
+    for one in examples:
+        counts[one.speaker] += one.tokens.size
+    if len(counts) < 2:
+        reject("speakers", f"only {', '.join(counts)}", "two or more")
+    return tuple(sorted(counts, key=lambda name: (-counts[name], name)))
+
+
+def numbered(examples: Sequence[Example], speakers: Sequence[str]) -> list[Example]:
+    """The examples with the numbers of their speakers among these.
+
+    Raises:
+        ValueError: a speaker that is not among them.
+    """
+    places = {name: index for index, name in enumerate(speakers)}
+    for one in examples:
+        if one.speaker not in places:
+            reject("speaker", one.speaker, f"one of the {len(speakers)} that the voice knows")
+    return [dataclasses.replace(one, speaker_id=places[one.speaker]) for one in examples]
 
 
 def place_symbols(
@@ -130,7 +167,8 @@ def make_batch(examples: Sequence[Example], layout: Layout) -> Batch:
     frames, _ = side_by_side(
         [place_symbols(e.symbols, e.tokens.size, layout, e.lengths) for e in examples]
     )
-    return Batch(tokens, token_mask, symbols, symbol_mask, frames)
+    speakers = torch.tensor([e.speaker_id for e in examples])
+    return Batch(tokens, token_mask, symbols, symbol_mask, frames, speakers)
 
 
 def batches(
@@ -294,7 +332,8 @@ class TextEncoder:
                 reject("utterance", utterance.name, "one with an alignment of phonemes")
             symbols = 1 + self.table.encode(utterance.alignment.phonemes)
             lengths = durations(utterance.alignment, tokens.size)
-        return Example(utterance.name, utterance.text, tokens, symbols, lengths)
+        name, text, speaker = utterance.name, utterance.text, utterance.speaker
+        return Example(name, text, tokens, symbols, lengths, speaker)
 
 
 def examples_of(

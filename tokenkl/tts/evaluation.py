@@ -201,8 +201,9 @@ def _baseline_audio(
         loudness = float(np.sqrt(np.mean(utterance.audio**2)))
         return loudness * rng.standard_normal(utterance.audio.size)
     with _one_thread():
-        mel = tokenizer.frontend(torch.from_numpy(utterance.audio))
-        return tokenizer.frontend.griffin_lim(mel, key=_phases(seed, utterance.text)).numpy()
+        mel = tokenizer.frontend(torch.from_numpy(utterance.audio).to(tokenizer.device))
+        phases = _phases(seed, utterance.text)
+        return tokenizer.frontend.griffin_lim(mel, key=phases).cpu().numpy()
 
 
 def _checked(
@@ -268,9 +269,11 @@ class _Listener:
         if job.mos and audio.size:
             numbers["mos"] = dnsmos(audio).overall
         if job.true is not None and audio.size:
-            frontend = self.tokenizer.frontend
+            frontend, where = self.tokenizer.frontend, self.tokenizer.device
             heard_and_true = (one.astype(np.float32) for one in (audio, job.true))
-            features = (frontend(torch.from_numpy(one)).numpy() for one in heard_and_true)
+            features = (
+                frontend(torch.from_numpy(one).to(where)).cpu().numpy() for one in heard_and_true
+            )
             numbers["mel_error"] = warped_distance(*(one.astype(float) for one in features))
         heard = tuple(
             _judge(*pair).transcribe(audio) if job.words else "" for pair in self.languages.items()

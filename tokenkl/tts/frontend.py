@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 from tokenkl._files import PathLike, atomic_path
 from tokenkl._formats import reading
-from tokenkl._random import generator
 from tokenkl._validation import check_count, check_ids, check_positive, reject
 from tokenkl.tts.audio import PAUSE, RATES, SAMPLE_RATE, Alignment, Utterance
 from tokenkl.tts.grammar import check_words
+from tokenkl.tts.noise import uniform_like
 
 #: Frames of features in one token: 50 frames and 25 tokens a second.
 FRAMES_PER_TOKEN = 2
@@ -220,10 +220,8 @@ class MelFrontend(torch.nn.Module):
         if log_mel.shape[-1] != self.config.n_mels:
             reject("log_mel", f"shape {tuple(log_mel.shape)}", f"{self.config.n_mels} mels last")
         magnitude = self.magnitudes(log_mel)
-        turns = generator(key).random(magnitude.shape, dtype=np.float32)
-        phase = torch.polar(
-            torch.ones_like(magnitude), torch.from_numpy(turns).to(magnitude) * (2 * math.pi)
-        )
+        turns = uniform_like(magnitude, key)
+        phase = torch.polar(torch.ones_like(magnitude), turns * (2 * math.pi))
         previous = torch.zeros_like(phase)
         for _ in range(iterations):
             rebuilt = self.stft(self.istft(magnitude * phase))

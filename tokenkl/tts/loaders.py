@@ -43,7 +43,7 @@ class BadFile:
     reason: str
 
 
-class _Complaints:
+class Complaints:
     """Skips or refuses bad files, as the user chose."""
 
     def __init__(self, on_bad: OnBad) -> None:
@@ -101,7 +101,7 @@ class Recordings:
     - `bad`: what was skipped, growing as samples are read.
     """
 
-    def __init__(self, entries: Sequence[Entry], complaints: _Complaints) -> None:
+    def __init__(self, entries: Sequence[Entry], complaints: Complaints) -> None:
         self.entries = list(entries)
         self._complaints = complaints
 
@@ -145,8 +145,8 @@ def load_ljspeech(
 ) -> Recordings:
     """A folder with `metadata.csv` (lines ``id|text|normalised text``) and `wavs/id.wav`.
 
-    The last field of a line is the text; two fields are accepted. No field is quoted, as in
-    LJSpeech itself.
+    The last field of a line is the text; two fields are accepted, and four, of which the last is
+    the name of the speaker. No field is quoted, as in LJSpeech itself.
 
     Args:
         folder: the folder that holds `metadata.csv`.
@@ -159,7 +159,7 @@ def load_ljspeech(
     """
     root = Path(folder)
     index = root / "metadata.csv"
-    complaints = _Complaints(on_bad)
+    complaints = Complaints(on_bad)
     if not os.path.exists(index):
         reject("folder", str(folder), "an LJSpeech-style folder, with metadata.csv in it")
     with reading(index, "UTF-8 text with lines id|text|normalised") as file:
@@ -167,7 +167,7 @@ def load_ljspeech(
     entries: dict[str, Entry] = {}
     for done, (number, line) in enumerate(lines, start=1):
         fields = [field.strip() for field in line.split("|")]
-        if len(fields) not in (2, 3) or not fields[0]:
+        if len(fields) not in (2, 3, 4) or not fields[0]:
             complaints.add(index, f"line {number} has {len(fields)} fields, not id|text|normalised")
         elif Path(fields[0]).name != fields[0]:
             name = shortened(fields[0], 80)
@@ -176,7 +176,8 @@ def load_ljspeech(
             complaints.add(index, f"line {number} repeats the id {shortened(fields[0], 80)}")
         else:
             path = root / "wavs" / f"{fields[0]}.wav"
-            _add_entry(entries, complaints, fields[0], fields[-1], path, "")
+            text, speaker = (fields[2], fields[3]) if len(fields) == 4 else (fields[-1], "")
+            _add_entry(entries, complaints, fields[0], text, path, speaker)
         if progress is not None:
             progress(done, len(lines))
     return _recordings(entries, complaints, root)
@@ -201,7 +202,7 @@ def load_libritts(
     root = Path(folder)
     if not os.path.isdir(root):
         reject("folder", str(folder), "a folder that exists")
-    complaints = _Complaints(on_bad)
+    complaints = Complaints(on_bad)
     entries: dict[str, Entry] = {}
     paths = sorted(root.rglob("*.wav"))
     for number, path in enumerate(paths, start=1):
@@ -226,7 +227,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 def _add_entry(
     entries: dict[str, Entry],
-    complaints: _Complaints,
+    complaints: Complaints,
     name: str,
     text: str,
     path: Path,
@@ -239,7 +240,7 @@ def _add_entry(
         entries[name] = Entry(name, text, path, speaker, probe_wav(path))
 
 
-def _recordings(entries: dict[str, Entry], complaints: _Complaints, root: Path) -> Recordings:
+def _recordings(entries: dict[str, Entry], complaints: Complaints, root: Path) -> Recordings:
     complaints.warn()
     if not entries:
         reject("folder", str(root), "a folder with at least one usable recording")
@@ -318,7 +319,7 @@ def load_cdcd(
     if not infos:
         reject("folder", str(folder), "a folder with files NAME_info.txt")
     check_count(K, "K")
-    complaints = _Complaints(on_bad)
+    complaints = Complaints(on_bad)
     sequences: list[TokenSequence] = []
     for number, info in enumerate(infos, start=1):
         stem = info.name.removesuffix("_info.txt")
@@ -359,7 +360,7 @@ def load_cdcd(
     return TokenCorpus(sequences, complaints.bad)
 
 
-def _arrays(path: Path, count: int, complaints: _Complaints) -> list[np.ndarray] | None:
+def _arrays(path: Path, count: int, complaints: Complaints) -> list[np.ndarray] | None:
     """arr_0, arr_1, ..., or None if the file is bad as a whole."""
     expected = "rows of token ids in .npz"
     # Read at once: an open archive for every triplet would run out of file handles.
@@ -378,7 +379,7 @@ def _sequence(
     speech: list[np.ndarray],
     text: list[np.ndarray],
     characters: int,
-    complaints: _Complaints,
+    complaints: Complaints,
 ) -> TokenSequence | None:
     seconds, _, name = (part.strip() for part in line.partition("|"))
     if not name or not re.fullmatch(r"\d{1,18}(\.\d{1,18})?", seconds):

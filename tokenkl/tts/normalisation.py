@@ -7,8 +7,10 @@ speaking. Words for numbers are those of num2words, in English.
 
 from __future__ import annotations
 
+import collections
 import re
 import unicodedata
+import warnings
 
 from tokenkl._extras import MissingExtra
 from tokenkl.tts.frontend import CHARACTERS
@@ -46,6 +48,9 @@ _PLAIN = re.compile(_NUMBER)
 #: Digits beyond which a number is said digit by digit, as one that begins with a zero is.
 LONGEST_NUMBER = 15
 
+#: Characters without a reading that a warning names.
+NAMED = 10
+
 
 def spoken(text: str) -> tuple[str, list[str]]:
     """A text in the characters of `CHARACTERS`, and the characters of it that have no reading.
@@ -74,6 +79,19 @@ def plain_text(text: str) -> str:
     'cafe noel, three p.m.'
     """
     return spoken(text)[0]
+
+
+def warn_unread(unread: collections.Counter[str], texts: int) -> None:
+    """One warning that names what `spoken` left out of so many texts, if anything."""
+    if not unread:
+        return
+    named = ", ".join(f"{c!r} ({count})" for c, count in unread.most_common(NAMED))
+    more = f" and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
+    warnings.warn(
+        "Left out of the texts, since it has no reading (in so many of "
+        f"{texts} recordings): {named}{more}.",
+        stacklevel=3,
+    )
 
 
 def _without_accents(text: str) -> str:

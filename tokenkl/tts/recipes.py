@@ -26,8 +26,10 @@ from tokenkl._validation import check_choice, check_count, reject
 from tokenkl.codebooks import Codebook
 from tokenkl.tts.ar import AR, AR_SIZES
 from tokenkl.tts.cdcd import CDCD
+from tokenkl.tts.codec import Codec
 from tokenkl.tts.corpus import Corpus, CorpusConfig, load_corpus
-from tokenkl.tts.data import Example, Layout, TextEncoder, examples_of
+from tokenkl.tts.data import Example, Layout, TextEncoder, examples_of, numbered, speakers_of
+from tokenkl.tts.devices import as_device
 from tokenkl.tts.geometry import VIEWS, Geometry, View
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.loaders import Recordings
@@ -80,9 +82,10 @@ class Recipe:
         training: of the model.
         patience: of the model's training, see `train`.
         data: a corpus on disk, in place of `corpus`; its text is read as characters.
+        speakers: tell the model who speaks, for a corpus on disk that knows.
 
     Raises:
-        ValueError: an unknown name, or phonemes of a corpus on disk.
+        ValueError: an unknown name, or phonemes of a corpus on disk, or speakers of another.
     """
 
     corpus: str = "plain"
@@ -98,6 +101,7 @@ class Recipe:
     training: TrainConfig = PRESETS["small"]
     data: Source | None = None
     patience: int | None = None
+    speakers: bool = False
 
     def __post_init__(self) -> None:
         check_choice(self.corpus, CORPORA, "corpus")
@@ -108,6 +112,8 @@ class Recipe:
         check_count(self.tokenizer_steps, "tokenizer_steps")
         if self.patience is not None:
             check_count(self.patience, "patience")
+        if self.speakers and self.data is None:
+            reject("speakers", True, "False for the synthetic corpus, which has one")
         if self.data is not None and self.text == "phonemes":
             reject("text", self.text, "'characters' for recordings, whose phonemes are not aligned")
         layout = self.layout or _LAYOUTS[self.text]
@@ -126,6 +132,8 @@ class Recipe:
         record = json.loads(json.dumps(dataclasses.asdict(self)))
         if self.patience is None:
             del record["patience"]
+        if not self.speakers:
+            del record["speakers"]
         return record
 
 
@@ -133,11 +141,12 @@ class Recipe:
 class Material:
     """What a model is trained on: a tokenizer (and its file), a reading of text, and examples."""
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | Codec
     tokenizer_path: Path | None
     encoder: TextEncoder
     train: list[Example]
     valid: list[Example]
+    speakers: tuple[str, ...] = ()
 
 
 #: Of one model: widths, depth and reading of the text as in the CDCD-TTS repository.
@@ -174,14 +183,26 @@ class Workspace:
         corpora: where spoken corpora are cached; the user's cache when None.
         progress: called with what is done and what there is to do, of one thing after the other;
             bars on stderr when None.
+        device: on which tokenizers are trained, and make tokens.
+
+    Raises:
+        ValueError: no such device.
     """
 
     def __init__(
-        self, folder: PathLike, *, corpora: PathLike | None = None, progress: Report | None = None
+        self,
+        folder: PathLike,
+        *,
+        corpora: PathLike | None = None,
+        progress: Report | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.folder = Path(folder)
         self.corpora = corpora
         self.progress = progress
+        self.device = as_device(device)
+        #: Checkpoint of a tokenizer whose training has begun and has not ended.
+        self.unfinished: Path | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def corpus(self, name: str) -> Corpus:
@@ -197,6 +218,8 @@ class Workspace:
             ValueError: a file of that name that was made from something else.
         """
         if recipe.data is not None and not recipe.data.has_audio:
+            if recipe.data.kind == "tokens":
+                reject("recipe", "one of tokens", "one of speech, for which a tokenizer is trained")
             return _bare_tokenizer(recipe)
         recordings = _recordings(recipe)
         made_from = self._made_from(recipe, key, recordings)
@@ -233,14 +256,20 @@ class Workspace:
                     utterances = self.corpus(recipe.corpus).split("train")
                 else:
                     utterances = some_utterances(recordings)
+                checkpoint = path.with_name(f"{path.stem}.checkpoint.safetensors")
+                self.unfinished = checkpoint
                 tokenizer = train_tokenizer(
                     features_of(utterances, progress=self.progress),
                     TOKENIZERS[recipe.tokenizer],
                     TrainingConfig(steps=recipe.tokenizer_steps),
                     key=key,
+                    checkpoint=checkpoint,
+                    device=self.device,
                     progress=self.progress,
                 )
                 tokenizer.save(path, half=True, record={"made_from": made_from})
+                self.unfinished = None
+                checkpoint.unlink(missing_ok=True)
         found = Tokenizer.load(path)
         if found.record.get("made_from") != made_from:
             was = found.record.get("made_from")
@@ -250,13 +279,11 @@ class Workspace:
     def material(self, recipe: Recipe) -> Material:
         """Tokenizer, text and examples of a recipe, from their files or made now."""
         if recipe.data is not None and not recipe.data.has_audio:
-            tokenizer = _bare_tokenizer(recipe)
-            examples = recipe.data.token_examples(tokenizer.K)
-            examples = not_too_long(examples, recipe.data.longest, _token_rate(tokenizer))
-            return Material(tokenizer, None, TextEncoder(), *split_examples(examples))
+            return self._of_tokens(recipe, recipe.data)
         recordings = _recordings(recipe)
         made_from = self._made_from(recipe, 0, recordings)
         tokenizer, path = self._tokenizer(recipe, made_from, recordings, 0)
+        tokenizer.to(self.device)
         if recipe.data is not None and recordings is not None:
             examples = tokenized(
                 recordings,
@@ -265,8 +292,8 @@ class Workspace:
                 content=made_from["content"],
                 progress=self.progress,
             )
-            examples = not_too_long(examples, recipe.data.longest, _token_rate(tokenizer))
-            return Material(tokenizer, path, TextEncoder(), *split_examples(examples))
+            examples = not_too_long(examples, recipe.data.longest, tokenizer.token_rate)
+            return _split(recipe, tokenizer.cpu(), path, examples)
         corpus = self.corpus(recipe.corpus)
         utterances = corpus.split("train")
         phonetic = recipe.text == "phonemes"
@@ -275,7 +302,29 @@ class Workspace:
             examples_of(tokenizer, encoder, corpus.split(split), progress=self.progress)
             for split in ("train", "valid")
         )
-        return Material(tokenizer, path, encoder, train, valid)
+        return Material(tokenizer.cpu(), path, encoder, train, valid)
+
+    def _of_tokens(self, recipe: Recipe, source: Source) -> Material:
+        """Token ids that came from elsewhere, with what is known of their codec."""
+        tokenizer: Tokenizer | Codec
+        path: Path | None = None
+        if source.kind == "tokens":
+            tokenizer = source.codec()
+            points = np.ascontiguousarray(tokenizer.stored.points)
+            digest = hashlib.sha256(str(points.shape).encode() + points.tobytes()).hexdigest()[:8]
+            path = self.folder / f"codec-{source.label}-{digest}.npz"
+            if is_main_process() and not path.is_file():
+                tokenizer.save(path)
+        else:
+            tokenizer = _bare_tokenizer(recipe)
+        examples = source.token_examples(tokenizer.K)
+        timed = sum(one.lengths is not None for one in examples)
+        if timed not in (0, len(examples)) or (recipe.layout == "aligned" and not timed):
+            found = f"{timed} of {len(examples)} utterances with them"
+            needed = "given for all, or for none with another layout than aligned"
+            reject("durations", found, needed)
+        examples = not_too_long(examples, source.longest, tokenizer.token_rate)
+        return _split(recipe, tokenizer, path, examples)
 
     def claim(self, recipe: Recipe, name: str, *, key: Any = 0) -> None:
         """Begin the folder of a run, or find it begun with the same recipe and key.
@@ -305,7 +354,7 @@ class Workspace:
     ) -> Voice:
         """Make the voice of a recipe: everything that it needs, in the order in which it needs it.
 
-        A voice of token files has no tokenizer with weights: it is not written.
+        A voice of "cdcd" token files has no tokenizer with weights: it is not written.
 
         Args:
             recipe: what to make.
@@ -320,10 +369,17 @@ class Workspace:
         self.claim(recipe, name, key=key)
         with _main_process_first(cpu):
             made = self.material(recipe)
-        model = new_model(recipe, made.tokenizer, made.encoder, train=made.train, key=key)
+        model = new_model(
+            recipe,
+            made.tokenizer,
+            made.encoder,
+            train=made.train,
+            speakers=len(made.speakers),
+            key=key,
+        )
         lengths = Lengths.fit(made.train)
         layout = recipe.training.layout
-        voice = Voice(made.tokenizer, made.encoder, lengths, layout, model, {})
+        voice = Voice(made.tokenizer, made.encoder, lengths, layout, model, {}, None, made.speakers)
         trained = train(
             model,
             made.train,
@@ -360,11 +416,12 @@ class Workspace:
 
 def new_model(
     recipe: Recipe,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | Codec,
     encoder: TextEncoder,
     *,
     train: Sequence[Example] = (),
     codebook: Codebook | None = None,
+    speakers: int = 0,
     key: Any,
 ) -> CDCD | AR:
     """The fresh model of a recipe; the same key gives the same weights.
@@ -374,9 +431,10 @@ def new_model(
         tokenizer, encoder: of the recipe.
         train: examples, whose token frequencies a model with an output prior starts from.
         codebook: points of the tokens in place of those of the recipe's geometry.
+        speakers: that the model tells apart; 0 for one that is not told who speaks.
         key: whole number or JAX random key.
     """
-    changes = dict(recipe.changes)
+    changes = dict(recipe.changes) | ({"speakers": speakers} if speakers else {})
     if recipe.model == "cdcd":
         ids = np.concatenate([e.tokens for e in train]) if train else None
         return new_cdcd(
@@ -393,6 +451,17 @@ def new_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(key, 1).integers(2**63)))
         return AR(size(K=tokenizer.K, symbols=encoder.size, **changes))
+
+
+def _split(
+    recipe: Recipe, tokenizer: Tokenizer | Codec, path: Path | None, examples: list[Example]
+) -> Material:
+    """Recordings or tokens, some of them held out, with their speakers if these are asked for."""
+    speakers: tuple[str, ...] = ()
+    if recipe.speakers:
+        speakers = speakers_of(examples)
+        examples = numbered(examples, speakers)
+    return Material(tokenizer, path, TextEncoder(), *split_examples(examples), speakers)
 
 
 def is_main_process() -> bool:
@@ -417,10 +486,6 @@ def _bare_tokenizer(recipe: Recipe) -> Tokenizer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Tokenizer(TOKENIZERS[recipe.tokenizer]).eval()
-
-
-def _token_rate(tokenizer: Tokenizer) -> float:
-    return tokenizer.config.mel.tokens_per_second
 
 
 def _flat(record: dict[str, Any], before: str = "") -> dict[str, Any]:

@@ -22,20 +22,19 @@ from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_positive, reject
 from tokenkl.tts.audio import Utterance
+from tokenkl.tts.codec import Codec
 from tokenkl.tts.data import Example, TextEncoder
 from tokenkl.tts.frontend import decode_characters
 from tokenkl.tts.loaders import OnBad, Recordings, load_cdcd, load_libritts, load_ljspeech
-from tokenkl.tts.normalisation import spoken
+from tokenkl.tts.normalisation import spoken, warn_unread
 from tokenkl.tts.tokenizers import Tokenizer
+from tokenkl.tts.triplets import load_triplets
 
-SourceKind = Literal["ljspeech", "libritts", "cdcd"]
-SOURCES = ("ljspeech", "libritts", "cdcd")
+SourceKind = Literal["ljspeech", "libritts", "cdcd", "tokens"]
+SOURCES = ("ljspeech", "libritts", "cdcd", "tokens")
 
 #: Speech that a tokenizer is trained on, in seconds: it sees far fewer crops than that in training.
 TOKENIZER_SECONDS = 5 * 3600.0
-
-#: Characters without a reading that a warning names.
-NAMED = 10
 
 #: At most so many recordings are kept for validation, and at most every twentieth.
 VALID = 60
@@ -46,26 +45,36 @@ class Source:
     """A corpus on disk.
 
     Args:
-        kind: "ljspeech" or "libritts" (folders of recordings), or "cdcd" (the token files of the
-            CDCD-TTS repository, which come with token ids and without audio).
-        folder: where it is.
+        kind: "ljspeech" or "libritts" (folders of recordings), "cdcd" (the token files of the
+            CDCD-TTS repository, which come with token ids and without audio), or "tokens" (ids of
+            any codec and their texts, see `tokenkl.tts.triplets`).
+        folder: where it is; of "tokens" one file will do.
         on_bad: whether bad files are skipped or refused.
         longest: seconds; longer recordings are not learned from. None for no limit.
+        codebook: of "tokens" alone: a file that `tokenkl.load_codebook` reads.
+        token_rate: likewise: tokens a second.
 
     Raises:
-        ValueError: an unknown kind or choice, or a limit that is not above 0.
+        ValueError: an unknown kind or choice, a limit that is not above 0, or "tokens" without a
+            codebook and a rate, or others with them.
     """
 
     kind: SourceKind
     folder: str
     on_bad: OnBad = "refuse"
     longest: float | None = None
+    codebook: str | None = None
+    token_rate: float | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.kind, SOURCES, "kind")
         check_choice(self.on_bad, ("skip", "refuse"), "on_bad")
         if self.longest is not None:
             check_positive(self.longest, "longest")
+        for name in ("codebook", "token_rate"):
+            value, needed = getattr(self, name), self.kind == "tokens"
+            if (value is None) == needed:
+                reject(name, value, f"{'given' if needed else 'None'} for a {self.kind} corpus")
 
     @property
     def label(self) -> str:
@@ -75,7 +84,17 @@ class Source:
 
     @property
     def has_audio(self) -> bool:
-        return self.kind != "cdcd"
+        return self.kind in ("ljspeech", "libritts")
+
+    def codec(self) -> Codec:
+        """Whose tokens these are, of "tokens".
+
+        Raises:
+            ValueError: as `Codec.load`, or a source of another kind.
+        """
+        if self.codebook is None or self.token_rate is None:
+            reject("kind", self.kind, "tokens")
+        return Codec.load(self.codebook, self.token_rate)
 
     def recordings(self) -> Recordings:
         """The index of a folder of recordings.
@@ -90,8 +109,10 @@ class Source:
             return load(self.folder, on_bad=self.on_bad, progress=report)
 
     def token_examples(self, K: int) -> list[Example]:
-        """The sequences of a "cdcd" folder."""
+        """The sequences of a source without audio, whose ids are below K."""
         with reporting("reading the tokens", None) as report:
+            if self.kind == "tokens":
+                return load_triplets(self.folder, K=K, on_bad=self.on_bad, progress=report)
             corpus = load_cdcd(self.folder, K=K, on_bad=self.on_bad, progress=report)
         return [
             Example(one.name, decode_characters(one.text), one.speech, 1 + one.text)
@@ -177,7 +198,8 @@ def tokenized(
         text, left_out = spoken(entry.text)
         unread.update(left_out)
         if entry.name in ids and text:
-            examples.append(Example(entry.name, text, ids[entry.name], encoder.encode(text)))
+            symbols, who = encoder.encode(text), entry.speaker
+            examples.append(Example(entry.name, text, ids[entry.name], symbols, speaker=who))
     if not examples:
         reject("recordings", "none", "at least one that can be read and has a text")
     if len(examples) < len(recordings):
@@ -185,14 +207,7 @@ def tokenized(
             f"{len(recordings) - len(examples)} of {len(recordings)} recordings were left out.",
             stacklevel=2,
         )
-    if unread:
-        named = ", ".join(f"{c!r} ({count})" for c, count in unread.most_common(NAMED))
-        more = f" and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
-        warnings.warn(
-            "Left out of the texts, since it has no reading (in so many of "
-            f"{len(recordings)} recordings): {named}{more}.",
-            stacklevel=2,
-        )
+    warn_unread(unread, len(recordings))
     return examples
 
 

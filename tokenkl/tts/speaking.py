@@ -26,6 +26,7 @@ def say_all(
     seeds: Sequence[int],
     *,
     label: str = "",
+    speakers: Sequence[str] | None = None,
     progress: Report | None = None,
     **options: Any,
 ) -> dict[int, list[Spoken]]:
@@ -39,6 +40,7 @@ def say_all(
         texts: of its domain.
         seeds: whole numbers, each once.
         label: of the voice, for the bar.
+        speakers: who says every text, for a voice that knows speakers; the first when None.
         progress: called with the numbers of sentences done and in all; a bar when None.
         **options: of `Voice.tokens`.
 
@@ -47,6 +49,8 @@ def say_all(
     """
     for seed in seeds:
         check_count(seed, "every entry of seeds", 0)
+    if speakers is not None and len(speakers) != len(texts):
+        reject("speakers", len(speakers), f"one for each of {len(texts)} texts")
     if not texts or not seeds or len(set(seeds)) < len(seeds):
         reject("texts, seeds", (len(texts), list(seeds)), "at least one text, and different seeds")
     said: dict[int, list[Spoken]] = {seed: [] for seed in seeds}
@@ -57,6 +61,8 @@ def say_all(
         with reporting(f"speaking {label}".strip(), progress) as report:
             for number, seed in enumerate(seeds):
                 for index, text in enumerate(texts):
+                    if speakers is not None:
+                        options["speaker"] = speakers[index]
                     started = time.perf_counter()
                     [ids] = voice.tokens([text], key=_key(seed, text), **options)
                     seconds = time.perf_counter() - started
@@ -86,12 +92,12 @@ def nats(
     """
     found = []
     for start in range(0, len(examples), BATCH):
-        batch = make_batch(examples[start : start + BATCH], voice.layout)
+        batch = make_batch(examples[start : start + BATCH], voice.layout).to(voice.device)
         if isinstance(voice.model, CDCD):
             rng = torch.Generator().manual_seed(int(generator(start).integers(2**62)))
-            found.append(best_bound(voice.model.bound(batch, rng, draws).numpy()))
+            found.append(best_bound(voice.model.bound(batch, rng, draws).cpu().numpy()))
         else:
-            found.append(voice.model.nll(batch).numpy())
+            found.append(voice.model.nll(batch).cpu().numpy())
     return np.concatenate(found)
 
 

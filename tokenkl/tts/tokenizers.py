@@ -8,9 +8,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
@@ -25,7 +28,9 @@ from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_ids, check_positive, reject
 from tokenkl.tts.audio import Utterance
+from tokenkl.tts.devices import as_device
 from tokenkl.tts.frontend import FRAMES_PER_TOKEN, MelConfig, MelFrontend
+from tokenkl.tts.interrupts import Terminated, interrupts
 from tokenkl.tts.quantizers import (
     E8Quantizer,
     FSQQuantizer,
@@ -35,6 +40,7 @@ from tokenkl.tts.quantizers import (
     VQQuantizer,
 )
 from tokenkl.tts.stored import LARGEST, open_network, write_network
+from tokenkl.tts.tokenizer_checkpoints import about, restore, write_checkpoint
 
 if TYPE_CHECKING:  # what speaking does not need, and takes long to import
     from tokenkl.codebooks import Codebook
@@ -194,6 +200,27 @@ class Tokenizer(nn.Module):
         """The tokens as a `tokenkl` codebook, in the order of the ids."""
         return self.quantizer.codebook(prior)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.mean.device
+
+    @property
+    def token_rate(self) -> float:
+        """Tokens a second."""
+        return self.config.mel.tokens_per_second
+
+    def digits(self) -> tuple[tuple[int, ...], str] | None:
+        """Levels of every digit of an id, and which counts fastest; None for ids without digits."""
+        if isinstance(self.quantizer, FSQQuantizer):
+            return self.quantizer.levels, "F"
+        return (self.quantizer.sizes, "C") if isinstance(self.quantizer, RVQQuantizer) else None
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether every digit has a coordinate of its own, as FSQ's have."""
+        return self.config.kind == "fsq"
+
     def latent(self, log_mel: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch t dim"]:
         """What is quantized: one vector for two frames; the number of frames must be even."""
         x = self.encode_frames(self.enter((log_mel - self.mean) / self.std))
@@ -233,8 +260,9 @@ class Tokenizer(nn.Module):
     def tokenize(self, audio: Float[np.ndarray, " samples"]) -> Int[np.ndarray, " tokens"]:
         """Token ids of one recording at 16 kHz."""
         with torch.no_grad():
-            mel = self.frontend(torch.from_numpy(np.asarray(audio, np.float32)))
-        return self.encode(mel[None])[0].numpy()
+            samples = torch.from_numpy(np.asarray(audio, np.float32)).to(self.device)
+            mel = self.frontend(samples)
+        return self.encode(mel[None])[0].cpu().numpy()
 
     def synthesise(
         self,
@@ -252,11 +280,11 @@ class Tokenizer(nn.Module):
             reject("ids, points", "both" if ids is not None else "neither", "one of the two")
         with torch.no_grad():
             if ids is not None:
-                where = self.points_at(torch.from_numpy(check_ids(ids, self.K)))
+                where = self.points_at(torch.from_numpy(check_ids(ids, self.K)).to(self.device))
             else:
-                where = torch.as_tensor(np.asarray(points, np.float32))
+                where = torch.as_tensor(np.asarray(points, np.float32)).to(self.device)
             mel = self.decode(where[None])[0]
-        return self.frontend.griffin_lim(mel, key=key).numpy()
+        return self.frontend.griffin_lim(mel, key=key).cpu().numpy()
 
     def save(
         self, path: PathLike, *, half: bool = False, record: dict[str, Any] | None = None
@@ -300,6 +328,10 @@ def _is_network(name: str, value: Tensor) -> bool:
 
 
 # ---- Training ------------------------------------------------------------------------------------
+
+
+#: Steps from one checkpoint to the next: some twenty seconds.
+CHECKPOINT_EVERY = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,6 +386,8 @@ def train_tokenizer(
     training: TrainingConfig | None = None,
     *,
     key: Any,
+    checkpoint: PathLike | None = None,
+    device: torch.device | str = "cpu",
     progress: Report | None = None,
     log: Callable[[dict[str, float]], None] | None = None,
 ) -> Tokenizer:
@@ -367,25 +401,37 @@ def train_tokenizer(
         config: the tokenizer, FSQ 3^8 when None.
         training: how to train it.
         key: whole number or JAX random key, of the weights and of the batches.
+        checkpoint: a .safetensors file, written every `CHECKPOINT_EVERY` steps, and after the step
+            at hand when Ctrl-C or SIGTERM comes; training goes on from it where it is there, and
+            ends with the same weights. It stays when training is over. None for no such file.
+        device: on which to train; the tokenizer comes back on the CPU.
         progress: called with the numbers of steps done and in all; a bar on stderr when None.
         log: called now and then with step, loss, and mel_l1 of the last batch.
 
     Raises:
-        ValueError: no features, or features with another number of mels.
+        ValueError: no features, or features with another number of mels, or a checkpoint of another
+            run, or no such device.
+        KeyboardInterrupt: interrupted, with a checkpoint written; `Terminated` for SIGTERM.
     """
     config, training = config or TokenizerConfig(), training or TrainingConfig()
     mels = config.mel.n_mels
     if not features or any(one.ndim != 2 or one.shape[1] != mels for one in features):
         reject("features", f"{len(features)} arrays", f"a list of arrays of shape (frames, {mels})")
+    where = as_device(device)
     rng = generator(key, 0)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(int(generator(key, 1).integers(2**63)))
         tokenizer = Tokenizer(config)
         every = np.concatenate(features)
         tokenizer.mean.copy_(torch.from_numpy(every.mean(axis=0)))
         tokenizer.std.copy_(torch.from_numpy(every.std(axis=0)).clamp_min(1e-3))
-        _optimise(tokenizer, features, training, rng, progress, log)
-    return tokenizer.eval()
+        tokenizer.to(where)
+        run = None
+        if checkpoint is not None:
+            plain = dataclasses.asdict(training)
+            run = Path(checkpoint), about(features, config.to_json(), plain, key)
+        _optimise(tokenizer, features, training, rng, run, progress, log)
+    return tokenizer.cpu().eval()
 
 
 def _optimise(
@@ -393,9 +439,11 @@ def _optimise(
     features: Sequence[np.ndarray],
     training: TrainingConfig,
     rng: np.random.Generator,
+    run: tuple[Path, dict[str, Any]] | None,
     progress: Report | None,
     log: Callable[[dict[str, float]], None] | None,
 ) -> None:
+    """All steps, or those after the checkpoint of the run, which is its file and what it is of."""
     tokenizer.train()
     optimiser = torch.optim.AdamW(
         tokenizer.parameters(), training.learning_rate, betas=(0.9, 0.99), weight_decay=0.01
@@ -407,11 +455,21 @@ def _optimise(
             return (step + 1) / warm_up
         return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, training.steps - warm_up)))
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
     silence = math.log(tokenizer.config.mel.floor)
-    with reporting("training the tokenizer", progress) as report:
-        for step in range(training.steps):
-            batch = torch.from_numpy(_crops(features, training, rng, silence))
+    done = 0 if run is None else restore(*run, tokenizer, optimiser)
+    lengths = [one.shape[0] for one in features]
+    for _ in range(done):  # what the earlier steps drew
+        _places(lengths, training, rng)
+    with (
+        contextlib.nullcontext() if run is None else interrupts() as interrupted,
+        reporting("training the tokenizer", progress) as report,
+    ):
+        report(done, training.steps)
+        for step in range(done, training.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = training.learning_rate * factor(step)
+            crops = _crops(features, _places(lengths, training, rng), training, silence)
+            batch = torch.from_numpy(crops).to(tokenizer.mean.device)
             rebuilt, quantized = tokenizer(batch)
             error = (rebuilt - batch).abs()
             loss = (error / tokenizer.std).mean() + quantized.loss
@@ -419,26 +477,38 @@ def _optimise(
             loss.backward()
             nn.utils.clip_grad_norm_(tokenizer.parameters(), training.clip)
             optimiser.step()
-            schedule.step()
             if log is not None and (step % 50 == 0 or step == training.steps - 1):
                 mel_l1 = float(error.detach().mean())
                 log({"step": step, "loss": float(loss.detach()), "mel_l1": mel_l1})
             report(step + 1, training.steps)
+            if run is None or interrupted is None:
+                continue
+            stop = interrupted.is_set() and step + 1 < training.steps
+            if stop or (step + 1) % CHECKPOINT_EVERY == 0:
+                write_checkpoint(*run, step + 1, tokenizer, optimiser)
+            if stop:
+                raise Terminated if interrupted.by == signal.SIGTERM else KeyboardInterrupt
+
+
+def _places(
+    lengths: Sequence[int], training: TrainingConfig, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Random utterances, and where the crops of a step begin in them."""
+    chosen = rng.integers(len(lengths), size=training.batch)
+    return [(i, int(rng.integers(max(1, lengths[i] - training.frames + 1)))) for i in chosen]
 
 
 def _crops(
     features: Sequence[np.ndarray],
+    places: Sequence[tuple[int, int]],
     training: TrainingConfig,
-    rng: np.random.Generator,
     silence: float,
 ) -> Float[np.ndarray, "batch frames mels"]:
-    """Random stretches of random utterances, silence after the short ones."""
+    """Stretches of utterances, silence after the short ones."""
     shape = (training.batch, training.frames, features[0].shape[1])
     crops = np.full(shape, silence, np.float32)
-    for row, index in enumerate(rng.integers(len(features), size=training.batch)):
-        one = features[index]
-        start = int(rng.integers(max(1, one.shape[0] - training.frames + 1)))
-        part = one[start : start + training.frames]
+    for row, (index, start) in enumerate(places):
+        part = features[index][start : start + training.frames]
         crops[row, : part.shape[0]] = part
     return crops
 
@@ -498,14 +568,16 @@ def evaluate_tokenizer(
     sequences, audio = [], []
     with reporting("evaluating the tokenizer", progress) as report, torch.no_grad():
         for index, utterance in enumerate(utterances):
-            mel = tokenizer.frontend(torch.from_numpy(utterance.audio))[None]
+            samples = torch.from_numpy(utterance.audio).to(tokenizer.device)
+            mel = tokenizer.frontend(samples)[None]
             ids = tokenizer.encode(mel)
             rebuilt = tokenizer.decode(tokenizer.points_at(ids))
             total += float((rebuilt - mel).abs().sum())
             count += mel.numel()
-            sequences.append(ids[0].numpy())
+            sequences.append(ids[0].cpu().numpy())
             if grammars:
-                audio.append(tokenizer.frontend.griffin_lim(rebuilt[0], key=index).numpy())
+                heard_as = tokenizer.frontend.griffin_lim(rebuilt[0], key=index)
+                audio.append(heard_as.cpu().numpy())
             report(index + 1, len(utterances))
     texts = [utterance.text for utterance in utterances]
     heard: dict[str, WordErrors] = {

@@ -333,6 +333,8 @@ def _header(
         for part in (one.tokens, one.symbols, one.lengths):
             data.update(b"-" if part is None else f"{part.dtype}{part.shape}".encode())
             data.update(b"" if part is None else part.tobytes())
+        if one.speaker_id:  # so that runs from before there were any are the same
+            data.update(f"speaker {one.speaker_id}".encode())
     buffers = hashlib.sha256()
     for name, value in model.named_buffers():
         buffers.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())

@@ -1,9 +1,10 @@
 """A voice: everything that turns text into speech, and its files.
 
-    text -> symbols -> durations -> model -> token ids -> tokenizer -> audio
+    text -> symbols -> durations -> model -> token ids -> tokenizer or vocoder -> audio
 
 A voice is one safetensors file: weights, and a JSON header with everything that is not a weight. It
-names the file of its tokenizer, since several voices share one.
+names the file of its tokenizer, since several voices share one; where the tokens are those of
+another program, that is a file of their codebook.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tokenkl._validation import as_float_array, check_count, check_positive, rej
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.audio import Speech, Utterance
 from tokenkl.tts.cdcd import CDCD, PROMPTS, RANGE, CDCDConfig
+from tokenkl.tts.codec import Codec, Vocoder, own_tokenizer
 from tokenkl.tts.data import (
     FILLER,
     Example,
@@ -34,7 +36,9 @@ from tokenkl.tts.data import (
     TextEncoder,
     examples_of,
     make_batch,
+    numbered,
 )
+from tokenkl.tts.devices import as_device
 from tokenkl.tts.frontend import Lexicon, LexiconRecord, PhonemeTable
 from tokenkl.tts.grammar import VOCABULARY, check_words
 from tokenkl.tts.lengths import Lengths
@@ -50,6 +54,9 @@ if TYPE_CHECKING:  # what speaking does not need, and takes long to import
 FORMAT = 1
 #: The voices that come with the package, in `WEIGHTS`.
 INCLUDED = ("phonemes", "characters")
+#: Speakers that a refusal names.
+NAMED = 8
+
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -66,20 +73,25 @@ class Voice:
     """A tokenizer, a reading of text, statistics of durations, and a model.
 
     Args:
-        tokenizer: in evaluation mode.
+        tokenizer: in evaluation mode; a `Codec` for the tokens of another program.
         encoder: text to symbols.
         lengths: durations of the symbols.
         layout: how symbols are placed over time.
         model: a `CDCD` or its autoregressive twin `AR`.
         record: how it was made; plain JSON values.
+        vocoder: what makes sound of tokens; the tokenizer, by Griffin-Lim, when None.
+        speakers: names, in the order of the model's numbers; none for a model that is not told who
+            speaks.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | Codec
     encoder: TextEncoder
     lengths: Lengths
     layout: Layout
     model: CDCD | AR
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
+    vocoder: Vocoder | None = None
+    speakers: tuple[str, ...] = ()
     _levels: dict[tuple[str, int], np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
     )
@@ -91,6 +103,27 @@ class Voice:
             return tuple(self.encoder.lexicon.entries)
         of_the_domain = self.record.get("recipe", {}).get("data") is None
         return VOCABULARY if of_the_domain else None
+
+    @property
+    def can_be_heard(self) -> bool:
+        """Whether there is a way from its tokens to sound."""
+        return self.vocoder is not None or isinstance(self.tokenizer, Tokenizer)
+
+    def audio(self, ids: Int[np.ndarray, " tokens"], *, key: Any = 0) -> tuple[np.ndarray, int]:
+        """Samples of token ids, and how many there are a second.
+
+        Args:
+            ids: as `tokens` gives them.
+            key: whole number or JAX random key, of the phases that Griffin-Lim begins with.
+
+        Raises:
+            ValueError: tokens of another program without a vocoder, or what that made is no sound.
+        """
+        if self.vocoder is not None:
+            return self.vocoder(ids), self.vocoder.rate
+        if isinstance(self.tokenizer, Codec):
+            reject("vocoder", None, "given to `load` for the tokens of another program")
+        return self.tokenizer.synthesise(ids, key=key), self.tokenizer.config.mel.sample_rate
 
     def codebook(self) -> Codebook:
         """The points in which the model diffuses its tokens.
@@ -104,13 +137,47 @@ class Voice:
             reject("voice", self.model.kind, "one whose model is a diffusion model")
         if self.model.config.one_hot:
             return OneHot(self.model.config.K, scale=float(self.model.points[0, 0]))
-        points = self.model.table().detach().double().numpy()
-        own = self.tokenizer.codebook()
-        if points.shape == (own.K, own.n) and np.array_equal(points, np.asarray(own.points)):
-            return own
+        points = self.model.table().detach().cpu().double().numpy()
+        placed = self.tokenizer.codebook()
+        if points.shape == (placed.K, placed.n) and np.array_equal(points, placed.points):
+            return placed
         return PointCodebook(points, name="voice", allow_duplicates=True)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.model.parameters()).device
+
+    def to(self, device: torch.device | str) -> Voice:
+        """Itself, after all that computes was moved to a device; noise is drawn there, too.
+
+        Raises:
+            ValueError: no such device here.
+        """
+        where = as_device(device)
+        self.model.to(where)
+        if isinstance(self.tokenizer, Tokenizer):
+            self.tokenizer.to(where)
+        return self
+
     # Speech.
+
+    def speaker_id(self, speaker: str | None) -> int:
+        """The model's number of a speaker; the first for None.
+
+        Raises:
+            ValueError: a voice of one speaker, or a name that it does not know.
+        """
+        if speaker is None:
+            return 0
+        if not self.speakers:
+            reject("speaker", speaker, "left out for a voice that was trained without speakers")
+        if speaker not in self.speakers:
+            near = difflib.get_close_matches(speaker, self.speakers, n=3)
+            some = [*near, *(one for one in self.speakers if one not in near)][:NAMED]
+            more = f" or {len(self.speakers) - NAMED} more" if len(self.speakers) > NAMED else ""
+            reject("speaker", speaker, f"one of {', '.join(some)}{more}")
+        return self.speakers.index(speaker)
 
     def tokens(
         self,
@@ -119,6 +186,7 @@ class Voice:
         steps: int = 10,
         grid: str = "uniform",
         counts: Sequence[int] | None = None,
+        speaker: str | None = None,
         key: Any = 0,
         **options: Any,
     ) -> list[Int[np.ndarray, " tokens"]]:
@@ -128,6 +196,7 @@ class Voice:
             texts: of the voice's domain.
             steps, grid: noise levels of diffusion, see `sampling_levels`.
             counts: tokens of each text, at the usual rate of the training examples when None.
+            speaker: one of `speakers`; the first, who was heard most in training, when None.
             key: whole number or JAX random key.
             options: passed to `CDCD.generate` or `AR.generate`.
 
@@ -135,16 +204,19 @@ class Voice:
             ValueError: a text outside the domain, or an argument out of its range.
         """
         symbols = [self.encoder.encode(text) for text in texts]
+        who = self.speaker_id(speaker)
         if isinstance(self.model, AR):
-            batch = make_batch([_unspoken(s, np.ones_like(s)) for s in symbols], "pad")
+            unspoken = [_unspoken(s, np.ones_like(s), who) for s in symbols]
+            batch = make_batch(unspoken, "pad").to(self.device)
+            options["speakers"] = batch.speakers
             ids = self.model.generate(batch.symbols, batch.symbol_mask, key=key, **options)
-            return [row.numpy() for row in ids]
+            return [row.cpu().numpy() for row in ids]
         rates: Sequence[float] = [1.0] * len(symbols)
         if counts is not None:
             usual = [float(self.lengths.expected(s).sum()) for s in symbols]
             rates = [one / max(count, 1) for one, count in zip(usual, counts, strict=True)]
         examples = [
-            _unspoken(s, self.lengths.durations(s, rate))
+            _unspoken(s, self.lengths.durations(s, rate), who)
             for s, rate in zip(symbols, rates, strict=True)
         ]
         return self.tokens_of(examples, steps=steps, grid=grid, key=key, **options)
@@ -168,11 +240,13 @@ class Voice:
         if not isinstance(self.model, CDCD):
             reject("voice", self.model.kind, "a diffusion model, which takes durations")
         levels = self._sampling_levels(grid, steps)
-        batch = make_batch(examples, self.layout)
+        batch = make_batch(examples, self.layout).to(self.device)
+        options["speakers"] = batch.speakers
         made = self.model.generate(
             batch.frames, batch.token_mask, steps=steps, grid=levels, key=key, **options
         )
-        return [ids[: e.tokens.size].numpy() for ids, e in zip(made.ids, examples, strict=True)]
+        rows = made.ids.cpu().numpy()
+        return [ids[: e.tokens.size] for ids, e in zip(rows, examples, strict=True)]
 
     def evidence(
         self,
@@ -204,9 +278,9 @@ class Voice:
         if not isinstance(model, CDCD):
             reject("voice", model.kind, "a diffusion model")
         levels = self._sampling_levels(grid, steps)
-        batch = make_batch(examples, self.layout)
+        batch = make_batch(examples, self.layout).to(self.device)
         with torch.no_grad():
-            text = model.encode_text(batch.frames, batch.token_mask)
+            text = model.encode_text(batch.frames, batch.token_mask, batch.speakers)
 
         @torch.no_grad()
         def logits(y: np.ndarray, snr: np.ndarray) -> torch.Tensor:
@@ -216,16 +290,16 @@ class Voice:
 
         @torch.no_grad()
         def mean(y: np.ndarray, snr: np.ndarray) -> np.ndarray:
-            return model.mean_point(logits(y, snr)).numpy()
+            return model.mean_point(logits(y, snr)).cpu().numpy()
 
         return evidence_bound(
             self.codebook(),
-            lambda y, snr: model.log_probabilities(logits(y, snr)).numpy(),
-            batch.tokens.numpy(),
+            lambda y, snr: model.log_probabilities(logits(y, snr)).cpu().numpy(),
+            batch.tokens.cpu().numpy(),
             np.exp(levels),
             key=key,
             mean=mean,
-            mask=batch.token_mask.numpy(),
+            mask=batch.token_mask.cpu().numpy(),
             n_noise=n_noise,
         )
 
@@ -245,7 +319,7 @@ class Voice:
         if (grid, steps) not in self._levels:
             from tokenkl.tts.levels import sampling_levels
 
-            table = self.model.noise.numpy()
+            table = self.model.noise.cpu().numpy()
             levels = sampling_levels(grid, steps, self.codebook(), table, key=0)
             self._levels[grid, steps] = np.clip(levels, *RANGE)
         return self._levels[grid, steps]
@@ -283,7 +357,7 @@ class Voice:
         prompt: Prompt | None = None,
         **options: Any,
     ) -> Speech:
-        """Speech at 16 kHz; what cannot be said is left out and named in one warning.
+        """Speech; what cannot be said is left out and named in one warning.
 
         Args:
             text: see `read`.
@@ -297,18 +371,56 @@ class Voice:
             ValueError: as `tokens`, or nothing that can be said, or a rate or a prompt for a model
                 that takes none.
         """
+        ids, said, given = self._said(text, steps, key, any_text, rate, prompt, options)
+        audio, samples = self.audio(ids, key=key)
+        return Speech(audio[round(given / self.tokenizer.token_rate * samples) :], said, samples)
+
+    def say_tokens(
+        self,
+        text: str,
+        *,
+        steps: int = 10,
+        key: Any = 0,
+        any_text: bool = False,
+        rate: float | None = None,
+        prompt: Prompt | None = None,
+        **options: Any,
+    ) -> Int[np.ndarray, " tokens"]:
+        """The token ids of which `say` makes sound, for a program of one's own.
+
+        Args:
+            text, steps, key, any_text, rate, prompt, options: as in `say`.
+
+        Raises:
+            ValueError: as `say`.
+        """
+        ids, _, given = self._said(text, steps, key, any_text, rate, prompt, options)
+        return ids[given:]
+
+    def _said(
+        self,
+        text: str,
+        steps: int,
+        key: Any,
+        any_text: bool,
+        rate: float | None,
+        prompt: Prompt | None,
+        options: dict[str, Any],
+    ) -> tuple[Int[np.ndarray, " tokens"], str, int]:
+        """Token ids with those of the prompt, the text, and how many are of the prompt."""
         said, left_out = self.read(text, any_text=any_text)
         if left_out:
-            warnings.warn(f"Left out what {self._cannot_say(left_out)}.", stacklevel=2)
+            warnings.warn(f"Left out what {self._cannot_say(left_out)}.", stacklevel=3)
+        options = {**options, "steps": steps, "key": key}
         if prompt is not None:
-            return self._say_after(prompt, said, rate, steps=steps, key=key, **options)
+            return self._after(prompt, said, rate, **options), said, prompt.tokens.size
         if rate is not None:
             if not isinstance(self.model, CDCD):
                 reject("rate", rate, "None for a model that decides on the length itself")
             usual = float(self.lengths.expected(self.encoder.encode(said)).sum())
             options["counts"] = [max(1, round(usual / check_positive(rate, "rate")))]
-        [ids] = self.tokens([said], steps=steps, key=key, **options)
-        return Speech(self.tokenizer.synthesise(ids, key=key), said)
+        [ids] = self.tokens([said], **options)
+        return ids, said, 0
 
     def prompt(self, audio: Float[np.ndarray, " samples"], text: str) -> Prompt:
         """Speech to go on from, for `say`: the model sees its tokens and its text.
@@ -324,14 +436,22 @@ class Voice:
         said, left_out = self.read(text, any_text=True)
         if left_out:
             reject("the text of the prompt", text, f"without what {self._cannot_say(left_out)}")
-        return Prompt(self.tokenizer.tokenize(audio), said)
+        return Prompt(own_tokenizer(self.tokenizer).tokenize(audio), said)
 
     def _check_prompts(self) -> None:
         if not (isinstance(self.model, CDCD) and self.model.config.prompt):
             reject("prompt", "given", "left out for a voice that was trained without prompts")
 
-    def _say_after(self, prompt: Prompt, said: str, rate: float | None, **options: Any) -> Speech:
-        """What follows the prompt; its text and the new one are one text to the model."""
+    def _after(
+        self,
+        prompt: Prompt,
+        said: str,
+        rate: float | None,
+        *,
+        speaker: str | None = None,
+        **options: Any,
+    ) -> Int[np.ndarray, " tokens"]:
+        """The prompt and what follows; its text and the new one are one text to the model."""
         self._check_prompts()
         before, count = self.encoder.encode(prompt.text), prompt.tokens.size
         if self.encoder.is_phonetic:
@@ -343,18 +463,18 @@ class Voice:
         if rate is None:  # within what was heard in training
             rate = float(np.clip(speed, 1 / self.lengths.rates[-1], 1 / self.lengths.rates[0]))
         lengths.append(self.lengths.durations(after, rate))
-        example = _unspoken(np.concatenate([before, after]), np.concatenate(lengths))
+        symbols = np.concatenate([before, after])
+        example = _unspoken(symbols, np.concatenate(lengths), self.speaker_id(speaker))
         share = count / example.tokens.size
         if share > PROMPTS[1]:
             warnings.warn(
                 f"The prompt is {share:.0%} of what is to be said with it; the voice was trained "
                 f"on prompts of at most {PROMPTS[1]:.0%}.",
-                stacklevel=3,
+                stacklevel=4,
             )
-        given = torch.from_numpy(np.array(prompt.tokens, np.int64))[None]
+        given = torch.from_numpy(np.array(prompt.tokens, np.int64))[None].to(self.device)
         [ids] = self.tokens_of([example], prompt=given, **options)
-        audio = self.tokenizer.synthesise(ids, key=options["key"])
-        return Speech(audio[count * self.tokenizer.config.mel.samples_per_token :], said)
+        return ids
 
     def _cannot_say(self, left_out: list[str]) -> str:
         named = []
@@ -364,8 +484,13 @@ class Voice:
         return f"this voice cannot say: {', '.join(named)}"
 
     def examples(self, utterances: Sequence[Utterance]) -> list[Example]:
-        """Utterances with their symbols and true tokens."""
-        return examples_of(self.tokenizer, self.encoder, utterances)
+        """Utterances with their symbols and true tokens.
+
+        Raises:
+            ValueError: tokens of another program.
+        """
+        examples = examples_of(own_tokenizer(self.tokenizer), self.encoder, utterances)
+        return numbered(examples, self.speakers) if self.speakers else examples
 
     # Files.
 
@@ -398,14 +523,19 @@ class Voice:
             "lengths": self.lengths.to_json(),
             "record": self.record,
         }
+        if isinstance(self.tokenizer, Codec):
+            header["token_rate"] = self.tokenizer.token_rate
+        if self.speakers:
+            header["speakers"] = list(self.speakers)
         write_network(path, state, header)
 
     @classmethod
-    def load(cls, path: PathLike = "phonemes") -> Voice:
+    def load(cls, path: PathLike = "phonemes", *, vocoder: Vocoder | None = None) -> Voice:
         """Read a voice, in evaluation mode.
 
         Args:
             path: a file that `save` wrote, with its tokenizer beside it, or one of `INCLUDED`.
+            vocoder: what makes sound of its tokens; Griffin-Lim, where they are ours, when None.
 
         Raises:
             ValueError: no such file, or not one that `save` wrote, or another tokenizer beside it.
@@ -417,24 +547,31 @@ class Voice:
             name = header["tokenizer"]
             if Path(name).name != name:
                 reject("its tokenizer", name, "a file in the same folder")
+            tokenizer: Tokenizer | Codec
             try:
-                tokenizer = Tokenizer.load(path.parent / name)
+                if "token_rate" in header:
+                    tokenizer = Codec.load(path.parent / name, header["token_rate"])
+                else:
+                    tokenizer = Tokenizer.load(path.parent / name)
             except FileError as error:
                 stored.refuse(f"beside it, {error}")
             if _digest(path.parent / name) != header["tokenizer_sha256"]:
                 reject("the tokenizer beside it", f"another {name}", "its own")
             config = _CONFIGS[header["kind"]].from_json(header["config"])
             encoder = _text_from_json(header["text"])
-            for what, given, own in (
+            speakers = tuple(header.get("speakers", ()))
+            for what, given, there in (
                 ("tokens", config.K, tokenizer.K),
                 ("symbols", config.symbols, encoder.size),
+                ("speakers", config.speakers, len(set(speakers))),
             ):
-                if given != own:
-                    reject(f"the {what} of its model", given, f"{own}, as there are")
+                if given != there:
+                    reject(f"the {what} of its model", given, f"{there}, as there are")
             lengths = Lengths.from_json(header["lengths"])
             parts = config.depth + getattr(config, "text_blocks", 0)
             model = stored.network(lambda: _empty(config), parts)
-        return cls(tokenizer, encoder, lengths, header["layout"], model, header["record"])
+        layout, record = header["layout"], header["record"]
+        return cls(tokenizer, encoder, lengths, layout, model, record, vocoder, speakers)
 
 
 _CONFIGS: dict[str, type[CDCDConfig] | type[ARConfig]] = {"cdcd": CDCDConfig, "ar": ARConfig}
@@ -458,7 +595,14 @@ class _Record(TypedDict, total=False):
     recipe: _Recipe
 
 
-class _Header(TypedDict):
+class _Newer(TypedDict, total=False):
+    """Only in the files of voices that need it."""
+
+    token_rate: float
+    speakers: list[str]
+
+
+class _Header(_Newer):
     format: Literal[1]
     tokenizer: str
     tokenizer_sha256: str
@@ -471,7 +615,7 @@ class _Header(TypedDict):
 
 
 def new_cdcd(
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | Codec,
     encoder: TextEncoder,
     *,
     geometry: Geometry | Codebook = "tokenizer",
@@ -501,22 +645,21 @@ def new_cdcd(
     from tokenkl.tts.geometry import place_tokens
     from tokenkl.tts.levels import noise_levels
 
-    own = tokenizer.codebook()
+    ours = tokenizer.codebook()
     learned = not isinstance(geometry, Codebook) and geometry == "learned"
     if isinstance(geometry, Codebook):
-        if geometry.K != own.K:
-            reject("geometry", f"a codebook of {geometry.K} tokens", f"one of {own.K}")
+        if geometry.K != ours.K:
+            reject("geometry", f"a codebook of {geometry.K} tokens", f"one of {ours.K}")
         codebook = geometry
     else:
-        codebook = place_tokens(geometry, own, view=view, key=key)
+        codebook = place_tokens(geometry, ours, view=view, key=key)
     one_hot = codebook if isinstance(codebook, OneHot) else None
-    quantizer = tokenizer.quantizer
-    digits = {"fsq": ("levels", "F"), "rvq": ("sizes", "C")}.get(tokenizer.config.kind)
-    shape = {} if digits is None else {"shape": getattr(quantizer, digits[0]), "order": digits[1]}
+    digits = tokenizer.digits()
+    shape = {} if digits is None else {"shape": digits[0], "order": digits[1]}
     changes = {**shape, **changes}
     if "output_prior" not in changes:
         # A head by digits needs the grid of these digits, which only FSQ's own points are.
-        on_grid = codebook is own and tokenizer.config.kind == "fsq"
+        on_grid = codebook is ours and tokenizer.is_grid
         changes["output_prior"] = on_grid or changes.get("head", "joint") == "joint"
     config = CDCDConfig(
         K=codebook.K, symbols=encoder.size, dim=codebook.n,
@@ -534,8 +677,9 @@ def new_cdcd(
     return model
 
 
-def _unspoken(symbols: np.ndarray, lengths: np.ndarray) -> Example:
-    return Example("", "", np.full(int(lengths.sum()), FILLER), symbols, lengths)
+def _unspoken(symbols: np.ndarray, lengths: np.ndarray, speaker: int = 0) -> Example:
+    tokens = np.full(int(lengths.sum()), FILLER)
+    return Example("", "", tokens, symbols, lengths, speaker_id=speaker)
 
 
 def _empty(config: CDCDConfig | ARConfig) -> CDCD | AR:

@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -23,6 +23,7 @@ from tokenkl.cli._app import app, say
 if TYPE_CHECKING:
     from types import FrameType
 
+    from tokenkl.tts.tokenizers import Tokenizer
     from tokenkl.tts.voice import Voice
 
 #: Exit code after SIGTERM, as shells name it; that of Ctrl-C is 130.
@@ -130,6 +131,16 @@ Steps = Annotated[
 ]
 
 
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Where networks compute: cpu (without it), cuda, or one of several, such as cuda:1.",
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class Sampling:
     """How tokens are drawn; None where nothing was asked for."""
@@ -213,10 +224,40 @@ class Sampling:
         return {option: value for option, value in ours.items() if value is not None}
 
 
-def load_voice(name: str) -> Voice:
-    """A voice by the name of an included one or by its file."""
+def load_voice(name: str, device: str | None = None) -> Voice:
+    """A voice by the name of an included one or by its file, on a device.
+
+    Raises:
+        ValueError: no such voice, or no such device.
+    """
     # The first import of PyTorch takes a second or two, which a bar would not make shorter.
-    return importlib.import_module("tokenkl.tts.voice").Voice.load(name)
+    check_device(device)
+    voice: Voice = importlib.import_module("tokenkl.tts.voice").Voice.load(name)
+    return voice if device is None else voice.to(device)
+
+
+def check_device(device: str | None) -> None:
+    """Refuse what is no device of this machine, before the work.
+
+    Raises:
+        ValueError: so.
+    """
+    if device is not None:
+        importlib.import_module("tokenkl.tts.devices").as_device(device, "--device")
+
+
+def tokenizer_of(voice: Voice, name: str) -> Tokenizer:
+    """The tokenizer of a voice that can be listened to.
+
+    Raises:
+        ValueError: a voice of another program's tokens.
+    """
+    from tokenkl._validation import reject
+
+    if not voice.can_be_heard:
+        expected = "a voice of our own tokens: only their program makes sound of others'"
+        reject("VOICE", name, expected)
+    return cast("Tokenizer", voice.tokenizer)
 
 
 def require(*modules: str) -> None:

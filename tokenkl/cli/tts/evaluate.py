@@ -13,10 +13,12 @@ from rich.console import Console
 from tokenkl.cli._app import say
 from tokenkl.cli._result import Result, TableFiles, command
 from tokenkl.cli.tts._group import (
+    Device,
     Sampling,
     Steps,
     load_voice,
     require,
+    tokenizer_of,
     tts_app,
     voice_label,
     whole_numbers,
@@ -102,6 +104,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FOLDER", help="Where the voice's recordings are now, if elsewhere."),
     ] = None,
+    device: Device = None,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that judge.")] = 1,
 ) -> Result:
     """Let independent judges hear what voices say, beside ceilings and floors.
@@ -127,7 +130,9 @@ def evaluate(
         check_choice(one, ("unigram", "bigram"), "--grammar")
     sampling.check()
     names = list(dict.fromkeys(voices or ["phonemes"]))
-    speakers = {name: load_voice(name) for name in names}
+    speakers = {name: load_voice(name, device) for name in names}
+    for name, speaker in speakers.items():
+        tokenizer_of(speaker, name)  # refuses what cannot be heard, before the work
     options = {name: sampling.options(speakers[name], name) for name in names}
     judging = {"grammars": grammars, "mos": mos, "workers": workers}
     material = _material(speakers, corpus, split, sentences, data)
@@ -305,8 +310,9 @@ def _judge(
     texts = [one.text for one in references]
     for text in texts:
         voice.encoder.encode(text)  # a word that the voice has not learned, before the work
-    said = say_all(voice, texts, seeds, label=label, **options)
-    return judge(said, voice.tokenizer, references, label=label, **judging)
+    speakers = [one.speaker for one in references] if voice.speakers else None
+    said = say_all(voice, texts, seeds, label=label, speakers=speakers, **options)
+    return judge(said, tokenizer_of(voice, label), references, label=label, **judging)
 
 
 def _baselines(
@@ -320,7 +326,7 @@ def _baselines(
     of_tokens = ("true tokens", "shuffled text")
     for index, (name, voice) in enumerate(different.values()):
         which = BASELINES if index == 0 else of_tokens
-        made = ceilings_and_floors(references, voice.tokenizer, which=which, **judging)
+        made = ceilings_and_floors(references, tokenizer_of(voice, name), which=which, **judging)
         many = len(different) > 1
         for label, report in made.items():
             ours = f"{label} of {voice_label(name)}" if many and label in of_tokens else label
@@ -330,13 +336,14 @@ def _baselines(
 
 def _fingerprint(voice: Voice) -> float:
     """Equal for equal tokenizers."""
-    return sum(float(value.double().sum()) for value in voice.tokenizer.state_dict().values())
+    weights = tokenizer_of(voice, "").state_dict().values()
+    return sum(float(value.double().sum()) for value in weights)
 
 
 def _parameters(voice: Voice) -> dict[str, int]:
     return {
         "model": sum(p.numel() for p in voice.model.parameters()),
-        "tokenizer": sum(p.numel() for p in voice.tokenizer.parameters()),
+        "tokenizer": sum(p.numel() for p in tokenizer_of(voice, "").parameters()),
     }
 
 
@@ -346,17 +353,18 @@ def _resynthesis(voice: Voice, references: list[Utterance], count: int = 5) -> f
 
     import torch
 
+    tokenizer = tokenizer_of(voice, "")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        ids = [voice.tokenizer.tokenize(one.audio) for one in references[:count]]
-        voice.tokenizer.synthesise(ids[0])
+        ids = [tokenizer.tokenize(one.audio) for one in references[:count]]
+        tokenizer.synthesise(ids[0])
         started = time.perf_counter()
-        samples = sum(voice.tokenizer.synthesise(row).size for row in ids)
+        samples = sum(tokenizer.synthesise(row).size for row in ids)
         seconds = time.perf_counter() - started
     finally:
         torch.set_num_threads(threads)
-    return seconds / (samples / voice.tokenizer.config.mel.sample_rate)
+    return seconds / (samples / tokenizer.config.mel.sample_rate)
 
 
 # ---- Out -----------------------------------------------------------------------------------------

@@ -11,10 +11,12 @@ from tokenkl.cli._app import check_folder, progress_bar
 from tokenkl.cli._options import Seed
 from tokenkl.cli._result import command
 from tokenkl.cli.tts._group import (
+    Device,
     Sampling,
     Steps,
     load_voice,
     run_folder,
+    tokenizer_of,
     tts_app,
     voice_label,
     whole_numbers,
@@ -47,6 +49,7 @@ def report(
         int, typer.Option(min=1, max=100, metavar="N", help="Sentences where no --text is given.")
     ] = 3,
     sampling: Sampling,
+    device: Device = None,
     seed: Seed = 0,
 ) -> None:
     """Write index.html with players and spectrograms: sentences by numbers of steps, every voice.
@@ -61,7 +64,9 @@ def report(
     counts = whole_numbers(steps, "--steps")
     sampling.check()
     _check_labels(voices)
-    speakers = {name: load_voice(name) for name in voices}
+    speakers = {name: load_voice(name, device) for name in voices}
+    for name, speaker in speakers.items():
+        tokenizer_of(speaker, name)  # refuses what cannot be heard, before the work
     texts = {name: text or _texts(speakers[name], name, sentences) for name in voices}
     options = {name: sampling.options(speakers[name], name) for name in voices}
     check_folder(output, "--output")  # makes it: after all else that may be refused
@@ -150,7 +155,7 @@ def _about(voice: Voice, name: str) -> About:
     facts = {
         "model": f"{voice.model.kind}, {parameters / 1e6:.2f} million parameters",
         "text": "phonemes" if voice.encoder.is_phonetic else "characters",
-        "tokens": f"{voice.tokenizer.K} ({voice.tokenizer.config.kind})",
+        "tokens": f"{voice.tokenizer.K} ({tokenizer_of(voice, name).config.kind})",
     }
     for part in ("geometry", "schedule", "corpus"):
         if part in recipe:

@@ -11,7 +11,7 @@ import typer
 from tokenkl.cli._app import check_output, progress_bar, say_written, write_outputs
 from tokenkl.cli._options import Plot, Seed
 from tokenkl.cli._result import FigureFiles, command
-from tokenkl.cli.tts._group import Sampling, load_voice, tts_app
+from tokenkl.cli.tts._group import Device, Sampling, load_voice, tts_app
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,13 @@ def say(
     *,
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What to say.")] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE.wav", help="Where to write it.")
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.wav",
+            help="Where to write it; token ids if it ends in .npy, or .npz for those of a --file.",
+        ),
     ] = None,
     file: Annotated[
         Path | None,
@@ -45,6 +51,14 @@ def say(
     rate: Annotated[
         float | None,
         typer.Option("--rate", metavar="X", help="Speed; 2 is twice as fast, 1 without it."),
+    ] = None,
+    speaker: Annotated[
+        str | None,
+        typer.Option(
+            "--speaker",
+            metavar="NAME",
+            help="Who says it, for voices trained with speakers; the one heard most without it.",
+        ),
     ] = None,
     seed: Seed = 0,
     any_text: Annotated[
@@ -63,6 +77,7 @@ def say(
         str | None,
         typer.Option("--prompt-text", metavar="TEXT", help="What is said in --prompt."),
     ] = None,
+    device: Device = None,
     plot: Plot = None,
     words: Annotated[
         bool, typer.Option("--words", help="List what can be said, and do nothing else.")
@@ -76,14 +91,20 @@ def say(
     Example: tokenkl tts say "give eight silver flowers behind the village" -o out.wav
     """
     from tokenkl._validation import check_positive, reject
+    from tokenkl.tts.audio import SAMPLE_RATE
 
     if words:
         _print_words()
         return
     if output is None:
         reject("--output", "nothing", "given: the .wav file to write, such as -o out.wav")
-    if not output.lower().endswith(".wav"):
-        reject("--output", output, "a file name that ends in .wav")
+    if not output.lower().endswith((".wav", ".npy", ".npz")):
+        reject("--output", output, "a file name that ends in .wav, or in .npy for token ids")
+    heard = output.lower().endswith(".wav")
+    if plot is not None and not heard:
+        reject("--plot", plot, f"left out where --output is {output}: token ids are no sound")
+    if output.lower().endswith(".npy") and file is not None:
+        reject("--output", output, "a file name that ends in .wav or .npz, for the lines of --file")
     check_output("--output", output)
     FigureFiles(plot=plot).check()
     sentences = _sentences(text, file)
@@ -94,17 +115,34 @@ def say(
         missing = "--prompt" if prompt is None else "--prompt-text"
         reject(missing, "nothing", "given: --prompt and --prompt-text go together")
     started = time.perf_counter()
-    speaker = load_voice(voice)
+    loaded = load_voice(voice, device)
     _one_thread()
     loading = time.perf_counter() - started
-    options = sampling.options(speaker, voice, rate)
+    if heard and not loaded.can_be_heard:
+        expected = "a file name that ends in .npy: only their own program makes sound of its tokens"
+        reject("--output", output, expected)
+    options = sampling.options(loaded, voice, rate)
+    if speaker is not None:
+        loaded.speaker_id(speaker)  # refused before the work
+        options["speaker"] = speaker
     options |= {"steps": steps, "key": seed, "any_text": any_text, "rate": rate}
-    said = [_check(sentence, speaker, any_text) for sentence in sentences]
+    said = [_check(sentence, loaded, any_text) for sentence in sentences]
     if prompt is not None:
-        options["prompt"] = _prompt(speaker, voice, prompt, prompt_text or "")
-    audio, seconds = _speak(speaker, sentences, options)
+        options["prompt"] = _prompt(loaded, voice, prompt, prompt_text or "")
+    if not heard:
+        ids, seconds = _say_tokens(loaded, sentences, options)
+        _write_tokens(output, ids, said)
+        count = sum(row.size for row in ids)
+        typer.echo(
+            f"{count} tokens ({count / loaded.tokenizer.token_rate:.2f} s at "
+            f"{loaded.tokenizer.token_rate:g} a second) in {seconds:.2f} s on one thread, after "
+            f"{loading:.1f} s to load the voice."
+        )
+        say_written(output)
+        return
+    audio, seconds = _speak(loaded, sentences, options)
     _write(output, audio, plot, said)
-    duration = audio.size / speaker.tokenizer.config.mel.sample_rate
+    duration = audio.size / SAMPLE_RATE
     typer.echo(
         f"{duration:.2f} s of speech in {seconds:.2f} s: real-time factor {seconds / duration:.3f} "
         f"on one thread, after {loading:.1f} s to load the voice."
@@ -152,18 +190,20 @@ def _check(text: str, voice: Voice, any_text: bool) -> str:
 
 def _prompt(voice: Voice, name: str, path: Path, text: str) -> Prompt:
     from tokenkl._validation import reject
-    from tokenkl.tts.audio import read_wav
+    from tokenkl.tts.audio import SAMPLE_RATE, read_wav
 
     if not getattr(voice.model.config, "prompt", 0):
         reject("--prompt", str(path), f"left out: {name} was trained without prompts")
-    return voice.prompt(read_wav(path, voice.tokenizer.config.mel.sample_rate), text)
+    return voice.prompt(read_wav(path, SAMPLE_RATE), text)
 
 
 def _speak(voice: Voice, sentences: list[str], options: dict[str, Any]) -> tuple[np.ndarray, float]:
     """Everything one after another with pauses, and the seconds that it took."""
     import numpy as np
 
-    pause = np.zeros(round(PAUSE * voice.tokenizer.config.mel.sample_rate), np.float32)
+    from tokenkl.tts.audio import SAMPLE_RATE
+
+    pause = np.zeros(round(PAUSE * SAMPLE_RATE), np.float32)
     parts: list[np.ndarray] = []
     started = time.perf_counter()
     with progress_bar("speaking", lines=True) as report:
@@ -172,6 +212,33 @@ def _speak(voice: Voice, sentences: list[str], options: dict[str, Any]) -> tuple
             parts.append(voice.say(sentence, **options).samples)
             report(index + 1, len(sentences))
     return np.concatenate(parts), time.perf_counter() - started
+
+
+def _say_tokens(
+    voice: Voice, sentences: list[str], options: dict[str, Any]
+) -> tuple[list[np.ndarray], float]:
+    """Token ids of every sentence, and the seconds that it took."""
+    rows: list[np.ndarray] = []
+    started = time.perf_counter()
+    with progress_bar("speaking", lines=True) as report:
+        for sentence in sentences:
+            rows.append(voice.say_tokens(sentence, **options))
+            report(len(rows), len(sentences))
+    return rows, time.perf_counter() - started
+
+
+def _write_tokens(output: str, rows: list[np.ndarray], sentences: list[str]) -> None:
+    """One row in .npy; in .npz all rows as `tokenkl tts tokenize` writes them, with their texts."""
+    import numpy as np
+
+    from tokenkl._files import atomic_path
+
+    with atomic_path(output) as temporary, open(temporary, "wb") as file:
+        if output.lower().endswith(".npy"):
+            np.save(file, rows[0])
+        else:
+            ends = np.cumsum([row.size for row in rows])
+            np.savez(file, tokens=np.concatenate(rows), ends=ends, text=np.array(sentences))
 
 
 def _write(output: str, audio: np.ndarray, plot: str | None, sentences: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokenkl.cli._app import check_folder, check_output, progress_bar, say, say_written, stdout
-from tokenkl.cli.tts._group import tts_app
+from tokenkl.cli.tts._group import Device, check_device, tokenizer_of, tts_app
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,7 @@ def tokenize(
         str | None,
         typer.Option(metavar="FILE.npz", help="Also write the points, for `tokenkl profile`."),
     ] = None,
+    device: Device = None,
     on_bad: Annotated[
         str, typer.Option(metavar="WHAT", help="refuse or skip files that cannot be read.")
     ] = "refuse",
@@ -64,7 +65,10 @@ def tokenize(
     paths = _paths(wavs, reconstruct)
     if reconstruct is not None:
         check_folder(reconstruct, "--reconstruct")
+    check_device(device)
     machine = _load(tokenizer)
+    if device is not None:
+        machine.to(device)
     found = _tokenize(machine, paths, on_bad, reconstruct)
     if not found:
         reject("WAV", "none that can be read", "at least one readable file")
@@ -106,7 +110,7 @@ def _load(name: str) -> Tokenizer:
     from tokenkl.tts.voice import INCLUDED, Voice
 
     if name in INCLUDED:
-        return Voice.load(name).tokenizer
+        return tokenizer_of(Voice.load(name), name)
     expected = f"the file of a tokenizer or of a voice, or {' or '.join(INCLUDED)}"
     if not Path(name).is_file():
         reject("--tokenizer", name, f"{expected}; there is no such file")
@@ -114,9 +118,12 @@ def _load(name: str) -> Tokenizer:
         return Tokenizer.load(name)
     except ValueError:
         try:
-            return Voice.load(name).tokenizer
+            voice = Voice.load(name)
         except ValueError:
             reject("--tokenizer", name, expected)
+        if not voice.can_be_heard:
+            reject("--tokenizer", name, f"{expected}; the tokens of this one are another program's")
+        return tokenizer_of(voice, name)
 
 
 def _tokenize(

@@ -76,11 +76,41 @@ def train(
         typer.Option(metavar="DIR", help="A corpus on disk in place of the synthetic one."),
     ] = None,
     data_kind: Annotated[
-        str | None, typer.Option(metavar="KIND", help="Of --data: ljspeech, libritts or cdcd.")
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Of --data: ljspeech, libritts, cdcd, or tokens (.npz files with token ids of any "
+            "codec and their texts; --codebook names their points).",
+        ),
+    ] = None,
+    codebook: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Points of --data-kind tokens: any file that `tokenkl info` reads."
+        ),
+    ] = None,
+    token_rate: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Tokens a second of --data-kind tokens; 25 without it."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of the text over the tokens: aligned (needs durations), stretch or pad.",
+        ),
     ] = None,
     on_bad: Annotated[
         str, typer.Option(metavar="WHAT", help="refuse or skip bad files of --data.")
     ] = "refuse",
+    speakers: Annotated[
+        bool,
+        typer.Option(
+            "--speakers",
+            help="Tell the model who speaks, and let `say --speaker` choose; every recording of "
+            "--data needs a speaker.",
+        ),
+    ] = False,
     longest: Annotated[
         float, typer.Option(metavar="X", help="Seconds; longer recordings of --data are left out.")
     ] = 30.0,
@@ -151,7 +181,14 @@ def train(
     half: Annotated[
         bool, typer.Option("--half", help="Store the voice in half precision.")
     ] = False,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Leave a GPU alone.")] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="As --device cpu.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of tokenizer and model: cpu or cuda; the GPU without it, where there is one.",
+        ),
+    ] = None,
     prepare: Annotated[
         bool, typer.Option("--prepare", help="Make corpus, tokenizer and tokens, and do not train.")
     ] = False,
@@ -164,9 +201,11 @@ def train(
     \b
     Example: tokenkl tts train --preset tiny
     """
+    from tokenkl._validation import reject
+
     given = {
         "corpus": corpus, "text": text, "model": model, "geometry": geometry, "head": head,
-        "schedule": schedule, "tokenizer": tokenizer, "view": view,
+        "schedule": schedule, "tokenizer": tokenizer, "view": view, "layout": layout,
     }  # fmt: skip
     sizes = {
         "width": width, "depth": depth, "dropout": dropout, "token_dropout": token_dropout,
@@ -177,24 +216,33 @@ def train(
         "learning_rate": learning_rate, "ema": ema,
         "max_seconds": None if minutes is None else 60 * minutes,
     }  # fmt: skip
-    source = _source(data, data_kind, on_bad, longest)
+    source = _source(data, data_kind, on_bad, longest, codebook, token_rate)
     recipe = _recipe(preset, given, training, tokenizer_steps, source, sizes)
-    recipe = dataclasses.replace(recipe, patience=patience)
-    told = {**sizes, "learning_rate": learning_rate, "ema": ema, "patience": patience}
+    if speakers and source is None:
+        reject("--speakers", "given", "left out without --data: the synthetic corpus has one")
+    recipe = dataclasses.replace(recipe, patience=patience, speakers=speakers)
+    told = {
+        **sizes,
+        "learning_rate": learning_rate,
+        "ema": ema,
+        "patience": patience,
+        "speakers": speakers or None,
+    }
+    where = _device(device, cpu)
     called = name or _name(preset, given, source, seed, told)
     _check_name(called)
     check_folder(folder)
     from tokenkl.tts.recipes import Workspace, is_main_process
 
     _say(f"Run {called} in {short_path(folder)}: {_described(recipe)}.")
-    workspace = Workspace(folder)
+    workspace = Workspace(folder, device=where)
     try:
         workspace.claim(recipe, called, key=seed)
         if prepare:
             made = workspace.material(recipe)
             _say(f"Ready: {len(made.train)} examples. The same command without --prepare trains.")
             return
-        voice = workspace.voice(recipe, called, key=seed, half=half, cpu=cpu)
+        voice = workspace.voice(recipe, called, key=seed, half=half, cpu=where == "cpu")
     except KeyboardInterrupt:
         if is_main_process():
             _say_stopped(workspace, recipe, called)
@@ -203,26 +251,62 @@ def train(
         _finish(workspace, recipe, called, list(voice.record.get("held_out", {}).values()))
 
 
+def _device(device: str | None, cpu: bool) -> str:
+    """Where to train: "cpu" or "cuda"."""
+    from tokenkl._validation import check_choice, reject
+    from tokenkl.tts.devices import as_device, devices
+
+    if device is None:
+        return "cpu" if cpu else devices()[-1]
+    # Of several, `accelerate launch` gives one to each process.
+    as_device(check_choice(device, ("cpu", "cuda"), "--device"), "--device")
+    if cpu and device != "cpu":
+        reject("--device", device, "left out beside --cpu")
+    return device
+
+
 # ---- From options to a recipe --------------------------------------------------------------------
 
 
-def _source(data: Path | None, kind: str | None, on_bad: str, longest: float) -> Any:
+#: Kinds of --data.
+KINDS = ("ljspeech", "libritts", "cdcd", "tokens")
+
+
+def _source(
+    data: Path | None,
+    kind: str | None,
+    on_bad: str,
+    longest: float,
+    codebook: Path | None = None,
+    token_rate: float | None = None,
+) -> Any:
     from tokenkl._validation import check_choice, check_positive, reject
 
     check_choice(on_bad, ("refuse", "skip"), "--on-bad")
+    if kind is not None:
+        check_choice(kind, KINDS, "--data-kind")
+    for option, value in (("--codebook", codebook), ("--token-rate", token_rate)):
+        if value is not None and kind != "tokens":
+            reject(option, value, "left out without --data-kind tokens")
     if data is None:
         if kind is not None:
             reject("--data-kind", kind, "given with --data, the folder of the corpus")
         return None
     if kind is None:
-        reject("--data-kind", "nothing", "given with --data: ljspeech, libritts or cdcd")
-    check_choice(kind, ("ljspeech", "libritts", "cdcd"), "--data-kind")
-    if not data.is_dir():
-        reject("--data", str(data), "a folder that exists")
+        reject("--data-kind", "nothing", f"given with --data: one of {', '.join(KINDS)}")
+    if not (data.is_dir() or (kind == "tokens" and data.is_file())):
+        expected = "a folder that exists" + (", or an .npz file" if kind == "tokens" else "")
+        reject("--data", str(data), expected)
     from tokenkl.tts.recordings import Source
 
     check_positive(longest, "--longest")
-    return Source(kind, str(data), on_bad, longest)  # type: ignore[arg-type]
+    more: dict[str, Any] = {}
+    if kind == "tokens":
+        if codebook is None:
+            reject("--codebook", "nothing", "given with --data-kind tokens: the file of the points")
+        rate = check_positive(25.0 if token_rate is None else token_rate, "--token-rate")
+        more = {"codebook": str(codebook), "token_rate": rate}
+    return Source(kind, str(data), on_bad, longest, **more)  # type: ignore[arg-type]
 
 
 def _recipe(
@@ -234,6 +318,7 @@ def _recipe(
     sizes: dict[str, Any] | None = None,
 ) -> Recipe:
     from tokenkl._validation import check_choice, check_positive, reject
+    from tokenkl.tts.data import LAYOUTS
     from tokenkl.tts.geometry import GEOMETRIES
     from tokenkl.tts.recipes import CORPORA, MODELS, RECIPES
     from tokenkl.tts.tokenizers import TOKENIZERS
@@ -241,7 +326,7 @@ def _recipe(
     choices = {
         "corpus": CORPORA, "text": ("phonemes", "characters"), "model": MODELS,
         "geometry": GEOMETRIES, "head": ("joint", "factorised"), "tokenizer": tuple(TOKENIZERS),
-        "view": ("power", "box"),
+        "view": ("power", "box"), "layout": LAYOUTS,
     }  # fmt: skip
     check_choice(preset, tuple(RECIPES), "--preset")
     for option, allowed in choices.items():
@@ -255,7 +340,18 @@ def _recipe(
         parse_schedule(given["schedule"] or "")
     if source is not None and given["corpus"] is not None:
         reject("--corpus", given["corpus"], "left out where --data is given")
+    of_tokens = source is not None and source.kind == "tokens"
+    if of_tokens:
+        for option, value in (
+            ("tokenizer", given["tokenizer"]),
+            ("tokenizer-steps", tokenizer_steps),
+        ):
+            if value is not None:
+                reject(f"--{option}", value, "left out for tokens, which have their codec")
     start = RECIPES[preset]
+    if of_tokens and not source.codec().digits():  # the presets' head is one by digits
+        changed = {**dict(start.changes), "head": "joint"}
+        start = dataclasses.replace(start, changes=tuple(changed.items()))
     changes: dict[str, Any] = {
         option: value
         for option, value in given.items()
@@ -265,7 +361,7 @@ def _recipe(
         changes |= {"data": source, "text": given["text"] or "characters"}
     model = given["model"] or start.model
     changes["changes"] = _model_changes(start, model, given, sizes or {})
-    if changes.get("text", start.text) != start.text:
+    if changes.get("text", start.text) != start.text and given.get("layout") is None:
         changes["layout"] = None  # that of the new kind of text
     if tokenizer_steps is not None:
         changes["tokenizer_steps"] = tokenizer_steps
@@ -328,7 +424,11 @@ def _check_points(recipe: Recipe) -> None:
     if recipe.geometry == "one-hot" and recipe.view == "box":
         reject("--view", "box", "power for --geometry one-hot, which has no box")
     changes = dict(recipe.changes)
-    on_grid = recipe.geometry == "tokenizer" and TOKENIZERS[recipe.tokenizer].kind == "fsq"
+    if recipe.data is not None and recipe.data.kind == "tokens":
+        is_grid = recipe.data.codec().is_grid
+    else:
+        is_grid = TOKENIZERS[recipe.tokenizer].kind == "fsq"
+    on_grid = recipe.geometry == "tokenizer" and is_grid
     if changes.get("output_prior") and changes.get("head") == "factorised" and not on_grid:
         expected = "left out, or given with --head joint: these points are no grid of their digits"
         reject("--output-prior", "given", expected)
@@ -360,8 +460,11 @@ def _check_name(name: str) -> None:
 def _described(recipe: Recipe) -> str:
     corpus = recipe.corpus if recipe.data is None else f"{recipe.data.kind} {recipe.data.folder}"
     points = f", {recipe.geometry} points" if recipe.model == "cdcd" else ""
+    made_by = f"tokenizer {recipe.tokenizer}"
+    if recipe.data is not None and recipe.data.codebook is not None:
+        made_by = f"codebook {recipe.data.codebook}"
     return (
-        f"{recipe.model} on {recipe.text}{points}, tokenizer {recipe.tokenizer}, corpus {corpus}, "
+        f"{recipe.model} on {recipe.text}{points}, {made_by}, corpus {corpus}, "
         f"{recipe.training.steps} steps"
     )
 
@@ -384,8 +487,14 @@ def _again() -> str:
 
 
 def _say_stopped(workspace: Workspace, recipe: Recipe, name: str) -> None:
+    from tokenkl.tts.tokenizer_checkpoints import steps_done as tokenizer_steps
     from tokenkl.tts.training import steps_done
 
+    if workspace.unfinished is not None:
+        made, of = tokenizer_steps(workspace.unfinished), recipe.tokenizer_steps
+        when = f"after {made} of {of} steps" if made else "before the first step"
+        _say(f"Stopped {when} of the tokenizer's training; `{_again()}` goes on from there.")
+        return
     done = steps_done(workspace.folder / name)
     when = f"after {done} of {recipe.training.steps} steps" if done else "before the first step"
     _say(f"Stopped {when} of training; `{_again()}` goes on from there.")
@@ -434,6 +543,10 @@ def _finish(workspace: Workspace, recipe: Recipe, name: str, held_out: list[str]
     if recipe.data is not None:
         example = held_out[0] if held_out else "a sentence like those of the corpus"
     where = shlex.quote(str(path))
-    typer.echo(f"Next: tokenkl tts say {shlex.quote(example)} --voice {where} -o out.wav")
+    of_tokens = recipe.data is not None and not recipe.data.has_audio
+    out = "out.npy" if of_tokens else "out.wav"
+    typer.echo(f"Next: tokenkl tts say {shlex.quote(example)} --voice {where} -o {out}")
+    if of_tokens:
+        return  # what its own program alone makes sound of, judges here cannot hear
     if recipe.data is None or len(held_out) > 1:
         typer.echo(f"      tokenkl tts eval {where}")
