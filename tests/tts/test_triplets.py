@@ -122,3 +122,15 @@ def test_what_has_no_reading_is_named(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"no reading \(in so many of 1 recordings\): '漢' \(1\)"):
         [found] = load_triplets(tmp_path, K=8)
     assert found.text == "one"
+
+
+@pytest.mark.parametrize("bad", [{"tokens": [9, 9, 1, 2, 3]}, {"text": ["7", "ab"]}])
+def test_what_is_skipped_takes_its_durations_with_it(bad: dict[str, Any], tmp_path: Path) -> None:
+    """A bad utterance in front of another: the durations of that are its own."""
+    given = {"tokens": [1, 2, 1, 2, 3], "text": ["x", "ab"], "ends": [2, 5]}
+    characters = len("seven") if "text" in bad else 1
+    one_file(tmp_path / "all.npz", **{**given, **bad}, durations=[1] * characters + [1, 2])
+    with pytest.warns(UserWarning, match="Skipped 1 bad files"):
+        [found] = load_triplets(tmp_path, K=8, on_bad="skip")
+    assert found.lengths is not None
+    assert (found.text, found.lengths.tolist()) == ("ab", [1, 2])

@@ -18,6 +18,7 @@ import collections
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -60,13 +61,16 @@ def load_triplets(
     examples: dict[str, Example] = {}
     unread: collections.Counter[str] = collections.Counter()
     for done, one in enumerate(paths, start=1):
+        row: _Row | None = None
         with complaints.of(one), reading(one, _EXPECTED) as file, open_arrays(file) as arrays:
             for name in ("tokens", "text"):
                 if name not in arrays.shapes:
                     file.refuse(f"it has no array called {name}")
             found = {name: arrays.read(name) for name in _KNOWN if name in arrays.shapes}
             stem = str(one.relative_to(root).with_suffix("")) if one != root else one.stem
-            _add(found, stem, K, one, complaints, examples, unread)
+            row = _row(found, stem)
+        if row is not None:
+            _add(row, K, one, complaints, examples, unread)
         if progress is not None:
             progress(done, len(paths))
     complaints.warn()
@@ -76,9 +80,35 @@ def load_triplets(
     return list(examples.values())
 
 
+class _Row(NamedTuple):
+    """The utterances of one file, one after the other."""
+
+    tokens: Int[np.ndarray, " n"]
+    ends: Int[np.ndarray, " utterances"]
+    texts: list[str]
+    names: list[str]
+    voices: list[str]
+    durations: Int[np.ndarray, " d"] | None
+
+
+def _row(found: Mapping[str, np.ndarray], stem: str) -> _Row:
+    tokens = _ids(found["tokens"], "tokens")
+    ends = _ids(found["ends"], "ends") if "ends" in found else np.array([tokens.size])
+    count = ends.size
+    if (np.diff([0, *ends]) < 0).any() or (count and ends[-1] != tokens.size):
+        reject("ends", "others", f"ascending, up to the number of tokens, {tokens.size}")
+    texts = _strings(found["text"], "text")
+    names = _strings(found["names"], "names") if "names" in found else _numbered(stem, count)
+    voices = _strings(found["speaker"], "speaker") if "speaker" in found else []
+    for what, given in (("text", texts), ("names", names), ("speaker", voices)):
+        if len(given) != count and not (what == "speaker" and not given):
+            reject(what, f"{len(given)} strings", f"one for each of {count} utterances")
+    durations = _ids(found["durations"], "durations") if "durations" in found else None
+    return _Row(tokens, ends, texts, names, voices, durations)
+
+
 def _add(
-    found: Mapping[str, np.ndarray],
-    stem: str,
+    row: _Row,
     K: int,
     path: Path,
     complaints: Complaints,
@@ -86,43 +116,35 @@ def _add(
     unread: collections.Counter[str],
 ) -> None:
     """The utterances of one file."""
-    tokens = _ids(found["tokens"], "tokens")
-    texts = _strings(found["text"], "text")
-    ends = _ids(found["ends"], "ends") if "ends" in found else np.array([tokens.size])
-    count = ends.size
+    tokens, ends, texts, names, voices, rest = row
     starts = np.concatenate([[0], ends[:-1]])
-    if (np.diff([0, *ends]) < 0).any() or (count and ends[-1] != tokens.size):
-        reject("ends", "others", f"ascending, up to the number of tokens, {tokens.size}")
-    names = _strings(found["names"], "names") if "names" in found else _numbered(stem, count)
-    voices = _strings(found["speaker"], "speaker") if "speaker" in found else []
-    for what, given in (("text", texts), ("names", names), ("speaker", voices)):
-        if len(given) != count and not (what == "speaker" and not given):
-            reject(what, f"{len(given)} strings", f"one for each of {count} utterances")
-    rest = _ids(found["durations"], "durations") if "durations" in found else None
     encoder = TextEncoder()
     for index, name in enumerate(names):
         with complaints.of(path):
+            text, left_out = spoken(texts[index])
+            symbols = encoder.encode(text) if text else np.empty(0, np.int64)
+            lengths = None
+            if rest is not None:  # before anything is refused: the next ones begin behind them
+                lengths, rest = rest[: symbols.size], rest[symbols.size :]
             if name in examples:
                 reject("name", shortened(name, 80), "another for every utterance")
-            text, left_out = spoken(texts[index])
             unread.update(left_out)
             if not text:
                 named = f"text of {shortened(name, 80)}"
                 reject(named, shortened(repr(texts[index]), 80), "one with letters or numbers")
-            ids, symbols = tokens[starts[index] : ends[index]], encoder.encode(text)
+            ids = tokens[starts[index] : ends[index]]
             if ids.size == 0 or ids.max() >= K:
                 got = "no token" if ids.size == 0 else int(ids.max())
                 reject(f"tokens of {shortened(name, 80)}", got, f"ids from 0 to {K - 1}")
-            lengths = None
-            if rest is not None:
-                lengths, rest = rest[: symbols.size], rest[symbols.size :]
-                if lengths.size < symbols.size or int(lengths.sum()) != ids.size:
-                    reject(
-                        f"durations of {shortened(name, 80)}",
-                        f"{lengths.size} with sum {int(lengths.sum())}",
-                        f"one for each of the {symbols.size} characters of {shortened(text, 80)!r}"
-                        f", with sum {ids.size}",
-                    )
+            if lengths is not None and (
+                lengths.size < symbols.size or int(lengths.sum()) != ids.size
+            ):
+                reject(
+                    f"durations of {shortened(name, 80)}",
+                    f"{lengths.size} with sum {int(lengths.sum())}",
+                    f"one for each of the {symbols.size} characters of {shortened(text, 80)!r}"
+                    f", with sum {ids.size}",
+                )
             speaker = voices[index] if voices else ""
             examples[name] = Example(name, text, ids, symbols, lengths, speaker)
     if rest is not None and rest.size:
