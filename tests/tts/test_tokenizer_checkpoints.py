@@ -102,8 +102,13 @@ def test_the_last_step_is_the_end(tmp_path: Path) -> None:
 
 
 def test_without_a_file_it_stops_at_once() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train(CONFIGS["fsq"], None, at(2))
+    # Where tests run in the background SIGINT may be ignored from the start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(CONFIGS["fsq"], None, at(2))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("part", ["key", "config", "training", "features"])
