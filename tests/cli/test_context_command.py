@@ -43,6 +43,7 @@ def test_what_a_user_gets(corpus: Path, tmp_path: Path) -> None:
     assert "These labels are better" in said
     assert "bits" in said
     assert " nats" not in said
+    assert ("*" in said) == ("* without ±: too few informative samples" in said)
     assert {path.name for path in out.iterdir()} == FILES | {"record.json"}
     record = json.loads((out / "record.json").read_text())
     assert record["files"].keys() == FILES

@@ -195,6 +195,7 @@ def _print(console: Console, found: TokensInContext) -> None:
     from rich.table import Table
 
     from tokenkl.cli.sampling import shown
+    from tokenkl.readable import UNSUPPORTED
 
     unit = found.told.unit
     console.print(
@@ -224,6 +225,9 @@ def _print(console: Console, found: TokensInContext) -> None:
         "Accuracy of a token alone and in context, and what the two tell of it: half of what the "
         f"rest tells, over log SNR, is told below {10 * np.log10(half.value):.1f} dB."
     )
+    notes = {one.note: None for one in (*accuracies, *told) if not np.all(one.interval_supported)}
+    for note in notes:
+        console.print(f"{UNSUPPORTED} without ±: {note} (profile.csv has its ends).")
     quartiles = found.schedule.law.quantile([0.25, 0.5, 0.75]) * 10 / np.log(10)
     low, middle, high = (f"{x:.1f}" for x in quartiles)
     console.print(
