@@ -22,6 +22,7 @@ from tokenkl.cli import profiles
 from tokenkl.cli._options import Books, Noise, SampledSource
 from tokenkl.cli.commands import app
 from tokenkl.cli.report import chapters, whole
+from tokenkl.information.parts import numbers_in_stages
 
 run, succeed, fail = commands(app, quiet=False)
 
@@ -82,6 +83,22 @@ def test_figures_fill_a_column(hostile: Path) -> None:
         width = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", path.read_bytes())
         assert width is not None
         assert float(width[1]) == 72 * plotting.COLUMN
+
+
+@pytest.mark.parametrize(
+    ("stages", "K", "n", "samples"),
+    [(8, 1024, 128, 256), (8, 2048, 256, 192), (32, 2048, 512, 160)],  # EnCodec, Mimi, more
+)
+def test_large_stages_have_fewer_samples(stages: int, K: int, n: int, samples: int) -> None:
+    assert chapters.profiled(stages * K * n) == samples
+
+
+def test_numbers_in_stages_are_those_of_what_is_bracketed() -> None:
+    rng = np.random.default_rng(0)
+    large = tk.ResidualCodebook([rng.standard_normal((256, 4)) for _ in range(4)])
+    assert numbers_in_stages(large) == 4 * 256 * 4
+    assert numbers_in_stages(tk.Product([large, tk.FSQ((3, 3)), large])) == 2 * 4 * 256 * 4
+    assert numbers_in_stages(tk.FSQ((3, 3))) == 0
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import copy
 import functools
 import itertools
 import json
+import math
 import re
 import subprocess
 import sys
@@ -251,3 +252,17 @@ def test_intervals_hold_what_is_between() -> None:
     for snr in ("1/2", "11/20", "3/5"):
         inner = Enclosed.accuracy(tk.FSQ((3,)), snr).enclosure()
         assert low <= inner[0] <= inner[1] <= high
+
+
+def test_tails_are_in_the_balls() -> None:
+    """What lies beyond the ends of a quadrature is counted, also where nothing lies inside."""
+    from flint import acb, ctx
+
+    before = ctx.prec
+    try:
+        ctx.prec = 64
+        found = verify_less.expectation(lambda z, _: acb(0) * z, 3)
+    finally:
+        ctx.prec = before
+    ends = math.isqrt(128) + 2
+    assert 3 * math.exp(-(ends**2) / 2) <= float(found.rad()) < 4 * math.exp(-(ends**2) / 2)

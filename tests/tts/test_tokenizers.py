@@ -77,6 +77,16 @@ def test_e8_search_against_all_distances(spread: float) -> None:
     assert (found == distances.argmin(axis=1)).all()  # ties have probability 0
 
 
+def test_e8_codes_are_tokens_to_the_bit() -> None:
+    """The straight-through gradient leaves no rounding error."""
+    z = torch.randn(4, 50, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    layer = E8Quantizer()
+    points, ids, _ = layer(z)
+    assert torch.equal(points, layer.points_at(ids))
+    (slope,) = torch.autograd.grad(points.sum(), z)
+    torch.testing.assert_close(slope, 1 - z.detach().tanh() ** 2)
+
+
 def test_e8_tokens_are_their_own_nearest() -> None:
     points = torch.from_numpy(e8_codebook().points)
     assert torch.equal(E8Quantizer().nearest(points), torch.arange(6561))

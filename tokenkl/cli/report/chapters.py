@@ -171,8 +171,7 @@ class Case:
         most, how = MOST_LEVELS, self.sampled
         if is_bracketed(self.codebook):
             most = MOST_LEVELS_BEYOND
-            fits = MOST_NUMBERS // numbers_in_stages(self.codebook)
-            samples = self.source.samples or max(BEYOND, min(PROFILED_BEYOND, fits))
+            samples = self.source.samples or profiled(numbers_in_stages(self.codebook))
             how = [*self.words, "--samples", str(samples)]
         if self.noise.snr is not None:
             levels = ["--snr", self.noise.snr]
@@ -212,6 +211,11 @@ class Case:
         # What is no file is refused in better words where it is read.
         paths = {what: Path(f) for what, f in named.items() if f is not None}
         return {what: (f, file_digest(f)) for what, f in paths.items() if f.is_file()}
+
+
+def profiled(numbers: int) -> int:
+    """Samples of a profile beyond enumeration, by how many numbers the stages hold."""
+    return max(BEYOND, min(PROFILED_BEYOND, MOST_NUMBERS // numbers))
 
 
 def file_of(spec: str) -> Path | None:

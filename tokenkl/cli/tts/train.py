@@ -304,6 +304,8 @@ def _source(
     if kind == "tokens":
         if codebook is None:
             reject("--codebook", "nothing", "given with --data-kind tokens: the file of the points")
+        if not codebook.exists():
+            reject("--codebook", str(codebook), "a file or a folder that exists")
         rate = check_positive(25.0 if token_rate is None else token_rate, "--token-rate")
         more = {"codebook": str(codebook), "token_rate": rate}
     return Source(kind, str(data), on_bad, longest, **more)  # type: ignore[arg-type]
