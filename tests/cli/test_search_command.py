@@ -9,6 +9,7 @@ import pytest
 from commands import commands
 
 import tokenkl as tk
+from tokenkl.cli import guarded
 from tokenkl.cli.commands import app
 
 run, succeed, _ = commands(app)
@@ -50,3 +51,32 @@ def test_refused(words: tuple[str, ...], says: str) -> None:
     done = run("search", *words)
     assert done.exit_code != 0
     assert says in done.stderr
+
+
+@pytest.mark.parametrize("through", [None, SystemError("returned with an exception set")])
+def test_ctrl_c_says_how_to_go_on(
+    through: Exception | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where numba makes another error of it."""
+
+    def stopped(*_: object, **__: object) -> None:
+        if through is None:
+            raise KeyboardInterrupt
+        raise through from KeyboardInterrupt()
+
+    monkeypatch.setattr(tk, "search", stopped)
+    words = ["search", "2", "5", "--folder", str(tmp_path / "state")]
+    said = []
+    monkeypatch.setattr("typer.echo", lambda text, **_: said.append(text))
+    with pytest.raises(SystemExit) as caught:
+        guarded(lambda: app(words))
+    assert caught.value.code == 130
+    assert said == [f"Stopped; the same command goes on from what is in {tmp_path / 'state'}."]
+
+
+def test_other_errors_are_no_ctrl_c() -> None:
+    def broken() -> None:
+        raise SystemError("of another kind")
+
+    with pytest.raises(SystemError, match="another kind"):
+        guarded(broken)

@@ -41,8 +41,15 @@ def guarded(work: Callable[[], object]) -> None:
             signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _take_ignored
         work()
-    except KeyboardInterrupt:  # before or after typer looks out for it
+    except (KeyboardInterrupt, SystemError) as error:  # before or after typer looks out for it
+        if not is_ctrl_c(error):
+            raise
         sys.exit(130)
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether it comes from Ctrl-C: numba makes a SystemError of that while it takes arguments."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
 
 
 def _run() -> None:

@@ -85,23 +85,29 @@ def search(
     """
     import tokenkl as tk
     from tokenkl._validation import check_choice
+    from tokenkl.cli import is_ctrl_c
     from tokenkl.optimality.constraints import CONSTRAINTS
     from tokenkl.optimality.search.objectives import OBJECTIVES
 
     check_choice(objective, OBJECTIVES, "--objective")
     check_choice(constraint, CONSTRAINTS, "--constraint")
-    found = tk.search(
-        n,
-        tokens,
-        objective,
-        constraint,
-        snr=snr,
-        starts=starts,
-        hops=hops,
-        folder=folder,
-        workers=workers,
-        key=seed,
-    )
+    try:
+        found = tk.search(
+            n,
+            tokens,
+            objective,
+            constraint,
+            snr=snr,
+            starts=starts,
+            hops=hops,
+            folder=folder,
+            workers=workers,
+            key=seed,
+        )
+    except (KeyboardInterrupt, SystemError) as error:
+        if folder is not None and is_ctrl_c(error):
+            typer.echo(f"Stopped; the same command goes on from what is in {folder}.", err=True)
+        raise
     boxed = constraint == "box" and objective in ("mean_distance", "min_distance")
     known = _known(n, tokens, objective) if boxed else None
     bound = tk.nn_distance_bound(n, tokens) if boxed else None
