@@ -10,6 +10,13 @@ Tokens go by in tiles that stay in the fastest cache: the two products of a tile
 Differences are taken first, so that near-duplicate tokens lose no digits, and the true token's own
 term pi_k exp(0) stays outside the sums, so that what is left is small where the error is small.
 
+Where levels are evenly spaced, weights go from one to the next by multiplication: q_j is quadratic
+in h, so that exp(q_j) gets a factor r_j at every step, and r_j a factor c_j. Each token has three
+exponentials at the start of such a run (of `RUN` levels at most, or rounding would add up), and two
+multiplications at every further level, where an exponential takes some twenty. r_j overflows no
+sooner than a weight does, for log r_j <= z^2 / 2 with z the noise along e_j - e_k, the largest that
+q_j is at any level; and nothing becomes denormal, since a tiny number is added to every product.
+
 No shift guards the exponential against overflow. The mean of 1 / p(k|y) is at most K, hence
 p(k|y) < 2^-900 has a probability below K 2^-900 whatever the codebook, prior and level: exponents
 are cut off at 1000, in base 2, where no draw from the channel ever gets.
@@ -22,10 +29,10 @@ relatively, which `SINGLE_ERROR` turns into errors of the statistics; exponents 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from tokenkl.numerics.compiled import compiled
 from tokenkl.numerics.exp2 import LOG2_E, SUMS, exp2, exponent, larger, power, smaller
@@ -49,11 +56,20 @@ NEGLIGIBLE = 1e-28
 #: two parts are below 200 unless the noise along one direction is beyond 9, and both are rounded to
 #: 2^-24 of that, up and down; the largest effect met on a mean is 5e-6 (4e-6 on a single sample).
 SINGLE_ERROR = 1e-5
-#: ... and absolutely to entropy and divergence in nats, by sums within a tile: 2e-7 was met.
-SINGLE_FLOOR = 1e-6
+#: ... and absolutely to entropy and divergence in nats, by sums within a tile (2e-7 was met) and by
+#: weights that are carried over.
+SINGLE_FLOOR = 2e-6
 
 #: log2 of the prior of what fills up a tile, and of the true token in its own sums.
 NOWHERE = -1e5
+#: Most levels that weights are carried over by multiplication. After m of them the rounding of c_j
+#: counts m (m - 1) / 2 times, and for small steps in one direction for all tokens: below 6e-14 in
+#: double precision, and 2e-6 in single precision.
+RUN, RUN_SINGLE = 32, 8
+#: How evenly levels must be spaced, relative to the largest.
+EVEN = 1e-12
+#: Added to every product, far below what `FLOOR` and `FLOOR_SINGLE` leave out.
+TINY, TINY_SINGLE = 2.0**-960, 2.0**-120
 
 
 @compiled(fastmath=SUMS)
@@ -78,28 +94,66 @@ def _products(tile, true, eps, along, squared):  # type: ignore[no-untyped-def]
 
 @compiled(fastmath=SUMS)
 def _sums(along, squared, log_prior, slope, curvature, weight):  # type: ignore[no-untyped-def]
-    """Weights of one tile at one level: their sum, their largest, and their moments."""
+    """Weights of one tile at one level: their sum, their largest, and their first moments."""
     zero = along.dtype.type(0)
     slope, curvature = along.dtype.type(slope), along.dtype.type(curvature)
-    total, energy, second, prior, best = zero, zero, zero, zero, zero
+    total, best, first, second = zero, zero, zero, zero
     for j in range(along.size):
-        q = slope * along[j] - curvature * squared[j]
-        w = power(q + log_prior[j])
+        w = power(slope * along[j] - curvature * squared[j] + log_prior[j])
         weight[j] = w
         total += w
-        energy += w * q
+        first += w * along[j]
         second += w * squared[j]
-        prior += w * log_prior[j]
         best = larger(best, w)
-    return total, best, energy, second, prior
+    return total, best, first, second
 
 
 @compiled(fastmath=SUMS)
-def _squares(weight):  # type: ignore[no-untyped-def]
-    """Sum of the squares of the weights of one tile."""
+def _start(along, squared, log_prior, h, step, weight, ratio, bend):  # type: ignore[no-untyped-def]
+    """Weights of one tile at one level, their factors at the next step, and what changes these."""
+    real = along.dtype.type
+    slope, curvature = real(LOG2_E * h), real(LOG2_E * h * h / 2)
+    rise, fall = real(LOG2_E * step), real(LOG2_E * step * (2 * h + step) / 2)
+    bending = real(-LOG2_E * step * step)
+    for j in range(along.size):
+        weight[j] = power(slope * along[j] - curvature * squared[j] + log_prior[j])
+        ratio[j] = power(rise * along[j] - fall * squared[j])
+        bend[j] = power(bending * squared[j])
+
+
+@compiled(fastmath=SUMS)
+def _two_sums(along, squared, tiny, weight, ratio, bend):  # type: ignore[no-untyped-def]
+    """The `_sums` at the two levels after that of weight[1], and their weights."""
+    zero = along.dtype.type(0)
+    total, best, first, second = zero, zero, zero, zero
+    next_total, next_best, next_first, next_second = zero, zero, zero, zero
+    w, v = weight[0], weight[1]
+    for j in range(along.size):
+        a, s, c = along[j], squared[j], bend[j]
+        r = ratio[j]
+        x = v[j] * r + tiny
+        r = r * c + tiny
+        y = x * r + tiny
+        ratio[j] = r * c + tiny
+        w[j] = x
+        v[j] = y
+        total += x
+        first += x * a
+        second += x * s
+        best = larger(best, x)
+        next_total += y
+        next_first += y * a
+        next_second += y * s
+        next_best = larger(next_best, y)
+    return (total, best, first, second), (next_total, next_best, next_first, next_second)
+
+
+@compiled(fastmath=SUMS)
+def _dot(weight, values):  # type: ignore[no-untyped-def]
+    """Sum of products over one tile."""
     total = weight.dtype.type(0)
     for j in range(weight.size):
-        total += weight[j] * weight[j]
+        total += weight[j] * values[j]
     return total
 
 
@@ -126,17 +180,34 @@ def _add_means(tile, weight, level_of, centre):  # type: ignore[no-untyped-def]
 
 
 @compiled(fastmath=set())
-def _samples(tiles, log_prior, high, low, slots, noise, h, mmse, real, skip, floor, out):  # type: ignore[no-untyped-def]
+def _add(sums, found, h, weight, row_prior, highest, lowest, shares):  # type: ignore[no-untyped-def]
+    """Add what was found in one tile at level h to the sums there; an upper bound of log2 q."""
+    total, best, first, second = found
+    sums[0] += total
+    sums[1] = max(sums[1], best)
+    sums[2] += LOG2_E * h * first - LOG2_E * h**2 / 2 * second
+    sums[3] += second
+    sums[4] += highest * total if lowest == highest else _dot(weight, row_prior)
+    if shares:
+        sums[5] += _dot(weight, weight)
+    return exponent(best) + 1 - lowest
+
+
+@compiled(fastmath=set())
+def _samples(tiles, log_prior, high, low, slots, noise, h, steps, fresh, mmse, how, out):  # type: ignore[no-untyped-def]
     """Fill out[level, statistic, sample] for a few samples; h is in ascending order.
 
-    Of statistics there are four, or five with the last. `real` is an empty array of the precision
-    in which a tile is worked on.
+    Of statistics there are four, or five with the last. `steps` and `fresh` are as `_runs` says.
+    `how` begins with an empty array of the precision in which a tile is worked on.
     """
+    real, skip, floor, tiny = how
     count, n, size = tiles.shape
     levels = h.size
     exact_along, exact_squared = np.empty(size), np.empty(size)
     along, squared = np.empty(size, real.dtype), np.empty(size, real.dtype)
-    row_prior, weight = np.empty(size, real.dtype), np.empty((2, size), real.dtype)
+    row_prior = np.empty(size, real.dtype)
+    ratio, bend = np.empty(size, real.dtype), np.empty(size, real.dtype)
+    alone, pair = np.empty((2, size), real.dtype), np.empty((2, size), real.dtype)
     level_of = np.empty(2, np.int64)
     sums = np.empty((levels, 6))
     shares = out.shape[1] > 4
@@ -149,50 +220,58 @@ def _samples(tiles, log_prior, high, low, slots, noise, h, mmse, real, skip, flo
         own_weight = exp2(own)
         sums[:] = 0.0
         centre[:] = 0.0
-        for step in range(count):
+        for turn in range(count):
             # The true token's tile first: its neighbours say what may be left out.
-            t = (home + step) % count
+            t = (home + turn) % count
             largest, smallest = _products(tiles[t], true, noise[i], exact_along, exact_squared)
             along[:] = exact_along
             squared[:] = exact_squared
             row_prior[:] = log_prior[t]
-            if step == 0:
+            if turn == 0:
                 row_prior[place] = NOWHERE
-            rows = 0
+            level, rows, carried = 0, 0, False
             top, last = 0.0, 0.0
-            for level in range(levels):
+            while level < levels:
                 # An upper bound of q / log 2 in this tile, also by way of the level before: for
                 # g < h, q(h) = h/g q(g) - h (h - g) |e_j - e_k|^2 / 2.
-                slope, curvature = LOG2_E * h[level], LOG2_E * h[level] ** 2 / 2
-                bound = slope * largest - curvature * smallest
+                here, step = h[level], steps[level]
+                bound = LOG2_E * here * largest - LOG2_E * here**2 / 2 * smallest
                 if last > 0.0:
-                    drop = LOG2_E * h[level] * (h[level] - last) / 2 * smallest
-                    bound = min(bound, h[level] / last * top - drop)
-                top, last = bound, h[level]
+                    drop = LOG2_E * here * (here - last) / 2 * smallest
+                    bound = min(bound, here / last * top - drop)
+                top, last = bound, here
                 known = exponent(sums[level, 0])
                 if bound + high[t] + spread < max(min(known, own - 1) - skip, own - floor):
+                    level, carried = level + 1, False
                     continue
-                total, best, energy, second, prior = _sums(
-                    along, squared, row_prior, slope, curvature, weight[rows]
-                )
-                top = min(top, exponent(best) + 1 - low[t])
-                sums[level, 0] += total
-                sums[level, 1] = max(sums[level, 1], best)
-                sums[level, 2] += energy
-                sums[level, 3] += second
-                sums[level, 4] += prior
-                if shares:
-                    sums[level, 5] += _squares(weight[rows])
-                if mmse and total > NEGLIGIBLE * own_weight:
-                    level_of[rows] = level
-                    rows += 1
-                    if rows == 2:
-                        _add_means(tiles[t], weight, level_of, centre)
-                        rows = 0
+                known_of = (row_prior, high[t], low[t], shares)
+                if step == 0.0:
+                    slope, curvature = LOG2_E * here, LOG2_E * here**2 / 2
+                    row = alone[rows]
+                    found = _sums(along, squared, row_prior, slope, curvature, row)
+                    top = min(top, _add(sums[level], found, here, row, *known_of))
+                    if mmse and found[0] > NEGLIGIBLE * own_weight:
+                        level_of[rows] = level
+                        rows += 1
+                        if rows == 2:
+                            _add_means(tiles[t], alone, level_of, centre)
+                            rows = 0
+                    level, carried = level + 1, False
+                    continue
+                if fresh[level] or not carried:
+                    _start(along, squared, row_prior, here - step, step, pair[1], ratio, bend)
+                found, after = _two_sums(along, squared, tiny, pair, ratio, bend)
+                _add(sums[level], found, here, pair[0], *known_of)
+                last = h[level + 1]
+                top = LOG2_E * last * largest - LOG2_E * last**2 / 2 * smallest
+                top = min(top, _add(sums[level + 1], after, last, pair[1], *known_of))
+                if mmse and max(found[0], after[0]) > NEGLIGIBLE * own_weight:
+                    _add_means(tiles[t], pair, (level, level + 1), centre)
+                level, carried = level + 2, True
             if rows == 1:
-                weight[1] = 0.0
+                alone[1] = 0.0
                 level_of[1] = levels
-                _add_means(tiles[t], weight, level_of, centre)
+                _add_means(tiles[t], alone, level_of, centre)
         for level in range(levels):
             others, best, energy, second, prior, squares = sums[level]
             total = own_weight + others
@@ -276,12 +355,37 @@ def block_statistics(
     padded = np.zeros((ids.size, table.tiles.shape[1]))
     padded[:, : noise.shape[1]] = noise
     out = np.empty((h.size, 4 + shares, ids.size))
-    how = (np.empty(0), SKIP, FLOOR)
+    how: tuple[Any, ...] = (np.empty(0), SKIP, FLOOR, TINY)
     if single:
-        how = (np.empty(0, np.float32), SKIP_SINGLE, FLOOR_SINGLE)
+        real = np.float32
+        how = (np.empty(0, real), SKIP_SINGLE, FLOOR_SINGLE, real(TINY_SINGLE))
+    levels = (h[order], *_runs(h[order], RUN_SINGLE if single else RUN), mmse)
 
     def work(part: slice) -> None:
-        _samples(*table[:4], slots[part], padded[part], h[order], mmse, *how, out[:, :, part])
+        _samples(*table[:4], slots[part], padded[part], *levels, how, out[:, :, part])
 
     share_out(work, ids.size, TASK)
     return out[np.argsort(order)]
+
+
+def _runs(
+    h: Float[np.ndarray, " levels"], longest: int
+) -> tuple[Float[np.ndarray, " levels"], Bool[np.ndarray, " levels"]]:
+    """The step at every first of two levels that weights are carried to, and where they start anew.
+
+    Levels are in ascending order; they are taken two by two where four or more are evenly spaced.
+    """
+    steps, fresh = np.zeros(h.size), np.zeros(h.size, dtype=bool)
+    start = 0
+    while start < h.size:
+        uneven = np.abs(np.diff(h[start:], 2)) > EVEN * h[-1]
+        length = 2 + int(np.argmax(np.append(uneven, True)))
+        length -= length % 2
+        if length >= 4 and h[start + 1] > h[start] and h.size - start >= 4:
+            end = start + length
+            steps[start:end:2] = (h[end - 1] - h[start]) / (length - 1)
+            fresh[start:end:longest] = True
+            start = end
+        else:
+            start += 1
+    return steps, fresh
