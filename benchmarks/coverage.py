@@ -4,9 +4,10 @@ Run as `python -m benchmarks.coverage`. Grids and one-hot codebooks are given as
 they are or rotated, so that nothing about them is exact and everything is sampled, by
 `tokenkl.profile` as users call it, with the key as the number of the run. The exact answers come
 from the structured codebooks. With --clustered they are of clusters: two to four scales of
-distances, at noise levels where mistakes between clusters go from common to never seen. Results are
-written after every batch of runs, and a study that was interrupted goes on where it stopped. Writes
-benchmarks/results/coverage.json, or with --clustered coverage_clustered.json.
+distances, at noise levels where mistakes between clusters go from common to never seen. With
+--close there are many levels, so that values are read off between nodes. Results are written after
+every batch of runs, and a study that was interrupted goes on where it stopped. Writes
+benchmarks/results/coverage.json, or coverage_clustered.json, coverage_close.json.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tokenkl._files import atomic_path
 
 RESULTS = Path(__file__).parent / "results" / "coverage.json"
 CLUSTERED = RESULTS.with_name("coverage_clustered.json")
+CLOSE = RESULTS.with_name("coverage_close.json")
 #: Error probabilities at which every case is looked at, where it reaches them.
 ERRORS = (0.9, 0.5, 0.1, 0.01)
 QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
@@ -152,6 +154,16 @@ def clustered_cases() -> dict[str, Case]:
     }
 
 
+def close_cases() -> dict[str, Case]:
+    """Some of `cases` at 49 levels, from errors of nearly the most to 0.005."""
+    found = {name: cases()[name] for name in (*TARGETED, "FSQ 5^2, a grid nearby")}
+    ends = {name: at_errors(case.exact, (*ERRORS[:-1], 0.005)) for name, case in found.items()}
+    return {
+        name: case._replace(roots=tuple(np.geomspace(*np.sqrt(ends[name][[0, -1]]), 49)))
+        for name, case in found.items()
+    }
+
+
 class Tally:
     """What the runs of one case and method have shown, cell by cell (quantity, error)."""
 
@@ -217,9 +229,11 @@ class Tally:
         return np.asarray((self.covered < low) | too_high)
 
 
-def studies(clustered: bool = False) -> list[tuple[str, str]]:
+def studies(kind: str = "") -> list[tuple[str, str]]:
     """Pairs of a case and a method."""
-    if clustered:
+    if kind == "close":
+        return [(name, "4096 samples") for name in close_cases()]
+    if kind == "clustered":
         return [(name, method) for method in METHODS for name in clustered_cases()]
     return [
         (name, method)
@@ -232,12 +246,15 @@ def studies(clustered: bool = False) -> list[tuple[str, str]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--runs", type=int, default=1000, help="runs of every case and method")
-    parser.add_argument("--clustered", action="store_true", help="the clustered cases")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--clustered", action="store_true", help="the clustered cases")
+    kinds.add_argument("--close", action="store_true", help="many levels close to each other")
     given = parser.parse_args(arguments)
-    runs, output = given.runs, CLUSTERED if given.clustered else RESULTS
+    kind = "clustered" if given.clustered else "close" if given.close else ""
+    runs, output = given.runs, {"clustered": CLUSTERED, "close": CLOSE}.get(kind, RESULTS)
     record = json.loads(output.read_text()) if output.exists() else {}
-    found = clustered_cases() if given.clustered else cases()
-    pairs = studies(given.clustered)
+    found = {"clustered": clustered_cases, "close": close_cases}.get(kind, cases)()
+    pairs = studies(kind)
     console = Console()
     with Progress(console=console) as progress:
         bar = progress.add_task("coverage", total=runs * len(pairs))

@@ -9,6 +9,7 @@ from scipy import stats
 
 import tokenkl as tk
 from benchmarks.coverage import (
+    CLOSE,
     CLUSTERED,
     METHODS,
     RESULTS,
@@ -16,6 +17,7 @@ from benchmarks.coverage import (
     as_points,
     at_errors,
     cases,
+    close_cases,
     clustered_cases,
     rotated,
     studies,
@@ -300,9 +302,19 @@ def test_the_study_of_intervals_is_kept_and_within_its_bounds() -> None:
 
 def test_the_study_of_clusters_is_within_its_bounds() -> None:
     record = json.loads(CLUSTERED.read_text())
-    assert set(record) <= {f"{name}; {method}" for name, method in studies(clustered=True)}
+    assert set(record) <= {f"{name}; {method}" for name, method in studies("clustered")}
     for label, entry in record.items():
         tally = Tally(clustered_cases()[label.split("; ")[0]])
         tally.restore(entry)
         assert tally.runs >= 50, label
+        assert not tally.wrong(FALSE_ALARM / len(record)).any(), label
+
+
+def test_the_study_of_many_levels_is_within_its_bounds() -> None:
+    record = json.loads(CLOSE.read_text())
+    assert set(record) == {f"{name}; {method}" for name, method in studies("close")}
+    for label, entry in record.items():
+        tally = Tally(close_cases()[label.split("; ")[0]])
+        tally.restore(entry)
+        assert tally.runs >= 300, label
         assert not tally.wrong(FALSE_ALARM / len(record)).any(), label

@@ -11,7 +11,8 @@ the entropy of p(.|y) rather than -log p(k|y), its variance rather than a square
 
 A pilot (`pilot`) chooses control variates (`controls`) and Sobol points (`sobol`) for every
 level; the estimates then come from fresh samples. A level that has met its target takes no further
-part.
+part. Where levels are close to each other samples are looked at in fewer places (`nodes`), and all
+that follows from a pilot is decided for these.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from tokenkl.information.problem import Problem
 from tokenkl.information.sampling import pilot, sobol, xla
 from tokenkl.information.sampling.controls import Controls
 from tokenkl.information.sampling.near_certain import expected_carriers
+from tokenkl.information.sampling.nodes import Nodes
 from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.information.sampling.within import Within
 from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE, Moments
@@ -131,23 +133,31 @@ class _Run:
         self.h = np.minimum(problem.h, 1e150)
         #: Columns of the statistics.
         self.columns = len(STATISTICS) - (STATISTICS[-1] not in quantities)
-        self.size = _block_size(codebook, self.h.size * self.columns, method.memory)
-        shape = (self.h.size, self.columns)
-        #: The statistics themselves; what controls leave of them; means of Sobol replicates.
-        self.plain, self.rest, self.nets = Moments(shape), Moments(shape), Moments(shape)
-        #: Points in a Sobol replicate of each level; 0 for independent samples.
-        self.points = np.zeros(self.h.size, dtype=np.int64)
+        self.nodes = Nodes(self.h, None)
         self.plan: pilot.Plan | None = None
         self.pilot = pilot.size(method)
-        if pilot.affordable(codebook, self.h.size, self.pilot, method.memory):
+        nodes = Nodes(self.h, _smallest_target(method))
+        has_pilot = pilot.affordable(codebook, nodes.h.size, self.pilot, method.memory)
+        if has_pilot:
+            self.nodes = nodes
+        numbers = (self.h.size + self.nodes.h.size) * self.columns
+        self.size = _block_size(codebook, numbers, method.memory)
+        shape = (self.h.size, self.columns)
+        #: The statistics themselves; what controls leave of them; means of Sobol replicates; what
+        #: reading off between nodes may have missed.
+        self.plain, self.rest, self.nets = Moments(shape), Moments(shape), Moments(shape)
+        self.missed = np.zeros(shape)
+        #: Points in a Sobol replicate of each level; 0 for independent samples.
+        self.points = np.zeros(self.h.size, dtype=np.int64)
+        if has_pilot:
             self._decide()
 
     def _decide(self) -> None:
-        codebook, method = self.problem.codebook, self.method
+        codebook, method, nodes = self.problem.codebook, self.method, self.nodes
         points, exponent = self.problem.centred, self.problem.exponent
         labels = None if self.part is None else self.part.labels[self.part.ids]
         known = (method.control, method.memory // 2, exponent, labels)
-        self.controls = Controls(codebook, points, self.h, *known)
+        self.controls = Controls(codebook, points, nodes.h, *known)
         is_net = codebook.n <= sobol.MAX_DIMENSION
         if is_net:
             order = neighbourly(points, max(codebook.K // 1024, 8))
@@ -158,9 +168,9 @@ class _Run:
             parts = [self.draw(generator(self.key, PILOT_SAMPLE), self.pilot)]
         ids, noise = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
         pieces = [slice(i, i + self.size) for i in range(0, self.pilot, self.size)]
-        every = np.arange(self.h.size)
+        every = np.arange(nodes.h.size)
         values = [self._statistics(ids[piece], noise[piece], every) for piece in pieces]
-        self.plan = pilot.decide(
+        decided = pilot.decide(
             self.controls,
             ids,
             noise,
@@ -169,9 +179,12 @@ class _Run:
             is_net,
             TOKEN_COST_SINGLE if self.precision.error > 0 else TOKEN_COST,
         )
+        nodes.settle(pilot.slope(nodes.h, decided))
+        #: What was decided for every node, and for every level: as for the node next to it.
+        self.at_nodes, self.plan = decided, decided.at(nodes.nearest)
 
-    def _statistics(self, ids: np.ndarray, noise: np.ndarray, levels: np.ndarray) -> np.ndarray:
-        mmse, h = "mmse" in self.quantities, self.h[levels]
+    def _statistics(self, ids: np.ndarray, noise: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+        mmse, h = "mmse" in self.quantities, self.nodes.h[nodes]
         shares = self.columns == len(STATISTICS)
         if self.precision.gpu:
             known = self.problem.centred, self.problem.log_prior
@@ -238,9 +251,8 @@ class _Run:
             size = min(self.size, limit - start)
             ids, noise = self.draw(generator(self.key, SAMPLE, start // self.size), self.size)
             ids, noise = ids[:size], noise[:size]
-            values = self._statistics(ids, noise, active)
+            values, rest = self._look(ids, noise, active)
             self.plain.add(values, active)
-            rest = self._take_off(ids, noise, values, active)
             if rest is not None:
                 self.rest.add(rest, active)
             self._report(start + size, int(stops.max()))
@@ -256,27 +268,50 @@ class _Run:
             total = np.zeros((active.size, self.columns))
             for start in range(0, points, self.size):
                 piece = slice(start, start + self.size)
-                values = self._statistics(ids[piece], noise[piece], active)
+                values, rest = self._look(ids[piece], noise[piece], active)
                 self.plain.add(values, active)
-                rest = self._take_off(ids[piece], noise[piece], values, active)
                 self.rest.add(values if rest is None else rest, active)
                 total += (values if rest is None else rest).sum(axis=-1)
             self.nets.add((total / points)[..., None], active)
             self._report((number + 1) * points, int(stops.max()) * points)
 
+    def _look(
+        self, ids: np.ndarray, noise: np.ndarray, levels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The statistics at some levels, and what controls leave of them (None: there are none)."""
+        nodes = self.nodes.of(levels)
+        values = self._statistics(ids, noise, nodes)
+        rest = self._take_off(ids, noise, values, nodes)
+        if not self.nodes.close.any():
+            return values, rest
+        # The divergence falls to that of certainty, - log pi_k.
+        certain = np.zeros((self.columns, ids.size))
+        certain[3] = -self._log_prior(ids)
+        best = (values if rest is None else rest) - certain
+        self.missed[levels] += self.nodes.missed(best, nodes, levels).sum(axis=-1)
+        if rest is not None:
+            rest = self.nodes.read(best, nodes, levels) + certain
+        return self.nodes.read(values - certain, nodes, levels) + certain, rest
+
+    def _log_prior(self, ids: np.ndarray) -> np.ndarray:
+        """Of tokens, in their clusters where the posterior knows these."""
+        if self.within is not None and self.part is not None:
+            return self.within.log_prior[self.part.ids[ids]]
+        return self.problem.log_prior[ids]
+
     def _take_off(
-        self, ids: np.ndarray, noise: np.ndarray, values: np.ndarray, levels: np.ndarray
+        self, ids: np.ndarray, noise: np.ndarray, values: np.ndarray, nodes: np.ndarray
     ) -> np.ndarray | None:
-        """What controls leave of the statistics; None where no level has any."""
-        plan = self.plan
-        if plan is None or not any(plan.kinds[level] for level in levels):
+        """What controls leave of the statistics at nodes; None where none has any."""
+        plan = self.at_nodes if self.plan else None
+        if plan is None or not any(plan.kinds[node] for node in nodes):
             return None
-        kinds = tuple({kind for level in levels for kind in plan.kinds[level]})
+        kinds = tuple({kind for node in nodes for kind in plan.kinds[node]})
         block = self.controls.block(ids, noise, kinds)
         rest = values.copy()
-        for row, level in zip(rest, levels, strict=True):
-            if plan.kinds[level]:
-                row -= plan.coefficients[level] @ block(level, plan.kinds[level])
+        for row, node in zip(rest, nodes, strict=True):
+            if plan.kinds[node]:
+                row -= plan.coefficients[node] @ block(node, plan.kinds[node])
         return rest
 
     def _report(self, done: int, wanted: int) -> None:
@@ -334,11 +369,14 @@ class _Run:
             rest, plain = getattr(self.rest, name), getattr(self.plain, name)
             net = np.zeros_like(plain) if name == "cubes" else getattr(self.nets, name)
             setattr(out, name, np.where(is_net, net, np.where(used, rest, plain)))
+        chosen = zip(self.at_nodes.coefficients, self.at_nodes.kinds, strict=True)
         rounding = [
-            np.abs(beta) @ self.controls.rounding(level)[self.controls.rows(kinds)]
-            for level, (beta, kinds) in enumerate(zip(plan.coefficients, plan.kinds, strict=True))
+            np.abs(beta) @ self.controls.rounding(node)[self.controls.rows(kinds)]
+            for node, (beta, kinds) in enumerate(chosen)
         ]
+        rounding = np.abs(self.nodes.rule) @ np.array(rounding)
         out.rounding = np.where(used | (is_net & plan.used), rounding, 0.0)
+        out.rounding += np.abs(self.missed) / np.maximum(self.plain.n, 1)
         carriers = np.where(used | is_net, self.rest.carriers(), self.plain.carriers())
         return out, carriers
 
@@ -364,6 +402,13 @@ def _precision(method: MonteCarlo, quantities: Sequence[str], radius: float) -> 
     if method.precision == "single" or method.atol >= UNNOTICED * (error + floor) * scale:
         return _Precision(False, error, floor)
     return _Precision()
+
+
+def _smallest_target(method: MonteCarlo) -> float:
+    """About the smallest error that matters: a hundredth of what is tolerated."""
+    if not method.has_target:
+        return 0.1 / math.sqrt(min(method.n_samples or DEFAULT_SAMPLES, method.max_samples))
+    return max(method.atol, 0.01 * method.rtol)
 
 
 def _block_size(codebook: Codebook, numbers: int, memory: int) -> int:

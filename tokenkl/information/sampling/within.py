@@ -24,15 +24,18 @@ class Within:
         )
         self.place = np.empty(self.labels.size, dtype=np.int64)
         self.tables = []
+        #: Of every token in its cluster.
+        self.log_prior = np.empty(self.labels.size)
         #: Largest squared distance of a token from the middle of its cluster.
         self.radius = 0.0
         for ids in members:
             self.place[ids] = np.arange(ids.size)
             largest = log_prior[ids].max()
             weight = largest + np.log(np.exp(log_prior[ids] - largest).sum())
+            self.log_prior[ids] = log_prior[ids] - weight
             centred = points[ids] - points[ids].mean(axis=0)
             self.radius = max(self.radius, float((centred**2).sum(axis=1).max()))
-            self.tables.append(lay_out(centred, log_prior[ids] - weight))
+            self.tables.append(lay_out(centred, self.log_prior[ids]))
 
     def statistics(
         self, block_statistics: Any, ids: np.ndarray, noise: np.ndarray, h: np.ndarray, *how: Any

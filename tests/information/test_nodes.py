@@ -1,0 +1,152 @@
+"""Values read off between nodes, against exact curves and against levels of their own."""
+
+import numpy as np
+import pytest
+
+import tokenkl as tk
+from benchmarks.coverage import rotated
+from tokenkl.information.sampling import kernel, montecarlo
+from tokenkl.information.sampling.nodes import ORDER, PER_OCTAVE, PER_OCTAVE_FINE, Nodes
+
+QUANTITIES = ("error_probability", "conditional_entropy", "mmse")
+#: Grids and one-hot codebooks with exact curves, and SNRs in decibels.
+CURVES = {
+    "FSQ 3^8": (tk.FSQ((3,) * 8), -2.0, 20.0),
+    "one bit": (tk.FSQ((2,)), -20.0, 16.0),
+    "FSQ 8, 5, 5, 5": (tk.FSQ((8, 5, 5, 5)), -10.0, 30.0),
+    "one-hot 4096": (tk.OneHot(4096), 0.0, 18.0),
+    "scales": (tk.ProductCodebook([[0.0, 1.0, 1.3, 5.0, 5.1, 9.0]] * 2), -20.0, 32.0),
+    "unequal priors": (
+        tk.ProductCodebook([[-1.0, -0.2, 1.0], [0.0, 1.5]], [[0.2, 0.3, 0.5], [1e-3, 0.999]]),
+        -20.0,
+        20.0,
+    ),
+}
+
+
+def _levels(low: float, high: float, count: int = 181) -> np.ndarray:
+    return np.sqrt(10 ** (np.linspace(low, high, count) / 10))
+
+
+def test_polynomials_times_the_fall_are_read_off_exactly() -> None:
+    levels = _levels(-5, 15)
+    nodes = Nodes(levels, 1e-3)
+    nodes.settle(0.3)
+    every, of = np.arange(levels.size), nodes.of(np.arange(levels.size))
+    assert (of == np.arange(nodes.h.size)).all()
+    assert nodes.close.all()
+    for power in range(ORDER):
+
+        def value(h: np.ndarray, power: int = power) -> np.ndarray:
+            return (h / 3) ** power * np.exp(-0.3 * h**2)
+
+        values = np.stack([value(nodes.h), 2 * value(nodes.h)], axis=1)
+        read = nodes.read(values, of, every)
+        np.testing.assert_allclose(read[:, 0], value(levels), rtol=1e-9)
+        np.testing.assert_allclose(read[:, 1], 2 * value(levels), rtol=1e-9)
+        missed = nodes.missed(values, of, every)[:, 0]
+        if power < ORDER - 2:
+            assert np.abs(missed / value(levels)).max() < 1e-9
+        else:
+            assert np.abs(missed / value(levels)).max() > 1e-9
+
+
+@pytest.mark.parametrize("target", [1e-3, 1e-7])
+@pytest.mark.parametrize("name", CURVES)
+def test_exact_curves_are_read_off(name: str, target: float) -> None:
+    codebook, low, high = CURVES[name]
+    levels = _levels(low, high)
+    nodes = Nodes(levels, target)
+    assert nodes.close.all()
+    error = np.asarray(tk.error_probability(codebook, nodes.h**2).value)
+    half, last = np.flatnonzero(error <= max(0.9 * error[0], 0.1))[0], -1
+    nodes.settle(np.log(error[half] / error[last]) / (nodes.h[last] ** 2 - nodes.h[half] ** 2))
+    every, of = np.arange(levels.size), np.arange(nodes.h.size)
+    at_nodes, exact = tk.profile(codebook, nodes.h**2), tk.profile(codebook, levels**2)
+    for quantity in QUANTITIES:
+        values = np.asarray(at_nodes[quantity].value)
+        answer = np.asarray(exact[quantity].value)
+        apart = np.abs(nodes.read(values, of, every) - answer)
+        scale = answer.max()
+        assert apart.max() <= (3e-6 if target > 1e-5 else 3e-8) * scale
+        # A polynomial of a lower order says more than what is missed, but where signs change.
+        missed = np.abs(nodes.missed(values, of, every))
+        assert apart.mean() <= missed.mean() + 1e-12 * scale
+        assert (apart <= 10 * missed + 1e-9 * scale).mean() > 0.95
+
+
+def test_few_levels_and_those_far_apart_are_their_own_nodes() -> None:
+    for levels in (
+        np.array([0.0]),
+        _levels(0, 1, 15),
+        _levels(-10, 30, 41),  # six for each octave
+        np.array([1e-300, 1.0, 1e150]),
+    ):
+        nodes = Nodes(levels, 1e-3)
+        every = np.arange(levels.size)
+        assert (nodes.h == levels).all()
+        assert not nodes.close.any()
+        assert (nodes.of(every) == every).all()
+        assert (nodes.nearest == every).all()
+        assert (nodes.read(levels, every, every) == levels).all()
+        assert not nodes.missed(levels, every, every).any()
+    assert (Nodes(_levels(0, 10), None).h == _levels(0, 10)).all()
+
+
+def test_some_levels_are_read_off_and_others_are_not() -> None:
+    close = _levels(0, 10, 101)
+    levels = np.concatenate([[0.0], close[::-1], [1e-9, 100.0, 1e150]])
+    nodes = Nodes(levels, 1e-3)
+    assert (nodes.close == np.isin(levels, close)).all()
+    assert nodes.h.size < 40
+    for single in (True, False):  # the kernel finds them evenly spaced
+        run = kernel.RUN_SINGLE if single else kernel.RUN
+        steps, _ = kernel._runs(np.sort(nodes.h), run)
+        assert 2 * (steps > 0).sum() >= nodes.h.size - 6
+    some = np.array([0, 5, 103])
+    of = nodes.of(some)
+    assert set(nodes.h[of]) >= {0.0, 100.0}
+    assert of.size == 2 + ORDER
+    np.testing.assert_allclose(nodes.read(nodes.h[of], of, some), levels[some], rtol=1e-12)
+    assert (np.abs(nodes.h[nodes.nearest] - levels)[1:102] < levels[1:102] / PER_OCTAVE).all()
+
+
+def test_tight_targets_have_more_nodes() -> None:
+    few, many = Nodes(_levels(0, 20), 1e-3), Nodes(_levels(0, 20), 1e-6)
+    assert abs(many.h.size / few.h.size - PER_OCTAVE_FINE / PER_OCTAVE) < 0.3
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_a_profile_of_many_levels(single: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at levels of their own, whose samples are the same, and right."""
+    grid = tk.ProductCodebook(
+        [[-1.0, -0.2, 1.0], [0.0, 0.3, 1.5]], [[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]]
+    )
+    codebook, snr = rotated(grid), _levels(-10, 25, 150) ** 2
+    quantities = (*QUANTITIES, "accuracy", "mutual_information", "sampling_error")
+    method = tk.MonteCarlo(n_samples=2**13, precision="single" if single else "double")
+    found = tk.profile(codebook, snr, quantities, method=method, key=0)
+    answer = tk.profile(grid, snr, quantities)
+    monkeypatch.setattr(montecarlo, "Nodes", lambda levels, _: Nodes(levels, None))
+    alone = tk.profile(codebook, snr, quantities, method=method, key=0)
+    for name in quantities:
+        error = np.asarray(found[name].standard_error)
+        apart = np.abs(np.asarray(found[name].value) - np.asarray(answer[name].value))
+        # Neighbouring levels go up and down together: a false alarm for about thirty of them.
+        assert (apart <= 5.5 * error + np.asarray(found[name].numerical_error)).all()
+        ratio = error / np.asarray(alone[name].standard_error)
+        assert 0.9 < np.median(ratio) < 1.1
+        numerical = np.asarray(found[name].numerical_error)
+        assert (numerical <= 0.5 * error + 1e-4 * np.asarray(answer[name].value)).all()
+
+
+def test_a_target_is_met_at_every_level() -> None:
+    codebook = tk.PointCodebook(np.random.default_rng(0).standard_normal((300, 3)))
+    snr = _levels(-5, 20, 120) ** 2
+    method = tk.MonteCarlo(atol=3e-3)
+    found = tk.profile(codebook, snr, ("accuracy", "conditional_entropy"), method=method, key=1)
+    for name in ("accuracy", "conditional_entropy"):
+        assert np.asarray(found[name].standard_error).max() <= 3e-3
+        assert np.asarray(found[name].numerical_error).max() <= 3e-4
+    count = np.asarray(found["accuracy"].n_samples)
+    assert count.min() < count.max()
