@@ -6,7 +6,7 @@ import pytest
 import tokenkl as tk
 from benchmarks.coverage import rotated
 from tokenkl.information.sampling import kernel, montecarlo
-from tokenkl.information.sampling.nodes import ORDER, PER_OCTAVE, PER_OCTAVE_FINE, Nodes
+from tokenkl.information.sampling.nodes import ORDER, PER_OCTAVE, Nodes
 
 QUANTITIES = ("error_probability", "conditional_entropy", "mmse")
 #: Grids and one-hot codebooks with exact curves, and SNRs in decibels.
@@ -51,9 +51,9 @@ def test_polynomials_times_the_fall_are_read_off_exactly() -> None:
             assert np.abs(missed / value(levels)).max() > 1e-9
 
 
-@pytest.mark.parametrize("target", [1e-3, 1e-7])
+@pytest.mark.parametrize(("target", "allowed"), [(1e-4, 1e-5), (1e-5, 2e-6), (0, 5e-8)])
 @pytest.mark.parametrize("name", CURVES)
-def test_exact_curves_are_read_off(name: str, target: float) -> None:
+def test_exact_curves_are_read_off(name: str, target: float, allowed: float) -> None:
     codebook, low, high = CURVES[name]
     levels = _levels(low, high)
     nodes = Nodes(levels, target)
@@ -68,7 +68,7 @@ def test_exact_curves_are_read_off(name: str, target: float) -> None:
         answer = np.asarray(exact[quantity].value)
         apart = np.abs(nodes.read(values, of, every) - answer)
         scale = answer.max()
-        assert apart.max() <= (3e-6 if target > 1e-5 else 3e-8) * scale
+        assert apart.max() <= allowed * scale
         # A polynomial of a lower order says more than what is missed, but where signs change.
         missed = np.abs(nodes.missed(values, of, every))
         assert apart.mean() <= missed.mean() + 1e-12 * scale
@@ -108,12 +108,14 @@ def test_some_levels_are_read_off_and_others_are_not() -> None:
     assert set(nodes.h[of]) >= {0.0, 100.0}
     assert of.size == 2 + ORDER
     np.testing.assert_allclose(nodes.read(nodes.h[of], of, some), levels[some], rtol=1e-12)
-    assert (np.abs(nodes.h[nodes.nearest] - levels)[1:102] < levels[1:102] / PER_OCTAVE).all()
+    assert (np.abs(nodes.h[nodes.nearest] - levels)[1:102] < levels[1:102] / 6).all()
 
 
 def test_tight_targets_have_more_nodes() -> None:
-    few, many = Nodes(_levels(0, 20), 1e-3), Nodes(_levels(0, 20), 1e-6)
-    assert abs(many.h.size / few.h.size - PER_OCTAVE_FINE / PER_OCTAVE) < 0.3
+    counts = [Nodes(_levels(0, 20), target).h.size for target, _ in PER_OCTAVE]
+    octaves = np.log2(10)
+    for count, (_, per_octave) in zip(counts, PER_OCTAVE, strict=True):
+        assert octaves * per_octave < count <= octaves * per_octave + 6
 
 
 @pytest.mark.parametrize("single", [True, False])
@@ -147,6 +149,6 @@ def test_a_target_is_met_at_every_level() -> None:
     found = tk.profile(codebook, snr, ("accuracy", "conditional_entropy"), method=method, key=1)
     for name in ("accuracy", "conditional_entropy"):
         assert np.asarray(found[name].standard_error).max() <= 3e-3
-        assert np.asarray(found[name].numerical_error).max() <= 3e-4
+        assert np.asarray(found[name].numerical_error).max() <= 3e-4  # mostly the noise in it
     count = np.asarray(found["accuracy"].n_samples)
     assert count.min() < count.max()

@@ -37,22 +37,28 @@ CODEBOOKS = {
 def _both(codebook: tk.PointCodebook, snr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Statistics of the same samples in double and in single precision."""
     points = codebook.points - codebook.points.mean(axis=0)
-    table = kernel.lay_out(points, codebook.log_prior)
+    reach = np.sqrt(snr.max() * np.max(np.sum(points**2, axis=1)))
+    tables = [
+        kernel.lay_out(points, codebook.log_prior),
+        kernel.lay_out(points, codebook.log_prior, narrow=bool(reach <= kernel.NARROW)),
+    ]
     rng = np.random.default_rng(4)
     ids = rng.choice(codebook.K, size=400, p=codebook.prior)
     noise = rng.standard_normal((400, codebook.n))
     double, single = (
         kernel.block_statistics(table, ids, noise, np.sqrt(snr), True, precision, True)
-        for precision in (False, True)
+        for precision, table in enumerate(tables)
     )
     return double, single
 
 
+@pytest.mark.parametrize("highest", [6.0, 2.0])
 @pytest.mark.parametrize("name", CODEBOOKS)
-def test_means_are_within_the_stated_error(name: str) -> None:
+def test_means_are_within_the_stated_error(name: str, highest: float) -> None:
+    """Up to an SNR where most tokens are resolved, and up to one where tables are narrow."""
     codebook = CODEBOOKS[name]
     scale = float(np.var(codebook.points, axis=0).sum())
-    double, single = _both(codebook, 10.0 ** np.linspace(-6, 6, 25) / scale)
+    double, single = _both(codebook, 10.0 ** np.linspace(-6, highest, 25) / scale)
     mean, apart = double.mean(axis=-1), np.abs((single - double).mean(axis=-1))
     allowed = kernel.SINGLE_ERROR * np.minimum(np.abs(mean), 1)
     allowed[:, MMSE] = kernel.SINGLE_ERROR * mean[:, MMSE]

@@ -21,10 +21,10 @@ No shift guards the exponential against overflow. The mean of 1 / p(k|y) is at m
 p(k|y) < 2^-900 has a probability below K 2^-900 whatever the codebook, prior and level: exponents
 are cut off at 1000, in base 2, where no draw from the channel ever gets.
 
-In single precision the two products are still formed in double, and tiles are summed up in double;
-weights, and what is summed within a tile, are single. With eight or sixteen of them in a register
-this is nearly three times as fast. A weight is then off by its exponent times 2^-23 or so
-relatively, which `SINGLE_ERROR` turns into errors of the statistics; exponents are cut off at 60.
+In single precision tiles are still summed up in double; weights, and what is summed within a tile,
+are single, and exponents are cut off at 60. A weight is then off by its exponent times 2^-23 or so
+relatively, which `SINGLE_ERROR` turns into errors of the statistics. The two products are still
+formed in double, but from a `narrow` table, whose coordinates are single.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ SINGLE_ERROR = 1e-5
 #: ... and absolutely to entropy and divergence in nats, by sums within a tile (2e-7 was met) and by
 #: weights that are carried over.
 SINGLE_FLOOR = 2e-6
+
+#: Products may be single up to this largest distance from the centre, in standard deviations of the
+#: noise. Coordinates are then rounded to 2^-24 of it, and an exponent whose two parts are about 10
+#: and 100 is off by 1e-5 at most.
+NARROW = 32.0
 
 #: log2 of the prior of what fills up a tile, and of the true token in its own sums.
 NOWHERE = -1e5
@@ -161,10 +166,12 @@ def _dot(weight, values):  # type: ignore[no-untyped-def]
 def _add_means(tile, weight, level_of, centre):  # type: ignore[no-untyped-def]
     """Add sum_j w_j e_j of one tile at two levels: a small matrix product in registers."""
     w, v = weight[0], weight[1]
+    zero = tile.dtype.type(0)
     first, second = level_of[0], level_of[1]
     for d in range(0, tile.shape[0], 4):
         x0, x1, x2, x3 = tile[d], tile[d + 1], tile[d + 2], tile[d + 3]
-        a0, a1, a2, a3, b0, b1, b2, b3 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        a0, a1, a2, a3 = zero, zero, zero, zero
+        b0, b1, b2, b3 = zero, zero, zero, zero
         for j in range(w.size):
             a0 += w[j] * x0[j]
             a1 += w[j] * x1[j]
@@ -203,7 +210,7 @@ def _samples(tiles, log_prior, high, low, slots, noise, h, steps, fresh, mmse, h
     real, skip, floor, tiny = how
     count, n, size = tiles.shape
     levels = h.size
-    exact_along, exact_squared = np.empty(size), np.empty(size)
+    exact_along, exact_squared = np.empty(size, tiles.dtype), np.empty(size, tiles.dtype)
     along, squared = np.empty(size, real.dtype), np.empty(size, real.dtype)
     row_prior = np.empty(size, real.dtype)
     ratio, bend = np.empty(size, real.dtype), np.empty(size, real.dtype)
@@ -295,7 +302,7 @@ def _samples(tiles, log_prior, high, low, slots, noise, h, steps, fresh, mmse, h
 
 
 class Table(NamedTuple):
-    """A codebook laid out for the kernel.
+    """A codebook laid out for the kernel; narrow where coordinates are in single precision.
 
     Tiles of coordinates; tiles of log2 prior, its extremes in each; a place for each token.
     """
@@ -312,10 +319,12 @@ def lay_out(
     log_prior: Float[np.ndarray, " K"],
     *,
     in_order: bool = False,
+    narrow: bool = False,
 ) -> Table:
     """Tiles of neighbouring tokens, filled up with tokens of no weight and zero coordinates.
 
-    With `in_order` they are neighbours as they come.
+    With `in_order` they are neighbours as they come. A `narrow` table is for single precision, and
+    for h up to `NARROW`, in units of the largest distance of a point from 0.
     """
     K, n = points.shape
     size = min(TILE, -(-K // 8) * 8)
@@ -325,6 +334,7 @@ def lay_out(
     places = np.zeros((count * size, -(-n // 4) * 4))
     places[slots, :n] = points
     tiles = np.ascontiguousarray(places.reshape(count, size, -1).transpose(0, 2, 1))
+    tiles = tiles.astype(np.float32) if narrow else tiles
     prior = np.full(count * size, NOWHERE)
     prior[slots] = np.asarray(log_prior) * LOG2_E
     prior = prior.reshape(count, size)
@@ -352,7 +362,7 @@ def block_statistics(
     """
     order = np.argsort(h, kind="stable")
     slots = table.slots[ids]
-    padded = np.zeros((ids.size, table.tiles.shape[1]))
+    padded = np.zeros((ids.size, table.tiles.shape[1]), table.tiles.dtype)
     padded[:, : noise.shape[1]] = noise
     out = np.empty((h.size, 4 + shares, ids.size))
     how: tuple[Any, ...] = (np.empty(0), SKIP, FLOOR, TINY)

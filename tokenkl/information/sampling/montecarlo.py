@@ -116,21 +116,24 @@ class _Run:
         self.problem, self.quantities, self.method = problem, quantities, method
         self.key, self.progress, self.kernel, self.part = key, progress, kernel, part
         codebook = problem.codebook
+        # Every logit stays finite.
+        self.h = np.minimum(problem.h, 1e150)
         self.within: Within | None = None
         if part is not None:
             scaled = np.ldexp(part.whole.points, -problem.exponent)
             self.within = Within(kernel.lay_out, scaled, part.whole.log_prior, part.labels)
             self.radius = self.within.radius
         else:
-            self.table = kernel.lay_out(problem.centred, problem.log_prior)
             self.radius = float(np.max(np.sum(problem.centred**2, axis=1)))
         size = math.ldexp(self.radius, 2 * problem.exponent)
         self.precision = _precision(method, quantities, size)
         if self.within is not None and self.precision.gpu:
             self.precision = _Precision()
+        if self.within is None and not self.precision.gpu:
+            reach = self.h.max(initial=0.0) * math.sqrt(self.radius)
+            narrow = self.precision.error > 0 and reach <= kernel.NARROW
+            self.table = kernel.lay_out(problem.centred, problem.log_prior, narrow=narrow)
         self.draw = drawer(codebook)
-        # Every logit stays finite.
-        self.h = np.minimum(problem.h, 1e150)
         #: Columns of the statistics.
         self.columns = len(STATISTICS) - (STATISTICS[-1] not in quantities)
         self.nodes = Nodes(self.h, None)
@@ -482,7 +485,7 @@ def _summary(
         if name in ("conditional_entropy", "divergence"):
             single = precision.error * np.minimum(mean, 1.0) + precision.floor
         elif name == "mmse" and precision.error > 0:  # rounded weights move the posterior mean
-            single = single + 2.0**-22 * np.sqrt(radius * mean) + 2.0**-44 * radius
+            single = single + 2.0**-20 * np.sqrt(radius * mean) + 2.0**-40 * radius
         numerical = 1e-12 * mean + moments.rounding[:, index] + rounding + single
         unit = 2 * problem.exponent if name == "mmse" else 0
         out[name] = Findings(
