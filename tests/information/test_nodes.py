@@ -32,8 +32,9 @@ def test_polynomials_times_the_fall_are_read_off_exactly() -> None:
     levels = _levels(-5, 15)
     nodes = Nodes(levels, 1e-3)
     nodes.settle(0.3)
-    every, of = np.arange(levels.size), nodes.of(np.arange(levels.size))
+    of, reading = nodes.of(np.arange(levels.size))
     assert (of == np.arange(nodes.h.size)).all()
+    assert reading is not None
     assert nodes.close.all()
     for power in range(ORDER):
 
@@ -41,10 +42,10 @@ def test_polynomials_times_the_fall_are_read_off_exactly() -> None:
             return (h / 3) ** power * np.exp(-0.3 * h**2)
 
         values = np.stack([value(nodes.h), 2 * value(nodes.h)], axis=1)
-        read = nodes.read(values, of, every)
+        read = reading.read(values)
         np.testing.assert_allclose(read[:, 0], value(levels), rtol=1e-9)
         np.testing.assert_allclose(read[:, 1], 2 * value(levels), rtol=1e-9)
-        missed = nodes.missed(values, of, every)[:, 0]
+        missed = reading.missed(values)[:, 0]
         if power < ORDER - 2:
             assert np.abs(missed / value(levels)).max() < 1e-9
         else:
@@ -61,16 +62,17 @@ def test_exact_curves_are_read_off(name: str, target: float, allowed: float) -> 
     error = np.asarray(tk.error_probability(codebook, nodes.h**2).value)
     half, last = np.flatnonzero(error <= max(0.9 * error[0], 0.1))[0], -1
     nodes.settle(np.log(error[half] / error[last]) / (nodes.h[last] ** 2 - nodes.h[half] ** 2))
-    every, of = np.arange(levels.size), np.arange(nodes.h.size)
+    _, reading = nodes.of(np.arange(levels.size))
+    assert reading is not None
     at_nodes, exact = tk.profile(codebook, nodes.h**2), tk.profile(codebook, levels**2)
     for quantity in QUANTITIES:
         values = np.asarray(at_nodes[quantity].value)
         answer = np.asarray(exact[quantity].value)
-        apart = np.abs(nodes.read(values, of, every) - answer)
+        apart = np.abs(reading.read(values) - answer)
         scale = answer.max()
         assert apart.max() <= allowed * scale
         # A polynomial of a lower order says more than what is missed, but where signs change.
-        missed = np.abs(nodes.missed(values, of, every))
+        missed = np.abs(reading.missed(values))
         assert apart.mean() <= missed.mean() + 1e-12 * scale
         assert (apart <= 10 * missed + 1e-9 * scale).mean() > 0.95
 
@@ -86,10 +88,10 @@ def test_few_levels_and_those_far_apart_are_their_own_nodes() -> None:
         every = np.arange(levels.size)
         assert (nodes.h == levels).all()
         assert not nodes.close.any()
-        assert (nodes.of(every) == every).all()
+        places, reading = nodes.of(every)
+        assert reading is None
+        assert (nodes.places[places] == levels).all()
         assert (nodes.nearest == every).all()
-        assert (nodes.read(levels, every, every) == levels).all()
-        assert not nodes.missed(levels, every, every).any()
     assert (Nodes(_levels(0, 10), None).h == _levels(0, 10)).all()
 
 
@@ -103,12 +105,28 @@ def test_some_levels_are_read_off_and_others_are_not() -> None:
         run = kernel.RUN_SINGLE if single else kernel.RUN
         steps, _ = kernel._runs(np.sort(nodes.h), run)
         assert 2 * (steps > 0).sum() >= nodes.h.size - 6
-    some = np.array([0, 5, 103])
-    of = nodes.of(some)
-    assert set(nodes.h[of]) >= {0.0, 100.0}
-    assert of.size == 2 + ORDER
-    np.testing.assert_allclose(nodes.read(nodes.h[of], of, some), levels[some], rtol=1e-12)
+    some = np.concatenate([[0], np.arange(5, 40), [103]])
+    of, reading = nodes.of(some)
+    assert reading is not None
+    assert set(nodes.places[of]) >= {0.0, 100.0}
+    assert of.size < some.size
+    np.testing.assert_allclose(reading.read(nodes.places[of]), levels[some], rtol=1e-12)
     assert (np.abs(nodes.h[nodes.nearest] - levels)[1:102] < levels[1:102] / 6).all()
+
+
+def test_few_levels_that_are_left_are_looked_at_by_themselves() -> None:
+    levels = np.concatenate([[0.0], _levels(0, 10, 40)])
+    nodes = Nodes(levels, 1e-3)
+    assert nodes.close.sum() == 40
+    for some in ([0, 3, 17], [40], [0]):
+        places, reading = nodes.of(np.array(some))
+        assert reading is None
+        assert (nodes.places[places] == levels[some]).all()
+        assert (nodes.node_of_place[places] == nodes.nearest[some]).all()
+    many = Nodes(_levels(0, 10, 400), 1e-3)
+    places, reading = many.of(np.array([7]))
+    assert reading is not None
+    assert places.size == ORDER
 
 
 def test_tight_targets_have_more_nodes() -> None:

@@ -160,7 +160,7 @@ class _Run:
         points, exponent = self.problem.centred, self.problem.exponent
         labels = None if self.part is None else self.part.labels[self.part.ids]
         known = (method.control, method.memory // 2, exponent, labels)
-        self.controls = Controls(codebook, points, nodes.h, *known)
+        self.controls = Controls(codebook, points, nodes.places, *known)
         is_net = codebook.n <= sobol.MAX_DIMENSION
         if is_net:
             order = neighbourly(points, max(codebook.K // 1024, 8))
@@ -183,11 +183,11 @@ class _Run:
             TOKEN_COST_SINGLE if self.precision.error > 0 else TOKEN_COST,
         )
         nodes.settle(pilot.slope(nodes.h, decided))
-        #: What was decided for every node, and for every level: as for the node next to it.
-        self.at_nodes, self.plan = decided, decided.at(nodes.nearest)
+        #: What was decided for every place, and for every level: as for the node next to it.
+        self.at_places, self.plan = decided.at(nodes.node_of_place), decided.at(nodes.nearest)
 
-    def _statistics(self, ids: np.ndarray, noise: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        mmse, h = "mmse" in self.quantities, self.nodes.h[nodes]
+    def _statistics(self, ids: np.ndarray, noise: np.ndarray, places: np.ndarray) -> np.ndarray:
+        mmse, h = "mmse" in self.quantities, self.nodes.places[places]
         shares = self.columns == len(STATISTICS)
         if self.precision.gpu:
             known = self.problem.centred, self.problem.log_prior
@@ -282,19 +282,19 @@ class _Run:
         self, ids: np.ndarray, noise: np.ndarray, levels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """The statistics at some levels, and what controls leave of them (None: there are none)."""
-        nodes = self.nodes.of(levels)
-        values = self._statistics(ids, noise, nodes)
-        rest = self._take_off(ids, noise, values, nodes)
-        if not self.nodes.close.any():
+        places, reading = self.nodes.of(levels)
+        values = self._statistics(ids, noise, places)
+        rest = self._take_off(ids, noise, values, places)
+        if reading is None:
             return values, rest
         # The divergence falls to that of certainty, - log pi_k.
         certain = np.zeros((self.columns, ids.size))
         certain[3] = -self._log_prior(ids)
         best = (values if rest is None else rest) - certain
-        self.missed[levels] += self.nodes.missed(best, nodes, levels).sum(axis=-1)
+        self.missed[levels] += reading.missed(best).sum(axis=-1)
         if rest is not None:
-            rest = self.nodes.read(best, nodes, levels) + certain
-        return self.nodes.read(values - certain, nodes, levels) + certain, rest
+            rest = reading.read(best) + certain
+        return reading.read(values - certain) + certain, rest
 
     def _log_prior(self, ids: np.ndarray) -> np.ndarray:
         """Of tokens, in their clusters where the posterior knows these."""
@@ -303,18 +303,18 @@ class _Run:
         return self.problem.log_prior[ids]
 
     def _take_off(
-        self, ids: np.ndarray, noise: np.ndarray, values: np.ndarray, nodes: np.ndarray
+        self, ids: np.ndarray, noise: np.ndarray, values: np.ndarray, places: np.ndarray
     ) -> np.ndarray | None:
-        """What controls leave of the statistics at nodes; None where none has any."""
-        plan = self.at_nodes if self.plan else None
-        if plan is None or not any(plan.kinds[node] for node in nodes):
+        """What controls leave of the statistics at some places; None where none has any."""
+        plan = self.at_places if self.plan else None
+        if plan is None or not any(plan.kinds[place] for place in places):
             return None
-        kinds = tuple({kind for node in nodes for kind in plan.kinds[node]})
+        kinds = tuple({kind for place in places for kind in plan.kinds[place]})
         block = self.controls.block(ids, noise, kinds)
         rest = values.copy()
-        for row, node in zip(rest, nodes, strict=True):
-            if plan.kinds[node]:
-                row -= plan.coefficients[node] @ block(node, plan.kinds[node])
+        for row, place in zip(rest, places, strict=True):
+            if plan.kinds[place]:
+                row -= plan.coefficients[place] @ block(place, plan.kinds[place])
         return rest
 
     def _report(self, done: int, wanted: int) -> None:
@@ -339,6 +339,7 @@ class _Run:
         for level in range(self.h.size):
             chosen = {} if self.plan is None else self.plan.settings(level)
             chosen["precision"] = ("single",) if self.precision.error > 0 else ()
+            chosen["levels"] = ("read off",) if self.nodes.close[level] else ()
             settings = tuple((name, words) for name, words in chosen.items() if words)
             each.append((np.array([level]), Ways([Way("Monte-Carlo", settings)])))
         return Ways.joined(self.h.size, each)
@@ -372,12 +373,12 @@ class _Run:
             rest, plain = getattr(self.rest, name), getattr(self.plain, name)
             net = np.zeros_like(plain) if name == "cubes" else getattr(self.nets, name)
             setattr(out, name, np.where(is_net, net, np.where(used, rest, plain)))
-        chosen = zip(self.at_nodes.coefficients, self.at_nodes.kinds, strict=True)
+        chosen = zip(self.at_places.coefficients, self.at_places.kinds, strict=True)
         rounding = [
-            np.abs(beta) @ self.controls.rounding(node)[self.controls.rows(kinds)]
-            for node, (beta, kinds) in enumerate(chosen)
+            np.abs(beta) @ self.controls.rounding(place)[self.controls.rows(kinds)]
+            for place, (beta, kinds) in enumerate(chosen)
         ]
-        rounding = np.abs(self.nodes.rule) @ np.array(rounding)
+        rounding = np.abs(self.nodes.rule) @ np.array(rounding)[: self.nodes.h.size]
         out.rounding = np.where(used | (is_net & plan.used), rounding, 0.0)
         out.rounding += np.abs(self.missed) / np.maximum(self.plain.n, 1)
         carriers = np.where(used | is_net, self.rest.carriers(), self.plain.carriers())

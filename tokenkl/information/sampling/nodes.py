@@ -3,12 +3,15 @@
 Every mean is an analytic function of h = sqrt(snr), and falls about like exp(-slope h^2) where
 tokens are told apart; times exp(slope h^2) it changes little while h doubles. So values at a few
 nodes are enough, with polynomials through the `ORDER` nearest ones: a value at a level is a linear
-combination of those at nodes, sample by sample, and has a mean and a standard error as any other. What the polynomials miss is bounded by what those of an order less by two would
-change (`Nodes.missed`), which miss more. Nodes are evenly spaced while h doubles, as `kernel` likes
+combination of those at nodes, sample by sample, and has a mean and a standard error as any other.
+What the polynomials miss is bounded by what those of an order less by two would change
+(`Reading.missed`), which miss more. Nodes are evenly spaced while h doubles, as `kernel` likes
 them.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -20,6 +23,9 @@ PER_OCTAVE = ((1e-4, 6), (1e-5, 8), (0.0, 16))
 ORDER = 8
 #: Fewest levels that are read off.
 FEWEST = 16
+#: What a node costs, as a part of what a level by itself does; most levels that are ever looked at
+#: by themselves although they are close to others.
+NODE_COST, FEW = 0.6, 64
 #: How far the outer nodes are beyond the outer levels, in nodes.
 BEYOND = 1.5
 
@@ -27,7 +33,8 @@ BEYOND = 1.5
 class Nodes:
     """Nodes (`h`) for some levels: the levels themselves where these are few, or far apart.
 
-    Without a `target`, the smallest error that matters, they always are.
+    Without a `target`, the smallest error that matters, they always are. `places` are the nodes,
+    and after them all levels that can also be read off, if there are not many of these.
     """
 
     def __init__(self, levels: Float[np.ndarray, " levels"], target: float | None) -> None:
@@ -43,13 +50,26 @@ class Nodes:
                 self.close = close
             else:
                 between = np.empty(0)
-        self.h = np.concatenate([levels[~self.close], between])
-        alone, shape = np.flatnonzero(~self.close), (levels.size, self.h.size)
-        self._fine, self._coarse = np.zeros((2, *shape))
+        alone, close_ = np.flatnonzero(~self.close), np.flatnonzero(self.close)
+        self.h = np.concatenate([levels[alone], between])
+        self.nearest = np.empty(levels.size, dtype=np.int64)
+        self.nearest[alone] = np.arange(alone.size)
+        if close_.size:
+            distance = np.abs(levels[close_, None] - between)
+            self.nearest[close_] = alone.size + distance.argmin(axis=1)
+        #: The place of every level by itself; none where there are too many.
+        self._own: Int[np.ndarray, " levels"] | None = None
+        self.places, self.node_of_place = self.h, np.arange(self.h.size)
+        if close_.size <= FEW:
+            self._own = self.nearest.copy()
+            self._own[close_] = self.h.size + np.arange(close_.size)
+            self.places = np.concatenate([self.h, levels[close_]])
+            self.node_of_place = np.concatenate([self.node_of_place, self.nearest[close_]])
+        self._fine, self._coarse = np.zeros((2, levels.size, self.h.size))
         for rule, order in ((self._fine, ORDER), (self._coarse, ORDER - 2)):
-            rule[alone, np.arange(alone.size)] = 1
-            rule[np.ix_(self.close, np.arange(alone.size, self.h.size))] = _polynomials(
-                between, levels[self.close], order
+            rule[alone, self.nearest[alone]] = 1
+            rule[np.ix_(close_, np.arange(alone.size, self.h.size))] = _polynomials(
+                between, levels[close_], order
             )
         self.settle(0.0)
 
@@ -57,38 +77,35 @@ class Nodes:
         """Say that means fall like exp(-slope h^2)."""
         fall = np.zeros((self.levels.size, self.h.size))
         fall[self.close] = slope * (self.h**2 - self.levels[self.close, None] ** 2)
-        needed = self._fine != 0
-        scale = np.exp(np.where(needed, fall, 0))
-        self.rule, self.other_rule = self._fine * scale, self._coarse * scale
+        scale = np.exp(np.where(self._fine != 0, fall, 0))
+        self.rule, self._other = self._fine * scale, self._coarse * scale
 
-    def of(self, levels: Int[np.ndarray, " levels"]) -> Int[np.ndarray, " nodes"]:
-        """The nodes that some of the levels need."""
-        return np.flatnonzero((self.rule[levels] != 0).any(axis=0))
+    def of(
+        self, levels: Int[np.ndarray, " some"]
+    ) -> tuple[Int[np.ndarray, " places"], Reading | None]:
+        """Where to look for some levels, whichever costs less: nodes, or the levels (None)."""
+        nodes = np.flatnonzero((self.rule[levels] != 0).any(axis=0))
+        if self._own is not None and levels.size <= NODE_COST * nodes.size:
+            return self._own[levels], None
+        if not self.close[levels].any():
+            return self.nearest[levels], None
+        rows = np.ix_(levels, nodes)
+        return nodes, Reading(self.rule[rows], self._other[rows] - self.rule[rows])
 
-    @property
-    def nearest(self) -> Int[np.ndarray, " levels"]:
-        """The node next to every level."""
-        if not self.close.any():
-            return np.arange(self.levels.size)
-        return np.abs(self.levels[:, None] - self.h).argmin(axis=1)
 
-    def read(
-        self,
-        values: Float[np.ndarray, "nodes ..."],
-        nodes: Int[np.ndarray, " nodes"],
-        levels: Int[np.ndarray, " levels"],
-    ) -> Float[np.ndarray, "levels ..."]:
-        """Values at some levels, out of those at the nodes that they need."""
-        return _combine(self.rule[np.ix_(levels, nodes)], values)
+class Reading(NamedTuple):
+    """How values at levels follow from those at nodes: linearly, along the first axis."""
 
-    def missed(
-        self,
-        values: Float[np.ndarray, "nodes ..."],
-        nodes: Int[np.ndarray, " nodes"],
-        levels: Int[np.ndarray, " levels"],
-    ) -> Float[np.ndarray, "levels ..."]:
+    rule: Float[np.ndarray, "levels nodes"]
+    change: Float[np.ndarray, "levels nodes"]
+
+    def read(self, values: Float[np.ndarray, "nodes ..."]) -> Float[np.ndarray, "levels ..."]:
+        """Values at the levels."""
+        return _combine(self.rule, values)
+
+    def missed(self, values: Float[np.ndarray, "nodes ..."]) -> Float[np.ndarray, "levels ..."]:
         """What polynomials of an order less by two make of `values` beyond `read`."""
-        return _combine((self.other_rule - self.rule)[np.ix_(levels, nodes)], values)
+        return _combine(self.change, values)
 
 
 def _combine(rule: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -76,8 +76,9 @@ class Plan(NamedTuple):
 
     def at(self, nodes: Int[np.ndarray, " levels"]) -> Plan:
         """The same for each of `nodes`."""
-        lists = ([of[node] for node in nodes] for of in (self.kinds, self.coefficients))
-        return Plan(*lists, *(array[nodes] for array in self[2:]))
+        kinds = [self.kinds[node] for node in nodes]
+        coefficients = [self.coefficients[node] for node in nodes]
+        return Plan(kinds, coefficients, *(array[nodes] for array in self[2:]))
 
 
 def slope(h: Float[np.ndarray, " nodes"], plan: Plan) -> float:
