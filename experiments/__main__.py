@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import functools
 import shlex
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -19,12 +20,14 @@ from rich.table import Table
 
 import experiments
 from experiments import harness
+from experiments.comparison import DIFFERENT, IDENTICAL, WITHIN, Comparison
 from experiments.settings import Settings
+from experiments.toy.kept import parts_in
 from tokenkl._formats import reading
 from tokenkl._progress import make_display
 from tokenkl._validation import reject
 from tokenkl.cli import guarded
-from tokenkl.cli._app import OneCommand, check_folder, short_path, stdout
+from tokenkl.cli._app import OneCommand, check_folder, say, short_path, stdout
 from tokenkl.cli._result import command
 from tokenkl.cli.reproduce import Wanted
 from tokenkl.cli.tables import print_pairs
@@ -44,7 +47,10 @@ def main(*, wanted: Wanted) -> None:
     After Ctrl-C, the same with --keep goes on where it stopped.
     """
     known = tuple(experiments.NAMES)
-    chosen = tuple(dict.fromkeys(wanted.names)) if wanted.names else known
+    if wanted.quick and wanted.names:
+        reject("--quick", "with names", "given without names of figures")
+    every = tuple(experiments.QUICK) if wanted.quick else known
+    chosen = tuple(dict.fromkeys(wanted.names)) if wanted.names else every
     for name in chosen:
         if name not in known:
             reject("NAMES", repr(name), "among " + ", ".join(known))
@@ -60,6 +66,11 @@ def main(*, wanted: Wanted) -> None:
     changed = wanted.smoke or bool(wanted.changes)
     if wanted.plot_only and (wanted.keep or changed):
         reject("--plot-only", "with one of them", "given without --keep, --smoke and --set")
+    if wanted.check:
+        if wanted.plot_only or changed:
+            reject("--check", "with one of them", "given without --plot-only, --smoke and --set")
+        _check(chosen, wanted, _expected_seconds(chosen))
+        return
     if wanted.changes:
         _config(experiments.load(chosen[0]), wanted)  # which is refused before the work
     folder = wanted.folder or (harness.FIGURES if not changed else _elsewhere())
@@ -88,11 +99,31 @@ def _config(experiment: harness.Experiment, wanted: Wanted) -> Settings:
 def _reproduce(
     names: Sequence[str], folder: Path, wanted: Wanted, expected: dict[str, float]
 ) -> None:
+    rows: list[tuple[str, str, str]] = []
+
+    def work(name: str, report: harness.Progress) -> str:
+        took = _make(name, folder, wanted, report)
+        rows.append((name, took, short_path(folder / name) + ".{csv,json,pdf,png}"))
+        what = took if took == "kept" else f"{took} s"
+        pictures = [short_path(folder / f"{name}{suffix}") for suffix in (".pdf", ".png")]
+        return f"{what}: {', '.join(pictures)}"
+
+    started = time.perf_counter()
+    _one_by_one(names, wanted, expected, work)
+    _print_summary(rows, time.perf_counter() - started)
+
+
+def _one_by_one(
+    names: Sequence[str],
+    wanted: Wanted,
+    expected: dict[str, float],
+    work: Callable[[str, harness.Progress], str],
+) -> None:
+    """Do the work for every figure, with bars; it returns what is said of it."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     usual = sum(expected.values()) / len(expected) if expected else 1.0
     seconds = {name: expected.get(name, usual) for name in names}
-    rows: list[tuple[str, str, str]] = []
-    started = time.perf_counter()
+    finished: list[str] = []
     name = names[0]
     try:
         with make_display(console) as display:
@@ -101,21 +132,20 @@ def _reproduce(
             for name in names:
                 task = display.add_task(name, total=None)
                 report = functools.partial(_advance, display, task, total, before, seconds[name])
-                took = _make(name, folder, wanted, report)
-                rows.append((name, took, short_path(folder / name) + ".{csv,json,pdf,png}"))
-                what = took if took == "kept" else f"{took} s"
-                pictures = [short_path(folder / f"{name}{suffix}") for suffix in (".pdf", ".png")]
-                console.print(f"{name}: {what}: {', '.join(pictures)}")
+                console.print(f"{name}: {work(name, report)}")
+                finished.append(name)
                 display.remove_task(task)
                 before += seconds[name]
                 display.update(total, completed=before)
     except KeyboardInterrupt:
-        done = " and ".join(row[0] for row in rows)
-        finished = f"after {done}" if done else "before any figure was done"
+        done = f"after {' and '.join(finished)}" if finished else "before any figure was done"
+        how = "`{}` goes on from there."
+        if wanted.check and wanted.folder is None:
+            how = "with --folder it can go on where it stopped: `{}`."
+            wanted = dataclasses.replace(wanted, folder=Path("DIR"))
         again = _resume_command(names, wanted)
-        typer.echo(f"Stopped in {name}, {finished}; `{again}` goes on from there.", err=True)
+        typer.echo(f"Stopped in {name}, {done}; {how.format(again)}", err=True)
         raise typer.Exit(130) from None
-    _print_summary(rows, time.perf_counter() - started)
 
 
 def _make(name: str, folder: Path, wanted: Wanted, report: harness.Progress) -> str:
@@ -132,6 +162,79 @@ def _make(name: str, folder: Path, wanted: Wanted, report: harness.Progress) -> 
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     return "kept" if stored else f"{time.perf_counter() - began:.1f}"
+
+
+def _check(names: Sequence[str], wanted: Wanted, expected: dict[str, float]) -> None:
+    """Compare every figure's numbers, computed anew, with those in figures/."""
+    folder = wanted.folder
+    if folder is None and wanted.keep:
+        reject("--keep", "with --check alone", "given with --folder, where results are kept")
+    if folder is not None:
+        if folder.resolve() == harness.FIGURES.resolve():
+            reject("--folder", str(folder), "another than figures/, which is compared with")
+        check_folder(folder)
+    found: list[tuple[str, Comparison, float]] = []
+
+    def work(name: str, report: harness.Progress) -> str:
+        experiment = experiments.load(name)
+        harness.stored(experiment, folder=harness.FIGURES)  # refused before the work
+        began = time.perf_counter()
+        if folder is not None and wanted.keep:
+            new = harness.kept(experiment, experiment.config, folder=folder)
+        else:
+            new = None
+        if new is None:
+            result = harness.run(experiment, folder=folder, progress=report)
+            new = result.record, result.text
+        one = harness.check(experiment, *new)
+        found.append((name, one, time.perf_counter() - began))
+        return one.verdict + (f" ({one.where})" if one.where else "")
+
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="tokenkl-check-"))
+        # Parts that an earlier run left would check nothing.
+        stack.enter_context(parts_in(Path(scratch) if folder is None else folder / "parts"))
+        _one_by_one(names, wanted, expected, work)
+    _print_comparisons(found)
+    place = harness.FIGURES
+    versions = [
+        harness.stored(experiments.load(name), folder=place)[0]["versions"] for name in names
+    ]
+    here = harness.versions()
+    other = {
+        f"{package} {version} (here {here.get(package, 'none')})"
+        for one in versions
+        for package, version in one.items()
+        if here.get(package) != version
+    }
+    if other:
+        say("Stored with other versions: " + ", ".join(sorted(other)) + ".")
+    if any(one.verdict == DIFFERENT for _, one, _ in found):
+        raise typer.Exit(1)
+
+
+def _print_comparisons(found: Sequence[tuple[str, Comparison, float]]) -> None:
+    counts = {
+        verdict: sum(one.verdict == verdict for _, one, _ in found)
+        for verdict in (IDENTICAL, WITHIN, DIFFERENT)
+    }
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_footer=True)
+    table.add_column("figure", footer=f"{len(found)} in all", no_wrap=True)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    table.add_column("verdict", footer=told)
+    rows, changed = (
+        sum(getattr(one, field) for _, one, _ in found) for field in ("rows", "changed")
+    )
+    table.add_column("rows", footer=f"{rows}", justify="right")
+    table.add_column("changed", footer=f"{changed}", justify="right")
+    table.add_column("by at most", justify="right")
+    table.add_column("seconds", footer=f"{sum(s for *_, s in found):.1f}", justify="right")
+    for name, one, seconds in found:
+        largest = "" if one.largest is None else f"{one.largest:.2g}"
+        cells = (f"{one.rows}", f"{one.changed}", largest, f"{seconds:.1f}")
+        table.add_row(name, one.verdict, *cells)
+    stdout().print(table)
 
 
 def _advance(
@@ -169,7 +272,7 @@ def _expected_seconds(names: Sequence[str]) -> dict[str, float]:
 
 def _resume_command(names: Sequence[str], wanted: Wanted) -> str:
     """What goes on where this run stopped, without what goes without saying."""
-    everything = tuple(names) == tuple(experiments.NAMES)
+    everything = tuple(names) == tuple(experiments.NAMES) or wanted.quick
     rest = dataclasses.replace(
         wanted, names=None if everything else list(names), keep=not wanted.plot_only
     )

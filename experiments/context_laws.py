@@ -217,7 +217,6 @@ TRAINED = (
 )  # fmt: skip
 
 
-@functools.lru_cache
 def _work_folder(config: Config) -> Path:
     settings = {name: getattr(config, name) for name in ("seed", "laws", *TRAINED)}
     return kept_folder("context_laws", settings)
@@ -385,4 +384,5 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"value": "error"},
 )

@@ -288,7 +288,6 @@ def _trained(
 CHOICE = ("seeds", "grids", "geometries", "long_geometries", "widths")
 
 
-@functools.lru_cache
 def _folder(config: Config) -> Path:
     settings = dataclasses.asdict(config)
     return kept_folder(
@@ -620,4 +619,5 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"value": "error"},
 )

@@ -18,7 +18,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from experiments.comparison import Comparison, Error, compare
 from experiments.experiments import refuse
 from experiments.settings import Settings
 from tokenkl._files import atomic_files, file_digest
@@ -49,6 +50,7 @@ class Experiment:
       strings) that it or a document quotes. Every row is the same on another machine: times are
       facts.
     - `plot(table, facts)` draws; it gets what was stored, never what is in memory.
+    - `errors`: columns of the table that are estimates, and where their errors are, for `check`.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Experiment:
     smoke: Settings
     compute: Callable[[Any, Progress], tuple[pd.DataFrame, dict[str, Any]]]
     plot: Callable[[pd.DataFrame, dict[str, Any]], Figure]
+    errors: Mapping[str, Error] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         spec = getattr(sys.modules["__main__"], "__spec__", None)
@@ -71,6 +74,7 @@ class Result:
     experiment: Experiment
     record: dict[str, Any]
     table: pd.DataFrame
+    text: str
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -128,7 +132,18 @@ def run(
         for picture in _pictures(experiment):
             (folder / picture).unlink(missing_ok=True)  # that of the results before
         draw(experiment, folder=folder)
-    return Result(experiment, json.loads(_json(record)), pd.read_csv(io.StringIO(text)))
+    return Result(experiment, json.loads(_json(record)), pd.read_csv(io.StringIO(text)), text)
+
+
+def check(experiment: Experiment, record: dict[str, Any], text: str) -> Comparison:
+    """What was found, a record and a table as CSV, beside what figures/ has.
+
+    Raises:
+        ValueError: nothing is stored there, or it does not belong together.
+    """
+    before, _, _ = stored(experiment, folder=FIGURES)
+    table = (FIGURES / f"{experiment.name}.csv").read_text()
+    return compare(table, text, before["facts"], record["facts"], experiment.errors)
 
 
 def draw(experiment: Experiment, *, folder: Path = FIGURES) -> None:
@@ -171,12 +186,21 @@ def is_current(experiment: Experiment, config: Settings, *, folder: Path = FIGUR
 
     A record without digests is not enough: the table beside it may be that of another run.
     """
+    return kept(experiment, config, folder=folder) is not None
+
+
+def kept(
+    experiment: Experiment, config: Settings, *, folder: Path
+) -> tuple[dict[str, Any], str] | None:
+    """The stored record and table (as CSV) of this very config; None where there are none."""
     found = _stored(experiment, folder)
     if found is None or "files" not in found[0]:
-        return False
+        return None
     record = found[0]
     same_config = record["config"] == json.loads(_json(dataclasses.asdict(config)))
-    return bool(same_config and record["versions"].get("tokenkl") == version("tokenkl"))
+    if not same_config or record["versions"].get("tokenkl") != version("tokenkl"):
+        return None
+    return record, (folder / f"{experiment.name}.csv").read_text()
 
 
 def is_drawn(experiment: Experiment, *, folder: Path = FIGURES) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,18 @@ import pandas as pd
 from tokenkl._files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+_PARTS: ContextVar[Path] = ContextVar("folder of finished parts", default=ROOT / "build")
+
+
+@contextlib.contextmanager
+def parts_in(folder: Path) -> Iterator[None]:
+    """Meanwhile finished parts are kept, and looked for, in another folder than build/."""
+    token = _PARTS.set(folder)
+    try:
+        yield
+    finally:
+        _PARTS.reset(token)
 
 
 def kept_folder(name: str, settings: dict[str, Any], *sources: Path) -> Path:
@@ -23,7 +37,7 @@ def kept_folder(name: str, settings: dict[str, Any], *sources: Path) -> Path:
     files = [*sources, *sorted(Path(__file__).parent.glob("*.py"))]
     text = json.dumps(settings).encode()
     digest = hashlib.sha256(text + b"".join(path.read_bytes() for path in files)).hexdigest()
-    folder = ROOT / "build" / name / digest[:16]
+    folder = _PARTS.get() / name / digest[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
