@@ -140,18 +140,13 @@ def _allowed(
         return nothing if numbers is None else np.nan_to_num((FACTOR - 1) * np.fmin(*numbers))
     if isinstance(error, float):
         return np.full(len(old), SIGMAS * np.sqrt(2) * error)
-    columns = error if isinstance(error, tuple) else (error,)
-    numbers = [_numbers(old[one], new[one]) for one in columns]
-    if any(one is None for one in numbers):
-        return nothing
     if isinstance(error, tuple):  # the intervals meet
-        low, high = numbers
-        assert low is not None
-        assert high is not None
+        low, high = (_numbers(old[one], new[one]) for one in error)
+        if low is None or high is None:
+            return nothing
         return np.nan_to_num(((high - low) / 2).sum(axis=0))
-    (found,) = numbers
-    assert found is not None
-    return np.nan_to_num(SIGMAS * np.hypot(*found))
+    found = _numbers(old[error], new[error])
+    return nothing if found is None else np.nan_to_num(SIGMAS * np.hypot(*found))
 
 
 def _unlike_facts(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
