@@ -8,7 +8,7 @@ import functools
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -31,6 +31,7 @@ from tokenkl.cli._app import OneCommand, check_folder, say, short_path, stdout
 from tokenkl.cli._result import command
 from tokenkl.cli.reproduce import Wanted
 from tokenkl.cli.tables import print_pairs
+from tokenkl.workers import cluster, each, threads_of_cluster
 
 app = typer.Typer(
     add_completion=False,
@@ -66,13 +67,13 @@ def main(*, wanted: Wanted) -> None:
     changed = wanted.smoke or bool(wanted.changes)
     if wanted.plot_only and (wanted.keep or changed):
         reject("--plot-only", "with one of them", "given without --keep, --smoke and --set")
-    if wanted.check:
-        if wanted.plot_only or changed:
-            reject("--check", "with one of them", "given without --plot-only, --smoke and --set")
-        _check(chosen, wanted, _expected_seconds(chosen))
-        return
+    if wanted.check and (wanted.plot_only or changed):
+        reject("--check", "with one of them", "given without --plot-only, --smoke and --set")
     if wanted.changes:
         _config(experiments.load(chosen[0]), wanted)  # which is refused before the work
+    if wanted.check:
+        _check(chosen, wanted, _expected_seconds(chosen))
+        return
     folder = wanted.folder or (harness.FIGURES if not changed else _elsewhere())
     if not wanted.plot_only:
         check_folder(folder)
@@ -101,42 +102,61 @@ def _reproduce(
 ) -> None:
     rows: list[tuple[str, str, str]] = []
 
-    def work(name: str, report: harness.Progress) -> str:
-        took = _make(name, folder, wanted, report)
+    def is_stored(name: str) -> bool:
+        experiment = experiments.load(name)
+        config = _config(experiment, wanted)
+        return wanted.keep and harness.is_current(experiment, config, folder=folder)
+
+    def work(name: str, run: Run) -> str:
+        took = _make(name, folder, wanted, None if is_stored(name) else run)
         rows.append((name, took, short_path(folder / name) + ".{csv,json,pdf,png}"))
         what = took if took == "kept" else f"{took} s"
         pictures = [short_path(folder / f"{name}{suffix}") for suffix in (".pdf", ".png")]
         return f"{what}: {', '.join(pictures)}"
 
     started = time.perf_counter()
-    _one_by_one(names, wanted, expected, work)
+    _do_all(names, wanted, expected, lambda name: wanted.plot_only or is_stored(name), work)
     _print_summary(rows, time.perf_counter() - started)
 
 
-def _one_by_one(
+#: Computes an experiment of a config, or knows already what came of it.
+Run = Callable[[harness.Experiment, Settings], harness.Computed]
+
+
+def _do_all(
     names: Sequence[str],
     wanted: Wanted,
     expected: dict[str, float],
-    work: Callable[[str, harness.Progress], str],
+    is_done: Callable[[str], bool],
+    work: Callable[[str, Run], str],
 ) -> None:
-    """Do the work for every figure, with bars; it returns what is said of it."""
+    """Do the work for every figure, with bars; it returns what is said of it.
+
+    Figures are computed one after the other. On a cluster they are side by side, but for those made
+    of parts: there the parts are.
+    """
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     usual = sum(expected.values()) / len(expected) if expected else 1.0
     seconds = {name: expected.get(name, usual) for name in names}
     finished: list[str] = []
     name = names[0]
     try:
-        with make_display(console) as display:
+        with make_display(console) as display, cluster(wanted.scheduler):
             total = display.add_task("all", total=sum(seconds.values()))
-            before = 0.0
-            for name in names:
-                task = display.add_task(name, total=None)
-                report = functools.partial(_advance, display, task, total, before, seconds[name])
-                console.print(f"{name}: {work(name, report)}")
+
+            def done_with(name: str, run: Run) -> None:
+                console.print(f"{name}: {work(name, run)}")
                 finished.append(name)
+                display.update(total, completed=sum(seconds[one] for one in finished))
+
+            for name, computed in _side_by_side(names, wanted, is_done, display, total, seconds):
+                done_with(name, functools.partial(_already, computed))
+            for name in [one for one in names if one not in finished]:
+                task = display.add_task(name, total=None)
+                before = sum(seconds[one] for one in finished)
+                report = functools.partial(_advance, display, task, total, before, seconds[name])
+                done_with(name, functools.partial(harness.compute, progress=report))
                 display.remove_task(task)
-                before += seconds[name]
-                display.update(total, completed=before)
     except KeyboardInterrupt:
         done = f"after {' and '.join(finished)}" if finished else "before any figure was done"
         how = "`{}` goes on from there."
@@ -148,20 +168,54 @@ def _one_by_one(
         raise typer.Exit(130) from None
 
 
-def _make(name: str, folder: Path, wanted: Wanted, report: harness.Progress) -> str:
+def _already(
+    computed: harness.Computed, experiment: harness.Experiment, config: Settings
+) -> harness.Computed:
+    return computed
+
+
+def _side_by_side(
+    names: Sequence[str],
+    wanted: Wanted,
+    is_done: Callable[[str], bool],
+    display: Progress,
+    total: Any,
+    seconds: dict[str, float],
+) -> Iterator[tuple[str, harness.Computed]]:
+    """Figures that a cluster computes as a whole, as they are finished."""
+    if not threads_of_cluster():
+        return
+    whole = [name for name in names if not experiments.load(name).shares and not is_done(name)]
+    items = [(name, _config(experiments.load(name), wanted)) for name in whole]
+    shares = dict.fromkeys(whole, 0.0)
+
+    def told(index: int, done: float, wanted: float) -> None:
+        shares[whole[index]] = seconds[whole[index]] * min(done / max(wanted, 1e-300), 1.0)
+        display.update(total, completed=sum(shares.values()))
+
+    for index, computed in each(harness.compute_named, items, told=told):
+        told(index, 1.0, 1.0)
+        yield whole[index], computed
+
+
+def _make(name: str, folder: Path, wanted: Wanted, run: Run | None) -> str:
     """Compute and draw what is wanted of one figure; the seconds that it took, or "kept"."""
     experiment = experiments.load(name)
-    began = time.perf_counter()
     config = _config(experiment, wanted)
-    stored = wanted.keep and harness.is_current(experiment, config, folder=folder)
+    began = time.perf_counter()
+    seconds: float | None = None
     try:
-        if not (wanted.plot_only or stored):
-            harness.run(experiment, config, folder=folder, progress=report)
+        if not (wanted.plot_only or run is None):
+            computed = run(experiment, config)
+            seconds = computed.seconds
+            harness.finish(experiment, config, computed, folder=folder)
         elif wanted.plot_only or not harness.is_drawn(experiment, folder=folder):
             harness.draw(experiment, folder=folder)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    return "kept" if stored else f"{time.perf_counter() - began:.1f}"
+    if run is None:
+        return "kept"
+    return f"{time.perf_counter() - began if seconds is None else seconds:.1f}"
 
 
 def _check(names: Sequence[str], wanted: Wanted, expected: dict[str, float]) -> None:
@@ -175,19 +229,26 @@ def _check(names: Sequence[str], wanted: Wanted, expected: dict[str, float]) -> 
         check_folder(folder)
     found: list[tuple[str, Comparison, float]] = []
 
-    def work(name: str, report: harness.Progress) -> str:
+    before = {
+        name: harness.stored(experiments.load(name), folder=harness.FIGURES)[0] for name in names
+    }
+
+    def known(name: str) -> tuple[dict[str, Any], str] | None:
+        if folder is None or not wanted.keep:
+            return None
         experiment = experiments.load(name)
-        harness.stored(experiment, folder=harness.FIGURES)  # refused before the work
-        began = time.perf_counter()
-        if folder is not None and wanted.keep:
-            new = harness.kept(experiment, experiment.config, folder=folder)
-        else:
-            new = None
+        return harness.kept(experiment, experiment.config, folder=folder)
+
+    def work(name: str, run: Run) -> str:
+        experiment, new = experiments.load(name), known(name)
+        seconds = 0.0
         if new is None:
-            result = harness.run(experiment, folder=folder, progress=report)
+            computed = run(experiment, experiment.config)
+            seconds = computed.seconds
+            result = harness.finish(experiment, experiment.config, computed, folder=folder)
             new = result.record, result.text
         one = harness.check(experiment, *new)
-        found.append((name, one, time.perf_counter() - began))
+        found.append((name, one, seconds))
         return one.verdict + (f" ({one.where})" if one.where else "")
 
     with contextlib.ExitStack() as stack:
@@ -195,17 +256,13 @@ def _check(names: Sequence[str], wanted: Wanted, expected: dict[str, float]) -> 
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="tokenkl-check-"))
         # Parts that an earlier run left would check nothing.
         stack.enter_context(parts_in(Path(scratch) if folder is None else folder / "parts"))
-        _one_by_one(names, wanted, expected, work)
+        _do_all(names, wanted, expected, lambda name: known(name) is not None, work)
     _print_comparisons(found)
-    place = harness.FIGURES
-    versions = [
-        harness.stored(experiments.load(name), folder=place)[0]["versions"] for name in names
-    ]
     here = harness.versions()
     other = {
         f"{package} {version} (here {here.get(package, 'none')})"
-        for one in versions
-        for package, version in one.items()
+        for one in before.values()
+        for package, version in one["versions"].items()
         if here.get(package) != version
     }
     if other:

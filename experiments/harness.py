@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+import experiments
 from experiments.comparison import Comparison, Error, compare
 from experiments.experiments import refuse
 from experiments.settings import Settings
@@ -50,6 +51,7 @@ class Experiment:
       strings) that it or a document quotes. Every row is the same on another machine: times are
       facts.
     - `plot(table, facts)` draws; it gets what was stored, never what is in memory.
+    - `shares`: it is made of parts that a cluster can take one by one (`experiments.toy.kept`).
     - `errors`: columns of the table that are estimates, and where their errors are, for `check`.
     """
 
@@ -60,6 +62,7 @@ class Experiment:
     compute: Callable[[Any, Progress], tuple[pd.DataFrame, dict[str, Any]]]
     plot: Callable[[pd.DataFrame, dict[str, Any]], Figure]
     errors: Mapping[str, Error] = dataclasses.field(default_factory=dict)
+    shares: bool = False
 
     def __post_init__(self) -> None:
         spec = getattr(sys.modules["__main__"], "__spec__", None)
@@ -100,17 +103,53 @@ def run(
         ValueError: the folder is figures/, and the config is not the experiment's own.
     """
     config = experiment.config if config is None else config
+    _check_folder(experiment, config, folder)
+    return finish(experiment, config, compute(experiment, config, progress), folder=folder)
+
+
+def _check_folder(experiment: Experiment, config: Settings, folder: Path | None) -> None:
     overrides = config.unlike(experiment.config)
     if overrides and folder is not None and folder.resolve() == FIGURES.resolve():
         reject(
             "the folder", str(folder), "another than figures/ where settings are not their defaults"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Computed:
+    """What `Experiment.compute` gave, and how long it took."""
+
+    table: pd.DataFrame
+    facts: dict[str, Any]
+    seconds: float
+
+
+def compute(experiment: Experiment, config: Settings, progress: Progress) -> Computed:
+    """The work without the files."""
+    started = time.perf_counter()
+    table, facts = experiment.compute(config, progress)
+    return Computed(table, facts, time.perf_counter() - started)
+
+
+def compute_named(wanted: tuple[str, Settings], progress: Progress) -> Computed:
+    """The same by name, on another machine."""
+    return compute(experiments.load(wanted[0]), wanted[1], progress)
+
+
+def finish(
+    experiment: Experiment, config: Settings, computed: Computed, *, folder: Path | None = None
+) -> Result:
+    """Record what was computed; where a folder is given, also store there, and draw.
+
+    Raises:
+        ValueError: as `run`.
+    """
+    _check_folder(experiment, config, folder)
+    overrides = config.unlike(experiment.config)
     words = ["--smoke"] if config == experiment.smoke else []
     for word in () if words else config.words(overrides):
         words += ["--set", word]
-    started = time.perf_counter()
-    table, facts = experiment.compute(config, progress)
-    seconds = time.perf_counter() - started
+    table, facts, seconds = computed.table, computed.facts, computed.seconds
     text = table.to_csv(index=False, float_format="%.12g")
     record = {
         "name": experiment.name,

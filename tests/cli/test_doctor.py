@@ -50,9 +50,9 @@ def test_all_is_well_here(tmp_path: Path) -> None:
 
 def test_a_wrong_value_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     known = list(selftest.KNOWN)
-    values = list(known[0].values)
-    values[0] = str(float(values[0]) * (1 + 3e-11))
-    monkeypatch.setattr(selftest, "KNOWN", (known[0]._replace(values=tuple(values)), *known[1:]))
+    error, entropy, information, mse = known[0].values
+    values = (str(float(error) * (1 + 3e-11)), entropy, information, mse)
+    monkeypatch.setattr(selftest, "KNOWN", (known[0]._replace(values=values), *known[1:]))
 
     def broken() -> Any:
         return math.sqrt(-1)

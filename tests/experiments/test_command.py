@@ -223,6 +223,28 @@ def test_check(figures: tuple[Path, list[str]], tmp_path: Path) -> None:
     assert json.loads((tmp_path / "new" / "second.json").read_text())["name"] == "second"
 
 
+@pytest.mark.parametrize("words", [(), ("--check", "--folder", "new")])
+def test_on_a_cluster(
+    words: tuple[str, ...], figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are not made of parts come first, side by side (here in a loop)."""
+    _, log = figures
+    succeed()
+    log.clear()
+    first = dataclasses.replace(experiments.load("first"), shares=True)
+    made = {"first": first, "second": experiments.load("second")}
+    monkeypatch.setattr(experiments, "load", made.__getitem__)
+    monkeypatch.setattr(command, "threads_of_cluster", lambda: 2)
+    done = succeed(*words)
+    assert log == ["second 4", "first 4"]
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["second", "first"]
+    log.clear()
+    folder = () if words else ("--folder", "figures")
+    succeed(*words, *folder, "--keep")
+    assert log == []
+    assert "the scheduler must be the address" in fail("--scheduler", "x")
+
+
 def test_check_takes_no_other_settings(figures: tuple[Path, list[str]]) -> None:
     succeed("first")
     for words in (("--smoke",), ("--set", "count=3"), ("--plot-only",)):

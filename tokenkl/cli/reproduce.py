@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tokenkl.cli._checkout import run_in_checkout
+from tokenkl.cli._options import Scheduler
 from tokenkl.cli._result import command
 
 
@@ -44,6 +45,7 @@ class Wanted:
             "--check", help="Compute and compare with figures/, which stays: one table, exit code."
         ),
     ] = False
+    scheduler: Scheduler = None
     quick: Annotated[bool, typer.Option("--quick", help="Those that take seconds.")] = False
     folder: Annotated[
         Path | None,
@@ -62,6 +64,7 @@ class Wanted:
             words += ["--set", change]
         words += ["--plot-only"] * self.plot_only + ["--keep"] * self.keep
         words += ["--check"] * self.check + ["--quick"] * self.quick
+        words += [] if self.scheduler is None else ["--scheduler", self.scheduler]
         return words + ([] if self.folder is None else ["--folder", str(self.folder)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import time
@@ -17,7 +18,7 @@ from jaxtyping import Float
 from tokenkl._files import PathLike, atomic_path
 from tokenkl._formats import conform, reading
 from tokenkl._progress import Report, reporting
-from tokenkl._random import generator, seed_of
+from tokenkl._random import generator, portable, seed_of
 from tokenkl._validation import as_float_array, check_choice, check_count, reject
 from tokenkl.codebooks.base import PointCodebook
 from tokenkl.optimality.constraints import CONSTRAINTS
@@ -25,6 +26,7 @@ from tokenkl.optimality.search.climb import explore
 from tokenkl.optimality.search.objectives import Objective, objective_of
 from tokenkl.optimality.search.spaces import Space
 from tokenkl.optimality.search.starts import CODES, KINDS, SYMMETRIC, start
+from tokenkl.workers import each, threads_of_cluster
 
 FORMAT = "tokenkl search, version 1"
 STATE = "search.json"
@@ -120,7 +122,8 @@ def search(
         key: of all random numbers; the same key gives the same result, whatever the workers.
         folder: where every finished start is written at once, and read again by the next call with
             the same arguments (`starts` may be larger), so that a search goes on where it ended.
-        workers: processes (threads, for a function) that share the starts.
+        workers: processes (threads, for a function) that share the starts; inside `tk.cluster` its
+            workers do, whatever this is.
         progress: called with starts done and to do; a bar on stderr if left out.
 
     Raises:
@@ -205,6 +208,10 @@ def _run(task: _Task, index: int) -> tuple[Run, Float[np.ndarray, "K n"]]:
 
 def _share(task: _Task, missing: list[int], workers: int, named: bool) -> Any:
     """Results of these starts, in any order."""
+    if threads_of_cluster():
+        sent = dataclasses.replace(task, key=portable(task.key))
+        yield from (found for _, found in each(functools.partial(_run, sent), missing))
+        return
     if workers == 1 or len(missing) < 2:
         for index in missing:
             yield _run(task, index)
