@@ -10,6 +10,7 @@ Only results of the config as it stands in the code go to figures/.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -31,6 +32,7 @@ import experiments
 from experiments.comparison import Comparison, Error, compare
 from experiments.experiments import refuse
 from experiments.settings import Settings
+from experiments.toy.kept import alone_with
 from tokenkl._files import atomic_files, file_digest
 from tokenkl._validation import reject
 from tokenkl.plotting import save_figure
@@ -125,9 +127,14 @@ class Computed:
 
 
 def compute(experiment: Experiment, config: Settings, progress: Progress) -> Computed:
-    """The work without the files."""
-    started = time.perf_counter()
-    table, facts = experiment.compute(config, progress)
+    """The work without the files.
+
+    Raises:
+        ValueError: another process keeps parts of the same experiment.
+    """
+    with alone_with(experiment.name) if experiment.shares else contextlib.nullcontext():
+        started = time.perf_counter()
+        table, facts = experiment.compute(config, progress)
     return Computed(table, facts, time.perf_counter() - started)
 
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tokenkl._files import atomic_path
+from tokenkl._files import atomic_path, locked
+from tokenkl._validation import reject
 from tokenkl.workers import Report, each
 
 #: progress(done, total), as in `experiments.harness`.
@@ -44,6 +45,21 @@ def kept_folder(name: str, settings: dict[str, Any], *sources: Path) -> Path:
     folder = _PARTS.get() / name / digest[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextlib.contextmanager
+def alone_with(name: str) -> Iterator[None]:
+    """No other process keeps parts of this experiment there meanwhile.
+
+    Raises:
+        ValueError: one does.
+    """
+    folder = _PARTS.get() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock", wait=False) as held:
+        if not held:
+            reject(name, "begun twice", f"run by one process at a time where parts are in {folder}")
+        yield
 
 
 class Part(NamedTuple):

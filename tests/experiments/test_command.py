@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import hostile
 import pandas as pd
 import pytest
 from commands import commands
@@ -272,6 +273,14 @@ def test_ctrl_c_in_a_check(
     )
     done = run("--check", "--folder", "new")
     assert "`tokenkl reproduce --keep --check --folder new` goes on from there." in done.stderr
+
+
+def test_a_full_disk_keeps_the_results_before(figures: tuple[Path, list[str]]) -> None:
+    succeed("first", "--smoke", "--folder", "new")
+    before = {path.name: path.read_bytes() for path in Path("new").iterdir()}
+    with hostile.full_disk(30):
+        assert "File too large" in fail("first", "--folder", "new")
+    assert {path.name: path.read_bytes() for path in Path("new").iterdir()} == before
 
 
 def test_other_settings_leave_figures_alone(figures: tuple[Path, list[str]]) -> None:

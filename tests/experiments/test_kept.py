@@ -3,12 +3,15 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.toy.kept import Part, gather, kept_folder, parts_in
+from experiments import harness
+from experiments.settings import Settings
+from experiments.toy.kept import Part, alone_with, gather, kept_folder, parts_in
 
 
 def rows_of(log: list[int], seed: int, report: Callable[[float], None]) -> pd.DataFrame:
@@ -43,3 +46,15 @@ def test_a_check_has_parts_of_its_own(tmp_path: Path) -> None:
         folder = kept_folder("name", {"a": 1})
         assert folder.is_relative_to(tmp_path)
         assert kept_folder("name", {"a": 2}) != folder == kept_folder("name", {"a": 1})
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    def compute(config: Settings, progress: harness.Progress) -> tuple[pd.DataFrame, dict]:
+        return pd.DataFrame(), {}
+
+    own: dict[str, Any] = {"compute": compute, "plot": lambda table, facts: None, "shares": True}
+    one = harness.Experiment("one", "claim", Settings(), Settings(), **own)
+    with parts_in(tmp_path):
+        with alone_with("one"), pytest.raises(ValueError, match="one must be run by one process"):
+            harness.compute(one, Settings(), lambda done, total: None)
+        harness.compute(one, Settings(), lambda done, total: None)
