@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce test quick lowest lint bench docs clean
+.PHONY: reproduce test quick lowest package lint bench docs clean
 
 reproduce: $(VENV)/ready
 	$(BIN)/tokenkl reproduce
@@ -26,6 +26,16 @@ lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c lowest.txt -e '.[test,symbolic,docs]'
 	.venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning -W ignore::FutureWarning
+
+# Wheel and sdist; then the wheel in an environment of its own, without extras, tried outside of the checkout.
+package: $(VENV)/bin/python
+	$(PIP_INSTALL) build
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv --clear .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd dist && ../.venv-wheel/bin/tokenkl doctor && ../.venv-wheel/bin/tokenkl profile fsq:3^8 --snr-db=0,10
+	@ls -sh dist; du -sh .venv-wheel
 
 lint: $(VENV)/ready-test
 	$(BIN)/ruff check .
@@ -49,7 +59,7 @@ $(VENV)/ready-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/ready
 
 clean:
-	rm -rf $(VENV) .venv-lowest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-wheel build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 docs: $(VENV)/bin/python
 	$(PIP_INSTALL) -e '.[docs]'

@@ -43,6 +43,9 @@ NAMES = (
     "context_schedule",
 )
 
+#: Figures that are computed in seconds each; CI checks them.
+QUICK = ("fsq_in_the_wild", "speech_geometry", "speech_evidence", "context_schedule")
+
 
 def load(name: str) -> Experiment:
     """The experiment with this name; its `config` is made of its settings.

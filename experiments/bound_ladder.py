@@ -192,4 +192,5 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"exact": ("low", "high")},
 )

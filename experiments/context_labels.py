@@ -46,7 +46,7 @@ from experiments.harness import Experiment, Progress
 from experiments.settings import Settings, holding, increasing, least, most, setting
 from experiments.terms import LEAST
 from experiments.toy.data import Chain
-from experiments.toy.kept import kept, kept_folder
+from experiments.toy.kept import Part, gather, kept_folder
 from experiments.toy.laws import Bench
 from experiments.toy.model import Network
 from tokenkl.context import canonical_variates, counted_variates
@@ -152,16 +152,14 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     )
     kinds = (GIVEN, PERMUTED, *map(found, config.tokens), OWN)
     tasks = list(itertools.product(config.grids, kinds))
-    parts = []
-    for number, (grid, kind) in enumerate(tasks):
-
-        def advance(share: float, number: int = number) -> None:
-            progress(number + share, len(tasks))
-
-        make = functools.partial(_measured, grid, kind, config, advance)
-        name = f"{grid[0]}x{grid[1]}-{kind.replace(' ', '').replace(',', '')}.csv"
-        parts.append(kept(folder / name, make, "%.8g"))
-        progress(number + 1, len(tasks))
+    work = [
+        Part(
+            f"{grid[0]}x{grid[1]}-{kind.replace(' ', '').replace(',', '')}",
+            functools.partial(_measured, grid, kind, config),
+        )
+        for grid, kind in tasks
+    ]
+    parts = gather(folder, work, progress, "%.8g")
     table = pd.concat(parts, ignore_index=True).rename(columns={"geometry": "labels"})
     grids = _facts(table, config)
     known = config.grids == Config().grids and set(Config().tokens) <= set(config.tokens)
@@ -349,4 +347,6 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"value": "error"},
+    shares=True,
 )

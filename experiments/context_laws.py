@@ -50,7 +50,7 @@ from experiments.ranks import spearman
 from experiments.settings import Settings, among, as_text, holding, increasing, least, most, setting
 from experiments.terms import LEAST, Cells, two_terms, values
 from experiments.toy import data
-from experiments.toy.kept import kept, kept_folder
+from experiments.toy.kept import Part, gather, kept_folder
 from experiments.toy.laws import FREE, GEOMETRIES, LAWS, Bench, lanes
 from experiments.toy.model import Network
 from tokenkl._random import generator
@@ -146,13 +146,14 @@ def units(config: Config) -> list[Unit]:
 
 def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str, Any]]:
     """One row for every number: case, law, geometry, quantity, budget, steps, seed."""
-    tasks: list[Callable[[Callable[[float], None]], pd.DataFrame]] = []
-    tasks += [functools.partial(rows_of, config, unit) for unit in units(config)]
-    tasks += [functools.partial(nu_rows, config, unit) for unit in units(config)]
-    parts = []
-    for number, task in enumerate(tasks):
-        parts.append(task(functools.partial(_advance, progress, number, len(tasks))))
-        progress(number + 1, len(tasks))
+    work = [
+        Part(unit.file_name, functools.partial(_trained, config, unit)) for unit in units(config)
+    ]
+    work += [
+        Part(f"{unit.file_name}-{config.nu_samples}", functools.partial(_nu, config, unit))
+        for unit in units(config)
+    ]
+    parts = gather(_work_folder(config), work, progress, "%.8g")
     table = pd.concat(parts, ignore_index=True)
     table = table[table.seed < config.seeds]
     facts = _facts(table, config)
@@ -160,18 +161,9 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     return table, facts
 
 
-def _advance(progress: Progress, done: int, total: int, share: float) -> None:
-    progress(done + share, total)
-
-
-def nu_rows(config: Config, unit: Unit, progress: Callable[[float], None]) -> pd.DataFrame:
-    """The integral of nu over log snr of a unit's laws, from where it is kept if it is there."""
-    stored = _work_folder(config) / f"{unit.file_name}-{config.nu_samples}.csv"
-
-    def make() -> pd.DataFrame:
-        return _bench(config, unit).nonlinearity(config.nu_samples, None, progress)
-
-    return kept(stored, make, "%.8g")
+def _nu(config: Config, unit: Unit, progress: Callable[[float], None]) -> pd.DataFrame:
+    """The integral of nu over log snr of a unit's laws."""
+    return _bench(config, unit).nonlinearity(config.nu_samples, None, progress)
 
 
 def _bench(config: Config, unit: Unit) -> Bench:
@@ -192,23 +184,19 @@ def _bench(config: Config, unit: Unit) -> Bench:
     )
 
 
-def rows_of(config: Config, unit: Unit, progress: Callable[[float], None]) -> pd.DataFrame:
-    """The rows of a unit, from where finished ones are kept if it is there."""
-
-    def make() -> pd.DataFrame:
-        bench = _bench(config, unit)
-        parts = bench.trained(
-            functools.partial(Network, width=config.width, depth=config.depth, learned=False),
-            budgets=config.budgets,
-            early=config.steps[-1:],
-            batch=config.batch,
-            rate=config.rate,
-            gap_batch=config.gap_batch,
-            progress=progress,
-        )
-        return pd.concat([*parts, *bench.kl("exact KL", bench.exact, config.steps)])
-
-    return kept(_work_folder(config) / f"{unit.file_name}.csv", make, "%.8g")
+def _trained(config: Config, unit: Unit, progress: Callable[[float], None]) -> pd.DataFrame:
+    """The rows of a unit."""
+    bench = _bench(config, unit)
+    parts = bench.trained(
+        functools.partial(Network, width=config.width, depth=config.depth, learned=False),
+        budgets=config.budgets,
+        early=config.steps[-1:],
+        batch=config.batch,
+        rate=config.rate,
+        gap_batch=config.gap_batch,
+        progress=progress,
+    )
+    return pd.concat([*parts, *bench.kl("exact KL", bench.exact, config.steps)])
 
 
 #: Settings that a unit depends on.
@@ -217,7 +205,6 @@ TRAINED = (
 )  # fmt: skip
 
 
-@functools.lru_cache
 def _work_folder(config: Config) -> Path:
     settings = {name: getattr(config, name) for name in ("seed", "laws", *TRAINED)}
     return kept_folder("context_laws", settings)
@@ -385,4 +372,6 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"value": "error"},
+    shares=True,
 )

@@ -67,7 +67,7 @@ from experiments.ranks import spearman
 from experiments.settings import Settings, among, as_text, holding, increasing, least, most, setting
 from experiments.terms import LEAST, Cells, Means, two_terms
 from experiments.toy import data
-from experiments.toy.kept import kept, kept_folder
+from experiments.toy.kept import Part, gather, kept_folder
 from experiments.toy.laws import FREE, GEOMETRIES, LAWS, Bench, lanes
 from experiments.toy.model import HEADS, Network, Transformer
 from tokenkl._validation import reject
@@ -226,32 +226,21 @@ def places(config: Config) -> list[Place]:
 
 def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str, Any]]:
     """One row for every number; exact KL and int nu are of no network."""
-    tasks = [task for place in places(config) for task in _tasks(config, place)]
-    parts = []
-    for number, (name, make) in enumerate(tasks):
-        report = functools.partial(_advance, progress, number, len(tasks))
-        rows = kept(_folder(config) / f"{name}.csv", functools.partial(make, report), "%.8g")
-        parts.append(rows)
-        progress(number + 1, len(tasks))
+    work = [task for place in places(config) for task in _tasks(config, place)]
+    parts = gather(_folder(config), work, progress, "%.8g")
     table = pd.concat(parts, ignore_index=True)
     facts = _facts(table, config)
     shutil.rmtree(_folder(config))
     return table, facts
 
 
-def _advance(progress: Progress, done: int, total: int, share: float) -> None:
-    progress(done + share, total)
-
-
-def _tasks(
-    config: Config, place: Place
-) -> Iterator[tuple[str, Callable[[Callable[[float], None]], pd.DataFrame]]]:
-    """Names and makers of what is kept of a place."""
-    yield f"nu-{place.file_name}", functools.partial(_untrained, config, place)
+def _tasks(config: Config, place: Place) -> Iterator[Part]:
+    """What is kept of a place."""
+    yield Part(f"nu-{place.file_name}", functools.partial(_untrained, config, place))
     for kind, width, length in config.networks:
         if length == place.length:
             name = f"{kind}{width}-{place.file_name}"
-            yield name, functools.partial(_trained, config, place, kind, width)
+            yield Part(name, functools.partial(_trained, config, place, kind, width))
 
 
 def _untrained(config: Config, place: Place, progress: Callable[[float], None]) -> pd.DataFrame:
@@ -288,7 +277,6 @@ def _trained(
 CHOICE = ("seeds", "grids", "geometries", "long_geometries", "widths")
 
 
-@functools.lru_cache
 def _folder(config: Config) -> Path:
     settings = dataclasses.asdict(config)
     return kept_folder(
@@ -620,4 +608,6 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"value": "error"},
+    shares=True,
 )

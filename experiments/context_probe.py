@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,7 +48,7 @@ from experiments.ranks import spearman
 from experiments.settings import Settings, among, holding, increasing, least, most, setting
 from experiments.speech import probe as probe_module
 from experiments.speech.probe import Corpus, Losses, probe
-from experiments.toy.kept import kept, kept_folder
+from experiments.toy.kept import Part, gather, kept_folder
 from tokenkl.context.placement import place
 from tokenkl.context.variates import counted_variates, weighted_features
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure
@@ -152,13 +153,18 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         for level in config.decibels
         for name in probed(config, prior)
     ]
-    parts = []
-    for number, (prior, level, name) in enumerate(jobs):
-        progress(number, len(jobs))
-        corpus = Corpus.of(tokens, phonemes if prior == "phoneme" else None)
+    corpora = {
+        prior: Corpus.of(tokens, phonemes if prior == "phoneme" else None) for prior in PRIORS
+    }
+    work = []
+    for prior, level, name in jobs:
+        corpus = corpora[prior]
         make = functools.partial(_losses, name, digits[corpus.used], corpus, level, config)
-        rows = kept(folder / f"{prior}-{level:g}-{name}.csv", make)
-        parts.append(rows.assign(prior=prior, level=level, name=name))
+        work.append(Part(f"{prior}-{level:g}-{name}", make))
+    parts = [
+        rows.assign(prior=prior, level=level, name=name)
+        for rows, (prior, level, name) in zip(gather(folder, work, progress), jobs, strict=True)
+    ]
     every = pd.concat(parts, ignore_index=True)
     sizes = np.array([row.size for row in tokens], dtype=float)
     table = pd.DataFrame(_rows(every, sizes, config))
@@ -166,7 +172,12 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
 
 
 def _losses(
-    name: str, digits: np.ndarray, corpus: Corpus, level: float, config: Config
+    name: str,
+    digits: np.ndarray,
+    corpus: Corpus,
+    level: float,
+    config: Config,
+    progress: Callable[[float], None],
 ) -> pd.DataFrame:
     """A row for every utterance, of sums over its tokens."""
     points = points_of(name, config)[corpus.used]
@@ -363,4 +374,6 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"value": ("low", "high")},
+    shares=True,
 )

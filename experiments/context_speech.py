@@ -292,4 +292,5 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"value": ("low", "high")},
 )

@@ -272,4 +272,5 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"value": ("low", "high")},
 )

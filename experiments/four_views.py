@@ -326,4 +326,5 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"bits": "error", "nats": "error"},
 )

@@ -10,6 +10,7 @@ Only results of the config as it stands in the code go to figures/.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -18,7 +19,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+import experiments
+from experiments.comparison import Comparison, Error, compare
 from experiments.experiments import refuse
 from experiments.settings import Settings
+from experiments.toy.kept import alone_with
 from tokenkl._files import atomic_files, file_digest
 from tokenkl._validation import reject
 from tokenkl.plotting import save_figure
@@ -49,6 +53,8 @@ class Experiment:
       strings) that it or a document quotes. Every row is the same on another machine: times are
       facts.
     - `plot(table, facts)` draws; it gets what was stored, never what is in memory.
+    - `shares`: it is made of parts that a cluster can take one by one (`experiments.toy.kept`).
+    - `errors`: columns of the table that are estimates, and where their errors are, for `check`.
     """
 
     name: str
@@ -57,6 +63,8 @@ class Experiment:
     smoke: Settings
     compute: Callable[[Any, Progress], tuple[pd.DataFrame, dict[str, Any]]]
     plot: Callable[[pd.DataFrame, dict[str, Any]], Figure]
+    errors: Mapping[str, Error] = dataclasses.field(default_factory=dict)
+    shares: bool = False
 
     def __post_init__(self) -> None:
         spec = getattr(sys.modules["__main__"], "__spec__", None)
@@ -71,6 +79,7 @@ class Result:
     experiment: Experiment
     record: dict[str, Any]
     table: pd.DataFrame
+    text: str
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -96,17 +105,58 @@ def run(
         ValueError: the folder is figures/, and the config is not the experiment's own.
     """
     config = experiment.config if config is None else config
+    _check_folder(experiment, config, folder)
+    return finish(experiment, config, compute(experiment, config, progress), folder=folder)
+
+
+def _check_folder(experiment: Experiment, config: Settings, folder: Path | None) -> None:
     overrides = config.unlike(experiment.config)
     if overrides and folder is not None and folder.resolve() == FIGURES.resolve():
         reject(
             "the folder", str(folder), "another than figures/ where settings are not their defaults"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Computed:
+    """What `Experiment.compute` gave, and how long it took."""
+
+    table: pd.DataFrame
+    facts: dict[str, Any]
+    seconds: float
+
+
+def compute(experiment: Experiment, config: Settings, progress: Progress) -> Computed:
+    """The work without the files.
+
+    Raises:
+        ValueError: another process keeps parts of the same experiment.
+    """
+    with alone_with(experiment.name) if experiment.shares else contextlib.nullcontext():
+        started = time.perf_counter()
+        table, facts = experiment.compute(config, progress)
+    return Computed(table, facts, time.perf_counter() - started)
+
+
+def compute_named(wanted: tuple[str, Settings], progress: Progress) -> Computed:
+    """The same by name, on another machine."""
+    return compute(experiments.load(wanted[0]), wanted[1], progress)
+
+
+def finish(
+    experiment: Experiment, config: Settings, computed: Computed, *, folder: Path | None = None
+) -> Result:
+    """Record what was computed; where a folder is given, also store there, and draw.
+
+    Raises:
+        ValueError: as `run`.
+    """
+    _check_folder(experiment, config, folder)
+    overrides = config.unlike(experiment.config)
     words = ["--smoke"] if config == experiment.smoke else []
     for word in () if words else config.words(overrides):
         words += ["--set", word]
-    started = time.perf_counter()
-    table, facts = experiment.compute(config, progress)
-    seconds = time.perf_counter() - started
+    table, facts, seconds = computed.table, computed.facts, computed.seconds
     text = table.to_csv(index=False, float_format="%.12g")
     record = {
         "name": experiment.name,
@@ -128,7 +178,18 @@ def run(
         for picture in _pictures(experiment):
             (folder / picture).unlink(missing_ok=True)  # that of the results before
         draw(experiment, folder=folder)
-    return Result(experiment, json.loads(_json(record)), pd.read_csv(io.StringIO(text)))
+    return Result(experiment, json.loads(_json(record)), pd.read_csv(io.StringIO(text)), text)
+
+
+def check(experiment: Experiment, record: dict[str, Any], text: str) -> Comparison:
+    """What was found, a record and a table as CSV, beside what figures/ has.
+
+    Raises:
+        ValueError: nothing is stored there, or it does not belong together.
+    """
+    before, _, _ = stored(experiment, folder=FIGURES)
+    table = (FIGURES / f"{experiment.name}.csv").read_text()
+    return compare(table, text, before["facts"], record["facts"], experiment.errors)
 
 
 def draw(experiment: Experiment, *, folder: Path = FIGURES) -> None:
@@ -171,12 +232,21 @@ def is_current(experiment: Experiment, config: Settings, *, folder: Path = FIGUR
 
     A record without digests is not enough: the table beside it may be that of another run.
     """
+    return kept(experiment, config, folder=folder) is not None
+
+
+def kept(
+    experiment: Experiment, config: Settings, *, folder: Path
+) -> tuple[dict[str, Any], str] | None:
+    """The stored record and table (as CSV) of this very config; None where there are none."""
     found = _stored(experiment, folder)
     if found is None or "files" not in found[0]:
-        return False
+        return None
     record = found[0]
     same_config = record["config"] == json.loads(_json(dataclasses.asdict(config)))
-    return bool(same_config and record["versions"].get("tokenkl") == version("tokenkl"))
+    if not same_config or record["versions"].get("tokenkl") != version("tokenkl"):
+        return None
+    return record, (folder / f"{experiment.name}.csv").read_text()
 
 
 def is_drawn(experiment: Experiment, *, folder: Path = FIGURES) -> bool:

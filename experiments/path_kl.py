@@ -381,4 +381,10 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={
+        "simulated": "standard_error",
+        "variance": ("variance_low", "variance_high"),
+        "z_mean": 1.0,
+        "z_variance": 1.0,
+    },
 )

@@ -306,4 +306,5 @@ EXPERIMENT = Experiment(
     SMOKE,
     compute,
     plot,
+    errors={"distortion_db": "distortion_error", "noise_db": "noise_error"},
 )

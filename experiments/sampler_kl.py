@@ -260,4 +260,5 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"value": ("low", "high")},
 )

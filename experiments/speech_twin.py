@@ -203,4 +203,5 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"value": ("low", "high")},
 )

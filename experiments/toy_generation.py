@@ -31,7 +31,7 @@ from experiments.harness import Experiment, Progress
 from experiments.ranks import kendall, spearman
 from experiments.settings import Settings, among, as_text, holding, increasing, least, most, setting
 from experiments.toy import data, evaluate, predictors
-from experiments.toy.kept import kept, kept_folder
+from experiments.toy.kept import Part, gather, kept_folder
 from experiments.toy.model import Network
 from experiments.toy.train import train
 from tokenkl._random import generator
@@ -184,28 +184,24 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         )
         for name in names
     ]
-    weights = [1.0 if unit.is_full(config) else 0.5 for unit in units]
-    done, total = 0.0, sum(weights)
     folder = _work_folder(config)
-    parts, seconds = [], {}
-    for unit, weight in zip(units, weights, strict=True):
-        report = functools.partial(_advance, progress, done, weight, total)
-        rows = kept(
-            folder / f"{unit.file_name}.csv", functools.partial(_unit, config, unit, report)
+    work = [
+        Part(
+            unit.file_name,
+            functools.partial(_unit, config, unit),
+            1.0 if unit.is_full(config) else 0.5,
         )
+        for unit in units
+    ]
+    parts, seconds = [], {}
+    for unit, rows in zip(units, gather(folder, work, progress), strict=True):
         timed = rows.quantity == SECONDS
         parts.append(rows[~timed])
         seconds[unit.file_name] = float(rows[timed].value.iloc[0])
-        done += weight
-        progress(done, total)
     table = pd.concat(parts, ignore_index=True)
     facts = _facts(table, config) | {"process_seconds": seconds}
     shutil.rmtree(folder)
     return table, facts
-
-
-def _advance(progress: Progress, done: float, weight: float, total: float, share: float) -> None:
-    progress(done + weight * share, total)
 
 
 def _work_folder(config: Config) -> Path:
@@ -748,4 +744,6 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"value": "error"},
+    shares=True,
 )

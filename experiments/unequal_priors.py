@@ -365,4 +365,5 @@ EXPERIMENT = Experiment(
     smoke=SMOKE,
     compute=compute,
     plot=plot,
+    errors={"bits": "bits_error", "accuracy": "accuracy_error"},
 )

@@ -176,4 +176,5 @@ EXPERIMENT = Experiment(
     SMOKE,
     compute,
     plot,
+    errors={"gain_db": "standard_error"},
 )

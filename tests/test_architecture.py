@@ -18,6 +18,7 @@ ROOMS = (
     "_once",
     "_progress",
     "_random",
+    "workers",
     "numerics",
     "ways",
     "estimate",

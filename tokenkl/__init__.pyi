@@ -141,6 +141,7 @@ from .schedule import (
 )
 from .usage import Usage, entropy_of_counts, stream_usage, token_usage
 from .verification import verify
+from .workers import ClusterError, cluster
 
 __all__ = [
     "DDIM",
@@ -155,6 +156,7 @@ __all__ = [
     "Bound",
     "Channel",
     "Checkerboard",
+    "ClusterError",
     "Codebook",
     "ConfidenceInterval",
     "CosineVP",
@@ -205,6 +207,7 @@ __all__ = [
     "bracket",
     "centre",
     "certify_local",
+    "cluster",
     "codebook",
     "conditional_entropy",
     "context",

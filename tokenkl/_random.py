@@ -46,6 +46,13 @@ def split(key: Any, count: int) -> list[Any]:
     return [one.generate_state(8) for one in parts]
 
 
+def portable(key: Any) -> Any:
+    """The same key as numbers, which can be sent to another process as they are."""
+    if isinstance(key, (int, np.integer)):
+        return int(key)
+    return np.array(_key_words(key), dtype=np.uint32)
+
+
 def seed_of(key: Any) -> int | None:
     """The integer seed, for the record in an `Estimate`; None for a JAX key."""
     return int(key) if isinstance(key, (int, np.integer)) else None

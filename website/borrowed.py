@@ -11,14 +11,18 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Name in the site, and file in the repository.
-PAGES = {"experiments.md": "experiments/README.md", "changelog.md": "CHANGELOG.md"}
+PAGES = {
+    "experiments.md": "experiments/README.md",
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+}
 
 
 def on_files(files: Any, config: Any) -> Any:
     for name, path in PAGES.items():
         text = (ROOT / path).read_text(encoding="utf-8")
         # As seen from docs/, where the page is in the site.
-        text = re.sub(r"\]\(\.\./docs/", "](", text)
+        text = re.sub(r"\]\((\.\./)?docs/", "](", text)
         text = re.sub(r"\[(\w+)\]\(\.\./(figures/\w+\.png)\)", r"`\2`", text)
         files.append(File.generated(config, name, content=text))
     return files

@@ -145,6 +145,13 @@ GROUPS = (
         "Kinds of codebooks, words for them, and layouts of files.",
         ("register", "register_spec", "register_layout"),
     ),
+    Group(
+        "machines",
+        "How do I use more machines?",
+        "Searches, sampled estimates and figures on the workers of a Dask scheduler, with the same "
+        "bits.",
+        ("cluster", "ClusterError"),
+    ),
 )
 
 

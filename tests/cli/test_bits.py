@@ -26,6 +26,7 @@ WORDS = {
 #: Those that show no information, or in bits: `info` in both; and `context`, tested elsewhere.
 OTHERS = {"certify", "context", "info", "recommend-levels", "report", "search", "tts"} | {
     "derive",
+    "doctor",
     "findings",
     "reproduce",
 }

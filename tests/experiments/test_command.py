@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import hostile
 import pandas as pd
 import pytest
 from commands import commands
@@ -22,6 +23,7 @@ import experiments
 from experiments import __main__ as command
 from experiments import harness
 from experiments.settings import Settings, least, setting
+from tokenkl._files import file_digest
 from tokenkl.cli.reproduce import Wanted
 
 run, succeed, fail = commands(command.app)
@@ -189,6 +191,98 @@ def test_ctrl_c_says_how_to_go_on(
     assert "`tokenkl reproduce second --set 'names=a b' --keep`" in done.stderr
 
 
+def test_check(figures: tuple[Path, list[str]], tmp_path: Path) -> None:
+    folder, log = figures
+    assert "first has no stored results" in fail("first", "--check")
+    succeed()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    log.clear()
+    done = succeed("--check")
+    assert log == ["first 4", "second 4"]
+    assert [line.split()[:2] for line in done.stdout.splitlines()[2:4]] == [
+        ["first", "identical"],
+        ["second", "identical"],
+    ]
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert not (tmp_path / "build").exists()
+    # What is stored may have been changed by hand, with a digest that fits.
+    table, record = folder / "first.csv", folder / "first.json"
+    table.write_bytes(table.read_bytes().replace(b"\n3\n", b"\n5\n"))
+    changed = json.loads(record.read_text())
+    changed["files"]["first.csv"] = file_digest(table)
+    changed["versions"]["numpy"] = "0.1"
+    record.write_text(json.dumps(changed))
+    done = run("--check", "--folder", "new")
+    assert done.exit_code == 1
+    assert "first: different (x, row 4: 5, now 3)" in done.stderr
+    assert "Stored with other versions: numpy 0.1 (here " in done.stderr
+    assert "1 identical, 1 different" in " ".join(done.stdout.split())
+    # What was computed is kept where that was asked for.
+    log.clear()
+    assert run("--check", "--folder", "new", "--keep").exit_code == 1
+    assert log == []
+    assert json.loads((tmp_path / "new" / "second.json").read_text())["name"] == "second"
+
+
+@pytest.mark.parametrize("words", [(), ("--check", "--folder", "new")])
+def test_on_a_cluster(
+    words: tuple[str, ...], figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are not made of parts come first, side by side (here in a loop)."""
+    _, log = figures
+    succeed()
+    log.clear()
+    first = dataclasses.replace(experiments.load("first"), shares=True)
+    made = {"first": first, "second": experiments.load("second")}
+    monkeypatch.setattr(experiments, "load", made.__getitem__)
+    monkeypatch.setattr(command, "threads_of_cluster", lambda: 2)
+    done = succeed(*words)
+    assert log == ["second 4", "first 4"]
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["second", "first"]
+    log.clear()
+    folder = () if words else ("--folder", "figures")
+    succeed(*words, *folder, "--keep")
+    assert log == []
+    assert "the scheduler must be the address" in fail("--scheduler", "x")
+
+
+def test_check_takes_no_other_settings(figures: tuple[Path, list[str]]) -> None:
+    succeed("first")
+    for words in (("--smoke",), ("--set", "count=3"), ("--plot-only",)):
+        assert "without --plot-only, --smoke and --set" in fail("first", "--check", *words)
+    assert "--keep must be given with --folder" in fail("first", "--check", "--keep")
+    assert "another than figures/" in fail("first", "--check", "--folder", "figures")
+    assert "without names of figures" in fail("first", "--quick")
+
+
+def test_ctrl_c_in_a_check(
+    figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(config: Config, progress: Any) -> Any:
+        raise KeyboardInterrupt
+
+    succeed()
+    second = dataclasses.replace(experiments.load("second"), compute=interrupted)
+    made = {"first": experiments.load("first"), "second": second}
+    monkeypatch.setattr(experiments, "load", made.__getitem__)
+    done = run("--check")
+    assert done.exit_code == 130
+    assert done.stderr.splitlines()[-1] == (
+        "Stopped in second, after first; with --folder it can go on where it stopped: "
+        "`tokenkl reproduce --keep --check --folder DIR`."
+    )
+    done = run("--check", "--folder", "new")
+    assert "`tokenkl reproduce --keep --check --folder new` goes on from there." in done.stderr
+
+
+def test_a_full_disk_keeps_the_results_before(figures: tuple[Path, list[str]]) -> None:
+    succeed("first", "--smoke", "--folder", "new")
+    before = {path.name: path.read_bytes() for path in Path("new").iterdir()}
+    with hostile.full_disk(30):
+        assert "File too large" in fail("first", "--folder", "new")
+    assert {path.name: path.read_bytes() for path in Path("new").iterdir()} == before
+
+
 def test_other_settings_leave_figures_alone(figures: tuple[Path, list[str]]) -> None:
     folder, log = figures
     succeed("first")
@@ -295,6 +389,7 @@ def test_what_is_wanted_can_be_typed_again() -> None:
     assert wanted.words() == words
     assert Wanted(list_them=True, plot_only=True).words() == ["--list", "--plot-only"]
     assert Wanted(list_settings=True).words() == ["--list-settings"]
+    assert Wanted(check=True, quick=True).words() == ["--check", "--quick"]
 
 
 @pytest.mark.slow  # imports

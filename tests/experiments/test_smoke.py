@@ -8,6 +8,7 @@ import pytest
 
 import experiments
 from experiments import harness
+from experiments.comparison import IDENTICAL, WITHIN
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -46,6 +47,26 @@ def test_committed_results_are_of_this_config(name: str) -> None:
     experiment = experiments.load(name)
     assert harness.is_current(experiment, experiment.config), f"run `tokenkl reproduce {name}`"
     assert harness.is_drawn(experiment), f"run `tokenkl reproduce {name} --plot-only`"
+
+
+@pytest.mark.slow  # ten seconds in all
+@pytest.mark.parametrize("name", experiments.QUICK)
+def test_figures_are_found_again(name: str) -> None:
+    """What `tokenkl reproduce --check --quick` looks at."""
+    experiment = experiments.load(name)
+    found = harness.run(experiment)
+    compared = harness.check(experiment, found.record, found.text)
+    assert compared.verdict in (IDENTICAL, WITHIN), compared
+
+
+@pytest.mark.parametrize("name", experiments.NAMES)
+def test_errors_are_columns(name: str) -> None:
+    experiment = experiments.load(name)
+    columns = set((ROOT / "figures" / f"{name}.csv").read_text().partition("\n")[0].split(","))
+    assert set(experiment.errors) <= columns
+    for error in experiment.errors.values():
+        ends = error if isinstance(error, tuple) else (error,)
+        assert {end for end in ends if isinstance(end, str)} <= columns
 
 
 @pytest.mark.parametrize("name", experiments.NAMES)

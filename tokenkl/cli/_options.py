@@ -107,6 +107,13 @@ Rtol = Annotated[
     ),
 ]
 Atol = Annotated[float, typer.Option(metavar="X", help="See --rtol; in the unit of the quantity.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Of a Dask scheduler, as tcp://10.0.0.1:8786, whose workers do the work; same bits.",
+    ),
+]
 Bits = Annotated[bool, typer.Option("--bits", help="Information in bits rather than nats.")]
 ScheduleName = Annotated[
     str,
@@ -274,6 +281,7 @@ class Sampling:
     samples: Samples = None
     rtol: Rtol = 0.0
     atol: Atol = 0.0
+    scheduler: Scheduler = None
 
     def settings(self) -> Method | None:
         """Settings for what is sampled; None for the library's own choice."""

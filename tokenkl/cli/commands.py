@@ -24,5 +24,6 @@ for _module in (
     "reproduce",
     "findings",
     "tts",
+    "doctor",
 ):
     importlib.import_module(f"tokenkl.cli.{_module}")

@@ -228,7 +228,7 @@ def _find(asked: _Request, codebook: Codebook, title: str) -> Profile:
             f"auto or monte-carlo for {sampled[0]} of {codebook.label}, which has no exact formula",
         )
     parts = []
-    with progress_bar(title) as progress:
+    with progress_bar(title) as progress, tk.cluster(asked.sampling.scheduler):
         if exact:
             parts.append(tk.profile(codebook, asked.levels, exact, method=tk.Exact()))
         if sampled:

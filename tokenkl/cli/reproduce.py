@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tokenkl.cli._checkout import run_in_checkout
+from tokenkl.cli._options import Scheduler
 from tokenkl.cli._result import command
 
 
@@ -38,11 +39,20 @@ class Wanted:
     keep: Annotated[
         bool, typer.Option("--keep", help="Skip what is stored already for the same config.")
     ] = False
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Compute and compare with figures/, which stays: one table, exit code."
+        ),
+    ] = False
+    scheduler: Scheduler = None
+    quick: Annotated[bool, typer.Option("--quick", help="Those that take seconds.")] = False
     folder: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Where results go; figures/ without it, build/experiments/ with --smoke or --set.",
+            help="Where results go; figures/ without it, build/experiments/ with --smoke or --set, "
+            "nowhere with --check.",
         ),
     ] = None
 
@@ -53,6 +63,8 @@ class Wanted:
         for change in self.changes or ():
             words += ["--set", change]
         words += ["--plot-only"] * self.plot_only + ["--keep"] * self.keep
+        words += ["--check"] * self.check + ["--quick"] * self.quick
+        words += [] if self.scheduler is None else ["--scheduler", self.scheduler]
         return words + ([] if self.folder is None else ["--folder", str(self.folder)])
 
 
@@ -60,6 +72,7 @@ class Wanted:
 def reproduce(*, wanted: Wanted) -> None:
     """Compute the figures and tables again, from a source checkout.
 
-    After Ctrl-C, `tokenkl reproduce --keep` goes on where it stopped.
+    After Ctrl-C, `tokenkl reproduce --keep` goes on where it stopped. With --check each figure's
+    numbers are identical with the stored ones, within error of them, or different (exit code 1).
     """
     run_in_checkout("reproduce", "experiments", wanted.words())

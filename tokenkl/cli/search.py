@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from tokenkl.cli._app import Content
-from tokenkl.cli._options import Seed
+from tokenkl.cli._options import Scheduler, Seed
 from tokenkl.cli._result import JsonFile, Result, command
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def search(
     workers: Annotated[
         int, typer.Option(min=1, metavar="N", help="Processes that share the starts.")
     ] = 1,
+    scheduler: Scheduler = None,
     seed: Seed = 0,
 ) -> Result:
     """The codebook of K tokens in N dimensions with the largest objective that many starts lead to.
@@ -92,18 +93,19 @@ def search(
     check_choice(objective, OBJECTIVES, "--objective")
     check_choice(constraint, CONSTRAINTS, "--constraint")
     try:
-        found = tk.search(
-            n,
-            tokens,
-            objective,
-            constraint,
-            snr=snr,
-            starts=starts,
-            hops=hops,
-            folder=folder,
-            workers=workers,
-            key=seed,
-        )
+        with tk.cluster(scheduler):
+            found = tk.search(
+                n,
+                tokens,
+                objective,
+                constraint,
+                snr=snr,
+                starts=starts,
+                hops=hops,
+                folder=folder,
+                workers=workers,
+                key=seed,
+            )
     except (KeyboardInterrupt, SystemError) as error:
         if folder is not None and is_ctrl_c(error):
             typer.echo(f"Stopped; the same command goes on from what is in {folder}.", err=True)

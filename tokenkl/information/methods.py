@@ -32,9 +32,10 @@ class MonteCarlo:
     moments, the nearest rivals of each token, a grid that the codebook is near to) and, up to ten
     dimensions, Sobol points in independently scrambled replicates instead of independent ones. The
     estimate comes from fresh samples alone, so that it is unbiased and its interval holds whatever
-    was chosen (docs/theory/sampling.md). Where SNRs lie close to each other, samples are then looked
-    at in fewer places and values at the SNRs read off by polynomials, so that a thousand cost little
-    more than thirty; what these miss is far below the standard error, and in `numerical_error`.
+    was chosen (docs/theory/sampling.md). Where SNRs lie close to each other, samples are then
+    looked at in fewer places, and values at the SNRs read off by polynomials, so that a thousand
+    cost little more than thirty; what these miss is far below the standard error, and part of
+    `numerical_error`.
 
     Args:
         n_samples: samples behind each value, at least 2; rounded up to whole replicates where Sobol

@@ -149,6 +149,11 @@ def _folder() -> Path | None:
     return folder
 
 
+def code_folder() -> Path | None:
+    """Where machine code of these sources and versions is kept; None where nothing can be."""
+    return _folder()
+
+
 def _last_used(path: Path) -> float:
     try:
         return path.stat().st_mtime

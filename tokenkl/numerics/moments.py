@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +11,27 @@ from jaxtyping import Float
 MIN_EFFECTIVE = 60
 #: Fewest samples that carry the variance of a mean whose error bar is to be trusted.
 MIN_CARRIERS = 40
+
+
+class Sums(NamedTuple):
+    """Size of a block of samples, mean, and sums of deviations to the powers 2, 3 and 4."""
+
+    size: int
+    mean: np.ndarray
+    squares: np.ndarray
+    cubes: np.ndarray
+    fourths: np.ndarray
+
+
+def sums_of(block: Float[np.ndarray, "... samples"]) -> Sums:
+    """All that moments need of a block."""
+    mean = block.mean(axis=-1)
+    deviation = block - mean[..., None]
+    power = deviation**2
+    squares = power.sum(axis=-1)
+    fourths = np.einsum("...s,...s->...", power, power)
+    power *= deviation
+    return Sums(block.shape[-1], mean, squares, power.sum(axis=-1), fourths)
 
 
 class Moments:
@@ -31,14 +52,11 @@ class Moments:
         self.rounding = np.zeros(shape)
 
     def add(self, block: Float[np.ndarray, "... samples"], rows: Any = slice(None)) -> None:
-        size = block.shape[-1]
-        mean = block.mean(axis=-1)
-        deviation = block - mean[..., None]
-        power = deviation**2
-        squares = power.sum(axis=-1)
-        fourths = np.einsum("...s,...s->...", power, power)
-        power *= deviation
-        cubes = power.sum(axis=-1)
+        self.merge(sums_of(block), rows)
+
+    def merge(self, block: Sums, rows: Any = slice(None)) -> None:
+        """`add` of a block whose sums are known."""
+        size, mean, squares, cubes, fourths = block
         before = self.n[rows]
         total = before + size
         delta = mean - self.mean[rows]
@@ -49,9 +67,10 @@ class Moments:
             + 6 * delta**2 * (ours**2 * squares + theirs**2 * self.squares[rows])
             + 4 * delta * (ours * cubes - theirs * self.cubes[rows])
         )
-        cubes += delta**3 * before * size * (before - size) / total**2
         self.cubes[rows] += (
-            cubes + 3 * delta * (before * squares - size * self.squares[rows]) / total
+            cubes
+            + delta**3 * before * size * (before - size) / total**2
+            + 3 * delta * (before * squares - size * self.squares[rows]) / total
         )
         self.squares[rows] += squares + delta**2 * before * size / total
         self.mean[rows] += delta * size / total

@@ -18,15 +18,16 @@ that follows from a pilot is decided for these.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from tokenkl._random import generator
+from tokenkl._random import generator, portable
 from tokenkl.codebooks.base import Codebook
 from tokenkl.information.estimators import Progress
 from tokenkl.information.findings import Findings
@@ -38,9 +39,12 @@ from tokenkl.information.sampling.near_certain import expected_carriers
 from tokenkl.information.sampling.nodes import Nodes
 from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.information.sampling.within import Within
-from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE, Moments
+from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE, Moments, Sums, sums_of
 from tokenkl.numerics.neighbours import neighbourly
 from tokenkl.ways import Way, Ways
+from tokenkl.workers import each, in_order, threads_of_cluster
+
+Found = TypeVar("Found")
 
 #: What one sample gives, in the order of the kernel's output; the last where it is asked for.
 STATISTICS = ("error_probability", "conditional_entropy", "mmse", "divergence", "sampling_error")
@@ -59,6 +63,8 @@ TOKEN_COST, TOKEN_COST_SINGLE = 0.9, 0.4
 SHARE = 0.6
 #: Most times that samples are added because a target was missed.
 ROUNDS = 12
+#: On a cluster: seconds that a part takes at least, and most parts for every thread.
+SHARED_SECONDS, SHARED_PARTS = 0.2, 16
 #: Streams of random numbers below the key.
 SAMPLE, PILOT_SAMPLE, NETS, PILOT_NETS = range(4)
 
@@ -247,54 +253,106 @@ class _Run:
         done, last = self.plain.n[levels, 0], int(counts[levels].max())
         limit = self.method.max_samples if self.method.has_target else last
         stops = np.minimum(-(-counts[levels] // self.size) * self.size, limit)
+        blocks = []
         for start in range(int(done.min()), int(stops.max()), self.size):
             active = levels[(done <= start) & (stops > start)]
-            if active.size == 0:
-                continue
-            size = min(self.size, limit - start)
-            ids, noise = self.draw(generator(self.key, SAMPLE, start // self.size), self.size)
-            ids, noise = ids[:size], noise[:size]
-            values, rest = self._look(ids, noise, active)
-            self.plain.add(values, active)
-            if rest is not None:
-                self.rest.add(rest, active)
-            self._report(start + size, int(stops.max()))
+            if active.size:
+                blocks.append(_Block(start, min(self.size, limit - start), active))
+        for block, seen in zip(blocks, self._shared(_Run.block, blocks), strict=True):
+            self._take_in(seen, block.levels)
+            self._report(block.start + block.size, int(stops.max()))
+
+    def block(self, block: _Block) -> _Seen:
+        """What is seen in one block."""
+        ids, noise = self.draw(generator(self.key, SAMPLE, block.start // self.size), self.size)
+        values, rest, missed = self._look(ids[: block.size], noise[: block.size], block.levels)
+        return _Seen(sums_of(values), None if rest is None else sums_of(rest), missed)
+
+    def _take_in(self, seen: _Seen, levels: np.ndarray) -> None:
+        self.plain.merge(seen.plain, levels)
+        if seen.rest is not None:
+            self.rest.merge(seen.rest, levels)
+        self.missed[levels] += seen.missed
 
     def _advance_nets(self, levels: np.ndarray, counts: np.ndarray, points: int) -> None:
         done = self.nets.n[levels, 0]
         stops = np.maximum(-(-counts[levels] // points), sobol.REPLICATES)
+        nets = []
         for number in range(int(done.min()), int(stops.max())):
             active = levels[(done <= number) & (stops > number)]
-            if active.size == 0:
-                continue
-            ids, noise = self.source.replicate(points, NETS, number)
-            total = np.zeros((active.size, self.columns))
-            for start in range(0, points, self.size):
-                piece = slice(start, start + self.size)
-                values, rest = self._look(ids[piece], noise[piece], active)
-                self.plain.add(values, active)
-                self.rest.add(values if rest is None else rest, active)
-                total += (values if rest is None else rest).sum(axis=-1)
-            self.nets.add((total / points)[..., None], active)
-            self._report((number + 1) * points, int(stops.max()) * points)
+            if active.size:
+                nets.append(_Block(number, points, active))
+        for net, (parts, mean) in zip(nets, self._shared(_Run.net, nets), strict=True):
+            for seen in parts:
+                self._take_in(seen, net.levels)
+            self.nets.add(mean[..., None], net.levels)
+            self._report((net.start + 1) * points, int(stops.max()) * points)
+
+    def net(self, net: _Block) -> tuple[list[_Seen], np.ndarray]:
+        """The same in the pieces of one Sobol replicate, and the mean in it."""
+        ids, noise = self.source.replicate(net.size, NETS, net.start)
+        total = np.zeros((net.levels.size, self.columns))
+        parts = []
+        for start in range(0, net.size, self.size):
+            piece = slice(start, start + self.size)
+            values, rest, missed = self._look(ids[piece], noise[piece], net.levels)
+            best = values if rest is None else rest
+            parts.append(_Seen(sums_of(values), sums_of(best), missed))
+            total += best.sum(axis=-1)
+        return parts, total / net.size
+
+    def _shared(
+        self, work: Callable[[_Run, _Block], Found], blocks: list[_Block]
+    ) -> Iterator[Found]:
+        """What the work finds in every block, in their order: here, or on a cluster."""
+        threads = threads_of_cluster()
+        if threads == 0 or not blocks:
+            yield from (work(self, block) for block in blocks)
+            return
+        cost = (
+            TOKEN_COST
+            * 1e-9
+            * self.problem.codebook.K
+            * sum(b.size * b.levels.size for b in blocks)
+        )
+        few = min(max(int(cost / SHARED_SECONDS), 1), SHARED_PARTS * threads, len(blocks))
+        parts = np.array_split(np.arange(len(blocks)), few)
+        shares = [[blocks[i] for i in part] for part in parts]
+        for found in in_order(each(functools.partial(_work_off, self, work), shares)):
+            yield from found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: without the caller's progress, and what is made anew there."""
+        left_out = ("progress", "kernel", "draw")
+        kept = {name: one for name, one in self.__dict__.items() if name not in left_out}
+        return kept | {"key": portable(self.key)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from tokenkl.information.sampling import kernel
+
+        self.__dict__.update(state)
+        self.progress, self.kernel, self.draw = None, kernel, drawer(self.problem.codebook)
 
     def _look(
         self, ids: np.ndarray, noise: np.ndarray, levels: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """The statistics at some levels, and what controls leave of them (None: there are none)."""
+    ) -> tuple[np.ndarray, np.ndarray | None, Any]:
+        """The statistics at some levels; what controls leave of them (None: there are none).
+
+        And the sum over samples of what reading off between nodes may have missed.
+        """
         places, reading = self.nodes.of(levels)
         values = self._statistics(ids, noise, places)
         rest = self._take_off(ids, noise, values, places)
         if reading is None:
-            return values, rest
+            return values, rest, 0.0
         # The divergence falls to that of certainty, - log pi_k.
         certain = np.zeros((self.columns, ids.size))
         certain[3] = -self._log_prior(ids)
         best = (values if rest is None else rest) - certain
-        self.missed[levels] += reading.missed(best).sum(axis=-1)
+        missed = reading.missed(best).sum(axis=-1)
         if rest is not None:
             rest = reading.read(best) + certain
-        return reading.read(values - certain) + certain, rest
+        return reading.read(values - certain) + certain, rest, missed
 
     def _log_prior(self, ids: np.ndarray) -> np.ndarray:
         """Of tokens, in their clusters where the posterior knows these."""
@@ -383,6 +441,31 @@ class _Run:
         out.rounding += np.abs(self.missed) / np.maximum(self.plain.n, 1)
         carriers = np.where(used | is_net, self.rest.carriers(), self.plain.carriers())
         return out, carriers
+
+
+class _Block(NamedTuple):
+    """Samples from `start` on, or the Sobol replicate of that number; the levels they are for."""
+
+    start: int
+    size: int
+    levels: Int[np.ndarray, " levels"]
+
+
+class _Seen(NamedTuple):
+    """Sums of the statistics over some samples, and of what controls leave of them.
+
+    And the sum of what reading off between nodes may have missed.
+    """
+
+    plain: Sums
+    rest: Sums | None
+    missed: Any
+
+
+def _work_off(
+    run: _Run, work: Callable[[_Run, _Block], Found], blocks: list[_Block]
+) -> list[Found]:
+    return [work(run, block) for block in blocks]
 
 
 class _Precision(NamedTuple):

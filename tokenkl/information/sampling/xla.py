@@ -3,7 +3,8 @@
 Taken where JAX's default device is a GPU. As in the single precision of `kernel`, differences to
 the true token come first, its own term stays outside the sums, and exponents are cut off at 60
 instead of being shifted, so that one pass over the tokens is enough. A block of samples is so small
-that the two products of every pair stay in the device's cache while the levels go by.
+that the two products of every pair stay in the device's cache while the levels go by. Several
+devices share the samples of a block; every sample is computed on one of them, by the same sums.
 """
 
 from __future__ import annotations
@@ -45,16 +46,29 @@ def block_statistics(
     table = jnp.asarray(points, jnp.float32)
     prior = jnp.asarray(np.asarray(log_prior) * LOG2_E, jnp.float32)
     roots = jnp.asarray(h, jnp.float32)
-    size = max(1, min(ids.size, PAIRS // len(points)))
+    shards = _shards()
+    count = 1 if shards is None else shards.num_devices
+    size = max(1, min(-(-ids.size // count), PAIRS // len(points))) * count
     out = np.empty((h.size, 4 + shares, ids.size))
     for start in range(0, ids.size, size):
         # The last block is filled up: another shape would be compiled anew.
         part = np.minimum(np.arange(start, start + size), ids.size - 1)
-        given = jnp.asarray(ids[part]), jnp.asarray(noise[part], jnp.float32)
+        given = [jnp.asarray(ids[part]), jnp.asarray(noise[part], jnp.float32)]
+        if shards is not None:
+            given = [jax.device_put(one, shards) for one in given]
         found = _block(table, prior, *given, roots, mmse, shares)
         stop = min(start + size, ids.size)
         out[:, :, start:stop] = np.asarray(found, dtype=float)[:, :, : stop - start]
     return out
+
+
+def _shards() -> jax.sharding.NamedSharding | None:
+    """How samples are dealt out where there are several devices: in equal runs, one for each."""
+    devices = jax.local_devices()
+    if len(devices) == 1:
+        return None
+    mesh = jax.sharding.Mesh(np.array(devices), ("samples",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("samples"))
 
 
 @functools.partial(jax.jit, static_argnames=("mmse", "shares"))

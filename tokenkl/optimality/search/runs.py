@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl._files import PathLike, atomic_path
+from tokenkl._files import PathLike, atomic_path, locked
 from tokenkl._formats import conform, reading
 from tokenkl._progress import Report, reporting
-from tokenkl._random import generator, seed_of
+from tokenkl._random import generator, portable, seed_of
 from tokenkl._validation import as_float_array, check_choice, check_count, reject
 from tokenkl.codebooks.base import PointCodebook
 from tokenkl.optimality.constraints import CONSTRAINTS
@@ -25,6 +27,7 @@ from tokenkl.optimality.search.climb import explore
 from tokenkl.optimality.search.objectives import Objective, objective_of
 from tokenkl.optimality.search.spaces import Space
 from tokenkl.optimality.search.starts import CODES, KINDS, SYMMETRIC, start
+from tokenkl.workers import each, threads_of_cluster
 
 FORMAT = "tokenkl search, version 1"
 STATE = "search.json"
@@ -120,7 +123,9 @@ def search(
         key: of all random numbers; the same key gives the same result, whatever the workers.
         folder: where every finished start is written at once, and read again by the next call with
             the same arguments (`starts` may be larger), so that a search goes on where it ended.
-        workers: processes (threads, for a function) that share the starts.
+            One search at a time may write there.
+        workers: processes (threads, for a function) that share the starts; inside `tk.cluster` its
+            workers do, whatever this is.
         progress: called with starts done and to do; a bar on stderr if left out.
 
     Raises:
@@ -144,9 +149,12 @@ def search(
     given = [_points(one, space) for one in include]
     goal_value = np.inf if enough is None else float(enough)
     task = _Task(space, objective, snr, hops, chosen, given, key, goal_value)
-    state = _State(folder, task, goal)
-    missing = [index for index in range(starts) if index not in state.runs]
-    with reporting(f"search, K = {K}, n = {n}", progress) as report:
+    with (
+        _alone_in(folder),
+        reporting(f"search, K = {K}, n = {n}", progress) as report,
+    ):
+        state = _State(folder, task, goal)
+        missing = [index for index in range(starts) if index not in state.runs]
         done = starts - len(missing)
         report(done, starts)
         if state.best >= goal_value:
@@ -170,6 +178,22 @@ def search(
         runs,
         seed_of(key),
     )
+
+
+@contextlib.contextmanager
+def _alone_in(folder: PathLike | None) -> Iterator[None]:
+    """No other search writes to the folder meanwhile; what killed ones left behind is removed."""
+    if folder is None:
+        yield
+        return
+    where = Path(folder)
+    where.mkdir(parents=True, exist_ok=True)
+    with locked(where / ".lock", wait=False) as held:
+        if not held:
+            reject("folder", str(folder), "one that no other search is writing to")
+        for left in where.glob(f".{Path(STATE).stem}.*{Path(STATE).suffix}"):
+            left.unlink()
+        yield
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -205,6 +229,10 @@ def _run(task: _Task, index: int) -> tuple[Run, Float[np.ndarray, "K n"]]:
 
 def _share(task: _Task, missing: list[int], workers: int, named: bool) -> Any:
     """Results of these starts, in any order."""
+    if threads_of_cluster():
+        sent = dataclasses.replace(task, key=portable(task.key))
+        yield from (found for _, found in each(functools.partial(_run, sent), missing))
+        return
     if workers == 1 or len(missing) < 2:
         for index in missing:
             yield _run(task, index)
@@ -266,9 +294,7 @@ class _State:
         }
         if folder is None:
             return
-        where = Path(folder)
-        where.mkdir(parents=True, exist_ok=True)
-        self.path = where / STATE
+        self.path = Path(folder) / STATE
         if self.path.exists():
             self._read()
 
