@@ -173,8 +173,13 @@ def vq_large_job() -> list[Row]:
 
 
 def kernel_job() -> list[Row]:
-    """The inner loop alone against its floor: one exponential and two multiply-adds."""
+    """The inner loop alone: with an exponential for every token and level, as NumPy has it.
+
+    Beside that, as a floor, one exponential and two multiply-adds; and what samples at nodes, from
+    which as many levels are read off, save.
+    """
     from tokenkl.information.sampling import kernel
+    from tokenkl.information.sampling.nodes import Nodes
 
     rates = ceilings()
     floor = rates["kernel_exp_ns"] + 2 * rates["multiply_add_ns"]
@@ -185,28 +190,57 @@ def kernel_job() -> list[Row]:
         rng = np.random.default_rng(0)
         size = max(16, 2**22 // codebook.K)
         ids, noise = rng.integers(codebook.K, size=size), rng.standard_normal((size, codebook.n))
-        kernel.block_statistics(table, ids, noise, h, False)
-        mine, theirs = [], []
-        for _ in range(5):
-            started = time.perf_counter()
-            kernel.block_statistics(table, ids, noise, h, False)
-            mine.append(time.perf_counter() - started)
-            started = time.perf_counter()
-            rivals.numpy_shared_noise(points, h, size)
-            theirs.append(time.perf_counter() - started)
-        each = size * codebook.K * h.size
-        nanoseconds = statistics.median(mine) / each * 1e9
-        rows.append(
+
+        def alone(at: np.ndarray, table: Any = table, ids: Any = ids, noise: Any = noise) -> Any:
+            return kernel.block_statistics(table, ids, noise, at, False)
+
+        def read_off(nodes: Nodes, alone: Any = alone) -> None:
+            _, reading = nodes.of(np.arange(nodes.levels.size))
+            assert reading is not None
+            reading.read(alone(nodes.h))
+
+        many = Nodes(np.geomspace(h[0], h[-1], 1000), TARGET)
+        runs: dict[str, Callable[[], Any]] = {
+            "alone": functools.partial(alone, h),
+            "nodes": functools.partial(read_off, Nodes(h, TARGET)),
+            "many": functools.partial(read_off, many),
+            "NumPy": functools.partial(rivals.numpy_shared_noise, points, h, size),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for turn in range(6):
+            for name, run in runs.items():
+                started = time.perf_counter()
+                run()
+                if turn > 0:
+                    seconds[name].append(time.perf_counter() - started)
+        took = {name: statistics.median(found) for name, found in seconds.items()}
+        nanoseconds = took["alone"] / (size * codebook.K * h.size) * 1e9
+        name = f"kernel, {codebook.label}"
+        rows += [
             row(
-                f"kernel, {codebook.label}",
+                name,
                 "tuned NumPy, as many samples",
-                statistics.median(mine),
-                statistics.median(theirs),
+                took["alone"],
+                took["NumPy"],
                 ns_per_token_and_level=nanoseconds,
                 floor_ns=floor,
                 fraction_of_floor=floor / nanoseconds,
-            )
-        )
+            ),
+            row(
+                f"{name}, 32 levels read off",
+                "an exponential each",
+                took["nodes"],
+                took["alone"],
+                target_ratio=2.0,
+            ),
+            row(
+                f"{name}, 1000 levels read off",
+                "an exponential each, scaled up",
+                took["many"],
+                took["alone"] * many.levels.size / h.size,
+                target_ratio=10.0,
+            ),
+        ]
     return rows
 
 
