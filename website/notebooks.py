@@ -44,6 +44,8 @@ def _run_cell(source: str, names: dict[str, Any], number: int) -> list[dict[str,
     printed, value = io.StringIO(), None
     with contextlib.redirect_stdout(printed), warnings.catch_warnings():
         warnings.simplefilter("error")
+        for kind in (DeprecationWarning, FutureWarning):  # of other packages, to be mended there
+            warnings.simplefilter("ignore", kind)
         exec(compile(ast.Module(body, []), f"cell {number}", "exec"), names)
         if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), f"cell {number}", "eval"), names)
@@ -53,10 +55,10 @@ def _run_cell(source: str, names: dict[str, Any], number: int) -> list[dict[str,
         outputs.append({"name": "stdout", "output_type": "stream", "text": text})
     if value is not None:
         data = _shown(value)
-        kind: dict[str, Any] = {"data": data, "metadata": {}, "output_type": "display_data"}
+        output: dict[str, Any] = {"data": data, "metadata": {}, "output_type": "display_data"}
         if "image/png" not in data:
-            kind |= {"execution_count": number, "output_type": "execute_result"}
-        outputs.append(kind)
+            output |= {"execution_count": number, "output_type": "execute_result"}
+        outputs.append(output)
     return outputs
 
 

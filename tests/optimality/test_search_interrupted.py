@@ -70,7 +70,7 @@ print(*ended)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_killed_at_any_moment(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", KILLED, str(tmp_path)],
+        [sys.executable, "-c", KILLED, str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=300,
