@@ -41,7 +41,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "ids.npy", rng.choice(12, 5000, p=np.arange(1.0, 13) / 78))
     done = succeed(
         *("report", folder / HOSTILE, "--tokens", folder / "ids.npy"),
-        *("--snr-db=-10:20:5", "--steps", "3", "-o", folder / "page"),
+        *("--snr-db=-10:20:10", "--steps", "3", "-o", folder / "page"),
     )
     assert "12 tokens" in done.stdout.replace("K = ", "") or "K = 12" in done.stdout
     return folder / "page"
@@ -365,9 +365,9 @@ def test_priors_and_samples(parts: bool, tmp_path: Path, monkeypatch: pytest.Mon
 def test_more_tokens_than_can_be_listed(kind: str, tmp_path: Path) -> None:
     """Noise and steps are there, too; products go part by part."""
     rng = np.random.default_rng(0)
-    stages = rng.standard_normal((6, 32, 2)) * 0.2 ** np.arange(6)[:, None, None]
+    stages = rng.standard_normal((6, 20, 2)) * 0.2 ** np.arange(6)[:, None, None]
     np.savez(tmp_path / "book.npz", book=stages)
-    np.save(tmp_path / "ids.npy", rng.integers(32, size=(6, 2000)))
+    np.save(tmp_path / "ids.npy", rng.integers(20, size=(6, 2000)))
     spec = f"{'rvq' if kind == 'residual' else 'product'}:{tmp_path / 'book.npz'}"
     words = ("--tokens", tmp_path / "ids.npy", "--samples", "100", "--snr-db=0,20")
     succeed("report", spec, *words, "-o", tmp_path / "page")

@@ -470,7 +470,10 @@ def test_a_folder_with_another_run_is_refused(home: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]  # nothing was made before
 
 
-SHORT = ("train", "--preset", "tiny", "--tokenizer-steps", "2", "--steps", "40")
+SHORT = (
+    *("train", "--preset", "tiny", "--tokenizer-steps", "2", "--steps", "40"),
+    *("--width", "48", "--depth", "2", "--batch", "8"),
+)
 
 
 @pytest.mark.slow

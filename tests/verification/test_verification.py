@@ -199,12 +199,12 @@ SAMPLED = [
     tk.PointCodebook(np.outer([-1.0, -0.4, 0.1, 1.5], [0.6, 0.8]), [0.1, 0.2, 0.6, 0.1]),
     CODEBOOKS[4],
     tk.ProductCodebook([[0.0, 1.0, 1.7], [-1.0, 1.0]], prior=RNG.dirichlet(np.ones(6))),
-    perturb(tk.FSQ((3, 3, 3)), 0.1, key=3),
+    perturb(tk.FSQ((3, 2, 2)), 0.1, key=3),
     CODEBOOKS[5],
-    CODEBOOKS[6],
-    CODEBOOKS[7],
+    tk.ResidualCodebook([RNG.normal(size=(3, 3)), 0.2 * RNG.normal(size=(3, 3))]),
+    tk.PointCodebook([[0.0, 1.0], [0.0, 1.0], [1.0, 0.5]], [0.5, 0.3, 0.2], allow_duplicates=True),
     tk.d_codebook(4, 3),
-    tk.PointCodebook(RNG.normal(size=(64, 8)), RNG.dirichlet(np.ones(64))),
+    tk.PointCodebook(RNG.normal(size=(32, 6)), RNG.dirichlet(np.ones(32))),
 ]
 
 
@@ -264,8 +264,7 @@ def test_clusters_are_no_failure(codebook: tk.ProductCodebook) -> None:
 @pytest.mark.parametrize("scale", [1e-2, 1e-4, 1e-6])
 def test_no_false_alarms(scale: float, rare: float) -> None:
     """Quantities are exact here, so that only what verify samples could be at fault."""
-    for key in range(2):
-        assert not failed(tk.verify(clusters(scale, rare), [0.1, 10.0, 60.0, 74.0, 3e3], key=key))
+    assert not failed(tk.verify(clusters(scale, rare), [0.1, 10.0, 60.0, 74.0, 3e3], key=0))
 
 
 @pytest.mark.parametrize(
