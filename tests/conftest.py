@@ -22,9 +22,9 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
-# Most programs run for less time than it takes to make good code of them, so XLA makes it quickly: a
-# training step takes a fifth of the time to compile. `tests/information/test_optimised_code.py`
-# holds it against what users get. An unknown flag ends the process, hence the versions.
+# Most programs run for less time than it takes to make good code of them, so XLA makes it quickly:
+# a training step compiles in a fifth of the time. `tests/information/test_optimised_code.py` holds
+# this code against what users get. An unknown flag ends the process, hence the versions.
 QUICK = "--xla_backend_optimization_level=0"
 if version("jaxlib").startswith("0.10."):
     QUICK += " --xla_cpu_use_fusion_emitters=false"

@@ -6,11 +6,11 @@ from itertools import product as product_of
 
 import numpy as np
 import pytest
+from intervals import Intervals
 from scipy import special, stats
 
 import tokenkl as tk
 from benchmarks.coverage import clustered_cases, rotated
-from intervals import Intervals
 from tokenkl.information.problem import Problem
 from tokenkl.information.rare.profile import STATISTICS, rare_profile
 from tokenkl.information.sampling import kernel

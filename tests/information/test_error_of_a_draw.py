@@ -7,11 +7,11 @@ import mpmath
 import mpmath as mp
 import numpy as np
 import pytest
+from intervals import Intervals
 from scipy import special
 
 import tokenkl as tk
 from benchmarks.coverage import rotated
-from intervals import Intervals
 from problems import Problem, assert_honest, onehot_problems, product_problems
 from tokenkl.halfspaces import overlaps, pair_sums, tokens
 from tokenkl.information import exact_quantities

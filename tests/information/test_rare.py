@@ -282,16 +282,14 @@ def test_union_bound(codebook: tk.PointCodebook) -> None:
 def test_e8_between_its_bounds() -> None:
     """Below the union bound, above the error against the nearest token alone, and below FSQ."""
     e8 = tk.e8_codebook()
-    snr = np.array([40.0, 110.0, 300.0])
-    found = rare_error_probability(e8, snr, n_samples=2000, key=0)
+    snr = np.array([110.0, 300.0])
+    found = rare_error_probability(e8, snr, key=0)
     error = SIGMAS * found["standard_error"] + found["numerical_error"]
     assert (found["value"] - error <= union_bound(e8, snr).value).all()
     nearest = nearest_distances(e8.points)
     pairwise = special.ndtr(-np.sqrt(snr)[:, None] * nearest / 2).mean(axis=1)
     assert (found["value"] + error >= pairwise).all()
-    assert (
-        found["value"][1:] + error[1:] < tk.error_probability(tk.FSQ((3,) * 8), snr[1:]).value
-    ).all()
+    assert (found["value"] + error < tk.error_probability(tk.FSQ((3,) * 8), snr).value).all()
     assert (error < 0.05 * found["value"]).all()
 
 
