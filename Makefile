@@ -25,7 +25,7 @@ quick: $(VENV)/ready-test
 lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c lowest.txt -e '.[test,symbolic,docs]'
-	.venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning -W ignore::FutureWarning
+	XLA_FLAGS= .venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning -W ignore::FutureWarning
 
 # Wheel and sdist; then the wheel in an environment of its own, without extras, tried outside of the checkout.
 package: $(VENV)/bin/python

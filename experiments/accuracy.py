@@ -56,16 +56,16 @@ class Config(Settings):
 
 
 SMOKE = Config(
-    planar_codebooks=40,
-    planar_levels=5,
-    published_draws=40,
+    planar_codebooks=10,
+    planar_levels=3,
+    published_draws=10,
     ascents=1,
     curve_samples=128,
     curve_levels=4,
     crossing_samples=256,
     crossing_db=(16.0, 18.0),
-    bound_levels=101,
-    nine_levels=61,
+    bound_levels=31,
+    nine_levels=31,
 )
 
 

@@ -62,7 +62,7 @@ class Config(Settings):
         self.check_rising("first_db", "last_db")
 
 
-SMOKE = Config(step_db=10.0, samples=128)
+SMOKE = Config(step_db=25.0, samples=128)
 
 
 def codebooks() -> dict[str, tk.Codebook]:

@@ -73,7 +73,7 @@ class Config(Settings):
 
 
 SMOKE = Config(
-    base=2, short=2, long=4, steps=(1, 3), samples=60, long_samples=60, paths=100, starts=2
+    base=2, short=2, long=3, steps=(1, 3), samples=60, long_samples=60, paths=100, starts=2
 )
 
 

@@ -76,7 +76,7 @@ class Config(Settings):
 
 
 SMOKE = Config(
-    levels=14, batches=2, batch_samples=2**9, data=1500, max_iter=2, steps=(2, 4, 8), step_levels=60
+    levels=8, batches=2, batch_samples=2**8, data=800, max_iter=2, steps=(2, 4, 8), step_levels=30
 )
 
 

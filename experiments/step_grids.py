@@ -59,7 +59,7 @@ class Config(Settings):
             reject("shown", self.shown, f"one of the steps {as_text(self.steps)}")
 
 
-SMOKE = Config(steps=(2, 8, 64), one_hot=20)
+SMOKE = Config(steps=(2, 8), one_hot=20)
 
 
 def codebooks(config: Config) -> dict[str, tk.Codebook]:

@@ -68,7 +68,7 @@ class Config(Settings):
         self.check_rising("first_db", "last_db")
 
 
-SMOKE = Config(levels=3, samples=2**5, replicates=2)
+SMOKE = Config(levels=2, samples=2**4, replicates=2)
 
 
 def word_prior() -> tuple[Float[np.ndarray, "6561"], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import hypothesis
@@ -20,6 +21,14 @@ for name, value in {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }.items():
     os.environ.setdefault(name, value)
+
+# Most programs run for less time than it takes to make good code of them, so XLA makes it quickly:
+# a training step compiles in a fifth of the time. `tests/information/test_optimised_code.py` holds
+# this code against what users get. An unknown flag ends the process, hence the versions.
+QUICK = "--xla_backend_optimization_level=0"
+if version("jaxlib").startswith("0.10."):
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", QUICK)
 
 hypothesis.settings.register_profile(
     "tokenkl",

@@ -15,6 +15,7 @@ ROOMS = (
     "_extras",
     "_files",
     "_formats",
+    "_module",
     "_once",
     "_progress",
     "_random",

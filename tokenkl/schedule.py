@@ -32,6 +32,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from tokenkl._formats import open_arrays, reading
+from tokenkl._module import Module
 from tokenkl._validation import (
     as_float_array,
     check_positive,
@@ -68,7 +69,7 @@ def register_schedule(name: str) -> Callable[[Kind], Kind]:
     return keep
 
 
-class Schedule(eqx.Module):
+class Schedule(Module):
     """A path from data (t = 0) to noise (t = 1): X_t = alpha(t) a + sigma(t) eps.
 
     Every method takes an array of any shape and returns an array of that shape (a NumPy float64

@@ -26,7 +26,8 @@ run, succeed, fail = commands(app, "tts", quiet=False)
 
 COUNT = 60
 TRAIN = (
-    *("train", "--preset", "tiny", "--steps", "20", "--tokenizer-steps", "20"),
+    *("train", "--preset", "tiny", "--steps", "20", "--tokenizer-steps", "8"),
+    *("--width", "48", "--depth", "2", "--batch", "8"),
     *("--data-kind", "ljspeech", "--name", "mine"),
 )
 

@@ -20,6 +20,8 @@ run, succeed, fail = commands(app, "tts", quiet=False)
 COUNT = 60
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 TRAIN = ("train", "--preset", "tiny", "--data-kind", "tokens", "--name", "mine", "--cpu")
+#: A network that has room for 27 letters and two speakers.
+SMALL = ("--width", "48", "--depth", "2", "--batch", "8")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def test_speakers(material: Path, tmp_path: Path) -> None:
         np.savez(tmp_path / "tokens" / path.name, **arrays, speaker=np.array(who))
     where = ("--data", tmp_path / "tokens", "--codebook", material / "points.npz", "--speakers")
     more = ("--steps", "200", "--layout", "aligned", "--token-rate", "50", "--folder", tmp_path)
-    succeed(*TRAIN, *where, *more)
+    succeed(*TRAIN, *SMALL, *where, *more)
     path = tmp_path / "voice-mine.safetensors"
     voice = Voice.load(path)
     assert sorted(voice.speakers) == ["ann", "bob"]
@@ -69,7 +71,7 @@ def test_speakers(material: Path, tmp_path: Path) -> None:
 def test_train_and_say(material: Path, tmp_path: Path) -> None:
     where = ("--data", material / "tokens", "--codebook", material / "points.npz")
     more = ("--steps", "150", "--layout", "aligned", "--token-rate", "50", "--folder", tmp_path)
-    done = succeed(*TRAIN, *where, *more)
+    done = succeed(*TRAIN, *SMALL, *where, *more)
     path = tmp_path / "voice-mine.safetensors"
     assert str(path) in done.stdout
     assert done.stdout.splitlines()[-1].endswith("-o out.npy")

@@ -111,7 +111,7 @@ LARGE: dict[str, tk.Codebook] = {
     "checkerboard 7^9x6^9": tk.Checkerboard((7,) * 9 + (6,) * 9),
     "FSQ 9^40": tk.FSQ((9,) * 40),
     "grid 9^40, priors": tk.ProductCodebook([np.arange(9.0)] * 40, [simplex(9)] * 40),
-    "PQ 1024^10": tk.Product([tk.PointCodebook(RNG.normal(size=(1024, 2))) for _ in range(10)]),
+    "PQ 64^12": tk.Product([tk.PointCodebook(RNG.normal(size=(64, 2))) for _ in range(12)]),
     "RVQ 2^30": tk.ResidualCodebook([RNG.normal(size=(1024, 4)) / 2**s for s in range(3)]),
 }
 every_kind = pytest.mark.parametrize("name", KINDS_HERE)
@@ -348,7 +348,7 @@ ANSWERED = {
         scale to distance""",
     "grid 9^40, priors": """accuracy; sampling error; profile; exact; bracket; linear MMSE;
         average power; min distance; mean nn distance; diameter; denoiser; ancestral KL; centre""",
-    "PQ 1024^10": """accuracy; sampling error; entropy, sampled; profile; bracket; linear MMSE;
+    "PQ 64^12": """accuracy; sampling error; entropy, sampled; profile; bracket; linear MMSE;
         Gaussian information;
         capacity; average power; min distance; mean nn distance; diameter; denoiser; score;
         covariance; ancestral KL; Lipschitz; centre; scale to power; scale to box;

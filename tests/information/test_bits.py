@@ -131,7 +131,7 @@ def test_intervals_cover(snr: float) -> None:
     turn = np.linalg.qr(np.random.default_rng(3).standard_normal((2, 2)))[0]
     book = tk.PointCodebook(grid.points @ turn, grid.prior)
     labels = tk.gray_labels((4, 4))
-    exact, runs = float(tk.bit_metric_information(grid, labels, snr)), 300
+    exact, runs = float(tk.bit_metric_information(grid, labels, snr)), 150
     method = tk.MonteCarlo(n_samples=1024)
     covered = 0
     for key in range(runs):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product as product_of
+
 import numpy as np
 import pytest
+from intervals import Intervals
 from scipy import special, stats
 
 import tokenkl as tk
@@ -90,26 +93,18 @@ def test_posteriors_that_know_the_cluster() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [EQUAL, UNEQUAL], ids=["equal", "unequal"])
-@pytest.mark.parametrize(
-    "method", [None, tk.MonteCarlo(n_samples=4000), tk.MonteCarlo(rtol=0.01, atol=1e-4)]
-)
-def test_intervals_cover_where_mistakes_are_never_seen(
-    case: Case, method: tk.MonteCarlo | None
-) -> None:
-    exact, points, _ = case
-    snr = np.array([8.6**2])
+def test_intervals_cover_where_mistakes_are_never_seen() -> None:
+    methods = (None, tk.MonteCarlo(n_samples=4000), tk.MonteCarlo(rtol=0.01, atol=1e-4))
+    snr, runs, intervals = np.array([8.6**2]), 9, Intervals(6)
     quantities = ("conditional_entropy", "mutual_information", "mmse", "sampling_error")
-    answers = tk.profile(exact, snr, quantities)
-    covered = dict.fromkeys(quantities, 0)
-    for key in range(25):
-        found = tk.profile(points, snr, quantities, method=method, key=key)
-        for name in quantities:
-            low, high, _ = found[name].confidence_interval(0.95)
-            covered[name] += bool(low[0] <= answers[name].value[0] <= high[0])
-            assert found[name].interval_supported.all()
-    # P(17 or fewer of 25) < 1e-5 at a coverage of 0.95.
-    assert min(covered.values()) >= 18, covered
+    for number, ((exact, points, _), method) in enumerate(product_of((EQUAL, UNEQUAL), methods)):
+        answers = tk.profile(exact, snr, quantities)
+        for key in range(runs * number, runs * (number + 1)):
+            found = tk.profile(points, snr, quantities, method=method, key=key)
+            every = [found[name] for name in quantities]
+            intervals.add(number, every, [answers[name].value for name in quantities])
+            assert all(one.interval_supported.all() for one in every)
+    intervals.check()
 
 
 def test_plain_averages_say_that_they_are_blind() -> None:
@@ -205,19 +200,16 @@ def test_extreme_scales(power: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(clustered_cases()))
-def test_clustered_cases_are_within_their_intervals(name: str) -> None:
-    case = clustered_cases()[name]
-    snr = np.array(case.roots) ** 2
-    answers = tk.profile(case.exact, snr)
-    misses = np.zeros((4, snr.size), dtype=int)
-    for key in range(1000, 1012):
-        found = tk.profile(case.points, snr, key=key)
-        for row, quantity in enumerate(
-            ("accuracy", "conditional_entropy", "mutual_information", "mmse")
-        ):
-            low, high, _ = found[quantity].confidence_interval(0.95)
-            answer = answers[quantity].value
-            misses[row] += (answer < low) | (answer > high)
-    # P(more than 6 of 12) < 1e-6 at a coverage of 0.95, for each of 20 cells.
-    assert misses.max() <= 6, misses
+def test_clustered_cases_are_within_their_intervals() -> None:
+    """Levels of all cases go from where mistakes between clusters are common to never seen."""
+    quantities = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
+    cases, runs = clustered_cases(), 5
+    intervals = Intervals(len(cases))
+    for number, case in enumerate(cases.values()):
+        snr = np.array(case.roots) ** 2
+        answers = tk.profile(case.exact, snr)
+        for key in range(1000 + runs * number, 1000 + runs * (number + 1)):
+            found = tk.profile(case.points, snr, quantities, key=key)
+            every = [found[name] for name in quantities]
+            intervals.add(number, every, [answers[name].value for name in quantities])
+    intervals.check()

@@ -80,6 +80,6 @@ def test_intervals_on_random_clusters() -> None:
 
 @pytest.mark.slow
 def test_intervals_on_more_random_clusters() -> None:
-    missed, total = misses(range(100, 160))
+    missed, total = misses(range(100, 130))
     assert missed <= 15 * stats.binom.isf(2e-5, total // 15, 0.05)
     assert missed < 0.08 * total

@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from scipy.spatial.distance import cdist
 
 import tokenkl as tk
 from problems import assert_bound
@@ -50,7 +51,7 @@ def test_both_ends_of_the_snr(codebook: tk.Codebook) -> None:
     low, high = (bound(codebook, [1e-18, 1e9]).value for bound in BOTH)
     # By pairs, since the rest of a nearly certain prior is known by its small entries alone.
     power = sum(
-        one.prior @ np.square(one.points[:, None] - one.points).sum(axis=-1) @ one.prior / 2
+        one.prior @ cdist(one.points, one.points, "sqeuclidean") @ one.prior / 2
         for one in codebook.smallest_parts
     )
     np.testing.assert_allclose([low[0], high[0]], [power / 4e18, power / 1e18], rtol=1e-9)

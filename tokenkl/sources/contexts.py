@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from scipy import special
 
 from tokenkl._formats import Arrays, open_arrays, reading, refuse
+from tokenkl._module import Module
 from tokenkl._validation import (
     MAX_ELEMENTS,
     array_of,
@@ -31,7 +32,7 @@ CONTEXTS_FILE = (
 
 
 @final
-class Contexts(eqx.Module):
+class Contexts(Module):
     """Conditional laws of one token, p(k | context), in C contexts.
 
     Args:

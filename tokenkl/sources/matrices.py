@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, final
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse, special
 
+from tokenkl._module import Module
 from tokenkl._validation import MAX_ELEMENTS, as_float_array, reject
 from tokenkl.sources.base import check_laws
 
@@ -20,7 +20,7 @@ MOST_SQUARED = 512
 
 
 @final
-class Stochastic(eqx.Module):
+class Stochastic(Module):
     """T = sparse + left @ right, or a dense array; T[k, l] is the probability of l after k.
 
     Sums have positive terms alone, so that products keep their relative precision.

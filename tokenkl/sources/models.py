@@ -10,6 +10,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
+from tokenkl._module import Module
 from tokenkl._random import generator
 from tokenkl._validation import MAX_ELEMENTS, array_of, check_count, reject
 from tokenkl.sources.base import BLOCK, MOST_SEQUENCES, Given, Source, log_sum, normalised
@@ -121,7 +122,7 @@ class FromModel(Source):
 
 
 @final
-class FromMasked(eqx.Module):
+class FromMasked(Module):
     """What a masked model states: the law of each token given all others, clean.
 
     Such laws need not be those of any joint law; no more than averages over contexts is made of
