@@ -157,9 +157,11 @@ def clustered_cases() -> dict[str, Case]:
 def close_cases() -> dict[str, Case]:
     """Some of `cases` at 49 levels, from errors of nearly the most to 0.005."""
     found = {name: cases()[name] for name in TARGETED}
-    ends = {name: at_errors(case.exact, (*ERRORS[:-1], 0.005)) for name, case in found.items()}
+    roots = {
+        name: np.sqrt(at_errors(case.exact, (*ERRORS[:-1], 0.005))) for name, case in found.items()
+    }
     return {
-        name: case._replace(roots=tuple(np.geomspace(*np.sqrt(ends[name][[0, -1]]), 49)))
+        name: case._replace(roots=tuple(np.geomspace(roots[name][0], roots[name][-1], 49)))
         for name, case in found.items()
     }
 

@@ -94,7 +94,8 @@ def test_some_of_the_levels_are_negligible_in_between() -> None:
     table = kernel.Table(
         np.zeros((3, 4, 8)),
         np.full((3, 8), kernel.NOWHERE),
-        *np.full((2, 3), -1.6),
+        np.full(3, -1.6),
+        np.full(3, -1.6),
         np.arange(0, 24, 8),
     )
     table.tiles[:, :2, 0] = points

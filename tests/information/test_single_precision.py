@@ -46,7 +46,7 @@ def _both(codebook: tk.PointCodebook, snr: np.ndarray) -> tuple[np.ndarray, np.n
     ids = rng.choice(codebook.K, size=400, p=codebook.prior)
     noise = rng.standard_normal((400, codebook.n))
     double, single = (
-        kernel.block_statistics(table, ids, noise, np.sqrt(snr), True, precision, True)
+        kernel.block_statistics(table, ids, noise, np.sqrt(snr), True, bool(precision), True)
         for precision, table in enumerate(tables)
     )
     return double, single
