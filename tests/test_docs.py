@@ -16,11 +16,13 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
     ROOT / "experiments" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 #: Pages that the site has and the repository has not.
 WRITTEN = {ROOT / "docs" / "api" / "index.md", *(ROOT / "docs" / page_name(g) for g in GROUPS)}
+WRITTEN |= {path.with_suffix(".md") for path in (ROOT / "docs" / "notebooks").glob("*.ipynb")}
 #: `folder/file.py::name`, `folder/file.py`, or a figure.
 LINK = re.compile(
     r"`((?:tokenkl|tests|experiments|figures|benchmarks|website)/[\w/.-]+?)(?:::(\w+))?`"

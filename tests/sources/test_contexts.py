@@ -221,3 +221,18 @@ def test_rows_that_are_no_laws() -> None:
         Contexts.from_top([[1, 1]], np.log([[0.5, 0.5]]), 3)
     with pytest.raises(ValueError, match="at most 1"):
         Contexts.from_top([[1, 2]], np.log([[0.9, 0.5]]), 3)
+
+
+def test_sums_beyond_all_numbers(tmp_path: Path) -> None:
+    """Found by `benchmarks.fuzz_readers`: the sentence itself did not fit into a float."""
+    path = tmp_path / "laws.npz"
+    ids: dict[str, Any] = {"ids": np.array([[0, 1]]), "K": np.array(2)}
+    cases: list[tuple[float, str, dict[str, Any]]] = [
+        (1e148, r"exp\(1e\+148\)", {}),
+        (-1e148, r"exp\(-1e\+148\)", {}),
+        (1e148, r"exp\(1e\+148\)", ids),
+    ]
+    for value, shown, more in cases:
+        np.savez(path, log_probs=np.array([[value, -np.inf]]), **more)
+        with pytest.raises(ValueError, match=f"a sum of {shown} in row 0"):
+            load_contexts(path)

@@ -139,7 +139,7 @@ class Contexts(Module):
         totals = special.logsumexp(logs, axis=1)
         worst = int(np.argmax(totals)) if len(totals) else 0
         if len(totals) and not -np.inf < totals.min() <= totals[worst] <= math.log1p(SUM_TOLERANCE):
-            found = f"a sum of {math.exp(totals[worst]):.9g} in row {worst}"
+            found = f"a sum of {_sum(totals[worst])} in row {worst}"
             reject("log_probs", found, "of probabilities that sum to at most 1, and not to 0")
         laws = np.full((len(tokens), K), -np.inf)
         np.put_along_axis(laws, tokens, logs - totals[:, None], axis=1)
@@ -250,6 +250,11 @@ def _log_probs(logs: Any, ndim: int = 2) -> np.ndarray:
     return array
 
 
+def _sum(log: float) -> str:
+    """exp of a logarithm that may be of any size."""
+    return f"{math.exp(log):.9g}" if abs(log) < 700 else f"exp({log:.9g})"
+
+
 def _check_log_laws(logs: Any) -> Float[np.ndarray, "C K"]:
     """Log-laws in rows, each normalised."""
     array = _log_probs(logs)
@@ -257,7 +262,7 @@ def _check_log_laws(logs: Any) -> Float[np.ndarray, "C K"]:
     totals = special.logsumexp(array, axis=1)
     worst = int(np.argmax(abs(totals)))
     if not abs(totals[worst]) < SUM_TOLERANCE:
-        found = f"a sum of {math.exp(totals[worst]):.9g} in row {worst}"
+        found = f"a sum of {_sum(totals[worst])} in row {worst}"
         reject("log-probabilities", found, "of laws, whose probabilities sum to 1")
     laws: np.ndarray = array - totals[:, None]
     return laws
