@@ -46,4 +46,4 @@ def test_they_are_copied() -> None:
 
 def test_they_stay_frozen() -> None:
     with pytest.raises(AttributeError):
-        tk.FSQ((3, 3)).levels = ()  # type: ignore[misc]
+        tk.FSQ((3, 3)).levels = ()
