@@ -112,7 +112,7 @@ LARGE: dict[str, tk.Codebook] = {
     "FSQ 9^40": tk.FSQ((9,) * 40),
     "grid 9^40, priors": tk.ProductCodebook([np.arange(9.0)] * 40, [simplex(9)] * 40),
     "PQ 64^12": tk.Product([tk.PointCodebook(RNG.normal(size=(64, 2))) for _ in range(12)]),
-    "RVQ 2^30": tk.ResidualCodebook([RNG.normal(size=(1024, 4)) / 2**s for s in range(3)]),
+    "RVQ 2^30": tk.ResidualCodebook([RNG.normal(size=(64, 4)) / 2**s for s in range(5)]),
 }
 every_kind = pytest.mark.parametrize("name", KINDS_HERE)
 every_one = pytest.mark.parametrize("name", [*KINDS_HERE, *LARGE])

@@ -358,12 +358,12 @@ def test_thousand_curves_take_a_second() -> None:
 
 
 @pytest.mark.slow
-def test_two_hundred_curves_of_a_perturbed_grid_take_a_quarter_of_a_minute() -> None:
+def test_thousand_curves_of_a_perturbed_grid_take_a_minute() -> None:
     codebook = tk.perturb(tk.FSQ((3,) * 8), 0.1, key=0)
-    grids = [tk.step_grid("log-snr", N, 1e-3, 60.0) for N in range(1, 1001, 5)]
+    grids = [tk.step_grid("log-snr", N, 1e-3, 60.0) for N in range(1, 1001)]
     started = time.process_time()
     found = ancestral_kl_curve(codebook, grids, method=tk.MonteCarlo(rtol=0.01), key=0)
-    assert time.process_time() - started < 15
+    assert time.process_time() - started < 60
     assert (found.standard_error <= 0.01 * found.value).all()
     assert (found.numerical_error < 0.005 * found.value).all()
 

@@ -34,7 +34,10 @@ def share_out(work: Callable[[slice], None], size: int, task: int) -> None:
 def in_order(work: Callable[[slice], Result], size: int, task: int) -> Iterator[Result]:
     """What `work` returns on slices of `task` out of `size`; few results wait at a time."""
     parts = _parts(size, task)
-    workers = threads()
+    workers = min(threads(), len(parts))
+    if workers < 2:  # starting a thread takes longer than most of what is shared out
+        yield from map(work, parts)
+        return
     with ThreadPoolExecutor(workers) as pool:
         for group in range(0, len(parts), 4 * workers):
             yield from pool.map(work, parts[group : group + 4 * workers])
