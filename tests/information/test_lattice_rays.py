@@ -65,7 +65,7 @@ def test_on_a_line() -> None:
 @pytest.mark.slow
 def test_e8_against_posteriors() -> None:
     snr = np.array([0.1, 1.0, 10.0, 40.0, 100.0])
-    found = by_rays(LatticeCodebook("D+", 3, 8), snr, 100_000, key=2)["error_probability"]
+    found = by_rays(LatticeCodebook("D+", 3, 8), snr, 200_000, key=2)["error_probability"]
     listed = tk.error_probability(tk.e8_codebook(), snr, key=3)
     z = (found.value - listed.value) / np.hypot(found.standard_error, listed.standard_error)
     assert (np.abs(z) < 4.9).all()
