@@ -104,3 +104,10 @@ def test_far_from_the_origin() -> None:
     found, expected = (tk.error_probability(one, snr) for one in (far, near))
     assert str(found.method) == str(expected.method) == "exact, Owen's T over Voronoi edges"
     np.testing.assert_allclose(found.value, expected.value, rtol=1e-12)
+
+
+def test_too_many_points_to_be_listed_are_not_planar() -> None:
+    """No more tokens than numbers may be listed, but twice as many coordinates."""
+    stages = np.random.default_rng(0).normal(size=(6, 20, 2)) * 0.3 ** np.arange(6)[:, None, None]
+    plan = tk.plan(tk.ResidualCodebook(list(stages)), 10.0, ("accuracy",))
+    assert "Owen" not in str(plan)

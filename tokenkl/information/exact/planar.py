@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-from tokenkl._validation import MAX_ELEMENTS, first_duplicate
+from tokenkl._validation import first_duplicate
 from tokenkl.codebooks.base import Codebook
 from tokenkl.numerics.scale import power_of_two
 
@@ -57,7 +57,7 @@ def planar_rivals(codebook: Codebook) -> Rivals | None:
     It is for distinct points in the plane, few of them where priors differ or points almost
     coincide.
     """
-    if codebook.n != 2 or not 2 <= codebook.K <= MAX_ELEMENTS:
+    if codebook.n != 2 or codebook.K < 2 or not codebook.fits:
         return None
     K, points = codebook.K, np.asarray(codebook.points)
     if (K > MAX_PAIRS and not codebook.has_equal_priors) or first_duplicate(points) is not None:
