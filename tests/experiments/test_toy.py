@@ -380,20 +380,20 @@ def test_intervals_over_seeds_cover() -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(kept, "ROOT", tmp_path)
-    config = toy_generation.SMOKE
-    whole, _ = toy_generation.compute(config, lambda done, total: None)
-    assert not list((tmp_path / "build" / "toy_generation").iterdir())
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    config, build = toy_generation.SMOKE, tmp_path / "build"
 
     def stop(done: float, total: float) -> None:
         if done >= 1:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        toy_generation.compute(config, stop)
-    folder = next((tmp_path / "build" / "toy_generation").iterdir())
-    assert [path.suffix for path in folder.iterdir()] == [".csv"]
-    again, facts = toy_generation.compute(config, lambda done, total: None)
+    with kept.parts_in(build):
+        whole, _ = toy_generation.compute(config, lambda done, total: None)
+        assert not list((build / "toy_generation").iterdir())
+        with pytest.raises(KeyboardInterrupt):
+            toy_generation.compute(config, stop)
+        folder = next((build / "toy_generation").iterdir())
+        assert [path.suffix for path in folder.iterdir()] == [".csv"]
+        again, facts = toy_generation.compute(config, lambda done, total: None)
     assert whole.equals(again)  # all of it: times are facts
     assert min(facts["process_seconds"].values()) > 0

@@ -159,9 +159,9 @@ def _devices() -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    from tokenkl.numerics.compiled import code_folder
+    from tokenkl.numerics import compiled  # which imports Numba
 
-    folder = code_folder()
+    folder = compiled.code_folder()
     what = "compiled code"
     if folder is None:
         said = "is kept nowhere: no folder of yours can be written; every start compiles anew"
