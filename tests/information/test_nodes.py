@@ -157,6 +157,8 @@ def test_a_profile_of_many_levels(single: bool, monkeypatch: pytest.MonkeyPatch)
         ratio = error / np.asarray(alone[name].standard_error)
         assert 0.9 < np.median(ratio) < 1.1
         numerical = np.asarray(found[name].numerical_error)
+        # What reading off may have missed is in it.
+        assert np.median(numerical / np.asarray(alone[name].numerical_error)) > 1
         assert (numerical <= 0.5 * error + 1e-4 * np.asarray(answer[name].value)).all()
 
 

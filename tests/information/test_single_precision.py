@@ -123,3 +123,15 @@ def test_taken_unasked_only_where_nobody_would_notice(monkeypatch: pytest.Monkey
     assert numerical("accuracy", gpu=True, n_samples=512) > 1e-5
     with pytest.raises(ValueError, match="precision must be"):
         tk.MonteCarlo(precision=cast(Any, "half"))
+
+
+def test_near_duplicates_that_are_told_apart_need_more_digits() -> None:
+    """Products of differences of 1e-3 at a distance of 3 are not in single precision there."""
+    codebook, snr = _duplicated(1e-3), np.array([1e6, 4e6])
+    double, single = (
+        tk.profile(codebook, snr, QUANTITIES, method=tk.MonteCarlo(512, precision=how), key=0)
+        for how in ("double", "single")
+    )
+    for name in QUANTITIES:
+        apart = np.abs(np.asarray(single[name].value) - np.asarray(double[name].value))
+        assert (apart <= np.asarray(single[name].numerical_error)).all(), name
