@@ -87,9 +87,13 @@ def test_runs(longest: int) -> None:
 
 
 def test_some_of_the_levels_are_negligible_in_between() -> None:
-    """A tile that matters, does not, and matters again starts anew."""
-    points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 40.0]])
-    ids, noise = np.zeros(3, dtype=int), np.array([[0.1, 0.2], [3.0, 12.0], [-9.0, 8.0]])
+    """A tile that matters, does not, and matters again starts anew.
+
+    The second token, with the noise towards it, is likelier than the true one up to h = 4.6, and
+    falls fast then; the third, with the noise against it, is 2^-64 of that before, and not later.
+    """
+    points = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    ids, noise = np.zeros(2, dtype=int), np.array([[4.6, -9.0], [0.1, 0.2]])
     # A tile for each token.
     table = kernel.Table(
         np.zeros((3, 4, 8)),
@@ -100,7 +104,7 @@ def test_some_of_the_levels_are_negligible_in_between() -> None:
     )
     table.tiles[:, :2, 0] = points
     table.log_prior[:, 0] = -1.6
-    h = np.linspace(0.05, 6, 60)
+    h = np.linspace(0.1, 12, 60)
     even = kernel.block_statistics(table, ids, noise, h)
     alone = np.concatenate([kernel.block_statistics(table, ids, noise, h[[i]]) for i in range(60)])
     np.testing.assert_allclose(even[:, ERROR], alone[:, ERROR], rtol=1e-12)

@@ -126,8 +126,8 @@ def test_taken_unasked_only_where_nobody_would_notice(monkeypatch: pytest.Monkey
 
 
 def test_near_duplicates_that_are_told_apart_need_more_digits() -> None:
-    """Products of differences of 1e-3 at a distance of 3 are not in single precision there."""
-    codebook, snr = _duplicated(1e-3), np.array([1e6, 4e6])
+    """Products of differences of 1e-5 at a distance of 3 are not in single precision there."""
+    codebook, snr = _duplicated(1e-5), np.array([1e10, 4e10])
     double, single = (
         tk.profile(codebook, snr, QUANTITIES, method=tk.MonteCarlo(512, precision=how), key=0)
         for how in ("double", "single")
