@@ -1,6 +1,5 @@
 """Schedules, contexts, certificates and states of searches, damaged in many ways."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,9 @@ import pytest
 from other_files import KINDS
 
 
-@pytest.mark.parametrize(("name", "make", "load", "damage"), KINDS, ids=[kind[0] for kind in KINDS])
-def test_damaged_files(
-    name: str,
-    make: Callable[..., Any],
-    load: Callable[..., Any],
-    damage: Callable[..., Any] | None,
-    tmp_path: Path,
-) -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=[kind[0] for kind in KINDS])
+def test_damaged_files(kind: tuple[Any, ...], tmp_path: Path) -> None:
+    name, make, load, damage = kind
     path = tmp_path / name
     make(path)
     load(path)

@@ -57,9 +57,9 @@ def test_a_wrong_value_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> Any:
         return math.sqrt(-1)
 
-    for name in ("_rare", "_gradients"):
-        monkeypatch.setattr(selftest, name, broken)
-    monkeypatch.setattr(selftest, "_files", lambda: (1.0, 0.0, "in a coordinate"))
+    for name in ("rare errors", "gradients"):
+        monkeypatch.setitem(selftest.CHECKS, name, broken)
+    monkeypatch.setitem(selftest.CHECKS, "files", lambda: (1.0, 0.0, "in a coordinate"))
     for name in ("_python", "_packages", "_threads", "_devices", "_cache"):
         monkeypatch.setattr(doctor, name, list)
     done = run("doctor")

@@ -170,15 +170,21 @@ def test_plot_only(figures: tuple[Path, list[str]]) -> None:
     assert "and belong together" in fail("first", "--plot-only")
 
 
-def test_ctrl_c_says_how_to_go_on(
-    figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _stop_in_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, as soon as the second figure is begun."""
+
     def interrupted(config: Config, progress: Any) -> Any:
         raise KeyboardInterrupt
 
     second = dataclasses.replace(experiments.load("second"), compute=interrupted)
     made = {"first": experiments.load("first"), "second": second}
     monkeypatch.setattr(experiments, "load", made.__getitem__)
+
+
+def test_ctrl_c_says_how_to_go_on(
+    figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _stop_in_second(monkeypatch)
     done = run("--smoke")
     assert done.exit_code == 130
     assert done.stderr.splitlines()[-1] == (
@@ -258,13 +264,8 @@ def test_check_takes_no_other_settings(figures: tuple[Path, list[str]]) -> None:
 def test_ctrl_c_in_a_check(
     figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(config: Config, progress: Any) -> Any:
-        raise KeyboardInterrupt
-
     succeed()
-    second = dataclasses.replace(experiments.load("second"), compute=interrupted)
-    made = {"first": experiments.load("first"), "second": second}
-    monkeypatch.setattr(experiments, "load", made.__getitem__)
+    _stop_in_second(monkeypatch)
     done = run("--check")
     assert done.exit_code == 130
     assert done.stderr.splitlines()[-1] == (

@@ -1,5 +1,7 @@
 """Values read off between nodes, against exact curves and against levels of their own."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -172,3 +174,17 @@ def test_a_target_is_met_at_every_level() -> None:
         assert np.asarray(found[name].numerical_error).max() <= 3e-4  # mostly the noise in it
     count = np.asarray(found["accuracy"].n_samples)
     assert count.min() < count.max()
+
+
+def test_tens_of_thousands_of_levels_take_no_room_for_their_pairs() -> None:
+    """With close ones among them or not: numbers are levels times nodes, never levels squared."""
+    for levels, target in ((np.geomspace(1e-3, 1e3, 10_000), 1e-3), (_levels(0, 10, 60_000), None)):
+        tracemalloc.start()
+        nodes = Nodes(levels, target)
+        _, reading = nodes.of(np.arange(levels.size))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 2**28
+        assert (reading is None) == (target is None)
+    many = Nodes(np.geomspace(1e-3, 1e3, 10**5), 1e-3)  # beyond what a rule may have
+    assert not many.close.any()

@@ -126,9 +126,9 @@ def test_folders_out_of_use_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (parent / "other").mkdir()
     monkeypatch.setattr(compiled.config, "CACHE_DIR", str(tmp_path))
     for _ in range(2):
-        compiled._folder.cache_clear()
-        own = compiled._folder()
-    compiled._folder.cache_clear()
+        compiled.code_folder.cache_clear()
+        own = compiled.code_folder()
+    compiled.code_folder.cache_clear()
     assert own is not None
     assert {path.name for path in parent.iterdir()} == {
         own.name, "other", *names[-compiled.KEPT :]

@@ -39,7 +39,7 @@ def doctor() -> Result:
     \b
     Example: tokenkl doctor
     """
-    from tokenkl.verification.selftest import self_checks
+    from tokenkl.verification.selftest import CHECKS, self_checks
 
     found: list[Finding] = []
     for part in (_python, _packages, _threads, _devices, _cache):
@@ -48,7 +48,7 @@ def doctor() -> Result:
         for number, one in enumerate(self_checks()):
             state = WELL if one.ok else WRONG
             found.append(Finding(f"self test: {one.name}", state, one.said))
-            progress(number + 1, 5)
+            progress(number + 1, len(CHECKS))
     wrong = sum(one.state == WRONG for one in found)
     return Result(
         record={"well": not wrong, "findings": [dataclasses.asdict(one) for one in found]},

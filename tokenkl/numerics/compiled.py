@@ -52,7 +52,7 @@ def compiled(*, fastmath: set[str]) -> Callable[[Callable[..., Any]], Any]:
         options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
         options["forceinline"] = bool(fastmath)
         made: Any = numba.njit(**options)(function)
-        folder = _folder()
+        folder = code_folder()
         if folder is not None and function.__module__ in _sources():
             made._cache = _Kept(function, folder)
         return made
@@ -126,7 +126,7 @@ def _digest() -> str:
 
 
 @functools.cache
-def _folder() -> Path | None:
+def code_folder() -> Path | None:
     """The folder of this digest, in $NUMBA_CACHE_DIR or the user's cache; None where there is none.
 
     When a new one comes, those go that were not used for the longest time.
@@ -147,11 +147,6 @@ def _folder() -> Path | None:
             for path in sorted(others, key=_last_used)[: -KEPT - 1]:
                 shutil.rmtree(path, ignore_errors=True)
     return folder
-
-
-def code_folder() -> Path | None:
-    """Where machine code of these sources and versions is kept; None where nothing can be."""
-    return _folder()
 
 
 def _last_used(path: Path) -> float:

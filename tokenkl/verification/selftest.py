@@ -142,14 +142,7 @@ def self_checks() -> Iterator[SelfCheck]:
         >>> first.name, first.ok
         ('exact formulas', True)
     """
-    checks: tuple[tuple[str, Callable[[], tuple[float, float, str]]], ...] = (
-        ("exact formulas", _exact),
-        ("sampling", _sampling),
-        ("rare errors", _rare),
-        ("gradients", _gradients),
-        ("files", _files),
-    )
-    for name, check in checks:
+    for name, check in CHECKS.items():
         began = time.perf_counter()
         try:
             off, limit, unit = check()
@@ -210,3 +203,13 @@ def _files() -> tuple[float, float, str]:
         save_codebook(points, path)
         read = load_codebook(path)
     return float(np.abs(read.points - points.points).max()), 0.0, "in a coordinate"
+
+
+#: How far something is off, how far it may be, and the unit of both.
+CHECKS: dict[str, Callable[[], tuple[float, float, str]]] = {
+    "exact formulas": _exact,
+    "sampling": _sampling,
+    "rare errors": _rare,
+    "gradients": _gradients,
+    "files": _files,
+}

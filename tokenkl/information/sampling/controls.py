@@ -174,15 +174,21 @@ class Controls:
                 return
         self.sizes["neighbours"] = 3
         self.costs["neighbours"] = RIVAL_COST * self.neighbours.shape[1]
-        self.neighbour_means = np.zeros((self.h.size, 3))
-        for start in range(0, prior.size, 4096):
-            part = slice(start, start + 4096)
-            distance = self.distances[part] / self.scale
-            for level, h in enumerate(self.h):
-                means = _rival_means()(np.minimum(h * self.distances[part], FAR))
-                means *= self.near[part, :, None]
-                means[..., 2] *= distance**2
-                self.neighbour_means[level] += prior[part] @ means.sum(axis=1)
+        self.prior = prior
+        self._neighbour_means: dict[int, np.ndarray] = {}
+
+    def _mean_of_neighbours(self, level: int) -> Float[np.ndarray, " 3"]:
+        """Made when a level is first looked at: it costs a pass over all pairs."""
+        if level not in self._neighbour_means:
+            total = np.zeros(3)
+            for start in range(0, self.prior.size, 4096):
+                part = slice(start, start + 4096)
+                reach = np.minimum(self.h[level] * self.distances[part], FAR)
+                means = _rival_means()(reach) * self.near[part, :, None]
+                means[..., 2] *= (self.distances[part] / self.scale) ** 2
+                total += self.prior[part] @ means.sum(axis=1)
+            self._neighbour_means[level] = total
+        return self._neighbour_means[level]
 
     def _neighbour_posteriors(self, ids: np.ndarray, noise: np.ndarray) -> OneKind:
         rivals, distance, near = self.neighbours[ids], self.distances[ids], self.near[ids]
@@ -198,7 +204,7 @@ class Controls:
             logit = np.where(near, h * along - (h * distance) ** 2 / 2, -np.inf)
             posterior, entropy, variance = _rival(logit)
             rows = [posterior.sum(1), entropy.sum(1), (variance * squares).sum(1)]
-            return np.stack(rows) - self.neighbour_means[level][:, None]
+            return np.stack(rows) - self._mean_of_neighbours(level)[:, None]
 
         return at
 

@@ -386,16 +386,15 @@ def _runs(
     Levels are in ascending order; they are taken two by two where four or more are evenly spaced.
     """
     steps, fresh = np.zeros(h.size), np.zeros(h.size, dtype=bool)
-    start = 0
-    while start < h.size:
-        uneven = np.abs(np.diff(h[start:], 2)) > EVEN * h[-1]
-        length = 2 + int(np.argmax(np.append(uneven, True)))
-        length -= length % 2
-        if length >= 4 and h[start + 1] > h[start] and h.size - start >= 4:
+    # Three levels each, evenly spaced; where such threes begin and end to follow each other.
+    even = np.abs(np.diff(h, 2)) <= EVEN * h[-1:]
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], even, [False]])))
+    end = 0
+    for first, last in edges.reshape(-1, 2):
+        start = max(first, end)
+        length = (last + 2 - start) // 2 * 2
+        if length >= 4 and h[start + 1] > h[start]:
             end = start + length
             steps[start:end:2] = (h[end - 1] - h[start]) / (length - 1)
             fresh[start:end:longest] = True
-            start = end
-        else:
-            start += 1
     return steps, fresh

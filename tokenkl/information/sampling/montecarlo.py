@@ -142,13 +142,12 @@ class _Run:
         self.draw = drawer(codebook)
         #: Columns of the statistics.
         self.columns = len(STATISTICS) - (STATISTICS[-1] not in quantities)
-        self.nodes = Nodes(self.h, None)
         self.plan: pilot.Plan | None = None
         self.pilot = pilot.size(method)
-        nodes = Nodes(self.h, _smallest_target(method))
-        has_pilot = pilot.affordable(codebook, nodes.h.size, self.pilot, method.memory)
-        if has_pilot:
-            self.nodes = nodes
+        self.nodes = Nodes(self.h, _smallest_target(method) if self.pilot else None)
+        has_pilot = pilot.affordable(codebook, self.nodes.h.size, self.pilot, method.memory)
+        if not has_pilot:
+            self.nodes = Nodes(self.h, None)
         numbers = (self.h.size + self.nodes.h.size) * self.columns
         self.size = _block_size(codebook, numbers, method.memory)
         shape = (self.h.size, self.columns)
@@ -431,12 +430,12 @@ class _Run:
             rest, plain = getattr(self.rest, name), getattr(self.plain, name)
             net = np.zeros_like(plain) if name == "cubes" else getattr(self.nets, name)
             setattr(out, name, np.where(is_net, net, np.where(used, rest, plain)))
-        chosen = zip(self.at_places.coefficients, self.at_places.kinds, strict=True)
-        rounding = [
-            np.abs(beta) @ self.controls.rounding(place)[self.controls.rows(kinds)]
-            for place, (beta, kinds) in enumerate(chosen)
+        of_nodes = [
+            np.abs(self.at_places.coefficients[node])
+            @ self.controls.rounding(node)[self.controls.rows(self.at_places.kinds[node])]
+            for node in range(self.nodes.h.size)
         ]
-        rounding = np.abs(self.nodes.rule) @ np.array(rounding)[: self.nodes.h.size]
+        rounding = self.nodes.reading(np.arange(self.h.size)).spread(np.array(of_nodes))
         out.rounding = np.where(used | (is_net & plan.used), rounding, 0.0)
         out.rounding += np.abs(self.missed) / np.maximum(self.plain.n, 1)
         carriers = np.where(used | is_net, self.rest.carriers(), self.plain.carriers())

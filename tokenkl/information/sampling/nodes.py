@@ -26,6 +26,8 @@ FEWEST = 16
 #: What a node costs, as a part of what a level by itself does; most levels that are ever looked at
 #: by themselves although they are close to others.
 NODE_COST, FEW = 0.6, 64
+#: Most numbers in a rule, levels times nodes (16 MiB).
+LARGEST = 2**21
 #: How far the outer nodes are beyond the outer levels, in nodes.
 BEYOND = 1.5
 
@@ -46,17 +48,21 @@ class Nodes:
             close = _close(levels, per_octave)
             if close.sum() >= FEWEST:
                 between = _spread(levels[close].min(), levels[close].max(), per_octave)
-            if between.size and between.size <= close.sum():
+            if 0 < between.size <= close.sum() <= LARGEST / between.size:
                 self.close = close
             else:
                 between = np.empty(0)
         alone, close_ = np.flatnonzero(~self.close), np.flatnonzero(self.close)
         self.h = np.concatenate([levels[alone], between])
+        #: How many of the nodes, the first ones, are levels that are looked at by themselves.
+        self.alone = alone.size
         self.nearest = np.empty(levels.size, dtype=np.int64)
         self.nearest[alone] = np.arange(alone.size)
         if close_.size:
             distance = np.abs(levels[close_, None] - between)
             self.nearest[close_] = alone.size + distance.argmin(axis=1)
+        #: Where each of the close levels stands among them.
+        self._rank = np.cumsum(self.close) - 1
         #: The place of every level by itself; none where there are too many.
         self._own: Int[np.ndarray, " levels"] | None = None
         self.places, self.node_of_place = self.h, np.arange(self.h.size)
@@ -65,52 +71,67 @@ class Nodes:
             self._own[close_] = self.h.size + np.arange(close_.size)
             self.places = np.concatenate([self.h, levels[close_]])
             self.node_of_place = np.concatenate([self.node_of_place, self.nearest[close_]])
-        self._fine, self._coarse = np.zeros((2, levels.size, self.h.size))
-        for rule, order in ((self._fine, ORDER), (self._coarse, ORDER - 2)):
-            rule[alone, self.nearest[alone]] = 1
-            rule[np.ix_(close_, np.arange(alone.size, self.h.size))] = _polynomials(
-                between, levels[close_], order
-            )
+        self._fine = _polynomials(between, levels[close_], ORDER)
+        self._coarse = _polynomials(between, levels[close_], ORDER - 2)
         self.settle(0.0)
 
     def settle(self, slope: float) -> None:
         """Say that means fall like exp(-slope h^2)."""
-        fall = np.zeros((self.levels.size, self.h.size))
-        fall[self.close] = slope * (self.h**2 - self.levels[self.close, None] ** 2)
+        fall = slope * (self.h[self.alone :] ** 2 - self.levels[self.close, None] ** 2)
         scale = np.exp(np.where(self._fine != 0, fall, 0))
-        self.rule, self._other = self._fine * scale, self._coarse * scale
+        self._rule, self._change = self._fine * scale, (self._coarse - self._fine) * scale
 
     def of(
         self, levels: Int[np.ndarray, " some"]
     ) -> tuple[Int[np.ndarray, " places"], Reading | None]:
         """Where to look for some levels, whichever costs less: nodes, or the levels (None)."""
-        nodes = np.flatnonzero((self.rule[levels] != 0).any(axis=0))
-        if self._own is not None and levels.size <= NODE_COST * nodes.size:
-            return self._own[levels], None
-        if not self.close[levels].any():
+        close = self.close[levels]
+        if not close.any():
             return self.nearest[levels], None
-        rows = np.ix_(levels, nodes)
-        return nodes, Reading(self.rule[rows], self._other[rows] - self.rule[rows])
+        reading = self.reading(levels)
+        if self._own is not None and levels.size <= NODE_COST * reading.nodes.size:
+            return self._own[levels], None
+        return reading.nodes, reading
+
+    def reading(self, levels: Int[np.ndarray, " some"]) -> Reading:
+        """How values at some levels follow from those at nodes, and at which."""
+        close = self.close[levels]
+        rows = self._rank[levels[close]]
+        between = np.flatnonzero((self._rule[rows] != 0).any(axis=0))
+        nodes = np.concatenate([self.nearest[levels[~close]], self.alone + between])
+        part = np.ix_(rows, between)
+        return Reading(nodes, close, self._rule[part], self._change[part])
 
 
 class Reading(NamedTuple):
-    """How values at levels follow from those at nodes: linearly, along the first axis."""
+    """How values at levels follow from those at `nodes`, linearly, along the first axis.
 
-    rule: Float[np.ndarray, "levels nodes"]
-    change: Float[np.ndarray, "levels nodes"]
+    The first nodes are levels themselves, those that are not `close`.
+    """
+
+    nodes: Int[np.ndarray, " nodes"]
+    close: Bool[np.ndarray, " levels"]
+    rule: Float[np.ndarray, "close between"]
+    change: Float[np.ndarray, "close between"]
 
     def read(self, values: Float[np.ndarray, "nodes ..."]) -> Float[np.ndarray, "levels ..."]:
         """Values at the levels."""
-        return _combine(self.rule, values)
+        return self._combined(values, self.rule, 1)
 
     def missed(self, values: Float[np.ndarray, "nodes ..."]) -> Float[np.ndarray, "levels ..."]:
         """What polynomials of an order less by two make of `values` beyond `read`."""
-        return _combine(self.change, values)
+        return self._combined(values, self.change, 0)
 
+    def spread(self, errors: Float[np.ndarray, "nodes ..."]) -> Float[np.ndarray, "levels ..."]:
+        """The most that errors at nodes may make at the levels."""
+        return self._combined(errors, np.abs(self.rule), 1)
 
-def _combine(rule: np.ndarray, values: np.ndarray) -> np.ndarray:
-    found = rule @ values.reshape(len(values), -1)
-    return found.reshape(len(rule), *values.shape[1:])
+    def _combined(self, values: np.ndarray, rule: np.ndarray, alone: int) -> np.ndarray:
+        found = np.empty((self.close.size, *values.shape[1:]))
+        first = len(values) - rule.shape[1]
+        found[~self.close] = alone * values[:first]
+        found[self.close] = np.tensordot(rule, values[first:], 1)
+        return found
 
 
 def _close(levels: Float[np.ndarray, " levels"], per_octave: int) -> Bool[np.ndarray, " levels"]:
