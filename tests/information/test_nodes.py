@@ -113,6 +113,15 @@ def test_some_levels_are_read_off_and_others_are_not() -> None:
     assert set(nodes.places[of]) >= {0.0, 100.0}
     assert of.size < some.size
     np.testing.assert_allclose(reading.read(nodes.places[of]), levels[some], rtol=1e-12)
+    # What is not read off misses nothing; errors of any signs add up, and are its own there.
+    missed, alone = reading.missed(np.exp(-nodes.places[of])), np.array([0, -1])
+    assert not missed[alone].any()
+    assert missed[1:-1].any()
+    signs = np.where(np.arange(of.size) % 2, 1.0, -1.0)
+    spread = reading.spread(np.ones(of.size))
+    assert (spread >= np.abs(reading.read(signs)) - 1e-12).all()
+    assert (spread[alone] == 1).all()
+    assert spread.max() > 1.01
     assert (np.abs(nodes.h[nodes.nearest] - levels)[1:102] < levels[1:102] / 6).all()
 
 
