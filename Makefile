@@ -9,23 +9,47 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce test quick lowest package lint bench docs clean
+.PHONY: reproduce test quick versions package lint bench docs clean
 
 reproduce: $(VENV)/ready
 	$(BIN)/tokenkl reproduce
 
 test: $(VENV)/ready-test lint
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow or not slow"
+	@$(MAKE) --no-print-directory versions
 
 quick: $(VENV)/ready-test
 	$(BIN)/python -m pytest
 
-# The quick tests with the oldest versions that pyproject.toml allows, in an environment of its own.
-# Old versions are warned of by newer ones beside them: that is theirs to mend.
-lowest:
-	$(PYTHON) -m venv --clear .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c lowest.txt -e '.[test,symbolic,docs]'
-	XLA_FLAGS= .venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning -W ignore::FutureWarning
+# The quick tests with other versions than those of constraints.txt: the oldest that pyproject.toml allows,
+# the newest that there are, and each other Python that is found. `make test` runs one test in 24 with each,
+# out of all files; `make versions SHARES=1` runs them all, before a release.
+# Old versions are warned of by newer ones beside them: that is theirs to mend. PyTorch is that of
+# constraints.txt (others would be gigabytes), and is left out of other Pythons.
+SHARES ?= 24
+OTHER_TESTS = $@/bin/python -m pytest -n auto --dist worksteal -W ignore::DeprecationWarning -W ignore::FutureWarning
+OTHER_INSTALL = $@/bin/python -m pip install --quiet --disable-pip-version-check
+PYTHONS ?= $(wildcard $(foreach minor,12 13,/usr/bin/python3.$(minor) /usr/local/bin/python3.$(minor) $(HOME)/.pyenv/versions/3.$(minor).*/bin/python))
+
+versions: .versions/lowest .versions/newest
+	@for python in $(PYTHONS); do $(MAKE) --no-print-directory .versions/other OTHER=$$python || exit 1; done
+
+.versions/lowest: FORCE
+	$(PYTHON) -m venv --clear $@
+	$(OTHER_INSTALL) -c lowest.txt -e '.[test,symbolic,docs]'
+	XLA_FLAGS= $(OTHER_TESTS) --share 0/$(SHARES)
+
+.versions/newest: FORCE
+	$(PYTHON) -m venv --clear $@
+	$(OTHER_INSTALL) $(shell grep ^torch== constraints.txt) -e '.[test]'
+	$(OTHER_TESTS) --share 1/$(SHARES)
+
+.versions/other: FORCE
+	$(OTHER) -m venv --clear $@
+	$(OTHER_INSTALL) -c constraints.txt -e '.[certified,experiments,dask]' pytest pytest-xdist hypothesis mpmath gguf hatchling
+	$(OTHER_TESTS) --share 2/$(SHARES)
+
+FORCE:
 
 # Wheel and sdist; then the wheel in an environment of its own, without extras, tried outside of the checkout.
 package: $(VENV)/bin/python
@@ -59,7 +83,7 @@ $(VENV)/ready-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/ready
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-wheel build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .versions .venv-wheel build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 docs: $(VENV)/bin/python
 	$(PIP_INSTALL) -e '.[docs]'

@@ -1,6 +1,6 @@
 """Every reader of files, and the grammar of codebooks, on bytes that nobody wrote.
 
-    python -m benchmarks.fuzz_readers [--seconds 60] [--corpus DIR] [NAMES ...]
+    python -m benchmarks.fuzz_readers [--seconds 60] [--runs 0] [--corpus DIR] [NAMES ...]
 
 Guided by coverage where atheris is installed (`pip install atheris`, on Linux): bytes that reach
 new lines of our parsers are kept in the corpus, and changed further, by their bytes and by the
@@ -14,8 +14,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import itertools
 import logging
-import subprocess
+import multiprocessing
+import os
+import re
 import sys
 import tempfile
 import time
@@ -23,7 +26,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -121,47 +124,63 @@ def _place(target: Target) -> Iterator[tuple[Path, bytes]]:
         yield path, path.read_bytes()
 
 
-def at_random(target: Target, seconds: float, kept: Path, seed: int) -> int:
-    """Changes drawn at random; how many were tried."""
+@contextlib.contextmanager
+def _keeping(content: bytes, path: Path) -> Iterator[None]:
+    """Write bytes to where they are kept, if there is a fault."""
+    try:
+        yield
+    except Fault:
+        path.write_bytes(content)
+        raise
+
+
+def at_random(target: Target, seconds: float, kept: Path, seed: int, runs: int = 0) -> int:
+    """Changes drawn at random, `runs` at most; how many were tried."""
     import hostile
 
     count, until = 0, time.monotonic() + seconds
     with _place(target) as (path, whole):
         starts = [whole] + [spec.encode() for spec in SPECS if target.name == GRAMMAR]
-        while time.monotonic() < until or count == 0:
+        while count == 0 or (time.monotonic() < until and count != runs):
             rng = np.random.default_rng([seed, count])
             start = starts[count % len(starts)]
             structural = target.damage is not None and rng.random() < 0.65
             content = (target.damage if structural else hostile.damage_bytes)(start, rng)  # type: ignore[misc]
-            try:
+            with _keeping(content, kept / f"fault-{target.name.replace('/', '-')}-{count}"):
                 trial(target, path, content)
-            except Fault:
-                (kept / f"fault-{target.name.replace('/', '-')}-{count}").write_bytes(content)
-                raise
             count += 1
     return count
 
 
-def by_coverage(name: str, seconds: int, corpus: Path, seed: int) -> None:
-    """Guided by coverage; ends the process, with exit code 77 where something was found."""
+def instrument() -> None:
+    """Import what reads so that its coverage is seen; once, for all that is fuzzed after."""
     import atheris
 
     with atheris.instrument_imports(include=list(READERS), enable_loader_override=False):
         for module in READERS:
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
-    target = targets()[name]
+
+
+def by_coverage(target: Target, given: argparse.Namespace, own: Path, log: Path) -> None:
+    """Guided by coverage; ends the process, with an exit code where something was found."""
+    import atheris
     import hostile
 
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     logging.disable()
-    own = corpus / name.replace("/", "-")
-    own.mkdir(parents=True, exist_ok=True)
     with _place(target) as (path, whole):
-        for number, start in enumerate([whole, *(s.encode() for s in SPECS if name == GRAMMAR)]):
+        starts = [spec.encode() for spec in SPECS if target.name == GRAMMAR]
+        for number, start in enumerate([whole, *starts]):
             (own / f"seed-{number}").write_bytes(start)
 
+        count = itertools.count()
+
         def one(content: bytes) -> None:
-            trial(target, path, content)
+            with _keeping(content, own.parent / f"fault-{own.name}-{next(count)}"):
+                trial(target, path, content)
 
         def mutate(content: bytes, most: int, number: int) -> bytes:
             rng = np.random.default_rng([number])
@@ -174,9 +193,10 @@ def by_coverage(name: str, seconds: int, corpus: Path, seed: int) -> None:
                 changed = atheris.Mutate(content, most)
             return bytes(changed[:most])
 
-        words = [f"-max_total_time={seconds}", f"-max_len={LARGEST}", f"-seed={seed + 1}"]
+        words = [f"-max_total_time={given.seconds}", f"-max_len={LARGEST}"]
+        words += [f"-seed={given.seed + 1}"] + ([f"-runs={given.runs}"] if given.runs else [])
         words += ["-rss_limit_mb=4096", "-timeout=20", "-verbosity=0", "-print_final_stats=1"]
-        words += [f"-artifact_prefix={own.parent}/fault-{own.name}-", str(own)]
+        words += [f"-artifact_prefix={own.parent}/crash-{own.name}-", str(own)]
         atheris.Setup([sys.argv[0], *words], one, custom_mutator=mutate)
         atheris.Fuzz()
 
@@ -188,22 +208,21 @@ def has_atheris() -> bool:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("names", nargs="*", help="readers, by names of their files; all without")
-    parser.add_argument("--seconds", type=int, default=60, help="for every reader")
+    parser.add_argument("--seconds", type=int, default=60, help="for every reader, at most")
+    parser.add_argument("--runs", type=int, default=0, help="files for every reader; 0: any number")
     parser.add_argument("--corpus", type=Path, help="where interesting bytes are kept")
     parser.add_argument("--seed", type=int, default=0, help="of the changes")
     parser.add_argument("--random", action="store_true", help="without coverage")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    if given.one is not None:
-        by_coverage(given.one, given.seconds, given.corpus, given.seed)
-        return
+    guided = has_atheris() and not given.random
+    if guided:
+        instrument()
     known = targets()
     for name in given.names:
         if name not in known:
             parser.error(f"{name} is none of {', '.join(known)}")
     if given.seconds < 1:
         parser.error("--seconds must be at least 1")
-    guided = has_atheris() and not given.random
     corpus = given.corpus or ROOT / "build" / "fuzz"
     corpus.mkdir(parents=True, exist_ok=True)
     print("guided by coverage" if guided else "at random, without atheris", flush=True)
@@ -211,9 +230,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in given.names or known:
         try:
             if guided:
-                told = _child(name, given, corpus)
+                told = _guided(known[name], given, corpus)
             else:
-                told = f"{at_random(known[name], given.seconds, corpus, given.seed)} tried"
+                told = (
+                    f"{at_random(known[name], given.seconds, corpus, given.seed, given.runs)} tried"
+                )
         except Fault as fault:
             bad += 1
             told = f"FAULT: {fault}"
@@ -223,21 +244,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(1)
 
 
-def _child(name: str, given: Any, corpus: Path) -> str:
+def _guided(target: Target, given: argparse.Namespace, corpus: Path) -> str:
     """Fuzz one reader in a process of its own, which libFuzzer ends."""
-    words = ["--one", name, "--seconds", str(given.seconds), "--seed", str(given.seed)]
-    command = [sys.executable, "-m", "benchmarks.fuzz_readers", *words, "--corpus", str(corpus)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace")
-    stats = dict(
-        line.removeprefix("stat::").split(":", 1)
-        for line in done.stderr.splitlines()
-        if line.startswith("stat::")
+    own = corpus / target.name.replace("/", "-")
+    own.mkdir(parents=True, exist_ok=True)
+    log = corpus / f"{own.name}.log"
+    child = multiprocessing.get_context("fork").Process(
+        target=by_coverage, args=(target, given, own, log)
     )
-    if done.returncode:
-        raise Fault((done.stdout + done.stderr)[-3000:])
-    tried, new = (
-        stats.get(key, "?").strip() for key in ("number_of_executed_units", "new_units_added")
-    )
+    child.start()
+    child.join()
+    told = log.read_text(errors="replace")
+    if child.exitcode:
+        raise Fault(told[-3000:])
+    log.unlink()
+    stats = dict(re.findall(r"^stat::(\w+):\s*(\d+)", told, re.MULTILINE))
+    tried, new = (stats.get(key, "?") for key in ("number_of_executed_units", "new_units_added"))
     return f"{tried} tried, {new} kept for what they reached"
 
 

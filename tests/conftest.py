@@ -2,7 +2,9 @@
 
 import os
 import sys
+import zlib
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
@@ -12,6 +14,21 @@ ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, ROOT / "tests"):  # `experiments` and the shared `problems` module
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+# What is of no use without PyTorch, as with other Pythons in `make versions`.
+collect_ignore_glob = (
+    []
+    if find_spec("torch")
+    else [
+        "tts",
+        "cli/test_*tts*.py",
+        "cli/test_recorded_voice.py",
+        "cli/test_train_options.py",
+        "experiments/test_context_probe.py",
+        "experiments/test_context_s*.py",
+        "experiments/test_speech*.py",
+    ]
+)
 
 # What JAX compiles serves every worker, every command that a test starts, and the next run: half of
 # the time of the tests of gradients, for instance. Set before JAX is imported.
@@ -41,11 +58,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tokenkl")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--share", default="0/1", metavar="I/N", help="every N-th test, from the I-th")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A plain `pytest` leaves out what is marked slow; `-m "slow or not slow"` runs all.
 
-    What is slow begins first, so that no worker is left alone with it at the end.
+    What is slow begins first, so that no worker is left alone with it at the end. `--share 0/12`
+    are a twelfth of the tests, out of all files, the same ones wherever their names are the same.
     """
+    share, shares = (int(part) for part in config.option.share.split("/"))
+    items[:] = [one for one in items if zlib.crc32(one.nodeid.encode()) % shares == share]
     if config.option.markexpr:
         items.sort(key=lambda item: "slow" not in item.keywords)
         return

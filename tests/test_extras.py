@@ -70,3 +70,13 @@ def test_the_sentence() -> None:
     assert isinstance(error, ImportError)
     how = f"which is not installed; `{install_command('tts')}` installs it."
     assert str(error) == f"the judge needs pocketsphinx, {how}"
+
+
+def test_all_names_without_an_extra() -> None:
+    """`from tokenkl import *` takes none of a module that is not there."""
+    code = "import sys; sys.modules['torch'] = None\n"
+    code += "from tokenkl import *; print(FSQ((3,) * 8).K)\n"
+    code += "import tokenkl; tokenkl.torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "6561\n", done.stderr
+    assert "MissingExtra: tokenkl.torch needs torch" in done.stderr

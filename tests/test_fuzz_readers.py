@@ -1,11 +1,14 @@
 """The fuzzer finds what is wrong with a reader; the real ones have it for longer, and by hand."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import fuzz_readers
-from benchmarks.fuzz_readers import Fault, Target, at_random, trial
+from benchmarks.fuzz_readers import ROOT, Fault, Target, at_random, trial
 
 
 def reader(path: Path) -> None:
@@ -49,3 +52,36 @@ def test_every_table_has_its_readers(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "2 readers, 0 with faults" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         fuzz_readers.main(["nothing"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not fuzz_readers.has_atheris(), reason="atheris is not installed")
+def test_every_reader_guided_by_coverage(tmp_path: Path) -> None:
+    """In a process of its own, since what is imported there bears instruments."""
+    words = ["--runs", "60", "--seconds", "20", "--corpus", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.fuzz_readers", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith("guided by coverage\n")
+    known = len(fuzz_readers.targets())
+    assert len(re.findall("^.*: 60 tried, [1-9]", done.stdout, re.MULTILINE)) == known
+    assert f"{known} readers, 0 with faults" in done.stdout
+
+
+@pytest.mark.skipif(not fuzz_readers.has_atheris(), reason="atheris is not installed")
+def test_a_fault_found_by_coverage_is_kept(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path[:0] = ['', 'tests']\n"
+        "from benchmarks import fuzz_readers\n"
+        "from test_fuzz_readers import TARGET\n"
+        "fuzz_readers.targets = lambda: {TARGET.name: TARGET}\n"
+        "fuzz_readers.READERS = ()\n"
+        "fuzz_readers.main(['--corpus', sys.argv[1], '--runs', '20000'])"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert "x.bin: FAULT: " in done.stdout
+    (kept,) = tmp_path.glob("fault-x.bin-*")
+    with pytest.raises(Fault):
+        trial(TARGET, tmp_path / "x.bin.again", kept.read_bytes())

@@ -1,7 +1,8 @@
 """The command `tokenkl`: profiles, comparisons, path KLs and the figures, from a terminal.
 
 Whatever the user got wrong ends in one sentence on stderr and exit code 2; Ctrl-C ends in exit code
-130, also while modules are imported: the commands are in `tokenkl.cli.commands`.
+130 and SIGTERM, by which job schedulers end things, in 143, also while modules are imported: the
+commands are in `tokenkl.cli.commands`.
 """
 
 from __future__ import annotations
@@ -34,17 +35,41 @@ def main() -> None:
     guarded(_run)
 
 
+#: Exit code after Ctrl-C, and after SIGTERM, as shells name them.
+INTERRUPTED, TERMINATED = 130, 143
+
+
 def guarded(work: Callable[[], object]) -> None:
-    """Work that Ctrl-C ends, wherever it comes."""
+    """Work that Ctrl-C and SIGTERM end in the same way, wherever they come."""
+    came: set[int] = set()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        came.add(number)
+        _interrupt(frame)
+
+    # What is ignored on purpose, or handled by whoever calls, stays as it is.
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is usual:
+            signal.signal(number, end)
+    sys.unraisablehook = _take_ignored
     try:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _interrupt)
-        sys.unraisablehook = _take_ignored
+        _in_one_code(work)
+    except SystemExit as error:
+        if error.code == INTERRUPTED and signal.SIGTERM in came:
+            sys.exit(TERMINATED)
+        raise
+
+
+def _in_one_code(work: Callable[[], object]) -> None:
+    try:
         work()
     except (KeyboardInterrupt, SystemError) as error:  # before or after typer looks out for it
         if not is_ctrl_c(error):
             raise
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def is_ctrl_c(error: BaseException) -> bool:
@@ -63,10 +88,10 @@ def _run() -> None:
     app()
 
 
-# ---- Ctrl-C where it must not end anything at once -----------------------------------------------
+# ---- signals where they must not end anything at once ------------------------------------------
 
 
-def _interrupt(_: int, frame: FrameType | None) -> None:
+def _interrupt(frame: FrameType | None) -> None:
     """Waits for the end of an import: compiled modules crash, or print, where they are left."""
     while frame is not None and frame.f_code.co_filename != IMPORTER:
         frame = frame.f_back

@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.util
-import signal
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +15,12 @@ import typer
 from typer.core import TyperGroup
 
 from tokenkl._extras import MissingExtra
-from tokenkl.cli import _interrupt
+from tokenkl.cli import TERMINATED
 from tokenkl.cli._app import app, say
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from tokenkl.tts.tokenizers import Tokenizer
     from tokenkl.tts.voice import Voice
-
-#: Exit code after SIGTERM, as shells name it; that of Ctrl-C is 130.
-TERMINATED = 143
 
 #: Module -> the extra that brings it.
 _EXTRAS = {
@@ -48,8 +41,14 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            with _warnings_in_one_line(), _ended_by_sigterm():
+            with _warnings_in_one_line():
                 return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            from tokenkl.tts.interrupts import Terminated
+
+            if isinstance(error, Terminated):  # training has an eye on signals of its own
+                raise typer.Exit(TERMINATED) from None
+            raise
         except MissingExtra:
             raise
         except ImportError as error:
@@ -59,33 +58,6 @@ class _Commands(TyperGroup):
             raise MissingExtra("`tokenkl tts`", module, _EXTRAS[module]) from error
         except FloatingPointError as error:
             raise ValueError(str(error)) from error
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does, with whole files and checkpoints, and its own code."""
-    from tokenkl.tts.interrupts import Terminated
-
-    told = False
-
-    def end(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        told = True
-        _interrupt(number, frame)
-
-    main = threading.current_thread() is threading.main_thread()
-    ours = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        if told or isinstance(error, Terminated):
-            raise typer.Exit(TERMINATED) from None
-        raise
-    finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
