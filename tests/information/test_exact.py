@@ -7,6 +7,7 @@ import pytest
 
 import tokenkl as tk
 from problems import Problem, assert_honest, onehot_problems, product_problems, zipf
+from tokenkl.information import exact_quantities
 from tokenkl.quantities import QUANTITIES
 
 RELATIVE = 1e-11
@@ -120,6 +121,20 @@ def test_points_on_a_line_are_exact() -> None:
         ours, theirs = (tk.profile(one, 2.5, ALL)[name] for one in (line, grid))
         assert str(ours.method).startswith("exact")
         np.testing.assert_allclose(float(ours), float(theirs), rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**-1070, 2.0**900])
+@pytest.mark.parametrize("offset", [0.0, 3.0])
+def test_a_line_of_any_size(scale: float, offset: float) -> None:
+    """The few points that are looked at first say nothing against it."""
+
+    along = np.arange(20.0)[:, None] - 2
+    points = scale * (offset + along * [1.0, 2.0, -3.0])
+    assert exact_quantities(tk.PointCodebook(points))
+    for bent in (5, 12):  # one of those few, and another
+        off = points.copy()
+        off[bent, 0] += scale
+        assert not exact_quantities(tk.PointCodebook(off))
 
 
 def test_shape_follows_snr() -> None:

@@ -66,6 +66,30 @@ def test_exact_against_brute_force(name: str, points: np.ndarray) -> None:
         assert (found == 0).all()
 
 
+@pytest.mark.parametrize("K", [512, 513, 5000])
+@pytest.mark.parametrize("kind", ["apart", "clusters", "ties", "one away"])
+def test_blocks_of_pairs(kind: str, K: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pair is met once, for both of its tokens, whatever the number of threads."""
+    rng = np.random.default_rng(K)
+    points = {
+        "apart": lambda: rng.standard_normal((K, 12)),
+        "clusters": lambda: (
+            rng.standard_normal((7, 12))[rng.integers(0, 7, K)]
+            + 1e-7 * rng.standard_normal((K, 12))
+        ),
+        "ties": lambda: rng.integers(0, 3, (K, 12)) + 0.1,
+        "one away": lambda: np.r_[np.zeros((K - 1, 12)), np.ones((1, 12))],
+    }[kind]()
+    squares = cdist(points, points, "sqeuclidean")
+    np.fill_diagonal(squares, np.inf)
+    found = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
+        found.append(neighbours.nearest_distances(points))
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_allclose(found[0], np.sqrt(squares.min(axis=1)), rtol=1e-14)
+
+
 @pytest.mark.usefixtures("method")
 def test_gap_of_1e_6_at_an_offset_of_1e_3_to_the_last_digits() -> None:
     rng = np.random.default_rng(7)

@@ -206,8 +206,11 @@ def facts_on(codebook: Codebook) -> dict[str, Any]:
     entropy = math.log(codebook.K) if equal else float(codebook.prior_entropy())
     perplexity = None if entropy > 709 else float(codebook.K) if equal else math.exp(entropy)
     distances: tuple[float | None, float | None] = None, None
-    if codebook.K >= 2 and (codebook.knows_distances or codebook.K <= MAX_SEARCH):
+    if codebook.K >= 2 and codebook.knows_distances:
         distances = min_distance(codebook), mean_nn_distance(codebook)
+    elif 2 <= codebook.K <= MAX_SEARCH:
+        found = codebook.nn_distances()  # once, since it may take a minute
+        distances = float(found.min()), math.fsum(found) / found.size
     return {
         "codebook": codebook.label,
         "K": codebook.K if codebook.K.bit_length() <= MAX_BITS else None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,9 @@ TREE_ROWS = 4096
 
 #: Rows and columns of a block of distances: a float32 block (8 MiB) stays in the cache.
 BLOCK_ROWS, BLOCK_COLUMNS = 512, 4096
+
+#: Indices of tokens, and of others.
+Pairs = tuple[np.ndarray, np.ndarray]
 
 #: Numbers held at once when distances are recomputed by differences (32 MiB).
 CHUNK_ELEMENTS = 2**22
@@ -73,43 +78,65 @@ def _smallest_squares(
     K, n = points.shape
     norms = np.einsum("kn,kn->k", centred, centred)
     best = np.full(K, np.inf)
-    factors: dict[type, tuple[np.ndarray, np.ndarray]] = {}
-    for dtype in (np.float32, np.float64):
-        factors[dtype] = _lower_bound_factors(centred, norms, dtype)
-    slack = 1 + (n + 4) * np.finfo(float).eps  # what differences and their squares may round by
+    # What differences and their squares may round by.
+    slack = 1 + (n + 4) * np.finfo(float).eps
+    factors = functools.cache(lambda dtype: _lower_bound_factors(centred, norms, dtype))
+    one_at_a_time = threading.Lock()  # where `best` changes; it may be read at any time
 
-    def refine(part: slice) -> None:
-        top = part.start
-        rows = np.arange(K)[part]
-        for start in range(0, K, BLOCK_COLUMNS):
-            stop = min(start + BLOCK_COLUMNS, K)
+    def settle(i: np.ndarray, j: np.ndarray) -> None:
+        """Pairs, by differences."""
+        step = max(1, CHUNK_ELEMENTS // n)
+        for part in (slice(first, first + step) for first in range(0, i.size, step)):
+            squares = squared_distances(points, i[part], j[part])
+            with one_at_a_time:
+                np.minimum.at(best, i[part], squares)
+                np.minimum.at(best, j[part], squares)
+
+    def limits(tokens: np.ndarray, dtype: Any) -> np.ndarray:
+        return np.nextafter((best[tokens] * slack).astype(dtype), dtype(np.inf))
+
+    def open_pairs(lower: np.ndarray, axis: int, tokens: np.ndarray, others: np.ndarray) -> Pairs:
+        """Pairs of the tokens along an axis, and others, that may be nearer than what is known."""
+        dtype = lower.dtype.type
+        smallest = lower.min(axis=1 - axis)
+        near = np.flatnonzero((smallest <= limits(tokens, dtype)) & (smallest < np.inf))
+        lower = lower.take(near, axis)
+        # The most likely ones first, so that few others are left.
+        settle(tokens[near], others[lower.argmin(axis=1 - axis)])
+        limit = np.expand_dims(limits(tokens[near], dtype), 1 - axis)
+        pairs = np.nonzero(lower <= limit)
+        return tokens[near[pairs[axis]]], others[pairs[1 - axis]]
+
+    def refine(rows: slice) -> None:
+        # Every pair once: blocks to the right of the diagonal, for their rows and their columns.
+        for start in range(rows.start, K, BLOCK_COLUMNS):
+            columns = slice(start, start + BLOCK_COLUMNS)
+            i, j = np.arange(K)[rows], np.arange(K)[columns]
             # Single precision is twice as fast; where it leaves many pairs open, as in tight
             # clusters, double precision settles most of them.
-            for dtype, (left, right) in factors.items():
-                lower = left[rows] @ right[:, start:stop]
-                own = rows[(rows >= start) & (rows < stop)]
-                lower[own - top, own - start] = np.inf
-                likely = lower.argmin(axis=1)
-                seen = np.isfinite(lower[rows - top, likely])
-                square = squared_distances(points, rows[seen], start + likely[seen])
-                best[rows[seen]] = np.minimum(best[rows[seen]], square)
-                limit = np.nextafter((best[rows] * slack).astype(dtype), dtype(np.inf))
-                is_open = np.flatnonzero(lower <= limit[:, None])
-                if is_open.size <= 4 * rows.size:
+            for dtype in (np.float32, np.float64):
+                left, right = factors(dtype)
+                lower = left[rows] @ right[:, columns]
+                if start == rows.start:
+                    np.fill_diagonal(lower, np.inf)
+                found = open_pairs(lower, 0, i, j), open_pairs(lower, 1, j, i)
+                count = sum(pairs[0].size for pairs in found)
+                if 64 * count <= lower.size:  # by differences they cost less than another product
                     break
-            if 4 * is_open.size > lower.size:  # nearly all tie, as in a simplex: take them all
-                squares = cdist(points[rows], points[start:stop], "sqeuclidean")
-                squares[own - top, own - start] = np.inf
-                best[rows] = np.minimum(best[rows], squares.min(axis=1))
-                continue
-            step = max(1, CHUNK_ELEMENTS // n)
-            for first in range(0, is_open.size, step):
-                row, column = np.divmod(is_open[first : first + step], stop - start)
-                square = squared_distances(points, rows[row], start + column)
-                np.minimum.at(best, rows[row], square)
+            if 4 * count > lower.size:  # nearly all tie, as in a simplex: take them all
+                squares = cdist(points[rows], points[columns], "sqeuclidean")
+                if start == rows.start:
+                    np.fill_diagonal(squares, np.inf)
+                with one_at_a_time:
+                    np.minimum(best[rows], squares.min(axis=1), out=best[rows])
+                    np.minimum(best[columns], squares.min(axis=0), out=best[columns])
+            else:
+                for pairs in found:
+                    settle(*pairs)
 
-    # Threads share out the rows (each writes its own part of `best`), and every matrix product
-    # stays on one of them: products this small lose more to waiting for each other than they gain.
+    # Threads share out the rows, and every matrix product stays on one of them: products this small
+    # lose more to waiting for each other than they gain. What is settled first depends on them,
+    # the minimum does not: the nearest pair is settled whenever it comes.
     with threadpool_limits(1, "blas"):
         share_out(refine, K, BLOCK_ROWS)
     return best

@@ -160,6 +160,8 @@ def _on_a_line(codebook: Codebook) -> tuple[ProductCodebook, float] | None:
     points, misplaced = codebook.points, 0.0
     along = points[:, 0]
     if codebook.n > 1:
+        if _are_off_a_line(points):
+            return None
         exponent = power_of_two(points, 0.0)
         offset = np.ldexp(points, -exponent)
         offset = offset - offset[0]
@@ -178,6 +180,18 @@ def _on_a_line(codebook: Codebook) -> tuple[ProductCodebook, float] | None:
         return None
     rest: dict[str, Any] = {"name": codebook.label, "allow_duplicates": True}
     return ProductCodebook([along], [codebook.given_prior], **rest), misplaced
+
+
+def _are_off_a_line(points: np.ndarray) -> bool:
+    """Whether a few of the points say already that not all of them are on one line.
+
+    The m rows of a matrix are at most sqrt(m) times their largest distance from a line through the
+    origin away from the next matrix of rank one, which is its second singular value.
+    """
+    exponent = math.frexp(float(points.max()) / 2 - float(points.min()) / 2)[1]
+    few = np.ldexp(points[:8], -exponent) - np.ldexp(points[0], -exponent)
+    second = float(np.linalg.svd(few, compute_uv=False)[1:2].sum())
+    return second > 1e-12 * math.sqrt(points.shape[1])  # far above 2 sqrt(m n) times ON_A_LINE
 
 
 #: In the order of preference.
