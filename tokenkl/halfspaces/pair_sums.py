@@ -29,12 +29,12 @@ from jaxtyping import Float, Int
 from scipy import special
 
 from tokenkl.numerics.compiled import compiled
-from tokenkl.numerics.exp2 import LOG2_E, bits, exp2
+from tokenkl.numerics.exp2 import LOG2_E, SUMS, bits, exp2, smaller
 from tokenkl.numerics.threads import in_order
 
-#: Rows of one task, tokens of a tile (its coordinates stay near the processor), and pairs that are
-#: collected before they are worked on.
-ROWS, TILE, LIST = 128, 256, 1024
+#: Rows of one task, and those that a tile is looked at for while its coordinates are near the
+#: processor; tokens of a tile; pairs of a row that are collected before they are worked on.
+ROWS, GROUP, TILE, LIST = 128, 32, 256, 1024
 #: Squared distances beyond a radius are counted in 64 classes for each power of two.
 CLASS_BITS = 46
 LOWEST = (1023 - 120) << (52 - CLASS_BITS)
@@ -230,6 +230,33 @@ def _flush(k, near, index, count, sums, most, totals, codebook, h, edges, moment
             totals[level, 2] += root_prior[k] * three
 
 
+@compiled(fastmath=SUMS)
+def _smallest(values):  # type: ignore[no-untyped-def]
+    found = np.inf
+    for value in values:
+        found = smaller(found, value)
+    return found
+
+
+@compiled(fastmath={"contract"})
+def _count(pairs, label, prior, least, place, weight, classes):  # type: ignore[no-untyped-def]
+    """Count the pairs of one token at squared distances of `least` or more, in their classes."""
+    squared, labels, priors = pairs
+    size = squared.size
+    for p in range(size):
+        place[p] = min(max((bits(squared[p]) >> CLASS_BITS) - LOWEST, 0), CLASSES - 1)
+        weight[p] = prior * priors[p] if squared[p] >= least and labels[p] != label else 0.0
+    # Most pairs are in few classes: in turn, a sum need not wait for the one before.
+    whole = size - size % 4
+    for p in range(0, whole, 4):
+        classes[0, place[p]] += weight[p]
+        classes[1, place[p + 1]] += weight[p + 1]
+        classes[2, place[p + 2]] += weight[p + 2]
+        classes[3, place[p + 3]] += weight[p + 3]
+    for p in range(whole, size):
+        classes[0, place[p]] += weight[p]
+
+
 @compiled(fastmath={"contract"})
 def _block(  # type: ignore[no-untyped-def]
     tiles, boxes, codebook, labels, h, edges, start, stop, moments, sums, most, totals, classes
@@ -238,8 +265,9 @@ def _block(  # type: ignore[no-untyped-def]
     low, high, root_sums = boxes
     points, _, root_prior, _, _ = codebook
     K, n = points.shape
-    squared = np.empty(TILE)
-    index, near = np.empty(LIST, np.int64), np.empty(LIST)
+    squared, class_of_pair, weight = np.empty(TILE), np.empty(TILE, np.int64), np.empty(TILE)
+    index, near = np.empty((GROUP, LIST), np.int64), np.empty((GROUP, LIST))
+    counts = np.zeros(GROUP, np.int64)
     work = (
         np.empty(LIST),
         np.zeros(LIST),
@@ -252,35 +280,42 @@ def _block(  # type: ignore[no-untyped-def]
         np.empty(LIST),
         np.empty(LIST),
     )
+    known = sums, most, totals, codebook, h, edges, moments, work
     widest, least = edges[0], edges[-1]
-    for k in range(start, stop):
-        point = points[k]
-        count = 0
-        for box in range((k + 1) // TILE, tiles.shape[0]):
+    for top in range(start, stop, GROUP):
+        rows = min(GROUP, stop - top)
+        counts[:] = 0
+        for box in range((top + 1) // TILE, tiles.shape[0]):
             begin = box * TILE
-            apart = 0.0
-            for d in range(n):
-                gap = max(max(low[box, d] - point[d], point[d] - high[box, d]), 0.0)
-                apart += gap * gap
-            if apart > FAR * widest and begin > k:  # counted at the distance of the box
-                c = (bits(apart * (1 - 1e-12)) >> CLASS_BITS) - LOWEST
-                classes[min(max(c, 0), classes.size - 1)] += root_prior[k] * root_sums[box]
-                continue
-            squares(tiles[box], point, squared)
-            first, size = max(k + 1 - begin, 0), min(TILE, K - begin)
-            for j in range(first, size):
-                near[count] = squared[j]
-                index[count] = begin + j
-                count += (squared[j] < widest) & (labels[begin + j] != labels[k])
-            for j in range(first, size):
-                if squared[j] >= least and labels[begin + j] != labels[k]:
-                    c = (bits(squared[j]) >> CLASS_BITS) - LOWEST
-                    c = min(max(c, 0), classes.size - 1)
-                    classes[c] += root_prior[k] * root_prior[begin + j]
-            if count > LIST - TILE:
-                _flush(k, near, index, count, sums, most, totals, codebook, h, edges, moments, work)
-                count = 0
-        _flush(k, near, index, count, sums, most, totals, codebook, h, edges, moments, work)
+            for row in range(rows):
+                k = top + row
+                first, size = max(k + 1 - begin, 0), min(TILE, K - begin)
+                if first >= size:
+                    continue
+                point, count = points[k], counts[row]
+                apart = 0.0
+                for d in range(n):
+                    gap = max(max(low[box, d] - point[d], point[d] - high[box, d]), 0.0)
+                    apart += gap * gap
+                if apart > FAR * widest and begin > k:  # counted at the distance of the box
+                    c = (bits(apart * (1 - 1e-12)) >> CLASS_BITS) - LOWEST
+                    classes[0, min(max(c, 0), CLASSES - 1)] += root_prior[k] * root_sums[box]
+                    continue
+                squares(tiles[box], point, squared)
+                if _smallest(squared[first:size]) < widest:
+                    for j in range(first, size):
+                        near[row, count] = squared[j]
+                        index[row, count] = begin + j
+                        count += (squared[j] < widest) & (labels[begin + j] != labels[k])
+                own = slice(begin + first, begin + size)
+                far = squared[first:size], labels[own], root_prior[own]
+                _count(far, labels[k], root_prior[k], least, class_of_pair, weight, classes)
+                if count > LIST - TILE:
+                    _flush(k, near[row], index[row], count, *known)
+                    count = 0
+                counts[row] = count
+        for row in range(rows):
+            _flush(top + row, near[row], index[row], counts[row], *known)
 
 
 class PairSums(NamedTuple):
@@ -348,9 +383,9 @@ def pair_sums(
     def work(part: slice) -> tuple[Any, ...]:
         start, stop, _ = part.indices(K)
         sums, most = np.zeros((2, h.size, K))
-        totals, classes = np.zeros((h.size, 3)), np.zeros(CLASSES)
+        totals, classes = np.zeros((h.size, 3)), np.zeros((4, CLASSES))
         _block(*shared, start, stop, moments, sums, most, totals, classes)
-        return sums, most, totals, classes
+        return sums, most, totals, classes.sum(axis=0)
 
     rows, most = np.zeros((2, h.size, K))
     sums, classes = np.zeros((h.size, 3)), np.zeros(CLASSES)
