@@ -1,0 +1,192 @@
+"""How the time of a sampled profile grows with tokens, coordinates, levels and the target.
+
+Each is moved over a decade, the others stay. An exponent is the slope of a least-squares line
+through logarithms, of the least processor seconds of several turns; its standard error is that of
+the line, so that it holds both noise and a bend, as where a fixed cost matters at one end. Levels
+go from error about 0.99 to about 1e-3 for every codebook. Two ways:
+
+- "plain averages", of a fixed number of samples, every level by itself: the inner loop alone;
+- "defaults": control variates, Sobol points, and levels read off between nodes. The number of
+  samples is fixed too, but where the target moves.
+
+Written are scaling.json and scaling.png.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import tokenkl as tk
+from benchmarks.cases import QUANTITIES, Sizes, gaussian, levels
+from benchmarks.timing import Report, in_turns
+
+PLAIN, DEFAULTS = "plain averages", "defaults"
+#: Samples of a profile, where no target asks for as many as it takes.
+SAMPLES = {PLAIN: 1024, DEFAULTS: 2**12}
+#: What is moved, as it stands on an axis.
+TITLES = {
+    "K": "tokens K",
+    "n": "coordinates n",
+    "levels": "noise levels",
+    "target": "target standard error",
+}
+
+
+class Fit(NamedTuple):
+    """seconds = factor * x^exponent, by least squares on logarithms."""
+
+    exponent: float
+    standard_error: float
+    factor: float
+
+
+def fit(x: Sequence[float] | np.ndarray, seconds: Sequence[float] | np.ndarray) -> Fit:
+    """The power of x that goes through some times; at least three of them.
+
+    Example:
+        >>> fit([1.0, 2.0, 4.0], [3.0, 12.0, 48.0]).exponent
+        2.0
+    """
+    log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(seconds, float))
+    centred = log_x - log_x.mean()
+    squares = float(centred @ centred)
+    slope = float(centred @ log_y / squares)
+    rest = log_y - log_y.mean() - slope * centred
+    error = float(np.sqrt(rest @ rest / (log_x.size - 2) / squares))
+    return Fit(round(slope, 12), error, float(np.exp(log_y.mean() - slope * log_x.mean())))
+
+
+def _profile(codebook: tk.Codebook, snr: np.ndarray, method: tk.MonteCarlo) -> Callable[[], Any]:
+    return lambda: tk.profile(codebook, snr, QUANTITIES, method=method, key=0)
+
+
+def works(sizes: Sizes) -> dict[str, tuple[np.ndarray, dict[str, list[Callable[[], Any]]]]]:
+    """For everything that is moved where it goes, and by way the profiles there."""
+    span = np.geomspace(1, sizes.decade, sizes.points)
+    methods = {
+        PLAIN: tk.MonteCarlo(n_samples=SAMPLES[PLAIN], variance_reduction=False),
+        DEFAULTS: tk.MonteCarlo(n_samples=SAMPLES[DEFAULTS]),
+    }
+    tokens = np.rint(sizes.tokens * span).astype(int)
+    coordinates = np.rint(sizes.coordinates * span).astype(int)
+    counts = np.rint(sizes.scaled_levels * span).astype(int)
+    targets = sizes.scaled_target / span
+    base = gaussian(sizes.tokens, sizes.coordinates)
+    by_tokens = [gaussian(int(K), sizes.coordinates) for K in tokens]
+    by_coordinates = [gaussian(sizes.tokens, int(n)) for n in coordinates]
+    few = levels(base, sizes.scaled_levels)
+
+    def of_codebooks(codebooks: list[tk.PointCodebook]) -> dict[str, list[Callable[[], Any]]]:
+        at = [levels(one, sizes.scaled_levels) for one in codebooks]
+        return {
+            way: [_profile(*pair, method) for pair in zip(codebooks, at, strict=True)]
+            for way, method in methods.items()
+        }
+
+    return {
+        "K": (tokens, of_codebooks(by_tokens)),
+        "n": (coordinates, of_codebooks(by_coordinates)),
+        "levels": (
+            counts,
+            {
+                way: [_profile(base, levels(base, int(count)), method) for count in counts]
+                for way, method in methods.items()
+            },
+        ),
+        "target": (
+            targets,
+            {
+                way: [
+                    _profile(base, few, tk.MonteCarlo(atol=goal, variance_reduction=reduced))
+                    for goal in targets
+                ]
+                for way, reduced in ((PLAIN, False), (DEFAULTS, True))
+            },
+        ),
+    }
+
+
+def measure(
+    sizes: Sizes, report: Report, clock: Callable[[Callable[[], Any]], float]
+) -> dict[str, Any]:
+    """By what is moved: where (`x`), and by way the least seconds with their exponent."""
+    found: dict[str, Any] = {}
+    all_works = works(sizes)
+    for place, (name, (x, ways)) in enumerate(all_works.items()):
+        runs = {f"{way} {i}": run for way, some in ways.items() for i, run in enumerate(some)}
+        part = functools.partial(_part, report, place, len(all_works))
+        took = in_turns(runs, sizes.turns, part, clock=clock)
+        lines = {}
+        for way, some in ways.items():
+            seconds = [min(took[f"{way} {i}"]) for i in range(len(some))]
+            exponent, error, factor = fit(x, seconds)
+            lines[way] = {
+                "seconds": seconds,
+                "exponent": exponent,
+                "standard_error": error,
+                "factor": factor,
+            }
+        found[name] = {"x": x.tolist(), "lines": lines}
+    return found
+
+
+def _part(report: Report, place: int, whole: int, done: float, total: float) -> None:
+    report(place + done / total, whole)
+
+
+def print_exponents(found: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Exponents with their standard errors, beside those that are committed."""
+    table = Table("processor seconds go with", "way", "exponent", "committed")
+    for name, one in found.items():
+        for way, line in one["lines"].items():
+            then = before.get(name, {}).get("lines", {}).get(way)
+            told = [_told(some) if some else "new" for some in (line, then)]
+            ends = f"{one['x'][0]:g} to {one['x'][-1]:g}"
+            table.add_row(f"{TITLES[name]}, {ends}", way, *told)
+    Console(width=110).print(table)
+
+
+def _told(line: Mapping[str, float]) -> str:
+    return f"{line['exponent']:.2f} ± {line['standard_error']:.2f}"
+
+
+def draw(found: Mapping[str, Any], path: Path) -> None:
+    """Seconds and fitted lines, one panel for everything that is moved; a column wide."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    from tokenkl.plotting import COLUMN, MARKERS, line_style, new_figure, save_figure
+
+    figure, axes = new_figure(2, 2, width=COLUMN, panel_height=1.75)
+    for panel, (name, one) in zip(axes.ravel(), found.items(), strict=True):
+        x = np.array(one["x"])
+        for index, line in enumerate(one["lines"].values()):
+            style = line_style(index)
+            fitted = line["factor"] * x ** line["exponent"]
+            label = f"{line['exponent']:.2f} ± {line['standard_error']:.2f}"
+            panel.plot(x, fitted, linewidth=1, label=label, **style)
+            points = {"color": style["color"], "marker": MARKERS[index], "linestyle": ""}
+            panel.plot(x, line["seconds"], markersize=3.5, **points)
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+        panel.set_xlabel(TITLES[name])
+        panel.margins(y=0.35)
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.yaxis.set_minor_locator(LogLocator(subs="all"))
+        panel.yaxis.set_minor_formatter(NullFormatter())
+        panel.legend(fontsize=6, loc="best", title="exponent", title_fontsize=6)
+    for panel in axes[:, 0]:
+        panel.set_ylabel("processor seconds")
+    ways = list(next(iter(found.values()))["lines"])
+    handles = [
+        axes[0, 0].plot([], [], marker=MARKERS[i], label=way, markersize=3.5, **line_style(i))[0]
+        for i, way in enumerate(ways)
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=7)
+    save_figure(figure, path)

@@ -1,0 +1,73 @@
+"""How long calls take: processor seconds, turn by turn, and wall seconds where these are meant.
+
+Other work on the machine makes a call wait, which processor seconds leave out, and pushes its data
+out of caches, which they do not. The least of several turns is therefore what counts; how far turns
+differ says how well it is known.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: Says how many of how many steps are done.
+Report = Callable[[float, float], None]
+
+#: A call that takes less is repeated until so many seconds have passed.
+LEAST = 0.02
+
+
+def silent(done: float, total: float) -> None:
+    """The report where nobody listens."""
+
+
+def processor_seconds(call: Callable[[], Any], least: float = LEAST) -> float:
+    """Processor seconds of one call, of all threads of this process."""
+    count, began = 0, time.process_time()
+    while True:
+        call()
+        count += 1
+        took = time.process_time() - began
+        if took >= least:
+            return took / count
+
+
+def in_turns(
+    runs: Mapping[str, Callable[[], Any]],
+    turns: int,
+    report: Report = silent,
+    *,
+    clock: Callable[[Callable[[], Any]], float] = processor_seconds,
+) -> dict[str, list[float]]:
+    """Seconds of every run at every turn; all take their turns, so that they see one machine.
+
+    A turn before those that count fills caches and compiles.
+    """
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    total = len(runs) * (turns + 1)
+    for turn in range(turns + 1):
+        for place, (name, run) in enumerate(runs.items()):
+            if turn == 0:
+                run()
+            else:
+                found[name].append(clock(run))
+            report(turn * len(runs) + place + 1, total)
+    return found
+
+
+def least_seconds(call: Callable[[], Any], turns: int) -> float:
+    """The least of processor seconds of a call, after one that warms caches and compilers."""
+    return min(in_turns({"": call}, turns)[""])
+
+
+def median_seconds(call: Callable[[], Any], repeats: int) -> float:
+    """Median wall time of a call, after one that warms caches and compilers: for other devices."""
+    call()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
