@@ -4,6 +4,7 @@ Ctrl-C ends any of them with one sentence and exit code 130; those that keep wha
 themselves. That is seen to here, since this runs before the imports of any module do.
 """
 
+import shlex
 import sys
 from types import TracebackType
 
@@ -17,7 +18,7 @@ def told(words: list[str]) -> str:
         >>> told(["python", "-m", "benchmarks.run", "kernel"])
         'Stopped; `python -m benchmarks.run kernel` starts it again.'
     """
-    return f"Stopped; `python {' '.join(words[1:])}` starts it again."
+    return f"Stopped; `{shlex.join(['python', *words[1:]])}` starts it again."
 
 
 def _say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -32,6 +33,13 @@ def _watch() -> None:
     sys.excepthook = _say
 
 
-if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2:3][0].startswith(f"{__name__}."):
+def _is_command(words: list[str]) -> bool:
+    """Whether a module of this folder is what was started, and not imported by something else."""
+    if "-m" not in words[:-1]:
+        return False
+    return words[words.index("-m") + 1].startswith(f"{__name__}.")
+
+
+if _is_command(sys.orig_argv):
     # Also leaves handlers behind, by which Ctrl-C waits for the end of an import.
     guarded(_watch)

@@ -31,16 +31,17 @@ class Sizes:
     target: float = 1e-3
     work: int = 2**22
     slice_seconds: float = 2.0
-    longest: float = 40.0
+    longest: float = 20.0
     rare_samples: int = 2000
     turns: int = 3
     least: float = 0.02
-    #: Of `benchmarks.scaling`: the first of a decade of tokens, coordinates, levels and targets;
-    #: points of every fit.
+    #: Of `benchmarks.scaling`: samples of plain averages and with defaults; the first of a decade
+    #: of tokens, coordinates, levels and targets; points of every fit.
+    samples: tuple[int, int] = (1024, 4096)
     tokens: int = 1000
     coordinates: int = 8
     scaled_levels: int = 16
-    scaled_target: float = 3e-3
+    scaled_target: float = 1e-2
     decade: float = 10.0
     points: int = 6
 
@@ -60,8 +61,10 @@ SMALL = Sizes(
     slice_seconds=0.01,
     longest=0.05,
     rare_samples=64,
-    turns=2,
+    turns=1,
+    points=5,
     least=1e-4,
+    samples=(64, 1024),
     tokens=16,
     coordinates=2,
     scaled_levels=4,
@@ -84,9 +87,19 @@ def gaussian(K: int, n: int) -> tk.PointCodebook:
 
 def levels(codebook: tk.Codebook, count: int = 32) -> np.ndarray:
     """SNRs, even in decibels, from error about 0.99 to about 1e-3."""
+    return even(ends(codebook), count)
+
+
+def ends(codebook: tk.Codebook) -> tuple[float, float]:
+    """Decibels at which the error is about 0.99, and about 1e-3."""
     decibels = np.arange(-20.0, 41.0, 2.0)
     method = tk.MonteCarlo(n_samples=512)
     error = tk.error_probability(codebook, 10 ** (decibels / 10), method=method, key=0)
     logs = np.log(np.maximum(np.asarray(error.value), 1e-9))
-    low, high = (np.interp(-np.log(x), -logs, decibels) for x in (0.99, 1e-3))
-    return 10 ** (np.linspace(low, high, count) / 10)
+    low, high = (float(np.interp(-np.log(x), -logs, decibels)) for x in (0.99, 1e-3))
+    return low, high
+
+
+def even(decibels: tuple[float, float], count: int) -> np.ndarray:
+    """So many SNRs, even in decibels."""
+    return 10 ** (np.linspace(*decibels, count) / 10)

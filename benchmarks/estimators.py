@@ -60,10 +60,10 @@ def sampled(
         found[key] = tk.profile(codebook, snr, QUANTITIES, method=method, key=key)
 
     wanted = 16 * target
-    seconds = processor_seconds(lambda: ours(wanted, 1), 0)
+    seconds = processor_seconds(functools.partial(ours, wanted, 1), 0)
     while wanted > target and 4 * seconds < sizes.longest:
         wanted /= 2
-        seconds = processor_seconds(lambda: ours(wanted, 1), 0)
+        seconds = processor_seconds(functools.partial(ours, wanted, 1), 0)
     # Slices of equal time, so that the two sides see the same machine.
     slices = {}
     for label in targets:
@@ -75,7 +75,7 @@ def sampled(
     runs: dict[str, Callable[[], Any]] = {"ours": lambda: ours(wanted, 0)}
     for label, size in slices.items():
         runs[label] = functools.partial(rivals.SAMPLERS[label], points, h, size)
-    times = in_turns(runs, sizes.turns, report, clock=timer(sizes))
+    times = in_turns(runs, sizes.turns, report, clock=timer(sizes), warm=True)
     apart, reported = 0.0, 0.0
     for q in QUANTITIES:
         errors = np.array([np.asarray(found[key][q].standard_error) for key in (0, 1)])
@@ -120,7 +120,14 @@ def perturbed_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row
 
 
 def high_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
-    return sampled("VQ {} x {}".format(*sizes.high), gaussian(*sizes.high), {"tuned NumPy": 12.0}, sizes, rates, report)
+    return sampled(
+        "VQ {} x {}".format(*sizes.high),
+        gaussian(*sizes.high),
+        {"tuned NumPy": 12.0},
+        sizes,
+        rates,
+        report,
+    )
 
 
 #: Sampled in a process of its own, for its memory.
@@ -134,7 +141,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def large_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
-    rows = sampled("VQ {} x {}".format(*sizes.large), gaussian(*sizes.large), {"tuned NumPy": 15.0}, sizes, rates, report)
+    rows = sampled(
+        "VQ {} x {}".format(*sizes.large),
+        gaussian(*sizes.large),
+        {"tuned NumPy": 15.0},
+        sizes,
+        rates,
+        report,
+    )
     code = ALONE.format(*sizes.large, max(64, min(4096, sizes.work // 1024)))
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     rows[0]["peak_memory_mib"] = int(done.stdout.split()[-1]) / 1024
@@ -224,7 +238,7 @@ def kernel_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
 def grid_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
     """Exact profiles of grids; tuned NumPy to the target standard error beside the first."""
     fsq, large = tk.FSQ(sizes.grid), tk.FSQ(sizes.large_grid)
-    snr = 10.0 ** np.linspace(-2, 4, 64)
+    snr = 10.0 ** np.linspace(-2, 4, 2 * sizes.levels)
     points = np.asarray(fsq.points)
     plain = tk.MonteCarlo(n_samples=4096, variance_reduction=False)
     measured = tk.profile(tk.PointCodebook(points), snr, QUANTITIES, method=plain, key=0)
@@ -238,7 +252,7 @@ def grid_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
     took = in_turns(runs, sizes.turns + 2, report, clock=timer(sizes))
     return [
         row(
-            f"{fsq.label} exact, 64 levels",
+            f"{fsq.label} exact, {snr.size} levels",
             "tuned NumPy",
             took["ours"],
             [seconds * needed / 128 for seconds in took["NumPy"]],
@@ -248,7 +262,7 @@ def grid_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
             rival_samples=needed,
         ),
         row(
-            f"{large.label} exact, 64 levels",
+            f"{large.label} exact, {snr.size} levels",
             "",
             took["large"],
             None,
@@ -260,7 +274,7 @@ def grid_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
 
 def onehot_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
     codebook = tk.OneHot(sizes.onehot)
-    snr, many = 10.0 ** np.linspace(-1, 2, 32), 10.0 ** np.linspace(-1, 2, sizes.bulk)
+    snr, many = (10.0 ** np.linspace(-1, 2, count) for count in (sizes.levels, sizes.bulk))
     h = np.sqrt(snr)
     expected = rivals.quad_told(codebook.K, h)
     np.testing.assert_allclose(tk.accuracy(codebook, snr).value, expected, rtol=1e-9)
@@ -272,9 +286,7 @@ def onehot_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
         "profile": lambda: tk.profile(codebook, snr),
     }
     took = in_turns(runs, sizes.turns, report, clock=timer(sizes))
-    floor = {
-        name: floors.of_functions(rates, runs[name]) for name in ("mine", "bulk", "profile")
-    }
+    floor = {name: floors.of_functions(rates, runs[name]) for name in ("mine", "bulk", "profile")}
     # Where the textbook call goes wrong, and we do not (references/onehot.json has the digits).
     hard = np.sqrt(np.array([1e3, 1e4, 1e6]))
     wrong = np.abs(np.array(rivals.quad_plain(codebook.K, hard)) - 1).max()
@@ -358,7 +370,7 @@ def rare_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
     ]
 
 
-def import_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
+def import_job(sizes: Sizes, _: floors.Rates, report: Report) -> list[Row]:
     """In processes of their own, with all cores, as users have it."""
 
     def running(code: str) -> Callable[[], Any]:

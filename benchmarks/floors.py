@@ -1,9 +1,9 @@
 """What a job cannot take less than, by the rates of this machine in this run.
 
-A floor is in processor seconds, and counts operations that the way a job goes cannot do without, at
-the rates of `benchmarks.ceilings` or of the kernel on the same codebook. The fraction reached is the
-floor over our time. No floor is a theorem: another way may do with less, and a fraction above 1 says
-that ours did, as where whole tiles of tokens are left out. Floors by name:
+A floor is in processor seconds, and counts operations that the way a job goes cannot do without,
+at the rates of `benchmarks.ceilings` or of the kernel on the same codebook. The fraction reached is
+the floor over our time. No floor is a theorem: another way may do with less, and a fraction above 1
+says that ours did, as where whole tiles of tokens are left out. Floors by name:
 
 - "exponentials", of the kernel at levels by themselves: for every sample, token and level an
   exponential, two multiply-adds for its argument and three for the sums that accuracy and entropy

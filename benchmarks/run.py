@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -99,9 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, SystemError) as error:
         if not is_ctrl_c(error):
             raise
-        left = " ".join(names[len(done) :])
+        left = names[len(done) :] + ["--small"] * given.small
+        left += [] if given.folder is None else ["--folder", str(given.folder)]
         kept = f"{' and '.join(done)} written" if done else "nothing written"
-        command = f"python -m benchmarks.run {left}"
+        command = shlex.join(["python", "-m", "benchmarks.run", *left])
         print(f"Stopped, {kept}; `{command}` goes on from there.", file=sys.stderr)
         raise SystemExit(130) from None
 

@@ -1,6 +1,7 @@
 """How the time of a sampled profile grows with tokens, coordinates, levels and the target.
 
-Each is moved over a decade, the others stay. An exponent is the slope of a least-squares line
+Each is moved over a decade, the others stay (K = 1000, n = 8, 16 levels; K = 100 where the target
+moves). An exponent is the slope of a least-squares line
 through logarithms, of the least processor seconds of several turns; its standard error is that of
 the line, so that it holds both noise and a bend, as where a fixed cost matters at one end. Levels
 go from error about 0.99 to about 1e-3 for every codebook. Two ways:
@@ -24,12 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 import tokenkl as tk
-from benchmarks.cases import QUANTITIES, Sizes, gaussian, levels
+from benchmarks.cases import QUANTITIES, Sizes, ends, even, gaussian, levels
 from benchmarks.timing import Report, in_turns
 
+Work = Callable[[], Any]
+
 PLAIN, DEFAULTS = "plain averages", "defaults"
-#: Samples of a profile, where no target asks for as many as it takes.
-SAMPLES = {PLAIN: 1024, DEFAULTS: 2**12}
 #: What is moved, as it stands on an axis.
 TITLES = {
     "K": "tokens K",
@@ -63,54 +64,57 @@ def fit(x: Sequence[float] | np.ndarray, seconds: Sequence[float] | np.ndarray) 
     return Fit(round(slope, 12), error, float(np.exp(log_y.mean() - slope * log_x.mean())))
 
 
-def _profile(codebook: tk.Codebook, snr: np.ndarray, method: tk.MonteCarlo) -> Callable[[], Any]:
+def _profile(codebook: tk.Codebook, snr: np.ndarray, method: tk.MonteCarlo) -> Work:
     return lambda: tk.profile(codebook, snr, QUANTITIES, method=method, key=0)
 
 
-def works(sizes: Sizes) -> dict[str, tuple[np.ndarray, dict[str, list[Callable[[], Any]]]]]:
+def works(sizes: Sizes) -> dict[str, tuple[np.ndarray, dict[str, list[Work]]]]:
     """For everything that is moved where it goes, and by way the profiles there."""
     span = np.geomspace(1, sizes.decade, sizes.points)
-    methods = {
-        PLAIN: tk.MonteCarlo(n_samples=SAMPLES[PLAIN], variance_reduction=False),
-        DEFAULTS: tk.MonteCarlo(n_samples=SAMPLES[DEFAULTS]),
+    counts = {
+        "K": np.rint(sizes.tokens * span).astype(int),
+        "n": np.rint(sizes.coordinates * span).astype(int),
+        "levels": np.rint(sizes.scaled_levels * span).astype(int),
     }
-    tokens = np.rint(sizes.tokens * span).astype(int)
-    coordinates = np.rint(sizes.coordinates * span).astype(int)
-    counts = np.rint(sizes.scaled_levels * span).astype(int)
     targets = sizes.scaled_target / span
     base = gaussian(sizes.tokens, sizes.coordinates)
-    by_tokens = [gaussian(int(K), sizes.coordinates) for K in tokens]
-    by_coordinates = [gaussian(sizes.tokens, int(n)) for n in coordinates]
-    few = levels(base, sizes.scaled_levels)
-
-    def of_codebooks(codebooks: list[tk.PointCodebook]) -> dict[str, list[Callable[[], Any]]]:
-        at = [levels(one, sizes.scaled_levels) for one in codebooks]
-        return {
-            way: [_profile(*pair, method) for pair in zip(codebooks, at, strict=True)]
-            for way, method in methods.items()
-        }
-
-    return {
-        "K": (tokens, of_codebooks(by_tokens)),
-        "n": (coordinates, of_codebooks(by_coordinates)),
-        "levels": (
-            counts,
+    # A tenth of the tokens, since the smallest target asks for many samples.
+    small = gaussian(max(sizes.tokens // 10, 8), sizes.coordinates)
+    cases: dict[str, list[tuple[tk.PointCodebook, np.ndarray]]] = {}
+    by_size = {
+        "K": [gaussian(int(K), sizes.coordinates) for K in counts["K"]],
+        "n": [gaussian(sizes.tokens, int(n)) for n in counts["n"]],
+    }
+    for name, codebooks in by_size.items():
+        cases[name] = [(one, levels(one, sizes.scaled_levels)) for one in codebooks]
+    decibels = ends(base)
+    cases["levels"] = [(base, even(decibels, int(count))) for count in counts["levels"]]
+    methods = {
+        PLAIN: tk.MonteCarlo(n_samples=sizes.samples[0], variance_reduction=False),
+        DEFAULTS: tk.MonteCarlo(n_samples=sizes.samples[1]),
+    }
+    found = {
+        name: (
+            counts[name],
             {
-                way: [_profile(base, levels(base, int(count)), method) for count in counts]
+                way: [_profile(*case, method) for case in cases[name]]
                 for way, method in methods.items()
             },
-        ),
-        "target": (
-            targets,
-            {
-                way: [
-                    _profile(base, few, tk.MonteCarlo(atol=goal, variance_reduction=reduced))
-                    for goal in targets
-                ]
-                for way, reduced in ((PLAIN, False), (DEFAULTS, True))
-            },
-        ),
+        )
+        for name in counts
     }
+    at = levels(small, sizes.scaled_levels)
+    found["target"] = (
+        targets,
+        {
+            way: [
+                _profile(small, at, tk.MonteCarlo(atol=goal, variance_reduction=reduced))
+                for goal in targets.tolist()
+            ]
+            for way, reduced in ((PLAIN, False), (DEFAULTS, True))
+        },
+    )
+    return found
 
 
 def measure(

@@ -22,7 +22,8 @@ def floor_of(row: Row) -> str:
         >>> floor_of({"floors": {}, "no_floor": "latency"})
         'none: latency'
     """
-    told = [f"{k} {s:.3g} s, {row['fractions'][k]:.0%}" for k, s in row["floors"].items()]
+    parts = row["floors"].items()
+    told = [f"{name} {took:.2g} s, {row['fractions'][name]:.0%}" for name, took in parts]
     return "\n".join(told) if told else f"none: {row['no_floor']}"
 
 
@@ -49,7 +50,9 @@ def notes_of(row: Row) -> str:
 def print_table(rows: Sequence[Row], changes: Sequence[Change]) -> None:
     """One row for each comparison: seconds, ratios, those of before, floors."""
     names = "job", "beside it", "ours, s", "theirs, s", "ratio", "committed", "wanted"
-    table = Table(*names, "floor, reached", "notes")
+    table = Table(*names)
+    table.add_column("floor, reached", no_wrap=True)
+    table.add_column("notes")
     for row, change in zip(rows, changes, strict=True):
         spread = "" if row["spread"] is None else f" ±{(row['spread'] - 1) / 2:.0%}"
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}x{spread}"
@@ -59,7 +62,7 @@ def print_table(rows: Sequence[Row], changes: Sequence[Change]) -> None:
         theirs = "" if row["their_seconds"] is None else f"{row['their_seconds']:.3g}"
         numbers = f"{row['our_seconds']:.3g}", theirs, ratio, str(change), wanted
         table.add_row(row["job"], row["beside"], *numbers, floor_of(row), notes_of(row))
-    Console(width=200).print(table)
+    Console(width=220).print(table)
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

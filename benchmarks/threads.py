@@ -52,7 +52,7 @@ def counts_of(most: int) -> list[int]:
     return sorted({1, most, *(2**i for i in range(most.bit_length()))} & set(range(most + 1)))
 
 
-def threads_job(sizes: Sizes, rates: Rates, report: Report) -> list[Row]:
+def threads_job(sizes: Sizes, _: Rates, report: Report) -> list[Row]:
     """Plain averages, a profile with its defaults, and rare errors."""
     from tokenkl.information.rare.profile import rare_error_probability
 
@@ -65,9 +65,7 @@ def threads_job(sizes: Sizes, rates: Rates, report: Report) -> list[Row]:
         f"plain averages, {grid.label}": lambda: tk.profile(
             grid, at_grid, QUANTITIES, method=plain, key=0
         ),
-        f"to a target, {vq.label}": lambda: tk.profile(
-            vq, at_vq, QUANTITIES, method=target, key=0
-        ),
+        f"to a target, {vq.label}": lambda: tk.profile(vq, at_vq, QUANTITIES, method=target, key=0),
         f"rare errors, {vq.label}": lambda: rare_error_probability(
             vq, at_vq[-1:] * 4, n_samples=samples, key=0
         ),

@@ -40,20 +40,22 @@ def in_turns(
     report: Report = silent,
     *,
     clock: Callable[[Callable[[], Any]], float] = processor_seconds,
+    warm: bool = False,
 ) -> dict[str, list[float]]:
     """Seconds of every run at every turn; all take their turns, so that they see one machine.
 
-    A turn before those that count fills caches and compiles.
+    A turn before those that count fills caches and compiles, unless all is `warm`.
     """
     found: dict[str, list[float]] = {name: [] for name in runs}
-    total = len(runs) * (turns + 1)
-    for turn in range(turns + 1):
+    first = [] if warm else list(runs.values())
+    total = len(first) + len(runs) * turns
+    for done, run in enumerate(first):
+        run()
+        report(done + 1, total)
+    for turn in range(turns):
         for place, (name, run) in enumerate(runs.items()):
-            if turn == 0:
-                run()
-            else:
-                found[name].append(clock(run))
-            report(turn * len(runs) + place + 1, total)
+            found[name].append(clock(run))
+            report(len(first) + turn * len(runs) + place + 1, total)
     return found
 
 
