@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numba
 import numpy as np
 
@@ -46,8 +48,8 @@ def ceilings(turns: int = 7, rounds: int = 1000, size: int = 1024) -> dict[str, 
     double = a.ravel()[:1024].copy()
     for row, ending in ((double, "ns"), (double.astype(np.float32), "single_ns")):
         work = row.size * rounds
-        exponentials = least_seconds(lambda row=row: _exponentials(row, rounds), turns)
-        products = least_seconds(lambda row=row: _multiply_adds(row, 0.5, rounds), turns)
+        exponentials = least_seconds(partial(_exponentials, row, rounds), turns)
+        products = least_seconds(partial(_multiply_adds, row, 0.5, rounds), turns)
         found[f"kernel_exp_{ending}"] = exponentials / work * 1e9
         found[f"multiply_add_{ending}"] = products / (8 * work) * 1e9
     source = np.ones(8 * size * size)

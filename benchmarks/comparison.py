@@ -75,8 +75,8 @@ def _change(now: Row, then: Row | None) -> Change:
     # Records of before machines were told apart say nothing of theirs.
     if "machine" not in now or then.get("machine") != now["machine"]:
         return Change(before, "other machine")
-    spreads = [one.get("spread") for one in (now, then)]
-    if None in spreads:
+    spreads = [float(one["spread"]) for one in (now, then) if one.get("spread") is not None]
+    if len(spreads) < 2:
         return Change(before, "spread unknown")
     spread = max(spreads)
     if before > now["ratio"] * spread:

@@ -24,7 +24,7 @@ from benchmarks import floors, rivals
 from benchmarks.cases import QUANTITIES, Sizes, gaussian, levels, perturbed
 from benchmarks.machine import every_core
 from benchmarks.rows import Row, row
-from benchmarks.timing import Report, in_turns, least_seconds, processor_seconds
+from benchmarks.timing import Report, in_turns, least_seconds, part_of, processor_seconds
 
 Job = Callable[[Sizes, floors.Rates, Report], list[Row]]
 
@@ -63,13 +63,13 @@ def sampled(
     seconds = processor_seconds(functools.partial(ours, wanted, 1), 0)
     while wanted > target and 4 * seconds < sizes.longest:
         wanted /= 2
+        report(0, 1)
         seconds = processor_seconds(functools.partial(ours, wanted, 1), 0)
     # Slices of equal time, so that the two sides see the same machine.
     slices = {}
     for label in targets:
         size = 32
-        run = functools.partial(rivals.SAMPLERS[label], points, h)
-        once = least_seconds(lambda run=run, size=size: run(size), 1)
+        once = least_seconds(functools.partial(rivals.SAMPLERS[label], points, h, size), 1)
         slices[label] = max(size, int(sizes.slice_seconds / once * size))
     # The same samples at every turn: how many it takes differs from key to key.
     runs: dict[str, Callable[[], Any]] = {"ours": lambda: ours(wanted, 0)}
@@ -189,12 +189,8 @@ def kernel_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
             "many": functools.partial(read_off, many),
             "NumPy": functools.partial(rivals.numpy_shared_noise, points, h, size),
         }
-        took = in_turns(
-            runs,
-            sizes.turns + 2,
-            lambda done, total, place=place: report(place + done / total, len(codebooks)),
-            clock=timer(sizes),
-        )
+        of_one = part_of(report, place, len(codebooks))
+        took = in_turns(runs, sizes.turns + 2, of_one, clock=timer(sizes))
         pairs = size * codebook.K * 1e-9
         of_nodes, of_many = (
             {"multiplications": pairs * floors.by_multiplications(rates, at.h, codebook.n)}

@@ -32,8 +32,8 @@ from benchmarks.estimators import JOBS, timer
 from benchmarks.floors import Rates
 from benchmarks.machine import keep_to_one_core, load_average, machine
 from benchmarks.threads import threads_job
+from benchmarks.timing import progress
 from tokenkl._files import atomic_path
-from tokenkl._progress import progress_bar
 from tokenkl.cli import is_ctrl_c
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,7 +61,7 @@ def run(names: Sequence[str], sizes: Sizes, folder: Path, done: list[str]) -> No
     for name in names:
         told = {"machine": about["machine"], "load_average": load_average()}
         print(f"{time.strftime('%H:%M:%S')} {name} ...", file=sys.stderr, flush=True)
-        with progress_bar(name, lines=True) as report:
+        with progress(name) as report:
             if name == "scaling":
                 found = scaling.measure(sizes, report, timer(sizes))
                 _write(scaling_path, about | told | {"turns": sizes.turns, "moved": found})

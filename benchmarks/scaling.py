@@ -15,7 +15,6 @@ Written are scaling.json and scaling.png.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ from rich.table import Table
 
 import tokenkl as tk
 from benchmarks.cases import QUANTITIES, Sizes, ends, even, gaussian, levels
-from benchmarks.timing import Report, in_turns
+from benchmarks.timing import Report, in_turns, part_of
 
 Work = Callable[[], Any]
 
@@ -125,7 +124,7 @@ def measure(
     all_works = works(sizes)
     for place, (name, (x, ways)) in enumerate(all_works.items()):
         runs = {f"{way} {i}": run for way, some in ways.items() for i, run in enumerate(some)}
-        part = functools.partial(_part, report, place, len(all_works))
+        part = part_of(report, place, len(all_works))
         took = in_turns(runs, sizes.turns, part, clock=clock)
         lines = {}
         for way, some in ways.items():
@@ -139,10 +138,6 @@ def measure(
             }
         found[name] = {"x": x.tolist(), "lines": lines}
     return found
-
-
-def _part(report: Report, place: int, whole: int, done: float, total: float) -> None:
-    report(place + done / total, whole)
 
 
 def print_exponents(found: Mapping[str, Any], before: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from benchmarks.cases import QUANTITIES, Sizes, gaussian, levels, perturbed
 from benchmarks.floors import Rates
 from benchmarks.machine import cores, every_core, load_average
 from benchmarks.rows import Row, row
-from benchmarks.timing import Report, in_turns
+from benchmarks.timing import Report, in_turns, part_of
 
 #: Where one thread gets less than this part of a core, the machine is loaded.
 ALONE = 0.95
@@ -73,13 +73,9 @@ def threads_job(sizes: Sizes, _: Rates, report: Report) -> list[Row]:
     rows = []
     with every_core(), threadpool_limits(1):
         for place, (name, work) in enumerate(works.items()):
-            part = functools.partial(_part, report, place, len(works))
+            part = part_of(report, place, len(works))
             rows += _scaled(name, work, sizes.turns, part)
     return rows
-
-
-def _part(report: Report, place: int, whole: int, done: float, total: float) -> None:
-    report(place + done / total, whole)
 
 
 def _scaled(name: str, work: Callable[[], Any], turns: int, report: Report) -> list[Row]:

@@ -7,20 +7,53 @@ differ says how well it is known.
 
 from __future__ import annotations
 
+import contextlib
 import statistics
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 #: Says how many of how many steps are done.
 Report = Callable[[float, float], None]
 
+#: Seconds between two lines in a log.
+EVERY = 30.0
 #: A call that takes less is repeated until so many seconds have passed.
 LEAST = 0.02
 
 
+def part_of(report: Report, place: int, whole: int) -> Report:
+    """The report of one of several parts of equal size."""
+    return lambda done, total: report(place + done / total, whole)
+
+
 def silent(done: float, total: float) -> None:
     """The report where nobody listens."""
+
+
+@contextlib.contextmanager
+def progress(title: str) -> Iterator[Report]:
+    """A line on stderr that says how much is done: rewritten in a terminal, seldom in a log.
+
+    Without a thread of its own as bars have, whose work would be counted as that of the job.
+    """
+    terminal = sys.stderr.isatty()
+    width, last = 0, time.monotonic()
+
+    def report(done: float, total: float) -> None:
+        nonlocal width, last
+        if time.monotonic() - last < (1.0 if terminal else EVERY):
+            return
+        last, said = time.monotonic(), f"{title}: {done / total:.0%}"
+        width = max(width, len(said))
+        print(said, end="\r" if terminal else "\n", file=sys.stderr, flush=True)
+
+    try:
+        yield report
+    finally:
+        if terminal:
+            print(" " * width, end="\r", file=sys.stderr, flush=True)
 
 
 def processor_seconds(call: Callable[[], Any], least: float = LEAST) -> float:
