@@ -335,7 +335,7 @@ def rare_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
 
     codebook = gaussian(*sizes.high)
     points = np.asarray(codebook.points)
-    snr = np.array([10 ** (x / 10) for x in np.arange(0.0, 12.0, 0.25)])
+    snr = 10 ** (np.linspace(0, 12, 3 * sizes.levels // 2, endpoint=False) / 10)
     found = rare_error_probability(codebook, snr, n_samples=256, key=0)
     nearest = np.abs(np.log(np.maximum(found["value"], 1e-300) / 1e-9))
     snr = snr[[int(np.argmin(nearest))]]

@@ -50,7 +50,7 @@ def _write(path: Path, record: dict[str, Any]) -> None:
 def run(names: Sequence[str], sizes: Sizes, folder: Path, done: list[str]) -> None:
     """Jobs one after the other; `done` gets the name of each that is written down."""
     path, scaling_path = folder / "estimators.json", folder / "scaling.json"
-    before, scaled_before = committed(path), committed(scaling_path)
+    before, scaled_before = (committed(RESULTS / one.name) for one in (path, scaling_path))
     jobs = json.loads(path.read_bytes())["jobs"] if path.exists() else {}
     about = {"machine": machine(), "python": platform.python_version()}
     rates: Rates = {}

@@ -158,34 +158,41 @@ def _told(line: Mapping[str, float]) -> str:
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
     """Seconds and fitted lines, one panel for everything that is moved; a column wide."""
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
     from tokenkl.plotting import COLUMN, MARKERS, line_style, new_figure, save_figure
 
-    figure, axes = new_figure(2, 2, width=COLUMN, panel_height=1.75)
+    figure, axes = new_figure(2, 2, width=COLUMN, panel_height=1.8)
     for panel, (name, one) in zip(axes.ravel(), found.items(), strict=True):
-        x = np.array(one["x"])
-        for index, line in enumerate(one["lines"].values()):
+        x, ways = np.array(one["x"]), list(one["lines"].items())
+        for index, (way, line) in enumerate(ways):
             style = line_style(index)
             fitted = line["factor"] * x ** line["exponent"]
-            label = f"{line['exponent']:.2f} ± {line['standard_error']:.2f}"
-            panel.plot(x, fitted, linewidth=1, label=label, **style)
-            points = {"color": style["color"], "marker": MARKERS[index], "linestyle": ""}
-            panel.plot(x, line["seconds"], markersize=3.5, **points)
+            mark = {"marker": MARKERS[index], "markersize": 3.5}
+            panel.plot(x, fitted, linewidth=1, **style)
+            panel.plot(x, line["seconds"], color=style["color"], linestyle="", **mark)
+            panel.plot([], [], label=way, **mark, **style)  # what the legend shows
+            panel.annotate(
+                f"exponent {_told(line)}",
+                (0, 1),
+                (0, 3 + 9 * (len(ways) - 1 - index)),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                color=style["color"],
+                fontsize=7,
+            )
         panel.set_xscale("log")
         panel.set_yscale("log")
         panel.set_xlabel(TITLES[name])
-        panel.margins(y=0.35)
-        panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.yaxis.set_minor_locator(LogLocator(subs="all"))
+        panel.xaxis.set_major_locator(FixedLocator(sorted([x[0], x[x.size // 2], x[-1]])))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+        panel.xaxis.set_minor_locator(NullLocator())
         panel.yaxis.set_minor_formatter(NullFormatter())
-        panel.legend(fontsize=6, loc="best", title="exponent", title_fontsize=6)
+        if name != "target":
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
     for panel in axes[:, 0]:
         panel.set_ylabel("processor seconds")
-    ways = list(next(iter(found.values()))["lines"])
-    handles = [
-        axes[0, 0].plot([], [], marker=MARKERS[i], label=way, markersize=3.5, **line_style(i))[0]
-        for i, way in enumerate(ways)
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=7)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "outside upper center", "ncols": 2, "frameon": False}
+    figure.legend(handles, names, fontsize=7, **place)
     save_figure(figure, path)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import machine, run, scaling, tables, threads
+from benchmarks import machine, run, scaling, tables, threads, timing
 from benchmarks.rows import row
 from benchmarks.timing import in_turns
 
@@ -113,15 +113,18 @@ def test_mistakes(words: list[str], said: str, capsys: pytest.CaptureFixture[str
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_is_one_sentence_in_every_benchmark() -> None:
     """One that does not look out for it itself, while it works."""
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "benchmarks.costs"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where tests run in the background it may be ignored from the start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    # Where tests run in the background it may be ignored from the start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "benchmarks.costs"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("codebook")
     process.send_signal(signal.SIGINT)
@@ -153,6 +156,31 @@ def test_turns_are_taken() -> None:
     assert "".join(order) == "ababab"
     assert found == {"a": [0.0, 2.0], "b": [1.0, 3.0]}
     assert reports == [(i, 6) for i in range(1, 7)]
+
+
+def test_progress_in_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with timing.progress("job") as report:
+        report(1, 4)  # too soon
+    monkeypatch.setattr(timing, "EVERY", 0.0)
+    with timing.progress("job") as report:
+        timing.part_of(report, 1, 2)(1, 2)
+    assert capsys.readouterr().err == "job: 75%\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [
+        (["python", "-m", "benchmarks.run", "grid"], True),
+        (["python", "-X", "dev", "-m", "benchmarks.costs"], True),
+        (["python", "-m", "pytest", "benchmarks.run"], False),
+        (["python", "-m"], False),
+        (["python"], False),
+    ],
+)
+def test_only_commands_of_benchmarks_are_looked_after(words: list[str], known: bool) -> None:
+    assert benchmarks._is_command(words) == known
 
 
 def test_machines_are_told_apart_without_names(tmp_path: Path) -> None:
