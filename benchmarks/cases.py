@@ -31,7 +31,7 @@ class Sizes:
     target: float = 1e-3
     work: int = 2**22
     slice_seconds: float = 2.0
-    longest: float = 100.0
+    longest: float = 60.0
     rare_samples: int = 2000
     turns: int = 3
     least: float = 0.02

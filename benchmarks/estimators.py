@@ -59,12 +59,15 @@ def sampled(
         method = tk.MonteCarlo(atol=wanted)
         found[key] = tk.profile(codebook, snr, QUANTITIES, method=method, key=key)
 
-    wanted = 16 * target
-    seconds = processor_seconds(functools.partial(ours, wanted, 1), 0)
-    while wanted > target and 4 * seconds < sizes.longest:
+    # Fixed costs aside, half the standard error takes four times as long.
+    wanted = 32 * target
+    last = processor_seconds(functools.partial(ours, wanted, 1), 0)
+    ahead = 0.0
+    while wanted > target and ahead < sizes.longest:
         wanted /= 2
         report(0, 1)
         seconds = processor_seconds(functools.partial(ours, wanted, 1), 0)
+        ahead, last = seconds + 4 * max(seconds - last, 0.0), seconds
     # Slices of equal time, so that the two sides see the same machine.
     slices = {}
     for label in targets:

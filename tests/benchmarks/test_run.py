@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,25 @@ def test_examples(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
 
-def test_every_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+QUICK = ("grid", "kernel", "vq_high", "import", "threads")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        QUICK,
+        pytest.param(
+            [name for name in run.ROWS if name not in QUICK], marks=pytest.mark.slow, id="others"
+        ),
+    ],
+)
+def test_every_job(
+    names: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("torch")
-    run.main(["--small", "--folder", str(tmp_path)])
+    run.main([*names, "--small", "--folder", str(tmp_path)])
     record = json.loads((tmp_path / "estimators.json").read_text())
-    assert list(record["jobs"]) == list(run.ROWS)
+    assert list(record["jobs"]) == list(names)
     for rows in record["jobs"].values():
         assert rows
         for one in rows:
@@ -48,6 +62,13 @@ def test_every_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             for name, seconds in one["floors"].items():
                 assert one["fractions"][name] == pytest.approx(seconds / one["our_seconds"])
             assert (one["ratio"] is None) == (one["their_seconds"] is None)
+    assert (tmp_path / "estimators.png").exists()
+    assert "floor, reached" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_scaling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run.main(["scaling", "--small", "--folder", str(tmp_path)])
     moved = json.loads((tmp_path / "scaling.json").read_text())["moved"]
     assert list(moved) == list(scaling.TITLES)
     for one in moved.values():
@@ -55,8 +76,8 @@ def test_every_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for line in one["lines"].values():
             known = scaling.fit(one["x"], line["seconds"])
             assert line["exponent"] == known.exponent
-    assert {"estimators.png", "scaling.png"} <= {path.name for path in tmp_path.iterdir()}
-    assert "elementary functions" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"scaling.json", "scaling.png"}
+    assert "noise levels" in capsys.readouterr().out
 
 
 def _stopped(*_: object) -> None:
