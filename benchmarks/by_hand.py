@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import tokenkl as tk
+from benchmarks.timing import progress
 from tokenkl._files import atomic_path
 
 RESULTS = Path(__file__).parent / "results" / "by_hand.json"
@@ -53,14 +54,17 @@ def main() -> None:
     snr = 10 ** (DECIBELS / 10)
     table = torch.tensor(points, dtype=torch.float32)
     codebook = tk.PointCodebook(points)
-    # Both once before the clock: threads, caches and compiled code are there then.
-    profile_by_hand(table, snr[:2], 1024)
-    tk.profile(codebook, snr[[0, 6, 11]], QUANTITIES, method=tk.Auto(n_samples=1024), key=1)
-    started = time.process_time()
-    means, errors = profile_by_hand(table, snr, SAMPLES)
-    between = time.process_time()
-    profile = tk.profile(codebook, snr, QUANTITIES, key=0)
-    done = time.process_time()
+    with progress("by hand and ours") as report:
+        # Both once before the clock: threads, caches and compiled code are there then.
+        profile_by_hand(table, snr[:2], 1024)
+        tk.profile(codebook, snr[[0, 6, 11]], QUANTITIES, method=tk.Auto(n_samples=1024), key=1)
+        report(1, 5)
+        started = time.process_time()
+        means, errors = profile_by_hand(table, snr, SAMPLES)
+        between = time.process_time()
+        report(3, 5)
+        profile = tk.profile(codebook, snr, QUANTITIES, key=0)
+        done = time.process_time()
     levels: list[dict[str, Any]] = []
     for index, level in enumerate(DECIBELS):
         one: dict[str, Any] = {"snr_db": float(level)}

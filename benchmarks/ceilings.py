@@ -1,44 +1,31 @@
-"""Rates of this machine in this run, one thread: the floors that the estimators stand on."""
+"""Rates of this machine in this run, one thread: what floors (`benchmarks.floors`) are made of."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numba
 import numpy as np
 
-from tokenkl.information.sampling.kernel import exp2
-
-
-def median_seconds(call: Callable[[], Any], repeats: int) -> float:
-    """Median wall time of a call, after one that warms caches and compilers."""
-    call()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+from benchmarks.timing import least_seconds
+from tokenkl.numerics.exp2 import power
 
 
 @numba.njit(fastmath=True)
 def _exponentials(x: np.ndarray, rounds: int) -> float:
-    total = 0.0
+    total = x.dtype.type(0)
     for r in range(rounds):
         for i in range(x.size):
-            total += exp2(x[i] - r)
+            total += power(x[i] - x.dtype.type(r % 8))
     return total
 
 
 @numba.njit(fastmath=True)
 def _multiply_adds(x: np.ndarray, y: float, rounds: int) -> float:
     """Eight multiply-adds on every number read, in eight independent chains."""
-    total = 0.0
+    total = x.dtype.type(0)
     for r in range(rounds):
-        z = y + 1e-9 * r
+        z = x.dtype.type(y + 1e-6 * r)
         for i in range(x.size):
             a = x[i]
             b = (((a * z + a) * z + a) * z + a) * z + a
@@ -46,21 +33,27 @@ def _multiply_adds(x: np.ndarray, y: float, rounds: int) -> float:
     return total
 
 
-def ceilings() -> dict[str, float]:
-    """Matrix product (GFlop/s), and nanoseconds of an exponential and of a multiply-add."""
-    a = np.random.default_rng(0).standard_normal((1024, 1024))
-    row = a.ravel()[:1024].copy()
-    product = median_seconds(lambda: a @ a, 7)
-    numpy_exp = median_seconds(lambda: np.exp(a), 7)
-    kernel_exp = median_seconds(lambda: _exponentials(row, 1000), 7)
-    multiply_add = median_seconds(lambda: _multiply_adds(row, 0.5, 1000), 7)
-    copied = np.empty(2**23)
-    source = np.ones(2**23)
-    copy = median_seconds(lambda: np.copyto(copied, source), 7)
-    return {
-        "gemm_gflops": 2 * 1024**3 / product / 1e9,
-        "numpy_exp_ns": numpy_exp / a.size * 1e9,
-        "kernel_exp_ns": kernel_exp / (row.size * 1000) * 1e9,
-        "multiply_add_ns": multiply_add / (row.size * 1000 * 8) * 1e9,
-        "copy_gbytes_per_s": 2 * 8 * source.size / copy / 1e9,
+def ceilings(turns: int = 7, rounds: int = 1000, size: int = 1024) -> dict[str, float]:
+    """Rates that the least time of several turns gives.
+
+    `gemm_gflops` of a matrix product in double precision; nanoseconds of NumPy's exponential, and
+    in the sampler's own compiled form of an exponential and of a multiply-add, in double precision
+    and (`_single`) in single; `copy_gbytes_per_s`, read and written, of arrays beyond every cache.
+    """
+    a = np.random.default_rng(0).standard_normal((size, size))
+    found = {
+        "gemm_gflops": 2 * size**3 / least_seconds(lambda: a @ a, turns) / 1e9,
+        "numpy_exp_ns": least_seconds(lambda: np.exp(a), turns) / a.size * 1e9,
     }
+    double = a.ravel()[:1024].copy()
+    for row, ending in ((double, "ns"), (double.astype(np.float32), "single_ns")):
+        work = row.size * rounds
+        exponentials = least_seconds(partial(_exponentials, row, rounds), turns)
+        products = least_seconds(partial(_multiply_adds, row, 0.5, rounds), turns)
+        found[f"kernel_exp_{ending}"] = exponentials / work * 1e9
+        found[f"multiply_add_{ending}"] = products / (8 * work) * 1e9
+    source = np.ones(8 * size * size)
+    copied = np.empty_like(source)
+    copy = least_seconds(lambda: np.copyto(copied, source), turns)
+    found["copy_gbytes_per_s"] = 2 * source.nbytes / copy / 1e9
+    return found

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.ceilings import median_seconds
+from benchmarks.timing import median_seconds
 from tokenkl._files import atomic_path
 from tokenkl.information.sampling import xla
 
