@@ -18,6 +18,7 @@ NAMES = (
     "atlas",
     "accuracy",
     "medium_noise",
+    "regime_map",
     "four_views",
     "fsq_in_the_wild",
     "which_grid",
