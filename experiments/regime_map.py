@@ -317,7 +317,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
         (o, c) for o in (ACCURACY, INFORMATION) for c in (BOX, POWER)
     ):
         rows = table[(table.objective == objective) & (table.constraint == constraint)]
-        _draw_map(axes[0, place], rows[rows.n * rows.L != 16])
+        _draw_map(axes[0, place], rows)
         titles.append(f"{objective}, {constraint}")
     _draw_sampler(axes[1, 0], table[table.objective == SAMPLER])
     _draw_gap(axes[1, 1], facts["gaussian_gap_closed"])

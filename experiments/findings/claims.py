@@ -102,6 +102,7 @@ def findings(records: Records) -> list[Finding]:
         _frequencies(records),
         _wild(records),
         _which_grid(records),
+        _regimes(records),
         _quantizers(records),
         _unequal(records),
         _grids(records),
@@ -485,6 +486,52 @@ def _wild(records: Records) -> Finding:
             "their bits per coordinate.",
         ),
         ("fsq_in_the_wild",),
+    )
+
+
+def _regimes(records: Records) -> Finding:
+    facts = records.facts("regime_map")
+    table = pd.DataFrame(facts["summary"])
+
+    def told(objective: str, constraint: str) -> str:
+        rows = table[(table.objective == objective) & (table.constraint == constraint)]
+        most = rows.loc[rows.gain_db.idxmax()]
+        by = (
+            f", by up to {most.gain_db:.2f} dB ({int(most.L)}^{int(most.n)} at "
+            f"{100 * most.at_rate:.0f} % errors)"
+            if most.gain_db > 0
+            else ""
+        )
+        return (
+            f"{objective}, same {constraint}: beaten in {rows.beaten.sum()} of "
+            f"{rows.levels.sum()} cases{by}"
+        )
+
+    sampler = table[table.objective == "sampler"]
+    costs = {c: rows.ratio for c, rows in sampler.groupby("constraint")}
+    closed = pd.DataFrame(facts["gaussian_gap_closed"]).groupby("K").closed.max()
+    return Finding(
+        "Regimes",
+        "Where FSQ is the best that can be found",
+        "Small grids at four noise levels: does a search for accuracy, for information or for a "
+        "sampler of four steps end above FSQ, and by how much?",
+        "beyond the paper",
+        (
+            *(
+                f"{told(objective, 'box')}; {told(objective, 'power')}."
+                for objective in ("accuracy", "information")
+            ),
+            "What four steps cost, with the entropy that they leave, is "
+            f"{100 * (1 - costs['box'].max()):.0f} to {100 * (1 - costs['box'].min()):.0f} % less "
+            f"than FSQ's in the same box, {100 * (1 - costs['power'].max()):.0f} to "
+            f"{100 * (1 - costs['power'].min()):.0f} % less at the same power.",
+            "At equal power in the plane, of what FSQ's information lacks to the Gaussian limit "
+            "the best found wins back at most "
+            + ", ".join(f"{100 * share:.0f} % with {K} tokens" for K, share in closed.items())
+            + ". None of this proves that nothing better exists.",
+        ),
+        ("regime_map",),
+        ("optimality.md",),
     )
 
 
