@@ -270,7 +270,7 @@ def _negative_cost(n: int, grid: np.ndarray, seed: int) -> Callable[[Any], Any]:
             logits = -jnp.sqrt(snr) * along - snr * squares[:, None] / 2
             return jax.nn.log_softmax(logits, axis=-1)
 
-        total = 0.0
+        total: Any = 0.0
         for low, high in itertools.pairwise(grid):
             p = jnp.exp(posterior(float(low)))
             mean = p @ points

@@ -60,7 +60,9 @@ def read(record: Any) -> list[Any]:
 
 def nearest_neighbours(points: list[tuple[int, ...]]) -> tuple[list[int], list[list[int]]]:
     """Squared distance of every point to the nearest other, and all that are as near: exact."""
-    n, tree, found = len(points[0]), {}, []  # of one coordinate after the other, to indices
+    n = len(points[0])
+    tree: Any = {}  # of one coordinate after the other, to indices
+    found: list[Any] = [[math.inf] for _ in points]
 
     def visit(k: int, node: Any, c: int, partial: int, near: list[Any]) -> None:
         if c == n and node != k:  # near: the smallest square so far, and who is there
@@ -71,13 +73,12 @@ def nearest_neighbours(points: list[tuple[int, ...]]) -> tuple[list[int], list[l
             visit(k, node[y], c + 1, square, near)
 
     for k, point in enumerate(points):
-        at: Any = tree
+        at = tree
         for x in point[:-1]:
             at = at.setdefault(x, {})
         at[point[-1]] = k
-    for k in range(len(points)):
-        visit(k, tree, 0, 0, near := [math.inf])
-        found.append(near)
+    for k, near in enumerate(found):
+        visit(k, tree, 0, 0, near)
     return [near[0] for near in found], [near[1:] for near in found]
 
 

@@ -8,9 +8,8 @@ tokens e_k, r_k = min_j |e_k - e_j| and f the mean of all r_k ("mean_distance") 
 their weighted mean |e_k - e_j| (min_distance: one mean over all), is f here and at least f nearby.
 Its gradient must be a combination of the constraint's normals, with multipliers of at least 0. A
 feasible motion v that keeps f in first order then has the same <e_k - e_j, v_k - v_j> for all
-listed j of a k, and stays on faces with multipliers above 0. "strict": the rank of these equations
-modulo a prime, at most the true one, leaves no v but 0, up to isometries that keep the constraint.
-"weak" (in a box): every such v leaves all listed e_k - e_j as they are.
+listed j of a k, and stays on faces with multipliers above 0. "strict": these equations have full
+rank modulo a prime, up to isometries. "weak" (in a box): v leaves all listed e_k - e_j as is.
 """
 
 import heapq
@@ -61,7 +60,9 @@ def read(record: Any) -> list[Any]:
 
 def nearest_neighbours(points: list[tuple[int, ...]]) -> tuple[list[int], list[list[int]]]:
     """Squared distance of every point to the nearest other, and all that are as near: exact."""
-    n, tree, found = len(points[0]), {}, []  # of one coordinate after the other, to indices
+    n = len(points[0])
+    tree: Any = {}  # of one coordinate after the other, to indices
+    found: list[Any] = [[math.inf] for _ in points]
 
     def visit(k: int, node: Any, c: int, partial: int, near: list[Any]) -> None:
         if c == n and node != k:  # near: the smallest square so far, and who is there
@@ -72,13 +73,12 @@ def nearest_neighbours(points: list[tuple[int, ...]]) -> tuple[list[int], list[l
             visit(k, node[y], c + 1, square, near)
 
     for k, point in enumerate(points):
-        at: Any = tree
+        at = tree
         for x in point[:-1]:
             at = at.setdefault(x, {})
         at[point[-1]] = k
-    for k in range(len(points)):
-        visit(k, tree, 0, 0, near := [math.inf])
-        found.append(near)
+    for k, near in enumerate(found):
+        visit(k, tree, 0, 0, near)
     return [near[0] for near in found], [near[1:] for near in found]
 
 
