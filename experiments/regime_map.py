@@ -204,7 +204,8 @@ class _Case:
         given = np.asarray(self.fsq.points)
         is_fsq = points.shape == given.shape and np.array_equal(points, given)
         codebook = self.fsq if is_fsq else tk.PointCodebook(points, allow_duplicates=True)
-        exact = is_fsq or (objective == ACCURACY and self.n == 2)
+        distinct = len(np.unique(points, axis=0)) == len(points)
+        exact = is_fsq or (objective == ACCURACY and self.n == 2 and distinct)
         method = None if exact else tk.MonteCarlo(self.config.samples)
         key = None if exact else self.config.seed + turn
         if objective == SAMPLER:
