@@ -329,7 +329,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
         L, constraint, objective, rate = name.split(", ")
         titles.append(f"{objective}, {constraint}")
         axes[1, place].set_xlabel(f"{int(L) ** 2} tokens, error {float(rate):.0%}")
-    label_panels(axes, titles)
+    label_panels(axes, titles + [""] * (axes.size - len(titles)))
     return figure
 
 
@@ -380,7 +380,7 @@ def _draw_gap(axes: Axes, gap: list[dict[str, Any]]) -> None:
 def _draw_codebook(axes: Axes, points: Any) -> None:
     places, counts = np.unique(np.round(points, 1), axis=0, return_counts=True)
     size = 1.15 * max(1.0, float(np.abs(points).max()))
-    axes.scatter(*places.T, s=14 * counts, color=COLOURS[1])
+    axes.scatter(places[:, 0], places[:, 1], s=14 * counts, color=COLOURS[1])
     for (x, y), count in zip(places, counts, strict=True):
         if count > 1:
             side = -1 if x > 0 else 1
