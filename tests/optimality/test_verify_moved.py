@@ -177,6 +177,38 @@ def test_against_sampling(n: int, snr: str) -> None:
     assert low - error <= found.mean() <= high + error
 
 
+GAIN = {"what": "gain", "codebook": {"kind": "centre to edge", "n": 3}}
+
+
+def test_gains_on_an_interval_hold_those_inside() -> None:
+    low, high = Enclosed(GAIN | {"snr": ["9/10", "1"]}).enclosure(64)
+    assert low > 0
+    for snr in ("9/10", "19/20", "1"):
+        inner = gain(3, snr)
+        assert low <= inner[0] <= inner[1] <= high
+
+
+@pytest.mark.parametrize(
+    ("snr", "says"),
+    [
+        (["33/20", "7/4"], "may change its sign"),  # the gain begins between
+        (["1", "1/2"], "on .lo, hi."),
+        (["0", "1"], "on .lo, hi."),
+        ("1", "on .lo, hi."),
+    ],
+)
+def test_gains_that_are_refused(snr: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Enclosed(GAIN | {"snr": snr}).enclosure(64)
+
+
+@pytest.mark.slow
+def test_gains_on_the_whole_interval() -> None:
+    """Some 4,000 intervals, in three quarters of a minute."""
+    record = json.loads((PROOFS / "centre_to_edge_stays.json").read_text())
+    assert "gain" in verify(record)
+
+
 def test_tokens() -> None:
     for n in (3, 5):
         points = np.asarray(centre_to_edge(n).points)

@@ -4,9 +4,10 @@
 
 A file lists claims a < b, with enclosures of both sides: exact numbers ("p/q"), sums, accuracies of
 FSQ 3^n, and of the same tokens with the centre moved so that one edge has the four levels -1, -1/3,
-1/3, 1. Arb encloses each again here, with roundings and quadratures; refused unless this is inside
-the enclosures of the file, and these are apart. No `assert`: `python -O` checks as much.
-Y = e_k + s Z, h^2 = 1/s^2 = snr, equal priors. (docs/theory/optimality.md, O16, has the proof.)
+1/3, 1; and the gain, the difference of the two, for all SNRs of an interval [lo, hi] at once. Arb
+encloses each again here, with roundings and quadratures; refused unless this is inside the
+enclosures of the file, and these are apart. No `assert`: `python -O` checks as much. Y = e_k + s Z,
+h^2 = 1/s^2 = snr, equal priors. (docs/theory/optimality.md, O16, has the proof.)
 """
 
 import itertools
@@ -83,17 +84,37 @@ def gained(n: int, h: Any) -> Any:
     return (ends[0] - centre).union(ends[1] - centre)
 
 
+def gained_between(n: int, low: Any, high: Any, halvings: int = 20) -> Any:
+    """The same for all h of an interval, halved until each part is known to gain or to lose."""
+    found = gained(n, low.union(high))
+    if found > 0 or found < 0:
+        return found
+    need(halvings > 0, "the gain may change its sign")
+    middle = ((low + high) / 2).mid()
+    parts = [(low, middle), (middle, high)]
+    lower, upper = (gained_between(n, *part, halvings - 1) for part in parts)
+    return lower.union(upper)
+
+
 def value(quantity: Any) -> Any:
     what = quantity["what"]
     if what == "number":
         return ball(quantity["value"])
     if what == "sum":
         return sum((ball(times) * value(one) for times, one in quantity["terms"]), arb(0))
-    codebook, h = quantity["codebook"], ball(quantity["snr"]).sqrt()
-    need(what == "accuracy", f"{what} must be a known quantity")
+    codebook, between = quantity["codebook"], what == "gain"  # for all SNRs of [lo, hi]
+    h = ball(0 if between else quantity["snr"]).sqrt()
+    need(what in ("accuracy", "gain"), f"{what} must be a known quantity")
     moved = codebook["kind"] == "centre to edge"
     n = codebook["n"] if moved else len(codebook["levels"])
     need(type(n) is int and 3 <= n <= MOST, f"dimensions must be from 3 to {MOST}")
+    if between:
+        need(
+            moved and type(quantity["snr"]) is list, "a gain is that of a moved centre, on [lo, hi]"
+        )
+        low, high = (ball(end) for end in quantity["snr"])
+        need(low > 0 and low < high, "gains are found on [lo, hi], 0 < lo < hi")
+        return gained_between(n, low.sqrt(), high.sqrt()) / arb(3) ** n
     if not moved:
         need(codebook["kind"] == "product", "codebooks must be grids, moved or not")
         need(all(line == LEVELS for line in codebook["levels"]), "levels must be -1, 0, 1")
