@@ -17,6 +17,8 @@ NAMES = (
     "local_certificates",
     "atlas",
     "accuracy",
+    "medium_noise",
+    "regime_map",
     "four_views",
     "fsq_in_the_wild",
     "which_grid",
@@ -44,7 +46,13 @@ NAMES = (
 )
 
 #: Figures that are computed in seconds each; CI checks them.
-QUICK = ("fsq_in_the_wild", "speech_geometry", "speech_evidence", "context_schedule")
+QUICK = (
+    "medium_noise",
+    "fsq_in_the_wild",
+    "speech_geometry",
+    "speech_evidence",
+    "context_schedule",
+)
 
 
 def load(name: str) -> Experiment:

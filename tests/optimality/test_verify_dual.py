@@ -1,11 +1,14 @@
-"""The verifier by itself: it accepts what is true, and refuses what was tampered with."""
+"""The two verifiers by themselves: they accept what is true, and refuse what was tampered with."""
 
 from __future__ import annotations
 
 import copy
+import inspect
 import json
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,9 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import tokenkl as tk
-from tokenkl.optimality import verify_dual
+from tokenkl.optimality import verify_ascent, verify_dual
 from tokenkl.optimality.counterexamples import merged_edges
-from tokenkl.optimality.verify_dual import Refused, nearest_neighbours, rank_modulo, verify
+from tokenkl.optimality.verify_dual import nearest_neighbours, rank_modulo, verify
 
 STRICT = tk.certify_local(tk.FSQ((3, 3))).record
 ASCENT = tk.certify_local(tk.FSQ((4, 3))).record
@@ -25,9 +28,33 @@ FIRST = tk.certify_local(tk.PointCodebook([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]))
 WEAK = tk.certify_local(merged_edges(), "min_distance").record
 
 
-@pytest.mark.parametrize("record", [STRICT, ASCENT, FIRST, WEAK])
-def test_accepts(record: dict[str, Any]) -> None:
-    assert record["verdict"] in verify(record)
+@pytest.mark.parametrize(
+    ("module", "record"),
+    [
+        (verify_dual, STRICT),
+        (verify_dual, WEAK),
+        (verify_ascent, ASCENT),
+        (verify_ascent, FIRST),
+    ],
+)
+def test_accepts(module: Any, record: dict[str, Any]) -> None:
+    assert record["verdict"] in module.verify(record)
+    other = verify_dual if module is verify_ascent else verify_ascent
+    with pytest.raises(ValueError, match="verdict must be one of"):
+        other.verify(record)
+
+
+@pytest.mark.parametrize("module", [verify_dual, verify_ascent])
+def test_they_are_short_and_import_nothing_of_ours(module: Any) -> None:
+    text = Path(module.__file__).read_text()
+    assert len(text.splitlines()) <= 200
+    assert not re.search(r"^\s*(assert\b|from tokenkl|import tokenkl)", text, re.MULTILINE)
+
+
+def test_what_both_need_is_the_same() -> None:
+    for name in ("need", "rows", "read", "nearest_neighbours", "faces", "main"):
+        one, other = (inspect.getsource(getattr(m, name)) for m in (verify_dual, verify_ascent))
+        assert one == other
 
 
 def _set(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -70,10 +97,39 @@ def _twice(record: dict[str, Any]) -> None:
     record["points"][0] = record["points"][1]
 
 
+def _permuted(record: dict[str, Any]) -> None:
+    """Every weight at the next pair: the same numbers, another dual."""
+    weights = [row[2] for row in record["dual"]]
+    for row, weight in zip(record["dual"], weights[1:] + weights[:1], strict=True):
+        row[2] = weight
+
+
+def _renamed(record: dict[str, Any]) -> None:
+    """Tokens of the dual under other numbers, points as they were."""
+    record["dual"] = [[(k + 1) % 9, (j + 1) % 9, w] for k, j, w in record["dual"]]
+
+
+def _not_a_number(record: dict[str, Any]) -> None:
+    record["dual"][0][2] = float("nan")
+
+
+def _huge_weight(record: dict[str, Any]) -> None:
+    record["dual"][0][2] = 10**10_000
+
+
+def _one_pair_less(record: dict[str, Any]) -> None:
+    """A token at an edge of the grid keeps a neighbour, and no longer balances."""
+    record["dual"] = record["dual"][1:]
+
+
 @pytest.mark.parametrize(
     "change",
     [
         _weight, _pair, _point, _missing, _negative, _float, _true, _ragged, _twice,
+        _permuted, _renamed, _not_a_number, _huge_weight, _one_pair_less,
+        _set("points_over", 10**10_000), _set("points_over", float("nan")), _set("points", {}),
+        _set("points", [[10**10_000, 0], [0, 1]]), _set("dual", [[0, 1, 1]] * 3),
+        _set("points", [[0] * 300, [1] * 300]), _set("verdict", ["strict"]), _set("format", None),
         _set("verdict", "not a maximum"), _set("verdict", "optimal"), _set("constraint", "ball"),
         _set("objective", "accuracy"), _set("format", "another"), _set("points", []),
         _set("points_over", 0), _set("dual", None), _set("dual", [[0, 1]]),
@@ -83,12 +139,46 @@ def _twice(record: dict[str, Any]) -> None:
 def test_refuses_what_was_changed(change: Callable[[dict[str, Any]], None]) -> None:
     record = copy.deepcopy(STRICT)
     change(record)
-    with pytest.raises(Refused):
+    with pytest.raises(ValueError):
         verify(record)
 
 
+def test_limits_come_before_work() -> None:
+    """Numbers too large to compute with are refused at once, as are lists too long."""
+    huge = 10**1_000_000
+    began = time.process_time()
+    for name, value in (
+        ("points", [[k * huge, 0] for k in range(1, 100)]),
+        ("points_over", huge),
+        ("dual", [[0, 1, huge]] * 1000),
+        ("dual", [[0, 1, 1]] * (2**24 // 3 + 1)),
+    ):
+        with pytest.raises(ValueError, match=name):
+            verify(STRICT | {name: value})
+    assert time.process_time() - began < 5
+
+
+def test_a_claim_that_is_not_so() -> None:
+    """Honest weights for points that are no maximum: nothing balances them."""
+    grid = STRICT["points"]
+    stretched = [[2 * a, 3 * b] for a, b in grid]
+    with pytest.raises(ValueError, match="not nearest"):
+        verify(STRICT | {"points": stretched})
+    rows = [row for row in STRICT["dual"] if grid[row[0]][1] == grid[row[1]][1]]
+    with pytest.raises(ValueError, match="rank"):
+        verify(STRICT | {"points": stretched, "dual": rows})
+
+
+def test_a_coordinate_without_room() -> None:
+    """A square in space: its box is flat, so that nothing moves out of its plane."""
+    flat = STRICT | {"points": [[*point, 7] for point in STRICT["points"]]}
+    assert "strict" in verify(flat)
+    with pytest.raises(ValueError, match="normal"):
+        verify(flat | {"constraint": "ball"})
+
+
 def test_refuses_a_strict_maximum_that_is_weak() -> None:
-    with pytest.raises(Refused, match="rank"):
+    with pytest.raises(ValueError, match="rank"):
         verify(WEAK | {"verdict": "strict"})
 
 
@@ -98,10 +188,10 @@ def test_a_flat_motion_is_seen() -> None:
     dual = [[0, 1, 1], [1, 0, 1], [2, 3, 1], [3, 2, 1], [4, 5, 1], [5, 4, 1]]
     record = STRICT | {"points": points, "points_over": 1, "dual": dual}
     for verdict in ("strict", "weak"):  # in second order it rises, when one of a pair slides
-        with pytest.raises(Refused):
+        with pytest.raises(ValueError):
             verify(record | {"verdict": verdict})
-    slide = [[4, 1, 1]]
-    assert "second order" in verify(record | {"verdict": "not a maximum", "direction": slide})
+    slide = {"verdict": "not a maximum", "direction": [[4, 1, 1]]}
+    assert "second order" in verify_ascent.verify(record | slide)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +202,16 @@ def test_a_flat_motion_is_seen() -> None:
         [[0, 2, 1]],
         [[99, 0, 1]],
         [[0, 0, 0]],
+        [[0, 0, float("nan")]],
+        [[0, 0, 10**1000]],
+        [[0, 0]],
         [],
         None,
     ],
 )
 def test_refuses_directions(direction: Any) -> None:
-    with pytest.raises(Refused):
-        verify(ASCENT | {"direction": direction})
+    with pytest.raises(ValueError):
+        verify_ascent.verify(ASCENT | {"direction": direction})
 
 
 def test_nearest_neighbours_against_all_pairs() -> None:
@@ -142,20 +235,28 @@ def test_rank_against_floating_point() -> None:
         assert rank_modulo(sparse) == np.linalg.matrix_rank(matrix)
 
 
-@pytest.mark.parametrize("record", [STRICT, WEAK | {"verdict": "strict"}])
-def test_runs_alone_and_optimised(record: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "record", "holds"),
+    [
+        (verify_dual, STRICT, True),
+        (verify_dual, WEAK | {"verdict": "strict"}, False),
+        (verify_ascent, ASCENT, True),
+        (verify_ascent, STRICT, False),
+    ],
+)
+def test_runs_alone_and_optimised(
+    module: Any, record: dict[str, Any], holds: bool, tmp_path: Path
+) -> None:
     """Without site packages, without tokenkl, without `assert`."""
     path = tmp_path / "certificate.json"
     path.write_text(json.dumps(record))
-    script = Path(verify_dual.__file__)
-    assert "tokenkl." not in "".join(
-        line for line in script.read_text().splitlines() if "import" in line
-    )
     done = subprocess.run(
-        [sys.executable, "-O", "-I", "-S", script, path], capture_output=True, text=True
+        [sys.executable, "-O", "-I", "-S", Path(module.__file__), path],
+        capture_output=True,
+        text=True,
     )
-    assert done.returncode == (0 if record is STRICT else 1), done.stderr
-    assert ("NOT verified" in done.stdout) == (record is not STRICT)
+    assert done.returncode == (0 if holds else 1), done.stderr
+    assert ("NOT verified" in done.stdout) != holds
 
 
 def test_files_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

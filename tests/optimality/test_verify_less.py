@@ -34,11 +34,12 @@ mpmath.mp.dps = 30
 
 
 def test_by_itself(tmp_path: Path) -> None:
-    """Without tokenkl on the path, and with -O: every certificate of the package."""
+    """Without tokenkl on the path, and with -O: every certificate of the package but those of
+    verify_moved.py."""
     alone = tmp_path / "verify.py"
     alone.write_text(Path(verify_less.__file__).read_text())
     words = [sys.executable, "-I", "-O", str(alone)]
-    files = [str(PROOFS / f"{name}.json") for name in PROVED]
+    files = [str(PROOFS / f"{name}.json") for name in PROVED if "to_edge" not in name]
     done = subprocess.run([*words, *files], capture_output=True, text=True, check=True)
     assert done.stdout.count("is proved: ") == len(files)
     tampered = copy.deepcopy(NINE)

@@ -62,8 +62,8 @@ def certify(
     """Whether no codebook near this one has larger distances of nearest neighbours, with a proof.
 
     The proof is weights that balance, or a direction of ascent, in whole numbers; --check, or
-    "python verify_dual.py FILE" without tokenkl, verifies it. --check takes inequalities of
-    tk.prove_less, too. Exit code 1 if it does not hold.
+    "python verify_dual.py FILE" (verify_ascent.py for a direction) without tokenkl, verifies it.
+    --check takes inequalities of tk.prove_less, too. Exit code 1 if it does not hold.
 
     \b
     Example: tokenkl certify fsq:8x5x5x5 -o certificate.json

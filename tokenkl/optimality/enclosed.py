@@ -17,6 +17,7 @@ import numpy as np
 from tokenkl._extras import MissingExtra
 from tokenkl._validation import check_count, reject
 from tokenkl.codebooks.base import Codebook, check_codebook
+from tokenkl.optimality.counterexamples import centre_to_edge
 from tokenkl.optimality.ties import whole_numbers
 
 #: An exact number: whole, a fraction, or text such as "17/10" or "1.7". A pair of them stands for
@@ -27,7 +28,9 @@ Parameter = Number | tuple[Number, Number]
 Law = Sequence[tuple[Parameter, Parameter]]
 
 #: Kinds of codebooks, as certificates have them.
-KINDS = ("product", "one-hot", "points", "vertex to centre", "parity classes")
+KINDS = ("product", "one-hot", "points", "vertex to centre", "parity classes", "centre to edge")
+#: The kind that has a verifier of its own, which knows FSQ 3^n beside it and nothing else.
+MOVED = "centre to edge"
 #: Most bits of precision.
 MAX_PRECISION = 8192
 #: Points of the plane that are enclosed one by one.
@@ -43,14 +46,25 @@ E8_CUT: dict[str, Any] = {
 }
 
 
+def is_moved(record: dict[str, Any]) -> bool:
+    """Whether a quantity is of a grid with its centre moved to an edge, or a sum with one."""
+    if record.get("what") == "sum":
+        return any(is_moved(of) for _, of in record["terms"])
+    return "codebook" in record and record["codebook"].get("kind") == MOVED
+
+
 @functools.cache
-def verifier() -> ModuleType:
-    """`verify_less`, which does all arithmetic; needs the extra `certified`.
+def verifier(moved: bool = False) -> ModuleType:
+    """`verify_less`, which does all arithmetic, or `verify_moved`; needs the extra `certified`.
 
     Raises:
         MissingExtra: python-flint is not installed.
     """
     try:
+        if moved:
+            from tokenkl.optimality import verify_moved
+
+            return verify_moved
         from tokenkl.optimality import verify_less
     except ModuleNotFoundError as error:
         if error.name != "flint":
@@ -59,20 +73,25 @@ def verifier() -> ModuleType:
     return verify_less
 
 
-def ends_of(record: dict[str, Any], precision: int) -> tuple[Fraction, Fraction]:
+def ends_of(
+    record: dict[str, Any], precision: int, moved: bool | None = None
+) -> tuple[Fraction, Fraction]:
     """What the verifier finds; the precision of the caller's own balls stays what it was.
+
+    Which verifier follows from the record, unless `moved` says it.
 
     Raises:
         ValueError: a quantity that the verifier does not know, or that is not enclosed.
     """
-    module = verifier()
+    module = verifier(is_moved(record) if moved is None else moved)
     import flint
 
     before = flint.ctx.prec
     try:
         low, high = module.enclose(record, precision)
     except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
-        reject("quantity", repr(error), "one that verify_less.py knows")
+        known = module.__name__.rpartition(".")[2]
+        reject("quantity", repr(error), f"one that {known}.py knows")
     finally:
         flint.ctx.prec = before
     return low, high
@@ -126,13 +145,21 @@ def described(codebook: Codebook | dict[str, Any]) -> dict[str, Any]:
         and not points[(points == 0).any(axis=1)].any()
     ):
         return {"kind": "vertex to centre", "n": codebook.n}
+    if codebook.n >= 3 and 3**codebook.n == codebook.K and _is_centre_to_edge(points):
+        return {"kind": MOVED, "n": codebook.n}
     if codebook.n != 2 or codebook.K > MAX_POINTS:
         expected = (
-            "a product of lines, one-hot, a cube with a vertex moved to its centre, at most "
-            f"{MAX_POINTS} points of the plane, or a table such as E8_CUT"
+            "a product of lines, one-hot, a cube with a vertex moved to its centre, FSQ 3^n with "
+            f"its centre moved to an edge, at most {MAX_POINTS} points of the plane, or a table "
+            "such as E8_CUT"
         )
         reject("codebook", repr(codebook), expected)
     return {"kind": "points", "points": _fractions(points)}
+
+
+def _is_centre_to_edge(points: np.ndarray) -> bool:
+    known = np.asarray(centre_to_edge(points.shape[1]).points)
+    return np.array_equal(np.unique(points, axis=0), np.unique(known, axis=0))
 
 
 def _fractions(points: np.ndarray) -> list[list[Any]]:
@@ -344,8 +371,8 @@ def _codebook_in_words(codebook: dict[str, Any]) -> str:
         return " x ".join(line if n == 1 else f"{line}^{n}" for line, n in lines.items())
     if kind == "one-hot":
         return f"one-hot {codebook['K']}"
-    if kind == "vertex to centre":
-        return f"vertex to centre, n = {codebook['n']}"
+    if kind in ("vertex to centre", MOVED):
+        return f"{kind}, n = {codebook['n']}"
     if kind == "points":
         return f"{len(codebook['points'])} points of the plane"
     return "parity classes of " + " and of ".join(

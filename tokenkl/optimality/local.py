@@ -18,6 +18,7 @@ from tokenkl._formats import conform, reading
 from tokenkl._validation import check_choice, reject
 from tokenkl.codebooks.base import Codebook, check_codebook
 from tokenkl.numerics.neighbours import nearest_distances
+from tokenkl.optimality import verify_ascent, verify_dual
 from tokenkl.optimality.constraints import CONSTRAINTS, Constraint, constraint_at
 from tokenkl.optimality.grid_duals import (
     balancing_weights,
@@ -28,7 +29,7 @@ from tokenkl.optimality.grid_duals import (
 )
 from tokenkl.optimality.programmes import TINY, Dual, Programme
 from tokenkl.optimality.ties import Ties, find_ties, whole_numbers
-from tokenkl.optimality.verify_dual import FORMAT, OBJECTIVES, Refused, points_of, verify
+from tokenkl.optimality.verify_dual import CHOICES, FORMAT
 
 #: Step sizes that are tried along an ascent, in units of the smallest distance.
 STEPS = 2.0 ** -(np.arange(0, 25) / 2)
@@ -58,7 +59,8 @@ class LocalCertificate:
     - `gain`, `step`: the largest rise of the objective along it, of the steps tried, and that step.
     - `arithmetic`: "exact" if the verifier confirmed it in whole numbers, else "floating point".
     - `method`: how it was found.
-    - `record`: all that `verify_dual.py` checks, as JSON has it: points, dual, direction.
+    - `record`: all that `verify_dual.py`, or `verify_ascent.py` where the verdict is "not a
+      maximum", checks, as JSON has it: points, dual, direction.
     """
 
     codebook: str
@@ -99,10 +101,10 @@ class LocalCertificate:
         """
         if self.arithmetic != "exact":
             reject("certificate", f"one in {self.arithmetic}", "exact for it to be verified")
-        return verify(self.record)
+        return _verified(self.record)
 
     def save(self, path: PathLike) -> None:
-        """Write it as JSON: for `load_certificate`, and for verify_dual.py by itself."""
+        """Write it as JSON: for `load_certificate`, and for its verifier by itself."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         inner = fields.pop("record")
         with atomic_path(path) as new:
@@ -152,7 +154,7 @@ def certify_local(
         ('not a maximum', 2, 0.028)
     """
     check_codebook(codebook)
-    check_choice(objective, OBJECTIVES, "objective")
+    check_choice(objective, CHOICES["objective"], "objective")
     check_choice(constraint, CONSTRAINTS, "constraint")
     if codebook.K < 2:
         reject("K", codebook.K, "at least 2 for a nearest neighbour to exist")
@@ -189,9 +191,9 @@ def certify_local(
     arithmetic = "floating point"
     if search.verdict != "undecided":
         try:
-            verify({**record, **head})
+            _verified({**record, **head})
             arithmetic = "exact"
-        except Refused:
+        except ValueError:
             pass
     return LocalCertificate(
         codebook.label,
@@ -223,13 +225,23 @@ def load_certificate(path: PathLike) -> LocalCertificate:
         values = {name: conform(found[name], hints[name], name) for name in names}
         head = ("objective", "constraint", "verdict")
         inner = {name: found[name] for name in (*record, *head)}
-        points_of(inner)  # refuses what has none
+        verify_dual.read({**inner, "verdict": "strict"})  # refuses what has no points
         certificate = LocalCertificate(**values, record=inner)
         try:
             _ = certificate.points, certificate.direction
         except (IndexError, OverflowError, TypeError):
             file.refuse("its points or its direction are not numbers of tokens")
         return certificate
+
+
+def _verified(record: dict[str, Any]) -> str:
+    """What the verifier of its verdict says.
+
+    Raises:
+        ValueError: a certificate that proves nothing.
+    """
+    ascent = record.get("verdict") == "not a maximum"
+    return (verify_ascent if ascent else verify_dual).verify(record)
 
 
 class _Search:

@@ -14,12 +14,20 @@ import tokenkl
 from tokenkl._files import PathLike, atomic_path
 from tokenkl._formats import conform, reading
 from tokenkl._validation import check_count, printable, reject
-from tokenkl.optimality.enclosed import MAX_PRECISION, Enclosed, ends_of, summary, verifier
+from tokenkl.optimality.enclosed import (
+    MAX_PRECISION,
+    Enclosed,
+    ends_of,
+    is_moved,
+    summary,
+    verifier,
+)
 
 #: Decimal digits of an enclosure, at least.
 DIGITS = 15
-#: What files of claims are called (`verify_less.FORMAT`).
+#: What files of claims are called (`verify_less.FORMAT`, `verify_moved.FORMAT`).
 FORMAT = "tokenkl inequalities, version 1"
+MOVED_FORMAT = "tokenkl inequalities of moved tokens, version 1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +39,10 @@ class LessCertificate:
       enclosure (decimal numbers, rounded outwards) and the precision in bits.
     - `versions`: of what found them.
 
-    Certificates are joined by `+`. `save` writes one as a file that verify_less.py checks.
+    - `moved`: which of the two verifiers checks it.
+
+    Certificates are joined by `+`. `save` writes one as a file that verify_less.py checks, or
+    verify_moved.py where a token of FSQ 3^n is moved to an edge.
     """
 
     proved: bool
@@ -42,11 +53,16 @@ class LessCertificate:
     def record(self) -> dict[str, Any]:
         """All of it, as JSON has it."""
         return {
-            "format": FORMAT,
+            "format": MOVED_FORMAT if self.moved else FORMAT,
             "proved": self.proved,
             "versions": self.versions,
             "inequalities": list(self.claims),
         }
+
+    @property
+    def moved(self) -> bool:
+        """Whether verify_moved.py checks it, and not verify_less.py."""
+        return any(is_moved(side["quantity"]) for claim in self.claims for side in _sides(claim))
 
     @property
     def says(self) -> list[str]:
@@ -77,7 +93,7 @@ class LessCertificate:
             reject("certificate", "one that is not proved", "proved for it to be verified")
         sides = [side for claim in self.claims for side in _sides(claim)]
         bits = [check_count(one.get("precision"), "precision", 32, MAX_PRECISION) for one in sides]
-        module = verifier()
+        module = verifier(self.moved)
         import flint
 
         before = flint.ctx.prec
@@ -91,7 +107,7 @@ class LessCertificate:
         )
 
     def save(self, path: PathLike) -> None:
-        """Write it as JSON: for `load_inequalities`, and for verify_less.py by itself."""
+        """Write it as JSON: for `load_inequalities`, and for its verifier by itself."""
         with atomic_path(path) as new:
             Path(new).write_text(json.dumps(self.record) + "\n")
 
@@ -127,7 +143,7 @@ def prove_less(
             precision.
         MissingExtra: python-flint is not installed.
 
-    Source: docs/theory/optimality.md, O13 to O15; Arb: Johansson, IEEE Trans. Comput. 66 (2017).
+    Source: docs/theory/optimality.md, O13 to O16; Arb: Johansson, IEEE Trans. Comput. 66 (2017).
 
     Example:
         >>> import tokenkl as tk
@@ -143,9 +159,10 @@ def prove_less(
     bits = check_count(precision, "precision", 32, MAX_PRECISION)
     if check_count(limit, "limit", 32, MAX_PRECISION) < bits:
         reject("limit", limit, f"at least the precision, {bits}")
+    moved = any(is_moved(side.record) for side in sides)
     widths: list[Fraction] | None = None
     while True:
-        found = [ends_of(side.record, bits) for side in sides]
+        found = [ends_of(side.record, bits, moved) for side in sides]
         before, widths = widths, [high - low for low, high in found]
         gap = found[1][0] - found[0][1]
         # Brackets stay as wide as they are, and what is reversed stays so.
@@ -177,7 +194,7 @@ def load_inequalities(path: PathLike) -> LessCertificate:
     """
     with reading(path, "a certificate of tk.prove_less, as JSON") as file:
         found = file.json(dict[str, Any])
-        if found.get("format") != FORMAT:
+        if found.get("format") not in (FORMAT, MOVED_FORMAT):
             file.refuse("it has no such description")
         try:
             certificate = LessCertificate(
@@ -186,6 +203,8 @@ def load_inequalities(path: PathLike) -> LessCertificate:
                 conform(found["versions"], dict[str, str], "versions"),
             )
             _ = certificate.says
+            if found["format"] != certificate.record["format"]:
+                file.refuse("its description is that of other claims")
         except (AttributeError, LookupError, TypeError):
             file.refuse("its claims are not pairs of quantities with enclosures")
         if not certificate.claims:
@@ -200,7 +219,7 @@ def holds_inequalities(path: PathLike) -> bool:
         FileError: a file that is missing, or no JSON.
     """
     with reading(path, "a certificate, as JSON") as file:
-        return file.json(dict[str, Any]).get("format") == FORMAT
+        return file.json(dict[str, Any]).get("format") in (FORMAT, MOVED_FORMAT)
 
 
 def _sides(claim: dict[str, Any]) -> tuple[Any, Any]:
