@@ -22,11 +22,11 @@ quick: $(VENV)/ready-test
 	$(BIN)/python -m pytest
 
 # The quick tests with other versions than those of constraints.txt: the oldest that pyproject.toml allows,
-# the newest that there are, and each other Python that is found. `make test` runs one test in 24 with each,
+# the newest that there are, and each other Python that is found. `make test` runs one test in 48 with each,
 # out of all files; `make versions SHARES=1` runs them all, before a release.
 # Old versions are warned of by newer ones beside them: that is theirs to mend. PyTorch is that of
 # constraints.txt (others would be gigabytes), and is left out of other Pythons.
-SHARES ?= 24
+SHARES ?= 48
 OTHER_TESTS = $@/bin/python -m pytest -n auto --dist worksteal -W ignore::DeprecationWarning -W ignore::FutureWarning
 OTHER_INSTALL = $@/bin/python -m pip install --quiet --disable-pip-version-check
 PYTHONS ?= $(wildcard $(foreach minor,12 13,/usr/bin/python3.$(minor) /usr/local/bin/python3.$(minor) $(HOME)/.pyenv/versions/3.$(minor).*/bin/python))

@@ -86,7 +86,7 @@ def test_blocks_of_pairs(kind: str, K: int, monkeypatch: pytest.MonkeyPatch) -> 
     for threads in ("1", "3"):
         monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
         found.append(neighbours.nearest_distances(points))
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_allclose(found[0], np.sqrt(squares.min(axis=1)), rtol=1e-14)
 
 
