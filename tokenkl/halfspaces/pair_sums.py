@@ -39,6 +39,8 @@ ROWS, GROUP, TILE, LIST = 128, 32, 256, 1024
 CLASS_BITS = 46
 LOWEST = (1023 - 120) << (52 - CLASS_BITS)
 CLASSES = 130 << (52 - CLASS_BITS)
+#: Of the first class, and within the last.
+NEAREST, FURTHEST = 2.0**-120, 2.0**10 * (1 - 2.0**-10)
 #: Lattice of log-odds: spacing and number of nodes on each side. The poles of kappa at i pi give
 #: a relative error of about 2 exp(-2 pi^2 / STEP) = 1.1e-12, times exp(pi^2 / 2 a^2), and what lies
 #: beyond the last node 6e-12.
@@ -244,7 +246,9 @@ def _count(pairs, label, prior, least, place, weight, classes):  # type: ignore[
     squared, labels, priors = pairs
     size = squared.size
     for p in range(size):
-        place[p] = min(max((bits(squared[p]) >> CLASS_BITS) - LOWEST, 0), CLASSES - 1)
+        # Unsigned, and cut off before: what AVX2 has instructions for.
+        kept = np.uint64(bits(min(max(squared[p], NEAREST), FURTHEST)))
+        place[p] = np.int64(kept >> np.uint64(CLASS_BITS)) - LOWEST
         weight[p] = prior * priors[p] if squared[p] >= least and labels[p] != label else 0.0
     # Most pairs are in few classes: in turn, a sum need not wait for the one before.
     whole = size - size % 4
