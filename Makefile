@@ -22,14 +22,14 @@ quick: $(VENV)/ready-test
 	$(BIN)/python -m pytest
 
 # The quick tests with other versions than those of constraints.txt: the oldest that pyproject.toml allows,
-# the newest that there are, and each other Python that is found. `make test` runs one test in 48 with each,
-# out of all files; `make versions SHARES=1` runs them all, before a release.
+# the newest that there are, and the newest Python that is found. `make test` runs one test in 48 with each,
+# out of all files; `make versions SHARES=1 PYTHONS="python3.12 python3.13"` runs them all, before a release.
 # Old versions are warned of by newer ones beside them: that is theirs to mend. PyTorch is that of
 # constraints.txt (others would be gigabytes), and is left out of other Pythons.
 SHARES ?= 48
 OTHER_TESTS = $@/bin/python -m pytest -n auto --dist worksteal -W ignore::DeprecationWarning -W ignore::FutureWarning
 OTHER_INSTALL = $@/bin/python -m pip install --quiet --disable-pip-version-check
-PYTHONS ?= $(wildcard $(foreach minor,12 13,/usr/bin/python3.$(minor) /usr/local/bin/python3.$(minor) $(HOME)/.pyenv/versions/3.$(minor).*/bin/python))
+PYTHONS ?= $(lastword $(wildcard $(foreach minor,12 13,/usr/bin/python3.$(minor) /usr/local/bin/python3.$(minor) $(HOME)/.pyenv/versions/3.$(minor).*/bin/python)))
 
 versions: .versions/lowest .versions/newest
 	@for python in $(PYTHONS); do $(MAKE) --no-print-directory .versions/other OTHER=$$python || exit 1; done
