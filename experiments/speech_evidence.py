@@ -352,9 +352,10 @@ def _lowest_are_worst(units: Units) -> str:
 def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     """Gaps in the bound over steps and in words; cross-entropy over noise, and what paths cost."""
     figure, axes = new_figure(2, 2, width=PAGE, panel_height=2.8)
-    styles = {
-        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
-        for i, name in enumerate(VIEWS)
+    turns = {name: divmod(i, len(COLOURS)) for i, name in enumerate(VIEWS)}
+    styles = {  # a colour that comes again has another marker
+        name: {"color": COLOURS[i], "marker": MARKERS[(i + turn) % len(MARKERS)]}
+        for name, (turn, i) in turns.items()
     }
     _draw_gaps(axes[0, 0], table, styles)
     _draw_words(axes[0, 1], table, styles)
@@ -389,7 +390,9 @@ def _draw_gaps(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
     panel.set(xscale="log", xlabel="sampling steps N", ylabel="difference (nats a token)")
     panel.set_xticks([*STEPS, apart], [*(str(steps) for steps in STEPS), "many"])
     panel.minorticks_off()
-    panel.legend(fontsize=6, loc="best")
+    low, high = panel.get_ylim()
+    panel.set_ylim(low, high + 0.45 * (high - low))  # room above all lines
+    panel.legend(fontsize=6, loc="upper right", ncols=2, columnspacing=1, handlelength=1.4)
 
 
 def _arms(rows: pd.DataFrame) -> np.ndarray:
