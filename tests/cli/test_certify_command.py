@@ -60,9 +60,9 @@ def test_one_of_codebook_and_check(tmp_path: Path) -> None:
     ("changes", "says"),
     [
         ({"value": "x"}, "value"),
-        ({"points": 5}, "points must be a list of rows"),
-        ({"points": [[1, 2], [3]]}, "rows of points must have the same length"),
-        ({"points_over": 0}, "points_over must be at least 1"),
+        ({"points": 5}, "points must be rows of 1 to 256 numbers"),
+        ({"points": [[1, 2], [3]]}, "points: 2 numbers a row"),
+        ({"points_over": 0}, "points_over must be above 0, whole"),
         ({"points": [[10**400], [1]]}, "certificate"),
         ({"direction": [[99, 0, 1]]}, "certificate"),
         ({"direction": [["a", 0, 1]]}, "certificate"),
