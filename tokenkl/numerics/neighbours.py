@@ -22,10 +22,10 @@ TREE_DIMENSIONS = 9
 #: Points that a thread looks for in a tree at a time.
 TREE_ROWS = 4096
 
-#: Rows and columns of a block of distances: a float32 block (8 MiB) stays in the cache.
+#: Rows and columns of a block of distances (no more rows): 8 MiB in float32 stay in the cache.
 BLOCK_ROWS, BLOCK_COLUMNS = 512, 4096
 
-#: Indices of tokens, and of others.
+#: Two arrays, such as indices of tokens and of others.
 Pairs = tuple[np.ndarray, np.ndarray]
 
 #: Numbers held at once when distances are recomputed by differences (32 MiB).
@@ -80,8 +80,12 @@ def _smallest_squares(
     best = np.full(K, np.inf)
     # What differences and their squares may round by.
     slack = 1 + (n + 4) * np.finfo(float).eps
-    factors = functools.cache(lambda dtype: _lower_bound_factors(centred, norms, dtype))
+    made = functools.cache(lambda dtype: _lower_bound_factors(centred, norms, dtype))
     one_at_a_time = threading.Lock()  # where `best` changes; it may be read at any time
+
+    def factors(dtype: Any) -> Pairs:
+        with one_at_a_time:  # large, and made once
+            return made(dtype)
 
     def settle(i: np.ndarray, j: np.ndarray) -> None:
         """Pairs, by differences."""
