@@ -1,5 +1,6 @@
 """One hypothesis profile, the search path of the tests, what is compiled once, and `slow`."""
 
+import argparse
 import os
 import sys
 import zlib
@@ -59,7 +60,16 @@ hypothesis.settings.load_profile("tokenkl")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--share", default="0/1", metavar="I/N", help="every N-th test, from the I-th")
+    parser.addoption(
+        "--share", type=_share, default="0/1", metavar="I/N", help="every N-th test, from the I-th"
+    )
+
+
+def _share(text: str) -> tuple[int, int]:
+    part, _, of = text.partition("/")
+    if not (part.isdecimal() and of.isdecimal() and int(part) < int(of)):
+        raise argparse.ArgumentTypeError(f"--share is I/N with 0 <= I < N, like 0/12; got {text}.")
+    return int(part), int(of)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -68,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     What is slow begins first, so that no worker is left alone with it at the end. `--share 0/12`
     are a twelfth of the tests, out of all files, the same ones wherever their names are the same.
     """
-    share, shares = (int(part) for part in config.option.share.split("/"))
+    share, shares = config.option.share
     items[:] = [one for one in items if zlib.crc32(one.nodeid.encode()) % shares == share]
     if config.option.markexpr:
         items.sort(key=lambda item: "slow" not in item.keywords)

@@ -82,4 +82,10 @@ def test_examples_in_docstrings(path: Path) -> None:
     if ">>>" not in path.read_text():
         return
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    assert doctest.testmod(importlib.import_module(name)).failed == 0
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        if error.name != "torch":
+            raise
+        pytest.skip(str(error))  # other Pythons in `make versions` are without it
+    assert doctest.testmod(module).failed == 0
