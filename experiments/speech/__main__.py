@@ -3,6 +3,7 @@
 - `python -m experiments.speech geometry`: train, listen, measure;
 - `python -m experiments.speech labels`, then `... evidence`: the same at equal power, with and
   without an output prior, by the evidence bound of the sampler;
+- `python -m experiments.speech words`: word errors of two of these with 25 seeds;
 - `python -m experiments.speech calibration`: what some of these networks claim, and what is true;
 - `python -m experiments.speech curve`, then `... context-schedules`: schedules from a network's
   cross-entropy and from token ids, and networks trained by them; `... context-crossed`: these

@@ -100,6 +100,23 @@ def _evidence_units() -> tuple[Unit, ...]:
     return tuple(units)
 
 
+#: One question of words, decided: FSQ against perturbed points at equal power. Sentences are of the
+#: split whose combinations of words no training sentence has.
+WORDS = dataclasses.replace(EVIDENCE, heard="combinations", first=0, sentences=120, evidence=None)
+WORD_SEEDS = range(25)
+WORD_RIVALS = ("perturbed-power", "fsq")
+
+
+def _word_units() -> tuple[Unit, ...]:
+    """Seed by seed; in names apart from the networks of "evidence", which hold other records."""
+    prior = ("changes", (("output_prior", True),))
+    return tuple(
+        Unit(f"{name}-words", seed, (*VIEWS[name].items(), prior))
+        for seed in WORD_SEEDS
+        for name in WORD_RIVALS
+    )
+
+
 #: Schedules that know the context, and how networks are trained by them: as in "schedules", and
 #: heard on sentences that nothing was chosen on.
 SCHEDULES = dataclasses.replace(
@@ -149,6 +166,7 @@ PLANS: dict[str, Plan] = {
         tuple(Cell(MIDDLE, steps) for steps in (2, 5, 25)),
     ),
     "evidence": Plan(_evidence_units(), (Cell(200, 5),), EVIDENCE, "evidence"),
+    "words": Plan(_word_units(), (Cell(200, 5),), WORDS, "words"),
     "context-schedules": Plan(
         _scheduled(),
         tuple(Cell(MIDDLE, steps) for steps in (2, 5, 25)),

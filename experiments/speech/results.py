@@ -26,14 +26,16 @@ class Results:
 
     @classmethod
     def load(cls, folder: Path = RESULTS / "units") -> Results:
-        """Read all units; fewer than ten seeds are in order.
+        """Read all units.
 
         Raises:
             ValueError: none is there.
         """
         units: dict[str, list[dict[str, Any]]] = {}
-        for path in sorted(folder.glob("*.json")):
+        for path in folder.glob("*.json"):
             units.setdefault(path.stem.rsplit("-", 1)[0], []).append(json.loads(path.read_text()))
+        for records in units.values():
+            records.sort(key=lambda record: record["made_from"]["seed"])
         if not units:
             raise ValueError(
                 f"{folder} holds no results; make them with "

@@ -7,6 +7,7 @@ checkpoint, or at the first evaluation that is missing.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import time
@@ -22,6 +23,7 @@ from experiments.speech.noise import equal_steps, origin, table_of
 from tokenkl._files import atomic_path
 from tokenkl._random import generator
 from tokenkl.tts.ar import AR
+from tokenkl.tts.audio import Utterance
 from tokenkl.tts.cdcd import CDCD, best_bound
 from tokenkl.tts.codec import own_tokenizer
 from tokenkl.tts.data import Example, examples_of, make_batch
@@ -83,6 +85,7 @@ class Settings:
     - `changes`, `training`: of the models; the snapshots are the budgets.
     - `view`: what is equal between geometries, see `place_tokens`.
     - `sentences`: of the test split that are spoken in every cell, from number `first` on.
+    - `heard`: the split that they are taken from, where not the test split.
     - `bound_sentences`, `bound_draws`: for the variational bound of every budget.
     - `snr_points`: noise levels, over the range of the bound, for the cross-entropy.
     """
@@ -100,6 +103,7 @@ class Settings:
     training: TrainConfig = TRAINING
     first: int = 0
     sentences: int = 24
+    heard: str | None = None
     evidence: Evidence | None = None
     bound_sentences: int = 16
     bound_draws: int = 16
@@ -107,8 +111,9 @@ class Settings:
     guidance: float = 0.5
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """As plain values; records of units that are older than `heard` have none."""
+        made = json.loads(json.dumps(dataclasses.asdict(self)))
+        return made if self.heard else {k: v for k, v in made.items() if k != "heard"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,10 +158,14 @@ class Material:
         learned = workspace.material(recipe)
         self.tokenizer = own_tokenizer(learned.tokenizer)
         self.encoder, self.train = learned.encoder, learned.train
-        self.references = workspace.corpus(recipe.corpus).split("test")
-        self.test = examples_of(
-            self.tokenizer, self.encoder, self.references, progress=workspace.progress
-        )
+        self._corpus, self._progress = workspace.corpus(recipe.corpus), workspace.progress
+        self.references, self.test = self.split("test")
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019  there are two of these objects at most
+    def split(self, name: str) -> tuple[list[Utterance], list[Example]]:
+        """What is said in a split, and the same as examples."""
+        said = self._corpus.split(name)
+        return said, examples_of(self.tokenizer, self.encoder, said, progress=self._progress)
 
 
 def fresh_network(unit: Unit, settings: Settings, at: Material) -> CDCD | AR:
@@ -251,7 +260,8 @@ def run_unit(
 def listen(voice: Voice, at: Material, cell: Cell, seed: int, settings: Settings) -> dict[str, Any]:
     """A `SpeechReport` on the first sentences of the test split, as JSON."""
     spoken_of = slice(settings.first, settings.first + settings.sentences)
-    chosen = at.test[spoken_of]
+    references, examples = at.split(settings.heard or "test")
+    chosen = examples[spoken_of]
     started = time.process_time()
     grid: Any = cell.grid
     if cell.schedule is not None:
@@ -260,7 +270,7 @@ def listen(voice: Voice, at: Material, cell: Cell, seed: int, settings: Settings
     seconds = (time.process_time() - started) / len(chosen)
     spoken = [Spoken(e.text, i, seconds=seconds) for e, i in zip(chosen, ids, strict=True)]
     report = evaluate(
-        {seed: spoken}, own_tokenizer(voice.tokenizer), at.references[spoken_of],
+        {seed: spoken}, own_tokenizer(voice.tokenizer), references[spoken_of],
         label=cell.label, grammars=("unigram",), pitch=False, progress=lambda done, total: None,
     )  # fmt: skip
     rounded = {
