@@ -110,17 +110,28 @@ class Controls:
         ids: Int[np.ndarray, " s"],
         noise: Float[np.ndarray, "s n"],
         kinds: tuple[str, ...] = KINDS,
+        antithetic: bool = False,
     ) -> Block:
-        """A function of a level's index and of some of `kinds`: their controls there."""
+        """A function of a level's index and of some of `kinds`: their controls there.
+
+        With `antithetic` the means of what eps and -eps give.
+        """
         make = {
             "moments": self._moments,
             "neighbours": self._neighbour_posteriors,
             "grid": self._grid_posteriors,
         }
-        parts = {kind: make[kind](ids, noise) for kind in self.sizes if kind in kinds}
+        noises = (noise, -noise) if antithetic else (noise,)
+        parts = {
+            kind: [make[kind](ids, one) for one in noises] for kind in self.sizes if kind in kinds
+        }
 
         def at(level: int, wanted: tuple[str, ...] = kinds) -> np.ndarray:
-            rows = [part(level) for kind, part in parts.items() if kind in wanted]
+            rows = [
+                np.mean([part(level) for part in each], axis=0)
+                for kind, each in parts.items()
+                if kind in wanted
+            ]
             return np.concatenate([np.empty((0, ids.size)), *rows])
 
         return at

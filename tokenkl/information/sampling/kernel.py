@@ -23,8 +23,10 @@ are cut off at 1000, in base 2, where no draw from the channel ever gets.
 
 In single precision tiles are still summed up in double; weights, and what is summed within a tile,
 are single, and exponents are cut off at 60. A weight is then off by its exponent times 2^-23 or so
-relatively, which `SINGLE_ERROR` turns into errors of the statistics. The two products are still
-formed in double, but from a `narrow` table, whose coordinates are single.
+relatively, which `SINGLE_ERROR` turns into errors of the statistics. The two products are single
+as well where the table is `narrow`, its coordinates being single.
+
+Antithetic noise is free of products: for -eps the first one turns its sign, the second stays.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ from tokenkl.numerics.exp2 import LOG2_E, SUMS, exp2, exponent, larger, power, s
 from tokenkl.numerics.neighbours import neighbourly
 from tokenkl.numerics.threads import share_out
 
-#: Tokens in one tile: the rows that one loop touches then fit a first-level cache of 32 KiB.
+#: Tokens in one tile, twice as many where all is single: the rows that one loop touches then fit a
+#: first-level cache of 32 KiB.
 TILE = 512
 #: Samples that a thread takes at a time.
 TASK = 16
@@ -79,7 +82,7 @@ TINY, TINY_SINGLE = 2.0**-960, 2.0**-120
 
 @compiled(fastmath=SUMS)
 def _products(tile, true, eps, along, squared):  # type: ignore[no-untyped-def]
-    """<eps, e_j - e_k> and |e_j - e_k|^2 for one tile, with the largest and the smallest."""
+    """<eps, e_j - e_k>, its ends, and |e_j - e_k|^2 with the smallest, for one tile."""
     along[:] = 0.0
     squared[:] = 0.0
     for d in range(0, true.size, 4):
@@ -90,11 +93,12 @@ def _products(tile, true, eps, along, squared):  # type: ignore[no-untyped-def]
             u0, u1, u2, u3 = x0[j] - t0, x1[j] - t1, x2[j] - t2, x3[j] - t3
             along[j] += u0 * n0 + u1 * n1 + u2 * n2 + u3 * n3
             squared[j] += u0 * u0 + u1 * u1 + u2 * u2 + u3 * u3
-    largest, smallest = 0.0, 1e300
+    lowest, highest, smallest = 1e300, -1e300, 1e300
     for j in range(along.size):
-        largest = larger(largest, along[j])
+        lowest = smaller(lowest, along[j])
+        highest = larger(highest, along[j])
         smallest = smaller(smallest, squared[j])
-    return largest, smallest
+    return lowest, highest, smallest
 
 
 @compiled(fastmath=SUMS)
@@ -201,104 +205,142 @@ def _add(sums, found, h, weight, row_prior, highest, lowest, shares):  # type: i
 
 
 @compiled(fastmath=set())
-def _samples(tiles, log_prior, high, low, slots, noise, h, steps, fresh, mmse, how, out):  # type: ignore[no-untyped-def]
-    """Fill out[level, statistic, sample] for a few samples; h is in ascending order.
+def _levels(tile, rows, ends, levels, rules, how, own, room, sums, centre):  # type: ignore[no-untyped-def]
+    """Add one tile to the sums of one sample at all levels.
 
-    Of statistics there are four, or five with the last. `steps` and `fresh` are as `_runs` says.
+    `rows` are the tile's products and prior; `ends` the largest <eps, e_j - e_k> and the smallest
+    |e_j - e_k|^2 in it, the ends of its prior, and log2 of how many tokens there are; `room` are
+    rows to work in.
+    """
+    along, squared, row_prior = rows
+    largest, smallest, high, low, spread = ends
+    h, steps, fresh = levels
+    mmse, shares = rules
+    _, skip, floor, tiny = how
+    ratio, bend, alone, pair, level_of = room
+    own_weight = exp2(own)
+    known_of = (row_prior, high, low, shares)
+    level, kept, carried = 0, 0, False
+    top, last = 0.0, 0.0
+    while level < h.size:
+        # An upper bound of q / log 2 in this tile, also by way of the level before: for
+        # g < h, q(h) = h/g q(g) - h (h - g) |e_j - e_k|^2 / 2.
+        here, step = h[level], steps[level]
+        bound = LOG2_E * here * largest - LOG2_E * here**2 / 2 * smallest
+        if last > 0.0:
+            drop = LOG2_E * here * (here - last) / 2 * smallest
+            bound = min(bound, here / last * top - drop)
+        top, last = bound, here
+        known = exponent(sums[level, 0])
+        if bound + high + spread < max(min(known, own - 1) - skip, own - floor):
+            level, carried = level + 1, False
+            continue
+        if step == 0.0:
+            slope, curvature = LOG2_E * here, LOG2_E * here**2 / 2
+            row = alone[kept]
+            found = _sums(along, squared, row_prior, slope, curvature, row)
+            top = min(top, _add(sums[level], found, here, row, *known_of))
+            if mmse and found[0] > NEGLIGIBLE * own_weight:
+                level_of[kept] = level
+                kept += 1
+                if kept == 2:
+                    _add_means(tile, alone, level_of, centre)
+                    kept = 0
+            level, carried = level + 1, False
+            continue
+        if fresh[level] or not carried:
+            _start(along, squared, row_prior, here - step, step, pair[1], ratio, bend)
+        found, after = _two_sums(along, squared, tiny, pair, ratio, bend)
+        _add(sums[level], found, here, pair[0], *known_of)
+        last = h[level + 1]
+        top = LOG2_E * last * largest - LOG2_E * last**2 / 2 * smallest
+        top = min(top, _add(sums[level + 1], after, last, pair[1], *known_of))
+        if mmse and max(found[0], after[0]) > NEGLIGIBLE * own_weight:
+            _add_means(tile, pair, (level, level + 1), centre)
+        level, carried = level + 2, True
+    if kept == 1:
+        alone[1] = 0.0
+        level_of[1] = h.size
+        _add_means(tile, alone, level_of, centre)
+
+
+@compiled(fastmath=set())
+def _statistics(sums, centre, true, own, out):  # type: ignore[no-untyped-def]
+    """Fill out[statistic] of one sample at one level, from its sums over all other tokens."""
+    others, best, energy, second, prior, squares = sums
+    own_weight = exp2(own)
+    total = own_weight + others
+    # Where another token wins the difference rounds at 1e-16 absolutely; this happens
+    # with the probability that is being measured, so the average keeps its digits.
+    rest = others if best <= own_weight else own_weight + (others - best)
+    out[0] = rest / total
+    mean_energy = energy / total / LOG2_E
+    mean_prior = (prior - own * others) / total / LOG2_E
+    log_ratio = np.log1p(others / own_weight)
+    out[1] = log_ratio - mean_energy - mean_prior
+    length = 0.0
+    for d in range(true.size):
+        length += (centre[d] - true[d] * others) ** 2
+    out[2] = second / total - length / total**2
+    out[3] = mean_energy - log_ratio - own / LOG2_E
+    if out.size > 4:  # sum p (1 - p), by pairs of tokens with the true one and without
+        p = others / total
+        without = max(p * p - squares / total / total, 0.0)
+        out[4] = 2 * p * (own_weight / total) + without
+
+
+@compiled(fastmath=set())
+def _samples(tiles, log_prior, high, low, slots, noise, levels, rules, antithetic, how, out):  # type: ignore[no-untyped-def]
+    """Fill out[level, statistic, sample] for a few samples.
+
+    Of statistics there are four, or five with the last. `levels` are h in ascending order, then
+    what `_runs` says; `rules` whether posterior means are wanted, and the last statistic. With
+    `antithetic` a sample is the mean of what eps and -eps give: products serve both.
     `how` begins with an empty array of the precision in which a tile is worked on.
     """
-    real, skip, floor, tiny = how
+    real = how[0].dtype
     count, n, size = tiles.shape
-    levels = h.size
+    h = levels[0]
     exact_along, exact_squared = np.empty(size, tiles.dtype), np.empty(size, tiles.dtype)
-    along, squared = np.empty(size, real.dtype), np.empty(size, real.dtype)
-    row_prior = np.empty(size, real.dtype)
-    ratio, bend = np.empty(size, real.dtype), np.empty(size, real.dtype)
-    alone, pair = np.empty((2, size), real.dtype), np.empty((2, size), real.dtype)
-    level_of = np.empty(2, np.int64)
-    sums = np.empty((levels, 6))
-    shares = out.shape[1] > 4
-    centre = np.empty((levels + 1, n))  # the last row takes what fills up a pair
+    along, squared = np.empty(size, real), np.empty(size, real)
+    row_prior = np.empty(size, real)
+    ratio, bend = np.empty(size, real), np.empty(size, real)
+    alone, pair = np.empty((2, size), real), np.empty((2, size), real)
+    room = (ratio, bend, alone, pair, np.empty(2, np.int64))
+    signs = 2 if antithetic else 1
+    sums = np.empty((signs, h.size, 6))
+    centre = np.empty((signs, h.size + 1, n))  # the last row takes what fills up a pair
+    found = np.empty((signs, out.shape[1]))
     spread = np.log2(count * size)
     for i in range(noise.shape[0]):
         home, place = divmod(slots[i], size)
         true = tiles[home, :, place].copy()
         own = log_prior[home, place]
-        own_weight = exp2(own)
         sums[:] = 0.0
         centre[:] = 0.0
         for turn in range(count):
             # The true token's tile first: its neighbours say what may be left out.
             t = (home + turn) % count
-            largest, smallest = _products(tiles[t], true, noise[i], exact_along, exact_squared)
+            least, most, smallest = _products(tiles[t], true, noise[i], exact_along, exact_squared)
             along[:] = exact_along
             squared[:] = exact_squared
             row_prior[:] = log_prior[t]
             if turn == 0:
                 row_prior[place] = NOWHERE
-            level, rows, carried = 0, 0, False
-            top, last = 0.0, 0.0
-            while level < levels:
-                # An upper bound of q / log 2 in this tile, also by way of the level before: for
-                # g < h, q(h) = h/g q(g) - h (h - g) |e_j - e_k|^2 / 2.
-                here, step = h[level], steps[level]
-                bound = LOG2_E * here * largest - LOG2_E * here**2 / 2 * smallest
-                if last > 0.0:
-                    drop = LOG2_E * here * (here - last) / 2 * smallest
-                    bound = min(bound, here / last * top - drop)
-                top, last = bound, here
-                known = exponent(sums[level, 0])
-                if bound + high[t] + spread < max(min(known, own - 1) - skip, own - floor):
-                    level, carried = level + 1, False
-                    continue
-                known_of = (row_prior, high[t], low[t], shares)
-                if step == 0.0:
-                    slope, curvature = LOG2_E * here, LOG2_E * here**2 / 2
-                    row = alone[rows]
-                    found = _sums(along, squared, row_prior, slope, curvature, row)
-                    top = min(top, _add(sums[level], found, here, row, *known_of))
-                    if mmse and found[0] > NEGLIGIBLE * own_weight:
-                        level_of[rows] = level
-                        rows += 1
-                        if rows == 2:
-                            _add_means(tiles[t], alone, level_of, centre)
-                            rows = 0
-                    level, carried = level + 1, False
-                    continue
-                if fresh[level] or not carried:
-                    _start(along, squared, row_prior, here - step, step, pair[1], ratio, bend)
-                found, after = _two_sums(along, squared, tiny, pair, ratio, bend)
-                _add(sums[level], found, here, pair[0], *known_of)
-                last = h[level + 1]
-                top = LOG2_E * last * largest - LOG2_E * last**2 / 2 * smallest
-                top = min(top, _add(sums[level + 1], after, last, pair[1], *known_of))
-                if mmse and max(found[0], after[0]) > NEGLIGIBLE * own_weight:
-                    _add_means(tiles[t], pair, (level, level + 1), centre)
-                level, carried = level + 2, True
-            if rows == 1:
-                alone[1] = 0.0
-                level_of[1] = levels
-                _add_means(tiles[t], alone, level_of, centre)
-        for level in range(levels):
-            others, best, energy, second, prior, squares = sums[level]
-            total = own_weight + others
-            # Where another token wins the difference rounds at 1e-16 absolutely; this happens
-            # with the probability that is being measured, so the average keeps its digits.
-            rest = others if best <= own_weight else own_weight + (others - best)
-            out[level, 0, i] = rest / total
-            mean_energy = energy / total / LOG2_E
-            mean_prior = (prior - own * others) / total / LOG2_E
-            log_ratio = np.log1p(others / own_weight)
-            out[level, 1, i] = log_ratio - mean_energy - mean_prior
-            length = 0.0
-            for d in range(n):
-                length += (centre[level, d] - true[d] * others) ** 2
-            out[level, 2, i] = second / total - length / total**2
-            out[level, 3, i] = mean_energy - log_ratio - own / LOG2_E
-            if shares:  # sum p (1 - p), by pairs of tokens with the true one and without
-                p = others / total
-                without = max(p * p - squares / total / total, 0.0)
-                out[level, 4, i] = 2 * p * (own_weight / total) + without
+            for sign in range(signs):
+                if sign == 1:
+                    along[:] = -along
+                    most = -least
+                ends = (most, smallest, high[t], low[t], spread)
+                rows = (along, squared, row_prior)
+                _levels(
+                    tiles[t], rows, ends, levels, rules, how, own, room, sums[sign], centre[sign]
+                )
+        for level in range(h.size):
+            for sign in range(signs):
+                _statistics(sums[sign, level], centre[sign, level], true, own, found[sign])
+            for k in range(out.shape[1]):
+                out[level, k, i] = (found[0, k] + found[1, k]) / 2 if antithetic else found[0, k]
 
 
 class Table(NamedTuple):
@@ -327,7 +369,7 @@ def lay_out(
     for h up to `NARROW`, in units of the largest distance of a point from 0.
     """
     K, n = points.shape
-    size = min(TILE, -(-K // 8) * 8)
+    size = min(2 * TILE if narrow else TILE, -(-K // 8) * 8)
     count = -(-K // size)
     slots = np.empty(K, dtype=np.int64)
     slots[slice(None) if in_order else neighbourly(points, size)] = np.arange(K)
@@ -350,10 +392,12 @@ def block_statistics(
     mmse: bool = True,
     single: bool = False,
     shares: bool = False,
+    antithetic: bool = False,
 ) -> Float[np.ndarray, "levels statistics samples"]:
     """Error, entropy and variance of the posterior, and its divergence from the prior.
 
-    With `shares` also the probability that a token drawn from it is wrong, 1 - sum p^2.
+    With `shares` also the probability that a token drawn from it is wrong, 1 - sum p^2. With
+    `antithetic` a sample is the mean of what eps and -eps give, and costs the products of one.
 
     Every sample is computed by itself, so its bits depend on no block size and no thread count.
     Without `mmse` the work for the variance is saved, and what stands in its place is not it.
@@ -369,10 +413,13 @@ def block_statistics(
     if single:
         real = np.float32
         how = (np.empty(0, real), SKIP_SINGLE, FLOOR_SINGLE, real(TINY_SINGLE))
-    levels = (h[order], *_runs(h[order], RUN_SINGLE if single else RUN), mmse)
+    levels = (h[order], *_runs(h[order], RUN_SINGLE if single else RUN))
+    rules = (mmse, shares)
 
     def work(part: slice) -> None:
-        _samples(*table[:4], slots[part], padded[part], *levels, how, out[:, :, part])
+        _samples(
+            *table[:4], slots[part], padded[part], levels, rules, antithetic, how, out[:, :, part]
+        )
 
     share_out(work, ids.size, TASK)
     return out[np.argsort(order)]

@@ -59,6 +59,8 @@ MAX_WORK = 2**28
 UNNOTICED = 20.0
 #: What one token costs at one level, in nanoseconds, for the choice of controls.
 TOKEN_COST, TOKEN_COST_SINGLE = 0.9, 0.4
+#: ... and for each of its coordinates at all levels together, for the choice of antithetic noise.
+COORDINATE_COST, COORDINATE_COST_SINGLE = 0.14, 0.08
 #: Part of a target that the error of one part of the tokens may take.
 SHARE = 0.6
 #: Most times that samples are added because a target was missed.
@@ -83,7 +85,8 @@ def sample_profile(
     token's cluster.
     """
     run = _Run(problem, quantities, method, key, progress, part)
-    first = np.full(problem.snr.size, method.n_samples or DEFAULT_SAMPLES)
+    method = run.method
+    first = np.full(problem.snr.size, method.n_samples or DEFAULT_SAMPLES // run.each)
     if method.has_target:
         first = run.first_look()
     sample_on(first, method, run.advance, run.needed, ROUNDS)
@@ -105,7 +108,11 @@ class Part(NamedTuple):
 
 
 class _Run:
-    """The sample of one call: what was decided about every level, and its moments so far."""
+    """The sample of one call: what was decided about every level, and its moments so far.
+
+    Counts are of independent draws. Where noise is antithetic a draw is a pair of samples (`each`),
+    of which the mean counts.
+    """
 
     def __init__(
         self,
@@ -143,7 +150,7 @@ class _Run:
         #: Columns of the statistics.
         self.columns = len(STATISTICS) - (STATISTICS[-1] not in quantities)
         self.plan: pilot.Plan | None = None
-        self.pilot = pilot.size(method)
+        self.pilot, self.each = pilot.size(method), 1
         self.nodes = Nodes(self.h, _smallest_target(method) if self.pilot else None)
         has_pilot = pilot.affordable(codebook, self.nodes.h.size, self.pilot, method.memory)
         if not has_pilot:
@@ -167,6 +174,7 @@ class _Run:
         known = (method.control, method.memory // 2, exponent, labels)
         self.controls = Controls(codebook, points, nodes.places, *known)
         is_net = codebook.n <= sobol.MAX_DIMENSION
+        in_pairs = not is_net and self.part is None
         if is_net:
             order = neighbourly(points, max(codebook.K // 1024, 8))
             self.source = sobol.Nets(codebook, order, self.key)
@@ -175,34 +183,39 @@ class _Run:
         else:
             parts = [self.draw(generator(self.key, PILOT_SAMPLE), self.pilot)]
         ids, noise = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        if in_pairs:
+            ids = np.repeat(ids[::2], 2)
+            noise[1::2] = -noise[::2]
         pieces = [slice(i, i + self.size) for i in range(0, self.pilot, self.size)]
         every = np.arange(nodes.h.size)
         values = [self._statistics(ids[piece], noise[piece], every) for piece in pieces]
-        decided = pilot.decide(
-            self.controls,
-            ids,
-            noise,
-            np.concatenate(values, axis=-1),
-            self.quantities,
-            is_net,
-            TOKEN_COST_SINGLE if self.precision.error > 0 else TOKEN_COST,
-        )
+        single = self.precision.error > 0
+        seen = self.controls, ids, noise, np.concatenate(values, axis=-1), self.quantities
+        token_cost = TOKEN_COST_SINGLE if single else TOKEN_COST
+        if in_pairs:
+            products = codebook.n * (COORDINATE_COST_SINGLE if single else COORDINATE_COST)
+            decided = pilot.decide_on_pairs(*seen, method, token_cost, products)
+        else:
+            decided = pilot.decide(*seen, is_net, token_cost)
+        if decided.antithetic:
+            self.each = 2
+            self.method = _of_pairs(method)
         nodes.settle(pilot.slope(nodes.h, decided))
         #: What was decided for every place, and for every level: as for the node next to it.
         self.at_places, self.plan = decided.at(nodes.node_of_place), decided.at(nodes.nearest)
 
     def _statistics(self, ids: np.ndarray, noise: np.ndarray, places: np.ndarray) -> np.ndarray:
         mmse, h = "mmse" in self.quantities, self.nodes.places[places]
-        shares = self.columns == len(STATISTICS)
+        shares, antithetic = self.columns == len(STATISTICS), self.each == 2
         if self.precision.gpu:
             known = self.problem.centred, self.problem.log_prior
-            return xla.block_statistics(*known, ids, noise, h, mmse, shares)
+            return xla.block_statistics(*known, ids, noise, h, mmse, shares, antithetic)
         block_statistics, single = self.kernel.block_statistics, self.precision.error > 0
         if self.within is not None and self.part is not None:
             tokens = self.part.ids[ids]
             how = h, mmse, single, shares
             return self.within.statistics(block_statistics, tokens, noise, *how)
-        return block_statistics(self.table, ids, noise, h, mmse, single, shares)
+        return block_statistics(self.table, ids, noise, h, mmse, single, shares, antithetic)
 
     def first_look(self) -> Int[np.ndarray, " levels"]:
         """Samples before the targets are looked at: what the pilot says that it takes."""
@@ -210,8 +223,8 @@ class _Run:
         if plan is None:
             return np.full(self.h.size, PILOT)
         moments = Moments(plan.mean.shape)
-        moments.n[:] = self.pilot
-        moments.mean, moments.squares = plan.mean, plan.variance * (self.pilot - 1)
+        moments.n[:] = self.pilot // self.each
+        moments.mean, moments.squares = plan.mean, plan.variance * (moments.n - 1)
         needed = self._needed(self.summarise(moments), moments.n[:, 0], 1e3)
         known = plan.used.any(axis=1) | plan.sobol
         needed = np.ceil(plan.margin * needed).astype(np.int64)
@@ -367,7 +380,7 @@ class _Run:
         if plan is None or not any(plan.kinds[place] for place in places):
             return None
         kinds = tuple({kind for place in places for kind in plan.kinds[place]})
-        block = self.controls.block(ids, noise, kinds)
+        block = self.controls.block(ids, noise, kinds, antithetic=self.each == 2)
         rest = values.copy()
         for row, place in zip(rest, places, strict=True):
             if plan.kinds[place]:
@@ -387,6 +400,7 @@ class _Run:
             np.where(nets > 0, nets - 1, np.inf),
             None if self.plan is None else self.plan.direct,
             self.part is not None,
+            self.each,
         )
         return {name: found[name] for name in self.quantities}
 
@@ -490,6 +504,12 @@ def _precision(method: MonteCarlo, quantities: Sequence[str], radius: float) -> 
     return _Precision()
 
 
+def _of_pairs(method: MonteCarlo) -> MonteCarlo:
+    """With numbers of pairs for numbers of samples."""
+    count = None if method.n_samples is None else -(-method.n_samples // 2)
+    return dataclasses.replace(method, n_samples=count, max_samples=method.max_samples // 2)
+
+
 def _smallest_target(method: MonteCarlo) -> float:
     """About the smallest error that matters: a hundredth of what is tolerated."""
     if not method.has_target:
@@ -530,13 +550,14 @@ def _summary(
     degrees_of_freedom: Float[np.ndarray, " s"],
     use_direct: Bool[np.ndarray, " s"] | None,
     is_part: bool,
+    each: int = 1,
 ) -> dict[str, Findings]:
     """Means and errors; `radius` is the largest squared distance from the centre.
 
     The `plain` moments say how many samples are informative, with or without controls; `carriers`
     how many are behind the variance (None: that does not matter yet). Of a part of the
     tokens the mutual information is their share in the mean divergence from the prior; `use_direct`
-    is where it comes from that divergence elsewhere.
+    is where it comes from that divergence elsewhere. Moments are of means of `each` samples.
     """
     codebook, eps = problem.codebook, np.finfo(float).eps
     log_K = math.log(max(codebook.K, 2))
@@ -560,6 +581,9 @@ def _summary(
     informed[:, 0] &= effective >= MIN_EFFECTIVE
     # Without noise in the posterior, the mean needs no central limit.
     supported = informed | ((problem.snr == 0) | (codebook.K == 1))[:, None]
+    # An interval without a central limit goes by the range of a draw over the number of draws.
+    samples = each * count
+    range_of_draws = np.maximum(samples - 1, 1) / np.maximum(count - 1, 1) if each > 1 else 1.0
     out: dict[str, Findings] = {}
     for index, (name, (length, rounding)) in enumerate(scales.items()):
         value, error = moments.mean[:, index], moments.standard_error[:, index]
@@ -575,9 +599,9 @@ def _summary(
             np.ldexp(value, unit),
             np.ldexp(error, unit),
             np.ldexp(numerical, unit),
-            count,
+            samples,
             supported[:, index],
-            np.ldexp(length, unit),
+            np.ldexp(length, unit) * range_of_draws,
             moments.skewness[:, index],
             degrees_of_freedom,
         )

@@ -64,6 +64,7 @@ class Plan(NamedTuple):
     coefficients: list[Float[np.ndarray, "statistics controls"]]
     used: Bool[np.ndarray, "levels statistics"]
     sobol: Bool[np.ndarray, " levels"]
+    antithetic: bool
     direct: Bool[np.ndarray, " levels"]
     mean: Float[np.ndarray, "levels statistics"]
     variance: Float[np.ndarray, "levels statistics"]
@@ -72,13 +73,16 @@ class Plan(NamedTuple):
     def settings(self, level: int) -> dict[str, tuple[str, ...]]:
         """What was chosen for a level, in words."""
         chosen = {"control variates": tuple(sorted(self.kinds[level]))}
-        return chosen | {"points": ("Sobol",) if self.sobol[level] else ()}
+        points = ("Sobol",) if self.sobol[level] else ("antithetic",) * self.antithetic
+        return chosen | {"points": points}
 
     def at(self, nodes: Int[np.ndarray, " levels"]) -> Plan:
         """The same for each of `nodes`."""
         kinds = [self.kinds[node] for node in nodes]
         coefficients = [self.coefficients[node] for node in nodes]
-        return Plan(kinds, coefficients, *(array[nodes] for array in self[2:]))
+        arrays = ("used", "sobol", "direct", "mean", "variance", "margin")
+        there = {name: getattr(self, name)[nodes] for name in arrays}
+        return self._replace(kinds=kinds, coefficients=coefficients, **there)
 
 
 def slope(h: Float[np.ndarray, " nodes"], plan: Plan) -> float:
@@ -115,8 +119,11 @@ def decide(
     quantities: Sequence[str],
     is_net: bool,
     token_cost: float,
+    antithetic: bool = False,
 ) -> Plan:
     """The plan that follows from a pilot; `is_net` says that it consists of Sobol replicates.
+
+    With `antithetic` a sample is the mean over eps and -eps.
 
     `token_cost` is what one token costs at one level, as `Controls.costs` (nanoseconds).
     """
@@ -131,7 +138,7 @@ def decide(
     wanted = np.zeros(statistics, dtype=bool)
     wanted[columns] = True
     eligible = enough & wanted & (moments.squares > 0)
-    block = controls.block(ids, noise)
+    block = controls.block(ids, noise, antithetic=antithetic)
     kernel_cost = token_cost * controls.points.shape[0]
     rest = values.copy()
     fewest = np.where(wanted, informative, np.inf).min(axis=1)
@@ -140,6 +147,7 @@ def decide(
         coefficients=[],
         used=np.zeros_like(eligible),
         sobol=np.zeros(levels, dtype=bool),
+        antithetic=antithetic,
         direct=np.zeros(levels, dtype=bool),
         mean=moments.mean.copy(),
         variance=np.zeros((levels, statistics)),
@@ -176,6 +184,42 @@ def decide(
         plan.variance[plan.sobol] = between[plan.sobol]
     plan.direct[:] = plan.variance[:, 3] < plan.variance[:, 1]
     return plan
+
+
+def decide_on_pairs(
+    controls: Controls,
+    ids: np.ndarray,
+    noise: np.ndarray,
+    values: Float[np.ndarray, "levels statistics samples"],
+    quantities: Sequence[str],
+    method: MonteCarlo,
+    token_cost: float,
+    product_cost: float,
+) -> Plan:
+    """`decide` on a pilot in which every other sample has the noise of the one before, negated.
+
+    Such pairs share the products of token and noise (`product_cost` for each token), and have a
+    mean of small variance where a statistic goes with the noise; where it does not care for the
+    sign, two samples are worth one. The plan is for pairs where they take less time for an error.
+    """
+    known = quantities, False, token_cost
+    one = decide(controls, ids, noise, values, *known)
+    means = (values[..., ::2] + values[..., 1::2]) / 2
+    pairs = decide(controls, ids[::2], noise[::2], means, *known, antithetic=True)
+    columns = [COLUMNS[name][0] for name in quantities]
+    target = 1.0
+    if method.has_target:
+        target = method.atol + method.rtol * np.maximum(np.abs(one.mean[:, columns]), 1e-300)
+    # How many samples a level takes, or, where all take the same, what each is worth.
+    draws = [(plan.variance[:, columns] / target**2).max(axis=1) for plan in (one, pairs)]
+    if not method.has_target:
+        draws = [np.ones_like(draws[0]), draws[1] / np.maximum(draws[0], 1e-300)]
+    # Products are for the level that takes most, which the others share.
+    one_time, pairs_time = (
+        product_cost * some.max() + token_cost * each * some.sum()
+        for each, some in zip((1, 2), draws, strict=True)
+    )
+    return pairs if pairs_time < one_time else one
 
 
 def _candidates(controls: Controls) -> list[tuple[str, ...]]:

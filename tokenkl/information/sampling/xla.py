@@ -41,8 +41,13 @@ def block_statistics(
     h: Float[np.ndarray, " levels"],
     mmse: bool = True,
     shares: bool = False,
+    antithetic: bool = False,
 ) -> Float[np.ndarray, "levels statistics samples"]:
     """What `kernel.block_statistics` computes with `single`, from centred points."""
+    if antithetic:
+        known = points, log_prior, ids
+        signs = (block_statistics(*known, sign * noise, h, mmse, shares) for sign in (1, -1))
+        return np.mean(list(signs), axis=0)
     table = jnp.asarray(points, jnp.float32)
     prior = jnp.asarray(np.asarray(log_prior) * LOG2_E, jnp.float32)
     roots = jnp.asarray(h, jnp.float32)
