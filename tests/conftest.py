@@ -1,4 +1,4 @@
-"""One hypothesis profile, the search path of the tests, what is compiled once, `slow`, and cores."""
+"""One hypothesis profile, the search path of the tests, what is compiled once, `slow`, cores."""
 
 import argparse
 import gc
