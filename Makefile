@@ -15,7 +15,7 @@ reproduce: $(VENV)/ready
 	$(BIN)/tokenkl reproduce
 
 test: $(VENV)/ready-test lint
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow or not slow"
+	$(BIN)/python -m pytest -m "slow or not slow"
 	@$(MAKE) --no-print-directory versions
 
 quick: $(VENV)/ready-test
@@ -27,7 +27,7 @@ quick: $(VENV)/ready-test
 # Old versions are warned of by newer ones beside them: that is theirs to mend. PyTorch is that of
 # constraints.txt (others would be gigabytes), and is left out of other Pythons.
 SHARES ?= 48
-OTHER_TESTS = $@/bin/python -m pytest -n auto --dist worksteal -W ignore::DeprecationWarning -W ignore::FutureWarning
+OTHER_TESTS = $@/bin/python -m pytest -W ignore::DeprecationWarning -W ignore::FutureWarning
 OTHER_INSTALL = $@/bin/python -m pip install --quiet --disable-pip-version-check
 PYTHONS ?= $(lastword $(wildcard $(foreach minor,12 13,/usr/bin/python3.$(minor) /usr/local/bin/python3.$(minor) $(HOME)/.pyenv/versions/3.$(minor).*/bin/python)))
 

@@ -1,6 +1,7 @@
-"""One hypothesis profile, the search path of the tests, what is compiled once, and `slow`."""
+"""One hypothesis profile, the search path of the tests, what is compiled once, `slow`, cores."""
 
 import argparse
+import gc
 import os
 import sys
 import zlib
@@ -30,6 +31,10 @@ collect_ignore_glob = (
         "experiments/test_speech*.py",
     ]
 )
+
+# What importing and collecting make, a million objects, stays: looking through them again and again
+# for what could go is a third of the time until the first test.
+gc.disable()
 
 # What JAX compiles serves every worker, every command that a test starts, and the next run: half of
 # the time of the tests of gradients, for instance. Set before JAX is imported.
@@ -63,6 +68,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--share", type=_share, default="0/1", metavar="I/N", help="every N-th test, from the I-th"
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at what is asked for
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """A `pytest` that names no files takes all cores; `-n 0` and whoever wants a debugger, one.
+
+    With files named, the workers would take longer to begin than most of them to end.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:  # workers come here too, and would have workers again
+        return
+    option, everything = config.option, config.args_source is config.ArgsSource.TESTPATHS
+    if everything and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses = "auto"
+        option.dist = "worksteal"
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def _share(text: str) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The house has one direction: modules import only from rooms below their own."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -56,10 +57,17 @@ ROOMS = (
 KINDS = ("Product", "Point", "Lattice", "Residual")
 
 
+@functools.cache
+def _nodes(path: Path) -> list[ast.AST]:
+    """All that can import or call, in the order of `ast.walk`."""
+    kinds = ast.Import | ast.ImportFrom | ast.Call
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+
+
 def _imports(path: Path) -> set[str]:
     """Rooms of tokenkl that a file imports from, at any depth of nesting."""
     rooms = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _nodes(path):
         names = []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
@@ -89,7 +97,7 @@ def test_no_private_name_leaves_its_room() -> None:
     wrong = []
     for path in sorted(PACKAGE.rglob("*.py")):
         room = path.relative_to(PACKAGE).with_suffix("").parts[0]
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in _nodes(path):
             if not isinstance(node, ast.ImportFrom) or node.module is None:
                 continue
             package, *parts = node.module.split(".")
@@ -116,7 +124,7 @@ def test_few_places_ask_for_a_kind_of_codebook() -> None:
     for path in sorted(PACKAGE.rglob("*.py")):
         if path.relative_to(PACKAGE).parts[0] == "codebooks":
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in _nodes(path):
             if not isinstance(node, ast.Call) or ast.unparse(node.func) != "isinstance":
                 continue
             if kinds & {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}:
