@@ -14,6 +14,7 @@ from tokenkl._validation import check_choice
 NAMES = (
     "path_kl",
     "nn_distance",
+    "random_search",
     "local_certificates",
     "atlas",
     "accuracy",

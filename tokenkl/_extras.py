@@ -15,7 +15,9 @@ class MissingExtra(ImportError):
 
     def __init__(self, what: str, module: str, extra: str) -> None:
         how = install_command(extra)
-        super().__init__(f"{what} needs {module}, which is not installed; `{how}` installs it.", name=module)
+        super().__init__(
+            f"{what} needs {module}, which is not installed; `{how}` installs it.", name=module
+        )
 
 
 def install_command(extra: str) -> str:
