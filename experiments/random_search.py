@@ -116,6 +116,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
             "width": None if width == BOX else width,  # None is the box
             "best_of_draws": float(found.max()),
             "best_of_ascents": float(max(climbed)),
+            "ascents": config.ascents,
             "ascents_above": int(sum(one > 1 + 1e-6 for one in climbed)),
             "best_known": known,
         }
@@ -129,6 +130,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     progress(len(todo), len(todo))
     return pd.DataFrame(rows, columns=list(COLUMNS)), {
         "unit": "D divided by D of FSQ with the same K and n; decades of the number of draws",
+        "draws": config.draws,
         "neighbourhoods": facts,
     }
 

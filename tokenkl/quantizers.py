@@ -1,8 +1,8 @@
-"""Cuts of lattices, and shells of Leech's, as quantizers of PyTorch, in the place of FSQ; `tokenkl.torch` has them.
+"""Parts of lattices as quantizers of PyTorch, in the place of FSQ; `tokenkl.torch` has them.
 
-The interface is that of FSQ in vector-quantize-pytorch. Decoding is exact, by the rule of
-`tokenkl.codebooks.lattice` (docs/theory/lattices.md), and lists no token. Needs the extra `torch`;
-not imported by `import tokenkl`.
+The interface is that of FSQ in vector-quantize-pytorch. Decoding is exact, by the rules of
+`tokenkl.codebooks.lattice` (docs/theory/lattices.md) and of `LeechQuantizer`, and lists no token.
+Needs the extra `torch`; not imported by `import tokenkl`.
 """
 
 from __future__ import annotations

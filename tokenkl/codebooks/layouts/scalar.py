@@ -80,7 +80,7 @@ GRIDS: dict[tuple[str, ...], Callable[[Part], Codebook]] = {
 
 
 class Scalar:
-    """FSQ, FSP, LFQ or BSQ of vector-quantize-pytorch or a quantizer of `tokenkl.torch`, as a module."""
+    """FSQ, FSP, LFQ or BSQ of vector-quantize-pytorch or one of `tokenkl.torch`, as a module."""
 
     name = "scalar quantizer"
 
