@@ -20,6 +20,7 @@ NAMES = (
     "accuracy",
     "medium_noise",
     "regime_map",
+    "structured_regimes",
     "four_views",
     "fsq_in_the_wild",
     "which_grid",
