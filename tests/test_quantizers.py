@@ -245,7 +245,7 @@ def test_the_sigmoid_makes_normal_inputs_nearly_uniform() -> None:
 every_part = pytest.mark.parametrize("inner", [None, 0, 1, 2])
 
 
-def _lists(own: Any) -> torch.Tensor:
+def _lists(own: Any) -> Any:
     return torch.tensor(own.codebook.points)
 
 
@@ -331,6 +331,7 @@ def test_leech_refused() -> None:
     with pytest.raises(ValueError, match="inner must be 0, 1, 2 or None"):
         tk.torch.LeechQuantizer(4)
     with pytest.raises(ValueError, match="bound must be one of"):
-        tk.torch.LeechQuantizer(bound="tanh")
+        wrong: Any = "tanh"
+        tk.torch.LeechQuantizer(bound=wrong)
     with pytest.raises(ValueError, match="z must be with 24 coordinates"):
         tk.torch.LeechQuantizer()(torch.zeros(1, 3, 23))

@@ -53,7 +53,7 @@ class _Quantizer(nn.Module):
         dim: int | None,
         num_codebooks: int,
         keep_num_codebooks_dim: bool | None,
-        bound: Bound | SphereBound,
+        bound: str,
         channel_first: bool,
         projection_has_bias: bool,
         return_indices: bool,
@@ -396,7 +396,7 @@ class LeechQuantizer(_Quantizer):
                 self.register_buffer(f"_{name}", torch.tensor(table), persistent=False)
 
     @property
-    def codebook(self) -> PointCodebook:  # type: ignore[override]
+    def codebook(self) -> PointCodebook:
         """The tokens with the same ids, listed: 38 MB for all of them."""
         return leech_codebook(self.inner)
 

@@ -151,7 +151,9 @@ def leech_parts(inner: int | None) -> LeechParts:
             row[:] = signs[:, :2] @ factor == 2 * inner
     spikes = np.argwhere(allowed)
     rank = np.where(allowed, np.cumsum(allowed).reshape(allowed.shape) - 1, -1)
-    twos, members, first_ids = [], [], []
+    twos: list[tuple[int, int]] = []
+    members: list[list[int]] = []
+    first_ids: list[int] = []
     block_of = np.full((4096, 9), -1)
     next_id = len(fours) + len(spikes)
     for number in np.flatnonzero(words.sum(axis=1) == 8):
@@ -163,5 +165,14 @@ def leech_parts(inner: int | None) -> LeechParts:
                 members.append([*rest, *[24] * (8 - rest.size)])
                 first_ids.append(next_id)
                 next_id += 1 << (rest.size - 1)
-    tables = (np.array(one) for one in (twos, members, first_ids))
-    return LeechParts(next_id, fours, signs, spikes, rank, *tables, block_of)
+    return LeechParts(
+        next_id,
+        fours,
+        signs,
+        spikes,
+        rank,
+        np.array(twos),
+        np.array(members),
+        np.array(first_ids),
+        block_of,
+    )
