@@ -330,8 +330,8 @@ def test_leech_read_from_a_module(inner: Any) -> None:
 def test_leech_refused() -> None:
     with pytest.raises(ValueError, match="inner must be 0, 1, 2 or None"):
         tk.torch.LeechQuantizer(4)
+    wrong: Any = "tanh"
     with pytest.raises(ValueError, match="bound must be one of"):
-        wrong: Any = "tanh"
         tk.torch.LeechQuantizer(bound=wrong)
     with pytest.raises(ValueError, match="z must be with 24 coordinates"):
         tk.torch.LeechQuantizer()(torch.zeros(1, 3, 23))
