@@ -14,11 +14,13 @@ from tokenkl._validation import check_choice
 NAMES = (
     "path_kl",
     "nn_distance",
+    "random_search",
     "local_certificates",
     "atlas",
     "accuracy",
     "medium_noise",
     "regime_map",
+    "structured_regimes",
     "four_views",
     "fsq_in_the_wild",
     "which_grid",

@@ -238,3 +238,100 @@ def test_the_sigmoid_makes_normal_inputs_nearly_uniform() -> None:
         for bound in ("tanh", "sigmoid")
     }
     assert away["sigmoid"] < 0.04 < 0.07 < away["tanh"]
+
+
+# ---- Leech ---------------------------------------------------------------------------------------
+
+every_part = pytest.mark.parametrize("inner", [None, 0, 1, 2])
+
+
+def _lists(own: Any) -> Any:
+    return torch.tensor(own.codebook.points)
+
+
+@every_part
+def test_leech_indices_and_back(inner: Any) -> None:
+    """All tokens: the codes of `leech_codebook`, in its order, and their ids."""
+    own = tk.torch.LeechQuantizer(inner, bound="none")
+    ids = torch.arange(own.codebook_size)
+    codes = own.indices_to_codes(ids)
+    torch.testing.assert_close(codes.double(), _lists(own), atol=1e-7, rtol=0)
+    assert torch.equal(own.codes_to_indices(codes).long(), ids)
+    some = ids[:: max(1, own.codebook_size // 3000)]
+    assert torch.equal(own.nearest_codes(codes[some]), codes[some])
+
+
+@every_part
+def test_leech_nearest_of_all_tokens(inner: Any) -> None:
+    """Of any length, by inner products with all of them; tokens near which others are, too."""
+    own = tk.torch.LeechQuantizer(inner, bound="none")
+    points = _lists(own)
+    torch.manual_seed(0)
+    normal = torch.randn(700, own.codebook_dim, dtype=torch.float64)
+    sparse = normal[:100] * (torch.rand(100, own.codebook_dim) < 0.15)
+    sparse[:, 0] += 1e-9
+    drawn = points[torch.randint(own.codebook_size, (2, 200))].mean(dim=0)
+    x = torch.cat([normal, 1e3 * sparse, drawn + 0.05 * normal[:200]])
+    found = own.codes_to_indices(own.nearest_codes(x)).long()
+    products = x @ points.T
+    reached = products.gather(1, found[:, None])[:, 0]
+    torch.testing.assert_close(reached, products.amax(dim=1), atol=1e-12, rtol=1e-12)
+    assert torch.equal(found[:700], products[:700].argmax(dim=1))
+
+
+@pytest.mark.parametrize("bound", ["sphere", "none"])
+def test_leech_straight_through(bound: Any) -> None:
+    own = tk.torch.LeechQuantizer(2, bound=bound)
+    z = torch.randn(3, 7, 23, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 7, 23, dtype=torch.float64)
+    (found,) = torch.autograd.grad((own(z)[0] * weight).sum(), z)
+    length = z.norm(dim=-1, keepdim=True)
+    along = (weight * z).sum(dim=-1, keepdim=True) * z / length**2
+    torch.testing.assert_close(found, weight if bound == "none" else (weight - along) / length)
+    codes, ids = own(z)
+    assert torch.equal(codes, own.nearest_codes(codes))
+    assert torch.equal(codes.float(), own.indices_to_codes(ids))
+
+
+@pytest.mark.parametrize(("shape", "options"), [
+    ((2, 10, 24), {}), ((2, 48, 3, 5), {"num_codebooks": 2}), ((2, 10, 7), {"dim": 7}),
+    ((0, 24), {}), ((2, 24, 5), {"channel_first": True}), ((1, 2, 24), {"return_indices": False}),
+])  # fmt: skip
+def test_leech_shapes(shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    own = tk.torch.LeechQuantizer(**options)
+    codes, ids = own(torch.randn(shape))
+    assert codes.shape == shape
+    assert (ids is None) == (options.get("return_indices") is False)
+    if ids is not None:
+        assert ids.dtype == torch.int32
+        torch.testing.assert_close(own.indices_to_codes(ids), codes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_leech_precisions_and_copies(dtype: Any) -> None:
+    own = tk.torch.LeechQuantizer()
+    z = torch.randn(2, 30, 24).to(dtype)
+    codes, ids = own(z)
+    assert codes.dtype == dtype
+    assert torch.equal(own.codes_to_indices(codes), ids)
+    again = pickle.loads(pickle.dumps(own))(z)
+    assert torch.equal(again[1], ids)
+    assert own.state_dict() == {}
+
+
+@pytest.mark.parametrize("inner", [None, 2])
+def test_leech_read_from_a_module(inner: Any) -> None:
+    own = tk.torch.LeechQuantizer(inner)
+    assert np.array_equal(tk.from_module(own).points, own.codebook.points)
+    two = tk.from_module(tk.torch.LeechQuantizer(2, num_codebooks=2))
+    assert (two.K, two.n) == (4600**2, 46)
+
+
+def test_leech_refused() -> None:
+    with pytest.raises(ValueError, match="inner must be 0, 1, 2 or None"):
+        tk.torch.LeechQuantizer(4)
+    wrong: Any = "tanh"
+    with pytest.raises(ValueError, match="bound must be one of"):
+        tk.torch.LeechQuantizer(bound=wrong)
+    with pytest.raises(ValueError, match="z must be with 24 coordinates"):
+        tk.torch.LeechQuantizer()(torch.zeros(1, 3, 23))

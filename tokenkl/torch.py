@@ -38,10 +38,11 @@ from tokenkl.information.problem import Problem
 from tokenkl.information.sampling.outside import findings
 from tokenkl.quantities import QUANTITIES as TABLE
 from tokenkl.quantities import check_quantities
-from tokenkl.quantizers import LatticeQuantizer
+from tokenkl.quantizers import LatticeQuantizer, LeechQuantizer
 
 __all__ = [
     "LatticeQuantizer",
+    "LeechQuantizer",
     "Sampled",
     "accuracy",
     "conditional_entropy",

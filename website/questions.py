@@ -38,6 +38,7 @@ GROUPS = (
                 "d_codebook",
                 "e6_codebook",
                 "e8_codebook",
+                "leech_codebook",
                 "ball_codebook",
             ),
             *("spherical_codebook", "vq_codebook", "sequence_codebook", "load_codebook"),

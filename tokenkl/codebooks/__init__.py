@@ -19,6 +19,7 @@ from tokenkl.codebooks.lattice import (
     e8_codebook,
 )
 from tokenkl.codebooks.layouts import register_layout
+from tokenkl.codebooks.leech import leech_codebook
 from tokenkl.codebooks.modules import from_module
 from tokenkl.codebooks.onehot import OneHot
 from tokenkl.codebooks.parts import Product
@@ -49,6 +50,7 @@ __all__ = [
     "e6_codebook",
     "e8_codebook",
     "from_module",
+    "leech_codebook",
     "load_codebook",
     "load_prior",
     "load_sequences",

@@ -29,6 +29,7 @@ ATTRIBUTES = (
     "spherical",
     "adds_halves",
     "equal_spacing",
+    "leech_inner",
     "num_codebooks",
     "heads",
     "groups",

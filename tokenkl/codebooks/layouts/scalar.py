@@ -20,6 +20,7 @@ from tokenkl.codebooks.lattice import LatticeCodebook
 from tokenkl.codebooks.layouts import combine
 from tokenkl.codebooks.layouts.base import Part, Shapes
 from tokenkl.codebooks.layouts.linear import Linear, projection
+from tokenkl.codebooks.leech import leech_codebook
 from tokenkl.codebooks.product import FSQ, ProductCodebook
 
 #: Standard deviation of a uniform number in [0, 1], by which FSP divides.
@@ -63,17 +64,23 @@ def _lattice(part: Part) -> Codebook:
     return Checkerboard(levels, spacing="equal" if part.number("equal_spacing") else "box")
 
 
+def _leech(part: Part) -> Codebook:
+    inner = int(part.number("leech_inner"))
+    return leech_codebook(inner if inner >= 0 else None)
+
+
 #: Arrays and numbers that tell a scalar quantizer -> how its grid is made.
 GRIDS: dict[tuple[str, ...], Callable[[Part], Codebook]] = {
     ("_levels", "preserve_symmetry"): _fsq,
     ("_levels", "need_inv_act"): _fsp,
     ("mask", "codebook_scale", "spherical"): _lfq,
     ("_lattice_levels", "adds_halves", "equal_spacing"): _lattice,
+    ("_spikes", "leech_inner"): _leech,
 }
 
 
 class Scalar:
-    """FSQ, FSP, LFQ or BSQ of vector-quantize-pytorch or a `LatticeQuantizer`, as a module."""
+    """FSQ, FSP, LFQ or BSQ of vector-quantize-pytorch or one of `tokenkl.torch`, as a module."""
 
     name = "scalar quantizer"
 

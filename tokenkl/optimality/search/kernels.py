@@ -403,3 +403,84 @@ def climb_in_box(points, first, others, power, minimum, steps, memory):  # type:
         if rise < 1e-13 * abs(value):
             break
     return x, value
+
+
+@compiled(fastmath=set())
+def walk_on_grid(points, top, hot, cold, draws, roots, best, best_total):  # type: ignore[no-untyped-def]
+    """Move tokens with coordinates in 0 .. top so that their nearest distances grow in sum.
+
+    Metropolis at temperatures that fall from `hot` to `cold` geometrically. `roots` are distances
+    by squared number of steps; `draws` are (steps, 6) uniform numbers. `points` moves on, `best`
+    becomes the best that was met if its sum exceeds `best_total`; returns the sum of `best`.
+    """
+    K, n = points.shape
+    far = roots.size
+    squares = np.full((K, K), far)
+    radius = np.full(K, far)
+    total = 0.0
+    for k in range(K):
+        for j in range(K):
+            if j != k:
+                square = 0
+                for c in range(n):
+                    square += (points[k, c] - points[j, c]) ** 2
+                squares[k, j] = square
+                radius[k] = min(radius[k], square)
+        total += roots[radius[k]]
+    moved, after, place = np.empty(K, np.int64), np.empty(K, np.int64), np.empty(n, np.int64)
+    steps = draws.shape[0]
+    for step in range(steps):
+        heat = hot * (cold / hot) ** (step / steps)
+        k = int(draws[step, 0] * K)
+        for c in range(n):
+            place[c] = points[k, c]
+        kind = draws[step, 1]
+        axis = int(draws[step, 2] * n)
+        if kind < 0.25:
+            place[axis] = int(draws[step, 4] * (top + 1))
+        else:
+            place[axis] += 1 if draws[step, 4] < 0.5 else -1
+            if kind < 0.5:
+                place[int(draws[step, 3] * n)] += 1 if (4 * draws[step, 4]) % 2 < 1 else -1
+        least = far
+        for c in range(n):
+            if place[c] < 0 or place[c] > top:
+                least = 0
+        if least == 0:
+            continue
+        for j in range(K):
+            moved[j] = far
+            if j != k:
+                square = 0
+                for c in range(n):
+                    square += (place[c] - points[j, c]) ** 2
+                moved[j] = square
+                least = min(least, square)
+        if least == 0:
+            continue
+        change = roots[least] - roots[radius[k]]
+        for j in range(K):
+            after[j] = radius[j]
+            if j == k:
+                after[j] = least
+                continue
+            if moved[j] <= radius[j]:
+                after[j] = moved[j]
+            elif squares[j, k] == radius[j]:
+                after[j] = moved[j]
+                for i in range(K):
+                    if i != k:
+                        after[j] = min(after[j], squares[j, i])
+            if after[j] != radius[j]:
+                change += roots[after[j]] - roots[radius[j]]
+        if change >= 0 or math.exp(change / heat) > draws[step, 5]:
+            total += change
+            for c in range(n):
+                points[k, c] = place[c]
+            for j in range(K):
+                radius[j] = after[j]
+                squares[j, k] = squares[k, j] = moved[j]
+            if total > best_total + 1e-9:
+                best_total = total
+                best[:] = points
+    return best_total

@@ -26,7 +26,7 @@ from tokenkl.optimality.constraints import CONSTRAINTS
 from tokenkl.optimality.search.climb import explore
 from tokenkl.optimality.search.objectives import Objective, objective_of
 from tokenkl.optimality.search.spaces import Space
-from tokenkl.optimality.search.starts import CODES, KINDS, SYMMETRIC, start
+from tokenkl.optimality.search.starts import CODES, KINDS, SYMMETRIC, WALK, start
 from tokenkl.workers import each, threads_of_cluster
 
 FORMAT = "tokenkl search, version 1"
@@ -116,8 +116,10 @@ def search(
         snr: 1 / s^2, for accuracy and information.
         starts: how many; `hops`: tries to improve each.
         kinds: of starts, which take turns: "sobol", "grid", "lattice", "uniform", "code"; and, only
-            if it is named, "symmetric": points that a random group of symmetries of the box maps to
-            themselves, which leads to packings that no other start finds.
+            if they are named, "symmetric": points that a random group of symmetries of the box
+            maps to themselves, which leads to packings that no other start finds; and, for
+            distances in a box, "walk": tokens that are annealed on a fine grid, from a subset of a
+            code, for half a minute at 64 tokens.
         include: further starts, codebooks or arrays (K, n), which come first.
         enough: a value at which the search ends, so that not all starts are made.
         key: of all random numbers; the same key gives the same result, whatever the workers.
@@ -220,7 +222,7 @@ def _run(task: _Task, index: int) -> tuple[Run, Float[np.ndarray, "K n"]]:
         turn, place = divmod(index - len(task.given), len(task.kinds))
         kind = task.kinds[place]
         points, what = start(kind, turn, task.space, rng)
-    found_as_good = kind in ("given", CODES)
+    found_as_good = kind in ("given", CODES, WALK)
     value, found = explore(
         points, task.space, goal, task.hops, rng, given=found_as_good, enough=task.enough
     )
@@ -259,9 +261,9 @@ def _kinds(kinds: Sequence[str] | None, goal: Objective, space: Space) -> tuple[
     if isinstance(kinds, str) or not kinds:
         reject("kinds", kinds, "a sequence of at least one kind of start")
     for kind in kinds:
-        check_choice(kind, (*KINDS, SYMMETRIC, CODES), "kinds")
-    if CODES in kinds and not boxed:
-        reject("kinds", CODES, "left out unless distances are maximised in a box")
+        check_choice(kind, (*KINDS, SYMMETRIC, CODES, WALK), "kinds")
+    for kind in {CODES, WALK} & set(kinds) if not boxed else ():
+        reject("kinds", kind, "left out unless distances are maximised in a box")
     return tuple(kinds)
 
 

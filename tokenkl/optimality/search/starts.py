@@ -19,6 +19,10 @@ KINDS = ("sobol", "grid", "lattice", "uniform")
 SYMMETRIC = "symmetric"
 #: Only for distances in a box: subsets of codes, annealed.
 CODES = "code"
+#: Only where it is asked for, and as that: tokens that walk on a fine grid, annealed.
+WALK = "walk"
+#: Steps of this grid between two levels of FSQ; tries for each token; temperatures, in such levels.
+FINE, TRIES, WARM, FROZEN = 8, 600_000, 0.075, 60
 #: Most points of a lattice that are listed before K of them are taken.
 MAX_LISTED = 200_000
 #: Sets of candidates that take turns, best base distance first.
@@ -28,6 +32,8 @@ SETS = 6
 MAX_WITH_FILL, FEWEST, DEAR = 400, 0.9, 1.8
 #: Swaps and choices of one annealing, for each candidate, and at most.
 SWEEPS, MOST = 3000, 4_000_000
+#: Steps of one call of machine code.
+WALK_PIECE = 2**18
 
 
 def start(
@@ -37,6 +43,8 @@ def start(
     K, n = space.K, space.n
     if kind == CODES:
         points, what = code_subset(n, K, turn, rng)
+    elif kind == WALK:
+        points, what = walked(*code_subset(n, K, turn, rng), rng)
     elif kind == "sobol":
         from scipy.stats import qmc  # slow to import
 
@@ -122,6 +130,32 @@ def code_subset(
     points, inside = choose(cut, K, rng)
     what = f"{K} of {len(points)} points of code {cut.code!r} on {cut.levels} levels"
     return points[inside], f"{what} with {cut.fill}" if cut.fill else what
+
+
+def walked(
+    points: Float[np.ndarray, "K n"], what: str, rng: np.random.Generator, tries: int = TRIES
+) -> tuple[Float[np.ndarray, "K n"], str]:
+    """The best places on a grid that annealing finds: one token moves at a time.
+
+    It moves by a step along one axis or two, or to anywhere along one. Squared distances are whole
+    numbers, so that nothing is rounded on the way.
+    """
+    from tokenkl.optimality.search.kernels import walk_on_grid  # slow to import
+
+    K, n = points.shape
+    gaps = max(1.0, K ** (1 / n) - 1)
+    top = max(1, round(FINE * gaps))
+    places = np.rint((points + 1) / 2 * top).astype(np.int64)
+    roots = np.sqrt(np.arange(n * top**2 + 1)) * (2 / top)
+    hot = WARM * 2 / gaps * 10 ** rng.uniform(-0.15, 0.15)
+    best, value, steps = places.copy(), -1.0, tries * K
+    for start in range(0, steps, WALK_PIECE):
+        stop = min(steps, start + WALK_PIECE)
+        heat = [hot * FROZEN ** (-at / steps) for at in (start, stop)]
+        value = walk_on_grid(
+            places, top, heat[0], heat[1], rng.random((stop - start, 6)), roots, best, value
+        )
+    return best * (2 / top) - 1, f"walk on a grid of {top} steps, from {what}"
 
 
 def choose(
