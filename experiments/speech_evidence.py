@@ -8,6 +8,8 @@ analyses what is stored, and says of how many seeds.
 - Primary: the evidence bound of the sampler of N = 5, 12, 25 steps, minus FSQ's of the same seed,
   mean and t interval over seeds (sentences are the same 48, and so is the noise).
 - Secondary: word errors at 5 steps minus FSQ's, over seeds, which are paired, and sentences.
+- Of the run "words": the same difference of the perturbed points with more seeds, on other
+  sentences, which was planned for it (W1).
 - Asked for when the first units were there: the bound in the limit of many steps, B(end), and what
   a network reads along the path, B(0) - B(end) (`experiments/speech/calibration.py`).
 """
@@ -29,7 +31,7 @@ from scipy import stats
 
 from experiments.harness import Experiment, Progress
 from experiments.settings import Settings, least, setting
-from experiments.speech.plans import EVIDENCE, PLAIN, PLANS, VIEWS
+from experiments.speech.plans import EVIDENCE, PLAIN, PLANS, VIEWS, WORD_RIVALS, WORDS
 from experiments.speech.results import Results
 from experiments.speech.units import RESULTS
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure
@@ -141,12 +143,14 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
             rows += _rows_of(units, name, prior, config)
     calibration = json.loads((RESULTS / "calibration.json").read_text())
     rows += _path_rows(calibration) + _read_rows(calibration)
+    rows += _word_rows(config)
     table = pd.DataFrame(rows)
     return table, {
         "planned_seeds": len({unit.seed for unit in PLAN.units}),
         "planned_units": len(PLAN.units),
         "units": sum(len(records) for records in units.records.values()),
         "sentences": EVIDENCE.sentences,
+        "sentences_of_words": WORDS.sentences,
         "closing": _closing(units),
         "verdicts": verdicts(units, table),
     }
@@ -189,6 +193,23 @@ def _rows_of(units: Units, name: str, prior: bool, config: Config) -> list[dict[
         low, high = gap.interval.low, gap.interval.high
         add("WER minus rival", Mean(gap.value, low, high, len(paired)), steps=CELL.steps)
     return rows
+
+
+def _word_rows(config: Config) -> list[dict[str, Any]]:
+    """Word errors of the run "words", and the difference of its two geometries."""
+    [cell], units = PLANS["words"].cells, Units(Results.load(RESULTS / PLANS["words"].folder))
+    names = [f"{name}-words" for name in WORD_RIVALS]
+    seeds = units.shared(*names)
+    mine, rival = reports = [units.results.report(name, cell, seeds) for name in names]
+    given = mine, rival, "wer_unigram", config.seed
+    gap = paired_difference(*given, seeds="paired", resamples=config.resamples)
+    about = {"prior": True, "steps": cell.steps, "seeds": len(seeds)}
+    rows = [
+        {"kind": "WER, words", "name": name, **about, "value": report.by_seed("wer_unigram").mean()}
+        for name, report in zip(WORD_RIVALS, reports, strict=True)
+    ]
+    ends = {"value": gap.value, "low": gap.interval.low, "high": gap.interval.high}
+    return [*rows, {"kind": "WER minus rival, words", "name": WORD_RIVALS[0], **about, **ends}]
 
 
 def costs(found: dict[str, Any], split: str) -> Float[np.ndarray, " levels"]:
@@ -281,6 +302,7 @@ def verdicts(units: Units, table: pd.DataFrame) -> dict[str, str]:
         "E4": _above(_negative(relabelled), 0),
         "E5": _lowest_are_worst(units),
         "E6": _above(_negative(grid), 0),
+        "W1": _point(_mean(table, kind="WER minus rival, words", name=WORD_RIVALS[0])),
     }
 
 
@@ -292,6 +314,11 @@ def _mean(table: pd.DataFrame, **where: Any) -> Mean | None:
         return None
     [row] = chosen.itertuples()
     return Mean(row.value, row.low, row.high, int(row.seeds))
+
+
+def _point(mean: Mean | None) -> str:
+    """Within a point of zero, or outside, or neither is known."""
+    return _within(mean, -0.01, 0.01)
 
 
 def _negative(mean: Mean | None) -> Mean | None:

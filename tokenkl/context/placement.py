@@ -55,7 +55,7 @@ def place(
     What is equal but for the last digits counts as equal, so that another machine finds the same
     labels, but for rare ties within 1e-8 of each other and laws with directions of equal strength.
     Features of few tokens, thirty for each that is placed, are no such law: of 36 placements that
-    rounding moved by 1e-13 a third had other labels, with scores a few percent apart at most.
+    rounding moved by 1e-13 a third had other labels.
     """
     rng = generator(key)
     search = _Search(points, features, law)
