@@ -142,7 +142,17 @@ def test_verdicts() -> None:
         "E4": "refuted",
         "E5": "refuted",  # perturbed is worse than permuted
         "E6": "not measured",
+        "W1": "not measured",
     }
+    words = {"kind": "WER minus rival, words", "name": "perturbed-power", "seeds": 25}
+    for low, high, verdict in (
+        (-0.008, 0.009, "confirmed"),
+        (-0.014, -0.001, "open"),
+        (0.011, 0.03, "refuted"),
+    ):
+        row = pd.DataFrame([{**words, "value": (low + high) / 2, "low": low, "high": high}])
+        table = pd.concat([_table(units), row])
+        assert verdicts(units, table)["W1"] == verdict
     levels |= {"permuted": 3.6, "permuted" + PLAIN: 3.6}
     units = _units(levels, {})
     assert verdicts(units, _table(units))["E5"] == "confirmed"
