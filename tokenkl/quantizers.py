@@ -7,6 +7,7 @@ Needs the extra `torch`; not imported by `import tokenkl`.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -38,7 +39,7 @@ SIGMOID = 1.6
 CHUNK = 512
 
 
-class _Quantizer(nn.Module):
+class _Quantizer(nn.Module, abc.ABC):
     """What FSQ of vector-quantize-pytorch is besides its tokens: shapes, projections, gradients.
 
     Of FSQ's options noise_dropout, orthogonal_rotation and allowed_dtypes are not here. Arguments
@@ -78,16 +79,17 @@ class _Quantizer(nn.Module):
             self.project_in = nn.Linear(self.dim, self.effective_codebook_dim, **how)
             self.project_out = nn.Linear(self.effective_codebook_dim, self.dim, **how)
 
+    @abc.abstractmethod
     def nearest_codes(self, x: Tensor) -> Tensor:
         """The tokens nearest to x (..., n), inside the box or outside, without gradient."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def codes_to_indices(self, codes: Tensor) -> Tensor:
         """Indices (...) of codes (..., n)."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _indices_to_codes(self, indices: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The inverse of `codes_to_indices`."""
 
     def bound(self, z: Tensor) -> Tensor:
         """What is quantized: inputs on their way into the box, or onto the sphere."""
