@@ -429,18 +429,29 @@ def _arms(rows: pd.DataFrame) -> np.ndarray:
 
 
 def _draw_words(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
-    rows = table[table.kind == "WER minus rival"]
+    rows, more = (
+        table[table.kind == kind] for kind in ("WER minus rival", "WER minus rival, words")
+    )
     shown = [name for name in VIEWS if (rows.name == name).any()]
-    for prior, shift, fill in ((True, -0.12, "full"), (False, 0.12, "none")):
-        for place, name in enumerate(shown):
-            one = rows[(rows.name == name) & (rows.prior == prior)]
-            panel.errorbar(
-                100 * one.value, [place + shift] * len(one), xerr=100 * _arms(one), capsize=2,
-                elinewidth=0.8, markersize=4, fillstyle=fill, linestyle="none", **styles[name],
-            )  # fmt: skip
+    labels = [LABELS[name] for name in shown]
+    series = [(rows[rows.prior], -0.12, "full"), (rows[~rows.prior.astype(bool)], 0.12, "none")]
+    points = [
+        (place + shift, one, name, fill)
+        for some, shift, fill in series
+        for place, name in enumerate(shown)
+        for one in [some[some.name == name]]
+    ]
+    for one in more.itertuples():
+        points.append((len(labels), more, one.name, "full"))
+        labels.append(f"{LABELS[one.name]},\nrun of {one.seeds} seeds")
+    for place, one, name, fill in points:
+        panel.errorbar(
+            100 * one.value, [place] * len(one), xerr=100 * _arms(one), capsize=2,
+            elinewidth=0.8, markersize=4, fillstyle=fill, linestyle="none", **styles[name],
+        )  # fmt: skip
     panel.axvline(0, color="black", linewidth=0.8)
-    panel.set_yticks(range(len(shown)), [LABELS[name] for name in shown], fontsize=6)
-    panel.set_ylim(len(shown) - 0.4, -0.6)
+    panel.set_yticks(range(len(labels)), labels, fontsize=6)
+    panel.set_ylim(len(labels) - 0.4, -0.6)
     panel.set(xlabel="word errors minus FSQ's (points)\nfull: with output prior; open: without")
 
 
