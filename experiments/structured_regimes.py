@@ -129,8 +129,8 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
                 (table.constraint == constraint) & (table.quantity == quantity) & (table.n == n)
             ]
             _draw(axes[row, column], part)
-            titles.append(f"{quantity}, {constraint}" if column == 0 else f"n = {n}")
-        axes[row, 0].set_ylabel("gain (dB)")
+            titles.append(f"n = {n}")
+        axes[row, 0].set_ylabel(f"{quantity}, {constraint}\ngain (dB)")
     for panel in axes[-1]:
         panel.set_xlabel("errors of FSQ")
     axes[min(2, len(kinds) - 1), 0].legend(fontsize="x-small", loc="lower center")
