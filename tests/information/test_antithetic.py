@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import tokenkl as tk
-from tokenkl.information.sampling import kernel, xla
+from tokenkl.information.sampling import kernel, pilot, xla
+from tokenkl.information.sampling.controls import Controls
 
 RNG = np.random.default_rng(0)
 #: Chosen for pairs: many dimensions, few tokens.
@@ -49,6 +50,32 @@ def test_they_are_taken_where_they_pay() -> None:
     assert "antithetic" not in str(tk.accuracy(WIDE, 0.3, method=plain, key=0).method)
     flat = tk.PointCodebook(np.asarray(WIDE.points)[:, :8])
     assert "antithetic" not in str(tk.accuracy(flat, 0.3, method=many, key=0).method)
+
+
+@pytest.mark.parametrize(("even", "taken"), [(True, False), (False, True)])
+def test_pairs_of_what_does_not_care_for_the_sign_are_not_taken(even: bool, taken: bool) -> None:
+    """Then two samples are worth one, however dear the products are."""
+    rng = np.random.default_rng(4)
+    ids = np.repeat(rng.integers(60, size=512), 2)
+    noise = np.repeat(rng.standard_normal((512, 32)), 2, axis=0)
+    noise[1::2] *= -1
+    values = rng.random((1, 4, 1024))
+    if even:
+        values[..., 1::2] = values[..., ::2]
+    controls = Controls(WIDE, np.asarray(WIDE.points), np.array([1.0]), None, 2**27)
+    names, method = ["accuracy", "mmse"], tk.MonteCarlo(n_samples=4096)
+    given = controls, ids, noise, values, names, method, 0.9, 100.0
+    assert pilot.decide_on_pairs(*given).antithetic == taken
+
+
+def test_controls_serve_pairs_as_they_serve_samples() -> None:
+    """At a low SNR they explain most of the variance; of one sign alone they would not."""
+    names, snr = ["conditional_entropy"], [0.01]
+    pairs = tk.profile(WIDE, snr, names, method=tk.MonteCarlo(n_samples=8192), key=1)[names[0]]
+    plain = tk.MonteCarlo(n_samples=8192, variance_reduction=False)
+    without = tk.profile(WIDE, snr, names, method=plain, key=1)[names[0]]
+    assert "antithetic" in str(pairs.method)
+    assert float(pairs.standard_error[0]) < 0.3 * float(without.standard_error[0])
 
 
 @pytest.mark.parametrize("count", [4096, 4097, 10_001])
