@@ -1,4 +1,4 @@
-"""Antithetic pairs (S3a of docs/theory/sampling.md): what they are, and their intervals."""
+"""Noise with its signs turned (S3a of docs/theory/sampling.md): what it is, and its intervals."""
 
 import dataclasses
 
@@ -8,10 +8,42 @@ import pytest
 import tokenkl as tk
 from tokenkl.information.sampling import kernel, pilot, xla
 from tokenkl.information.sampling.controls import Controls
+from tokenkl.information.sampling.signs import middle, turned
 
 RNG = np.random.default_rng(0)
-#: Chosen for pairs: many dimensions, few tokens.
+#: Many dimensions, few tokens: products are dear.
 WIDE = tk.PointCodebook(RNG.standard_normal((60, 32)))
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 11, 64])
+def test_every_half_has_each_sign(n: int) -> None:
+    noise = np.random.default_rng(n).standard_normal((3, n))
+    first, second = noise[:, : middle(n)], noise[:, middle(n) :]
+    for index, (one, other) in enumerate(((1, 1), (-1, -1), (1, -1), (-1, 1))):
+        found = turned(noise, 4)[index]
+        np.testing.assert_array_equal(found, np.hstack([one * first, other * second]))
+    assert len(turned(noise, 1)) == 1
+    # The halves are as equal as multiples of four can be.
+    assert abs(2 * middle(n) - n) <= 4
+
+
+@pytest.mark.parametrize("n", [3, 13])
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("K", [3, 700, 1500])
+def test_halves_are_means_of_four(K: int, narrow: bool, n: int) -> None:
+    """Products of halves are those of the whole, but for the order of their sum."""
+    rng = np.random.default_rng(K)
+    points, log_prior = rng.standard_normal((K, n)), np.log(rng.dirichlet(np.ones(K)))
+    table = kernel.lay_out(points, log_prior, narrow=narrow)
+    ids, noise = rng.integers(K, size=20), rng.standard_normal((20, n))
+    for h in (np.geomspace(0.1, 4.0, 5), np.linspace(0.1, 4.0, 20)):
+        each = [
+            kernel.block_statistics(table, ids, one, h, True, narrow, True)
+            for one in turned(noise, 4)
+        ]
+        found = kernel.block_statistics(table, ids, noise, h, True, narrow, True, signs=4)
+        close = {"rtol": 1e-5, "atol": 2e-6} if narrow else {"rtol": 1e-12, "atol": 1e-14}
+        np.testing.assert_allclose(found, np.mean(each, axis=0), **close)
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -27,17 +59,18 @@ def test_pairs_are_means_of_both_signs(K: int, narrow: bool) -> None:
             kernel.block_statistics(table, ids, sign * noise, h, True, narrow, True)
             for sign in (1, -1)
         )
-        pairs = kernel.block_statistics(table, ids, noise, h, True, narrow, True, antithetic=True)
+        pairs = kernel.block_statistics(table, ids, noise, h, True, narrow, True, signs=2)
         np.testing.assert_array_equal(pairs, (one + other) / 2)
 
 
-def test_pairs_on_a_device() -> None:
+@pytest.mark.parametrize("signs", [2, 4])
+def test_signs_on_a_device(signs: int) -> None:
     points, log_prior = np.asarray(WIDE.points), np.asarray(WIDE.log_prior)
     rng = np.random.default_rng(1)
     ids, noise, h = rng.integers(60, size=9), rng.standard_normal((9, 32)), np.array([0.2, 1.0])
-    found = xla.block_statistics(points, log_prior, ids, noise, h, True, True, antithetic=True)
+    found = xla.block_statistics(points, log_prior, ids, noise, h, True, True, signs)
     table = kernel.lay_out(points, log_prior)
-    expected = kernel.block_statistics(table, ids, noise, h, shares=True, antithetic=True)
+    expected = kernel.block_statistics(table, ids, noise, h, shares=True, signs=signs)
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
@@ -52,20 +85,17 @@ def test_they_are_taken_where_they_pay() -> None:
     assert "antithetic" not in str(tk.accuracy(flat, 0.3, method=many, key=0).method)
 
 
-@pytest.mark.parametrize(("even", "taken"), [(True, False), (False, True)])
-def test_pairs_of_what_does_not_care_for_the_sign_are_not_taken(even: bool, taken: bool) -> None:
-    """Then two samples are worth one, however dear the products are."""
+@pytest.mark.parametrize(("alike", "taken"), [(4, 1), (2, 4), (1, 4)])
+def test_what_does_not_care_for_signs_is_not_turned(alike: int, taken: int) -> None:
+    """Then samples are worth one, however dear products are; halves alone may differ."""
     rng = np.random.default_rng(4)
-    ids = np.repeat(rng.integers(60, size=512), 2)
-    noise = np.repeat(rng.standard_normal((512, 32)), 2, axis=0)
-    noise[1::2] *= -1
-    values = rng.random((1, 4, 1024))
-    if even:
-        values[..., 1::2] = values[..., ::2]
+    ids = np.repeat(rng.integers(60, size=256), 4)
+    noise = np.stack(turned(rng.standard_normal((256, 32)), 4), axis=1).reshape(-1, 32)
+    values = np.repeat(rng.random((1, 4, 1024 // alike)), alike, axis=-1)
     controls = Controls(WIDE, np.asarray(WIDE.points), np.array([1.0]), None, 2**27)
     names, method = ["accuracy", "mmse"], tk.MonteCarlo(n_samples=4096)
     given = controls, ids, noise, values, names, method, 0.9, 100.0
-    assert pilot.decide_on_pairs(*given).antithetic == taken
+    assert pilot.decide_on_signs(*given).signs == taken
 
 
 def test_controls_serve_pairs_as_they_serve_samples() -> None:
@@ -85,10 +115,10 @@ def test_controls_serve_pairs_as_they_serve_samples() -> None:
 @pytest.mark.parametrize("count", [4096, 4097, 10_001])
 def test_samples_are_counted_one_by_one(count: int) -> None:
     found = tk.accuracy(WIDE, 0.3, method=tk.MonteCarlo(n_samples=count), key=0)
-    assert found.n_samples == count + count % 2
-    # The Bernstein bound is that of the pairs: range of a mean of two, number of pairs.
-    pairs = found.n_samples // 2
-    assert found.sample_range / (found.n_samples - 1) == pytest.approx(1 / (pairs - 1))
+    assert found.n_samples == count + -count % 4
+    # The Bernstein bound is that of the draws: range of a mean of four, number of draws.
+    draws = found.n_samples // 4
+    assert found.sample_range / (found.n_samples - 1) == pytest.approx(1 / (draws - 1))
 
 
 def test_no_more_than_the_most_samples() -> None:

@@ -28,6 +28,7 @@ from tokenkl._validation import reject
 from tokenkl.codebooks.base import Codebook
 from tokenkl.codebooks.product import ProductCodebook
 from tokenkl.information.exact.product import product_profile
+from tokenkl.information.sampling.signs import turned
 from tokenkl.numerics.neighbours import TREE_DIMENSIONS, nearest_by_tree
 
 #: Nearest neighbours of every token; the largest K for which all distances are computed.
@@ -110,18 +111,18 @@ class Controls:
         ids: Int[np.ndarray, " s"],
         noise: Float[np.ndarray, "s n"],
         kinds: tuple[str, ...] = KINDS,
-        antithetic: bool = False,
+        signs: int = 1,
     ) -> Block:
         """A function of a level's index and of some of `kinds`: their controls there.
 
-        With `antithetic` the means of what eps and -eps give.
+        With several `signs` the means of what the noise gives with them (`signs.turned`).
         """
         make = {
             "moments": self._moments,
             "neighbours": self._neighbour_posteriors,
             "grid": self._grid_posteriors,
         }
-        noises = (noise, -noise) if antithetic else (noise,)
+        noises = turned(noise, signs)
         parts = {
             kind: [make[kind](ids, one) for one in noises] for kind in self.sizes if kind in kinds
         }

@@ -26,7 +26,8 @@ are single, and exponents are cut off at 60. A weight is then off by its exponen
 relatively, which `SINGLE_ERROR` turns into errors of the statistics. The two products are single
 as well where the table is `narrow`, its coordinates being single.
 
-Antithetic noise is free of products: for -eps the first one turns its sign, the second stays.
+Noise with its signs turned (`signs`) is free of products: for -eps the first one turns its sign,
+the second stays; and with the first for either half of the coordinates there are four.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from tokenkl.information.sampling.signs import middle
 from tokenkl.numerics.compiled import compiled
 from tokenkl.numerics.exp2 import LOG2_E, SUMS, exp2, exponent, larger, power, smaller
 from tokenkl.numerics.neighbours import neighbourly
@@ -81,24 +83,44 @@ TINY, TINY_SINGLE = 2.0**-960, 2.0**-120
 
 
 @compiled(fastmath=SUMS)
-def _products(tile, true, eps, along, squared):  # type: ignore[no-untyped-def]
-    """<eps, e_j - e_k>, its ends, and |e_j - e_k|^2 with the smallest, for one tile."""
-    along[:] = 0.0
-    squared[:] = 0.0
-    for d in range(0, true.size, 4):
+def _products(tile, true, eps, begin, end, along, squared):  # type: ignore[no-untyped-def]
+    """<eps, e_j - e_k> for one tile, from coordinate to coordinate; |e_j - e_k|^2 goes on."""
+    for d in range(begin, end, 4):
         x0, x1, x2, x3 = tile[d], tile[d + 1], tile[d + 2], tile[d + 3]
         t0, t1, t2, t3 = true[d], true[d + 1], true[d + 2], true[d + 3]
         n0, n1, n2, n3 = eps[d], eps[d + 1], eps[d + 2], eps[d + 3]
         for j in range(along.size):
             u0, u1, u2, u3 = x0[j] - t0, x1[j] - t1, x2[j] - t2, x3[j] - t3
-            along[j] += u0 * n0 + u1 * n1 + u2 * n2 + u3 * n3
-            squared[j] += u0 * u0 + u1 * u1 + u2 * u2 + u3 * u3
-    lowest, highest, smallest = 1e300, -1e300, 1e300
+            a = u0 * n0 + u1 * n1 + u2 * n2 + u3 * n3
+            s = u0 * u0 + u1 * u1 + u2 * u2 + u3 * u3
+            along[j] = a if d == begin else along[j] + a
+            squared[j] = s if d == 0 else squared[j] + s
+
+
+@compiled(fastmath=SUMS)
+def _rounded(products, sign, along, squared):  # type: ignore[no-untyped-def]
+    """The products in the precision of the sums; ends of the first, the smallest second.
+
+    The first one is that of the first half of the coordinates, plus the sign times the other's.
+    """
+    first, other, exact_squared = products
+    real, sign = along.dtype.type, first.dtype.type(sign)
+    lowest = highest = real(first[0] + sign * other[0])
+    smallest = real(exact_squared[0])
     for j in range(along.size):
-        lowest = smaller(lowest, along[j])
-        highest = larger(highest, along[j])
-        smallest = smaller(smallest, squared[j])
+        a, s = real(first[j] + sign * other[j]), real(exact_squared[j])
+        along[j] = a
+        squared[j] = s
+        lowest = smaller(lowest, a)
+        highest = larger(highest, a)
+        smallest = smaller(smallest, s)
     return lowest, highest, smallest
+
+
+@compiled(fastmath=SUMS)
+def _negate(values):  # type: ignore[no-untyped-def]
+    for j in range(values.size):
+        values[j] = -values[j]
 
 
 @compiled(fastmath=SUMS)
@@ -290,24 +312,26 @@ def _statistics(sums, centre, true, own, out):  # type: ignore[no-untyped-def]
 
 
 @compiled(fastmath=set())
-def _samples(tiles, log_prior, high, low, slots, noise, levels, rules, antithetic, how, out):  # type: ignore[no-untyped-def]
+def _samples(tiles, log_prior, high, low, slots, noise, levels, rules, turns, how, out):  # type: ignore[no-untyped-def]
     """Fill out[level, statistic, sample] for a few samples.
 
     Of statistics there are four, or five with the last. `levels` are h in ascending order, then
-    what `_runs` says; `rules` whether posterior means are wanted, and the last statistic. With
-    `antithetic` a sample is the mean of what eps and -eps give: products serve both.
-    `how` begins with an empty array of the precision in which a tile is worked on.
+    what `_runs` says; `rules` whether posterior means are wanted, and the last statistic; `turns`
+    the number of signs, of whose results a sample is the mean, and where the second half begins.
+    `how` begins with the prior in the precision in which a tile is worked on.
     """
-    real = how[0].dtype
+    prior = how[0]
+    real = prior.dtype
     count, n, size = tiles.shape
     h = levels[0]
-    exact_along, exact_squared = np.empty(size, tiles.dtype), np.empty(size, tiles.dtype)
+    first, other = np.zeros(size, tiles.dtype), np.zeros(size, tiles.dtype)
+    exact_squared = np.empty(size, tiles.dtype)
+    products = (first, other, exact_squared)
+    signs, half = turns
     along, squared = np.empty(size, real), np.empty(size, real)
-    row_prior = np.empty(size, real)
     ratio, bend = np.empty(size, real), np.empty(size, real)
     alone, pair = np.empty((2, size), real), np.empty((2, size), real)
     room = (ratio, bend, alone, pair, np.empty(2, np.int64))
-    signs = 2 if antithetic else 1
     sums = np.empty((signs, h.size, 6))
     centre = np.empty((signs, h.size + 1, n))  # the last row takes what fills up a pair
     found = np.empty((signs, out.shape[1]))
@@ -321,15 +345,17 @@ def _samples(tiles, log_prior, high, low, slots, noise, levels, rules, antitheti
         for turn in range(count):
             # The true token's tile first: its neighbours say what may be left out.
             t = (home + turn) % count
-            least, most, smallest = _products(tiles[t], true, noise[i], exact_along, exact_squared)
-            along[:] = exact_along
-            squared[:] = exact_squared
-            row_prior[:] = log_prior[t]
+            _products(tiles[t], true, noise[i], 0, half, first, exact_squared)
+            _products(tiles[t], true, noise[i], half, n, other, exact_squared)
+            row_prior = prior[t]
             if turn == 0:
+                row_prior = prior[t].copy()
                 row_prior[place] = NOWHERE
             for sign in range(signs):
-                if sign == 1:
-                    along[:] = -along
+                if sign % 2 == 0:
+                    least, most, smallest = _rounded(products, 1 - sign, along, squared)
+                else:
+                    _negate(along)
                     most = -least
                 ends = (most, smallest, high[t], low[t], spread)
                 rows = (along, squared, row_prior)
@@ -340,7 +366,7 @@ def _samples(tiles, log_prior, high, low, slots, noise, levels, rules, antitheti
             for sign in range(signs):
                 _statistics(sums[sign, level], centre[sign, level], true, own, found[sign])
             for k in range(out.shape[1]):
-                out[level, k, i] = (found[0, k] + found[1, k]) / 2 if antithetic else found[0, k]
+                out[level, k, i] = found[:, k].sum() / signs
 
 
 class Table(NamedTuple):
@@ -392,12 +418,13 @@ def block_statistics(
     mmse: bool = True,
     single: bool = False,
     shares: bool = False,
-    antithetic: bool = False,
+    signs: int = 1,
 ) -> Float[np.ndarray, "levels statistics samples"]:
     """Error, entropy and variance of the posterior, and its divergence from the prior.
 
     With `shares` also the probability that a token drawn from it is wrong, 1 - sum p^2. With
-    `antithetic` a sample is the mean of what eps and -eps give, and costs the products of one.
+    several `signs` a sample is the mean of what the noise gives with them (`signs.turned`), and
+    costs the products of one.
 
     Every sample is computed by itself, so its bits depend on no block size and no thread count.
     Without `mmse` the work for the variance is saved, and what stands in its place is not it.
@@ -409,16 +436,17 @@ def block_statistics(
     padded = np.zeros((ids.size, table.tiles.shape[1]), table.tiles.dtype)
     padded[:, : noise.shape[1]] = noise
     out = np.empty((h.size, 4 + shares, ids.size))
-    how: tuple[Any, ...] = (np.empty(0), SKIP, FLOOR, TINY)
+    how: tuple[Any, ...] = (table.log_prior, SKIP, FLOOR, TINY)
     if single:
         real = np.float32
-        how = (np.empty(0, real), SKIP_SINGLE, FLOOR_SINGLE, real(TINY_SINGLE))
+        how = (table.log_prior.astype(real), SKIP_SINGLE, FLOOR_SINGLE, real(TINY_SINGLE))
     levels = (h[order], *_runs(h[order], RUN_SINGLE if single else RUN))
     rules = (mmse, shares)
+    turns = (signs, middle(noise.shape[1]) if signs > 2 else padded.shape[1])
 
     def work(part: slice) -> None:
         _samples(
-            *table[:4], slots[part], padded[part], levels, rules, antithetic, how, out[:, :, part]
+            *table[:4], slots[part], padded[part], levels, rules, turns, how, out[:, :, part]
         )
 
     share_out(work, ids.size, TASK)

@@ -37,6 +37,7 @@ from tokenkl.information.sampling import pilot, sobol, xla
 from tokenkl.information.sampling.controls import Controls
 from tokenkl.information.sampling.near_certain import expected_carriers
 from tokenkl.information.sampling.nodes import Nodes
+from tokenkl.information.sampling.signs import SIGNS, turned
 from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.information.sampling.within import Within
 from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE, Moments, Sums, sums_of
@@ -59,7 +60,7 @@ MAX_WORK = 2**28
 UNNOTICED = 20.0
 #: What one token costs at one level, in nanoseconds, for the choice of controls.
 TOKEN_COST, TOKEN_COST_SINGLE = 0.9, 0.4
-#: ... and for each of its coordinates at all levels together, for the choice of antithetic noise.
+#: ... and for each of its coordinates at all levels together, for the choice of signs.
 COORDINATE_COST, COORDINATE_COST_SINGLE = 0.14, 0.08
 #: Part of a target that the error of one part of the tokens may take.
 SHARE = 0.6
@@ -110,8 +111,8 @@ class Part(NamedTuple):
 class _Run:
     """The sample of one call: what was decided about every level, and its moments so far.
 
-    Counts are of independent draws. Where noise is antithetic a draw is a pair of samples (`each`),
-    of which the mean counts.
+    Counts are of independent draws. Where noise serves with several signs a draw is so many samples
+    (`each`), of which the mean counts.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class _Run:
         known = (method.control, method.memory // 2, exponent, labels)
         self.controls = Controls(codebook, points, nodes.places, *known)
         is_net = codebook.n <= sobol.MAX_DIMENSION
-        in_pairs = not is_net and self.part is None
+        is_turned = not is_net and self.part is None
         if is_net:
             order = neighbourly(points, max(codebook.K // 1024, 8))
             self.source = sobol.Nets(codebook, order, self.key)
@@ -183,39 +184,39 @@ class _Run:
         else:
             parts = [self.draw(generator(self.key, PILOT_SAMPLE), self.pilot)]
         ids, noise = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-        if in_pairs:
-            ids = np.repeat(ids[::2], 2)
-            noise[1::2] = -noise[::2]
+        if is_turned:
+            most = SIGNS[-1]
+            ids = np.repeat(ids[::most], most)
+            noise = np.stack(turned(noise[::most], most), axis=1).reshape(noise.shape)
         pieces = [slice(i, i + self.size) for i in range(0, self.pilot, self.size)]
         every = np.arange(nodes.h.size)
         values = [self._statistics(ids[piece], noise[piece], every) for piece in pieces]
         single = self.precision.error > 0
         seen = self.controls, ids, noise, np.concatenate(values, axis=-1), self.quantities
         token_cost = TOKEN_COST_SINGLE if single else TOKEN_COST
-        if in_pairs:
+        if is_turned:
             products = codebook.n * (COORDINATE_COST_SINGLE if single else COORDINATE_COST)
-            decided = pilot.decide_on_pairs(*seen, method, token_cost, products)
+            decided = pilot.decide_on_signs(*seen, method, token_cost, products)
         else:
             decided = pilot.decide(*seen, is_net, token_cost)
-        if decided.antithetic:
-            self.each = 2
-            self.method = _of_pairs(method)
+        self.each = decided.signs
+        self.method = _of_draws(method, self.each)
         nodes.settle(pilot.slope(nodes.h, decided))
         #: What was decided for every place, and for every level: as for the node next to it.
         self.at_places, self.plan = decided.at(nodes.node_of_place), decided.at(nodes.nearest)
 
     def _statistics(self, ids: np.ndarray, noise: np.ndarray, places: np.ndarray) -> np.ndarray:
         mmse, h = "mmse" in self.quantities, self.nodes.places[places]
-        shares, antithetic = self.columns == len(STATISTICS), self.each == 2
+        shares = self.columns == len(STATISTICS)
         if self.precision.gpu:
             known = self.problem.centred, self.problem.log_prior
-            return xla.block_statistics(*known, ids, noise, h, mmse, shares, antithetic)
+            return xla.block_statistics(*known, ids, noise, h, mmse, shares, self.each)
         block_statistics, single = self.kernel.block_statistics, self.precision.error > 0
         if self.within is not None and self.part is not None:
             tokens = self.part.ids[ids]
             how = h, mmse, single, shares
             return self.within.statistics(block_statistics, tokens, noise, *how)
-        return block_statistics(self.table, ids, noise, h, mmse, single, shares, antithetic)
+        return block_statistics(self.table, ids, noise, h, mmse, single, shares, self.each)
 
     def first_look(self) -> Int[np.ndarray, " levels"]:
         """Samples before the targets are looked at: what the pilot says that it takes."""
@@ -228,7 +229,7 @@ class _Run:
         needed = self._needed(self.summarise(moments), moments.n[:, 0], 1e3)
         known = plan.used.any(axis=1) | plan.sobol
         needed = np.ceil(plan.margin * needed).astype(np.int64)
-        return np.maximum(np.where(known, PILOT // 2, PILOT), needed)
+        return np.maximum(np.where(known, PILOT // max(self.each, 2), PILOT), needed)
 
     def needed(self) -> Int[np.ndarray, " levels"]:
         """Samples that the targets call for, by those so far."""
@@ -380,7 +381,7 @@ class _Run:
         if plan is None or not any(plan.kinds[place] for place in places):
             return None
         kinds = tuple({kind for place in places for kind in plan.kinds[place]})
-        block = self.controls.block(ids, noise, kinds, antithetic=self.each == 2)
+        block = self.controls.block(ids, noise, kinds, self.each)
         rest = values.copy()
         for row, place in zip(rest, places, strict=True):
             if plan.kinds[place]:
@@ -504,10 +505,10 @@ def _precision(method: MonteCarlo, quantities: Sequence[str], radius: float) -> 
     return _Precision()
 
 
-def _of_pairs(method: MonteCarlo) -> MonteCarlo:
-    """With numbers of pairs for numbers of samples."""
-    count = None if method.n_samples is None else -(-method.n_samples // 2)
-    return dataclasses.replace(method, n_samples=count, max_samples=method.max_samples // 2)
+def _of_draws(method: MonteCarlo, each: int) -> MonteCarlo:
+    """With numbers of draws of so many samples for numbers of samples."""
+    count = None if method.n_samples is None else -(-method.n_samples // each)
+    return dataclasses.replace(method, n_samples=count, max_samples=method.max_samples // each)
 
 
 def _smallest_target(method: MonteCarlo) -> float:

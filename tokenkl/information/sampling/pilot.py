@@ -20,6 +20,7 @@ from tokenkl.codebooks.base import Codebook
 from tokenkl.information.methods import MonteCarlo
 from tokenkl.information.sampling import sobol
 from tokenkl.information.sampling.controls import Controls
+from tokenkl.information.sampling.signs import SIGNS
 from tokenkl.numerics.moments import Moments
 
 #: Samples in a pilot where at least `MANY` are to follow, and where at least `FEWEST` are; with
@@ -42,6 +43,9 @@ SOBOL_GAIN = 1.5
 #: where a fresh sample seldom misses its target, its size hardly depends on what it has shown.
 MARGIN = 4.0
 
+#: What draws of so many signs are called.
+POINTS: dict[int, tuple[str, ...]] = {1: (), 2: ("antithetic",), 4: ("antithetic by halves",)}
+
 #: The statistics (columns of the kernel's output) that every quantity rests on.
 COLUMNS = {
     "accuracy": (0,),
@@ -56,15 +60,15 @@ COLUMNS = {
 class Plan(NamedTuple):
     """What is settled before the sample begins; arrays over levels and statistics.
 
-    `direct` says which route the mutual information takes, `margin` how many times more samples to
-    take than the variance calls for.
+    `signs` is how many samples a draw consists of, `direct` says which route the mutual information
+    takes, `margin` how many times more samples to take than the variance calls for.
     """
 
     kinds: list[tuple[str, ...]]
     coefficients: list[Float[np.ndarray, "statistics controls"]]
     used: Bool[np.ndarray, "levels statistics"]
     sobol: Bool[np.ndarray, " levels"]
-    antithetic: bool
+    signs: int
     direct: Bool[np.ndarray, " levels"]
     mean: Float[np.ndarray, "levels statistics"]
     variance: Float[np.ndarray, "levels statistics"]
@@ -73,7 +77,7 @@ class Plan(NamedTuple):
     def settings(self, level: int) -> dict[str, tuple[str, ...]]:
         """What was chosen for a level, in words."""
         chosen = {"control variates": tuple(sorted(self.kinds[level]))}
-        points = ("Sobol",) if self.sobol[level] else ("antithetic",) * self.antithetic
+        points = ("Sobol",) if self.sobol[level] else POINTS[self.signs]
         return chosen | {"points": points}
 
     def at(self, nodes: Int[np.ndarray, " levels"]) -> Plan:
@@ -119,11 +123,11 @@ def decide(
     quantities: Sequence[str],
     is_net: bool,
     token_cost: float,
-    antithetic: bool = False,
+    signs: int = 1,
 ) -> Plan:
     """The plan that follows from a pilot; `is_net` says that it consists of Sobol replicates.
 
-    With `antithetic` a sample is the mean over eps and -eps.
+    With several `signs` a sample is the mean over these (`signs.turned`).
 
     `token_cost` is what one token costs at one level, as `Controls.costs` (nanoseconds).
     """
@@ -138,7 +142,7 @@ def decide(
     wanted = np.zeros(statistics, dtype=bool)
     wanted[columns] = True
     eligible = enough & wanted & (moments.squares > 0)
-    block = controls.block(ids, noise, antithetic=antithetic)
+    block = controls.block(ids, noise, signs=signs)
     kernel_cost = token_cost * controls.points.shape[0]
     rest = values.copy()
     fewest = np.where(wanted, informative, np.inf).min(axis=1)
@@ -147,7 +151,7 @@ def decide(
         coefficients=[],
         used=np.zeros_like(eligible),
         sobol=np.zeros(levels, dtype=bool),
-        antithetic=antithetic,
+        signs=signs,
         direct=np.zeros(levels, dtype=bool),
         mean=moments.mean.copy(),
         variance=np.zeros((levels, statistics)),
@@ -186,7 +190,7 @@ def decide(
     return plan
 
 
-def decide_on_pairs(
+def decide_on_signs(
     controls: Controls,
     ids: np.ndarray,
     noise: np.ndarray,
@@ -196,30 +200,31 @@ def decide_on_pairs(
     token_cost: float,
     product_cost: float,
 ) -> Plan:
-    """`decide` on a pilot in which every other sample has the noise of the one before, negated.
+    """`decide` on a pilot of samples with all `SIGNS`, one after the other (`signs.turned`).
 
-    Such pairs share the products of token and noise (`product_cost` for each token), and have a
-    mean of small variance where a statistic goes with the noise; where it does not care for the
-    sign, two samples are worth one. The plan is for pairs where they take less time for an error.
+    Those of one noise vector share the products of token and noise (`product_cost` for each token),
+    and have a mean of small variance where a statistic goes with the noise; where it does not care
+    for a sign, two samples are worth one. The plan is for as many signs as take least time.
     """
-    known = quantities, False, token_cost
-    one = decide(controls, ids, noise, values, *known)
-    means = (values[..., ::2] + values[..., 1::2]) / 2
-    pairs = decide(controls, ids[::2], noise[::2], means, *known, antithetic=True)
+    plans = []
+    for signs in SIGNS:
+        means = values.reshape(*values.shape[:2], -1, signs).mean(axis=-1)
+        known = quantities, False, token_cost, signs
+        plans.append(decide(controls, ids[::signs], noise[::signs], means, *known))
     columns = [COLUMNS[name][0] for name in quantities]
     target = 1.0
     if method.has_target:
-        target = method.atol + method.rtol * np.maximum(np.abs(one.mean[:, columns]), 1e-300)
-    # How many samples a level takes, or, where all take the same, what each is worth.
-    draws = [(plan.variance[:, columns] / target**2).max(axis=1) for plan in (one, pairs)]
+        target = method.atol + method.rtol * np.maximum(np.abs(plans[0].mean[:, columns]), 1e-300)
+    # How many draws a level takes, or, where all take the same, what each is worth.
+    draws = [(plan.variance[:, columns] / target**2).max(axis=1) for plan in plans]
     if not method.has_target:
-        draws = [np.ones_like(draws[0]), draws[1] / np.maximum(draws[0], 1e-300)]
+        draws = [some / np.maximum(draws[0], 1e-300) for some in draws]
     # Products are for the level that takes most, which the others share.
-    one_time, pairs_time = (
-        product_cost * some.max() + token_cost * each * some.sum()
-        for each, some in zip((1, 2), draws, strict=True)
-    )
-    return pairs if pairs_time < one_time else one
+    times = [
+        product_cost * some.max() + token_cost * plan.signs * some.sum()
+        for plan, some in zip(plans, draws, strict=True)
+    ]
+    return plans[int(np.argmin(times))]
 
 
 def _candidates(controls: Controls) -> list[tuple[str, ...]]:

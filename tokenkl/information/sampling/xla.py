@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from tokenkl.information.sampling.signs import turned
+
 #: log2(e); from `kernel`, which brings in Numba.
 LOG2_E = 1.4426950408889634
 
@@ -41,13 +43,13 @@ def block_statistics(
     h: Float[np.ndarray, " levels"],
     mmse: bool = True,
     shares: bool = False,
-    antithetic: bool = False,
+    signs: int = 1,
 ) -> Float[np.ndarray, "levels statistics samples"]:
     """What `kernel.block_statistics` computes with `single`, from centred points."""
-    if antithetic:
+    if signs > 1:
         known = points, log_prior, ids
-        signs = (block_statistics(*known, sign * noise, h, mmse, shares) for sign in (1, -1))
-        return np.mean(list(signs), axis=0)
+        each = [block_statistics(*known, one, h, mmse, shares) for one in turned(noise, signs)]
+        return np.mean(each, axis=0)
     table = jnp.asarray(points, jnp.float32)
     prior = jnp.asarray(np.asarray(log_prior) * LOG2_E, jnp.float32)
     roots = jnp.asarray(h, jnp.float32)
