@@ -42,8 +42,8 @@ def test_halves_are_means_of_four(K: int, narrow: bool, n: int) -> None:
             for one in turned(noise, 4)
         ]
         found = kernel.block_statistics(table, ids, noise, h, True, narrow, True, signs=4)
-        close = {"rtol": 1e-5, "atol": 2e-6} if narrow else {"rtol": 1e-12, "atol": 1e-14}
-        np.testing.assert_allclose(found, np.mean(each, axis=0), **close)
+        rtol, atol = (1e-5, 2e-6) if narrow else (1e-12, 1e-14)
+        np.testing.assert_allclose(found, np.mean(each, axis=0), rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("narrow", [False, True])

@@ -90,9 +90,13 @@ def _run() -> None:
 
 # ---- signals where they must not end anything at once ------------------------------------------
 
+#: Whether an interrupt is still to come.
+_late: list[bool] = []
+
 
 def _interrupt(frame: FrameType | None) -> None:
     """Waits for the end of an import: compiled modules crash, or print, where they are left."""
+    _late.clear()
     while frame is not None and frame.f_code.co_filename != IMPORTER:
         frame = frame.f_back
     if frame is None:
@@ -109,9 +113,29 @@ def _take_ignored(ignored: UnraisableHookArgs) -> None:
 
 
 def _interrupt_soon() -> None:
-    import _thread
     import threading
 
-    later = threading.Timer(0.02, _thread.interrupt_main)
-    later.daemon = True  # the command may end before
-    later.start()
+    _late.append(True)
+    # The command may end before.
+    threading.Thread(target=_interrupt_until_taken, daemon=True).start()
+
+
+def _interrupt_until_taken() -> None:
+    """Signals to the main thread, which end its waiting; one that comes just before that does not.
+
+    Where there are none (on Windows), Python's own flag, which is looked at after the waiting.
+    """
+    import _thread
+    import threading
+    import time
+
+    main = threading.main_thread().ident
+    time.sleep(0.02)
+    for _ in range(200):
+        if not _late:
+            break
+        if hasattr(signal, "pthread_kill") and main is not None:
+            signal.pthread_kill(main, signal.SIGINT)
+        else:
+            _thread.interrupt_main()
+        time.sleep(0.05)

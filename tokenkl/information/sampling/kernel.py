@@ -445,9 +445,7 @@ def block_statistics(
     turns = (signs, middle(noise.shape[1]) if signs > 2 else padded.shape[1])
 
     def work(part: slice) -> None:
-        _samples(
-            *table[:4], slots[part], padded[part], levels, rules, turns, how, out[:, :, part]
-        )
+        _samples(*table[:4], slots[part], padded[part], levels, rules, turns, how, out[:, :, part])
 
     share_out(work, ids.size, TASK)
     return out[np.argsort(order)]
