@@ -32,7 +32,7 @@ def test_laws_given_phonemes() -> None:
 
 def test_path_kl_without_context() -> None:
     """One context is a prior: steps as the library has them, and what the last look leaves."""
-    config = dataclasses.replace(SMOKE, samples=2**14)
+    config = dataclasses.replace(SMOKE, samples=2**12)
     prior = np.array([0.4, 0.3, 0.1, 0.2])
     book = tk.FSQ((2, 2), prior)
     contexts = tk.sources.Contexts(np.log(prior)[None], exhaustive=True)
@@ -41,4 +41,4 @@ def test_path_kl_without_context() -> None:
         exact = float(tk.ancestral_kl(book, snr, key=0))
         exact += float(tk.conditional_entropy(book, snr[-1], key=0))
         assert value == pytest.approx(exact, abs=4 * error + 1e-9)
-        assert error < 0.05 * exact
+        assert error < 0.1 * exact

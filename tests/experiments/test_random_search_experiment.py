@@ -11,6 +11,7 @@ from experiments import random_search
 from experiments.random_search import BOX, Config, extrapolated, neighbourhood, rarity
 
 
+@pytest.mark.slow
 def test_two_points_on_a_line() -> None:
     """Their distance exceeds 2 x with probability (1 - x)^2.
 

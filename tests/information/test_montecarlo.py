@@ -428,6 +428,7 @@ def test_rare_errors_are_flagged_and_their_intervals_cover() -> None:
     assert MIN_EFFECTIVE > 1000 * 1e-3  # what the first SNR has to show
 
 
+@pytest.mark.slow
 def test_agrees_with_exact_values_at_large_samples() -> None:
     """Five quantities of two codebooks at four SNRs, each within what the budget allows."""
     z = stats.norm.isf(FALSE_ALARM / 2 / 40)

@@ -58,6 +58,7 @@ def test_information_there_is_that_share(codebook: tk.Codebook) -> None:
         assert told == pytest.approx(target, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_sampled_intervals_cover() -> None:
     """A turned grid has no structure, and the exact root of the grid."""
     grid = tk.FSQ((3, 3, 3), priors=[[0.7, 0.2, 0.1]] * 3)
