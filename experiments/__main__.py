@@ -20,7 +20,7 @@ from rich.table import Table
 
 import experiments
 from experiments import harness
-from experiments.comparison import DIFFERENT, IDENTICAL, WITHIN, Comparison
+from experiments.comparison import DIFFERENT, FAILED, IDENTICAL, WITHIN, Comparison
 from experiments.settings import Settings
 from experiments.toy.kept import parts_in
 from tokenkl._formats import reading
@@ -243,7 +243,12 @@ def _check(names: Sequence[str], wanted: Wanted, expected: dict[str, float]) -> 
         experiment, new = experiments.load(name), known(name)
         seconds = 0.0
         if new is None:
-            computed = run(experiment, experiment.config)
+            try:
+                computed = run(experiment, experiment.config)
+            except Exception as error:  # the others are to be checked all the same
+                one = Comparison(FAILED, 0, where=f"{type(error).__name__}: {error}")
+                found.append((name, one, seconds))
+                return f"{one.verdict} ({one.where})"
             seconds = computed.seconds
             result = harness.finish(experiment, experiment.config, computed, folder=folder)
             new = result.record, result.text
@@ -267,14 +272,14 @@ def _check(names: Sequence[str], wanted: Wanted, expected: dict[str, float]) -> 
     }
     if other:
         say("Stored with other versions: " + ", ".join(sorted(other)) + ".")
-    if any(one.verdict == DIFFERENT for _, one, _ in found):
+    if any(one.verdict in (DIFFERENT, FAILED) for _, one, _ in found):
         raise typer.Exit(1)
 
 
 def _print_comparisons(found: Sequence[tuple[str, Comparison, float]]) -> None:
     counts = {
         verdict: sum(one.verdict == verdict for _, one, _ in found)
-        for verdict in (IDENTICAL, WITHIN, DIFFERENT)
+        for verdict in (IDENTICAL, WITHIN, DIFFERENT, FAILED)
     }
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_footer=True)
     table.add_column("figure", footer=f"{len(found)} in all", no_wrap=True)

@@ -19,7 +19,7 @@ import pandas as pd
 #: A column with the standard errors of another, two with the ends of its intervals, or a number.
 Error = str | tuple[str, str] | float
 
-IDENTICAL, WITHIN, DIFFERENT = "identical", "within error", "different"
+IDENTICAL, WITHIN, DIFFERENT, FAILED = "identical", "within error", "different", "failed"
 
 #: Digits that another processor or version may change, relative to a number.
 ROUNDING = 1e-9
@@ -35,7 +35,7 @@ FACTOR = 2.0
 class Comparison:
     """What became of a figure's numbers.
 
-    - `verdict`: "identical", "within error" or "different".
+    - `verdict`: "identical", "within error" or "different"; "failed" where nothing was found.
     - `rows`: of the stored table; `changed`: rows in which a cell is not the same to the digit.
     - `largest`: relative difference of numbers that are not errors; None where none differ.
     - `where`: the first cell, or fact, that is different; else that of `largest`.

@@ -171,7 +171,9 @@ def _steps(name: str, db: np.ndarray, runs: list[tk.Profile], config: Config) ->
     no scale: a factor on the points leaves it as it is.
     """
     left = np.mean([run["conditional_entropy"].value for run in runs], axis=0)
-    end_db = float(np.interp(-np.log(config.entropy_left), -np.log(left + TINY), db))
+    # Beyond where the grid ends a sampled mean may be below 0.
+    left = np.maximum(left, TINY)
+    end_db = float(np.interp(-np.log(config.entropy_left), -np.log(left), db))
     # The grid that steps may use is finer than the sampled one, and ends between its SNRs: either
     # would else cost some codebooks several per cent more than others.
     fine = np.linspace(config.first_db, end_db, config.step_levels)
@@ -181,7 +183,8 @@ def _steps(name: str, db: np.ndarray, runs: list[tk.Profile], config: Config) ->
         mmse = np.mean([run["mmse"].value for run in runs], axis=0)
         nats = np.mean([run["mutual_information"].value for run in runs], axis=0)
         # At gamma = 0 the MMSE is the power, which is 1, and nothing is known yet.
-        mmse = np.append(1.0, np.exp(PchipInterpolator(db, np.log(mmse + TINY))(fine)))
+        logs = np.log(np.maximum(mmse, TINY))
+        mmse = np.append(1.0, np.exp(PchipInterpolator(db, logs)(fine)))
         nats = np.append(0.0, PchipInterpolator(db, nats)(fine))
         table = mmse[:, None] * np.subtract.outer(-gamma, -gamma) / 2
         table -= np.subtract.outer(-nats, -nats)

@@ -230,6 +230,25 @@ def test_check(figures: tuple[Path, list[str]], tmp_path: Path) -> None:
     assert json.loads((tmp_path / "new" / "second.json").read_text())["name"] == "second"
 
 
+def test_a_check_goes_on_where_a_figure_fails(
+    figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(config: Any, progress: Any) -> Any:
+        raise ValueError("`y` must contain only finite values.")
+
+    _, log = figures
+    succeed()
+    log.clear()
+    made = {name: experiments.load(name) for name in ("first", "second")}
+    made["first"] = dataclasses.replace(made["first"], compute=broken)
+    monkeypatch.setattr(experiments, "load", made.__getitem__)
+    done = run("--check")
+    assert done.exit_code == 1
+    assert log == ["second 4"]
+    assert "first: failed (ValueError: `y` must contain only finite values.)" in done.stderr
+    assert "1 identical, 1 failed" in " ".join(done.stdout.split())
+
+
 @pytest.mark.parametrize("words", [(), ("--check", "--folder", "new")])
 def test_on_a_cluster(
     words: tuple[str, ...], figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,10 @@ from benchmarks.fuzz import faults, random_codebook
 
 @pytest.mark.parametrize(
     "seed",
-    [pytest.param(seed, marks=[pytest.mark.slow] if seed in (2, 4) else []) for seed in range(1, 7)],
+    [
+        pytest.param(seed, marks=[pytest.mark.slow] if seed in (2, 4) else [])
+        for seed in range(1, 7)
+    ],
 )
 def test_random_codebooks(seed: int) -> None:
     assert not faults(seed)
