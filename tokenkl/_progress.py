@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 #: Seconds between two lines where a bar cannot be drawn.
 EVERY = 30.0
 
+#: Of every bar that is shown now: takes words on what the work waits for, or none.
+_waiting: list[Callable[[str], None]] = []
+
 #: What long work calls with what is done and what there is to do.
 Report = Callable[[float, float], None]
 
@@ -24,6 +27,12 @@ def part_of(report: Report | None, first: float, size: float, whole: float) -> R
     if report is None:
         return None
     return lambda done, total: report(first + size * done / max(total, 1e-300), whole)
+
+
+def wait_for(what: str) -> None:
+    """Say on the bars what their work waits for; "" when it goes on."""
+    for show in _waiting:
+        show(what)
 
 
 class NotedReport(Protocol):
@@ -75,11 +84,18 @@ def progress_bar(title: str, *, lines: bool = False) -> Iterator[NotedReport]:
     with make_display(Console(stderr=True, highlight=False)) as display:
         task = display.add_task(title, total=None)
 
-        def report(done: float, total: float, note: str = "") -> None:
-            shown = f"{title}, {note}" if note else title
-            display.update(task, completed=done, total=total, description=shown)
+        def show(note: str) -> None:
+            display.update(task, description=f"{title}, {note}" if note else title)
 
-        yield report
+        def report(done: float, total: float, note: str = "") -> None:
+            show(note)
+            display.update(task, completed=done, total=total)
+
+        _waiting.append(show)
+        try:
+            yield report
+        finally:
+            _waiting.remove(show)
 
 
 def _plain_lines(title: str) -> NotedReport:

@@ -16,6 +16,7 @@ import numba
 import pytest
 
 import tokenkl
+from tokenkl import _progress
 from tokenkl.numerics import compiled
 
 PACKAGE = Path(tokenkl.__file__).parent
@@ -214,6 +215,15 @@ def test_a_signature_has_its_own_file(folder: Path) -> None:
     assert len(list(folder.iterdir())) == 2
 
 
+def test_bars_say_what_they_wait_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(_progress, "_waiting", [said.append])
+    call(folder)
+    assert said == [compiled.COMPILING, ""] * 2
+    call(folder)
+    assert len(said) == 4
+
+
 class Bomb:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -256,6 +266,8 @@ def test_every_compiled_module_is_watched() -> None:
     assert {f"tokenkl.{name}" for name in known} <= set(watched)
     # Called from Python, and from no compiled function.
     plain = {"tokenkl.numerics.threads", "tokenkl.numerics.neighbours"}
+    base = {"tokenkl._files", "tokenkl._progress"}
+    plain |= {"tokenkl.information.sampling.signs"}
     for path in PACKAGE.rglob("*.py"):
         name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
         if name != "tokenkl.numerics.compiled":
@@ -264,7 +276,7 @@ def test_every_compiled_module_is_watched() -> None:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tokenkl"):
                 is_base = name == "tokenkl.numerics.compiled"
-                allowed = {*watched, *plain, *({"tokenkl._files"} if is_base else ())}
+                allowed = {*watched, *plain, *(base if is_base else ())}
                 assert node.module in allowed, f"{name} takes over a value of {node.module}"
 
 

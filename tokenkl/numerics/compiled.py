@@ -30,9 +30,12 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 from tokenkl._files import atomic_path, cache_folder
+from tokenkl._progress import wait_for
 
 #: Folders of other digests that stay, most recently used first: other checkouts and versions.
 KEPT = 8
+#: What is said meanwhile.
+COMPILING = "compiling, once for this processor"
 #: How a file that defines compiled functions is recognised.
 _MARK = b"from tokenkl.numerics.compiled import"
 _PACKAGE = Path(__file__).parents[1]
@@ -63,6 +66,9 @@ def compiled(*, fastmath: set[str]) -> Callable[[Callable[..., Any]], Any]:
 class _Kept(Cache):
     """The cache of one function; Numba's own class gives the key, by signature and processor."""
 
+    #: How many functions are being compiled.
+    begun = 0
+
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
         self._py_func, self._folder, self._enabled = function, folder, True
         self._name = f"{function.__module__}.{function.__qualname__}"
@@ -79,14 +85,19 @@ class _Kept(Cache):
         target_context.refresh()
         try:
             content = self._path(sig, target_context.codegen()).read_bytes()
-            if not self._enabled or hashlib.sha256(content[32:]).digest() != content[:32]:
-                return None
-            # Unpickling runs whatever the file says: it is ours alone, see `_is_private`.
-            return CompileResult._rebuild(target_context, *pickle.loads(content[32:]))
+            if self._enabled and hashlib.sha256(content[32:]).digest() == content[:32]:
+                # Unpickling runs whatever the file says: it is ours alone, see `_is_private`.
+                return CompileResult._rebuild(target_context, *pickle.loads(content[32:]))
         except Exception:  # missing, unreadable, of some other Numba: whatever, it is made anew
-            return None
+            pass
+        _Kept.begun += 1
+        wait_for(COMPILING)
+        return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
+        _Kept.begun -= 1
+        if not _Kept.begun:  # one function is compiled within another
+            wait_for("")
         if not self._enabled or data.lifted or data.library.has_dynamic_globals:
             return  # holds addresses of this process
         path, content = self._path(sig, data.codegen), dumps(data._reduce())
