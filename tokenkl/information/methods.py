@@ -31,16 +31,16 @@ class MonteCarlo:
     the variance at each SNR: control variates (functions of token and noise with a known mean:
     moments, the nearest rivals of each token, a grid that the codebook is near to) and, up to ten
     dimensions, Sobol points in independently scrambled replicates instead of independent ones; in
-    more, antithetic pairs, whose second sample costs less. The estimate comes from fresh samples
-    alone, so that it is unbiased and its interval holds whatever was chosen
+    more, noise with its signs turned, two or four samples of which cost less. The estimate comes
+    from fresh samples alone, so that it is unbiased and its interval holds whatever was chosen
     (docs/theory/sampling.md). Where SNRs lie close to each other, samples are then looked at in
-    fewer places, and values at the SNRs read off by polynomials, so that a thousand
-    cost little more than thirty; what these miss is far below the standard error, and part of
+    fewer places, and values at the SNRs read off by polynomials, so that a thousand cost little
+    more than thirty; what these miss is far below the standard error, and part of
     `numerical_error`.
 
     Args:
         n_samples: samples behind each value, at least 2; rounded up to whole replicates where Sobol
-            points are used, and to pairs where these are antithetic.
+            points are used, and to draws of two or four where signs are turned.
         rtol: target standard error relative to the value.
         atol: target standard error in the units of the quantity.
         max_samples: where to stop when the targets are out of reach.
