@@ -131,9 +131,12 @@ class Findings:
         for name, number in numbers.items():
             if np.ndim(number):
                 numbers[name] = number.reshape(shape)
-            if name in PER_ESTIMATE and np.size(number) and np.all(number == np.ravel(number)[0]):
+            known = name in PER_ESTIMATE and np.size(number) and not is_traced(number)
+            if known and np.all(number == np.ravel(number)[0]):
                 numbers[name] = np.ravel(number)[0]
-        notes = (self.note, "" if np.all(self.interval_supported) else UNSUPPORTED)
+        # Parts that are combined inside a JAX transformation are exact, and so supported.
+        supported = is_traced(self.interval_supported) or np.all(self.interval_supported)
+        notes = (self.note, "" if supported else UNSUPPORTED)
         return Estimate(**numbers, method=self.method, note=_listed("; ", notes), **words)
 
 
