@@ -1,14 +1,15 @@
 """Benchmarks and long studies: `python -m benchmarks.NAME` runs the module of that name.
 
-Ctrl-C ends any of them with one sentence and exit code 130; those that keep what is done say so
-themselves. That is seen to here, since this runs before the imports of any module do.
+Ctrl-C and SIGTERM end any of them with one sentence and exit codes 130 and 143; those that keep
+what is done say so themselves. That is seen to here, since this runs before the imports of any
+module do.
 """
 
 import shlex
 import sys
 from types import TracebackType
 
-from tokenkl.cli import guarded, is_ctrl_c
+from tokenkl.cli import guarded, is_ctrl_c, stopped
 
 
 def told(words: list[str]) -> str:
@@ -26,7 +27,7 @@ def _say(kind: type[BaseException], error: BaseException, trace: TracebackType |
         sys.__excepthook__(kind, error, trace)
         return
     print(told(sys.orig_argv), file=sys.stderr, flush=True)
-    sys.exit(130)
+    sys.exit(stopped())
 
 
 def _watch() -> None:

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from rich.progress import track
 
 import tokenkl as tk
+from tokenkl.cli import stopped
 from tokenkl.codebooks.transforms import perturb
 
 #: Seconds for one codebook at three noise levels.
@@ -155,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         done = seed - given.first
         print(f"{done} codebooks, {bad} with faults; --first {seed} goes on from there.")
-        raise SystemExit(130) from None
+        raise SystemExit(stopped()) from None
     print(f"{given.count} codebooks, {bad} with faults")
 
 

@@ -34,7 +34,7 @@ from benchmarks.machine import keep_to_one_core, load_average, machine
 from benchmarks.threads import threads_job
 from benchmarks.timing import progress
 from tokenkl._files import atomic_path
-from tokenkl.cli import is_ctrl_c
+from tokenkl.cli import is_ctrl_c, stopped
 
 RESULTS = Path(__file__).parent / "results"
 ROWS = {**JOBS, "threads": threads_job}
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept = f"{' and '.join(done)} written" if done else "nothing written"
         command = shlex.join(["python", "-m", "benchmarks.run", *left])
         print(f"Stopped, {kept}; `{command}` goes on from there.", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(stopped()) from None
 
 
 if __name__ == "__main__":

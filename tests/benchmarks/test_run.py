@@ -132,7 +132,8 @@ def test_mistakes(words: list[str], said: str, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_ctrl_c_is_one_sentence_in_every_benchmark() -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_are_one_sentence_in_every_benchmark(sent: signal.Signals, code: int) -> None:
     """One that does not look out for it itself, while it works."""
     # Where tests run in the background it may be ignored from the start.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -148,10 +149,10 @@ def test_ctrl_c_is_one_sentence_in_every_benchmark() -> None:
         signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("codebook")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, said = process.communicate(timeout=60)
     assert said == "Stopped; `python -u -m benchmarks.costs` starts it again.\n"
-    assert process.returncode == 130
+    assert process.returncode == code
 
 
 def test_a_mistake_keeps_its_traceback() -> None:

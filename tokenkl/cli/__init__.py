@@ -41,10 +41,9 @@ INTERRUPTED, TERMINATED = 130, 143
 
 def guarded(work: Callable[[], object]) -> None:
     """Work that Ctrl-C and SIGTERM end in the same way, wherever they come."""
-    came: set[int] = set()
 
     def end(number: int, frame: FrameType | None) -> None:
-        came.add(number)
+        _came.add(number)
         _interrupt(frame)
 
     # What is ignored on purpose, or handled by whoever calls, stays as it is.
@@ -58,9 +57,14 @@ def guarded(work: Callable[[], object]) -> None:
     try:
         _in_one_code(work)
     except SystemExit as error:
-        if error.code == INTERRUPTED and signal.SIGTERM in came:
-            sys.exit(TERMINATED)
+        if error.code == INTERRUPTED:
+            sys.exit(stopped())
         raise
+
+
+def stopped() -> int:
+    """The exit code of what was stopped: by SIGTERM, or by Ctrl-C."""
+    return TERMINATED if signal.SIGTERM in _came else INTERRUPTED
 
 
 def _in_one_code(work: Callable[[], object]) -> None:
@@ -90,8 +94,10 @@ def _run() -> None:
 
 # ---- signals where they must not end anything at once ------------------------------------------
 
-#: Whether an interrupt is still to come.
-_late: list[bool] = []
+#: The signals that came.
+_came: set[int] = set()
+#: The interrupt that is still to come, if one is.
+_late: list[object] = []
 
 
 def _interrupt(frame: FrameType | None) -> None:
@@ -115,12 +121,12 @@ def _take_ignored(ignored: UnraisableHookArgs) -> None:
 def _interrupt_soon() -> None:
     import threading
 
-    _late.append(True)
+    _late[:] = [object()]
     # The command may end before.
-    threading.Thread(target=_interrupt_until_taken, daemon=True).start()
+    threading.Thread(target=_interrupt_until_taken, args=(_late[0],), daemon=True).start()
 
 
-def _interrupt_until_taken() -> None:
+def _interrupt_until_taken(mine: object) -> None:
     """Signals to the main thread, which end its waiting; one that comes just before that does not.
 
     Where there are none (on Windows), Python's own flag, which is looked at after the waiting.
@@ -132,7 +138,7 @@ def _interrupt_until_taken() -> None:
     main = threading.main_thread().ident
     time.sleep(0.02)
     for _ in range(200):
-        if not _late:
+        if _late != [mine]:
             break
         if hasattr(signal, "pthread_kill") and main is not None:
             signal.pthread_kill(main, signal.SIGINT)
