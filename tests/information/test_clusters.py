@@ -86,7 +86,7 @@ def test_posteriors_that_know_the_cluster() -> None:
                 1 - p.max(),
                 -special.xlogy(p, p).sum(),
                 p @ ((points[own] - mean) ** 2).sum(axis=1),
-                special.xlogy(p, p / prior).sum(),
+                special.xlogy(p, p / prior).sum() + np.log(prior[np.flatnonzero(own == k)[0]]),
                 1 - (p**2).sum(),
             )
             np.testing.assert_allclose(found[level, :, sample], answers, rtol=1e-9, atol=1e-13)

@@ -70,7 +70,8 @@ def test_agrees_with_the_differentiable_statistics(K: int, n: int) -> None:
     h = np.sqrt([1.0, 1e-6, 0, 0.1, 10, 100, 1e4, 1.0, 1e6])  # in no order, with a repetition
     ours = run(points, prior, ids, noise, h, shares=True)
     with jax.enable_x64(True):
-        theirs = np.asarray(traced_statistics(points, np.log(prior), ids, noise, h))
+        theirs = np.array(traced_statistics(points, np.log(prior), ids, noise, h))
+    theirs[:, 3] += np.log(prior[ids])
     assert ours.shape == (h.size, 5, ids.size)
     scale = np.array([1, 1, max(np.max(points**2) * n, 1), 1, 1])[:, None]
     assert np.abs((ours - theirs) / scale).max() < 1e-12
@@ -100,7 +101,7 @@ def test_float32_of_the_differentiable_statistics(n: int) -> None:
 def exact_statistics(
     points: np.ndarray, prior: np.ndarray, k: int, eps: np.ndarray, h: float
 ) -> tuple[Any, ...]:
-    """Error, entropy, variance and divergence by their definitions, with 60 digits."""
+    """Error, entropy, variance and divergence + log pi_k by their definitions, with 60 digits."""
     with mp.workdps(60):
         exact = [[mp.mpf(float(x)) for x in row] for row in points]
         h = mp.mpf(float(h))
@@ -120,7 +121,8 @@ def exact_statistics(
                 q * mp.fsum((x - m) ** 2 for x, m in zip(row, mean, strict=True))
                 for q, row in zip(p, exact, strict=True)
             ),
-            mp.fsum(q * mp.log(q / mp.mpf(float(r))) for q, r in zip(p, prior, strict=True)),
+            mp.log(mp.mpf(float(prior[k])))
+            + mp.fsum(q * mp.log(q / mp.mpf(float(r))) for q, r in zip(p, prior, strict=True)),
         )
 
 
@@ -136,6 +138,20 @@ def test_near_duplicates_against_sixty_digits(snr: float, gap: float) -> None:
     for k, eps, got in zip(ids, noise, ours, strict=True):
         exact = [float(x) for x in exact_statistics(points, prior, int(k), eps, np.sqrt(snr))]
         assert np.abs(got - exact).max() < 3e-14 * max(1, np.sqrt(snr))
+
+
+@pytest.mark.parametrize("snr", [30.0, 300.0, 3000.0])
+def test_digits_of_what_vanishes_with_the_error(snr: float) -> None:
+    """All four statistics vanish with the error, which is 1e-5, 1e-40 and less here."""
+    points = np.array([[0, 0.0], [1, 0], [-0.5, 1], [-0.5, -1]])
+    prior = np.array([0.4, 0.1, 0.2, 0.3])
+    rng = np.random.default_rng(1)
+    ids, noise = np.arange(8) % 4, 0.5 * rng.standard_normal((8, 2))
+    ours = run(points, prior, ids, noise, np.sqrt([snr]))[0].T
+    for k, eps, got in zip(ids, noise, ours, strict=True):
+        exact = [float(x) for x in exact_statistics(points, prior, int(k), eps, np.sqrt(snr))]
+        seen = np.abs(exact) > 1e-55  # of 60 digits
+        np.testing.assert_allclose(got[seen], np.array(exact)[seen], rtol=1e-11)
 
 
 def test_small_errors_keep_their_digits() -> None:

@@ -79,6 +79,47 @@ def test_exact_curves_are_read_off(name: str, target: float, allowed: float) -> 
         assert (apart <= 10 * missed + 1e-9 * scale).mean() > 0.95
 
 
+@pytest.mark.parametrize("prior", [None, [0.7, 0.2, 0.1]])
+def test_information_where_nothing_is_seen_any_more(prior: list[float] | None) -> None:
+    """Far beyond the last error that is seen: what is read off is what certainty gives.
+
+    Rounding of a divergence there, times exp(slope h^2), would be millions of nats.
+    """
+    grid = tk.FSQ((3,) * 3, priors=None if prior is None else [prior] * 3)
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
+    points = tk.PointCodebook(grid.points @ turn, grid.prior)
+    snr = 10 ** (np.linspace(-20, 40, 121) / 10)
+    method = tk.MonteCarlo(n_samples=8192)
+    found = tk.profile(points, snr, ["mutual_information"], method=method, key=0)
+    exact = tk.mutual_information(grid, snr)
+    (estimate,) = found.estimates.values()
+    assert "read off" in str(estimate.method)
+    error = np.abs(estimate.value - exact.value)
+    assert error.max() < 0.1
+    assert (error <= 6 * estimate.standard_error + estimate.numerical_error + 1e-5).all()
+    assert estimate.numerical_error.max() < 1e-3
+
+
+def test_means_that_fall_no_further() -> None:
+    """Two rare tokens of 344 nearly at one place: errors fall by four decades, and stay there."""
+    grid = np.asarray(tk.FSQ((7, 7, 7)).points)
+    points = np.concatenate([grid, grid[:1] + 1e-9])
+    prior = np.full(344, 1.0)
+    prior[[0, -1]] = 5e-3
+    book = tk.PointCodebook(points, prior / prior.sum())
+    snr = 10 ** (np.linspace(0, 60, 181) / 10)
+    method = tk.MonteCarlo(n_samples=16384)
+    found = tk.profile(
+        book, snr, ["error_probability", "conditional_entropy"], method=method, key=0
+    )
+    expected = 0.5 * 2 * 5e-3 / prior.sum()
+    for estimate, whole in zip(found.estimates.values(), (1.0, 2 * np.log(2)), strict=True):
+        assert "read off" in str(estimate.method)
+        last = snr > 1e5
+        assert estimate.numerical_error[last].max() < 20 * expected
+        assert np.abs(estimate.value[last] - whole * expected).max() < 20 * expected
+
+
 def test_few_levels_and_those_far_apart_are_their_own_nodes() -> None:
     for levels in (
         np.array([0.0]),

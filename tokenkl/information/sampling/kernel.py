@@ -304,7 +304,7 @@ def _statistics(sums, centre, true, own, out):  # type: ignore[no-untyped-def]
     for d in range(true.size):
         length += (centre[d] - true[d] * others) ** 2
     out[2] = second / total - length / total**2
-    out[3] = mean_energy - log_ratio - own / LOG2_E
+    out[3] = mean_energy - log_ratio
     if out.size > 4:  # sum p (1 - p), by pairs of tokens with the true one and without
         p = others / total
         without = max(p * p - squares / total / total, 0.0)
@@ -420,7 +420,10 @@ def block_statistics(
     shares: bool = False,
     signs: int = 1,
 ) -> Float[np.ndarray, "levels statistics samples"]:
-    """Error, entropy and variance of the posterior, and its divergence from the prior.
+    """Error, entropy and variance of the posterior, and its divergence from the prior + log pi_k.
+
+    Where the token is certain the divergence is -log pi_k: all four vanish with the error, and keep
+    their digits then.
 
     With `shares` also the probability that a token drawn from it is wrong, 1 - sum p^2. With
     several `signs` a sample is the mean of what the noise gives with them (`signs.turned`), and

@@ -190,7 +190,10 @@ class _Run:
             noise = np.stack(turned(noise[::most], most), axis=1).reshape(noise.shape)
         pieces = [slice(i, i + self.size) for i in range(0, self.pilot, self.size)]
         every = np.arange(nodes.h.size)
-        values = [self._statistics(ids[piece], noise[piece], every) for piece in pieces]
+        values = [
+            self._statistics(ids[piece], noise[piece], every) + self._certain(ids[piece])
+            for piece in pieces
+        ]
         single = self.precision.error > 0
         seen = self.controls, ids, noise, np.concatenate(values, axis=-1), self.quantities
         token_cost = TOKEN_COST_SINGLE if single else TOKEN_COST
@@ -206,6 +209,7 @@ class _Run:
         self.at_places, self.plan = decided.at(nodes.node_of_place), decided.at(nodes.nearest)
 
     def _statistics(self, ids: np.ndarray, noise: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Beyond what they are where the token is certain."""
         mmse, h = "mmse" in self.quantities, self.nodes.places[places]
         shares = self.columns == len(STATISTICS)
         if self.precision.gpu:
@@ -356,16 +360,19 @@ class _Run:
         places, reading = self.nodes.of(levels)
         values = self._statistics(ids, noise, places)
         rest = self._take_off(ids, noise, values, places)
-        if reading is None:
-            return values, rest, 0.0
-        # The divergence falls to that of certainty, - log pi_k.
+        missed = 0.0
+        if reading is not None:
+            missed = reading.missed(values if rest is None else rest).sum(axis=-1)
+            values = reading.read(values)
+            rest = None if rest is None else reading.read(rest)
+        certain = self._certain(ids)
+        return values + certain, None if rest is None else rest + certain, missed
+
+    def _certain(self, ids: np.ndarray) -> np.ndarray:
+        """What every statistic is where the token is certain: of the divergence, - log pi_k."""
         certain = np.zeros((self.columns, ids.size))
         certain[3] = -self._log_prior(ids)
-        best = (values if rest is None else rest) - certain
-        missed = reading.missed(best).sum(axis=-1)
-        if rest is not None:
-            rest = reading.read(best) + certain
-        return reading.read(values - certain) + certain, rest, missed
+        return certain
 
     def _log_prior(self, ids: np.ndarray) -> np.ndarray:
         """Of tokens, in their clusters where the posterior knows these."""

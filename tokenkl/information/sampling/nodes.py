@@ -28,6 +28,9 @@ FEWEST = 16
 NODE_COST, FEW = 0.6, 64
 #: Most numbers in a rule, levels times nodes (16 MiB).
 LARGEST = 2**21
+#: How far means are followed down. Where they do not fall as they did before, since a few tokens are
+#: hard to tell apart at any level, more would be magnified.
+STEEPEST = 20.0
 #: How far the outer nodes are beyond the outer levels, in nodes.
 BEYOND = 1.5
 
@@ -76,8 +79,10 @@ class Nodes:
         self.settle(0.0)
 
     def settle(self, slope: float) -> None:
-        """Say that means fall like exp(-slope h^2)."""
-        fall = slope * (self.h[self.alone :] ** 2 - self.levels[self.close, None] ** 2)
+        """Say that means fall like exp(-slope h^2), while slope h^2 is at most `STEEPEST`."""
+        squares = self.levels[self.close, None] ** 2
+        slopes = np.minimum(slope, STEEPEST / squares)
+        fall = slopes * (self.h[self.alone :] ** 2 - squares)
         scale = np.exp(np.where(self._fine != 0, fall, 0))
         self._rule, self._change = self._fine * scale, (self._coarse - self._fine) * scale
 

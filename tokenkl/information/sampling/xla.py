@@ -112,7 +112,7 @@ def _block(
             rest / whole,
             log_ratio - mean_energy - mean_prior,
             second / whole - length / whole**2,
-            mean_energy - log_ratio - own / LOG2_E,
+            mean_energy - log_ratio,
         ]
         if shares:
             p = total / whole
