@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -49,7 +51,7 @@ def random_case(seed: int) -> tuple[tk.ProductCodebook, tk.PointCodebook, np.nda
     return exact, rotated(exact, seed=seed), snr
 
 
-def misses(seeds: range) -> tuple[int, int]:
+def misses(seeds: Iterable[int]) -> tuple[int, int]:
     """How many supported 95 % intervals miss, of how many; none by much."""
     missed = total = 0
     for seed in seeds:

@@ -28,8 +28,8 @@ FEWEST = 16
 NODE_COST, FEW = 0.6, 64
 #: Most numbers in a rule, levels times nodes (16 MiB).
 LARGEST = 2**21
-#: How far means are followed down. Where they do not fall as they did before, since a few tokens are
-#: hard to tell apart at any level, more would be magnified.
+#: How far means are followed down. Where they do not fall as they did before, since a few tokens
+#: are hard to tell apart at any level, more would be magnified.
 STEEPEST = 20.0
 #: How far the outer nodes are beyond the outer levels, in nodes.
 BEYOND = 1.5
