@@ -26,7 +26,7 @@ from experiments.speech.rivals import (
     write,
 )
 from experiments.speech_rivals import nats_of, reports, verdict
-from tokenkl.tts.corpus import CorpusConfig, make_sentences
+from tokenkl.tts.corpus import CorpusConfig, load_corpus, make_sentences
 from tokenkl.tts.recipes import Workspace
 
 
@@ -77,10 +77,9 @@ def test_verdicts() -> None:
 
 @pytest.mark.slow
 def test_from_nothing_to_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quiet = Workspace(tmp_path, corpora=tmp_path / "corpora", progress=lambda done, total: None)
-    few = quiet.corpus("few")
-    splits = {"train": few.split("train")[:12], "valid": few.split("valid")[:4]}
-    splits["test"] = few.split("test")[:4]
+    quiet = Workspace(tmp_path, progress=lambda done, total: None)
+    few = load_corpus(CorpusConfig(train=12, valid=4, test=4, combinations=0), folder=tmp_path)
+    splits = {name: few.split(name) for name in ("train", "valid", "test")}
     monkeypatch.setattr(quiet, "corpus", lambda _: SimpleNamespace(split=splits.get))
     # What more speech there is holds a sentence of the test split, which must not be learned.
     more = SimpleNamespace(split=lambda _: [*splits["train"][:8], splits["test"][0]])
