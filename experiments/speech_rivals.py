@@ -254,6 +254,9 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     with mpl.rc_context(cast(Any, STYLE)):
         _draw_ar(axes[0, 0], table, facts)
         _draw_diffusion(axes[0, 1], table, facts)
+        most = 100 * table[table.kind == "validation"].value.max()
+        for panel in axes[0]:
+            panel.set(ylim=(0, 1.3 * most), ylabel="word errors, validation (%)")
         _draw_time(axes[1, 0], table, facts)
         _draw_nats(axes[1, 1], table)
     label_panels(
@@ -262,7 +265,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
             "AR by decoding; ring: what is chosen",
             "diffusion by steps; ring: what is chosen",
             "test sentences, 95 %; light: one call",
-            "nats a token; light: training sentences",
+            "nats: test; light: training; dotted: wanted",
         ),
     )
     return figure
@@ -292,7 +295,7 @@ def _draw_ar(panel: Any, table: pd.DataFrame, facts: dict[str, Any]) -> None:
         best = names.index(facts["chosen"][system])
         _ring(panel, best, values[best])
     panel.set_xticks(range(len(names)), [name.replace(", ", ",\n") for name in names], fontsize=6)
-    panel.set(xlabel="temperature", ylabel="word errors, validation (%)", ylim=(0, None))
+    panel.set(xlabel="temperature")
     panel.legend(fontsize=6)
 
 
@@ -307,8 +310,7 @@ def _draw_diffusion(panel: Any, table: pd.DataFrame, facts: dict[str, Any]) -> N
         for one, x, y in zip(cells, steps, values, strict=True):
             if one.name == facts["chosen"]["diffusion"]:
                 _ring(panel, x, y)
-    panel.set(xscale="log", xlabel="sampling steps", ylabel="word errors, validation (%)")
-    panel.set(ylim=(0, None))
+    panel.set(xscale="log", xlabel="sampling steps")
     panel.set_xticks(steps, [f"{one}" for one in steps])
     panel.minorticks_off()
     panel.legend(fontsize=6)
@@ -331,6 +333,10 @@ def _draw_time(panel: Any, table: pd.DataFrame, facts: dict[str, Any]) -> None:
                 )  # fmt: skip
     panel.set(xscale="log", xlabel="time for tokens / duration of speech, one thread")
     panel.set(ylabel="word errors, bigram judge (%)", ylim=(0, None))
+    low, high = panel.get_xlim()
+    ticks = [one for one in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if low <= one <= high]
+    panel.set_xticks(ticks, [f"{one:g}" for one in ticks])
+    panel.minorticks_off()
     panel.legend(fontsize=6)
 
 
