@@ -29,12 +29,17 @@ from experiments.speech.rivals import (
     FOLDER,
     ONE_CALL,
     RIVALS,
+    SPLITS,
     Decoding,
     chosen,
     report_name,
 )
+from experiments.speech.units import RESULTS
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure
 from tokenkl.tts.reports import Measured, SpeechReport, paired_difference
+
+#: The voice of characters that comes with the package, and what was heard of it (`speech_twin`).
+INCLUDED, EARLIER = "included", RESULTS / "twin"
 
 METRICS = ("wer_bigram", "wer_unigram", "mos", "length_error", "length_bias")
 LABELS = {
@@ -44,8 +49,6 @@ LABELS = {
     "ar-10x": "AR of ten times the size",
 }
 PAIRS = (("diffusion", "ar"), ("diffusion", "ar-10x"), ("ar-10x", "ar"))
-SPLITS = ("test", "train")
-
 #: By expectation: what the numbers of a kind, name and metric must lie between, said by the paper
 #: (None where it says nothing) and written down by us.
 Range = tuple[float, float]
@@ -123,6 +126,16 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
             resamples=config.resamples,
         )  # fmt: skip
         add("difference", f"{a} minus {b}", "bound", gap, seeds)
+    included = {split: nats_of(INCLUDED, split, FOLDER, (0,)) for split in SPLITS}
+    rows += _nats_rows(INCLUDED, included, config)
+    for steps in (2, 10):
+        for metric in ("wer_bigram", "wer_unigram"):
+            old = SpeechReport.load(EARLIER / f"characters-{steps}.json")
+            new = _first(heard["diffusion"], old)
+            if new.texts == old.texts:
+                gap = paired_difference(new, old, metric, config.seed, resamples=config.resamples)
+                about = f"diffusion minus {INCLUDED}, {steps} steps"
+                add("difference", about, metric, gap, len(new.seeds))
     table = pd.DataFrame(rows)
     return table, {
         "sentences": len(next(iter(heard.values())).texts),
@@ -132,6 +145,17 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         "speed": json.loads((FOLDER / "speed.json").read_text()),
         "verdicts": verdicts(table),
     }
+
+
+def _first(report: SpeechReport, other: SpeechReport) -> SpeechReport:
+    """As many sentences as another report has, which are its first ones."""
+    n = len(other.texts)
+    return dataclasses.replace(
+        report,
+        names=report.names[:n],
+        texts=report.texts[:n],
+        measurements={name: array[:n] for name, array in report.measurements.items()},
+    )
 
 
 def _chosen(folder: Path) -> dict[str, Decoding]:
@@ -152,11 +176,13 @@ def reports(name: str, decoding: Decoding, folder: Path) -> SpeechReport:
     return SpeechReport.joined(name, [SpeechReport.load(path) for path in paths if path.is_file()])
 
 
-def nats_of(name: str, split: str, folder: Path) -> SpeechReport:
+def nats_of(
+    name: str, split: str, folder: Path, seeds: tuple[int, ...] | None = None
+) -> SpeechReport:
     """Nats and tokens of every sentence of a split, all training seeds that are there."""
     records = {
         seed: json.loads(path.read_text())
-        for seed in RIVALS[name].seeds
+        for seed in (RIVALS[name].seeds if seeds is None else seeds)
         if (path := folder / f"nats-{name}-{seed}.json").is_file()
     }
     arrays = {

@@ -133,6 +133,7 @@ ONE_CALL = Decoding("one call", {"steps": 1, "guidance": 0.0})
 #: Sentences of the test split that get a DNSMOS opinion; of the training split, of which nats are
 #: measured; draws of the noise for these.
 OPINIONS, TRAINED, DRAWS = 30, 60, 24
+SPLITS = ("test", "train")
 
 
 class Bench:
@@ -245,19 +246,27 @@ class Bench:
         path = self.folder / f"nats-{name}-{seed}.json"
         if path.is_file():
             return
-        voice = self.voice(name, seed)
-        parts = {"test": self.examples("test"), "train": self.learned(RIVALS[name])[:TRAINED]}
-        found: dict[str, Any] = {"parameters": sum(p.numel() for p in voice.model.parameters())}
-        for split, examples in parts.items():
-            found[split] = nats(voice, examples, draws=DRAWS).round(4).tolist()
-            found[f"{split}_tokens"] = [int(one.tokens.size) for one in examples]
+        found = self.nats(self.voice(name, seed), self.learned(RIVALS[name]))
         header, _ = read_weights(self.run(name, seed))
         log = read_log(self.run(name, seed))
         found["best"] = {"step": header["step"], **header["best"]}
         found["training_seconds"] = round(float(log["seconds"].iloc[-1]))
         write(path, found)
-        means = {s: sum(found[s]) / sum(found[f"{s}_tokens"]) for s in parts}
-        self.say(f"{name}-{seed}: nats per token {means}, best step {header['step']}")
+        self.say(f"{name}-{seed}: nats of {SPLITS} are there, best step {header['step']}")
+
+    def included(self) -> None:
+        """The same of the voice that comes with the package."""
+        path = self.folder / "nats-included-0.json"
+        if not path.is_file():
+            write(path, self.nats(Voice.load("characters"), self.examples("train")))
+
+    def nats(self, voice: Voice, learned: Sequence[Example]) -> dict[str, Any]:
+        """Nats and tokens of every test sentence, and of the first that were learned."""
+        found: dict[str, Any] = {"parameters": sum(p.numel() for p in voice.model.parameters())}
+        for split, examples in zip(SPLITS, (self.examples("test"), learned[:TRAINED]), strict=True):
+            found[split] = nats(voice, examples, draws=DRAWS).round(4).tolist()
+            found[f"{split}_tokens"] = [int(one.tokens.size) for one in examples]
+        return found
 
 
 def report_name(name: str, seed: int, decoding: Decoding) -> str:
@@ -317,6 +326,7 @@ def hear_rivals(bench: Bench) -> None:
             bench.judge(name, seed, ONE_CALL)
     for name, seed in there:
         bench.likelihood(name, seed)
+    bench.included()
 
 
 def time_rivals(bench: Bench, sentences: int = 20) -> None:
