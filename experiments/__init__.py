@@ -42,6 +42,7 @@ NAMES = (
     "speech_geometry",
     "speech_evidence",
     "speech_twin",
+    "speech_rivals",
     "context_speech",
     "context_probe",
     "context_schedule",
@@ -53,6 +54,7 @@ QUICK = (
     "fsq_in_the_wild",
     "speech_geometry",
     "speech_evidence",
+    "speech_rivals",
     "context_schedule",
 )
 

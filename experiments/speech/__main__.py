@@ -11,6 +11,8 @@
 - `python -m experiments.speech grids`: what samplers of the networks of `evidence` make of them;
 - `python -m experiments.speech predictors`: what is known of the geometries without training;
 - `python -m experiments.speech voices`, then `... twin`: the voices, and diffusion against AR;
+- `python -m experiments.speech rivals`: diffusion and AR, each at its own optimum and decoding;
+  `... rivals-speed`: their times, on a quiet machine;
 - `python -m experiments.speech speed`: times of all voices, side by side, on a quiet machine;
 - `python -m experiments.speech prosody`: F0 over seeds by sampler, with the models of `geometry`;
 - `python -m experiments.speech samples`: something to listen to, with the models of `geometry`;
@@ -38,6 +40,7 @@ from experiments.speech.labels import LABELS, write_labels
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
 from experiments.speech.predictors import codebook_with_prior, predict
 from experiments.speech.prosody import measure
+from experiments.speech.rivals import Bench, hear_rivals, time_rivals, train_rivals
 from experiments.speech.samples import hear_samples, make_samples
 from experiments.speech.schedules import measure_curve, measure_grids
 from experiments.speech.tokens import write_tokens
@@ -125,6 +128,16 @@ def _prosody(workspace: Workspace, given: argparse.Namespace) -> None:
     measure(workspace, given.results / "prosody", SEEDS[0], _say)
 
 
+def _bench(workspace: Workspace, given: argparse.Namespace) -> Bench:
+    return Bench(workspace, given.results / "rivals", _say)
+
+
+def _rivals(workspace: Workspace, given: argparse.Namespace) -> None:
+    bench = _bench(workspace, given)
+    train_rivals(bench, given.only.split(","))
+    hear_rivals(bench)
+
+
 def _labels(workspace: Workspace, given: argparse.Namespace) -> None:
     for name, tokenizer in LABELS.items():
         if name.startswith(given.only):
@@ -136,6 +149,8 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "predictors": lambda at, given: predict_all(at, given.results / "predictors.json"),
     "voices": lambda at, given: make_voices(at, given.only),
     "twin": lambda at, given: listen_to_all(at, given.results / "twin", given.only, _say),
+    "rivals": _rivals,
+    "rivals-speed": lambda at, given: time_rivals(_bench(at, given)),
     "speed": lambda at, given: _say(str(time_all(at, given.results / "speed.json"))),
     "prosody": _prosody,
     "samples": lambda at, given: make_samples(
