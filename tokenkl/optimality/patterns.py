@@ -2,13 +2,14 @@
 
     python -m tokenkl.optimality.patterns FOLDER
 
-writes `patterns_2_9.json.gz` anew, in two minutes. How weights are found is no part of the proof
-(docs/theory/optimality.md, O12). The best weights of some cells are a convex programme,
+writes `patterns_2_9.json.gz` and `patterns_3_8_alone.json.gz` anew, in two minutes. How weights are
+found is no part of the proof (docs/theory/optimality.md, O12). The best weights of some cells are a
+convex programme,
 
-    minimise  sum_i 1 / (4 A_i) + sum over coordinates of max over ends of sum_ij w_ij (x_i - x_j)^2,
+    minimise  sum_i 1 / (4 A_i) + sum over coordinates of max over ends of sum_ij w_ij (x_i-x_j)^2,
 
 A_i = sum_j w_ij: a linear one, but for 1 / (4 A), which is bounded by tangents. Where its value is
-above the limit, a cell is halved: one whose points the worst mixture of ends (the dual) tears apart.
+above the limit, a cell is halved: one whose points the worst mixture of ends (the dual) tears most.
 Points of a cell are alike, and share one row of weights.
 """
 
@@ -86,7 +87,7 @@ class Node:
     def alone(self, weights: Weights) -> bool:
         """Whether their bound is reached in one way only."""
         rows = self.rows(weights)
-        pair = [[a + b for a, b in zip(*both)] for both in zip(rows, zip(*rows))]
+        pair = (np.array(rows) + np.array(rows).T).tolist()
         lines = ([cell[axis] for cell in self.cells] for axis in range(self.low.shape[1]))
         return all(len(largest(line, pair)[1]) == 1 for line in lines)
 
@@ -154,8 +155,8 @@ class Node:
         for c, share in enumerate(np.split(mixture, n)):
             up = np.clip(share @ self.cases / max(share.sum(), OPEN) / count, 0, 1)
             torn[:, c] = count * (up * (1 - up) + 1e-3) * (high - low)[:, c] ** 2
-        g, axis = np.unravel_index(torn.argmax(), torn.shape)
-        return weights, (self.kind.index(int(g)), int(axis))
+        worst, axis = divmod(int(torn.argmax()), n)
+        return weights, (self.kind.index(worst), axis)
 
     def touching(self, known: Int[np.ndarray, "K n"]) -> Float[np.ndarray, "G G"] | None:
         """Weights by which the limit is reached at known points, each at the end of its cell.
@@ -238,7 +239,7 @@ def patterns(n: int, K: int, m: int) -> Iterator[tuple[int, ...]]:
     """Ways to put K points into m^n cells, one of each kind up to symmetries of the cube."""
     shape = np.arange(m**n).reshape((m,) * n)
     images = [
-        np.flip(shape.transpose(order), [a for a in range(n) if flips[a]]).ravel()
+        np.flip(shape.transpose(order), tuple(a for a in range(n) if flips[a])).ravel()
         for order in itertools.permutations(range(n))
         for flips in itertools.product((False, True), repeat=n)
     ]
@@ -261,18 +262,25 @@ def find(n: int, K: int, m: int, limit: int, known: Float[np.ndarray, "K n"]) ->
             for cell, count in zip(itertools.product(range(m), repeat=n), counts, strict=True)
             for _ in range(count)
         )
-        rows.append([counts, proof(cells, limit, np.rint(known * SIDE).astype(np.int64))])
+        rows.append([list(counts), proof(cells, limit, np.rint(known * SIDE).astype(np.int64))])
     names = {"n": n, "K": K, "m": m, "side": SIDE, "scale": SCALE, "limit": limit}
     return {"format": FORMAT, **names, "patterns": rows}
 
 
+#: Files, with n, K, m, the limit, and where it is reached: FSQ 3^2, and 2^3.
+FOUND = {
+    "patterns_2_9.json.gz": (2, 9, 2, 9, (0.0, 1.0, 2.0)),
+    "patterns_3_8_alone.json.gz": (3, 8, 2, 16, (0.0, 2.0)),
+}
+
+
 def main(folder: Path) -> None:
-    """Write the file of nine points of the square."""
-    known = np.array(list(itertools.product(range(3), repeat=2)), dtype=float)
-    record = find(2, 9, 2, 9, known)
-    with atomic_path(folder / "patterns_2_9.json.gz") as new:
-        text = json.dumps(record, separators=(",", ":"))
-        Path(new).write_bytes(gzip.compress(text.encode(), mtime=0))
+    """Write the files whose cells are halved."""
+    for name, (n, K, m, limit, levels) in FOUND.items():
+        known = np.array(list(itertools.product(levels, repeat=n)))
+        text = json.dumps(find(n, K, m, limit, known), separators=(",", ":"))
+        with atomic_path(folder / name) as new:
+            Path(new).write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ from flint import acb, arb, arb_poly, ctx, fmpq
 
 FORMAT = "tokenkl inequalities of a cut, version 1"
 LEVELS = [-1, 0, 1]
-#: Cells of a step, in which v is rounded; bounds of u beyond 1/2, and of the least |x|, in cells.
+#: Cells of a step, to which v is rounded; in cells, ends of u beyond 1/2 and of the least |x|.
 CELLS = 1024
-TOPS = [CELLS // 2 + CELLS // 32 * i for i in range(13)]
-LEAST = [0, 16, 32, 48, 64, 80, 96, 128, 160, 192, 256]
+TOPS = [512, 528, 544, 560, 576, 608, 640, 672, 704, 768, 832, 896]
+LEAST = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256]
 
 
 def need(holds: bool, what: str) -> None:
@@ -97,9 +97,10 @@ def half_steps(r: Any, above: bool) -> Any:
     total = up * (whole_steps(r, arb(TOPS[-1]) / CELLS) * 3**8 + 8 * 3**7 * Q(r))
     for low, high in [(0, half), *itertools.pairwise(TOPS)]:
         even, odd = [], []  # signs that are turned, for each least |x|
+        bounds = LEAST[::2] if low else LEAST
         top = CELLS - (low if above else high) if low else half
         largest = [arb(0)] * (half + low + up) + [32 * m for m in mass[low:high]]
-        for least in LEAST:
+        for least in bounds:
             every, signed = kinds(top, least)
             square = every**2
             fourth = square**2
@@ -111,8 +112,8 @@ def half_steps(r: Any, above: bool) -> Any:
             odd.append((powers[0] - powers[1]) * (arb(1) / 2))
         total += beaten(odd[0], 2 * CELLS)
         for i, power in enumerate(even[:-1]):
-            total += beaten(power - even[i + 1], 2 * (CELLS + LEAST[i if above else i + 1]))
-        total += up * beaten(even[-1], 2 * (CELLS + LEAST[-1]))
+            total += beaten(power - even[i + 1], 2 * (CELLS + bounds[i if above else i + 1]))
+        total += up * beaten(even[-1], 2 * (CELLS + bounds[-1]))
     return total / 3**8
 
 
@@ -130,12 +131,14 @@ def farther(r: Any) -> Any:
     return sum((n * Q(r * arb(d).sqrt() / 4) for d, n in pairs.items() if d > 8), arb(0)) / 3**8
 
 
-def of_cut(h: Any) -> Any:
-    """An interval that holds the accuracy of the cut."""
+def of_cut(h: Any, known: Any) -> Any:
+    """An interval that holds the accuracy of the cut: one end is found, the other is 0 or 1."""
     r = h * 4 / 5
-    low, high = (half_steps(r, above) for above in (False, True))
     kept = whole_steps(r, None) + whole_steps(r, arb(1) / 2)
-    return (kept - low).union(kept - high - farther(r))
+    if known == "from above":
+        return arb(0).union(kept - half_steps(r, False))
+    need(known == "from below", f"{known} must be 'from below' or 'from above'")
+    return arb(1).union(kept - half_steps(r, True) - farther(r))
 
 
 def value(quantity: Any) -> Any:
@@ -147,7 +150,7 @@ def value(quantity: Any) -> Any:
     need(what == "accuracy", f"{what} must be a known quantity")
     codebook, h = quantity["codebook"], ball(quantity["snr"]).sqrt()
     if codebook["kind"] == "E8 cut":
-        return of_cut(h)
+        return of_cut(h, codebook["known"])
     need(codebook == {"kind": "product", "levels": [LEVELS] * 8}, "codebooks must be known")
     return (1 - arb(4) / 3 * Q(h / 2)) ** 8
 

@@ -15,8 +15,8 @@ tried. Where only one of them is largest, all other points of the cells have les
 symmetry of the cube maps to each other need weights once; that all are there is seen by counting:
 orbits are listed, and have to be all of the patterns.
 
-Whole numbers and fractions throughout; no check is an `assert`, so that `python -O` checks as much.
-How weights were found (linear programmes) is no part of the proof. (docs/theory/optimality.md, O12.)
+Whole numbers and fractions; no check is an `assert`: `python -O` checks as much. How weights were
+found (linear programmes) is no part of the proof. (docs/theory/optimality.md, O12.)
 """
 
 import gzip
@@ -25,7 +25,7 @@ import json
 import math
 import sys
 from fractions import Fraction
-from operator import mul
+from operator import add, mul
 from typing import Any
 
 #: Files, and whether they bound the sum of r, not of r^2.
@@ -48,8 +48,9 @@ class Proof:
         whole = (_whole(record, name) for name in ("n", "K", "m", "scale", "limit"))
         self.n, self.K, self.m, self.scale, self.limit = whole
         self.side = _whole(record, "side") if self.linear else 1
-        #: Tables of weights that were checked, and points at which alone the limit is reached.
-        self.checked, self.reached, self.alone = 0, set(), True
+        # Tables of weights that were checked, and points at which alone the limit is reached.
+        self.checked, self.alone = 0, True
+        self.reached: set[tuple[tuple[int, ...], ...]] = set()
 
     def check(self, cells: Cells, part: Any, inherited: Any) -> None:
         """That points of these cells do not exceed the limit."""
@@ -77,7 +78,8 @@ class Proof:
     def bound(self, cells: Cells, weights: Any) -> None:
         """The same by one table of weights."""
         sums = self.sums_of(weights)
-        pair = [list(map(sum, zip(*rows, strict=True))) for rows in _with_transposed(weights)]
+        both = zip(weights, zip(*weights, strict=True), strict=True)
+        pair = [list(map(add, *rows)) for rows in both]
         found = [largest(line, pair) for line in cells]
         # Version 2: sum of A r^2 + 1 / (4 A), A in units of 1 / scale.
         more = sum(Fraction(self.scale, 4 * one) for one in sums) if self.linear else 0
@@ -166,10 +168,6 @@ def largest(
         if value >= best:
             best, where = value, [tuple(x)] if value > best else [*where, tuple(x)]
     return best, where
-
-
-def _with_transposed(weights: list[list[int]]) -> Any:
-    return zip(weights, zip(*weights, strict=True), strict=True)
 
 
 def _whole(record: Any, name: str) -> int:
