@@ -1,7 +1,7 @@
 """Proved upper bounds of D, the mean nearest-neighbour distance of K points in [-1, 1]^n.
 
-One function for each inequality, all of them proved in docs/theory/optimality.md, O8 to O12;
-`nn_distance_bound` gives the smallest.
+One function for each inequality, all of them proved in docs/theory/optimality.md, O8 to O12 and
+O19; `nn_distance_bound` gives the smallest.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from tokenkl.optimality.verify_patterns import FORMATS
 #: and here they are believed, since one of them takes it seconds.
 PATTERNS = {(3, 8): "patterns_3_8.json", (2, 9): "patterns_2_9.json.gz"}
 PROOFS = Path(__file__).parent / "proofs"
+#: Of `voronoi_bound`: fewest points, what a side of a cell and a length of wall cost, and corners.
+FEWEST, SIDES, EDGES, CORNERS = 16, 1 / 80, 0.3085, 1.2
 #: Cells of squares in which integrals are bounded from below: to choose by, and to state.
 COARSE, FINE = 256, 4096
 #: What rounding may take from such an integral, relative to it.
@@ -59,6 +61,22 @@ def newman_bound(K: int) -> Bound:
     """
     K = check_count(K, "K", minimum=2)
     return _bound(4 / math.sqrt(K), "Newman's tour", "Newman, A Problem Seminar (1982), problem 73")
+
+
+def voronoi_bound(K: int) -> Bound:
+    """D <= (2.468 + 4 sqrt(K / sqrt(12) + 1.2)) / K in the plane, from 16 points on.
+
+    Areas of the Voronoi cells within the square: cells of an inscribed radius have on average no
+    more than six sides, and walls cost what they save. For many points it is what a hexagonal
+    lattice has. (Fejes Toth's argument; docs/theory/optimality.md, O19.)
+
+    Raises:
+        ValueError: K below 16.
+    """
+    K = check_count(K, "K", minimum=FEWEST)
+    value = (8 * EDGES + 4 * math.sqrt(K / math.sqrt(12) + CORNERS)) / K
+    citation = "after L. Fejes Toth, Lagerungen in der Ebene, auf der Kugel und im Raum (1953)"
+    return _bound(value * (1 + ROUNDING), "Voronoi cells", citation)
 
 
 def pattern_bound(n: int, K: int) -> Bound:
@@ -110,7 +128,7 @@ def nn_distance_bound(n: int, K: int) -> Bound:
 
     No K points in the box have a larger mean of the distances to their nearest neighbours, wherever
     they are; `name` says by which inequality. `tk.best_codebook` has what is reached.
-    (docs/theory/optimality.md, O8 to O12.)
+    (docs/theory/optimality.md, O8 to O12, O19.)
 
     Args:
         n: dimensions, up to 64 for all inequalities; beyond, Plotkin's alone.
@@ -133,7 +151,7 @@ def nn_distance_bound(n: int, K: int) -> Bound:
         return line_bound(K)
     found = [plotkin_bound(n, K)]
     if n == 2:
-        found.append(newman_bound(K))
+        found.append(newman_bound(K) if K < FEWEST else voronoi_bound(K))
     if (n, K) in PATTERNS:
         found.append(pattern_bound(n, K))
     elif n <= MAX_DIMENSIONS:
