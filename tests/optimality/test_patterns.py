@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tokenkl.optimality.verify_patterns import Refused, verify
 def test_four_points() -> None:
     """The corners are the only four points of the square with D = 2, and D < 2 is not proved."""
     corners = np.array(list(itertools.product((0.0, 2.0), repeat=2)))
-    record = find(2, 4, 2, 8, corners)
+    record = find(2, 4, 2, Fraction(8), corners)
     says = verify(record)
     assert "the sum of r is at most 8 (" in says
     assert "nowhere but at [[(0.0, 0.0), (0.0, 2.0), (2.0, 0.0), (2.0, 2.0)]] and" in says
@@ -44,7 +45,7 @@ def test_weights_bound_points_of_the_cells() -> None:
         ((x * SIDE, (x + 1) * SIDE), (y * SIDE, (y + 1) * SIDE))
         for x, y in [(0, 0), (0, 0), (0, 1), (1, 0), (1, 1), (1, 1)]
     )
-    node = Node(cells, 1)
+    node = Node(cells, Fraction(1))
     best, (point, axis) = node.best()
     weights = np.rint(best * 1000).astype(np.int64)
     bound = float(node.value(weights))

@@ -6,10 +6,12 @@ import copy
 import gzip
 import itertools
 import json
+import math
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ import numpy as np
 import pytest
 
 from tokenkl.optimality import verify_patterns
-from tokenkl.optimality.nn_bounds import PROOFS
+from tokenkl.optimality.nn_bounds import PATTERNS, PROOFS, pattern_bound
+from tokenkl.optimality.patterns import FOUND
 from tokenkl.optimality.verify_patterns import Refused, largest, verify
 
 FILE, HALVED = PROOFS / "patterns_3_8.json", PROOFS / "patterns_2_9.json.gz"
@@ -44,6 +47,20 @@ def test_by_itself(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "reach 32, more than 31" in done.stderr
+
+
+def test_every_file_of_the_package() -> None:
+    """Bounds that are given are those that are proved; one of them is by r^2."""
+    files = {path.name for path in PROOFS.glob("patterns_*")}
+    assert files == set(PATTERNS.values()) | set(FOUND)
+    for (n, K), name in PATTERNS.items():
+        packed = (PROOFS / name).read_bytes()
+        text = gzip.decompress(packed) if name.endswith(".gz") else packed
+        says = verify(json.loads(text))
+        _, _, rest = says.partition(" is at most ")
+        limit = Fraction(rest.split()[0])
+        value = math.sqrt(limit / K) if "r^2" in says else float(limit / K)
+        assert float(pattern_bound(n, K).value) == pytest.approx(value, abs=1e-15)
 
 
 def test_it_is_short_and_imports_nothing_of_ours() -> None:

@@ -11,6 +11,7 @@ import gzip
 import itertools
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ from tokenkl.optimality.verify_patterns import FORMATS
 
 #: Cases that weights of patterns close, as files (n, K): `verify_patterns` checks them in tests,
 #: and here they are believed, since one of them takes it seconds.
-PATTERNS = {(3, 8): "patterns_3_8.json", (2, 9): "patterns_2_9.json.gz"}
+PATTERNS = {
+    (3, 8): "patterns_3_8.json",
+    **{(2, K): f"patterns_2_{K}.json.gz" for K in (5, 6, 7, 8, 9)},
+}
 PROOFS = Path(__file__).parent / "proofs"
 #: Of `voronoi_bound`: fewest points, what a side of a cell and a length of wall cost, and corners.
 FEWEST, SIDES, EDGES, CORNERS = 16, 1 / 80, 0.3085, 1.2
@@ -82,6 +86,9 @@ def voronoi_bound(K: int) -> Bound:
 def pattern_bound(n: int, K: int) -> Bound:
     """What weights for every pattern of cells prove: D <= 2 for (3, 8), D <= 1 for (2, 9).
 
+    Five to eight points of the square: 1.422, 1.21, 1.11 and 1.0375, where 1.4211, 1.2087, 1.1081
+    and 1.0352 are known.
+
     (docs/theory/optimality.md, O12; `python verify_patterns.py FILE` checks it in whole numbers,
     without tokenkl.)
 
@@ -98,10 +105,12 @@ def _patterns(n: int, K: int) -> float:
     packed = (PROOFS / PATTERNS[n, K]).read_bytes()
     text = gzip.decompress(packed) if PATTERNS[n, K].endswith(".gz") else packed
     record: dict[str, Any] = json.loads(text)
-    limit, unit = record["limit"], 2 / record["m"]  # of a cube of side m
-    if FORMATS[record["format"]]:
-        return float(unit * limit / K)
-    return math.sqrt(unit**2 * limit / K)
+    limit = Fraction(record["limit"], record.get("over", 1))
+    unit = Fraction(2, record["m"])  # of a cube of side m
+    if not FORMATS[record["format"]]:
+        return math.sqrt(unit**2 * limit / K)
+    value = float(unit * limit / K)
+    return value if value >= unit * limit / K else math.nextafter(value, math.inf)
 
 
 def blichfeldt_bound(n: int, K: int) -> Bound:

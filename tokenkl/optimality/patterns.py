@@ -2,9 +2,8 @@
 
     python -m tokenkl.optimality.patterns FOLDER
 
-writes `patterns_2_9.json.gz` and `patterns_3_8_alone.json.gz` anew, in two minutes. How weights are
-found is no part of the proof (docs/theory/optimality.md, O12). The best weights of some cells are a
-convex programme,
+writes the files of `FOUND` anew, in five minutes. How weights are found is no part of the proof
+(docs/theory/optimality.md, O12). The best weights of some cells are a convex programme,
 
     minimise  sum_i 1 / (4 A_i) + sum over coordinates of max over ends of sum_ij w_ij (x_i-x_j)^2,
 
@@ -51,7 +50,7 @@ Weights = Int[np.ndarray, "G G"]
 class Node:
     """Points in their cells: what weights prove of them, and which cell to halve."""
 
-    def __init__(self, cells: Cells, limit: int) -> None:
+    def __init__(self, cells: Cells, limit: Fraction) -> None:
         self.cells, self.limit = cells, limit
         #: G different cells, and which of them each point is in.
         self.kinds = list(dict.fromkeys(cells))
@@ -147,7 +146,8 @@ class Node:
             if value < least:
                 least, weights = value, np.zeros((G, G))
                 weights[first, second] = chosen
-            if value < self.limit - OPEN or found.fun > min(self.limit, value) - OPEN:
+            limit = float(self.limit)
+            if value < limit - OPEN or found.fun > min(limit, value) - OPEN:
                 break
             for g in range(G):
                 add(A[[g]], g)
@@ -210,7 +210,10 @@ class Node:
 
 
 def proof(
-    cells: Cells, limit: int, known: Int[np.ndarray, "K n"], parent: list[list[int]] | None = None
+    cells: Cells,
+    limit: Fraction,
+    known: Int[np.ndarray, "K n"],
+    parent: list[list[int]] | None = None,
 ) -> Any:
     """What `verify_patterns` reads of some cells: None (weights as before), weights, or halves."""
     node = Node(cells, limit)
@@ -249,11 +252,13 @@ def patterns(n: int, K: int, m: int) -> Iterator[tuple[int, ...]]:
             yield tuple(map(int, counts))
 
 
-def find(n: int, K: int, m: int, limit: int, known: Float[np.ndarray, "K n"]) -> dict[str, Any]:
+def find(
+    n: int, K: int, m: int, limit: Fraction, known: Float[np.ndarray, "K n"]
+) -> dict[str, Any]:
     """A file for `verify_patterns`: the sum of r of K points of [0, m]^n is at most the limit.
 
-    It ends if that is true, and the limit is reached nowhere but at the known points, at corners of
-    cells.
+    It ends if the limit is above the largest sum, or equal to it and reached nowhere but at the
+    known points, which are at corners of cells.
     """
     rows = []
     for counts in patterns(n, K, m):
@@ -263,25 +268,31 @@ def find(n: int, K: int, m: int, limit: int, known: Float[np.ndarray, "K n"]) ->
             for _ in range(count)
         )
         rows.append([list(counts), proof(cells, limit, np.rint(known * SIDE).astype(np.int64))])
-    names = {"n": n, "K": K, "m": m, "side": SIDE, "scale": SCALE, "limit": limit}
-    return {"format": FORMAT, **names, "patterns": rows}
+    names = {"n": n, "K": K, "m": m, "side": SIDE, "scale": SCALE}
+    ends = {"limit": limit.numerator, "over": limit.denominator}
+    return {"format": FORMAT, **names, **ends, "patterns": rows}
 
 
-#: Files, with n, K, m, the limit, and where it is reached: FSQ 3^2, and 2^3.
-FOUND = {
-    "patterns_2_9.json.gz": (2, 9, 2, 9, (0.0, 1.0, 2.0)),
-    "patterns_3_8_alone.json.gz": (3, 8, 2, 16, (0.0, 2.0)),
+#: Files, with n, K, m, the limit, and levels of FSQ where that reaches it.
+FOUND: dict[str, tuple[int, int, int, Fraction, tuple[float, ...]]] = {
+    "patterns_2_9.json.gz": (2, 9, 2, Fraction(9), (0.0, 1.0, 2.0)),
+    "patterns_3_8_alone.json.gz": (3, 8, 2, Fraction(16), (0.0, 2.0)),
+    "patterns_2_5.json.gz": (2, 5, 2, Fraction("7.11"), ()),
+    "patterns_2_6.json.gz": (2, 6, 2, Fraction("7.26"), ()),
+    "patterns_2_7.json.gz": (2, 7, 2, Fraction("7.77"), ()),
+    "patterns_2_8.json.gz": (2, 8, 2, Fraction("8.3"), ()),
 }
 
 
-def main(folder: Path) -> None:
-    """Write the files whose cells are halved."""
-    for name, (n, K, m, limit, levels) in FOUND.items():
+def main(folder: Path, *names: str) -> None:
+    """Write the files whose cells are halved: all, or those that are named."""
+    for name in names or FOUND:
+        n, K, m, limit, levels = FOUND[name]
         known = np.array(list(itertools.product(levels, repeat=n)))
-        text = json.dumps(find(n, K, m, limit, known), separators=(",", ":"))
+        text = json.dumps(find(n, K, m, limit, known.reshape(-1, n)), separators=(",", ":"))
         with atomic_path(folder / name) as new:
             Path(new).write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -46,8 +46,9 @@ class Proof:
             raise Refused(f"format must be one of {', '.join(map(repr, FORMATS))}")
         self.linear = FORMATS[record["format"]]
         whole = (_whole(record, name) for name in ("n", "K", "m", "scale", "limit"))
-        self.n, self.K, self.m, self.scale, self.limit = whole
+        self.n, self.K, self.m, self.scale, limit = whole
         self.side = _whole(record, "side") if self.linear else 1
+        self.limit = Fraction(limit, _whole(record, "over") if "over" in record else 1)
         # Tables of weights that were checked, and points at which alone the limit is reached.
         self.checked, self.alone = 0, True
         self.reached: set[tuple[tuple[int, ...], ...]] = set()
