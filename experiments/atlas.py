@@ -106,7 +106,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
 EXPERIMENT = Experiment(
     "atlas",
     "C3, beyond: the best codebooks known at FSQ's sizes, each D proved from exact coordinates, "
-    "and the upper bounds that no codebook exceeds. FSQ 2^2 and 2^3 are the best there are.",
+    "and the upper bounds that no codebook exceeds. FSQ 2^2, 2^3 and 3^2 are the best there are.",
     Config(),
     SMOKE,
     compute,

@@ -74,7 +74,8 @@ def test_the_smallest_is_given() -> None:
     assert tk.nn_distance_bound(2, 4).value == newman_bound(4).value == 2.0
     assert tk.nn_distance_bound(3, 8).value == pattern_bound(3, 8).value == 2.0
     assert tk.nn_distance_bound(7, 8).value == plotkin_bound(7, 8).value
-    assert tk.nn_distance_bound(2, 9).name == "Blichfeldt"
+    assert tk.nn_distance_bound(2, 9).value == pattern_bound(2, 9).value == 1.0
+    assert tk.nn_distance_bound(2, 10).name == "Blichfeldt"
     assert tk.nn_distance_bound(100, 7).name == "Plotkin"
 
 

@@ -19,7 +19,7 @@ from tokenkl.optimality import enclosed, verify_less
 from tokenkl.optimality.counterexamples import edge_heavy_nine
 from tokenkl.optimality.enclosed import Enclosed
 from tokenkl.optimality.nn_bounds import PROOFS
-from tokenkl.optimality.prove_less import FORMAT
+from tokenkl.optimality.prove_less import FORMATS
 from tokenkl.optimality.proved import CENTRE_OVERTAKES, LEAST_FAVOURABLE, PROVED, prove
 
 GRID = tk.FSQ((3, 3))
@@ -81,7 +81,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert again.check() == "2 inequalities in balls of at most 128 bits."
     assert "NOT" not in repr(again)
     assert "1/3 [0.333333333333332, 0.333333333333335] < 1/2" in repr(again)
-    assert FORMAT == verify_less.FORMAT
+    assert FORMATS["verify_less"] == verify_less.FORMAT
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tokenkl.optimality import verify_less, verify_moved
 from tokenkl.optimality.counterexamples import centre_to_edge
 from tokenkl.optimality.enclosed import Enclosed
 from tokenkl.optimality.nn_bounds import PROOFS
-from tokenkl.optimality.prove_less import MOVED_FORMAT
+from tokenkl.optimality.prove_less import FORMATS
 from tokenkl.optimality.proved import CENTRE_TO_EDGE, prove
 from tokenkl.optimality.verify_moved import verify
 
@@ -48,13 +48,13 @@ def test_it_is_short_and_imports_nothing_of_ours() -> None:
     text = Path(verify_moved.__file__).read_text()
     assert len(text.splitlines()) <= 200
     assert not re.search(r"^\s*(assert\b|from tokenkl|import tokenkl)", text, re.MULTILINE)
-    assert verify_moved.FORMAT == MOVED_FORMAT
+    assert FORMATS["verify_moved"] == verify_moved.FORMAT
 
 
 def test_a_file_is_found_anew() -> None:
     there = tk.load_inequalities(PROOFS / "centre_to_edge_4.json")
     assert prove("centre_to_edge_4").claims == there.claims
-    assert there.moved
+    assert there.verifier == "verify_moved"
     assert "3 inequalities" in there.check()
 
 
@@ -99,7 +99,7 @@ def test_refused(change: Callable[[Any], Any], says: str) -> None:
 def test_files_with_the_other_description(tmp_path: Path) -> None:
     """Claims of moved tokens under the description of the other verifier, and the reverse."""
     nine = json.loads((PROOFS / "nine_overtake.json").read_text())
-    for record, wrong in ((THREE, verify_less.FORMAT), (nine, MOVED_FORMAT)):
+    for record, wrong in ((THREE, verify_less.FORMAT), (nine, verify_moved.FORMAT)):
         path = tmp_path / "changed.json"
         path.write_text(json.dumps({**record, "format": wrong}))
         with pytest.raises(FileError, match="that of other claims"):

@@ -1,15 +1,17 @@
 """Proved upper bounds of D, the mean nearest-neighbour distance of K points in [-1, 1]^n.
 
-One function for each inequality, all of them proved in docs/theory/optimality.md, O8 to O12;
-`nn_distance_bound` gives the smallest.
+One function for each inequality, all of them proved in docs/theory/optimality.md, O8 to O12 and
+O19; `nn_distance_bound` gives the smallest.
 """
 
 from __future__ import annotations
 
 import functools
+import gzip
 import itertools
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,17 @@ from jaxtyping import Float
 
 from tokenkl._validation import check_count, reject
 from tokenkl.estimate import Bound
-from tokenkl.optimality.verify_patterns import verify
+from tokenkl.optimality.verify_patterns import FORMATS
 
-#: Cases that weights of patterns close, as files (n, K).
-PATTERNS = {(3, 8): "patterns_3_8.json"}
+#: Cases that weights of patterns close, as files (n, K): `verify_patterns` checks them in tests,
+#: and here they are believed, since one of them takes it seconds.
+PATTERNS = {
+    (3, 8): "patterns_3_8.json",
+    **{(2, K): f"patterns_2_{K}.json.gz" for K in (5, 6, 7, 8, 9)},
+}
 PROOFS = Path(__file__).parent / "proofs"
+#: Of `voronoi_bound`: fewest points, what a side of a cell and a length of wall cost, and corners.
+FEWEST, SIDES, EDGES, CORNERS = 16, 1 / 80, 0.3085, 1.2
 #: Cells of squares in which integrals are bounded from below: to choose by, and to state.
 COARSE, FINE = 256, 4096
 #: What rounding may take from such an integral, relative to it.
@@ -59,27 +67,50 @@ def newman_bound(K: int) -> Bound:
     return _bound(4 / math.sqrt(K), "Newman's tour", "Newman, A Problem Seminar (1982), problem 73")
 
 
-def pattern_bound(n: int, K: int) -> Bound:
-    """What weights for every pattern of cells prove, checked in whole numbers: D <= 2 for (3, 8).
+def voronoi_bound(K: int) -> Bound:
+    """D <= (2.468 + 4 sqrt(K / sqrt(12) + 1.2)) / K in the plane, from 16 points on.
 
-    (docs/theory/optimality.md, O12; `python verify_patterns.py FILE` checks it without tokenkl.)
+    Areas of the Voronoi cells within the square: cells of an inscribed radius have on average no
+    more than six sides, and walls cost what they save. For many points it is what a hexagonal
+    lattice has. (Fejes Toth's argument; docs/theory/optimality.md, O19.)
+
+    Raises:
+        ValueError: K below 16.
+    """
+    K = check_count(K, "K", minimum=FEWEST)
+    value = (8 * EDGES + 4 * math.sqrt(K / math.sqrt(12) + CORNERS)) / K
+    citation = "after L. Fejes Toth, Lagerungen in der Ebene, auf der Kugel und im Raum (1953)"
+    return _bound(value * (1 + ROUNDING), "Voronoi cells", citation)
+
+
+def pattern_bound(n: int, K: int) -> Bound:
+    """What weights for every pattern of cells prove: D <= 2 for (3, 8), D <= 1 for (2, 9).
+
+    Five to eight points of the square: 1.422, 1.21, 1.11 and 1.0375, where 1.4211, 1.2087, 1.1081
+    and 1.0352 are known.
+
+    (docs/theory/optimality.md, O12; `python verify_patterns.py FILE` checks it in whole numbers,
+    without tokenkl.)
 
     Raises:
         ValueError: n and K for which there are no such weights.
     """
     if (n, K) not in PATTERNS:
         reject("n, K", (n, K), f"one of {', '.join(map(str, PATTERNS))}")
-    record = _patterns(n, K)
-    # sum r^2 <= limit in a cube of side m, hence 4 / m^2 of it in one of side 2.
-    value = math.sqrt(4 * record["limit"] / record["m"] ** 2 / K)
-    return _bound(value, "patterns of cells", "docs/theory/optimality.md, O12")
+    return _bound(_patterns(n, K), "patterns of cells", "docs/theory/optimality.md, O12")
 
 
 @functools.cache
-def _patterns(n: int, K: int) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((PROOFS / PATTERNS[n, K]).read_text())
-    verify(record)
-    return record
+def _patterns(n: int, K: int) -> float:
+    packed = (PROOFS / PATTERNS[n, K]).read_bytes()
+    text = gzip.decompress(packed) if PATTERNS[n, K].endswith(".gz") else packed
+    record: dict[str, Any] = json.loads(text)
+    limit = Fraction(record["limit"], record.get("over", 1))
+    unit = Fraction(2, record["m"])  # of a cube of side m
+    if not FORMATS[record["format"]]:
+        return math.sqrt(unit**2 * limit / K)
+    value = float(unit * limit / K)
+    return value if value >= unit * limit / K else math.nextafter(value, math.inf)
 
 
 def blichfeldt_bound(n: int, K: int) -> Bound:
@@ -106,7 +137,7 @@ def nn_distance_bound(n: int, K: int) -> Bound:
 
     No K points in the box have a larger mean of the distances to their nearest neighbours, wherever
     they are; `name` says by which inequality. `tk.best_codebook` has what is reached.
-    (docs/theory/optimality.md, O8 to O12.)
+    (docs/theory/optimality.md, O8 to O12, O19.)
 
     Args:
         n: dimensions, up to 64 for all inequalities; beyond, Plotkin's alone.
@@ -119,6 +150,8 @@ def nn_distance_bound(n: int, K: int) -> Bound:
         >>> import tokenkl as tk
         >>> tk.nn_distance_bound(3, 8)  # FSQ 2^3 has 2: no eight points have more
         <D <= 2.0 [patterns of cells]>
+        >>> tk.nn_distance_bound(2, 9)  # nor nine points of the square
+        <D <= 1.0 [patterns of cells]>
         >>> tk.nn_distance_bound(2, 4)
         <D <= 2.0 [Newman's tour]>
     """
@@ -127,7 +160,7 @@ def nn_distance_bound(n: int, K: int) -> Bound:
         return line_bound(K)
     found = [plotkin_bound(n, K)]
     if n == 2:
-        found.append(newman_bound(K))
+        found.append(newman_bound(K) if K < FEWEST else voronoi_bound(K))
     if (n, K) in PATTERNS:
         found.append(pattern_bound(n, K))
     elif n <= MAX_DIMENSIONS:

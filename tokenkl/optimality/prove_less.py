@@ -18,16 +18,19 @@ from tokenkl.optimality.enclosed import (
     MAX_PRECISION,
     Enclosed,
     ends_of,
-    is_moved,
     summary,
     verifier,
+    verifier_of,
 )
 
 #: Decimal digits of an enclosure, at least.
 DIGITS = 15
-#: What files of claims are called (`verify_less.FORMAT`, `verify_moved.FORMAT`).
-FORMAT = "tokenkl inequalities, version 1"
-MOVED_FORMAT = "tokenkl inequalities of moved tokens, version 1"
+#: What files of claims are called: `FORMAT` of each verifier.
+FORMATS = {
+    "verify_less": "tokenkl inequalities, version 1",
+    "verify_moved": "tokenkl inequalities of moved tokens, version 1",
+    "verify_cut": "tokenkl inequalities of a cut, version 1",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +42,11 @@ class LessCertificate:
       enclosure (decimal numbers, rounded outwards) and the precision in bits.
     - `versions`: of what found them.
 
-    - `moved`: which of the two verifiers checks it.
+    - `verifier`: which script checks it.
 
-    Certificates are joined by `+`. `save` writes one as a file that verify_less.py checks, or
-    verify_moved.py where a token of FSQ 3^n is moved to an edge.
+    Certificates are joined by `+`. `save` writes one as a file that verify_less.py checks,
+    verify_moved.py where a token of FSQ 3^n is moved to an edge, or verify_cut.py where the
+    accuracy of the E8 cut is enclosed.
     """
 
     proved: bool
@@ -53,16 +57,16 @@ class LessCertificate:
     def record(self) -> dict[str, Any]:
         """All of it, as JSON has it."""
         return {
-            "format": MOVED_FORMAT if self.moved else FORMAT,
+            "format": FORMATS[self.verifier],
             "proved": self.proved,
             "versions": self.versions,
             "inequalities": list(self.claims),
         }
 
     @property
-    def moved(self) -> bool:
-        """Whether verify_moved.py checks it, and not verify_less.py."""
-        return any(is_moved(side["quantity"]) for claim in self.claims for side in _sides(claim))
+    def verifier(self) -> str:
+        """Which script checks it: verify_less, verify_moved or verify_cut."""
+        return verifier_of(*(side["quantity"] for claim in self.claims for side in _sides(claim)))
 
     @property
     def says(self) -> list[str]:
@@ -93,7 +97,7 @@ class LessCertificate:
             reject("certificate", "one that is not proved", "proved for it to be verified")
         sides = [side for claim in self.claims for side in _sides(claim)]
         bits = [check_count(one.get("precision"), "precision", 32, MAX_PRECISION) for one in sides]
-        module = verifier(self.moved)
+        module = verifier(self.verifier)
         import flint
 
         before = flint.ctx.prec
@@ -159,10 +163,10 @@ def prove_less(
     bits = check_count(precision, "precision", 32, MAX_PRECISION)
     if check_count(limit, "limit", 32, MAX_PRECISION) < bits:
         reject("limit", limit, f"at least the precision, {bits}")
-    moved = any(is_moved(side.record) for side in sides)
+    name = verifier_of(*(side.record for side in sides))
     widths: list[Fraction] | None = None
     while True:
-        found = [ends_of(side.record, bits, moved) for side in sides]
+        found = [ends_of(side.record, bits, name) for side in sides]
         before, widths = widths, [high - low for low, high in found]
         gap = found[1][0] - found[0][1]
         # Brackets stay as wide as they are, and what is reversed stays so.
@@ -194,7 +198,7 @@ def load_inequalities(path: PathLike) -> LessCertificate:
     """
     with reading(path, "a certificate of tk.prove_less, as JSON") as file:
         found = file.json(dict[str, Any])
-        if found.get("format") not in (FORMAT, MOVED_FORMAT):
+        if found.get("format") not in FORMATS.values():
             file.refuse("it has no such description")
         try:
             certificate = LessCertificate(
@@ -219,7 +223,7 @@ def holds_inequalities(path: PathLike) -> bool:
         FileError: a file that is missing, or no JSON.
     """
     with reading(path, "a certificate, as JSON") as file:
-        return file.json(dict[str, Any]).get("format") in (FORMAT, MOVED_FORMAT)
+        return file.json(dict[str, Any]).get("format") in FORMATS.values()
 
 
 def _sides(claim: dict[str, Any]) -> tuple[Any, Any]:
