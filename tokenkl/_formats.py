@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gzip
 import json
 import math
 import os
@@ -100,8 +101,14 @@ class Opened:
         return content
 
     def text(self, most: int = MAX_TEXT) -> str:
-        """The whole of a UTF-8 text file."""
-        content = self.bytes(most)
+        """The whole of a UTF-8 text file, out of gzip where its name ends so."""
+        if self.path.suffix == ".gz":
+            with parsing(), gzip.open(self.path) as file:
+                content = file.read(most + 1)
+            if len(content) > most:
+                self.refuse(f"it unpacks to more than {most:,} bytes")
+        else:
+            content = self.bytes(most)
         with parsing():
             return content.decode("utf-8-sig")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from commands import commands
 
 import tokenkl as tk
+from tokenkl._formats import MAX_JSON
 from tokenkl.cli.commands import app
+from tokenkl.optimality.nn_bounds import PROOFS
 
-run, succeed, _ = commands(app)
+run, succeed, fail = commands(app)
 
 
 def test_shows_and_writes(tmp_path: Path) -> None:
@@ -47,6 +50,28 @@ def test_check_of_inequalities(tmp_path: Path) -> None:
     done = run("certify", "--check", path)
     assert done.exit_code == 1
     assert "NOT verified: an enclosure is not what is found" in " ".join(done.stdout.split())
+
+
+def test_check_of_patterns(tmp_path: Path) -> None:
+    packed = PROOFS / "patterns_2_5.json.gz"
+    done = succeed("certify", "--check", packed, "-o", tmp_path / "same.json.gz")
+    assert "the sum of r is at most 711/100 (10 patterns" in " ".join(done.stdout.split())
+    assert (tmp_path / "same.json.gz").read_bytes() == packed.read_bytes()
+    record = json.loads(gzip.decompress(packed.read_bytes()))
+    path = tmp_path / "less.json"
+    path.write_text(json.dumps(record | {"limit": 700}))
+    done = run("certify", "--check", path)
+    assert done.exit_code == 1
+    assert "more than 7" in " ".join(done.stdout.split())
+    # What would take days, or unpack to more than any memory, is not begun.
+    path.write_text(json.dumps(record | {"K": 60}))
+    done = run("certify", "--check", path)
+    assert "K must be a whole number from 1 to 12" in " ".join(done.stdout.split())
+    bomb = tmp_path / "bomb.json.gz"
+    bomb.write_bytes(gzip.compress(b" " * (MAX_JSON + 1)))
+    assert "it unpacks to more than" in fail("certify", "--check", bomb)
+    bomb.write_bytes(packed.read_bytes()[:100])
+    assert "it is damaged" in fail("certify", "--check", bomb)
 
 
 def test_one_of_codebook_and_check(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Certificates of inequalities, which `tk.prove_less` makes, are verified here as 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,19 +64,23 @@ def certify(
 
     The proof is weights that balance, or a direction of ascent, in whole numbers; --check, or
     "python verify_dual.py FILE" (verify_ascent.py for a direction) without tokenkl, verifies it.
-    --check takes inequalities of tk.prove_less, too. Exit code 1 if it does not hold.
+    --check takes inequalities of tk.prove_less and bounds by patterns of cells, too. Exit code 1 if
+    it does not hold.
 
     \b
     Example: tokenkl certify fsq:8x5x5x5 -o certificate.json
     """
     import tokenkl as tk
     from tokenkl._validation import reject
+    from tokenkl.optimality.nn_bounds import holds_patterns
     from tokenkl.optimality.prove_less import holds_inequalities
 
     if (codebook is None) == (check is None):
         reject("CODEBOOK", str(codebook), "given, or --check FILE, and not both")
     if check is not None and holds_inequalities(check):
         return _inequalities(check)
+    if check is not None and holds_patterns(check):
+        return _patterns(check)
     if check is not None:
         found, says, code = _verified(check)
     else:
@@ -126,6 +131,23 @@ def _inequalities(path: Path) -> Result:
         found=found,
         title=f"{len(found.claims)} inequalities",
         files={"certificate": lambda target: found.save(target)},
+        exit_code=code,
+    )
+
+
+def _patterns(path: Path) -> Result:
+    """Weights for all patterns of cells, checked in whole numbers."""
+    from tokenkl.optimality.nn_bounds import check_patterns
+
+    try:
+        says, code = f"Verified: {check_patterns(path)}", 0
+    except ValueError as error:
+        says, code = f"NOT verified: {error}", 1
+    return Result(
+        {"verified": says},
+        show=lambda console: console.print(says, markup=False),
+        title="Patterns of cells",
+        files={"certificate": lambda target: shutil.copyfile(path, target)},
         exit_code=code,
     )
 

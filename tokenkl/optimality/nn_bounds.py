@@ -7,9 +7,7 @@ O19; `nn_distance_bound` gives the smallest.
 from __future__ import annotations
 
 import functools
-import gzip
 import itertools
-import json
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -18,9 +16,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tokenkl._files import PathLike
+from tokenkl._formats import reading
 from tokenkl._validation import check_count, reject
 from tokenkl.estimate import Bound
-from tokenkl.optimality.verify_patterns import FORMATS
+from tokenkl.optimality.verify_patterns import FORMATS, verify
 
 #: Cases that weights of patterns close, as files (n, K): `verify_patterns` checks them in tests,
 #: and here they are believed, since one of them takes it seconds.
@@ -37,6 +37,8 @@ COARSE, FINE = 256, 4096
 ROUNDING = 1e-9
 #: How far a bound may stay above what it tends to as intervals become small.
 TOLERANCE = 2e-5
+#: Most points of a file of patterns: one table of weights has 2^K cases for each coordinate.
+MAX_POINTS = 12
 #: Most dimensions of Blichfeldt's bound.
 MAX_DIMENSIONS = 64
 
@@ -102,15 +104,42 @@ def pattern_bound(n: int, K: int) -> Bound:
 
 @functools.cache
 def _patterns(n: int, K: int) -> float:
-    packed = (PROOFS / PATTERNS[n, K]).read_bytes()
-    text = gzip.decompress(packed) if PATTERNS[n, K].endswith(".gz") else packed
-    record: dict[str, Any] = json.loads(text)
+    record = _record(PROOFS / PATTERNS[n, K])
     limit = Fraction(record["limit"], record.get("over", 1))
     unit = Fraction(2, record["m"])  # of a cube of side m
     if not FORMATS[record["format"]]:
         return math.sqrt(unit**2 * limit / K)
     value = float(unit * limit / K)
     return value if value >= unit * limit / K else math.nextafter(value, math.inf)
+
+
+def _record(path: PathLike) -> dict[str, Any]:
+    with reading(path, "a certificate, as JSON") as file:
+        record: dict[str, Any] = file.json(dict[str, Any])
+        return record
+
+
+def holds_patterns(path: PathLike) -> bool:
+    """Whether a file of JSON says that it has weights for patterns of cells.
+
+    Raises:
+        FileError: a file that is missing, or no JSON.
+    """
+    return _record(path).get("format") in FORMATS
+
+
+def check_patterns(path: PathLike) -> str:
+    """What such a file proves, by `verify_patterns`; all of it is checked in whole numbers.
+
+    Raises:
+        ValueError: a file that does not prove its limit, or one of too many points or cells.
+    """
+    record = _record(path)
+    cells = [record.get(name) for name in ("K", "n", "m")]
+    for value, name, most in zip(cells, ("K", "n", "m"), (MAX_POINTS, 3, 4), strict=True):
+        if type(value) is not int or not 1 <= value <= most:
+            reject(name, str(value), f"a whole number from 1 to {most}, or it takes too long")
+    return verify(record)
 
 
 def blichfeldt_bound(n: int, K: int) -> Bound:
