@@ -54,7 +54,7 @@ def small(tmp_path: Path) -> Path:
         path = root / "tokenkl" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    for name in ("numerics/compiled.py", "_files.py"):
+    for name in ("numerics/compiled.py", "_files.py", "_progress.py"):
         shutil.copy(PACKAGE / name, root / "tokenkl" / name)
     return root
 
