@@ -28,7 +28,7 @@ import argparse
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -40,7 +40,7 @@ from experiments.speech.labels import LABELS, write_labels
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
 from experiments.speech.predictors import codebook_with_prior, predict
 from experiments.speech.prosody import measure
-from experiments.speech.rivals import Bench, hear_rivals, time_rivals, train_rivals
+from experiments.speech.rivals import Bench, hear_rivals, order, time_rivals, train_rivals
 from experiments.speech.samples import hear_samples, make_samples
 from experiments.speech.schedules import measure_curve, measure_grids
 from experiments.speech.tokens import write_tokens
@@ -48,6 +48,7 @@ from experiments.speech.twin import include_voices, listen_to_all, make_voices, 
 from experiments.speech.units import RESULTS, Material, Unit, run_unit
 from tokenkl._files import atomic_path
 from tokenkl._progress import progress_bar
+from tokenkl._validation import reject
 from tokenkl.tts.recipes import Recipe, Workspace
 
 
@@ -73,8 +74,8 @@ def main() -> None:
 def run_plan(plan: Plan, workspace: Workspace, given: argparse.Namespace) -> None:
     """Every unit that is asked for, one after the other."""
     first, every = (int(part) for part in given.share.split("/"))
-    begins = tuple(given.only.split(","))
-    units = [unit for unit in plan.units if unit.label.startswith(begins)][first::every]
+    chosen = _chosen([unit.label for unit in plan.units], given.only)
+    units = [unit for unit in plan.units if unit.label in chosen][first::every]
 
     @functools.lru_cache(maxsize=2)
     def material(recipe: Recipe) -> Material:
@@ -96,6 +97,18 @@ def run_plan(plan: Plan, workspace: Workspace, given: argparse.Namespace) -> Non
             report(index, len(units))
             folder = given.results / plan.folder
             run_unit(unit, plan.settings, plan.cells, workspace, folder, shared, _say)
+
+
+def _chosen(names: Sequence[str], only: str) -> list[str]:
+    """Those that begin with one of the words of --only.
+
+    Raises:
+        ValueError: none does.
+    """
+    chosen = [name for name in names if name.startswith(tuple(only.split(",")))]
+    if not chosen:
+        reject("--only", repr(only), f"beginnings of some of {', '.join(names)}")
+    return chosen
 
 
 def _say(line: str) -> None:
@@ -134,7 +147,7 @@ def _bench(workspace: Workspace, given: argparse.Namespace) -> Bench:
 
 def _rivals(workspace: Workspace, given: argparse.Namespace) -> None:
     bench = _bench(workspace, given)
-    train_rivals(bench, given.only.split(","))
+    train_rivals(bench, _chosen([f"{name}-{seed}" for name, seed in order()], given.only))
     hear_rivals(bench)
 
 

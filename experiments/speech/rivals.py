@@ -307,7 +307,7 @@ def write(path: Path, record: dict[str, Any]) -> None:
 def train_rivals(bench: Bench, only: Sequence[str]) -> None:
     """All of them, in an order that lets an unfinished run be analysed."""
     for name, seed in order():
-        if f"{name}-{seed}".startswith(tuple(only)):
+        if f"{name}-{seed}" in only:
             bench.voice(name, seed)
             bench.say(f"{name}-{seed} is trained")
 

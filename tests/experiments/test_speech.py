@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.speech import predictors
+from experiments.speech.__main__ import _chosen
 from experiments.speech.results import Results
 from experiments.speech.units import Cell, Evidence, Material, Settings, Unit, run_unit
 from tokenkl import FSQ, OneHot
@@ -39,6 +40,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture(scope="module")
 def material(workspace: Workspace) -> Material:
     return Material(workspace, Recipe(corpus="few", tokenizer_steps=3))
+
+
+def test_only_what_there_is() -> None:
+    names = ["ar-0", "diffusion-0", "diffusion-more-0"]
+    assert _chosen(names, "") == names
+    assert _chosen(names, "ar,diffusion-m") == ["ar-0", "diffusion-more-0"]
+    with pytest.raises(ValueError, match="--only must be beginnings of some of ar-0, .* got 'nos'"):
+        _chosen(names, "nos")
 
 
 @pytest.mark.slow

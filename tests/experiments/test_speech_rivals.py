@@ -106,7 +106,7 @@ def test_from_nothing_to_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     lines: list[str] = []
     bench = Bench(quiet, tmp_path / "rivals", lines.append)
     assert len(bench.learned(RIVALS["diffusion-more"])) == 8
-    train_rivals(bench, ["ar", "diffusion"])
+    train_rivals(bench, [f"{name}-{seed}" for name, seed in order()])
     hear_rivals(bench)
     time_rivals(bench, sentences=1)
     stored = {path.name: path.read_bytes() for path in bench.folder.iterdir()}

@@ -14,11 +14,11 @@ Points of a cell are alike, and share one row of weights.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import gzip
 import itertools
 import json
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +28,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl._files import atomic_path
+from tokenkl._progress import Report, progress_bar
 from tokenkl.optimality.verify_patterns import largest
 
 FORMAT = "tokenkl pattern bound, version 2"
@@ -253,7 +254,12 @@ def patterns(n: int, K: int, m: int) -> Iterator[tuple[int, ...]]:
 
 
 def find(
-    n: int, K: int, m: int, limit: Fraction, known: Float[np.ndarray, "K n"]
+    n: int,
+    K: int,
+    m: int,
+    limit: Fraction,
+    known: Float[np.ndarray, "K n"],
+    progress: Report | None = None,
 ) -> dict[str, Any]:
     """A file for `verify_patterns`: the sum of r of K points of [0, m]^n is at most the limit.
 
@@ -261,7 +267,10 @@ def find(
     known points, which are at corners of cells.
     """
     rows = []
-    for counts in patterns(n, K, m):
+    every = list(patterns(n, K, m))
+    for done, counts in enumerate(every):
+        if progress is not None:
+            progress(done, len(every))
         cells = tuple(
             tuple((c * SIDE, (c + 1) * SIDE) for c in cell)
             for cell, count in zip(itertools.product(range(m), repeat=n), counts, strict=True)
@@ -286,13 +295,22 @@ FOUND: dict[str, tuple[int, int, int, Fraction, tuple[float, ...]]] = {
 
 def main(folder: Path, *names: str) -> None:
     """Write the files whose cells are halved: all, or those that are named."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name in names or FOUND:
         n, K, m, limit, levels = FOUND[name]
         known = np.array(list(itertools.product(levels, repeat=n)))
-        text = json.dumps(find(n, K, m, limit, known.reshape(-1, n)), separators=(",", ":"))
+        with progress_bar(name, lines=True) as report:
+            record = find(n, K, m, limit, known.reshape(-1, n), report)
+        text = json.dumps(record, separators=(",", ":"))
         with atomic_path(folder / name) as new:
             Path(new).write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    parser = argparse.ArgumentParser(prog="python -m tokenkl.optimality.patterns")
+    parser.add_argument("folder", type=Path, help="where the files go")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(FOUND))
+    given = parser.parse_args()
+    for one in set(given.names) - set(FOUND):
+        parser.error(f"NAME must be among {', '.join(FOUND)}; got {one!r}")
+    main(given.folder, *given.names)

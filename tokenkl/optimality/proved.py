@@ -8,6 +8,7 @@ found (bisection) is no part of the proof. (docs/theory/optimality.md, O14 to O1
 
 from __future__ import annotations
 
+import argparse
 import functools
 import itertools
 import sys
@@ -219,6 +220,7 @@ def prove(name: str) -> LessCertificate:
 
 def main(folder: Path) -> None:
     """Write all files."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name in PROVED:
         certificate = prove(name)
         if not certificate.proved:
@@ -227,4 +229,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="python -m tokenkl.optimality.proved")
+    parser.add_argument("folder", type=Path, help="where the files go")
+    main(parser.parse_args().folder)
