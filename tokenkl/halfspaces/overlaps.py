@@ -37,6 +37,8 @@ FAINT = 48.0
 MINOR = 20.0
 #: Nearest half-spaces of a token of which all pairs are gone through.
 LIST = 48
+#: Chance of all that is beyond a limit, beside what a list of the nearest has within it.
+BEYOND = 1e-5
 #: What `choose` finds for every sample.
 WEDGE = ("near", "far", "r", "s", "cosine", "first", "second", "near_row", "near_sum", "list_sum")
 
@@ -114,15 +116,19 @@ def _row(tiles, points, log_prior, ids, equal, h, k, squared, r):  # type: ignor
     K = points.shape[0]
     for box in range(tiles.shape[0]):
         squares(tiles[box], points[k], squared[box * TILE : (box + 1) * TILE])
+    together = 0
     for i in range(K):
         a = h * math.sqrt(squared[i])
-        odds = 0.0 if equal else log_prior[k] - log_prior[i]
-        if a > 0.0:
-            r[i] = a / 2 + odds / a
-        elif odds > 0.0 or (odds == 0.0 and ids[k] < ids[i]):
-            r[i] = math.inf
-        else:
-            r[i] = -math.inf
+        r[i] = a / 2
+        together += not a > 0.0
+        if not equal:
+            r[i] += (log_prior[k] - log_prior[i]) / max(a, 1e-300)
+    if together > 1:
+        for i in range(K):
+            if not h * math.sqrt(squared[i]) > 0.0:
+                odds = 0.0 if equal else log_prior[k] - log_prior[i]
+                wins = odds > 0.0 or (odds == 0.0 and ids[k] < ids[i])
+                r[i] = math.inf if wins else -math.inf
     r[k] = math.inf
 
 
@@ -139,35 +145,107 @@ def _is_faint(r, s, c):  # type: ignore[no-untyped-def]
     return False
 
 
-@compiled(fastmath=set())
-def _meetings(tiles, points, k, j, squared, r, along, which, parts):  # type: ignore[no-untyped-def]
-    """Intersections of H_kj with the half-spaces of k that are farther.
+@compiled(fastmath={"contract"})
+def about(r, s, c):  # type: ignore[no-untyped-def]
+    """P(X > r, Y > s), s >= r, as if X were normal given Y > s; 0 where it is faint, see `FAINT`.
 
-    Their number; the tokens and the running sums of P(H_ki and H_kj) go to `which` and `parts`.
+    With the mean and variance that X has there, mu c and 1 - c^2 mu (mu - s), mu = phi(s) / Q(s)
+    (Mendell and Elston 1974, Biometrics 30). The truth is at most 1.2 times as much; it is less by
+    more than a few per cent only where c is negative.
     """
-    K, n = points.shape
-    unit = np.zeros(n)
+    r, s = max(r, -40.0), max(s, -40.0)
+    q = tail(s)
+    mills = exp2(-0.5 * LOG2_E * s * s) * 0.3989422804014327 / max(q, 1e-300)
+    spread = 1.0 - c * c * mills * (mills - s)
+    found = q * tail((r - c * mills) / math.sqrt(max(spread, 1e-12)))
+    limit = 2 * r * r + FAINT if r > 0.0 else FAINT
+    gap = s - c * r
+    corner = r * r + gap * gap / max(1.0 - c * c, 1e-30)  # the nearest point, if it is there
+    faint = s * abs(s) > limit or (r > 0.0 and s * c < r and corner > limit)
+    return 0.0 if faint else found
+
+
+@compiled(fastmath=set())
+def _towards(tiles, points, k, j, squared, along):  # type: ignore[no-untyped-def]
+    """What the differences of all tokens from token k have in the direction of token j."""
+    unit = np.zeros(points.shape[1])
     if squared[j] > 0.0:
-        for d in range(n):
+        for d in range(unit.size):
             unit[d] = (points[j, d] - points[k, d]) / math.sqrt(squared[j])
     for box in range(tiles.shape[0]):
         _products(tiles[box], points[k], unit, along[box * TILE : (box + 1) * TILE])
-    count, total = 0, 0.0
-    for i in range(K):
-        if i == k or r[i] == math.inf or not (r[i] > r[j] or (r[i] == r[j] and i > j)):
-            continue
-        c = 0.0
-        if squared[i] > 0.0:
-            c = min(max(along[i] / math.sqrt(squared[i]), -1.0), 1.0)
-        if _is_faint(r[j], r[i], c):
-            continue
-        one, two = wedge(r[j], r[i], c)
-        if one + two > 0.0:
-            total += one + two
-            which[count] = i
-            parts[count] = total
-            count += 1
-    return count
+
+
+@compiled(fastmath=set())
+def _chances(near, r, cosine, size, chance):  # type: ignore[no-untyped-def]
+    """About P(H_ki and H_kj) of the first `size` i, for j with r_kj = near."""
+    for i in range(size):
+        chance[i] = about(near, r[i], min(max(cosine[i], -1.0), 1.0))
+
+
+@compiled(fastmath=set())
+def _tails(r, size, mass):  # type: ignore[no-untyped-def]
+    """Q(r) of the first `size`; r may be -inf."""
+    for i in range(size):
+        mass[i] = tail(max(r[i], -40.0))
+
+
+@compiled(fastmath=set())
+def _drawn(chance, size, others, uniform):  # type: ignore[no-untyped-def]
+    """An index with a probability proportional to its chance, and the sum.
+
+    `others` is the sum of what comes after the first `size`: an index beyond them says how much of
+    it is passed, in parts of 2^30. It is -1 where nothing can be drawn.
+    """
+    inside = 0.0
+    for i in range(size):
+        inside += chance[i]
+    target, passed, found = uniform * (inside + others), 0.0, -1
+    for i in range(size):
+        if chance[i] > 0.0:
+            found = i
+            passed += chance[i]
+            if passed > target:
+                return found, inside + others
+    if others > 0.0:
+        part = min(max((target - inside) / others, 0.0), 1 - 2.0**-30)
+        found = size + int(part * 2**30)
+    return found, inside + others
+
+
+@compiled(fastmath=set())
+def _limit(nearest, K, overlap):  # type: ignore[no-untyped-def]
+    """A threshold such that Q there, for K half-spaces, is little beside an overlap; and Q there.
+
+    By steps, since no more than its size matters; at the last one Q is next to nothing beside that
+    of the nearest.
+    """
+    least = 0.0
+    for step in range(8, 2 * int(FAINT), 2):
+        limit = math.sqrt(max(nearest, 0.0) ** 2 + step)
+        least = tail(limit)
+        if K * least <= BEYOND * overlap:
+            break
+    return limit, least
+
+
+@compiled(fastmath=set())
+def _beyond(r, squared, edge, limit, j, part):  # type: ignore[no-untyped-def]
+    """Half-spaces beyond the limit and, with a j >= 0, farther than that of j, within an edge.
+
+    Their number, and the token at this part of them.
+    """
+    count = 0
+    for turn in range(2):
+        wanted, passed = min(int(part * count), count - 1), 0
+        for i in range(r.size):
+            farther = j < 0 or r[i] > r[j] or (r[i] == r[j] and i > j)
+            if farther and limit < r[i] < math.inf and squared[i] < edge:
+                if turn == 1 and passed == wanted:
+                    return count, i
+                passed += 1
+        count = passed
+    return count, -1
 
 
 @compiled(fastmath=set())
@@ -193,35 +271,56 @@ def _cosine(points, k, i, j, squared):  # type: ignore[no-untyped-def]
     """The cosine of the angle at token k between tokens i and j; 0 for one at the same place."""
     if squared[i] == 0.0 or squared[j] == 0.0:
         return 0.0
-    c = 0.0
-    for d in range(points.shape[1]):
-        c += (points[i, d] - points[k, d]) * (points[j, d] - points[k, d])
+    n = points.shape[1]
+    here, one, two = points[k], points[i], points[j]
+    c0, c1, c2, c3 = 0.0, 0.0, 0.0, 0.0  # in turn, a sum need not wait for the one before
+    for d in range(0, n - n % 4, 4):
+        c0 += (one[d] - here[d]) * (two[d] - here[d])
+        c1 += (one[d + 1] - here[d + 1]) * (two[d + 1] - here[d + 1])
+        c2 += (one[d + 2] - here[d + 2]) * (two[d + 2] - here[d + 2])
+        c3 += (one[d + 3] - here[d + 3]) * (two[d + 3] - here[d + 3])
+    for d in range(n - n % 4, n):
+        c0 += (one[d] - here[d]) * (two[d] - here[d])
+    c = (c0 + c1) + (c2 + c3)
     return min(max(c / math.sqrt(squared[i] * squared[j]), -1.0), 1.0)
 
 
 @compiled(fastmath=set())
-def _listed(points, k, near, count, squared, r, parts):  # type: ignore[no-untyped-def]
-    """Running sums of P(H_ki and H_kj) over the pairs of a list, row by row."""
-    total, place = 0.0, 0
+def _listed(points, k, near, count, squared, r, work):  # type: ignore[no-untyped-def]
+    """About P(H_ki and H_kj) for the pairs of a list, row by row, in work[0]; their number."""
+    chance, first, second, cosine = work
+    place = 0
     for a in range(count):
         for b in range(a + 1, count):
-            j, i = near[a], near[b]
-            c = _cosine(points, k, j, i, squared)
-            if not _is_faint(r[j], r[i], c):
-                one, two = wedge(r[j], r[i], c)
-                total += one + two
-            parts[place] = total
+            first[place], second[place] = r[near[a]], r[near[b]]
+            cosine[place] = _cosine(points, k, near[a], near[b], squared)
             place += 1
-    return total
+    for m in range(place):
+        chance[m] = about(first[m], second[m], cosine[m])
+    return place
 
 
 @compiled(fastmath=set())
-def row_overlaps(codebook, h, edge, tokens, out):  # type: ignore[no-untyped-def]
-    """Second Bonferroni sum over the nearest half-spaces, and a lower bound on their union.
+def list_sums(codebook, h, edge, tokens, out):  # type: ignore[no-untyped-def]
+    """About the second Bonferroni sum over the nearest half-spaces of each token."""
+    tiles, points, log_prior, ids, equal = codebook
+    squared, r = np.empty(tiles.shape[0] * TILE), np.empty(points.shape[0])
+    near, work = np.empty(LIST, np.int64), np.empty((4, LIST * LIST // 2))
+    for p in range(tokens.size):
+        k = tokens[p]
+        _row(tiles, points, log_prior, ids, equal, h, k, squared, r)
+        members = _nearest(r, squared, edge, k, near)
+        pairs = _listed(points, k, near, members, squared, r, work)
+        out[p] = _drawn(work[0], pairs, 0.0, 0.0)[1]
 
-    The bound is the larger of Bonferroni's, for those of them that raise it, and de Caen's (1997,
-    Discrete Mathematics 169): sum_j Q_j^2 / (Q_j + sum_i P_ij). Faint intersections enter it with
-    an upper bound.
+
+@compiled(fastmath=set())
+def unions(codebook, h, edge, tokens, out):  # type: ignore[no-untyped-def]
+    """A lower bound on the union of the nearest half-spaces.
+
+    The larger of Bonferroni's, for those of them that raise it, and de Caen's (1997, Discrete
+    Mathematics 169): sum_j Q_j^2 / (Q_j + sum_i P_ij). Faint intersections enter with an upper
+    bound.
     """
     tiles, points, log_prior, ids, equal = codebook
     K = points.shape[0]
@@ -233,20 +332,16 @@ def row_overlaps(codebook, h, edge, tokens, out):  # type: ignore[no-untyped-def
         k = tokens[p]
         _row(tiles, points, log_prior, ids, equal, h, k, squared, r)
         count = _nearest(r, squared, edge, k, near)
-        out[p, 0], out[p, 1] = 0.0, 0.0
         for a in range(count):
             both[a, a] = tail(r[near[a]]) if r[near[a]] > -math.inf else 1.0
             for b in range(a + 1, count):
                 j, i = near[a], near[b]
                 c = _cosine(points, k, j, i, squared)
                 if _is_faint(r[j], r[i], c):
-                    one = 0.0
                     most = 0.5 * math.exp(-(max(r[j], 0.0) ** 2) - FAINT / 2)
                 else:
                     one, two = wedge(r[j], r[i], c)
-                    one += two
-                    most = one * (1 + 1e-9)
-                out[p, 0] += one
+                    most = (one + two) * (1 + 1e-9)
                 both[a, b], both[b, a] = most, most
         greedy, caen, size = 0.0, 0.0, 0
         for a in range(count):
@@ -260,7 +355,7 @@ def row_overlaps(codebook, h, edge, tokens, out):  # type: ignore[no-untyped-def
             for b in range(count):
                 sums += both[a, b]
             caen += both[a, a] * both[a, a] / sums if sums > 0.0 else 0.0
-        out[p, 1] = max(greedy, caen) * (1 - 1e-12)
+        out[p] = max(greedy, caen) * (1 - 1e-12)
 
 
 @compiled(fastmath=set())
@@ -268,15 +363,18 @@ def choose(codebook, h, edge, tokens, by_list, uniform, out):  # type: ignore[no
     """Two half-spaces of each token, in one of two ways; `WEDGE` for each.
 
     One by one: the nearer, j, with a probability proportional to Q(r_kj), then i among those that
-    are farther, by P(H_ki and H_kj). Or both at once from all pairs of a list of the nearest. The
-    sums say what either way makes of the choice; where nothing can be chosen all is 0.
+    are farther, by about P(H_ki and H_kj). Or both at once from all pairs of a list of the nearest.
+    Half-spaces beyond a limit hardly matter, and so have the chance that none of them exceeds, Q
+    there: they need only be counted. With P the probability of the two that are chosen, P over the
+    probability of this choice is `near_row` times `near_sum`, and `list_sum`; all is 0 where
+    nothing can be chosen.
     """
     tiles, points, log_prior, ids, equal = codebook
     K = points.shape[0]
     squared, along = np.empty(tiles.shape[0] * TILE), np.empty(tiles.shape[0] * TILE)
-    r, mass = np.empty(K), np.empty(K)
-    which, parts = np.empty(K, np.int64), np.empty(K)
-    near_list, listed = np.empty(LIST, np.int64), np.empty(LIST * LIST // 2)
+    r, close = np.empty(K), np.empty(K, np.int64)
+    reach, mass, cosine, chance = np.empty(K), np.empty(K), np.empty(K), np.empty(K)
+    near_list, work = np.empty(LIST, np.int64), np.empty((4, LIST * LIST // 2))
     for p in range(tokens.size):
         k = tokens[p]
         out[p, :] = 0.0
@@ -284,48 +382,68 @@ def choose(codebook, h, edge, tokens, by_list, uniform, out):  # type: ignore[no
         members = _nearest(r, squared, edge, k, near_list)
         if members < 2:
             continue
-        of_list = _listed(points, k, near_list, members, squared, r, listed)
-        total = 0.0
+        pairs = _listed(points, k, near_list, members, squared, r, work)
+        place, of_list = _drawn(work[0], pairs, 0.0, uniform[p, 1])
+        limit, least = _limit(r[near_list[0]], K, of_list)
+        size, beyond, within = 0, 0, 0
         for i in range(K):
-            mass[i] = 0.0
-            if squared[i] < edge and r[i] < math.inf:  # neither k nor one that never beats it
-                mass[i] = tail(r[i]) if r[i] > -math.inf else 1.0
-            total += mass[i]
+            close[size] = i
+            far_away = limit < r[i] < math.inf
+            size += r[i] <= limit
+            beyond += far_away
+            within += far_away & (squared[i] < edge)
+        for m in range(size):
+            reach[m] = r[close[m]]
+        _tails(reach, size, mass)
+        for m in range(size):
+            mass[m] = mass[m] if squared[close[m]] < edge else 0.0
+        first, total = _drawn(mass, size, within * least, uniform[p, 0])
         near, far = -1, -1
         if by_list[p]:
-            target, place = uniform[p, 1] * of_list, 0
-            for a in range(members):
-                for b in range(a + 1, members):
-                    if near < 0 and listed[place] > target:
-                        near, far = near_list[a], near_list[b]
-                    place += 1
-        else:
-            target, passed = uniform[p, 0] * total, 0.0
-            for i in range(K):
-                if mass[i] > 0.0:
-                    near = i
-                    passed += mass[i]
-                    if passed > target:
-                        break
+            for a in range(members):  # pairs are row by row
+                if 0 <= place < members - 1 - a:
+                    near, far = near_list[a], near_list[a + 1 + place]
+                place -= members - 1 - a
+        elif 0 <= first < size:
+            near = close[first]
+        elif first >= size:
+            near = _beyond(r, squared, edge, limit, -1, (first - size) / 2**30)[1]
         if near < 0:
             continue
-        count = _meetings(tiles, points, k, near, squared, r, along, which, parts)
-        if count == 0:
-            continue
+        others = size
+        if r[near] <= limit:
+            _towards(tiles, points, k, near, squared, along)
+            for m in range(size):
+                cosine[m] = along[close[m]] / math.sqrt(max(squared[close[m]], 1e-300))
+            _chances(max(r[near], -1e300), reach, cosine, size, chance)
+            for m in range(size):
+                i = close[m]
+                if not (r[i] > r[near] or (r[i] == r[near] and i > near)):
+                    chance[m] = 0.0
+        else:
+            others = 0
+            beyond = _beyond(r, squared, math.inf, limit, near, 0.0)[0]
+        second, meeting = _drawn(chance, others, beyond * least, uniform[p, 1])
         if not by_list[p]:
-            place = min(
-                int(np.searchsorted(parts[:count], uniform[p, 1] * parts[count - 1], side="right")),
-                count - 1,
-            )
-            far = which[place]
+            if 0 <= second < others:
+                far = close[second]
+            elif second >= others:
+                part = (second - others) / 2**30
+                far = _beyond(r, squared, math.inf, limit, near, part)[1]
+        if far < 0:
+            continue
         c = _cosine(points, k, near, far, squared)
+        one, two = wedge(r[near], r[far], c)
         out[p, 0], out[p, 1], out[p, 2], out[p, 3], out[p, 4] = near, far, r[near], r[far], c
-        out[p, 5], out[p, 6] = wedge(r[near], r[far], c)
-        if mass[near] > 0.0:
-            out[p, 7], out[p, 8] = total, parts[count - 1] / mass[near]
+        out[p, 5], out[p, 6] = one, two
+        listed_chance = about(r[near], r[far], c)
+        by_row = listed_chance if r[far] <= limit else least
+        by_near = tail(max(r[near], -40.0)) if r[near] <= limit else least
+        if squared[near] < edge and by_near > 0.0 and by_row > 0.0:
+            out[p, 7], out[p, 8] = total, (one + two) / by_row * meeting / by_near
         for a in range(members):
-            if near_list[a] == far:
-                out[p, 9] = of_list
+            if near_list[a] == far and listed_chance > 0.0:
+                out[p, 9] = (one + two) / listed_chance * of_list
 
 
 @compiled(fastmath=set())

@@ -52,7 +52,7 @@ def prepare(level: Level) -> Proposal:
     # All but the most likely rival, times their number, bounds the overlap.
     rest = np.maximum(level.rows - level.most, 1e-12 * level.rows)
     looked = np.sort(np.argsort(-rest, kind="stable")[:LISTS])
-    found = row_sums(level, codebook, looked)[:, 0] * np.exp(tokens.log_prior[looked])
+    found = _for_each("list_sums", level, codebook, looked) * np.exp(tokens.log_prior[looked])
     overlap = rest * (found.sum() / rest[looked].sum())
     overlap[looked] = found
     if not overlap.sum() > 0:
@@ -71,17 +71,19 @@ def lower_bound_of(level: Level, lists: bool) -> float:
         return best
     known = (tokens.points, tokens.log_prior, tokens.ids, tokens.equal)
     rows = np.arange(tokens.ids.size)
-    found = row_sums(level, (in_tiles(tokens.points), *known), rows)[:, 1]
+    found = _for_each("unions", level, (in_tiles(tokens.points), *known), rows)
     return max(best, float(np.exp(tokens.log_prior) @ found) * (1 - 1e-12))
 
 
-def row_sums(level: Level, codebook: tuple[Any, ...], rows: Any) -> Float[np.ndarray, "p 2"]:
-    """`overlaps.row_overlaps` for these tokens."""
+def _for_each(
+    name: str, level: Level, codebook: tuple[Any, ...], rows: Int[np.ndarray, " p"]
+) -> Float[np.ndarray, " p"]:
+    """`overlaps.list_sums` or `overlaps.unions` of these tokens."""
     from tokenkl.halfspaces import overlaps
 
-    found = np.zeros((len(rows), 2))
+    found, kernel = np.zeros(len(rows)), getattr(overlaps, name)
     share_out(
-        lambda part: overlaps.row_overlaps(codebook, level.h, level.edge, rows[part], found[part]),
+        lambda part: kernel(codebook, level.h, level.edge, rows[part], found[part]),
         len(rows),
         overlaps.TASK,
     )
