@@ -262,6 +262,7 @@ def test_leech_indices_and_back(inner: Any) -> None:
 
 
 @every_part
+@pytest.mark.slow
 def test_leech_nearest_of_all_tokens(inner: Any) -> None:
     """Of any length, by inner products with all of them; tokens near which others are, too."""
     own = tk.torch.LeechQuantizer(inner, bound="none")

@@ -214,6 +214,7 @@ def test_rare_errors_keep_their_digits() -> None:
     assert not estimate.interval_supported
 
 
+@pytest.mark.slow
 def test_intervals_hold_where_the_answer_is_known() -> None:
     """Skewed and nearly certain priors, errors down to 1e-289, one-hot tokens."""
     known = [one for one in (*product_problems(), *onehot_problems()) if one.codebook.K <= 100]

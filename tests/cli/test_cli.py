@@ -405,6 +405,7 @@ def test_rare_events() -> None:
     assert "rare-event sampling" in succeed(*words, "--atol", "0.1").stdout
 
 
+@pytest.mark.slow
 def test_the_documented_number_of_samples_changes_no_estimator() -> None:
     words = ("profile", "e8", "--snr", "60", "--quantities", "error_probability", "--json", "-")
     alone, asked = (

@@ -80,6 +80,7 @@ def test_nothing_is_left_where_something_is_wrong(corpus: Path, tmp_path: Path) 
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_without_structure(tmp_path: Path) -> None:
     """Of nothing that neighbours tell, any share may be read."""
     np.save(tmp_path / "noise.npy", np.random.default_rng(0).integers(4, size=(20, 30)))

@@ -178,6 +178,7 @@ def _hostile(name: str) -> tuple[tk.Codebook, np.ndarray, float]:
 
 
 @pytest.mark.parametrize("exhaustive", [True, False])
+@pytest.mark.slow
 def test_intervals_cover_in_hostile_cases(exhaustive: bool) -> None:
     """Of eight runs of every case, and of 32 together.
 

@@ -166,6 +166,7 @@ def test_labels_out_of_tokens() -> None:
     assert abs(float(found.gain.value) - gained) < 0.25 * gained
 
 
+@pytest.mark.slow
 def test_without_structure_there_is_no_gain() -> None:
     """Gains of independent tokens are 0 within their errors, and the verdict says so."""
     law = np.random.default_rng(0).dirichlet(np.full(9, 2.0))
@@ -220,6 +221,7 @@ def test_refusals() -> None:
         tk.relabel(fsq, [[0, 1, 2], [1, 2, 3]], key=0)
 
 
+@pytest.mark.slow
 def test_rivals() -> None:
     """Other codebooks of the same tokens are judged on the same sequences; the order is by gain."""
     fsq, tokens = _corpus(300, 0)
@@ -252,6 +254,7 @@ def test_rivals() -> None:
         tk.relabel(fsq, tokens, grounds={"few": tk.OneHot(26)})
 
 
+@pytest.mark.slow
 def test_other_grounds() -> None:
     """Labels are looked for on other points, too; where these are the same, as well as at home."""
     fsq, tokens = _corpus(300, 0)

@@ -137,6 +137,7 @@ def test_long_sequences() -> None:
     assert replacing_kl(chain, GRID, method=few, key=1).value > 10
 
 
+@pytest.mark.slow
 def test_best_steps() -> None:
     source = SOURCES["markov"]
     best = replacing_steps(source, [3])[0]

@@ -28,6 +28,7 @@ def _found(**more: Any) -> tk.TokensInContext:
     )
 
 
+@pytest.mark.slow
 def test_what_the_corpus_tells() -> None:
     found, law = _found(), _law()
     assert (found.n_sequences, found.n_tokens) == (1500, 60_000)
@@ -93,6 +94,7 @@ def test_the_schedule_knows_its_errors() -> None:
     assert np.all(found.schedule.low <= found.schedule.high)
 
 
+@pytest.mark.slow
 def test_the_prior_of_the_codebook_does_not_matter() -> None:
     """What a token is without a look is the law's, too: the first step begins there."""
     corpus = _law().sample(50, key=1)

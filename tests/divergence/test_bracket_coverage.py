@@ -81,6 +81,7 @@ def are_honest(off: np.ndarray, numerical: np.ndarray, standard: np.ndarray) -> 
     return bool(squares.sum() <= stats.chi2.isf(ALARM, off.size))
 
 
+@pytest.mark.slow
 def test_intervals_cover(runs: Runs) -> None:
     misses = runs.covers.size - int(runs.covers.sum())
     assert stats.binom.sf(misses - 1, runs.covers.size, 1 - LEVEL) > ALARM

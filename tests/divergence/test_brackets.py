@@ -91,6 +91,7 @@ def test_noise_to_train_on() -> None:
     assert found.numerical_error < 0.1
 
 
+@pytest.mark.slow
 def test_the_area_is_the_entropy() -> None:
     """I-MMSE: half of the area over all SNRs is H(prior)."""
     residual, _ = digits_of_a_grid(8, 2, 4)

@@ -100,6 +100,7 @@ def test_the_exact_denoiser_costs_nothing(codebook: tk.Codebook, sampler: Sample
 
 
 @pytest.mark.parametrize(("beyond", "draws"), [(4.2, 4000), (3.0, 4000), (2.0, 20_000)])
+@pytest.mark.slow
 def test_rare_mistakes_are_inside_the_intervals(beyond: float, draws: int) -> None:
     # The denoiser swaps two tokens where the noise is beyond a threshold: seen never, a few times,
     # and often enough for a central-limit interval.

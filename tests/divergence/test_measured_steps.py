@@ -28,6 +28,7 @@ def test_against_exact(codebook: tk.Codebook) -> None:
             assert found.asymptotic_kl == pytest.approx(other.asymptotic_kl, rel=0.03)
 
 
+@pytest.mark.slow
 def test_of_tokens_in_context() -> None:
     """Sampled MMSEs of a chain: the KL of the sequence for each token, within its interval."""
     chain = tk.sources.Markov([[0.9, 0.1], [0.2, 0.8]], length=3)

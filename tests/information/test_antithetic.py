@@ -128,6 +128,7 @@ def test_no_more_than_the_most_samples() -> None:
     assert "max_samples was reached" in found.note
 
 
+@pytest.mark.slow
 def test_intervals_of_pairs_cover() -> None:
     """Against the exact values of a grid that is given as points, in 12 dimensions.
 

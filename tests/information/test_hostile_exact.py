@@ -202,6 +202,7 @@ def test_one_hot_tokens_too_unlikely_for_the_tables_are_sampled() -> None:
     assert (np.abs(found.value - known.value) <= 5 * found.standard_error + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_capacity_ends_and_rises() -> None:
     """Steps that rounding must not hold up, and amplitudes just above the thresholds."""
     hard = [3.1332113196193165, 6.40304197805758, 1.724965703093271, 1.9010583176793907]

@@ -44,6 +44,7 @@ def test_enough_samples_of_others_need_no_such_count() -> None:
     assert found[0] == np.inf
 
 
+@pytest.mark.slow
 def test_what_is_supported_covers() -> None:
     """Of runs that look well where they are not, none is marked; of those at low SNR, all hold."""
     rare = 1e-6

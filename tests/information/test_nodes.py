@@ -100,6 +100,7 @@ def test_information_where_nothing_is_seen_any_more(prior: list[float] | None) -
     assert estimate.numerical_error.max() < 1e-3
 
 
+@pytest.mark.slow
 def test_means_that_fall_no_further() -> None:
     """Two rare tokens of 344 nearly at one place: errors fall by four decades, and stay there."""
     grid = np.asarray(tk.FSQ((7, 7, 7)).points)

@@ -115,6 +115,7 @@ def trained(seed: int, priors: bool) -> ResidualCodebook:
 
 
 @pytest.mark.parametrize("priors", [False, True])
+@pytest.mark.slow
 def test_k_means_stages_against_enumeration(priors: bool) -> None:
     codebook = trained(0, priors)
     snr = 10.0 ** np.array([-3.0, -1.0, 0.5, 1.5, 2.5, 4.0])

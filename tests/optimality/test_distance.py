@@ -68,6 +68,7 @@ def test_exact_against_brute_force(name: str, points: np.ndarray) -> None:
 
 @pytest.mark.parametrize("K", [512, 513, 5000])
 @pytest.mark.parametrize("kind", ["apart", "clusters", "ties", "one away"])
+@pytest.mark.slow
 def test_blocks_of_pairs(kind: str, K: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pair is met once, for both of its tokens, whatever the number of threads."""
     rng = np.random.default_rng(K)

@@ -86,6 +86,7 @@ def test_nothing_known_is_above() -> None:
         assert float(tk.nn_distance_bound(n, L**n).value) >= 2 / (L - 1)
 
 
+@pytest.mark.slow
 def test_more_points_never_have_a_larger_bound() -> None:
     for n in (2, 3, 5):
         values = [float(tk.nn_distance_bound(n, K).value) for K in (2, 3, 5, 9, 20, 50, 300)]

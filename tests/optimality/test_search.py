@@ -216,6 +216,7 @@ def test_isolation_against_every_choice() -> None:
         (8, 256, CodeCut("four", 3, (0,) * 8), (7 + math.sqrt(2)) / 4),
     ],
 )
+@pytest.mark.slow
 def test_counterexamples_are_found_again(n: int, K: int, cut: CodeCut, value: float) -> None:
     points, inside = choose(cut, K, np.random.default_rng(0))
     assert inside.sum() == K

@@ -49,6 +49,7 @@ def test_by_itself(tmp_path: Path) -> None:
     assert "reach 32, more than 31" in done.stderr
 
 
+@pytest.mark.slow
 def test_every_file_of_the_package() -> None:
     """Bounds that are given are those that are proved; one of them is by r^2."""
     files = {path.name for path in PROOFS.glob("patterns_*")}

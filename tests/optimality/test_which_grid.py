@@ -119,6 +119,7 @@ def test_from_tokens_and_coordinates() -> None:
     assert all(one.K >= 240 for one in which.choices)
 
 
+@pytest.mark.slow
 def test_cut_of_as_many_tokens() -> None:
     """6561 tokens of E8: 1.4 dB at equal power, and none in the same box."""
     which = tk.which_grid((3,) * 8, error=0.01, constraint="power")

@@ -161,6 +161,7 @@ def test_nothing_is_carried_over_from_one_utterance_to_the_next(
             assert judge.transcribe(audio[index]) == errors[name].hypotheses[index]
 
 
+@pytest.mark.slow
 def test_nothing_is_carried_over_from_bad_speech(
     heard: Heard,
 ) -> None:

@@ -478,6 +478,7 @@ def test_speech_goes_on_from_a_prompt(prompted: Voice, corpus: Corpus) -> None:
     assert not np.array_equal(other.samples, speech.samples)
 
 
+@pytest.mark.slow
 def test_the_prompt_sets_the_rate(prompted: Voice, corpus: Corpus) -> None:
     """Within the rates of the training examples, unless another is asked for."""
     prompted.lengths = Lengths(prompted.lengths.means, (0.5, 1.0, 2.0))

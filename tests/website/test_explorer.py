@@ -29,6 +29,7 @@ def test_codebooks_and_views_are_those_of_the_command(stored: dict[str, Any]) ->
             assert np.allclose(known, one["bits"], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_stored_numbers_are_those_of_the_library(stored: dict[str, Any]) -> None:
     """All that is exact, at three levels: five digits are stored."""
     levels = (-10, 4, 13)
