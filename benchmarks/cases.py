@@ -16,7 +16,8 @@ class Sizes:
     """How large jobs are; `FULL` is what is written down, `SMALL` shows that they work.
 
     Codebooks are given by levels, by tokens and coordinates, or by tokens. `target` is a standard
-    error; `work` is samples times tokens for the kernel alone; a rival takes slices of about
+    error; `work` is samples times tokens for the kernel alone; errors of the large
+    codebook fall from 0.08 to 8e-5 in the `middle`, in dB; a rival takes slices of about
     `slice_seconds`, and one run of ours at most about `longest` seconds.
     """
 
@@ -33,6 +34,7 @@ class Sizes:
     slice_seconds: float = 2.0
     longest: float = 60.0
     rare_samples: int = 2000
+    middle: tuple[float, float] = (7.0, 12.4)
     turns: int = 3
     least: float = 0.02
     #: Of `benchmarks.scaling`: samples of plain averages and with defaults; the first of a decade
@@ -61,6 +63,7 @@ SMALL = Sizes(
     slice_seconds=0.01,
     longest=0.05,
     rare_samples=64,
+    middle=(10.0, 20.0),
     turns=1,
     points=5,
     least=1e-4,

@@ -369,6 +369,38 @@ def rare_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
     ]
 
 
+def rare_middle_job(sizes: Sizes, rates: floors.Rates, report: Report) -> list[Row]:
+    """Six levels, from errors that are common to rare ones, with the defaults of the package.
+
+    Beside counting errors, at each level until its standard error is ours.
+    """
+    codebook = gaussian(*sizes.large)
+    points, snr = np.asarray(codebook.points), 10 ** (np.linspace(*sizes.middle, 6) / 10)
+    samples = max(16, sizes.rare_samples // 4)
+    runs: dict[str, Callable[[], Any]] = {
+        "ours": lambda: tk.error_probability(codebook, snr, key=0),
+        "theirs": lambda: rivals.numpy_indicator(points, float(np.sqrt(snr[3])), samples),
+    }
+    took = in_turns(runs, sizes.turns, report, clock=timer(sizes))
+    found = tk.error_probability(codebook, snr, key=0)
+    value = np.asarray(found.value)
+    error = np.asarray(found.standard_error) + np.asarray(found.numerical_error)
+    needed = float((value * (1 - value) / error**2).sum())
+    drawn = np.broadcast_to(np.asarray(found.n_samples), snr.shape)
+    return [
+        row(
+            f"error probability, {codebook.label}, six levels",
+            "indicator, stopped level by level",
+            took["ours"],
+            [seconds / samples * needed for seconds in took["theirs"]],
+            floors.of_rare(rates, int(drawn.sum()), codebook.K, codebook.n),
+            limit_seconds=10.0,
+            values=[float(one) for one in value],
+            relative_errors=[float(one) for one in error / value],
+        )
+    ]
+
+
 def import_job(sizes: Sizes, _: floors.Rates, report: Report) -> list[Row]:
     """In processes of their own, with all cores, as users have it."""
 
@@ -396,5 +428,6 @@ JOBS: dict[str, Job] = {
     "vq_high": high_job,
     "vq_large": large_job,
     "rare": rare_job,
+    "rare_middle": rare_middle_job,
     "import": import_job,
 }

@@ -1,8 +1,13 @@
 """Sums over pairs of tokens, and intersections of half-spaces, held against 25 digits."""
 
+import itertools
+from typing import Any
+
 import mpmath as mp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import special
 from scipy.spatial.distance import cdist
 
@@ -162,3 +167,101 @@ def test_wedge_where_normals_agree_or_oppose() -> None:
     assert sum(overlaps.wedge(2.0, 3.0, -1.0)) == 0
     assert sum(overlaps.wedge(-np.inf, 3.0, 0.0)) == pytest.approx(special.ndtr(-3.0), rel=1e-12)
     assert sum(overlaps.wedge(np.inf, 3.0, 0.0)) == 0
+
+
+# ---- How two half-spaces are drawn --------------------------------------------------------------
+
+
+@settings(max_examples=300)
+@given(
+    r=st.floats(-3, 10),
+    further=st.floats(0, 8),
+    c=st.floats(-1, 1),
+)
+def test_about(r: float, further: float, c: float) -> None:
+    """What is drawn with is nowhere much less than the truth, so that no weight is large."""
+    found, exact = overlaps.about(r, r + further, c), sum(overlaps.wedge(r, r + further, c))
+    if found == 0:
+        near = max(r, 0.0)
+        assert exact <= np.exp(-overlaps.FAINT / 2 - near**2 / 2)
+    else:
+        assert exact <= 1.25 * found
+    if c >= 0 and r > 0 and found > 0:
+        assert exact >= 0.9 * found
+
+
+def _small(rng: np.random.Generator) -> tuple[Any, ...]:
+    """A codebook for the kernels, with unequal priors and two tokens at one place."""
+    points = rng.normal(size=(30, 3))
+    points[7] = points[20]
+    log_prior = rng.normal(size=30)
+    log_prior -= special.logsumexp(log_prior)
+    return pair_sums.in_tiles(points), points, log_prior, np.arange(30), False
+
+
+def test_weights_of_both_ways_make_up_the_second_bonferroni_sum() -> None:
+    """P over the probability of the choice has the mean sum of P over all pairs."""
+    rng, h, size = np.random.default_rng(4), 2.0, 20_000
+    codebook = _small(rng)
+    _, points, log_prior, ids, _ = codebook
+    for k in (3, 7, 20):
+        distance = np.linalg.norm(points - points[k], axis=1)
+        odds = log_prior[k] - log_prior
+        with np.errstate(divide="ignore", invalid="ignore"):
+            r = h * distance / 2 + odds / (h * distance)
+        same = (distance == 0) & (ids != k)
+        r[same] = np.where(odds[same] > 0, np.inf, -np.inf)
+        away = (points - points[k]) / np.where(distance > 0, distance, 1)[:, None]
+        others = np.flatnonzero((ids != k) & (r < np.inf))
+        exact = sum(
+            sum(overlaps.wedge(float(r[i]), float(r[j]), float(np.clip(away[i] @ away[j], -1, 1))))
+            for i, j in itertools.combinations(others, 2)
+        )
+        for by_list in (False, True):
+            out = np.zeros((size, len(overlaps.WEDGE)))
+            overlaps.choose(
+                codebook, h, np.inf, np.full(size, k), np.full(size, by_list),
+                rng.random((size, 2)), out,
+            )  # fmt: skip
+            found = out[:, 9] if by_list else out[:, 7] * out[:, 8]
+            error = found.std() / np.sqrt(size)
+            assert error < 0.02 * exact
+            assert abs(found.mean() - exact) < 4.3 * error + 1e-9 * exact
+            assert found.max() < 20 * exact
+
+
+def test_what_is_beyond_the_limit_is_drawn_alike() -> None:
+    r = np.array([1.0, 9.0, np.inf, 8.0, 2.0, 8.0, 9.5, -np.inf])
+    squared = np.array([1.0, 9.0, 1.0, 8.0, 2.0, 8.0, 100.0, 0.0])
+    parts = (np.arange(12) + 0.5) / 12
+    drawn = [overlaps._beyond(r, squared, np.inf, 5.0, -1, part) for part in parts]
+    assert drawn == [(4, i) for i in (1, 3, 5, 6) for _ in range(3)]
+    assert {overlaps._beyond(r, squared, 50.0, 5.0, -1, part) for part in parts} == {
+        (3, i) for i in (1, 3, 5)
+    }
+    # Farther than that of the token 3: a tie counts for the one with the larger number.
+    assert {overlaps._beyond(r, squared, np.inf, 5.0, 3, part) for part in parts} == {
+        (3, i) for i in (1, 5, 6)
+    }
+    assert overlaps._beyond(r, squared, np.inf, 10.0, -1, 0.3) == (0, -1)
+
+
+def test_drawn_with_the_chances_that_are_given() -> None:
+    chance = np.array([0.0, 0.5, 0.0, 0.25, 0.0])
+    uniform = (np.arange(1000) + 0.5) / 1000
+    found = [overlaps._drawn(chance, 5, 0.25, u) for u in uniform]
+    assert {total for _, total in found} == {1.0}
+    index = np.array([one for one, _ in found])
+    assert [(index == i).mean() for i in (1, 3)] == [0.5, 0.25]
+    part = (index[index >= 5] - 5) / 2**30
+    assert np.abs(part - (np.arange(250) + 0.5) / 250).max() < 1e-8
+    assert overlaps._drawn(np.zeros(3), 3, 0.0, 0.5) == (-1, 0.0)
+
+
+def test_the_limit_leaves_next_to_nothing_beyond() -> None:
+    for nearest in (-1.0, 0.5, 3.0, 20.0):
+        overlap = special.ndtr(-nearest) / 50
+        limit, least = overlaps._limit(nearest, 65536, overlap)
+        assert least == pytest.approx(special.ndtr(-limit), rel=1e-12)
+        assert 65536 * least <= overlaps.BEYOND * overlap
+        assert limit**2 - max(nearest, 0) ** 2 < 60

@@ -74,6 +74,7 @@ def wedge(r, s, c):  # type: ignore[no-untyped-def]
     if r == math.inf or s == math.inf:
         return 0.0, 0.0
     if r > 0.0 and s > 0.0:
+        r, s = max(r, 1e-12), max(s, 1e-12)  # squares are to be above 0
         root = math.sqrt(max(1.0 - c * c, 1e-30))
         return face(r, (s - c * r) / root), face(s, (r - c * s) / root)
     if r <= 0.0 and s <= 0.0:
