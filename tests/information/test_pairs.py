@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import special
+from scipy import special, stats
 from scipy.spatial.distance import cdist
 
 import tokenkl as tk
-from tokenkl.halfspaces import overlaps, pair_sums
+from tokenkl.halfspaces import overlaps, pair_sums, wedges
 from tokenkl.information.rare.profile import STATISTICS
 
 
@@ -265,3 +265,41 @@ def test_the_limit_leaves_next_to_nothing_beyond() -> None:
         assert least == pytest.approx(special.ndtr(-limit), rel=1e-12)
         assert 65536 * least <= overlaps.BEYOND * overlap
         assert limit**2 - max(nearest, 0) ** 2 < 60
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "c"),
+    [
+        (1.0, -0.5, -0.2),
+        (3.0, -2.9, -0.99999),  # opposite, and the wedge is thin
+        (2.0, -1.0, -0.9999999),  # they all but exclude each other
+        (0.5, 0.0, 0.3),
+        (-0.5, -0.6, -0.7),
+        (-0.1, -0.2, -1.0),
+        (-1e-9, -1e-9, -1.0),
+        (-np.inf, -np.inf, 0.0),
+        (1.0, -np.inf, 0.5),
+    ],
+)
+def test_draws_where_a_half_plane_holds_the_origin(outer: float, inner: float, c: float) -> None:
+    """x has the density phi(x) Q(t(x)) beyond `outer`, and y the normal law beyond t(x)."""
+    size, root = 4000, np.sqrt(max(1 - c * c, 1e-30))
+    given = [np.full(size, one) for one in (outer, inner, c, root)]
+    x, y = wedges._rejected(*given, np.random.default_rng(3))
+    start, inner = max(outer, -40.0), max(inner, -40.0)
+    t = (inner - c * start - c * (x - start)) / root
+    assert (x >= start).all()
+    assert (y >= t - 1e-6 * np.abs(t)).all()
+
+    def log_weight(u: np.ndarray) -> np.ndarray:
+        left = special.log_ndtr(-(inner - c * start - c * u) / root)
+        return np.asarray(left - start * u - u**2 / 2)
+
+    u = np.unique(np.concatenate([[0.0], np.geomspace(1e-17, 60, 40_000)]))
+    density = np.exp(log_weight(u) - log_weight(u).max())
+    parts = np.diff(u) * (density[1:] + density[:-1]) / 2
+    law = np.concatenate([[0.0], np.cumsum(parts)]) / parts.sum()
+    if c > -1 + 1e-9:  # else what x has more than the start is lost in it
+        assert stats.kstest(np.interp(x - start, u, law), "uniform").pvalue > 2e-5
+        left = np.exp(special.log_ndtr(-y) - special.log_ndtr(-t))
+        assert stats.kstest(left, "uniform").pvalue > 2e-5

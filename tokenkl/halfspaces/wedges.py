@@ -20,11 +20,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import special
 
 from tokenkl._random import draw_ids
-from tokenkl.halfspaces.tokens import Draws, Level, upper_tail
+from tokenkl.halfspaces.tokens import TINY, Draws, Level, upper_tail
 from tokenkl.numerics.threads import share_out
 
+#: How far in standard deviations what is left is next to nothing: exp(-REACH^2 / 2) = 3e-18.
+REACH = 9.0
 #: Part of the second way's draws whose token is drawn as in the first, and the most tokens whose
 #: lists are gone through beforehand.
 PLAIN, LISTS = 0.2, 1024
@@ -112,7 +115,7 @@ def doubles(proposal: Proposal, size: int, rng: np.random.Generator, moments: bo
     by_name = dict(zip(overlaps.WEDGE, found.T, strict=True))
     prior = np.exp(tokens.log_prior[k])
     sums = np.stack([by_name["near_row"] * by_name["near_sum"], by_name["list_sum"]]) * prior
-    chance = np.where(sums > 0, shares[:, k] / np.where(sums > 0, sums, 1.0), 0.0).mean(axis=0)
+    chance = np.where(sums > TINY, shares[:, k] / np.maximum(sums, TINY), 0.0).mean(axis=0)
     alive = np.flatnonzero((chance > 0) & (by_name["first"] + by_name["second"] > 0))
     weight = np.zeros(size)
     weight[alive] = 1 / chance[alive]
@@ -214,13 +217,31 @@ def _along_face(radius: Any, corner: Any, rng: np.random.Generator) -> Any:
 
 
 def _rejected(outer: Any, inner: Any, c: Any, root: Any, rng: np.random.Generator) -> Any:
-    """(x, y) standard normal given x > outer and c x + root y > inner."""
+    """(x, y) standard normal given x > outer and c x + root y > inner, for inner <= 0.
+
+    y > t(x) = (inner - c x) / root is left to be drawn once an x is taken, with a probability
+    proportional to Q(t(x)). Where c < 0 that falls with x, and x is tried up to where nothing is
+    left of it: at least one try in fifty is taken, however thin the wedge.
+    """
+    outer, inner = np.maximum(outer, -40.0), np.maximum(inner, -40.0)  # they may be -inf
+    least = (inner - c * outer) / root
+    with np.errstate(divide="ignore", invalid="ignore"):
+        far = root / np.maximum(-c, 0.0) * (np.hypot(np.maximum(least, 0.0), REACH) - least)
+    width = np.where(c < 0, far, np.inf)
+    thin = width * np.maximum(np.abs(outer), 1.0) < 1e-6  # the normal density is a constant there
+    beyond = np.exp(special.log_ndtr(-outer - width) - special.log_ndtr(-outer))
+    highest = np.where(c < 0, special.log_ndtr(-least), 0.0)  # of Q(t), where it is the largest
     x, y = np.zeros((2, outer.size))
     open_ = np.arange(outer.size)
     while open_.size:
-        first = upper_tail(outer[open_], 1 - rng.random(open_.size))
-        second = rng.standard_normal(open_.size)
-        taken = c[open_] * first + root[open_] * second >= inner[open_]
-        x[open_[taken]], y[open_[taken]] = first[taken], second[taken]
+        place, chance, rest = rng.random((3, open_.size))
+        inside = upper_tail(outer[open_], beyond[open_] + (1 - beyond[open_]) * (1 - place))
+        further = np.where(thin[open_], place * np.where(thin, width, 0.0)[open_], 0.0)
+        more = np.where(thin[open_], further, np.maximum(inside - outer[open_], 0.0))
+        t = least[open_] - c[open_] / root[open_] * more
+        taken = np.log1p(-chance) < special.log_ndtr(-t) - highest[open_]
+        rows = open_[taken]
+        x[rows] = outer[rows] + more[taken]
+        y[rows] = np.maximum(upper_tail(t[taken], 1 - rest[taken]), t[taken])
         open_ = open_[~taken]
     return x, y
