@@ -22,21 +22,28 @@ PROBES = 32
 
 
 def union_sum(codebook: Codebook, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
-    """sum_k pi_k sum_{j != k} Q(r_kj) at each h = sqrt(snr)."""
+    """sum_k pi_k sum_{j != k} Q(r_kj) at each h = sqrt(snr), or some of it that is 1 or more."""
     total = np.zeros(h.size)
     for weight, distance, odds in codebook.pairs():
+        below = np.flatnonzero(total < 1)  # of many tokens that is soon over where noise is large
+        if not below.size:
+            break
 
         def add(
-            levels: slice, weight: Any = weight, distance: Any = distance, odds: Any = odds
+            levels: slice,
+            weight: Any = weight,
+            distance: Any = distance,
+            odds: Any = odds,
+            below: Any = below,
         ) -> None:
-            for index in range(*levels.indices(h.size)):
+            for index in below[levels]:
                 if odds is None:
                     total[index] += weight @ special.ndtr(-h[index] * distance / 2)
                 else:
                     beaten = special.ndtr(-threshold(h[index] * distance, odds))
                     total[index] += np.sum(weight * beaten)
 
-        share_out(add, h.size, 1)
+        share_out(add, below.size, 1)
     return total
 
 
