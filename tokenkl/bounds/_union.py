@@ -25,7 +25,8 @@ def union_bound(codebook: Codebook, snr: Float[Any, " *shape"]) -> Bound:
 
     Pairs at one distance are counted once, so that lattices and grids are cheap; a grid with equal
     priors and a lattice cut are never materialised. Other codebooks cost K^2 normal tails for each
-    SNR where the sum stays below 1. Floating-point rounding adds a relative error of about 1e-11 or less.
+    SNR where the sum stays below 1. Floating-point rounding adds a relative error of about 1e-11 or
+    less.
 
     Args:
         codebook: any codebook; equal points are allowed.
