@@ -4,6 +4,8 @@
 - `python -m experiments.speech labels`, then `... evidence`: the same at equal power, with and
   without an output prior, by the evidence bound of the sampler;
 - `python -m experiments.speech words`: word errors of two of these with 25 seeds;
+- `python -m experiments.speech steps`, then `... steps-paths`: a task that one call cannot solve;
+  `... alignments`: what one call must lose on it, from the corpus alone;
 - `python -m experiments.speech calibration`: what some of these networks claim, and what is true;
 - `python -m experiments.speech curve`, then `... context-schedules`: schedules from a network's
   cross-entropy and from token ids, and networks trained by them; `... context-crossed`: these
@@ -34,6 +36,7 @@ from pathlib import Path
 import torch
 
 from experiments.harness import FIGURES
+from experiments.speech.alignments import measure_alignments
 from experiments.speech.calibration import measure_calibration
 from experiments.speech.ceilings import measure_tokenizers
 from experiments.speech.labels import LABELS, write_labels
@@ -173,7 +176,13 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "tokenizers": lambda at, given: measure_tokenizers(at, given.results / "tokenizers.json", _say),
     "labels": _labels,
     "calibration": lambda at, given: measure_calibration(
-        at, given.results / "calibration.json", _say
+        at, "evidence", given.results / "calibration.json", _say
+    ),
+    "alignments": lambda at, given: _say(
+        str(measure_alignments(at, given.results / "alignments.json"))
+    ),
+    "steps-paths": lambda at, given: measure_calibration(
+        at, "steps", given.results / "steps-paths.json", _say
     ),
     "curve": lambda at, given: measure_curve(at, given.results / "curve.json", _say),
     "grids": lambda at, given: measure_grids(at, given.results / "grids.json", _say),

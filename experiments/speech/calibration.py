@@ -68,12 +68,14 @@ def claims(
     return found
 
 
-def measure_calibration(workspace: Workspace, path: Path, say: Callable[[str], None]) -> None:
-    """Of every unit of "evidence" that is trained, on test sentences; one file, unit by unit.
+def measure_calibration(
+    workspace: Workspace, name: str, path: Path, say: Callable[[str], None]
+) -> None:
+    """Of every unit of a plan that is trained, on test sentences; one file, unit by unit.
 
     Of the first seed also on training sentences, and of it alone units without output prior.
     """
-    plan = PLANS["evidence"]
+    plan = PLANS[name]
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     materials: dict[str, Material] = {}
     for unit in plan.units:

@@ -117,6 +117,51 @@ def _word_units() -> tuple[Unit, ...]:
     )
 
 
+#: A task on which steps matter: when a word is spoken is not known from the text, so that one call,
+#: which has nothing but the law of each token, cannot solve it. Sentences are some that nothing was
+#: chosen on.
+BUDGET = 500
+PAUSED = Settings(
+    corpus="paused",
+    text="characters",
+    changes=(
+        ("head", "joint"),
+        ("width", 128),
+        ("depth", 4),
+        ("text_width", 128),
+        ("text_blocks", 2),
+        ("dropout", 0.05),
+    ),
+    view="power",
+    training=dataclasses.replace(
+        SETTINGS.training, steps=BUDGET, warm_up=50, ema=0.99, log_every=50,
+        checkpoint_every=100, snapshots=(BUDGET,),
+    ),
+    first=40,
+    sentences=36,
+    evidence=Evidence(sentences=16),
+    bound_sentences=8,
+    bound_draws=8,
+    snr_points=3,
+    guidance=0.0,
+    judges=("bigram",),
+)  # fmt: skip
+PAUSED_SEEDS = (0, 1, 2)
+PAUSED_STEPS = (1, 2, 5, 10, 25)
+#: Heard as the evidence bound has it: by the ancestral sampler, without guidance.
+ANCESTRAL = (("sampler", "ancestral"),)
+
+
+def _paused_units() -> tuple[Unit, ...]:
+    """Seed by seed, E8 after the others; in names apart from those of other plans."""
+    return tuple(
+        Unit(f"{name}-paused", seed, tuple(VIEWS[name].items()))
+        for names in (("fsq", "perturbed-power", "permuted"), ("e8-power",))
+        for seed in PAUSED_SEEDS
+        for name in names
+    )
+
+
 #: Schedules that know the context, and how networks are trained by them: as in "schedules", and
 #: heard on sentences that nothing was chosen on.
 SCHEDULES = dataclasses.replace(
@@ -167,6 +212,12 @@ PLANS: dict[str, Plan] = {
     ),
     "evidence": Plan(_evidence_units(), (Cell(200, 5),), EVIDENCE, "evidence"),
     "words": Plan(_word_units(), (Cell(200, 5),), WORDS, "words"),
+    "steps": Plan(
+        _paused_units(),
+        tuple(Cell(BUDGET, steps, options=ANCESTRAL) for steps in PAUSED_STEPS),
+        PAUSED,
+        "steps",
+    ),
     "context-schedules": Plan(
         _scheduled(),
         tuple(Cell(MIDDLE, steps) for steps in (2, 5, 25)),

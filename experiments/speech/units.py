@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from tokenkl.tts.codec import own_tokenizer
 from tokenkl.tts.data import Example, examples_of, make_batch
 from tokenkl.tts.evaluation import Spoken, evaluate
 from tokenkl.tts.geometry import View
+from tokenkl.tts.judge import Grammar
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import Recipe, Workspace, new_model
 from tokenkl.tts.training import TrainConfig, read_weights, train
@@ -45,17 +46,20 @@ class Cell:
     - `budget`: training steps of the snapshot.
     - `steps`, `grid`: of the sampler.
     - `schedule`: whose time equal steps are of, where not the network's own; see `table_of`.
+    - `options`: of `CDCD.generate`, where they are not its own; guidance is that of the settings.
     """
 
     budget: int
     steps: int
     grid: str = "uniform"
     schedule: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
 
     @property
     def label(self) -> str:
         own = f"{self.budget}-{self.steps}-{self.grid}"
-        return own if self.schedule is None else f"{own}-{self.schedule}"
+        more = () if self.schedule is None else (self.schedule,)
+        return "-".join((own, *more, *(value for _, value in self.options)))
 
 
 TRAINING = TrainConfig(
@@ -86,6 +90,8 @@ class Settings:
     - `view`: what is equal between geometries, see `place_tokens`.
     - `sentences`: of the test split that are spoken in every cell, from number `first` on.
     - `heard`: the split that they are taken from, where not the test split.
+    - `judges`: who hears them.
+    - `text`: what networks read.
     - `bound_sentences`, `bound_draws`: for the variational bound of every budget.
     - `snr_points`: noise levels, over the range of the bound, for the cross-entropy.
     """
@@ -109,11 +115,14 @@ class Settings:
     bound_draws: int = 16
     snr_points: int = 12
     guidance: float = 0.5
+    judges: tuple[Grammar, ...] = ("unigram",)
+    text: Literal["phonemes", "characters"] = "phonemes"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; records of units that are older than `heard` have none."""
+        """As plain values; what is newer than stored records is named only where it is used."""
         made = json.loads(json.dumps(dataclasses.asdict(self)))
-        return made if self.heard else {k: v for k, v in made.items() if k != "heard"}
+        usual = {"heard": None, "judges": ["unigram"], "text": "phonemes"}
+        return {k: v for k, v in made.items() if k not in usual or v != usual[k]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +152,7 @@ class Unit:
         changes = tuple({**dict(settings.changes), **dict(given.pop("changes", ()))}.items())
         return Recipe(
             corpus=settings.corpus,
+            text=settings.text,
             view=given.pop("view", settings.view),
             tokenizer_steps=settings.tokenizer_steps,
             changes=changes,
@@ -254,7 +264,8 @@ def run_unit(
             measured = listen(voice, at, cell, unit.seed, settings)
             found["cells"][cell.label] = measured
             _write(path, found)
-            say(f"{unit.label} {cell.label}: unigram WER {_error_rate(measured):.3f}")
+            judge = settings.judges[0]
+            say(f"{unit.label} {cell.label}: {judge} WER {_error_rate(measured, judge):.3f}")
 
 
 def listen(voice: Voice, at: Material, cell: Cell, seed: int, settings: Settings) -> dict[str, Any]:
@@ -266,12 +277,15 @@ def listen(voice: Voice, at: Material, cell: Cell, seed: int, settings: Settings
     grid: Any = cell.grid
     if cell.schedule is not None:
         grid = equal_steps(cell.schedule, cell.steps, voice.codebook())
-    ids = voice.tokens_of(chosen, steps=cell.steps, grid=grid, guidance=settings.guidance, key=seed)
+    ids = voice.tokens_of(
+        chosen, steps=cell.steps, grid=grid, guidance=settings.guidance, key=seed,
+        **dict(cell.options),
+    )  # fmt: skip
     seconds = (time.process_time() - started) / len(chosen)
     spoken = [Spoken(e.text, i, seconds=seconds) for e, i in zip(chosen, ids, strict=True)]
     report = evaluate(
         {seed: spoken}, own_tokenizer(voice.tokenizer), references[spoken_of],
-        label=cell.label, grammars=("unigram",), pitch=False, progress=lambda done, total: None,
+        label=cell.label, grammars=settings.judges, pitch=False, progress=lambda done, total: None,
     )  # fmt: skip
     rounded = {
         name: [[None if math.isnan(x) else round(float(x), 5) for x in row] for row in array]
@@ -303,9 +317,9 @@ def likelihood(
     }
 
 
-def _error_rate(measured: dict[str, Any]) -> float:
+def _error_rate(measured: dict[str, Any], judge: Grammar) -> float:
     arrays = measured["measurements"]
-    return float(np.sum(arrays["errors_unigram"]) / np.sum(arrays["words"]))
+    return float(np.sum(arrays[f"errors_{judge}"]) / np.sum(arrays["words"]))
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:

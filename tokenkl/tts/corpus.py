@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,16 @@ from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, reject
 from tokenkl.tts import espeak
-from tokenkl.tts.audio import Alignment, Utterance, to_int16
+from tokenkl.tts.audio import PAUSE, SAMPLE_RATE, Alignment, Utterance, to_int16
 from tokenkl.tts.grammar import DOMAINS, TEMPLATES, Words, all_combinations, templates_of
 
 SPLITS = ("train", "valid", "test", "combinations")
 
 #: Raised whenever the files of the cache change their meaning.
 FORMAT = 1
+
+#: Samples over which sound fades at a pause: 10 ms.
+FADE = 160
 
 #: Utterances in one file, which is also what one process of espeak-ng speaks.
 SHARD = 50
@@ -54,6 +57,8 @@ class CorpusConfig:
         pitch: 0 to 100 on espeak-ng's scale, 50 being the voice's own.
         rate_jitter: every utterance multiplies `rate` by a uniform draw from 1 -+ this.
         pitch_jitter: every utterance adds to `pitch` a uniform draw from -+ this.
+        pause: seconds, 0 to 10; between any two words there is a silence that lasts a uniform draw
+            from 0 to this.
 
     Raises:
         ValueError: a value outside its range.
@@ -71,6 +76,7 @@ class CorpusConfig:
     pitch: int = 50
     rate_jitter: float = 0.0
     pitch_jitter: float = 0.0
+    pause: float = 0.0
 
     def __post_init__(self) -> None:
         check_count(self.seed, "seed", 0)
@@ -89,6 +95,8 @@ class CorpusConfig:
         low, high = self.pitch - self.pitch_jitter, self.pitch + self.pitch_jitter
         if self.pitch_jitter < 0 or not (low >= 0 and high <= 100):
             reject("pitch", f"{self.pitch} and pitch_jitter {self.pitch_jitter}", "in 0 to 100")
+        if not 0 <= self.pause <= 10:
+            reject("pause", self.pause, "in 0 to 10")
         # From JSON come lists, and equal configurations must be equal.
         object.__setattr__(self, "shares", shares)
         object.__setattr__(self, "voices", tuple(self.voices))
@@ -98,14 +106,26 @@ class CorpusConfig:
         """The harder task: pitch 50 -+ 20, rate 150 -+ 25 %, otherwise as the default."""
         return cls(**{"rate_jitter": 0.25, "pitch_jitter": 20.0, **changes})
 
+    @classmethod
+    def paused(cls, **changes: Any) -> CorpusConfig:
+        """Digits with pauses of 0 to 0.5 s between them, otherwise as the default.
+
+        When a word is spoken cannot be known from the text, and hangs on when all others are: the
+        law of each token by itself says little of how to speak.
+        """
+        return cls(**{"shares": (0.0, 0.0, 1.0), "pause": 0.5, **changes})
+
     def size(self, split: str) -> int:
         """Number of utterances of a split."""
         return getattr(self, check_choice(split, SPLITS, "split"))
 
     def digest(self) -> str:
         """A short name for everything that the cached files depend on."""
+        config = dataclasses.asdict(self)
+        if not self.pause:  # so that corpora from before there were any keep their names
+            del config["pause"]
         record = {
-            "config": dataclasses.asdict(self),
+            "config": config,
             "format": FORMAT,
             "shard": SHARD,
             "espeakng_loader": espeak.version(),
@@ -127,13 +147,15 @@ def held_out_combinations(config: CorpusConfig) -> dict[str, frozenset[tuple[str
 
 @dataclasses.dataclass(frozen=True)
 class Sentence:
-    """One sentence of the domain and how it is to be spoken."""
+    """One sentence of the domain and how it is to be spoken; pauses in seconds, after each word but
+    the last."""
 
     domain: str
     words: Words
     voice: str
     rate: int
     pitch: int
+    pauses: tuple[float, ...] = ()
 
     @property
     def text(self) -> str:
@@ -203,7 +225,52 @@ def _with_prosody(
     voice = config.voices[int(rng.integers(len(config.voices)))]
     factor = rng.uniform(1 - config.rate_jitter, 1 + config.rate_jitter)
     shift = rng.uniform(-config.pitch_jitter, config.pitch_jitter)
-    return Sentence(domain, words, voice, round(config.rate * factor), round(config.pitch + shift))
+    pauses: tuple[float, ...] = ()
+    if config.pause:
+        pauses = tuple(rng.uniform(0, config.pause, len(words) - 1).tolist())
+    rate, pitch = round(config.rate * factor), round(config.pitch + shift)
+    return Sentence(domain, words, voice, rate, pitch, pauses)
+
+
+def with_pauses(speech: espeak.Speech, pauses: Sequence[float]) -> espeak.Speech:
+    """Silence put between words: seconds after each word but the last.
+
+    Around each the sound fades out and in, over `FADE` samples or half of what there is between two
+    pauses. The silence is a phoneme of its own, `PAUSE`.
+    """
+    alignment = speech.alignment
+    words = np.maximum.accumulate(alignment.words)  # that of a pause is the one before it
+    places = [int(np.argmax(words > index)) for index in range(len(pauses))]
+    cuts = alignment.edges[places]
+    silences = [round(seconds * SAMPLE_RATE) for seconds in pauses]
+    parts = np.split(speech.audio, cuts)
+    for index, part in enumerate(parts):
+        parts[index] = _faded(part, before=index > 0, after=index < len(cuts))
+    audio = [parts[0]]
+    for silence, part in zip(silences, parts[1:], strict=True):
+        audio += [np.zeros(silence, np.float32), part]
+    lengths = np.insert(np.diff(alignment.edges), places, silences)
+    phonemes = np.insert(np.array(alignment.phonemes, object), places, PAUSE)
+    return espeak.Speech(
+        np.concatenate(audio),
+        Alignment(
+            tuple(phonemes.tolist()),
+            np.append(0, np.cumsum(lengths)),
+            np.insert(alignment.words, places, -1),
+        ),
+    )
+
+
+def _faded(sound: np.ndarray, *, before: bool, after: bool) -> np.ndarray:
+    """With a raised cosine at the ends that lie at a pause."""
+    n = min(FADE, len(sound) // 2)
+    rise = (0.5 - 0.5 * np.cos(np.pi * (np.arange(n) + 0.5) / FADE)).astype(np.float32)
+    gain = np.ones(len(sound), np.float32)
+    if before:
+        gain[:n] = rise
+    if after:
+        gain[len(sound) - n :] = rise[::-1]
+    return sound * gain
 
 
 class Corpus:
@@ -298,7 +365,10 @@ def _shards(config: CorpusConfig, split: str) -> list[_Shard]:
 def _make_shard(shard: _Shard, sentences: list[Sentence], path: Path) -> None:
     chosen = sentences[shard.start : shard.stop]
     requests = [espeak.Request(s.text, s.voice, s.rate, s.pitch) for s in chosen]
-    spoken = espeak.speak(requests)
+    spoken = [
+        with_pauses(speech, sentence.pauses)
+        for speech, sentence in zip(espeak.speak(requests), chosen, strict=True)
+    ]
     alignments = [speech.alignment for speech in spoken]
     arrays: dict[str, Any] = {
         "names": np.array([f"{shard.split}-{shard.start + i:05d}" for i in range(len(chosen))]),

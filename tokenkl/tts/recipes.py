@@ -54,6 +54,7 @@ from tokenkl.tts.voice import Voice, new_cdcd
 _CORPORA = {
     "plain": CorpusConfig(),
     "jittered": CorpusConfig.jittered(),
+    "paused": CorpusConfig.paused(),
     "few": CorpusConfig(train=200, valid=20, test=20, combinations=20),
 }
 CORPORA = tuple(_CORPORA)
@@ -71,7 +72,8 @@ class Recipe:
     """What determines a voice.
 
     Args:
-        corpus: "plain", "jittered" (pitch and rate vary) or "few" (200 sentences, for trials).
+        corpus: "plain", "jittered" (pitch and rate vary), "paused" (digits, with pauses of any
+            length between them) or "few" (200 sentences, for trials).
         tokenizer: of `TOKENIZERS`.
         tokenizer_steps: of its training.
         text: "phonemes", placed by their durations, or "characters", spread evenly.

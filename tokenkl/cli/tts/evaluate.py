@@ -98,7 +98,9 @@ def evaluate(
     ] = True,
     corpus: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="plain, jittered or few; the voice's own without it."),
+        typer.Option(
+            metavar="NAME", help="plain, jittered, paused or few; the voice's own without it."
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -124,7 +126,7 @@ def evaluate(
     counts = whole_numbers(steps, "--steps")
     check_choice(split, ("valid", "test", "combinations"), "--split")
     if corpus is not None:
-        check_choice(corpus, ("plain", "jittered", "few"), "--corpus")
+        check_choice(corpus, ("plain", "jittered", "paused", "few"), "--corpus")
     grammars = [part.strip() for part in grammar.split(",")]
     for one in grammars:
         check_choice(one, ("unigram", "bigram"), "--grammar")

@@ -63,7 +63,10 @@ def train(
     ] = None,
     corpus: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="plain, jittered, or few (200 sentences, for trials)."),
+        typer.Option(
+            metavar="NAME",
+            help="plain, jittered, paused (digits with pauses), or few (200 sentences, for trials).",
+        ),
     ] = None,
     tokenizer: Annotated[
         str | None,
