@@ -60,7 +60,7 @@ def entropies(
     """
     gaps = len(utterance.text.split()) - 1
     pauses = rng.uniform(0, longest * SAMPLE_RATE, (draws, gaps))
-    empty, length = spoken(utterance, np.zeros((1, gaps)))
+    _, length = spoken(utterance, np.zeros((1, gaps)))
     kept = np.abs(pauses.sum(axis=1) + length - utterance.audio.size) < TOKEN / 2
     states, _ = spoken(utterance, pauses[kept][:1000])
     counts = [np.unique(column, return_counts=True)[1] / len(column) for column in states.T]

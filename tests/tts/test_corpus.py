@@ -1,6 +1,8 @@
 """The synthetic corpus: splits, determinism, alignment, and the cache under interruption."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,19 +11,23 @@ import numpy as np
 import pytest
 
 from tokenkl.tts import espeak
-from tokenkl.tts.audio import PAUSE
+from tokenkl.tts.audio import PAUSE, SAMPLE_RATE, Alignment
 from tokenkl.tts.corpus import (
+    FADE,
+    FORMAT,
+    SHARD,
     SPLITS,
     Corpus,
     CorpusConfig,
     Sentence,
     _load_shard,
+    _with_pauses,
     cache_folder,
     held_out_combinations,
     load_corpus,
     make_sentences,
 )
-from tokenkl.tts.grammar import VOCABULARY, parse
+from tokenkl.tts.grammar import DIGITS, TEMPLATES, VOCABULARY, parse
 
 DEFAULT = CorpusConfig()
 
@@ -69,6 +75,54 @@ def test_jitter_changes_prosody_and_not_sentences(sentences: dict[str, list[Sent
     assert (pitches.min(), pitches.max()) == (30, 70)
 
 
+def test_pauses_are_drawn_between_words() -> None:
+    paused = make_sentences(CorpusConfig.paused())["train"]
+    assert {word for one in paused for word in one.words} == set(DIGITS)
+    assert all(len(one.pauses) == len(one.words) - 1 for one in paused)
+    pauses = np.concatenate([one.pauses for one in paused])
+    assert (pauses >= 0).all() and (pauses <= 0.5).all()
+    # Their mean, to five standard errors of a uniform draw.
+    assert abs(pauses.mean() - 0.25) < 5 * 0.5 / np.sqrt(12 * pauses.size)
+
+
+def test_corpora_without_pauses_keep_their_names(sentences: dict[str, list[Sentence]]) -> None:
+    """The folder of a corpus is named as before there were any pauses."""
+    config = dataclasses.asdict(DEFAULT)
+    assert config.pop("pause") == 0
+    record = {
+        "config": config, "format": FORMAT, "shard": SHARD, "espeakng_loader": espeak.version(),
+        "templates": repr(TEMPLATES),
+    }  # fmt: skip
+    plain = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+    assert DEFAULT.digest() == plain
+    assert dataclasses.replace(DEFAULT, pause=0.1).digest() != plain
+    assert all(one.pauses == () for one in sentences["train"])
+
+
+def test_silence_between_words_and_the_sound_as_it_was() -> None:
+    names = ("a", "b", PAUSE, "c", "d", PAUSE)
+    edges = np.array([0, 300, 900, 1000, 1200, 2000, 2100])
+    words = np.array([0, 1, -1, 2, 2, -1])
+    sound = np.random.default_rng(0).uniform(0.1, 1, 2100).astype(np.float32)
+    found = _with_pauses(espeak.Speech(sound, Alignment(names, edges, words)), (0.25, 0.5))
+    first, second = SAMPLE_RATE // 4, SAMPLE_RATE // 2
+    assert found.alignment.phonemes == ("a", PAUSE, "b", PAUSE, PAUSE, "c", "d", PAUSE)
+    assert found.alignment.words.tolist() == [0, -1, 1, -1, -1, 2, 2, -1]
+    lengths = [300, first, 600, 100, second, 200, 800, 100]
+    assert np.diff(found.alignment.edges).tolist() == lengths
+    parts = np.split(found.audio, np.cumsum([300, first, 700, second]))
+    assert found.audio.size == 2100 + first + second
+    assert found.audio.dtype == np.float32
+    assert not parts[1].any() and not parts[3].any()
+    kept = np.concatenate([parts[0], parts[2], parts[4]]) / sound
+    near = np.abs(np.arange(2100)[:, None] - [299.5, 999.5]).min(axis=1) < FADE
+    assert (kept[~near] == 1).all()  # which are all samples that lie further from a pause
+    assert (kept[near] <= 1).all() and kept[299] < 1e-3 and kept[1000] < 1e-3
+    same = _with_pauses(espeak.Speech(sound, Alignment(names, edges, words)), ())
+    assert (same.audio == sound).all()
+    assert same.alignment.phonemes == names
+
+
 def test_every_voice_speaks() -> None:
     voices = ("en-us+klatt4", "en-gb+klatt2")
     drawn = make_sentences(dataclasses.replace(DEFAULT, voices=voices))["train"]
@@ -89,6 +143,7 @@ def test_seed_changes_everything() -> None:
         ({"held_out": 0}, "held_out must be above 0 and below 1; got 0"),
         ({"rate": 90, "rate_jitter": 0.25}, "rate must be in 80 to 450"),
         ({"pitch": 90, "pitch_jitter": 20}, "pitch must be in 0 to 100"),
+        ({"pause": -0.1}, "pause must be in 0 to 10; got -0.1"),
         ({"train": -1}, "train must be a whole number, at least 0"),
         ({"voices": "en-us"}, "voices must be a tuple"),
     ],

@@ -232,7 +232,7 @@ def _with_prosody(
     return Sentence(domain, words, voice, rate, pitch, pauses)
 
 
-def with_pauses(speech: espeak.Speech, pauses: Sequence[float]) -> espeak.Speech:
+def _with_pauses(speech: espeak.Speech, pauses: Sequence[float]) -> espeak.Speech:
     """Silence put between words: seconds after each word but the last.
 
     Around each the sound fades out and in, over `FADE` samples or half of what there is between two
@@ -366,7 +366,7 @@ def _make_shard(shard: _Shard, sentences: list[Sentence], path: Path) -> None:
     chosen = sentences[shard.start : shard.stop]
     requests = [espeak.Request(s.text, s.voice, s.rate, s.pitch) for s in chosen]
     spoken = [
-        with_pauses(speech, sentence.pauses)
+        _with_pauses(speech, sentence.pauses)
         for speech, sentence in zip(espeak.speak(requests), chosen, strict=True)
     ]
     alignments = [speech.alignment for speech in spoken]

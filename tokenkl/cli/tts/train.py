@@ -65,7 +65,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="plain, jittered, paused (digits with pauses), or few (200 sentences, for trials).",
+            help="plain, jittered, paused (digits), or few (200 sentences, for trials).",
         ),
     ] = None,
     tokenizer: Annotated[
