@@ -93,10 +93,10 @@ class Mean:
 
 
 class Units:
-    """What is stored, seed by seed."""
+    """What is stored, seed by seed, of networks of so many training steps."""
 
-    def __init__(self, results: Results) -> None:
-        self.results = results
+    def __init__(self, results: Results, budget: int = CELL.budget) -> None:
+        self.results, self.budget = results, budget
         self.records = {
             name: {record["made_from"]["seed"]: record for record in records}
             for name, records in results.units.items()
@@ -110,7 +110,7 @@ class Units:
     def evidence(self, name: str, steps: int, seeds: Sequence[int]) -> Float[np.ndarray, " seeds"]:
         """Nats per token, over all tokens."""
         records = [self.records[name][seed] for seed in seeds]
-        sums = [sum(one["evidence"][f"{CELL.budget}"][f"{steps}"]) for one in records]
+        sums = [sum(one["evidence"][f"{self.budget}"][f"{steps}"]) for one in records]
         return np.array(sums) / [sum(one["evidence_tokens"]) for one in records]
 
     def gap(self, name: str, rival: str, steps: int) -> Mean:
@@ -142,7 +142,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         for prior in (True, False):
             rows += _rows_of(units, name, prior, config)
     calibration = json.loads((RESULTS / "calibration.json").read_text())
-    rows += _path_rows(calibration) + _read_rows(calibration)
+    rows += path_rows(calibration) + read_rows(calibration)
     rows += _word_rows(config)
     table = pd.DataFrame(rows)
     return table, {
@@ -151,7 +151,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         "units": sum(len(records) for records in units.records.values()),
         "sentences": EVIDENCE.sentences,
         "sentences_of_words": WORDS.sentences,
-        "closing": _closing(units),
+        "closing": closings(units),
         "verdicts": verdicts(units, table),
     }
 
@@ -228,7 +228,7 @@ def _read_label(label: str) -> tuple[str, bool, int]:
     return name.removesuffix(PLAIN), not name.endswith(PLAIN), int(seed)
 
 
-def _path_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
+def path_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
     """B over SNRs and the squared error over what the network claims it to be, of the first seed;
     no ratio where less than 1e-3 is claimed."""
     rows = []
@@ -249,7 +249,7 @@ def _path_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
+def read_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
     """Means over seeds of B(end), the same minus FSQ's, and of B(0) - B(end), on test sentences."""
     paths: dict[tuple[str, bool], dict[int, np.ndarray]] = {}
     for label, found in calibration.items():
@@ -271,7 +271,7 @@ def _read_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _closing(units: Units) -> dict[str, dict[str, float]]:
+def closings(units: Units) -> dict[str, dict[str, float]]:
     """By how much gaps grow from the fewest steps to the most, with the prior."""
     pairs = {name: RIVALS.get(name, "fsq") for name in units.names if name not in ALONE}
     return {
@@ -290,23 +290,23 @@ def verdicts(units: Units, table: pd.DataFrame) -> dict[str, str]:
 
     def gap(name: str, steps: int, prior: bool = True) -> Mean | None:
         kind = "evidence minus rival"
-        return _mean(table, kind=kind, name=name, steps=steps, prior=prior)
+        return mean_of(table, kind=kind, name=name, steps=steps, prior=prior)
 
     perturbed, e8 = gap("perturbed-power", 5), gap("e8-power", 5)
     relabelled, grid = gap("relabelled", 5), gap("vq-on-grid", 5)
     return {
-        "E1": _above(perturbed, 0),
-        "E2": _above(e8, 0),
+        "E1": above(perturbed, 0),
+        "E2": above(e8, 0),
         "E3": _penalty(units, table),
-        "E3, in the bound": _within(gap("permuted", 5), 0.1, 0.4),
-        "E4": _above(_negative(relabelled), 0),
+        "E3, in the bound": within(gap("permuted", 5), 0.1, 0.4),
+        "E4": above(negative(relabelled), 0),
         "E5": _lowest_are_worst(units),
-        "E6": _above(_negative(grid), 0),
-        "W1": _point(_mean(table, kind="WER minus rival, words", name=WORD_RIVALS[0])),
+        "E6": above(negative(grid), 0),
+        "W1": _point(mean_of(table, kind="WER minus rival, words", name=WORD_RIVALS[0])),
     }
 
 
-def _mean(table: pd.DataFrame, **where: Any) -> Mean | None:
+def mean_of(table: pd.DataFrame, **where: Any) -> Mean | None:
     chosen = table
     for column, value in where.items():
         chosen = chosen[chosen[column] == value]
@@ -318,14 +318,14 @@ def _mean(table: pd.DataFrame, **where: Any) -> Mean | None:
 
 def _point(mean: Mean | None) -> str:
     """Within a point of zero, or outside, or neither is known."""
-    return _within(mean, -0.01, 0.01)
+    return within(mean, -0.01, 0.01)
 
 
-def _negative(mean: Mean | None) -> Mean | None:
+def negative(mean: Mean | None) -> Mean | None:
     return mean and Mean(-mean.value, -mean.high, -mean.low, mean.seeds)
 
 
-def _above(mean: Mean | None, limit: float) -> str:
+def above(mean: Mean | None, limit: float) -> str:
     if mean is None or mean.seeds < 3:
         return "not measured"
     if mean.low > limit:
@@ -333,25 +333,23 @@ def _above(mean: Mean | None, limit: float) -> str:
     return "refuted" if mean.high < limit else "open"
 
 
-def _within(mean: Mean | None, low: float, high: float) -> str:
-    above = _above(mean, low)
-    below = _above(_negative(mean), -high)
-    both = {above, below}
+def within(mean: Mean | None, low: float, high: float) -> str:
+    both = {above(mean, low), above(negative(mean), -high)}
     if len(both) == 1:
-        return above
+        return both.pop()
     return "refuted" if "refuted" in both else "open"
 
 
 def _penalty(units: Units, table: pd.DataFrame) -> str:
     """Permuted minus FSQ in words: below 3 points with the prior, 8 points more without it."""
     kind = "WER minus rival"
-    small = _above(_negative(_mean(table, kind=kind, name="permuted", prior=True)), -0.03)
+    small = above(negative(mean_of(table, kind=kind, name="permuted", prior=True)), -0.03)
     names = ("permuted", "fsq", "permuted" + PLAIN, "fsq" + PLAIN)
     seeds = units.shared(*names)
     if len(seeds) < 3:
         return "not measured"
     rates = [units.error_rates(name, seeds) for name in names]
-    more = _above(Mean.of((rates[2] - rates[3]) - (rates[0] - rates[1])), 0.08)
+    more = above(Mean.of((rates[2] - rates[3]) - (rates[0] - rates[1])), 0.08)
     if small == more:
         return small
     return "refuted" if "refuted" in (small, more) else "open"
@@ -384,7 +382,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
         name: {"color": COLOURS[i], "marker": MARKERS[(i + turn) % len(MARKERS)]}
         for name, (turn, i) in turns.items()
     }
-    _draw_gaps(axes[0, 0], table, styles)
+    draw_gaps(axes[0, 0], table, styles)
     _draw_words(axes[0, 1], table, styles)
     _draw_rounding(axes[1, 0], table, styles)
     _draw_paths(axes[1, 1], table, styles)
@@ -400,7 +398,7 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     return figure
 
 
-def _draw_gaps(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
+def draw_gaps(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
     gaps = table[(table.kind == "evidence minus rival") & table.prior]
     best = table[(table.kind == "many steps minus rival") & table.prior]
     names = [name for name in VIEWS if (gaps.name == name).any()]
@@ -409,7 +407,7 @@ def _draw_gaps(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
         one, end = gaps[gaps.name == name].sort_values("steps"), best[best.name == name]
         for rows, steps, line in ((one, one.steps, "-"), (end, [apart] * len(end), "none")):
             panel.errorbar(
-                np.asarray(steps) * np.exp(offset), rows.value, yerr=_arms(rows), capsize=2,
+                np.asarray(steps) * np.exp(offset), rows.value, yerr=arms(rows), capsize=2,
                 elinewidth=0.8, markersize=3.5, linewidth=1.0, linestyle=line,
                 label=LABELS[name] if line == "-" else None, **styles[name],
             )  # fmt: skip
@@ -422,10 +420,10 @@ def _draw_gaps(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
     panel.legend(fontsize=6, loc="upper right", ncols=2, columnspacing=1, handlelength=1.4)
 
 
-def _arms(rows: pd.DataFrame) -> np.ndarray:
+def arms(rows: pd.DataFrame) -> np.ndarray:
     """Of error bars; none where there is one seed."""
-    arms = np.abs(np.stack([rows.value - rows.low, rows.high - rows.value]))
-    return np.where(np.isfinite(arms), arms, 0.0)
+    lengths = np.abs(np.stack([rows.value - rows.low, rows.high - rows.value]))
+    return np.where(np.isfinite(lengths), lengths, 0.0)
 
 
 def _draw_words(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
@@ -446,7 +444,7 @@ def _draw_words(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None
         labels.append(f"{LABELS[one.name]},\nrun of {one.seeds} seeds")
     for place, one, name, fill in points:
         panel.errorbar(
-            100 * one.value, [place] * len(one), xerr=100 * _arms(one), capsize=2,
+            100 * one.value, [place] * len(one), xerr=100 * arms(one), capsize=2,
             elinewidth=0.8, markersize=4, fillstyle=fill, linestyle="none", **styles[name],
         )  # fmt: skip
     panel.axvline(0, color="black", linewidth=0.8)

@@ -5,7 +5,8 @@
   without an output prior, by the evidence bound of the sampler;
 - `python -m experiments.speech words`: word errors of two of these with 25 seeds;
 - `python -m experiments.speech steps`, then `... steps-paths`: a task that one call cannot solve;
-  `... alignments`: what one call must lose on it, from the corpus alone;
+  `... steps-ceiling`: what its true tokens are worth; `... alignments`: what one call must lose on
+  it, from the corpus alone;
 - `python -m experiments.speech calibration`: what some of these networks claim, and what is true;
 - `python -m experiments.speech curve`, then `... context-schedules`: schedules from a network's
   cross-entropy and from token ids, and networks trained by them; `... context-crossed`: these
@@ -38,7 +39,7 @@ import torch
 from experiments.harness import FIGURES
 from experiments.speech.alignments import measure_alignments
 from experiments.speech.calibration import measure_calibration
-from experiments.speech.ceilings import measure_tokenizers
+from experiments.speech.ceilings import measure_ceiling, measure_tokenizers
 from experiments.speech.labels import LABELS, write_labels
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
 from experiments.speech.predictors import codebook_with_prior, predict
@@ -180,6 +181,9 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     ),
     "alignments": lambda at, given: _say(
         str(measure_alignments(at, given.results / "alignments.json"))
+    ),
+    "steps-ceiling": lambda at, given: _say(
+        str(measure_ceiling(at, PLANS["steps"], given.results / "steps-ceiling.json"))
     ),
     "steps-paths": lambda at, given: measure_calibration(
         at, "steps", given.results / "steps-paths.json", _say

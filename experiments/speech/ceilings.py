@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.speech.plans import SETTINGS
+from experiments.speech.plans import SETTINGS, Plan
 from tokenkl._files import atomic_path
+from tokenkl.tts.evaluation import ceilings_and_floors
 from tokenkl.tts.recipes import Recipe, Workspace
 from tokenkl.tts.tokenizers import evaluate_tokenizer
 from tokenkl.usage import token_usage
@@ -45,3 +46,23 @@ def measure_tokenizers(workspace: Workspace, path: Path, say: Callable[[str], No
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n")
         say(f"{name}: {found[name]}")
+
+
+def measure_ceiling(workspace: Workspace, plan: Plan, path: Path) -> dict[str, dict[str, float]]:
+    """Word errors of true audio and true tokens on the sentences that a plan hears, as JSON."""
+    settings = plan.settings
+    said = workspace.corpus(settings.corpus).split(settings.heard or "test")
+    reports = ceilings_and_floors(
+        said[settings.first : settings.first + settings.sentences],
+        workspace.tokenizer(plan.units[0].recipe(settings)),
+        which=("true audio", "true tokens"), grammars=settings.judges, pitch=False,
+        progress=workspace.progress,
+    )  # fmt: skip
+    metrics = [f"wer_{judge}" for judge in settings.judges]
+    found = {
+        name: {metric: round(report.value(metric), 5) for metric in metrics}
+        for name, report in reports.items()
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(found) + "\n")
+    return found

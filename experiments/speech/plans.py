@@ -147,15 +147,17 @@ PAUSED = Settings(
     judges=("bigram",),
 )  # fmt: skip
 PAUSED_SEEDS = (0, 1, 2)
+#: Of the names of its units, which are apart from those of other plans.
+SUFFIX = "-paused"
 PAUSED_STEPS = (1, 2, 5, 10, 25)
 #: Heard as the evidence bound has it: by the ancestral sampler, without guidance.
 ANCESTRAL = (("sampler", "ancestral"),)
 
 
 def _paused_units() -> tuple[Unit, ...]:
-    """Seed by seed, E8 after the others; in names apart from those of other plans."""
+    """Seed by seed, E8 after the others."""
     return tuple(
-        Unit(f"{name}-paused", seed, tuple(VIEWS[name].items()))
+        Unit(name + SUFFIX, seed, tuple(VIEWS[name].items()))
         for names in (("fsq", "perturbed-power", "permuted"), ("e8-power",))
         for seed in PAUSED_SEEDS
         for name in names

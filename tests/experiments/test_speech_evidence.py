@@ -17,12 +17,12 @@ from experiments.speech_evidence import (
     STEPS,
     Mean,
     Units,
-    _above,
-    _path_rows,
-    _read_rows,
     _rows_of,
-    _within,
+    above,
+    path_rows,
+    read_rows,
     verdicts,
+    within,
 )
 
 
@@ -90,7 +90,7 @@ def test_exact_posteriors_cost_the_entropy_wherever_the_path_ends() -> None:
     mmse, entropy = (exact[name].value.tolist() for name in ("mmse", "conditional_entropy"))
     claims = {"squared_error": mmse, "variance": mmse, "cross_entropy": entropy}
     rows = pd.DataFrame(
-        _path_rows({"fsq-plain-0": {"log_snr": log_snr.tolist(), "test": claims, "train": claims}})
+        path_rows({"fsq-plain-0": {"log_snr": log_snr.tolist(), "test": claims, "train": claims}})
     )
     assert not rows.prior.any()
     assert set(rows.name) == {"fsq"}
@@ -109,7 +109,7 @@ def test_what_is_read_along_the_path() -> None:
         return {"log_snr": log_snr.tolist(), "test": claims}
 
     rows = pd.DataFrame(
-        _read_rows(
+        read_rows(
             {"fsq-0": found(3.4, 3.2), "fsq-1": found(3.5, 3.2), "permuted-1": found(3.3, 3.25)}
         )
     ).set_index(["kind", "name"])
@@ -161,7 +161,7 @@ def test_verdicts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mean", "above", "within"),
+    ("mean", "more", "between"),
     [
         (Mean(0.2, 0.15, 0.25, 8), "confirmed", "confirmed"),
         (Mean(0.2, 0.05, 0.35, 8), "open", "open"),
@@ -172,9 +172,9 @@ def test_verdicts() -> None:
         (None, "not measured", "not measured"),
     ],
 )
-def test_rules(mean: Mean | None, above: str, within: str) -> None:
-    assert _above(mean, 0.1) == above
-    assert _within(mean, 0.1, 0.4) == within
+def test_rules(mean: Mean | None, more: str, between: str) -> None:
+    assert above(mean, 0.1) == more
+    assert within(mean, 0.1, 0.4) == between
 
 
 def test_claims_of_a_network_that_is_exact() -> None:
