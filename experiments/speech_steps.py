@@ -55,7 +55,7 @@ from experiments.speech_evidence import (
     within,
 )
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure
-from tokenkl.tts.reports import Measured, paired_difference
+from tokenkl.tts.reports import Measured, SpeechReport, paired_difference
 
 PLAN = PLANS["steps"]
 assert PAUSED.evidence is not None
@@ -122,31 +122,34 @@ def _cell(steps: int) -> Cell:
 def word_rows(units: Units, name: str, config: Config) -> list[dict[str, Any]]:
     """Word errors by calls, what calls gain, and the difference from FSQ, also of these gains."""
     rows: list[dict[str, Any]] = []
-    rates: dict[tuple[str, int], np.ndarray] = {}
 
     def add(kind: str, found: Measured, seeds: list[int], **where: int) -> None:
         ends = {"value": found.value, "low": found.interval.low, "high": found.interval.high}
         rows.append({"kind": kind, "name": name, **where, **ends, "seeds": len(seeds)})
 
-    def gap(kind: str, mine: tuple[str, int], other: tuple[str, int], **where: int) -> None:
-        seeds = units.shared(mine[0], other[0])
-        a, b = (units.results.report(one, _cell(steps), seeds) for one, steps in (mine, other))
-        for one, report in ((mine, a), (other, b)):
-            rates[one] = report.by_seed(METRIC)
-        given = a, b, METRIC, config.seed
+    def report(one: str, steps: int, seeds: list[int]) -> SpeechReport:
+        return units.results.report(one, _cell(steps), seeds)
+
+    def gap(kind: str, mine: tuple[str, int], rival: tuple[str, int], **where: int) -> None:
+        seeds = units.shared(mine[0], rival[0])
+        given = report(*mine, seeds), report(*rival, seeds), METRIC, config.seed
         pairing: Any = "paired" if len(seeds) > 2 else "independent"
         found = paired_difference(*given, seeds=pairing, resamples=config.resamples)
         add(kind, found, seeds, **where)
 
     seeds = units.shared(name)
     for steps in PAUSED_STEPS:
-        report = units.results.report(name, _cell(steps), seeds)
-        found = report.measured(METRIC, config.seed, resamples=config.resamples)
+        heard = report(name, steps, seeds)
+        found = heard.measured(METRIC, config.seed, resamples=config.resamples)
         add("WER", found, seeds, steps=steps)
         if name != "fsq":
             gap("WER minus rival", (name, steps), ("fsq", steps), steps=steps)
-    if name != "fsq" and len(units.shared(name, "fsq")) > 1:
-        growth = [rates[name, steps] - rates["fsq", steps] for steps in (10, 1)]
+    if name != "fsq" and len(paired := units.shared(name, "fsq")) > 1:
+        growth = [
+            report(name, steps, paired).by_seed(METRIC)
+            - report("fsq", steps, paired).by_seed(METRIC)
+            for steps in (10, 1)
+        ]
         about = {"kind": "WER minus rival, at 10 minus at 1", "name": name}
         rows.append({**about, **dataclasses.asdict(Mean.of(growth[0] - growth[1]))})
     for steps, other in GAINS:
