@@ -41,6 +41,7 @@ NAMES = (
     "toy_generation",
     "speech_geometry",
     "speech_evidence",
+    "speech_steps",
     "speech_twin",
     "speech_rivals",
     "context_speech",
@@ -54,6 +55,7 @@ QUICK = (
     "fsq_in_the_wild",
     "speech_geometry",
     "speech_evidence",
+    "speech_steps",
     "speech_rivals",
     "context_schedule",
 )

@@ -121,6 +121,7 @@ def findings(records: Records) -> list[Finding]:
         _trained_labels(records),
         _probe(records),
         _schedules(records),
+        _calls(records),
     ]
 
 
@@ -1140,6 +1141,55 @@ def markdown(found: Iterable[Finding]) -> str:
 
 def _gain(ratio: float) -> str:
     return f"{100 * (ratio - 1):.1f} %"
+
+
+def _calls(records: Records) -> Finding:
+    facts, table = records.facts("speech_steps"), records.rows("speech_steps")
+    names = {name: label for name, label in PROBED.items() if name in set(table.name)}
+
+    def of(kind: str, name: str, scale: float, digits: int, **where: Any) -> str:
+        rows = table[(table.kind == kind) & (table.name == name)]
+        for column, value in where.items():
+            rows = rows[rows[column] == value]
+        [row] = rows.itertuples()
+        return _interval([scale * row.value, scale * row.low, scale * row.high], digits=digits)
+
+    def listed(kind: str, scale: float, digits: int, **where: Any) -> str:
+        found = table[table.kind == kind]
+        return ", ".join(
+            f"{label} {of(kind, name, scale, digits, **where)}"
+            for name, label in names.items()
+            if (found.name == name).any()
+        )
+
+    calls = sorted({int(steps) for steps in table[table.kind == "WER"].steps})
+    by_calls = ", ".join(of("WER", "fsq", 100, 0, steps=steps) for steps in calls)
+    seeds = {int(row.seeds) for row in table[table.kind == "WER"].itertuples()}
+    verdicts = "; ".join(f"{name} {verdict}" for name, verdict in facts["verdicts"].items())
+    return Finding(
+        "18",
+        "A task on which steps matter",
+        "What do steps and geometry do where one call of the network cannot solve the task, since "
+        "the text does not say when words are spoken?",
+        "beyond the paper",
+        (
+            f"Digits with pauses of unknown length, {' or '.join(map(str, sorted(seeds)))} seeds: "
+            f"word errors of FSQ at {', '.join(map(str, calls))} calls, in percent: {by_calls}; "
+            f"of true tokens {100 * facts['ceilings']['true tokens']['wer_bigram']:.0f}.",
+            f"Points more than FSQ at 10 calls: "
+            f"{listed('WER minus rival', 100, 0, steps=10)}; at one: "
+            f"{listed('WER minus rival', 100, 0, steps=1)}.",
+            f"Read along the path, nats a token: {listed('read along the path', 1, 2)}; the "
+            f"unknown alignment alone costs one call {facts['alignment']['lost by one call']:.2f}.",
+            f"Nats a token more than FSQ in the bound of 5 steps: "
+            f"{listed('evidence minus rival', 1, 2, steps=5)}; of 25: "
+            f"{listed('evidence minus rival', 1, 2, steps=25)}; of many: "
+            f"{listed('many steps minus rival', 1, 2)}.",
+            f"Hypotheses written down before the run: {verdicts}.",
+        ),
+        ("speech_steps",),
+        ("speech.md",),
+    )
 
 
 def _interval(three: Iterable[float], digits: int = 2) -> str:
