@@ -30,6 +30,7 @@ from experiments.settings import Settings, least, setting
 from experiments.speech.plans import (
     ANCESTRAL,
     BUDGET,
+    DECODED,
     PAUSED,
     PAUSED_SEEDS,
     PAUSED_STEPS,
@@ -93,7 +94,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     for index, name in enumerate(units.names):
         progress(index, len(units.names))
         rows += word_rows(units, name, config) + _bound_rows(units, name)
-    rows += read_rows(claims) + _path_gaps(claims)
+    rows += _decoded_rows(units, config) + read_rows(claims) + _path_gaps(claims)
     rows += [one for one in path_rows(claims) if one["kind"] == "cost of a path"]
     before = json.loads((RESULTS / "calibration.json").read_text())
     rows += [
@@ -154,6 +155,20 @@ def word_rows(units: Units, name: str, config: Config) -> list[dict[str, Any]]:
         rows.append({**about, **dataclasses.asdict(Mean.of(growth[0] - growth[1]))})
     for steps, other in GAINS:
         gap("WER minus other steps", (name, steps), (name, other), steps=steps, other=other)
+    return rows
+
+
+def _decoded_rows(units: Units, config: Config) -> list[dict[str, Any]]:
+    """Word errors of FSQ by other samplers and decisions, of the seeds that were heard so."""
+    rows = []
+    for cell in DECODED:
+        if units.results.names(["fsq"], cell):
+            report = units.results.report("fsq", cell)
+            found = report.measured(METRIC, config.seed, resamples=config.resamples)
+            ends = {"value": found.value, "low": found.interval.low, "high": found.interval.high}
+            about = {"kind": "WER, other decoding", "name": "fsq", "steps": cell.steps}
+            how = ", ".join(value for _, value in cell.options) or "ddim"
+            rows.append({**about, "decoding": how, **ends, "seeds": len(report.seeds)})
     return rows
 
 

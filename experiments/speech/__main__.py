@@ -5,7 +5,8 @@
   without an output prior, by the evidence bound of the sampler;
 - `python -m experiments.speech words`: word errors of two of these with 25 seeds;
 - `python -m experiments.speech steps`, then `... steps-paths`: a task that one call cannot solve;
-  `... steps-ceiling`: what its true tokens are worth; `... alignments`: what one call must lose on
+  `... steps-decoded`: other samplers and decisions; `... steps-ceiling`: what its true tokens are
+  worth; `... alignments`: what one call must lose on
   it, from the corpus alone;
 - `python -m experiments.speech calibration`: what some of these networks claim, and what is true;
 - `python -m experiments.speech curve`, then `... context-schedules`: schedules from a network's

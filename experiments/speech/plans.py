@@ -152,6 +152,14 @@ SUFFIX = "-paused"
 PAUSED_STEPS = (1, 2, 5, 10, 25)
 #: Heard as the evidence bound has it: by the ancestral sampler, without guidance.
 ANCESTRAL = (("sampler", "ancestral"),)
+#: Of FSQ, asked for when the first units were there: DDIM in place of the ancestral sampler, and
+#: tokens drawn from the last law in place of its most likely ones, at one call and at ten.
+DRAWN = (("decision", "sample"),)
+DECODED = (
+    Cell(BUDGET, 10),
+    Cell(BUDGET, 10, options=(*ANCESTRAL, *DRAWN)),
+    Cell(BUDGET, 1, options=DRAWN),
+)
 
 
 def _paused_units() -> tuple[Unit, ...]:
@@ -217,6 +225,12 @@ PLANS: dict[str, Plan] = {
     "steps": Plan(
         _paused_units(),
         tuple(Cell(BUDGET, steps, options=ANCESTRAL) for steps in PAUSED_STEPS),
+        PAUSED,
+        "steps",
+    ),
+    "steps-decoded": Plan(
+        tuple(unit for unit in _paused_units() if unit.name == f"fsq{SUFFIX}"),
+        DECODED,
         PAUSED,
         "steps",
     ),

@@ -9,8 +9,9 @@ import pytest
 
 from experiments.speech import predictors
 from experiments.speech.__main__ import _chosen
+from experiments.speech.plans import PLANS
 from experiments.speech.results import Results
-from experiments.speech.units import Cell, Evidence, Material, Settings, Unit, run_unit
+from experiments.speech.units import RESULTS, Cell, Evidence, Material, Settings, Unit, run_unit
 from tokenkl import FSQ, OneHot
 from tokenkl.tts.recipes import Recipe, Workspace
 from tokenkl.tts.training import PRESETS
@@ -48,6 +49,36 @@ def test_only_what_there_is() -> None:
     assert _chosen(names, "ar,diffusion-m") == ["ar-0", "diffusion-more-0"]
     with pytest.raises(ValueError, match=r"--only must be .* of ar-0, .* got 'nos'"):
         _chosen(names, "nos")
+
+
+@pytest.mark.parametrize("folder", sorted({plan.folder for plan in PLANS.values()}))
+def test_stored_units_are_those_of_their_plans(folder: str) -> None:
+    """Else they would be refused, and trained anew."""
+    plans = [plan for plan in PLANS.values() if plan.folder == folder]
+    wanted = {
+        unit.label: {
+            "recipe": {k: v for k, v in unit.recipe(plan.settings).to_json().items() if v},
+            "settings": plan.settings.to_json(),
+        }
+        for plan in plans
+        for unit in plan.units
+    }
+    stored = sorted((RESULTS / folder).glob("*.json"))
+    assert stored
+    for path in stored:
+        made_from = json.loads(path.read_text())["made_from"]
+        found = {k: v for k, v in made_from["recipe"].items() if v}
+        assert {"recipe": found, "settings": made_from["settings"]} == wanted[path.stem], path.stem
+
+
+def test_cells_are_told_apart() -> None:
+    """By all that they differ in, and as they were called before they had options."""
+    cells = (
+        Cell(6, 2), Cell(6, 2, schedule="x"), Cell(6, 2, options=(("sampler", "ancestral"),)),
+        Cell(6, 2, options=(("sampler", "ancestral"), ("decision", "sample"))),
+    )  # fmt: skip
+    assert len({cell.label for cell in cells}) == len(cells)
+    assert [cell.label for cell in cells[:2]] == ["6-2-uniform", "6-2-uniform-x"]
 
 
 @pytest.mark.slow
@@ -97,10 +128,11 @@ def test_units_with_evidence_and_labels(
 ) -> None:
     """By an output prior and labels that were found; what is heard is not what was chosen on."""
     settings = dataclasses.replace(
-        SETTINGS, changes=tuple(SIZES.items()), view="power", first=2, evidence=Evidence((2, 3), 4)
-    )
+        SETTINGS, changes=tuple(SIZES.items()), view="power", first=2, evidence=Evidence((2, 3), 4),
+        judges=("bigram",),
+    )  # fmt: skip
     unit = Unit("relabelled", 0, labels="relabelled")
-    cells = (Cell(6, 2),)
+    cells = (Cell(6, 2, options=(("sampler", "ancestral"),)),)
     run_unit(unit, settings, cells, workspace, tmp_path, lambda _: material, lambda _: None)
     found = json.loads((tmp_path / "relabelled-0.json").read_text())
     assert found["made_from"]["labels"]["name"] == "relabelled"
@@ -108,6 +140,8 @@ def test_units_with_evidence_and_labels(
     # The network starts at what is known of a token by itself: well below what others begin with.
     bound = np.array(found["likelihood"]["6"]["bound"])
     assert (bound < 0.9 * np.log(6561)).all()
+    assert "errors_bigram" in found["cells"][cells[0].label]["measurements"]
+    assert "errors_unigram" not in found["cells"][cells[0].label]["measurements"]
     spoken = found["cells"][cells[0].label]["texts"]
     assert spoken == [one.text for one in material.test[2:5]]
 

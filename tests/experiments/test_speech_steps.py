@@ -141,7 +141,10 @@ def test_what_is_read_is_compared_seed_by_seed() -> None:
 def test_units_of_the_plan() -> None:
     units = PLANS["steps"].units
     assert len({unit.label for unit in units}) == len(units)
-    others = {unit.label for name, plan in PLANS.items() if name != "steps" for unit in plan.units}
+    assert set(PLANS["steps-decoded"].units) < set(units)
+    others = {
+        unit.label for plan in PLANS.values() if plan.folder != "steps" for unit in plan.units
+    }
     assert not others & {unit.label for unit in units}  # which share a folder of runs
     assert {unit.seed for unit in units[:3]} == {0}
 
