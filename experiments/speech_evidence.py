@@ -236,6 +236,8 @@ def path_rows(calibration: dict[str, Any]) -> list[dict[str, Any]]:
         name, prior, seed = _read_label(label)
         about = {"name": name, "prior": prior, "seeds": 1}
         for split in ("test", "train") if seed == 0 else ():
+            if split not in found:
+                continue
             parts = {key: np.array(value) for key, value in found[split].items()}
             claim = np.where(parts["variance"] > 1e-3, parts["variance"], math.nan)
             values = {

@@ -65,6 +65,9 @@ METRIC = "wer_bigram"
 #: Calls that are compared with each other, in words.
 GAINS = ((1, 10), (1, 2), (2, 5), (5, 10), (25, 10))
 
+#: On and off, of lines that lie upon each other.
+DASHED: tuple[tuple[float, ...], ...] = ((), (4, 3), (1, 1.5), (6, 2, 1, 2), (2, 2))
+
 
 @dataclasses.dataclass(frozen=True)
 class Config(Settings):
@@ -271,8 +274,9 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     _draw_words(axes[0, 0], table, styles, "WER")
     ceiling = 100 * facts["ceilings"]["true tokens"][METRIC]
     axes[0, 0].axhline(ceiling, color="black", linewidth=0.8, linestyle=":", label="true tokens")
-    axes[0, 0].set(ylabel="word errors (%)", ylim=(0, None))
-    axes[0, 0].legend(fontsize=6)
+    most = 100 * table[table.kind == "WER"].high.max()
+    axes[0, 0].set(ylabel="word errors (%)", ylim=(0, 1.4 * most))
+    axes[0, 0].legend(fontsize=6, loc="upper right", ncols=2)
     _draw_words(axes[0, 1], table, styles, "WER minus rival")
     axes[0, 1].axhline(0, color="black", linewidth=0.8)
     axes[0, 1].set_ylabel("word errors minus FSQ's (points)")
@@ -306,13 +310,12 @@ def _draw_words(panel: Any, table: pd.DataFrame, styles: dict[str, Any], kind: s
 
 def _draw_paths(panel: Any, table: pd.DataFrame, styles: dict[str, Any]) -> None:
     rows = table[(table.kind == "cost of a path") & (table.split == "test")]
-    plain = {"color": "0.5", "marker": None, "linestyle": "--"}
-    for name, style in ({**styles, "fsq, C6": plain}).items():
+    for index, name in enumerate([*styles, "fsq, C6"]):
         one = rows[rows.name == name].sort_values("log_snr")
         if len(one):
             panel.plot(
-                10 / math.log(10) * one.log_snr, one.value, linewidth=1.2,
-                color=style["color"], linestyle=style.get("linestyle", "-"),
+                10 / math.log(10) * one.log_snr, one.value, linewidth=1.2, dashes=DASHED[index],
+                color=styles[name]["color"] if name in styles else "0.5",
                 label=LABELS.get(name, "FSQ, task of C6"),
             )  # fmt: skip
     panel.set(xlabel="SNR where the path ends (dB)", ylabel="bound, many steps (nats a token)")

@@ -187,7 +187,7 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
         str(measure_ceiling(at, PLANS["steps"], given.results / "steps-ceiling.json"))
     ),
     "steps-paths": lambda at, given: measure_calibration(
-        at, "steps", given.results / "steps-paths.json", _say
+        at, "steps", given.results / "steps-paths.json", _say, also_train=False
     ),
     "curve": lambda at, given: measure_curve(at, given.results / "curve.json", _say),
     "grids": lambda at, given: measure_grids(at, given.results / "grids.json", _say),

@@ -56,10 +56,11 @@ def claims(
             x = model.noisy(e, levels, rng)
             logits = model(x, levels, text, batch.token_mask)[batch.token_mask]
             truth = batch.tokens[batch.token_mask]
-            mean = model.mean_point(logits)
-            square = model.log_probabilities(logits).exp() @ table.square().sum(-1)
+            logs = model.log_probabilities(logits)
+            p = logs.exp()
+            mean, square = p @ table, p @ table.square().sum(-1)
             sums += [
-                float(model.cross_entropy(logits, truth).double().sum()),
+                float(-logs.gather(1, truth[:, None]).double().sum()),
                 float((table[truth] - mean).square().sum(-1).double().sum()),
                 float((square - mean.square().sum(-1)).double().sum()),
             ]
@@ -69,11 +70,17 @@ def claims(
 
 
 def measure_calibration(
-    workspace: Workspace, name: str, path: Path, say: Callable[[str], None]
+    workspace: Workspace,
+    name: str,
+    path: Path,
+    say: Callable[[str], None],
+    *,
+    also_train: bool = True,
 ) -> None:
     """Of every unit of a plan that is trained, on test sentences; one file, unit by unit.
 
-    Of the first seed also on training sentences, and of it alone units without output prior.
+    Of the first seed also on training sentences, unless told otherwise, and of it alone units
+    without output prior.
     """
     plan = PLANS[name]
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
@@ -91,7 +98,7 @@ def measure_calibration(
         low, high = (np.log(x) for x in model.snr_range())
         log_snr = np.linspace(low, high, LEVELS)
         splits = {"test": at.test[:SENTENCES]}
-        if more:
+        if more and also_train:
             splits["train"] = at.train[:SENTENCES]
         found[unit.label] = {"log_snr": [round(float(x), 6) for x in log_snr]} | {
             split: claims(model, make_batch(examples, recipe.training.layout), log_snr, DRAWS, 0)
