@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from experiments.speech.alignments import TOKEN, entropies, spoken
-from experiments.speech.plans import BUDGET, PAUSED_STEPS, PLANS
+from experiments.speech.plans import BUDGET, DECODED, PAUSED_STEPS, PLANS
 from experiments.speech.results import Results
 from experiments.speech_evidence import Mean, Units, closings, read_rows
 from experiments.speech_steps import (
@@ -15,6 +15,7 @@ from experiments.speech_steps import (
     SMOKE,
     _bound_rows,
     _cell,
+    _decoded_rows,
     _path_gaps,
     verdicts,
     word_rows,
@@ -127,6 +128,16 @@ def test_words_are_compared_by_calls_and_geometry() -> None:
     gain = rows.loc[("WER minus other steps", 1.0)].set_index("other")
     assert gain.value[10.0] == pytest.approx(0.4)
     assert gain.value[2.0] == pytest.approx(0.1)
+
+
+def test_other_decodings_are_those_that_were_heard() -> None:
+    units = _units({"fsq": FALLING}, {"fsq": 3.0})
+    assert _decoded_rows(units, SMOKE) == []
+    for record in units.records["fsq"].values():
+        record["cells"][DECODED[2].label] = record["cells"][_cell(2).label]
+    [row] = _decoded_rows(units, SMOKE)
+    assert (row["steps"], row["decoding"], row["seeds"]) == (1, "sample", 3)
+    assert row["value"] == pytest.approx(0.51)  # 50 errors in 100 words, and one more a seed
 
 
 def test_what_is_read_is_compared_seed_by_seed() -> None:
