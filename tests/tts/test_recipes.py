@@ -93,7 +93,7 @@ def test_every_setting_of_a_tokenizer_gives_another_name(
     ]
     keys = (0, 1, jax.random.key(0), jax.random.key(1))
     names = [workspace.tokenizer_path(one, key=key).name for one in recipes for key in keys]
-    assert len(set(names)) == len(names) == 28
+    assert len(set(names)) == len(names) == 32
     assert names == [workspace.tokenizer_path(one, key=key).name for one in recipes for key in keys]
 
 
