@@ -128,8 +128,11 @@ def word_rows(units: Units, name: str, config: Config) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
 
     def add(kind: str, found: Measured, seeds: list[int], **where: int) -> None:
-        ends = {"value": found.value, "low": found.interval.low, "high": found.interval.high}
-        rows.append({"kind": kind, "name": name, **where, **ends, "seeds": len(seeds)})
+        low, high = found.interval.low, found.interval.high
+        if len(seeds) == 1:  # over sentences alone: no more is known than in the bound
+            low, high = -math.inf, math.inf
+        mean = Mean(found.value, low, high, len(seeds))
+        rows.append({"kind": kind, "name": name, **where, **dataclasses.asdict(mean)})
 
     def report(one: str, steps: int, seeds: list[int]) -> SpeechReport:
         return units.results.report(one, _cell(steps), seeds)
@@ -274,7 +277,8 @@ def plot(table: pd.DataFrame, facts: dict[str, Any]) -> Figure:
     _draw_words(axes[0, 0], table, styles, "WER")
     ceiling = 100 * facts["ceilings"]["true tokens"][METRIC]
     axes[0, 0].axhline(ceiling, color="black", linewidth=0.8, linestyle=":", label="true tokens")
-    most = 100 * table[table.kind == "WER"].high.max()
+    words = table[table.kind == "WER"]
+    most = 100 * (words.value + arms(words)[1]).max()
     axes[0, 0].set(ylabel="word errors (%)", ylim=(0, 1.4 * most))
     axes[0, 0].legend(fontsize=6, loc="upper right", ncols=2)
     _draw_words(axes[0, 1], table, styles, "WER minus rival")

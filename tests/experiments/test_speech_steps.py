@@ -128,6 +128,10 @@ def test_words_are_compared_by_calls_and_geometry() -> None:
     gain = rows.loc[("WER minus other steps", 1.0)].set_index("other")
     assert gain.value[10.0] == pytest.approx(0.4)
     assert gain.value[2.0] == pytest.approx(0.1)
+    del units.records["permuted"][2]
+    rows = pd.DataFrame(word_rows(units, "permuted", SMOKE))
+    assert (rows.seeds == 1).all()
+    assert np.isinf(rows.high).all()  # of one seed nothing is said
 
 
 def test_other_decodings_are_those_that_were_heard() -> None:
