@@ -284,8 +284,8 @@ def test_the_limit_leaves_next_to_nothing_beyond() -> None:
 def test_draws_where_a_half_plane_holds_the_origin(outer: float, inner: float, c: float) -> None:
     """x has the density phi(x) Q(t(x)) beyond `outer`, and y the normal law beyond t(x)."""
     size, root = 4000, np.sqrt(max(1 - c * c, 1e-30))
-    given = [np.full(size, one) for one in (outer, inner, c, root)]
-    x, y = wedges._rejected(*given, np.random.default_rng(3))
+    given = np.repeat([[outer], [inner], [c], [root]], size, axis=1)
+    x, y = wedges._rejected(given[0], given[1], given[2], given[3], np.random.default_rng(3))
     start, inner = max(outer, -40.0), max(inner, -40.0)
     t = (inner - c * start - c * (x - start)) / root
     assert (x >= start).all()
