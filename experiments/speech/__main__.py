@@ -45,7 +45,14 @@ from experiments.speech.labels import LABELS, write_labels
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
 from experiments.speech.predictors import codebook_with_prior, predict
 from experiments.speech.prosody import measure
-from experiments.speech.rivals import Bench, hear_rivals, order, time_rivals, train_rivals
+from experiments.speech.rivals import (
+    Bench,
+    compare_voices,
+    hear_rivals,
+    order,
+    time_rivals,
+    train_rivals,
+)
 from experiments.speech.samples import hear_samples, make_samples
 from experiments.speech.schedules import measure_curve, measure_grids
 from experiments.speech.tokens import write_tokens
@@ -168,6 +175,7 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "voices": lambda at, given: make_voices(at, given.only),
     "twin": lambda at, given: listen_to_all(at, given.results / "twin", given.only, _say),
     "rivals": _rivals,
+    "rivals-included": lambda at, given: compare_voices(_bench(at, given)),
     "rivals-speed": lambda at, given: time_rivals(_bench(at, given)),
     "speed": lambda at, given: _say(str(time_all(at, given.results / "speed.json"))),
     "prosody": _prosody,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,10 +32,12 @@ from tokenkl.tts.recipes import Recipe, Workspace, new_model
 from tokenkl.tts.reports import SpeechReport
 from tokenkl.tts.speaking import nats, say_all
 from tokenkl.tts.training import TrainConfig, is_finished, read_log, read_weights, train
-from tokenkl.tts.voice import Voice
+from tokenkl.tts.voice import WEIGHTS, Voice
 
 #: Where what was heard is kept.
 FOLDER = RESULTS / "rivals"
+#: Of all of them: that of the package.
+TOKENIZER = WEIGHTS / "tokenizer.safetensors"
 
 #: The same for all: no decay, and an end at the validation optimum, see `Recipe.patience`.
 TRAINING = TrainConfig(
@@ -130,6 +133,15 @@ CHOOSING = (0,)
 #: Of diffusion, beside what is chosen.
 ONE_CALL = Decoding("one call", {"steps": 1, "guidance": 0.0})
 
+#: How `say` decodes, in few steps and in as many as by default: what is asked of a network that is
+#: to be the voice "characters" of the package. Seeds of sampling; the network that is to be it.
+SAID = tuple(
+    one
+    for one in DECODINGS["cdcd"]
+    if one.options["guidance"] == 0.5 and one.options["steps"] <= 10
+)
+SAMPLINGS, NEXT = (0, 1, 2), ("diffusion-more", 0)
+
 #: Sentences of the test split that get a DNSMOS opinion; of the training split, of which nats are
 #: measured; draws of the noise for these.
 OPINIONS, TRAINED, DRAWS = 30, 60, 24
@@ -189,29 +201,45 @@ class Bench:
             record={"recipe": recipe.to_json()}, progress=self.workspace.progress, cpu=True,
         )  # fmt: skip
         lengths = Lengths.fit(self.examples("train"))
-        return Voice(self.tokenizer, self.encoder, lengths, recipe.training.layout, model)
+        header, _ = read_weights(self.run(name, seed))
+        record: dict[str, Any] = {"recipe": recipe.to_json(), "key": seed}
+        record["best"] = {"step": header["step"], **header["best"]}
+        if RIVALS[name].corpus is not None:  # in place of the sentences that the recipe names
+            record["sentences"] = dataclasses.asdict(RIVALS[name].corpus)
+        return Voice(self.tokenizer, self.encoder, lengths, recipe.training.layout, model, record)
 
     def trained(self) -> list[tuple[str, int]]:
         """Names and training seeds of the networks that are there."""
         return [one for one in order() if is_finished(self.run(*one))]
 
+    def next_voice(self) -> Voice:
+        """What is to be the voice "characters" of the package, rounded as its file is."""
+        folder, name = self.workspace.folder, TOKENIZER.name
+        if not (folder / name).is_file():
+            with atomic_path(folder / name) as temporary:
+                shutil.copyfile(TOKENIZER, temporary)
+        path = self.workspace.voice_path("-".join(map(str, NEXT)))
+        self.voice(*NEXT).save(path, name, half=True)
+        return Voice.load(path)
+
     # ---- Listening
 
     def hear(
         self,
+        voice: Voice,
         name: str,
-        seed: int,
+        seeds: Sequence[int],
         decoding: Decoding,
         split: str,
         *,
         grammars: Sequence[Grammar] = GRAMMARS,
         mos: int = 0,
     ) -> SpeechReport:
-        """What the judges make of a split; the seed of training is that of sampling, too."""
-        voice, said = self.voice(name, seed), self.corpus[split]
+        """What the judges make of a split, said with these seeds of sampling."""
+        said = self.corpus[split]
         texts = [one.text for one in said]
         quiet = self.workspace.progress
-        spoken = say_all(voice, texts, [seed], progress=quiet, **decoding.options)
+        spoken = say_all(voice, texts, seeds, progress=quiet, **decoding.options)
         report = evaluate(
             spoken, self.tokenizer, said, label=f"{name}, {decoding.name}",
             grammars=grammars, mos=mos, pitch=False, progress=quiet,
@@ -225,7 +253,9 @@ class Bench:
         for decoding in DECODINGS[RIVALS[name].model]:
             if decoding.name in found["errors"]:
                 continue
-            arrays = self.hear(name, seed, decoding, "valid", grammars=("bigram",)).measurements
+            voice = self.voice(name, seed)  # the seed of training is that of sampling, too
+            heard = self.hear(voice, name, [seed], decoding, "valid", grammars=("bigram",))
+            arrays = heard.measurements
             errors, words = (arrays[one][:, 0].astype(int) for one in ("errors_bigram", "words"))
             found["words"] = words.tolist()
             found["errors"][decoding.name] = errors.tolist()
@@ -237,7 +267,8 @@ class Bench:
         """All judges on the test sentences."""
         path = self.folder / report_name(name, seed, decoding)
         if not path.is_file():
-            report = self.hear(name, seed, decoding, "test", mos=OPINIONS)
+            voice = self.voice(name, seed)
+            report = self.hear(voice, name, [seed], decoding, "test", mos=OPINIONS)
             report.save(path)
             self.say(f"{report.label}-{seed}: bigram WER {report.value('wer_bigram'):.4f}")
 
@@ -254,11 +285,17 @@ class Bench:
         write(path, found)
         self.say(f"{name}-{seed}: nats of {SPLITS} are there, best step {header['step']}")
 
-    def included(self) -> None:
-        """The same of the voice that comes with the package."""
-        path = self.folder / "nats-included-0.json"
+    def compare(self, name: str, voice: Voice, learned: Sequence[Example]) -> None:
+        """The same, and all judges on test sentences, of a voice that speaks as `say` lets it."""
+        path = self.folder / f"nats-{name}-0.json"
         if not path.is_file():
-            write(path, self.nats(Voice.load("characters"), self.examples("train")))
+            write(path, self.nats(voice, learned))
+        for decoding in SAID:
+            path = self.folder / report_name(name, 0, decoding)
+            if not path.is_file():
+                report = self.hear(voice, name, SAMPLINGS, decoding, "test", mos=OPINIONS)
+                report.save(path)
+                self.say(f"{report.label}: bigram WER {report.value('wer_bigram'):.4f}")
 
     def nats(self, voice: Voice, learned: Sequence[Example]) -> dict[str, Any]:
         """Nats and tokens of every test sentence, and of the first that were learned."""
@@ -326,7 +363,18 @@ def hear_rivals(bench: Bench) -> None:
             bench.judge(name, seed, ONE_CALL)
     for name, seed in there:
         bench.likelihood(name, seed)
-    bench.included()
+
+
+def compare_voices(bench: Bench) -> None:
+    """The voice "characters" of C7 (`voices` makes it), and what is to take its place.
+
+    Raises:
+        ValueError: one of them is not there.
+    """
+    earlier = Voice.load(bench.workspace.voice_path("characters"))
+    bench.compare("included", earlier, bench.examples("train"))
+    if is_finished(bench.run(*NEXT)):
+        bench.compare("next", bench.next_voice(), bench.learned(RIVALS[NEXT[0]]))
 
 
 def time_rivals(bench: Bench, sentences: int = 20) -> None:
