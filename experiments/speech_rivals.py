@@ -29,6 +29,7 @@ from experiments.speech.rivals import (
     FOLDER,
     ONE_CALL,
     RIVALS,
+    SAID,
     SPLITS,
     Decoding,
     chosen,
@@ -38,8 +39,9 @@ from experiments.speech.units import RESULTS
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure
 from tokenkl.tts.reports import Measured, SpeechReport, paired_difference
 
-#: The voice of characters that comes with the package, and what was heard of it (`speech_twin`).
-INCLUDED, EARLIER = "included", RESULTS / "twin"
+#: The voice of characters that came with the package, what is to be it, and what was heard of the
+#: former before (`speech_twin`).
+INCLUDED, NEXT, EARLIER = "included", "next", RESULTS / "twin"
 
 METRICS = ("wer_bigram", "wer_unigram", "mos", "length_error", "length_bias")
 LABELS = {
@@ -126,8 +128,11 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
             resamples=config.resamples,
         )  # fmt: skip
         add("difference", f"{a} minus {b}", "bound", gap, seeds)
-    included = {split: nats_of(INCLUDED, split, FOLDER, (0,)) for split in SPLITS}
-    rows += _nats_rows(INCLUDED, included, config)
+    for name in (INCLUDED, NEXT):
+        if (FOLDER / f"nats-{name}-0.json").is_file():
+            of = {split: nats_of(name, split, FOLDER, (0,)) for split in SPLITS}
+            rows += _nats_rows(name, of, config)
+    rows += _voice_rows(config)
     for steps in (2, 10):
         for metric in ("wer_bigram", "wer_unigram"):
             old = SpeechReport.load(EARLIER / f"characters-{steps}.json")
@@ -145,6 +150,34 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         "speed": json.loads((FOLDER / "speed.json").read_text()),
         "verdicts": verdicts(table),
     }
+
+
+def _voice_rows(config: Config) -> list[dict[str, Any]]:
+    """What is to be the voice of the package against what was, about these runs of training."""
+    rows = []
+    for decoding in SAID:
+        paths = [FOLDER / report_name(name, 0, decoding) for name in (NEXT, INCLUDED)]
+        if not all(path.is_file() for path in paths):
+            continue
+        new, old = (SpeechReport.load(path) for path in paths)
+        for metric in METRICS:
+            more: dict[str, Any] = {"resamples": config.resamples, "over": "sentences"}
+            found = {
+                NEXT: new.measured(metric, config.seed, **more),
+                INCLUDED: old.measured(metric, config.seed, **more),
+                f"{NEXT} minus {INCLUDED}": paired_difference(
+                    new, old, metric, config.seed, **more
+                ),
+            }
+            rows += [
+                {
+                    "kind": "voice", "name": name, "metric": metric, "seeds": 1,
+                    "over": one.over, "value": one.value, "low": one.interval.low,
+                    "high": one.interval.high, "decoding": decoding.name,
+                }
+                for name, one in found.items()
+            ]  # fmt: skip
+    return rows
 
 
 def _first(report: SpeechReport, other: SpeechReport) -> SpeechReport:
