@@ -200,7 +200,7 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "curve": lambda at, given: measure_curve(at, given.results / "curve.json", _say),
     "grids": lambda at, given: measure_grids(at, given.results / "grids.json", _say),
     "tokens": lambda at, given: write_tokens(given.results, _say),
-    "include": lambda at, given: include_voices(at),
+    "include": lambda at, given: include_voices(at, _bench(at, given).next_voice()),
 }
 
 

@@ -186,6 +186,7 @@ class Bench:
     def _examples(self, said: Sequence[Utterance]) -> list[Example]:
         return examples_of(self.tokenizer, self.encoder, said, progress=self.workspace.progress)
 
+    @functools.lru_cache(maxsize=1)  # noqa: B019
     def learned(self, rival: Rival) -> list[Example]:
         """What it is trained on: nothing that is said in the validation or test split."""
         if rival.corpus is None:

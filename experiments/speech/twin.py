@@ -38,10 +38,11 @@ def _ar(steps: int, rate: float) -> dict[str, Any]:
     return {"text": "characters", "changes": changes, "training": training}
 
 
-#: As the voices that come with the package were made, which was before output priors.
+#: As these were made, which was before output priors.
 _FACTORISED = (("head", "factorised"), ("output_prior", False))
 
-#: The voices that are compared. The first two come with the package.
+#: The voices that are compared. The first comes with the package; the second did, see
+#: `rivals.NEXT`.
 VOICES: dict[str, Recipe] = {
     "phonemes": Recipe(changes=(*_FACTORISED, ("depth", 4), ("text_blocks", 1)), training=_SMALL),
     "characters": Recipe(
@@ -96,15 +97,18 @@ def make_voices(workspace: Workspace, only: str) -> None:
             workspace.voice(recipe, name, half=True, cpu=True)
 
 
-def include_voices(workspace: Workspace) -> None:
-    """Copy the voices that come with the package, and their tokenizer, to where they belong."""
+def include_voices(workspace: Workspace, characters: Voice) -> None:
+    """Put the voices that come with the package, and their tokenizer, where they belong.
+
+    Losses are of the voices of C7, which others without output prior can be compared with.
+    """
     WEIGHTS.mkdir(exist_ok=True)
     shutil.copyfile(
         workspace.tokenizer_path(VOICES[INCLUDED[0]]), WEIGHTS / "tokenizer.safetensors"
     )
+    voices = {"phonemes": Voice.load(workspace.voice_path("phonemes")), "characters": characters}
     for name in INCLUDED:
-        voice = Voice.load(workspace.voice_path(name))
-        voice.save(WEIGHTS / f"{name}.safetensors", "tokenizer.safetensors", half=True)
+        voices[name].save(WEIGHTS / f"{name}.safetensors", "tokenizer.safetensors", half=True)
         with atomic_path(WEIGHTS / f"loss-{name}.csv") as temporary:
             band = loss_band([workspace.folder / name])
             band.to_csv(temporary, index=False, float_format="%.4f")
