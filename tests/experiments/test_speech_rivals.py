@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from experiments.speech.rivals import (
     Bench,
     Decoding,
     chosen,
+    compare_voices,
     hear_rivals,
     order,
     time_rivals,
@@ -28,6 +30,7 @@ from experiments.speech.rivals import (
 from experiments.speech_rivals import nats_of, reports, verdict
 from tokenkl.tts.corpus import CorpusConfig, load_corpus, make_sentences
 from tokenkl.tts.recipes import Workspace
+from tokenkl.tts.voice import WEIGHTS
 
 
 def _choice(folder: Path, seed: int, errors: dict[str, list[int]]) -> None:
@@ -103,6 +106,9 @@ def test_from_nothing_to_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.setitem(DECODINGS, "cdcd", DECODINGS["cdcd"][:2])
     monkeypatch.setattr(rivals, "OPINIONS", 0)
+    for module in (rivals, speech_rivals):
+        monkeypatch.setattr(module, "SAID", DECODINGS["cdcd"][:1])
+    monkeypatch.setattr(rivals, "SAMPLINGS", (0, 1))
     lines: list[str] = []
     bench = Bench(quiet, tmp_path / "rivals", lines.append)
     assert len(bench.learned(RIVALS["diffusion-more"])) == 8
@@ -114,6 +120,13 @@ def test_from_nothing_to_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     hear_rivals(Bench(quiet, bench.folder, lines.append))  # what is there is not done again
     assert len(lines) == heard
     assert stored == {path.name: path.read_bytes() for path in bench.folder.iterdir()}
+    for name in ("tokenizer.safetensors", "characters.safetensors"):
+        new = "voice-characters.safetensors" if name.startswith("characters") else name
+        shutil.copyfile(WEIGHTS / name, tmp_path / new)
+    compare_voices(bench)
+    found = bench.next_voice()
+    assert found.record["sentences"] == json.loads(json.dumps(dataclasses.asdict(MORE)))
+    assert found.record["best"]["step"] in (2, 4, 6, 8)
     nats = nats_of("ar", "test", bench.folder)
     assert nats.value("bound") == pytest.approx(np.log(6562), rel=0.1)  # hardly trained
     assert reports("diffusion", ONE_CALL, bench.folder).seeds == (0,)
@@ -130,3 +143,6 @@ def test_from_nothing_to_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     gaps = table[(table.kind == "difference") & (table.metric == "wer_bigram")].set_index("name")
     expected = heard_of.value["diffusion"] - heard_of.value["ar"]
     assert gaps.value["diffusion minus ar"] == pytest.approx(expected)
+    said = table[(table.kind == "voice") & (table.metric == "wer_bigram")].set_index("name").value
+    assert said["next minus included"] == pytest.approx(said["next"] - said["included"])
+    assert said["included"] < 0.5 < said["next"]  # which is hardly trained

@@ -17,7 +17,7 @@ from tokenkl._formats import conform, parse_json, reading, shown_path
 from tokenkl._validation import check_choice, reject
 
 LOG = "log.jsonl"
-#: Where the bands of the included voices are.
+#: Where the bands are.
 REFERENCES = Path(__file__).parent / "weights"
 
 
@@ -131,10 +131,10 @@ def loss_band(logs: Sequence[PathLike | pd.DataFrame]) -> pd.DataFrame:
 
 
 def reference_band(text: str) -> pd.DataFrame:
-    """`loss_band` of the run that made the included voice "phonemes" or "characters".
+    """`loss_band` of a run without output prior on "phonemes" or on "characters".
 
-    It is about that recipe (corpus, model, batch, learning rate): with another one, look at the
-    shape and not at the values.
+    The former made the included voice. It is about that recipe (corpus, model, batch, learning
+    rate): with another one, look at the shape and not at the values.
 
     Raises:
         ValueError: another name.

@@ -506,12 +506,12 @@ def _say_stopped(workspace: Workspace, recipe: Recipe, name: str) -> None:
 
 
 def _normal(recipe: Recipe) -> pd.DataFrame | None:
-    """The losses to be expected, for recipes near enough to those of the included voices."""
+    """The losses to be expected, for recipes near enough to those that there are bands of."""
     from tokenkl.tts.training_log import reference_band
 
     comparable = recipe.corpus == "plain" and recipe.model == "cdcd" and recipe.data is None
     changes = dict(recipe.changes)
-    plain = not changes.get("output_prior", True)  # as the included voices are
+    plain = not changes.get("output_prior", True)  # as those were
     if comparable and plain and changes.get("head") == "factorised":
         return reference_band(recipe.text)
     return None
