@@ -431,6 +431,10 @@ def _twin(records: Records) -> Finding:
             f"The twin takes {times['ar'] / times[f'diffusion, {best}']:.1f} times "
             f"as long as diffusion at {best}; one call of diffusion makes "
             f"{errors('one call', 'diffusion')} word errors.",
+            "On four times the sentences (one training, diffusion alone): "
+            f"{errors('test', 'diffusion-more')} word errors, and "
+            f"{row('nats', 'diffusion-more', 'test').value:.2f} nats in place of "
+            f"{row('nats', 'diffusion', 'test').value:.2f}.",
             "A first comparison, with the twin at temperature 0.8 and diffusion beyond its "
             f"validation optimum, had {_points_of_twins(records):.1f} points for diffusion "
             f"({first['sentences']} sentences).",
