@@ -364,7 +364,7 @@ def _speech_evidence(records: Records) -> Finding:
 
     words = of("WER minus rival, words", "perturbed-power")
     seeds = [int(row.seeds) for row in table[table.kind == "evidence minus rival"].itertuples()]
-    verdicts = "; ".join(f"{name} {verdict}" for name, verdict in facts["verdicts"].items())
+    verdicts = _verdicts(facts)
     return Finding(
         "C6c",
         "Speech at equal power, with the rounding given",
@@ -1022,7 +1022,7 @@ def _trained_labels(records: Records) -> Finding:
         ]
         parts.append(f"{grid}: {', '.join(gains)}.")
         predicted.append(f"{grid}: c = {one['c']:.2f}, rms {one['rms']:.2f}")
-    verdicts = "; ".join(f"{name} {verdict}" for name, verdict in facts["verdicts"].items())
+    verdicts = _verdicts(facts)
     return Finding(
         "15",
         "Networks with labels out of a corpus",
@@ -1061,7 +1061,7 @@ def _probe(records: Records) -> Finding:
         if (one["predictor"] == "int nu") == (one["outcome"] != "read along the path")
         and one["predictor"] != "gain"
     )
-    verdicts = "; ".join(f"{name} {verdict}" for name, verdict in facts["verdicts"].items())
+    verdicts = _verdicts(facts)
     return Finding(
         "16",
         "An affine probe of speech tokens",
@@ -1100,7 +1100,7 @@ def _schedules(records: Records) -> Finding:
     ]
     seeds = " or ".join(map(str, sorted(set(facts["seeds"].values()))))
     medians = ", ".join(f"{name} {value:.1f}" for name, value in facts["medians"].items())
-    verdicts = "; ".join(f"{name} {verdict}" for name, verdict in facts["verdicts"].items())
+    verdicts = _verdicts(facts)
     return Finding(
         "17",
         "Schedules that know the context",
@@ -1169,7 +1169,7 @@ def _calls(records: Records) -> Finding:
     calls = sorted({int(steps) for steps in table[table.kind == "WER"].steps})
     by_calls = ", ".join(of("WER", "fsq", 100, 0, steps=steps) for steps in calls)
     seeds = {int(row.seeds) for row in table[table.kind == "WER"].itertuples()}
-    verdicts = "; ".join(f"{name} {verdict}" for name, verdict in facts["verdicts"].items())
+    verdicts = _verdicts(facts)
     return Finding(
         "18",
         "A task on which steps matter",
@@ -1194,6 +1194,11 @@ def _calls(records: Records) -> Finding:
         ("speech_steps",),
         ("speech.md",),
     )
+
+
+def _verdicts(facts: dict[str, Any]) -> str:
+    """Of every hypothesis, in one line."""
+    return "; ".join(f"{name} {verdict}" for name, verdict in facts["verdicts"].items())
 
 
 def _interval(three: Iterable[float], digits: int = 2) -> str:

@@ -6,8 +6,7 @@
 - `python -m experiments.speech words`: word errors of two of these with 25 seeds;
 - `python -m experiments.speech steps`, then `... steps-paths`: a task that one call cannot solve;
   `... steps-decoded`: other samplers and decisions; `... steps-ceiling`: what its true tokens are
-  worth; `... alignments`: what one call must lose on
-  it, from the corpus alone;
+  worth; `... alignments`: what one call must lose on it, from the corpus alone;
 - `python -m experiments.speech calibration`: what some of these networks claim, and what is true;
 - `python -m experiments.speech curve`, then `... context-schedules`: schedules from a network's
   cross-entropy and from token ids, and networks trained by them; `... context-crossed`: these
@@ -85,7 +84,7 @@ def main() -> None:
 
 def run_plan(plan: Plan, workspace: Workspace, given: argparse.Namespace) -> None:
     """Every unit that is asked for, one after the other."""
-    first, every = (int(part) for part in given.share.split("/"))
+    first, every = _share(given.share)
     chosen = _chosen([unit.label for unit in plan.units], given.only)
     units = [unit for unit in plan.units if unit.label in chosen][first::every]
 
@@ -121,6 +120,18 @@ def _chosen(names: Sequence[str], only: str) -> list[str]:
     if not chosen:
         reject("--only", repr(only), f"beginnings of some of {', '.join(names)}")
     return chosen
+
+
+def _share(text: str) -> tuple[int, int]:
+    """The two numbers of --share.
+
+    Raises:
+        ValueError: they are none.
+    """
+    first, _, every = text.partition("/")
+    if not (first.isdecimal() and every.isdecimal() and int(first) < int(every)):
+        reject("--share", repr(text), "i/n with 0 <= i < n, like 0/2")
+    return int(first), int(every)
 
 
 def _say(line: str) -> None:

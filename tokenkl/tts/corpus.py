@@ -25,7 +25,7 @@ from tokenkl._files import cache_folder as cache_folder
 from tokenkl._formats import open_arrays, reading
 from tokenkl._progress import Report, reporting
 from tokenkl._random import generator
-from tokenkl._validation import check_choice, check_count, reject
+from tokenkl._validation import as_float_array, check_choice, check_count, reject
 from tokenkl.tts import espeak
 from tokenkl.tts.audio import PAUSE, SAMPLE_RATE, Alignment, Utterance, to_int16
 from tokenkl.tts.grammar import DOMAINS, TEMPLATES, Words, all_combinations, templates_of
@@ -95,7 +95,7 @@ class CorpusConfig:
         low, high = self.pitch - self.pitch_jitter, self.pitch + self.pitch_jitter
         if self.pitch_jitter < 0 or not (low >= 0 and high <= 100):
             reject("pitch", f"{self.pitch} and pitch_jitter {self.pitch_jitter}", "in 0 to 100")
-        if not 0 <= self.pause <= 10:
+        if not 0 <= as_float_array("pause", self.pause, ndim=0) <= 10:
             reject("pause", self.pause, "in 0 to 10")
         # From JSON come lists, and equal configurations must be equal.
         object.__setattr__(self, "shares", shares)
