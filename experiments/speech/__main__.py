@@ -4,6 +4,7 @@
 - `python -m experiments.speech labels`, then `... evidence`: the same at equal power, with and
   without an output prior, by the evidence bound of the sampler;
 - `python -m experiments.speech words`: word errors of two of these with 25 seeds;
+- `python -m experiments.speech lasting`, then `... lasting-paths`: some of them to their optimum;
 - `python -m experiments.speech steps`, then `... steps-paths`: a task that one call cannot solve;
   `... steps-decoded`: other samplers and decisions; `... steps-ceiling`: what its true tokens are
   worth; `... alignments`: what one call must lose on it, from the corpus alone;
@@ -207,6 +208,9 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     ),
     "steps-paths": lambda at, given: measure_calibration(
         at, "steps", given.results / "steps-paths.json", _say, also_train=False
+    ),
+    "lasting-paths": lambda at, given: measure_calibration(
+        at, "lasting", given.results / "lasting-paths.json", _say, also_train=False
     ),
     "curve": lambda at, given: measure_curve(at, given.results / "curve.json", _say),
     "grids": lambda at, given: measure_grids(at, given.results / "grids.json", _say),

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from experiments.speech.plans import PLAIN, PLANS
-from experiments.speech.units import Material, trained_network
+from experiments.speech.units import Material, trained_network, weights_of
 from tokenkl._files import atomic_path
 from tokenkl.tts.cdcd import CDCD
 from tokenkl.tts.data import Batch, make_batch
@@ -86,7 +86,7 @@ def measure_calibration(
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     materials: dict[str, Material] = {}
     for unit in plan.units:
-        weights = workspace.folder / unit.label / f"ema-{plan.cells[0].budget:07d}.safetensors"
+        weights = weights_of(workspace.folder / unit.label, plan.cells[0].budget)
         more = unit.seed == 0
         if unit.label in found or not weights.is_file() or (unit.name.endswith(PLAIN) and not more):
             continue

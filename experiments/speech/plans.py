@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.speech.labels import LABELS
 from experiments.speech.noise import CONTEXTUAL, CORPUS, TOLD
-from experiments.speech.units import Cell, Evidence, Settings, Unit
+from experiments.speech.units import OPTIMUM, Cell, Evidence, Settings, Unit
 
 SEEDS = (0, 1, 2)
 
@@ -117,6 +117,35 @@ def _word_units() -> tuple[Unit, ...]:
     )
 
 
+#: The leading ones of these again, each to its validation optimum, by the rule of "rivals" (dropout,
+#: long average, patience), and on the way there.
+LASTING = dataclasses.replace(
+    EVIDENCE,
+    changes=(
+        *EVIDENCE.changes, ("output_prior", True), ("dropout", 0.1), ("token_dropout", 0.1),
+    ),
+    training=dataclasses.replace(
+        EVIDENCE.training, steps=6000, warm_up=50, ema=0.999, valid_every=100, log_every=100,
+        checkpoint_every=100, snapshots=(200, 400, 800),
+    ),
+    patience=3,
+    bound_sentences=8,
+    bound_draws=4,
+    snr_points=3,
+)  # fmt: skip
+LASTING_NAMES = ("fsq", "perturbed-power", "permuted", "relabelled", "perturbed-box")
+LAST = "-lasting"
+
+
+def _lasting_units() -> tuple[Unit, ...]:
+    """Seed by seed, in names apart from those of other plans."""
+    return tuple(
+        Unit(name + LAST, seed, tuple(VIEWS[name].items()), name if name in LABELS else None)
+        for seed in EVIDENCE_SEEDS
+        for name in LASTING_NAMES
+    )
+
+
 #: A task on which steps matter: when a word is spoken is not known from the text, so that one call,
 #: which has nothing but the law of each token, cannot solve it. Sentences are some that nothing was
 #: chosen on.
@@ -222,6 +251,16 @@ PLANS: dict[str, Plan] = {
     ),
     "evidence": Plan(_evidence_units(), (Cell(200, 5),), EVIDENCE, "evidence"),
     "words": Plan(_word_units(), (Cell(200, 5),), WORDS, "words"),
+    "lasting": Plan(
+        _lasting_units(),
+        (
+            Cell(OPTIMUM, 5),
+            *(Cell(OPTIMUM, steps) for steps in (2, 12)),
+            *(Cell(budget, 5) for budget in LASTING.training.snapshots),
+        ),
+        LASTING,
+        "lasting",
+    ),
     "steps": Plan(
         _paused_units(),
         tuple(Cell(BUDGET, steps, options=ANCESTRAL) for steps in PAUSED_STEPS),

@@ -30,7 +30,15 @@ from experiments.speech.calibration import claims
 from experiments.speech.noise import CONTEXTUAL, CORPUS, TOLD, equal_steps, write_schedule
 from experiments.speech.plans import PLANS
 from experiments.speech.tokens import PADDING
-from experiments.speech.units import RESULTS, Cell, Material, Unit, listen, trained_network
+from experiments.speech.units import (
+    RESULTS,
+    Cell,
+    Material,
+    Unit,
+    listen,
+    trained_network,
+    weights_of,
+)
 from tokenkl._files import atomic_path
 from tokenkl.codebooks import Codebook
 from tokenkl.divergence.measured import measured_steps
@@ -65,9 +73,9 @@ CURVES, TRIED = (0,), (0, 1, 2)
 def linear_vp_units(folder: Path, seeds: tuple[int, ...]) -> list[tuple[Unit, Path]]:
     """FSQ networks with output prior that are trained, and their weights."""
     plan = PLANS["evidence"]
-    name = f"ema-{plan.cells[0].budget:07d}.safetensors"
     units = [unit for unit in plan.units if unit.name == "fsq" and unit.seed in seeds]
-    return [(unit, path) for unit in units if (path := folder / unit.label / name).is_file()]
+    paths = [weights_of(folder / unit.label, plan.cells[0].budget) for unit in units]
+    return [(unit, path) for unit, path in zip(units, paths, strict=True) if path.is_file()]
 
 
 # ---- Where schedules come from ------------------------------------------------------------------

@@ -32,24 +32,29 @@ from tokenkl.tts.geometry import View
 from tokenkl.tts.judge import Grammar
 from tokenkl.tts.lengths import Lengths
 from tokenkl.tts.recipes import Recipe, Workspace, new_model
-from tokenkl.tts.training import TrainConfig, read_weights, train
+from tokenkl.tts.training import FINAL, TrainConfig, read_log, read_weights, train
 from tokenkl.tts.voice import Voice
 
 #: Where finished units are kept.
 RESULTS = Path(__file__).resolve().parent.parent / "data" / "speech"
 
 
+#: Training steps of a snapshot, or those with the smallest validation loss.
+OPTIMUM: Literal["optimum"] = "optimum"
+Budget = int | Literal["optimum"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """One evaluation by listening.
 
-    - `budget`: training steps of the snapshot.
+    - `budget`: training steps of the snapshot, or `OPTIMUM`.
     - `steps`, `grid`: of the sampler.
     - `schedule`: whose time equal steps are of, where not the network's own; see `table_of`.
     - `options`: of `CDCD.generate`, where they are not its own; guidance is that of the settings.
     """
 
-    budget: int
+    budget: Budget
     steps: int
     grid: str = "uniform"
     schedule: str | None = None
@@ -87,6 +92,7 @@ class Settings:
     """What all units of an experiment share.
 
     - `changes`, `training`: of the models; the snapshots are the budgets.
+    - `patience`: of the training, see `train`; None for all steps.
     - `view`: what is equal between geometries, see `place_tokens`.
     - `sentences`: of the test split that are spoken in every cell, from number `first` on.
     - `heard`: the split that they are taken from, where not the test split.
@@ -107,6 +113,7 @@ class Settings:
     )
     view: View = "raw"
     training: TrainConfig = TRAINING
+    patience: int | None = None
     first: int = 0
     sentences: int = 24
     heard: str | None = None
@@ -121,7 +128,7 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """As plain values; what is newer than stored records is named only where it is used."""
         made = json.loads(json.dumps(dataclasses.asdict(self)))
-        usual = {"heard": None, "judges": ["unigram"], "text": "phonemes"}
+        usual = {"heard": None, "judges": ["unigram"], "text": "phonemes", "patience": None}
         return {k: v for k, v in made.items() if k not in usual or v != usual[k]}
 
 
@@ -157,6 +164,7 @@ class Unit:
             tokenizer_steps=settings.tokenizer_steps,
             changes=changes,
             training=settings.training,
+            patience=settings.patience,
             **given,
         )
 
@@ -193,6 +201,11 @@ def fresh_network(unit: Unit, settings: Settings, at: Material) -> CDCD | AR:
         assert isinstance(model, CDCD)
         model.noise.copy_(torch.from_numpy(table_of(unit.noise, at.tokenizer.codebook())))
     return model
+
+
+def weights_of(run: Path, budget: Budget) -> Path:
+    """The averaged weights of a run at a budget."""
+    return run / (FINAL if budget == OPTIMUM else f"ema-{budget:07d}.safetensors")
 
 
 def trained_network(unit: Unit, settings: Settings, at: Material, weights: Path) -> CDCD:
@@ -235,16 +248,25 @@ def run_unit(
     started = time.process_time()
     train(
         model, at.train, recipe.training, run,
-        key=unit.seed, record=wanted, progress=workspace.progress, cpu=True,
+        key=unit.seed, valid=at.split("valid")[1] if settings.patience else (),
+        patience=settings.patience, record=wanted, progress=workspace.progress, cpu=True,
     )  # fmt: skip
     if "training_cpu_seconds" not in found:
         found["training_cpu_seconds"] = time.process_time() - started
         found["parameters"] = sum(p.numel() for p in model.parameters())
+    if settings.patience:
+        header, validated = read_weights(run)[0], read_log(run).dropna(subset="valid_loss")
+        found["optimum"] = {"step": header["step"], **header["best"]}
+        found["validation"] = [
+            [int(step), round(float(loss), 5)]
+            for step, loss in zip(validated.step, validated.valid_loss, strict=True)
+        ]
     layout = recipe.training.layout
     voice = Voice(at.tokenizer, at.encoder, Lengths({}, (1.0,)), layout, model.eval())
-    for budget in sorted({cell.budget for cell in missing}):
-        _, state = read_weights(run / f"ema-{budget:07d}.safetensors")
-        model.load_state_dict(state)
+    for budget in dict.fromkeys(cell.budget for cell in missing):
+        if not weights_of(run, budget).is_file():  # training ended before
+            continue
+        model.load_state_dict(read_weights(weights_of(run, budget))[1])
         if isinstance(model, CDCD) and f"{budget}" not in found.setdefault("likelihood", {}):
             found["likelihood"][f"{budget}"] = likelihood(model, at.test, voice, settings)
             if settings.evidence is not None:
