@@ -33,7 +33,7 @@ from experiments.harness import Experiment, Progress
 from experiments.settings import Settings, least, setting
 from experiments.speech.plans import EVIDENCE, PLAIN, PLANS, VIEWS, WORD_RIVALS, WORDS
 from experiments.speech.results import Results
-from experiments.speech.units import RESULTS
+from experiments.speech.units import RESULTS, Budget
 from tokenkl.plotting import COLOURS, MARKERS, PAGE, STYLE, label_panels, new_figure
 from tokenkl.tts.reports import paired_difference
 
@@ -95,7 +95,7 @@ class Mean:
 class Units:
     """What is stored, seed by seed, of networks of so many training steps."""
 
-    def __init__(self, results: Results, budget: int = CELL.budget) -> None:
+    def __init__(self, results: Results, budget: Budget = CELL.budget) -> None:
         self.results, self.budget = results, budget
         self.records = {
             name: {record["made_from"]["seed"]: record for record in records}

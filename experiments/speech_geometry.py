@@ -75,7 +75,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
         for name in results.names([*names, *more], cell):
             report = results.report(name, cell)
             found = report.measured("wer_unigram", config.seed, resamples=config.resamples)
-            where = {"budget": cell.budget, "steps": cell.steps}
+            where: dict[str, Any] = {"budget": cell.budget, "steps": cell.steps}
             add("WER", name, found.value, *_ends(found), **where)
             for seed, value in zip(report.seeds, report.by_seed("wer_unigram"), strict=True):
                 add("WER by seed", name, float(value), math.nan, math.nan, seed=seed, **where)

@@ -5,6 +5,7 @@
   without an output prior, by the evidence bound of the sampler;
 - `python -m experiments.speech words`: word errors of two of these with 25 seeds;
 - `python -m experiments.speech lasting`, then `... lasting-paths`: some of them to their optimum;
+- `python -m experiments.speech laws`: what laws of tokens that see no points foretell of them;
 - `python -m experiments.speech steps`, then `... steps-paths`: a task that one call cannot solve;
   `... steps-decoded`: other samplers and decisions; `... steps-ceiling`: what its true tokens are
   worth; `... alignments`: what one call must lose on it, from the corpus alone;
@@ -42,6 +43,7 @@ from experiments.speech.alignments import measure_alignments
 from experiments.speech.calibration import measure_calibration
 from experiments.speech.ceilings import measure_ceiling, measure_tokenizers
 from experiments.speech.labels import LABELS, write_labels
+from experiments.speech.laws import measure_laws
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
 from experiments.speech.predictors import codebook_with_prior, predict
 from experiments.speech.prosody import measure
@@ -212,6 +214,7 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "lasting-paths": lambda at, given: measure_calibration(
         at, "lasting", given.results / "lasting-paths.json", _say, also_train=False
     ),
+    "laws": lambda at, given: measure_laws(at, given.results / "laws.json", _say),
     "curve": lambda at, given: measure_curve(at, given.results / "curve.json", _say),
     "grids": lambda at, given: measure_grids(at, given.results / "grids.json", _say),
     "tokens": lambda at, given: write_tokens(given.results, _say),

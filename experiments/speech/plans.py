@@ -117,8 +117,8 @@ def _word_units() -> tuple[Unit, ...]:
     )
 
 
-#: The leading ones of these again, each to its validation optimum, by the rule of "rivals" (dropout,
-#: long average, patience), and on the way there.
+#: The leading ones of these again, each to its validation optimum by the rule of "rivals" (dropout,
+#: an average over many steps, patience), and on the way there.
 LASTING = dataclasses.replace(
     EVIDENCE,
     changes=(
