@@ -68,6 +68,7 @@ def test_a_profile_goes_through_a_pipe() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="POSIX pipes and signals")
 def test_a_reader_that_goes_away_is_no_error() -> None:
     started = []
@@ -111,6 +112,7 @@ def test_ctrl_c_ends_without_a_traceback() -> None:
     assert error == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="POSIX pipes and signals")
 def test_ctrl_c_while_modules_are_imported() -> None:
     """Compiled modules crash or print where their import is left, and swallow what is raised."""

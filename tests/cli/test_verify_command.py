@@ -46,6 +46,7 @@ def test_report_to_standard_output_and_sampled_codebook() -> None:
     assert done.stdout.startswith("# Theorems checked on")
 
 
+@pytest.mark.slow
 def test_bits_where_a_side_is_measured_in_nats() -> None:
     words = ("onehot:5", "--snr-db=0,10", "--json", "-")
     nats, bits = (json.loads(run(*words, *more).stdout) for more in ((), ("--bits",)))

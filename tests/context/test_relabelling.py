@@ -269,6 +269,7 @@ def test_other_grounds() -> None:
     assert list(found.every)[-1] in ("permuted", "given")
 
 
+@pytest.mark.slow
 def test_shares_are_those_of_the_law() -> None:
     """On sequences left out, against the law itself; and their errors, over many corpora."""
     fsq = tk.FSQ((3, 3))

@@ -38,6 +38,7 @@ def test_what_the_corpus_tells() -> None:
     assert float(found.told) < float(found.told_alone)
 
 
+@pytest.mark.slow
 def test_labels_and_their_order() -> None:
     found = _found()
     assert list(found.labels.every)[-3:] != ["hidden", "found"]
@@ -69,6 +70,7 @@ def test_noisy_tokens_against_the_law_itself() -> None:
     assert np.allclose(apart.value, found.context.values.value, atol=0.02)
 
 
+@pytest.mark.slow
 def test_schedule_and_steps() -> None:
     found = _found()
     law, snr = found.schedule.law, found.context.snr

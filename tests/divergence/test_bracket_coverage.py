@@ -87,6 +87,7 @@ def test_intervals_cover(runs: Runs) -> None:
     assert stats.binom.sf(misses - 1, runs.covers.size, 1 - LEVEL) > ALARM
 
 
+@pytest.mark.slow
 def test_standard_errors_are_no_smaller_than_the_errors(runs: Runs) -> None:
     assert are_honest(runs.off, runs.numerical, runs.standard)
 

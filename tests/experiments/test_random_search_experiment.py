@@ -28,6 +28,7 @@ def test_two_points_on_a_line() -> None:
     assert all(one["low"] <= one["value"] <= one["high"] for one in curve)
 
 
+@pytest.mark.slow
 def test_the_grid_itself_where_draws_are_clipped() -> None:
     """With half of a cube outside the box, every coordinate is a vertex's with probability 1/2."""
     config = Config(walkers=100, runs=6, deepest=8.0)

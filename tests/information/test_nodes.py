@@ -189,6 +189,7 @@ def test_tight_targets_have_more_nodes() -> None:
         assert octaves * per_octave < count <= octaves * per_octave + 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("single", [True, False])
 def test_a_profile_of_many_levels(single: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """As at levels of their own, whose samples are the same, and right."""

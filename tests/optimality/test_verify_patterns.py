@@ -28,6 +28,7 @@ RECORD = json.loads(FILE.read_text())
 NINE = json.loads(gzip.decompress(HALVED.read_bytes()))
 
 
+@pytest.mark.slow
 def test_by_itself(tmp_path: Path) -> None:
     """Without tokenkl on the path, and with -O."""
     alone = tmp_path / "verify.py"

@@ -1,6 +1,7 @@
 """N steps cost at most kappa I(snr_{N-1}), kappa the largest relative step; and kappa H(prior)."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 import tokenkl as tk
@@ -31,6 +32,7 @@ def test_dimension_does_not_enter() -> None:
         assert tk.ancestral_kl(tk.scale_to(tk.OneHot(1000), power=power), grid).value < bound.value
 
 
+@pytest.mark.slow
 def test_steps_equal_in_log_snr_cost_the_same_for_all() -> None:
     """N KL tends to log(range) / 4 [snr mmse at the ends + 2 information gained], whoever it is."""
     N, ends = 1000, np.array([1e-3, 1e4])

@@ -1,6 +1,7 @@
 """I-MMSE (docs/theory/index.md, 4): dI/dsnr = mmse / 2, and int_0^inf mmse dsnr = 2 H(pi)."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 import tokenkl as tk
@@ -20,6 +21,7 @@ def test_derivative(codebook: tk.Codebook, snr: float) -> None:
     assert abs(change - area) <= slack + 1e-11 * area
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(exact_codebooks())
 def test_integral(codebook: tk.Codebook) -> None:
