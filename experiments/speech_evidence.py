@@ -342,6 +342,14 @@ def within(mean: Mean | None, low: float, high: float) -> str:
     return "refuted" if "refuted" in both else "open"
 
 
+def all_of(*parts: str) -> str:
+    """Of a hypothesis of several parts."""
+    for verdict in ("not measured", "refuted", "open"):
+        if verdict in parts:
+            return verdict
+    return "confirmed"
+
+
 def _penalty(units: Units, table: pd.DataFrame) -> str:
     """Permuted minus FSQ in words: below 3 points with the prior, 8 points more without it."""
     kind = "WER minus rival"

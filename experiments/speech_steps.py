@@ -45,6 +45,7 @@ from experiments.speech_evidence import (
     Mean,
     Units,
     above,
+    all_of,
     arms,
     closings,
     costs,
@@ -221,7 +222,7 @@ def verdicts(table: pd.DataFrame, closing: dict[str, dict[str, float]]) -> dict[
         return of("WER minus other steps", name, steps=steps, other=other)
 
     def everywhere(name: str, limit: float) -> str:
-        return _all(
+        return all_of(
             *(
                 within(of("WER minus rival", name, steps=steps), -limit, limit)
                 for steps in PAUSED_STEPS
@@ -231,7 +232,7 @@ def verdicts(table: pd.DataFrame, closing: dict[str, dict[str, float]]) -> dict[
     found = {
         "N1, FSQ": above(gain("fsq", 1, 10), 0.1),
         "N1, perturbed": above(gain("perturbed-power", 1, 10), 0.1),
-        "N1, falls": _all(*(above(gain("fsq", *pair), 0) for pair in ((1, 2), (2, 5), (5, 10)))),
+        "N1, falls": all_of(*(above(gain("fsq", *pair), 0) for pair in ((1, 2), (2, 5), (5, 10)))),
         "N1, 25": above(gain("fsq", 25, 10), -0.05),
         "N2": within(of("read along the path", "fsq"), 0.4, 0.9),
     }
@@ -252,14 +253,6 @@ def verdicts(table: pd.DataFrame, closing: dict[str, dict[str, float]]) -> dict[
             f"{key}, words": everywhere(name, 0.04),
         }
     return found
-
-
-def _all(*parts: str) -> str:
-    """Of a hypothesis of several parts."""
-    for verdict in ("not measured", "refuted", "open"):
-        if verdict in parts:
-            return verdict
-    return "confirmed"
 
 
 # ---- Plot -----------------------------------------------------------------------------------

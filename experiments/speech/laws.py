@@ -26,6 +26,7 @@ from torch import nn
 from experiments.speech.plans import EVIDENCE, LASTING, PLANS
 from experiments.speech.units import Evidence, Material, Unit, fresh_network
 from tokenkl._files import atomic_path
+from tokenkl.codebooks import Codebook
 from tokenkl.divergence import evidence_bound
 from tokenkl.tts.ar import AR
 from tokenkl.tts.cdcd import CDCD, RANGE
@@ -59,12 +60,16 @@ def neutral_recipe(name: str, learned: list[Example]) -> Recipe:
 
 
 def neutral_network(name: str, at: Material) -> CDCD | AR:
-    """Before training; a classifier that sees no state of any token."""
+    """Before training."""
     model = new_model(neutral_recipe(name, at.train), at.tokenizer, at.encoder, key=0)
-    if isinstance(model, CDCD):
-        model.noise.fill_(RANGE[0])
-        nn.init.zeros_(model.enter.weight)
-        model.enter.weight.requires_grad_(False)
+    return blinded(model) if isinstance(model, CDCD) else model
+
+
+def blinded(model: CDCD) -> CDCD:
+    """Without a view of any token's state, now and after training."""
+    model.noise.fill_(RANGE[0])
+    nn.init.zeros_(model.enter.weight)
+    model.enter.weight.requires_grad_(False)
     return model
 
 
@@ -81,7 +86,7 @@ def log_law(model: CDCD | AR, batch: Batch) -> Float[torch.Tensor, "B L K"]:
 
 
 def foretold(
-    network: CDCD, voice: Voice, batch: Batch, law: torch.Tensor, evidence: Evidence
+    network: CDCD, codebook: Codebook, batch: Batch, law: torch.Tensor, evidence: Evidence
 ) -> dict[str, list[float]]:
     """By number of steps: the bound of the exact denoiser of a law, a sentence; nats.
 
@@ -97,7 +102,7 @@ def foretold(
             return (law + network.log_likelihood(x, log_snr)).numpy()
 
         bound = evidence_bound(
-            voice.codebook(),
+            codebook,
             logits,
             batch.tokens.numpy(),
             np.exp(grid),
@@ -141,7 +146,7 @@ def measure_laws(workspace: Workspace, path: Path, say: Callable[[str], None]) -
                 at.tokenizer, at.encoder, Lengths({}, (1.0,)), plain.training.layout, network.eval()
             )
             with torch.no_grad():
-                bounds = foretold(network, voice, batch, law(), EVIDENCE.evidence)
+                bounds = foretold(network, voice.codebook(), batch, law(), EVIDENCE.evidence)
             about["points"][label] = bounds
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:

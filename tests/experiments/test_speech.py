@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,16 @@ from experiments.speech import predictors
 from experiments.speech.__main__ import _chosen
 from experiments.speech.plans import PLANS
 from experiments.speech.results import Results
-from experiments.speech.units import RESULTS, Cell, Evidence, Material, Settings, Unit, run_unit
+from experiments.speech.units import (
+    OPTIMUM,
+    RESULTS,
+    Cell,
+    Evidence,
+    Material,
+    Settings,
+    Unit,
+    run_unit,
+)
 from tokenkl import FSQ, OneHot
 from tokenkl.tts.recipes import Recipe, Workspace
 from tokenkl.tts.training import PRESETS
@@ -144,6 +154,37 @@ def test_units_with_evidence_and_labels(
     assert "errors_unigram" not in found["cells"][cells[0].label]["measurements"]
     spoken = found["cells"][cells[0].label]["texts"]
     assert spoken == [one.text for one in material.test[2:5]]
+
+
+@pytest.mark.slow
+def test_units_to_their_optimum(workspace: Workspace, material: Material, tmp_path: Path) -> None:
+    """The weights of the smallest validation loss; budgets that training did not reach are left."""
+    settings = dataclasses.replace(
+        SETTINGS,
+        training=dataclasses.replace(
+            SETTINGS.training, steps=40, learning_rate=0.1, valid_every=2, snapshots=(2, 40)
+        ),
+        patience=2,
+        evidence=Evidence((2,), 3),
+    )
+    cells = (Cell(OPTIMUM, 2), Cell(2, 2), Cell(40, 2))
+    unit, lines = Unit("best", 0), list[str]()
+
+    def run() -> dict[str, Any]:
+        run_unit(unit, settings, cells, workspace, tmp_path, lambda _: material, lines.append)
+        found: dict[str, Any] = json.loads((tmp_path / "best-0.json").read_text())
+        return found
+
+    found = run()
+    assert len(lines) == 2
+    assert list(found["cells"]) == [cells[0].label, cells[1].label]
+    assert set(found["evidence"]) == {OPTIMUM, "2"}
+    steps, losses = np.transpose(found["validation"])
+    assert found["optimum"]["step"] == steps[losses.argmin()]
+    assert found["optimum"]["loss"] == pytest.approx(losses.min(), abs=1e-5)
+    assert found["optimum"]["ended"] == steps[-1] < 40
+    assert run() == found
+    assert len(lines) == 2
 
 
 @pytest.mark.slow
