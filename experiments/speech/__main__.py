@@ -19,7 +19,7 @@
 - `python -m experiments.speech rivals`: diffusion and AR, each at its own optimum and decoding;
   `... rivals-speed`: their times, on a quiet machine;
 - `python -m experiments.speech speed`: times of all voices, side by side, on a quiet machine;
-- `python -m experiments.speech prosody`: F0 over seeds by sampler, with the models of `geometry`;
+- `python -m experiments.speech prosody`: pitch over seeds by sampler, with FSQ's of `lasting`;
 - `python -m experiments.speech samples`: something to listen to, with the models of `geometry`;
 - `python -m experiments.speech heard`: what the judge hears in these;
 - `python -m experiments.speech tokenizers`: what the tokens of `geometry` are worth to the judge;
@@ -46,7 +46,7 @@ from experiments.speech.labels import LABELS, write_labels
 from experiments.speech.laws import measure_laws
 from experiments.speech.plans import GEOMETRIES, PLANS, SEEDS, SETTINGS, Plan
 from experiments.speech.predictors import codebook_with_prior, predict
-from experiments.speech.prosody import measure
+from experiments.speech.prosody import measure as measure_prosody
 from experiments.speech.rivals import (
     Bench,
     compare_voices,
@@ -163,10 +163,6 @@ def predict_all(workspace: Workspace, path: Path) -> None:
                 temporary.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def _prosody(workspace: Workspace, given: argparse.Namespace) -> None:
-    measure(workspace, given.results / "prosody", SEEDS[0], _say)
-
-
 def _bench(workspace: Workspace, given: argparse.Namespace) -> Bench:
     return Bench(workspace, given.results / "rivals", _say)
 
@@ -192,7 +188,7 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "rivals-included": lambda at, given: compare_voices(_bench(at, given)),
     "rivals-speed": lambda at, given: time_rivals(_bench(at, given)),
     "speed": lambda at, given: _say(str(time_all(at, given.results / "speed.json"))),
-    "prosody": _prosody,
+    "prosody": lambda at, given: measure_prosody(at, given.results / "prosody.json", _say),
     "samples": lambda at, given: make_samples(
         at, FIGURES / "speech_samples", FIGURES / "speech_samples.png"
     ),
