@@ -64,6 +64,35 @@ def test_clean_contexts_on_a_line_are_exact() -> None:
             assert not found[name].is_sampled
 
 
+@pytest.mark.parametrize("context", ["left-clean", "others-clean"])
+@pytest.mark.parametrize("sure", [0.0, 0.9, 0.999])
+def test_sampled_clean_contexts_are_within_their_errors(context: Context, sure: float) -> None:
+    """Of every quantity, mutual information by whichever route: what is exact on a line."""
+    rows = np.random.default_rng(1).dirichlet(np.full(3, 0.5), 3)
+    chain = Markov((1 - sure) * rows + sure * np.eye(3), 3)
+    snr = np.array([0.0, 0.003, 0.1, 1.0, 8.0, 60.0])
+    exact = tk.contextual_profile(LINE, chain, snr, context=context)
+    for key in range(4):
+        given: dict[str, Any] = {"key": key, "method": tk.MonteCarlo(4096)}
+        found = tk.contextual_profile(LINE, chain, snr, context=context, **given)
+        for name in QUANTITIES:
+            assert found[name].is_sampled
+            _assert_within(found[name], exact[name].value, 6 * 6 * 4 * snr.size * len(QUANTITIES))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e-7])
+def test_noise_so_far_off_that_nothing_is_seen_overflows_nothing(offset: float) -> None:
+    """At an SNR where no float holds a chance of error, and laws that are nearly certain."""
+    chain = Markov([[1 - 7e-7, 7e-7], [0.3, 0.7]], 3)
+    points = tk.PointCodebook([[0.0, 0.0], [-2.2, offset]])
+    for snr in (1e5, 1.3e6, 1e12, 1e200):
+        given: dict[str, Any] = {"key": 0, "method": tk.MonteCarlo(2048)}
+        found = tk.contextual_profile(points, chain, snr, context="others-clean", **given)
+        for name in ("error_probability", "conditional_entropy", "mmse"):
+            assert found[name].value == found[name].standard_error == 0
+        assert found["mutual_information"].value == pytest.approx(float(chain.token_entropy() or 0))
+
+
 def test_without_context_is_the_profile_of_the_codebook() -> None:
     """Exactly so for a stationary law; of grids with equal marginals to the last bit."""
     chain = Markov(np.roll(np.eye(9), 1, axis=1) * 0.9 + 0.1 / 9, 5)

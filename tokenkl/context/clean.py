@@ -43,8 +43,9 @@ RARE = math.log(1e-100)
 FIRST_DRAWS, PILOT_CONTEXTS = 4, 64
 #: Likeliest tokens whose neighbours are drawn, too.
 TOP = 4
-#: Tokens are rivals up to where exp(-m^2 / 2) is exp(-FAR / 2) of the largest.
-FAR = 40.0
+#: Tokens are rivals up to where exp(-m^2 / 2) is exp(-FAR / 2) of the largest, and no float if
+#: m^2 is above `FARTHEST`: noise from there would be seen by nobody, and overflow in the kernel.
+FAR, FARTHEST = 40.0, 1400.0
 #: Streams of the key.
 NOISE, UNIFORM, PILOT = 0, 1, 2
 METHOD = "contexts, Monte-Carlo"
@@ -100,7 +101,7 @@ class Posteriors:
                 part = slice(start, start + AT_A_TIME)
                 drawn = (table, ids[part], eps[part], h, self.mmse)
                 found[group, :, part] = self.kernel.block_statistics(*drawn)
-            found[group, INFORMATION] -= self.entropies[context]
+            found[group, INFORMATION] -= log_law[ids] + self.entropies[context]
             found[group] -= self.expected[levels[group], :, context, None]
             found[group] *= weight * ratio
         return found
@@ -158,9 +159,10 @@ def towards_rivals(
         others = np.flatnonzero(length > 0)
         step, length, gap = step[others], length[others], log_law[k] - log_law[others]
         for level, (eps, ratio) in enumerate(out):
-            away = h[level] * length
-            point = np.maximum(away / 2 + gap / away, 0.0)
-            rivals = np.flatnonzero(point**2 < (point**2).min(initial=np.inf) + FAR)
+            away = np.maximum(h[level] * length, 1e-300)  # at an SNR of 0 nothing is near but ties
+            point = np.clip(away / 2 + gap / away, 0.0, 1e100)
+            farthest = min((point**2).min(initial=np.inf) + FAR, FARTHEST)
+            rivals = np.flatnonzero(point**2 < farthest)
             if rivals.size == 0:
                 continue
             point, unit = point[rivals], step[rivals] / length[rivals, None]
