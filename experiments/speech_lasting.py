@@ -127,7 +127,8 @@ def word_rows(units: Units, name: str, budget: Budget, config: Config) -> list[d
     """Word errors by sampling steps, and what they are more than FSQ's."""
     rows: list[dict[str, Any]] = []
     about = {"name": name, "budget": budget, "prior": True}
-    for cell in (one for one in PLAN.cells if one.budget == budget):
+    cells = (*PLAN.cells, *PLANS["lasting-curve"].cells)
+    for cell in (one for one in cells if one.budget == budget):
         seeds = units.shared(name)
         rates = units.results.report(name, cell, seeds).by_seed(METRIC)
         where = {**about, "steps": cell.steps}

@@ -5,6 +5,7 @@
   without an output prior, by the evidence bound of the sampler;
 - `python -m experiments.speech words`: word errors of two of these with 25 seeds;
 - `python -m experiments.speech lasting`, then `... lasting-paths`: some of them to their optimum;
+  `... lasting-curve`: the same on the way there;
 - `python -m experiments.speech laws`: what laws of tokens that see no points foretell of them;
 - `python -m experiments.speech steps`, then `... steps-paths`: a task that one call cannot solve;
   `... steps-decoded`: other samplers and decisions; `... steps-ceiling`: what its true tokens are

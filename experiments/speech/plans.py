@@ -256,8 +256,15 @@ PLANS: dict[str, Plan] = {
         (
             Cell(OPTIMUM, 5),
             *(Cell(OPTIMUM, steps) for steps in (2, 12)),
-            *(Cell(budget, 5) for budget in LASTING.training.snapshots),
+            Cell(LASTING.training.snapshots[0], 5),
         ),
+        LASTING,
+        "lasting",
+    ),
+    # On the way there, after all else.
+    "lasting-curve": Plan(
+        _lasting_units(),
+        tuple(Cell(budget, 5) for budget in LASTING.training.snapshots[1:]),
         LASTING,
         "lasting",
     ),
