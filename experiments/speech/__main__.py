@@ -59,7 +59,14 @@ from experiments.speech.rivals import (
 from experiments.speech.samples import hear_samples, make_samples
 from experiments.speech.schedules import measure_curve, measure_grids
 from experiments.speech.tokens import write_tokens
-from experiments.speech.twin import include_voices, listen_to_all, make_voices, time_all
+from experiments.speech.twin import (
+    CELLS,
+    VOICES,
+    include_voices,
+    listen_to_all,
+    make_voices,
+    time_all,
+)
 from experiments.speech.units import RESULTS, Material, Unit, run_unit
 from tokenkl._files import atomic_path
 from tokenkl._progress import progress_bar
@@ -78,6 +85,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="units whose name begins with one of these")
     parser.add_argument("--share", default="0/1", help="i/n: every n-th unit from the i-th on")
     given = parser.parse_args()
+    # Before a folder is made.
+    given.chosen, given.share = _chosen(NAMES.get(given.what, []), given.only), _share(given.share)
     torch.set_num_threads(1)  # with more, the bits depend on how many; use --share for more cores
     workspace = Workspace(given.folder)
     if given.what in ACTIONS:
@@ -88,9 +97,8 @@ def main() -> None:
 
 def run_plan(plan: Plan, workspace: Workspace, given: argparse.Namespace) -> None:
     """Every unit that is asked for, one after the other."""
-    first, every = _share(given.share)
-    chosen = _chosen([unit.label for unit in plan.units], given.only)
-    units = [unit for unit in plan.units if unit.label in chosen][first::every]
+    first, every = given.share
+    units = [unit for unit in plan.units if unit.label in given.chosen][first::every]
 
     @functools.lru_cache(maxsize=2)
     def material(recipe: Recipe) -> Material:
@@ -118,10 +126,10 @@ def _chosen(names: Sequence[str], only: str) -> list[str]:
     """Those that begin with one of the words of --only.
 
     Raises:
-        ValueError: none does.
+        ValueError: none does, of those that there are.
     """
     chosen = [name for name in names if name.startswith(tuple(only.split(",")))]
-    if not chosen:
+    if names and not chosen:
         reject("--only", repr(only), f"beginnings of some of {', '.join(names)}")
     return chosen
 
@@ -170,20 +178,20 @@ def _bench(workspace: Workspace, given: argparse.Namespace) -> Bench:
 
 def _rivals(workspace: Workspace, given: argparse.Namespace) -> None:
     bench = _bench(workspace, given)
-    train_rivals(bench, _chosen([f"{name}-{seed}" for name, seed in order()], given.only))
+    train_rivals(bench, given.chosen)
     hear_rivals(bench)
 
 
 def _labels(workspace: Workspace, given: argparse.Namespace) -> None:
     for name, tokenizer in LABELS.items():
-        if name.startswith(given.only):
+        if name in given.chosen:
             at = Material(workspace, Unit(name, 0, (("tokenizer", tokenizer),)).recipe(SETTINGS))
             write_labels(name, at.train, _say)
 
 
 ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "predictors": lambda at, given: predict_all(at, given.results / "predictors.json"),
-    "voices": lambda at, given: make_voices(at, given.only),
+    "voices": lambda at, given: make_voices(at, given.chosen),
     "twin": lambda at, given: listen_to_all(at, given.results / "twin", given.only, _say),
     "rivals": _rivals,
     "rivals-included": lambda at, given: compare_voices(_bench(at, given)),
@@ -216,6 +224,15 @@ ACTIONS: dict[str, Callable[[Workspace, argparse.Namespace], None]] = {
     "grids": lambda at, given: measure_grids(at, given.results / "grids.json", _say),
     "tokens": lambda at, given: write_tokens(given.results, _say),
     "include": lambda at, given: include_voices(at, _bench(at, given).next_voice()),
+}
+
+#: What --only chooses from.
+NAMES: dict[str, list[str]] = {
+    **{name: [unit.label for unit in plan.units] for name, plan in PLANS.items()},
+    "rivals": [f"{name}-{seed}" for name, seed in order()],
+    "labels": list(LABELS),
+    "voices": list(VOICES),
+    "twin": [cell.name for cell in CELLS],
 }
 
 

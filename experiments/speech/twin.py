@@ -90,10 +90,10 @@ CELLS: tuple[Cell, ...] = (
 SENTENCES, OPINIONS = 100, 20
 
 
-def make_voices(workspace: Workspace, only: str) -> None:
-    """Train what is not there yet."""
+def make_voices(workspace: Workspace, only: Sequence[str]) -> None:
+    """Train what is not there yet, of these."""
     for name, recipe in VOICES.items():
-        if not only or name == only:
+        if name in only:
             workspace.voice(recipe, name, half=True, cpu=True)
 
 
@@ -128,7 +128,8 @@ def listen_to_all(
     for cell in CELLS:
         path = folder / f"{cell.name}.json"
         voice_path = workspace.voice_path(cell.voice)
-        if path.is_file() or not cell.name.startswith(only) or not voice_path.is_file():
+        wanted = cell.name.startswith(tuple(only.split(",")))
+        if path.is_file() or not wanted or not voice_path.is_file():
             continue
         voice = Voice.load(voice_path)
         spoken = {seed: _speak(voice, references, cell, seed) for seed in cell.seeds}

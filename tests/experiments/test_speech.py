@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.speech import predictors
-from experiments.speech.__main__ import _chosen
+from experiments.speech.__main__ import NAMES, _chosen, main
 from experiments.speech.plans import PLANS
 from experiments.speech.results import Results
 from experiments.speech.units import (
@@ -59,6 +59,20 @@ def test_only_what_there_is() -> None:
     assert _chosen(names, "ar,diffusion-m") == ["ar-0", "diffusion-more-0"]
     with pytest.raises(ValueError, match=r"--only must be .* of ar-0, .* got 'nos'"):
         _chosen(names, "nos")
+
+
+@pytest.mark.parametrize("what", sorted(NAMES))
+def test_a_name_that_is_none_leaves_no_folder(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = ("--folder", f"{tmp_path}/runs", "--results", f"{tmp_path}/results")
+    monkeypatch.setattr("sys.argv", ["speech", what, "--only", "nosuch", *folders])
+    with pytest.raises(ValueError, match=r"--only must be .* got 'nosuch'"):
+        main()
+    monkeypatch.setattr("sys.argv", ["speech", what, "--share", "2/2", *folders])
+    with pytest.raises(ValueError, match=r"--share must be i/n .* got '2/2'"):
+        main()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("folder", sorted({plan.folder for plan in PLANS.values()}))
