@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +16,11 @@ from jaxtyping import Float, Int
 
 from tokenkl._files import PathLike
 from tokenkl._validation import as_float_array, check_count, check_positive, reject
-from tokenkl.tts.audio import SAMPLE_RATE
+from tokenkl.tts.audio import SAMPLE_RATE, Utterance
 
 if TYPE_CHECKING:  # what speaking with our own tokens does not need, and takes long to import
     from tokenkl.codebooks import Codebook
+    from tokenkl.tts.data import Example
     from tokenkl.tts.tokenizers import Tokenizer
 
 #: Most tokens of a codec: a model has an output for each, or for each digit and a table of all.
@@ -74,6 +75,11 @@ class Codec:
     Raises:
         ValueError: more than `MOST_TOKENS` tokens, or less than two.
     """
+
+    #: Whether it makes sound of its tokens by itself.
+    can_be_heard = False
+    #: In the place of the kind of a tokenizer's quantizer.
+    kind = "of another program"
 
     def __init__(self, stored: Codebook, token_rate: float) -> None:
         if not 2 <= stored.K <= MOST_TOKENS:
@@ -147,3 +153,17 @@ def own_tokenizer(tokenizer: Tokenizer | Codec) -> Tokenizer:
     if isinstance(tokenizer, Codec):
         reject("tokenizer", "the tokens of another program", "one that was trained by tokenkl")
     return tokenizer
+
+
+def check_references(
+    references: Sequence[Utterance] | Sequence[Example], tokenizer: Tokenizer | Codec
+) -> None:
+    """Refuse what does not say the true tokens: utterances, which a tokenizer hears, or examples.
+
+    Raises:
+        ValueError: examples for a tokenizer, or utterances for the tokens of another program.
+    """
+    part, expected = ("audio", "utterances") if tokenizer.can_be_heard else ("tokens", "examples")
+    for one in references:
+        if not hasattr(one, part):
+            reject("references", f"a {type(one).__name__}", f"{expected}, which have {part}")

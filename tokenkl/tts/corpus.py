@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,19 @@ class Sentence:
     @property
     def text(self) -> str:
         return " ".join(self.words)
+
+
+def held_out_in(config: CorpusConfig, sentences: Iterable[Sentence]) -> int:
+    """How many of the held-out combinations of a corpus there are in sentences, of any corpus."""
+    heard = {
+        (one.domain, pair)
+        for one in sentences
+        for template in templates_of(one.domain)
+        if template.matches(one.words)
+        for pair in template.combinations(one.words)
+    }
+    held = held_out_combinations(config)
+    return sum((domain, pair) in heard for domain, pairs in held.items() for pair in pairs)
 
 
 def make_sentences(config: CorpusConfig) -> dict[str, list[Sentence]]:

@@ -2,7 +2,8 @@
 
 `evaluate` takes tokens (or audio) by sentence and seed and gives a `SpeechReport`;
 `ceilings_and_floors` gives reports of the same form on the best and the worst that a system over
-these tokens could do, so that one table holds all of them.
+these tokens could do, so that one table holds all of them. Tokens of another program (`Codec`) make
+no sound here: of these a report holds what tokens tell, lengths, usage and times.
 
 CPU time for one sentence of 2.6 s on one core: tokens to audio 70 ms (Griffin-Lim 57), judge 158 ms
 (unigram) and 143 ms (bigram), F0 13 ms, DNSMOS 370 ms, which is why only the first `mos` sentences
@@ -31,6 +32,8 @@ from tokenkl._random import generator
 from tokenkl._validation import check_choice, check_count, check_ids, reject
 from tokenkl.tts.alignment import warped_distance
 from tokenkl.tts.audio import Utterance
+from tokenkl.tts.codec import Codec, check_references, own_tokenizer
+from tokenkl.tts.data import Example
 from tokenkl.tts.judge import (
     GRAMMARS,
     Grammar,
@@ -47,6 +50,11 @@ from tokenkl.tts.tokenizers import Tokenizer
 from tokenkl.usage import token_usage
 
 BASELINES = ("true audio", "resynthesis", "true tokens", "shuffled text", "white noise")
+#: Those of them that need no sound.
+OF_TOKENS = ("true tokens", "shuffled text")
+
+#: What was said in truth: utterances, or examples of the tokens of another program.
+References = Sequence[Utterance] | Sequence[Example]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,8 +83,8 @@ class Spoken:
 
 def evaluate(
     spoken: Mapping[int, Sequence[Spoken]],
-    tokenizer: Tokenizer,
-    references: Sequence[Utterance],
+    tokenizer: Tokenizer | Codec,
+    references: References,
     *,
     label: str = "",
     grammars: Sequence[Grammar] = GRAMMARS,
@@ -95,8 +103,9 @@ def evaluate(
 
     Args:
         spoken: by seed, one for every reference, in their order.
-        tokenizer: in evaluation mode, on the CPU.
-        references: true utterances of the same texts, at least two.
+        tokenizer: in evaluation mode, on the CPU. Where it is a `Codec` there is nothing to hear:
+            no judge is asked, `grammars`, `pitch` and `workers` mean nothing.
+        references: true utterances of the same texts, at least two; of a `Codec`, examples.
         label: of the system, for tables.
         grammars: of the judges to ask.
         mos: sentences, from the first on, that get a DNSMOS opinion.
@@ -110,13 +119,21 @@ def evaluate(
         progress: called with the numbers of utterances done and in all; a bar when None.
 
     Raises:
-        ValueError: no seed, fewer than two references, texts that differ, or an unknown grammar.
+        ValueError: no seed, fewer than two references, texts that differ, or an unknown grammar;
+            of a `Codec`, speech without tokens, or a judge that needs sound.
     """
     rows = _checked(spoken, references)
+    check_references(references, tokenizer)
     seeds = sorted(rows)
+    if not tokenizer.can_be_heard:
+        for name, value in (("mos", mos), ("mel", mel), ("language", language)):
+            if value:
+                reject(name, value, "left out for the tokens of another program, without sound")
+        return _assemble(label, rows, references, [], tokenizer, (), ())
     for grammar in grammars:
         check_choice(grammar, GRAMMARS, "grammars")
     mos = min(check_count(mos, "mos", 0), len(references))
+    utterances: Sequence[Any] = references
     silent = [language is not None and bool(unpronounced([one.text])) for one in references]
     jobs = [
         _Job(
@@ -124,7 +141,7 @@ def evaluate(
             one.audio,
             _phases(seed, one.text),
             index < mos,
-            references[index].audio if mel else None,
+            utterances[index].audio if mel else None,
             not silent[index],
         )
         for seed in seeds
@@ -134,7 +151,7 @@ def evaluate(
     with reporting(title, progress) as report:
         found = []
         expected = {one: None if language is None else language(one) for one in grammars}
-        listener = _Listener(expected, pitch, tokenizer)
+        listener = _Listener(expected, pitch, own_tokenizer(tokenizer))
         for one in _listen(listener, jobs, check_count(workers, "workers")):
             found.append(one)
             report(len(found), len(jobs))
@@ -142,10 +159,10 @@ def evaluate(
 
 
 def ceilings_and_floors(
-    utterances: Sequence[Utterance],
-    tokenizer: Tokenizer,
+    utterances: References,
+    tokenizer: Tokenizer | Codec,
     *,
-    which: Sequence[str] = BASELINES,
+    which: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,),
     key: Any = 0,
     **options: Any,
@@ -159,36 +176,48 @@ def ceilings_and_floors(
     - "white noise": as long and as loud as the utterance.
 
     Args:
-        utterances: at least two.
+        utterances: at least two; of a `Codec`, examples.
         tokenizer: as for `evaluate`.
-        which: of the above.
+        which: of the above; all that there can be when None, of a `Codec` those of tokens.
         seeds: of the first phases of Griffin-Lim and of the noise. Those of the systems that are
             compared make for the same phases. True audio has none, and is judged once.
         key: whole number or JAX random key, of the noise.
         **options: of `evaluate`.
 
     Raises:
-        ValueError: an unknown name, or what `evaluate` refuses.
+        ValueError: an unknown name, one that is sound where there is none, or what `evaluate`
+            refuses.
     """
+    check_references(utterances, tokenizer)
+    if which is None:
+        which = BASELINES if tokenizer.can_be_heard else OF_TOKENS
     reports = {}
+    known: Sequence[Any] = utterances
     texts = [utterance.text for utterance in utterances]
     for name in which:
         check_choice(name, BASELINES, "which")
         said: dict[int, list[Spoken]] = {}
-        if name in ("true tokens", "shuffled text"):
-            with _one_thread():
-                tokens = [tokenizer.tokenize(utterance.audio) for utterance in utterances]
+        if name in OF_TOKENS:
+            tokens = _true_tokens(known, tokenizer)
             moved = tokens if name == "true tokens" else tokens[1:] + tokens[:1]
             row = [Spoken(text, ids) for text, ids in zip(texts, moved, strict=True)]
             said = dict.fromkeys(seeds, row)
         else:
+            ours = own_tokenizer(tokenizer)
             for seed in seeds if name != "true audio" else (0,):
                 said[seed] = [
-                    Spoken(one.text, audio=_baseline_audio(name, one, seed, tokenizer, key))
-                    for one in utterances
+                    Spoken(one.text, audio=_baseline_audio(name, one, seed, ours, key))
+                    for one in known
                 ]
         reports[name] = evaluate(said, tokenizer, utterances, label=name, **options)
     return reports
+
+
+def _true_tokens(references: Sequence[Any], tokenizer: Tokenizer | Codec) -> list[np.ndarray]:
+    if not tokenizer.can_be_heard:
+        return [one.tokens for one in references]
+    with _one_thread():
+        return [own_tokenizer(tokenizer).tokenize(one.audio) for one in references]
 
 
 def _baseline_audio(
@@ -207,7 +236,7 @@ def _baseline_audio(
 
 
 def _checked(
-    spoken: Mapping[int, Sequence[Spoken]], references: Sequence[Utterance]
+    spoken: Mapping[int, Sequence[Spoken]], references: References
 ) -> dict[int, Sequence[Spoken]]:
     if not spoken:
         reject("spoken", "no seed", "a mapping with at least one seed")
@@ -348,35 +377,31 @@ def _work(job: _Job) -> _Heard:
 def _assemble(
     label: str,
     rows: Mapping[int, Sequence[Spoken]],
-    references: Sequence[Utterance],
+    references: References,
     found: Sequence[_Heard],
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | Codec,
     grammars: Sequence[Grammar],
     silent: Sequence[bool],
 ) -> SpeechReport:
     """`found` has one entry for every sentence of the first seed, then of the next."""
     seeds = sorted(rows)
     n = len(references)
-    mel = tokenizer.config.mel
+    said = [one for seed in seeds for one in rows[seed]]
+    lengths, true_lengths = _lengths(said, references, found, tokenizer)
 
     def table(values: Sequence[float | None]) -> Float[np.ndarray, "sentences seeds"]:
         return np.array(values, dtype=float).reshape(len(seeds), n).T
-
-    def duration(samples: int) -> float:
-        """In whole tokens, as the tokenizer pads."""
-        return -(-samples // mel.samples_per_token) / mel.tokens_per_second
 
     texts = tuple(reference.text for reference in references)
     plain = tuple(" ".join(words_of(text)) for text in texts)
     arrays = {
         "words": table([float(len(words_of(text))) for text in texts] * len(seeds)),
-        "duration": table([duration(one.samples) for one in found]),
-        "true_duration": table([duration(one.audio.shape[0]) for one in references] * len(seeds)),
+        "duration": table([size / tokenizer.token_rate for size in lengths]),
+        "true_duration": table([size / tokenizer.token_rate for size in true_lengths] * len(seeds)),
     }
     for name in ("mos", "mel_error", "voiced", "f0_mean", "f0_within", "f0_semitones"):
         if any(name in one.numbers for one in found):
             arrays[name] = table([one.numbers.get(name, math.nan) for one in found])
-    said = [one for seed in seeds for one in rows[seed]]
     if any(one.seconds is not None for one in said):
         arrays["seconds"] = table([one.seconds for one in said])
     heard: dict[str, tuple[tuple[str, ...], ...]] = {}
@@ -396,3 +421,22 @@ def _assemble(
     names = tuple(reference.name for reference in references)
     K = tokenizer.K if used else 0
     return SpeechReport(label, names, texts, tuple(seeds), arrays, heard, K, used)
+
+
+def _lengths(
+    said: Sequence[Spoken],
+    references: Sequence[Any],
+    found: Sequence[_Heard],
+    tokenizer: Tokenizer | Codec,
+) -> tuple[list[int], list[int]]:
+    """Tokens of what was said and of what is true; of sound, whole ones, as the tokenizer pads."""
+    if tokenizer.can_be_heard:
+        each = own_tokenizer(tokenizer).config.mel.samples_per_token
+        return (
+            [-(-one.samples // each) for one in found],
+            [-(-one.audio.shape[0] // each) for one in references],
+        )
+    if any(one.tokens is None for one in said):
+        reject("spoken", "audio alone", "with tokens, where there is no sound of a tokenizer")
+    ids = [check_ids(one.tokens, tokenizer.K, "tokens") for one in said]
+    return [row.size for row in ids], [one.tokens.size for one in references]

@@ -81,7 +81,8 @@ def write_page(
             parts.append(f"<h2>{html_of(voice)}</h2>")
             parts.append(pairs(known.facts.items()))
             ours = [sample for sample in samples if sample.voice == voice]
-            parts.append(_players(new, f"voice{number}", ours))
+            if ours:
+                parts.append(_players(new, f"voice{number}", ours))
             for record in known.evaluations:
                 parts.append(_evaluation(record, voice))
             if known.losses is not None:

@@ -11,9 +11,9 @@ import dataclasses
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ from tokenkl.tts.triplets import load_triplets
 
 SourceKind = Literal["ljspeech", "libritts", "cdcd", "tokens"]
 SOURCES = ("ljspeech", "libritts", "cdcd", "tokens")
+
+Named = TypeVar("Named")
 
 #: Speech that a tokenizer is trained on, in seconds: it sees far fewer crops than that in training.
 TOKENIZER_SECONDS = 5 * 3600.0
@@ -248,14 +250,31 @@ def held_out(recordings: Recordings, texts: Mapping[str, str]) -> list[Utterance
     Raises:
         ValueError: a name that is not there, or a damaged file.
     """
-    entries = {entry.name: entry for entry in recordings.entries}
-    if missing := [name for name in texts if name not in entries]:
+    entries = _of_names({entry.name: entry for entry in recordings.entries}, texts)
+    return [
+        dataclasses.replace(recordings.read(entry), text=texts[entry.name]) for entry in entries
+    ]
+
+
+def held_out_examples(examples: Sequence[Example], texts: Mapping[str, str]) -> list[Example]:
+    """The examples of these names: as `held_out`, where there are tokens in place of recordings.
+
+    Raises:
+        ValueError: a name that is not there, or another text.
+    """
+    found = _of_names({one.name: one for one in examples}, texts)
+    for one in found:
+        if one.text != texts[one.name]:
+            expected = f"that which was held out, {texts[one.name]!r}"
+            reject(f"the text of {one.name}", repr(one.text), expected)
+    return found
+
+
+def _of_names(there: Mapping[str, Named], names: Iterable[str]) -> list[Named]:
+    if missing := [name for name in names if name not in there]:
         named = f"{missing[0]} and {len(missing) - 1} more" if len(missing) > 1 else missing[0]
         reject("recordings", f"those without {named}", "those that the voice was trained on")
-    return [
-        dataclasses.replace(recordings.read(entries[name]), text=text)
-        for name, text in texts.items()
-    ]
+    return [there[name] for name in names]
 
 
 def split_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:

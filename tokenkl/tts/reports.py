@@ -169,6 +169,9 @@ METRICS: dict[str, Metric] = {
     "bound": _ratio(
         "nats", "true_tokens", "nats", "-ln p of the true tokens, or a bound on it, a token"
     ),
+    "bound_other": _ratio(
+        "nats_other", "true_tokens", "nats", "the same, given the text of the sentence after it"
+    ),
     "length_error": _mean(
         ("duration", "true_duration"),
         lambda a: np.abs(_relative_length(a)),
@@ -230,6 +233,7 @@ class SpeechReport:
       tokens), "f0_mean" and "f0_within" (mean and standard deviation in the utterance, Hz),
       "f0_semitones" (12 log2 of Hz, mean in the utterance), "voiced", "seconds" (of computing),
       "mel_error", "nats" and "true_tokens" (-ln p of the true tokens, and how many there are),
+      "nats_other" (-ln p of these given the text of the sentence after it),
       and "entropy" (nats; jackknife values whose mean over sentences is the estimate of a seed).
     - `heard`: by grammar, n rows of S transcripts.
     - `K`, `used`: tokens that there are, and how many different ones each seed uses; 0 and empty

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import zlib
 from collections.abc import Sequence
@@ -99,6 +100,22 @@ def nats(
         else:
             found.append(voice.model.nll(batch).cpu().numpy())
     return np.concatenate(found)
+
+
+def with_next_text(examples: Sequence[Example]) -> list[Example]:
+    """The same tokens, each with the text of the example after it, the last with the first one's.
+
+    Durations of the text, where they are known, are stretched to the tokens.
+    """
+    made = []
+    for one, other in zip(examples, [*examples[1:], *examples[:1]], strict=True):
+        lengths = None
+        if other.lengths is not None:
+            edges = np.cumsum(other.lengths) * (one.tokens.size / other.tokens.size)
+            lengths = np.diff(np.round(edges).astype(np.int64), prepend=0)
+        text, symbols = other.text, other.symbols
+        made.append(dataclasses.replace(one, text=text, symbols=symbols, lengths=lengths))
+    return made
 
 
 def _key(seed: int, text: str) -> int:

@@ -166,6 +166,9 @@ class Tokenizer(nn.Module):
     mean: Tensor
     std: Tensor
 
+    #: Whether it makes sound of its tokens by itself, as a `Codec` does not.
+    can_be_heard = True
+
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
@@ -204,6 +207,11 @@ class Tokenizer(nn.Module):
     def device(self) -> torch.device:
         """Where it computes."""
         return self.mean.device
+
+    @property
+    def kind(self) -> str:
+        """Of its quantizer."""
+        return self.config.kind
 
     @property
     def token_rate(self) -> float:

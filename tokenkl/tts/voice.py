@@ -28,7 +28,7 @@ from tokenkl._validation import as_float_array, check_count, check_positive, rej
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.audio import Speech, Utterance
 from tokenkl.tts.cdcd import CDCD, PROMPTS, RANGE, CDCDConfig
-from tokenkl.tts.codec import Codec, Vocoder, own_tokenizer
+from tokenkl.tts.codec import Codec, Vocoder, check_references, own_tokenizer
 from tokenkl.tts.data import (
     FILLER,
     Example,
@@ -107,7 +107,7 @@ class Voice:
     @property
     def can_be_heard(self) -> bool:
         """Whether there is a way from its tokens to sound."""
-        return self.vocoder is not None or isinstance(self.tokenizer, Tokenizer)
+        return self.vocoder is not None or self.tokenizer.can_be_heard
 
     def audio(self, ids: Int[np.ndarray, " tokens"], *, key: Any = 0) -> tuple[np.ndarray, int]:
         """Samples of token ids, and how many there are a second.
@@ -483,13 +483,21 @@ class Voice:
             named.append(f"{one!r} (near it: {', '.join(near)})" if near else repr(one))
         return f"this voice cannot say: {', '.join(named)}"
 
-    def examples(self, utterances: Sequence[Utterance]) -> list[Example]:
-        """Utterances with their symbols and true tokens.
+    def examples(self, references: Sequence[Utterance] | Sequence[Example]) -> list[Example]:
+        """What was said in truth with its symbols, true tokens, and the number of who says it.
+
+        Args:
+            references: utterances; examples, where the tokens are those of another program.
 
         Raises:
-            ValueError: tokens of another program.
+            ValueError: the others of the two, or a speaker that the voice does not know.
         """
-        examples = examples_of(own_tokenizer(self.tokenizer), self.encoder, utterances)
+        check_references(references, self.tokenizer)
+        known: Sequence[Any] = references
+        if self.tokenizer.can_be_heard:
+            examples = examples_of(own_tokenizer(self.tokenizer), self.encoder, known)
+        else:
+            examples = list(known)
         return numbered(examples, self.speakers) if self.speakers else examples
 
     # Files.

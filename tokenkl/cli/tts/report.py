@@ -16,7 +16,6 @@ from tokenkl.cli.tts._group import (
     Steps,
     load_voice,
     run_folder,
-    tokenizer_of,
     tts_app,
     voice_label,
     whole_numbers,
@@ -56,30 +55,33 @@ def report(
 
     Loss curves and the JSON files of `tokenkl tts eval` are shown too where they lie in the
     folder of a voice's training run. The page works without a network; about 90 kB and a picture
-    for every sample.
+    for every sample. A voice of another program's tokens, which make no sound here, has none.
 
     \b
     Example: tokenkl tts report phonemes characters --steps 2,10 -o page
     """
+    from tokenkl._validation import reject
+
     counts = whole_numbers(steps, "--steps")
     sampling.check()
     _check_labels(voices)
     speakers = {name: load_voice(name, device) for name in voices}
-    for name, speaker in speakers.items():
-        tokenizer_of(speaker, name)  # refuses what cannot be heard, before the work
-    texts = {name: text or _texts(speakers[name], name, sentences) for name in voices}
+    heard = [name for name in voices if speakers[name].can_be_heard]
+    if text and not heard:
+        reject("--text", text[0], "left out where no voice can be heard")
+    texts = {name: text or _texts(speakers[name], name, sentences) for name in heard}
     options = {name: sampling.options(speakers[name], name) for name in voices}
     check_folder(output, "--output")  # makes it: after all else that may be refused
-    for name in voices:
+    for name in heard:
         for one in texts[name]:
             speakers[name].read(one)  # where there is nothing that it can say, before the work
     from tokenkl.tts.listening import write_page
 
     samples: list[Sample] = []
     with progress_bar("speaking", lines=True) as progress:
-        for index, name in enumerate(voices):
+        for index, name in enumerate(heard):
             samples += _samples(speakers[name], name, texts[name], counts, seed, options[name])
-            progress(index + 1, len(voices))
+            progress(index + 1, len(heard))
     about = {voice_label(name): _about(speakers[name], name) for name in voices}
     title = "Voices: " + ", ".join(about)
     page, size = write_page(output, samples, about, title=title)
@@ -155,11 +157,13 @@ def _about(voice: Voice, name: str) -> About:
     facts = {
         "model": f"{voice.model.kind}, {parameters / 1e6:.2f} million parameters",
         "text": "phonemes" if voice.encoder.is_phonetic else "characters",
-        "tokens": f"{voice.tokenizer.K} ({tokenizer_of(voice, name).config.kind})",
+        "tokens": f"{voice.tokenizer.K} ({voice.tokenizer.kind})",
     }
     for part in ("geometry", "schedule", "corpus"):
         if part in recipe:
             facts[part] = str(recipe[part])
+    if (source := recipe.get("data")) is not None:
+        facts["corpus"] = f"{source['kind']} {source['folder']}"
     if "training" in recipe:
         facts["training"] = f"{recipe['training']['steps']} steps"
     run = run_folder(name)
