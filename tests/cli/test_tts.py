@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +31,7 @@ from tokenkl.cli.tts import train as train_command
 from tokenkl.codebooks import load_codebook, load_tokens
 from tokenkl.tts.ar import AR, ARConfig
 from tokenkl.tts.audio import read_wav, write_wav
+from tokenkl.tts.corpus import CorpusConfig, held_out_in, make_sentences
 from tokenkl.tts.data import TextEncoder
 from tokenkl.tts.judge import word_errors
 from tokenkl.tts.lengths import Lengths
@@ -355,6 +358,36 @@ def test_eval(home: Path, tmp_path: Path) -> None:
     assert by_name["voice, 2 steps", "rtf"] > 0
     assert "real-time" in shown
     assert "2 sentences (few corpus, split test), 1 seed;" in shown
+
+
+def test_eval_says_which_held_back_pairs_were_heard(home: Path, tmp_path: Path) -> None:
+    """Where the sentences of training were others than those of the corpus."""
+    voice, record = Voice.load(home / "voice.safetensors"), tmp_path / "e.json"
+    other = CorpusConfig(seed=1, train=300, valid=0, test=0, combinations=0)
+    shutil.copy(home / "tokenizer.safetensors", tmp_path)
+    quick = ("--sentences", "2", "--seeds", "1", "--steps", "1", "--grammar", "bigram")
+    words = (*quick, "--no-baselines", "--split", "combinations", "--json", record)
+    said = {}
+    for name, own in (("plain", {}), ("other", {"sentences": dataclasses.asdict(other)})):
+        voice.record = {"recipe": {"corpus": "few"}, **own}
+        voice.save(tmp_path / f"{name}.safetensors", "tokenizer.safetensors")
+        said[name] = succeed("eval", tmp_path / f"{name}.safetensors", *words).stderr
+        said[f"{name}, record"] = json.loads(record.read_text())["voices"][name]
+    heard = held_out_in(CorpusConfig(), make_sentences(other)["train"])
+    assert 0 < heard < 44
+    assert f"Note: other was trained on sentences with {heard} of the 44 pairs" in said["other"]
+    assert said["other, record"]["pairs_in_training"] == heard
+    assert said["other, record"]["pairs_held_back"] == 44
+    assert "Note:" not in said["plain"]
+    assert "pairs_in_training" not in said["plain, record"]
+    assert (
+        "Note:"
+        not in succeed("eval", tmp_path / "other.safetensors", *quick, "--no-baselines").stderr
+    )
+    voice.record["sentences"] = {"train": "many"}
+    voice.save(tmp_path / "bad.safetensors", "tokenizer.safetensors")
+    message = fail("eval", tmp_path / "bad.safetensors", *words)
+    assert "bad.safetensors.train must be a whole number" in message
 
 
 def test_eval_of_different_corpora_or_too_many_sentences(home: Path) -> None:

@@ -1,7 +1,8 @@
-"""What others bring: tokens of a codec (two commands: train and say), speakers, devices."""
+"""What others bring: tokens of a codec (train, eval and say), speakers, devices."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def test_train_and_say(material: Path, tmp_path: Path) -> None:
     done = succeed(*TRAIN, *SMALL, *where, *more)
     path = tmp_path / "voice-mine.safetensors"
     assert str(path) in done.stdout
-    assert done.stdout.splitlines()[-1].endswith("-o out.npy")
+    assert done.stdout.splitlines()[-2].endswith("-o out.npy")
+    assert done.stdout.splitlines()[-1].split() == ["tokenkl", "tts", "eval", str(path)]
     voice = Voice.load(path)
     assert isinstance(voice.tokenizer, Codec)
     assert voice.tokenizer.token_rate == 50
@@ -97,9 +99,12 @@ def test_train_and_say(material: Path, tmp_path: Path) -> None:
         "say", text, "--voice", path, "-o", wav
     )
     assert not wav.exists()
-    for words in (["eval", path], ["report", path, "-o", tmp_path / "page"]):
-        assert "VOICE must be a voice of our own tokens" in fail(*words)
-    assert not (tmp_path / "page").exists()
+    record = tmp_path / "e.json"
+    succeed("eval", path, "--seeds", "1", "--json", record)
+    rows = {(r["system"], r["metric"]): r for r in json.loads(record.read_text())["summary"]}
+    likelihood = [rows["mine, 10 steps", name] for name in ("bound", "bound_other")]
+    assert likelihood[0]["high"] < 0.2 < 2 < likelihood[1]["low"]  # the text says which token
+    assert rows["mine, 10 steps", "length_error"]["value"] < 0.05
     assert "are another program's" in fail(
         "tokenize", wav, "-o", tmp_path / "t.npz", "--tokenizer", path
     )

@@ -12,6 +12,7 @@ from tts.small import SMALL
 
 import tokenkl as tk
 import tokenkl.tts
+from tokenkl.tts.audio import Utterance
 from tokenkl.tts.codec import MOST_TOKENS, Codec, Vocoder, own_tokenizer
 from tokenkl.tts.data import TextEncoder
 from tokenkl.tts.lengths import Lengths
@@ -153,5 +154,6 @@ def test_vocoders_that_are_none() -> None:
 def test_only_our_own_tokenizers_take_audio(voice: Voice) -> None:
     with pytest.raises(ValueError, match="tokenizer must be one that was trained by tokenkl"):
         own_tokenizer(voice.tokenizer)
-    with pytest.raises(ValueError, match="tokenizer must be one that was trained by tokenkl"):
-        voice.examples([])
+    sound = Utterance("a", "one", np.zeros(900, np.float32))
+    with pytest.raises(ValueError, match="references must be examples, which have tokens"):
+        voice.examples([sound])

@@ -24,10 +24,12 @@ from tokenkl.tts.corpus import (
     _with_pauses,
     cache_folder,
     held_out_combinations,
+    held_out_in,
     load_corpus,
     make_sentences,
 )
 from tokenkl.tts.grammar import DIGITS, TEMPLATES, VOCABULARY, parse
+from tokenkl.tts.voice import Voice
 
 DEFAULT = CorpusConfig()
 
@@ -58,6 +60,30 @@ def test_held_out_combinations_are_in_their_split_only(
             template, words = parse(sentence.text)
             unseen = template.combinations(words) & held[sentence.domain]
             assert bool(unseen) == (split == "combinations"), sentence
+
+
+def test_held_out_combinations_in_other_sentences(sentences: dict[str, list[Sentence]]) -> None:
+    """None in our own training split; in another one, as a search of its texts finds them."""
+    assert held_out_in(DEFAULT, sentences["train"]) == 0
+    other = make_sentences(CorpusConfig(seed=1, train=300, valid=0, test=0, combinations=0))
+    texts = [f" {one.text} " for one in other["train"]]
+    between = {"objects": " ", "dates": " of ", "digits": " "}
+    expected = 0
+    for domain, pairs in held_out_combinations(DEFAULT).items():
+        digits = [t for t in texts if all(word in DIGITS for word in t.split())]
+        for first, second in pairs:
+            where = digits if domain == "digits" else texts
+            expected += any(f" {first}{between[domain]}{second} " in text for text in where)
+    assert 0 < expected < sum(map(len, held_out_combinations(DEFAULT).values()))
+    assert held_out_in(DEFAULT, other["train"]) == expected
+    assert held_out_in(DEFAULT, []) == 0
+
+
+def test_what_the_included_voice_has_heard_of_them() -> None:
+    """The numbers of docs/tts.md."""
+    own = CorpusConfig(**Voice.load("characters").record["sentences"])
+    assert held_out_in(DEFAULT, make_sentences(own)["train"]) == 40
+    assert sum(map(len, held_out_combinations(DEFAULT).values())) == 44
 
 
 def test_every_word_is_in_training(sentences: dict[str, list[Sentence]]) -> None:

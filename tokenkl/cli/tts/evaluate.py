@@ -330,7 +330,8 @@ def _held_back(speakers: dict[str, Voice], corpus: CorpusConfig) -> dict[str, di
             own = conform(voice.record["sentences"], CorpusConfig, f"the sentences of {name}")
             known = held_out_in(corpus, make_sentences(own)["train"])
             found[name] = {"pairs_held_back": held, "pairs_in_training": known}
-            say(f"{name} was trained on {known} of the {held} pairs of words that are unseen here.")
+            whose = f"{voice_label(name)} was trained on sentences with {known} of the {held}"
+            say(f"Note: {whose} pairs of words that this split holds back.")
     return found
 
 
