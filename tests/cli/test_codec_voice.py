@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_eval(home: Path, tmp_path: Path) -> None:
-    """Every number anew, from the voice and the files."""
+def test_eval(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number anew, from the voice and the files; no judge has to be installed."""
+    for judge in ("pocketsphinx", "jiwer", "espeakng_loader"):
+        monkeypatch.setitem(sys.modules, judge, None)
     rows, record = tmp_path / "e.csv", tmp_path / "e.json"
     paths = [home / f"voice-{name}.safetensors" for name in ("diffusion", "ar")]
     where = ("--steps", "1,2", "--seeds", "2", "--csv", rows, "--json", record)

@@ -14,6 +14,7 @@ RATIOS = {
     "wer_bigram": ("errors_bigram", "words"),
     "rtf": ("seconds", "duration"),
     "bound": ("nats", "true_tokens"),
+    "bound_other": ("nats_other", "true_tokens"),
 }
 MEANS = {name: name for name in ("mos", "f0_mean", "f0_within", "voiced", "entropy")}
 MEANS |= {"latency": "seconds", "mel_error": "mel_error"}
@@ -39,6 +40,7 @@ def report(key: int, missing: float = 0.2) -> SpeechReport:
         "mel_error": rng.uniform(0.1, 2, size=shape),
         "nats": rng.uniform(50, 300, size=shape),
         "true_tokens": rng.integers(20, 90, size=shape).astype(float),
+        "nats_other": rng.uniform(50, 300, size=shape),
     }
     for array in arrays.values():
         array[rng.random(shape) < missing] = np.nan

@@ -116,7 +116,10 @@ def evaluate(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where the voice's recordings are now, if elsewhere."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the voice's recordings or token files are now, if elsewhere.",
+        ),
     ] = None,
     device: Device = None,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that judge.")] = 1,
@@ -472,7 +475,7 @@ def _print(
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}; 95 % intervals."
     )
     if not heard:
-        used = ", ".join(
+        used = "; ".join(
             f"{sum(report.used) / len(report.used):.0f} by {label}"
             for label, report in reports.items()
             if report.used
@@ -482,15 +485,13 @@ def _print(
         console.print(f"Without word errors where no judge knows a word: {record['unheard']}.")
     for label, voice in record["voices"].items():
         millions = {part: f"{count / 1e6:.2f}" for part, count in voice["parameters"].items()}
-        tokenizer = (
-            (
+        line = f"{label}: {millions['model']} million parameters"
+        if heard:
+            line += (
                 f", and {millions['tokenizer']} of the tokenizer, which adds "
                 f"{voice['seconds_from_tokens_to_audio']:.3f} to the real-time factor"
             )
-            if heard
-            else ""
-        )
-        console.print(f"{label}: {millions['model']} million parameters{tokenizer}.")
+        console.print(f"{line}.")
 
 
 def _cell(row: dict[str, Any] | None, metric: str) -> str:
