@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tokenkl.tts.audio import Utterance
     from tokenkl.tts.corpus import Corpus, CorpusConfig
     from tokenkl.tts.data import Example
+    from tokenkl.tts.recordings import Source
     from tokenkl.tts.reports import SpeechReport
     from tokenkl.tts.tokenizers import Tokenizer
     from tokenkl.tts.voice import Voice
@@ -59,8 +60,8 @@ COLUMNS: dict[str, tuple[str, Callable[[float], float], int]] = {
     "rtf": ("real-time\nfactor", float, 3),
     "latency": ("latency\n(s)", float, 3),
 }
-#: Those that are shown only where there is no sound, which says more.
-WITHOUT_SOUND = ("bound_other", "entropy")
+#: That which is shown only where there is no sound, which says more.
+WITHOUT_SOUND = "entropy"
 
 
 @command(
@@ -219,15 +220,17 @@ def _material(
     data: Path | None,
 ) -> Material:
     """What all these voices say."""
+    from tokenkl._formats import conform
     from tokenkl._validation import reject
+    from tokenkl.tts.recordings import Source
 
     recorded = {
-        name: voice.record["recipe"]["data"]
+        name: conform(voice.record["recipe"]["data"], Source, f"the recordings of {name}")
         for name, voice in speakers.items()
         if voice.record.get("recipe", {}).get("data") is not None
     }
     if recorded:
-        places = {(one["kind"], one["folder"]) for one in recorded.values()}
+        places = {(one.kind, one.folder) for one in recorded.values()}
         if len(recorded) < len(speakers) or len(places) > 1:
             reject("VOICES", ", ".join(speakers), "all trained on the same recordings, or on none")
         for option, value, usual in (("--corpus", corpus, None), ("--split", split, "test")):
@@ -251,14 +254,13 @@ def _material(
 
 
 def _recordings(
-    speakers: dict[str, Voice], source: dict[str, Any], sentences: int | None, data: Path | None
+    speakers: dict[str, Voice], source: Source, sentences: int | None, data: Path | None
 ) -> Material:
     """What was held out from training, and a judge that knows the words of the whole corpus."""
-    from tokenkl._formats import conform
     from tokenkl._validation import reject
     from tokenkl.tts.judge import Language, unpronounced
     from tokenkl.tts.normalisation import spoken
-    from tokenkl.tts.recordings import Source, held_out, held_out_examples
+    from tokenkl.tts.recordings import held_out, held_out_examples
 
     texts: dict[str, str] = {}
     for name, voice in speakers.items():
@@ -275,13 +277,12 @@ def _recordings(
         if sentences > len(texts):
             reject("--sentences", sentences, f"at most the {len(texts)} that were held out")
         texts = dict(list(texts.items())[:sentences])
-    folder = data or Path(source["folder"])
-    there = {**source, "folder": str(folder), "on_bad": "skip"}
-    corpus = conform(there, Source, "its recordings")
+    folder = data or Path(source.folder)
+    corpus = dataclasses.replace(source, folder=str(folder), on_bad="skip")
     if not (folder.is_dir() or (folder.is_file() and not corpus.has_audio)):
         named = "--data" if data is not None else "the folder of the voice's recordings"
         reject(named, str(folder), "there, or --data given with where it is now")
-    name, split = f"{source['kind']} {folder}", "held out"
+    name, split = f"{source.kind} {folder}", "held out"
     if not corpus.has_audio:
         examples = corpus.token_examples(min(one.tokenizer.K for one in speakers.values()))
         return Material(name, split, held_out_examples(examples, texts), True)
@@ -306,7 +307,8 @@ def _recordings(
 def _likelihood(
     voice: Voice, references: list[Utterance] | list[Example], seeds: int
 ) -> dict[str, Float[np.ndarray, "sentences seeds"]]:
-    """-ln p of what was said in truth, given its own text, and that of the sentence after it."""
+    """-ln p of what was said in truth; where no judge hears whether a voice reads its text, also
+    given the text of the sentence after it."""
     import numpy as np
 
     from tokenkl.tts.speaking import nats, with_next_text
@@ -314,9 +316,10 @@ def _likelihood(
     examples = voice.examples(references)
     found = {
         "nats": nats(voice, examples),
-        "nats_other": nats(voice, with_next_text(examples)),
         "true_tokens": np.array([one.tokens.size for one in examples], dtype=float),
     }
+    if not voice.can_be_heard:
+        found["nats_other"] = nats(voice, with_next_text(examples))
     return {name: np.tile(values[:, None], seeds) for name, values in found.items()}
 
 
@@ -459,7 +462,7 @@ def _print(
         by_system.setdefault(row["system"], {})[row["metric"]] = row
     measured = set().union(*by_system.values())
     heard = all("tokenizer" in voice["parameters"] for voice in record["voices"].values())
-    shown = [one for one in COLUMNS if one in measured and not (heard and one in WITHOUT_SOUND)]
+    shown = [one for one in COLUMNS if one in measured and not (heard and one == WITHOUT_SOUND)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("system", overflow="fold")
     for metric in shown:
