@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import integrate, special, stats
 
 import tokenkl as tk
@@ -92,6 +94,22 @@ def test_student_and_skewness_together() -> None:
     low, high, _ = estimate.confidence_interval(0.95)
     np.testing.assert_allclose((low + high) / 2, (1 + 2 * t**2) / 6 * 0.3 * 0.1, rtol=1e-12)
     np.testing.assert_allclose((high - low) / 2, t * 0.1, rtol=1e-12)
+
+
+@given(st.floats(-4, 4), st.sampled_from([2.0, 15.0, np.inf]), st.booleans())
+def test_intervals_are_nested_and_hold_the_value(
+    skewness: float, freedom: float, supported: bool
+) -> None:
+    estimate = tk.Estimate(
+        3.0, 0.1, n_samples=40, degrees_of_freedom=freedom, skewness=skewness, sample_range=1.0,
+        interval_supported=supported,
+    )  # fmt: skip
+    levels = 1 - np.geomspace(0.9, 1e-12, 60)
+    ends = np.array([estimate.confidence_interval(level)[:2] for level in levels])
+    assert (np.diff(ends[:, 0]) < 0).all()
+    assert (np.diff(ends[:, 1]) > 0).all()
+    assert (ends[:, 0] < 3).all()
+    assert (ends[:, 1] > 3).all()
 
 
 # ---------------------------------------------------------------- pytrees

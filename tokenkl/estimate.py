@@ -167,9 +167,10 @@ class Estimate:
         Half-width: quantile z times `standard_error`, plus `numerical_error`; z is the normal
         quantile, or Student's where `degrees_of_freedom` are finite. The centre is moved from the
         value by (1 + 2 z^2) / 6 times `skewness` standard errors (Johnson 1978), since draws that
-        are rare and large are missing more often than they are in excess. Where
-        `interval_supported` is False: the value plus and minus the empirical Bernstein half-width,
-        valid at every sample size.
+        are rare and large are missing more often than they are in excess; the end that this brings
+        nearer stays z / 2 standard errors away, so that intervals hold the value, and those of
+        lower levels. Where `interval_supported` is False: the value plus and minus the empirical
+        Bernstein half-width, valid at every sample size.
         """
         if not 0 < level < 1:
             reject("level", level, "strictly between 0 and 1")
@@ -177,8 +178,8 @@ class Estimate:
         freedom = np.asarray(self.degrees_of_freedom, dtype=float)
         student = special.stdtrit(np.minimum(freedom, 1e6), 0.5 + level / 2)
         z = np.where(np.isinf(freedom), special.ndtri(0.5 + level / 2), student)
-        half = z * np.asarray(self.standard_error)
-        shift = (1 + 2 * z**2) / 6 * np.asarray(self.skewness) * np.asarray(self.standard_error)
+        error = np.asarray(self.standard_error)
+        half, shift = z * error, (1 + 2 * z**2) / 6 * np.asarray(self.skewness) * error
         if not np.all(self.interval_supported):
             n = np.maximum(self.n_samples, 1)
             log_term = math.log(4 / (1 - level))
@@ -187,8 +188,9 @@ class Estimate:
             bernstein = bernstein + 7 * self.sample_range * log_term / (3 * np.maximum(n - 1, 1))
             half = np.where(self.interval_supported, half, bernstein)
             shift = np.where(self.interval_supported, shift, 0.0)
-        half = half + np.asarray(self.numerical_error)
-        return ConfidenceInterval(value + shift - half, value + shift + half, level)
+        low = half - np.minimum(shift, half / 2) + np.asarray(self.numerical_error)
+        high = half + np.maximum(shift, -half / 2) + np.asarray(self.numerical_error)
+        return ConfidenceInterval(value - low, value + high, level)
 
     @property
     def bits(self) -> Estimate:

@@ -213,3 +213,26 @@ def test_clustered_cases_are_within_their_intervals() -> None:
             every = [found[name] for name in quantities]
             intervals.add(number, every, [answers[name].value for name in quantities])
     intervals.check()
+
+
+def test_tokens_that_are_hardly_drawn_are_in_the_error_between_clusters() -> None:
+    """One token, a cluster of its own, has 4e-8; the entropy shows 3e-5 of it. By quadrature."""
+    prior, h = np.array([0.997282, 0.002195, 4.5e-8, 5.23e-4]), 0.05546
+    prior = prior / prior.sum()
+    line, labels = np.array([-0.0073, 2.9891, -0.004, 2.9885]), np.array([1, 0, 2, 0])
+    book = tk.PointCodebook(line[:, None], prior)
+    noise, weights = np.polynomial.hermite_e.hermegauss(150)
+    exact = 0.0
+    for true, share in zip(line, prior, strict=True):
+        logits = np.log(prior) + h * noise[:, None] * line - h**2 * (line - true) ** 2 / 2
+        logits -= h * noise[:, None] * true
+        posterior = special.softmax(logits, axis=1)
+        clusters = np.stack([posterior[:, labels == c].sum(axis=1) for c in range(3)])
+        exact += share * weights @ special.entr(clusters).sum(axis=0) / weights.sum()
+    problem = Problem(book, np.array([h**2]))
+    for key in range(8):
+        found = rare_profile(
+            problem, ("conditional_entropy",), tk.RareEvents(8000), key, labels=labels
+        )["conditional_entropy"]
+        z = (found.value[0] - exact) / found.standard_error[0]
+        assert abs(z) < special.ndtri(1 - BUDGET / 16)

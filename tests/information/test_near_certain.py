@@ -9,6 +9,7 @@ from scipy import integrate, special, stats
 
 import tokenkl as tk
 from tokenkl.information.problem import Problem
+from tokenkl.information.sampling.montecarlo import _Run
 from tokenkl.information.sampling.near_certain import expected_carriers
 
 QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
@@ -42,6 +43,41 @@ def test_enough_samples_of_others_need_no_such_count() -> None:
     book = tk.PointCodebook([[0.0, 0.0], [0.6, 0.8]], [0.9, 0.1])
     found = expected_carriers(Problem(book, np.array([9.0])), np.array([4096]))
     assert found[0] == np.inf
+
+
+#: One token of the first is not met in four of five samples, two of the second in none; SNRs are
+#: so low that Sobol points leave next to no error of what is met.
+UNMET = (
+    ([0.86, 0.11, 0.03 - 4.9e-5, 4.9e-5], [0.0, 1.3, -0.7, 2.1]),
+    ([0.6, 0.4 - 2e-6, 1e-6, 1e-6], [0.0, 0.4, 3.0, -3.0]),
+)
+
+
+@pytest.mark.parametrize(("prior", "line"), UNMET)
+@pytest.mark.parametrize("method", [tk.MonteCarlo(4096), tk.MonteCarlo(rtol=0.02)], ids=repr)
+def test_tokens_that_no_sample_meets_are_in_the_error(
+    prior: list[float], line: list[float], method: tk.MonteCarlo
+) -> None:
+    book, snr = tk.PointCodebook(np.array(line)[:, None], prior), np.array([4e-3, 0.1])
+    exact = tk.profile(book, snr, QUANTITIES, method=tk.Exact())
+    for key in range(20):
+        found = tk.profile(book, snr, QUANTITIES, method=method, key=key)
+        for name in QUANTITIES:
+            low, high, _ = found[name].confidence_interval(1 - 2e-5 / 640)
+            slack = exact[name].numerical_error
+            assert (low <= exact[name].value + slack).all(), name
+            assert (high >= exact[name].value - slack).all(), name
+
+
+def test_tokens_that_are_met_add_nothing() -> None:
+    """Nor do they where all are as likely: then errors are what the sample shows."""
+    line = np.array([[0.0], [1.3], [-0.7], [2.1]])
+    for prior in ([0.4, 0.3, 0.2, 0.1], None):
+        run = _Run(
+            Problem(tk.PointCodebook(line, prior), np.array([0.1])), QUANTITIES,
+            tk.MonteCarlo(4096), 0, None,
+        )  # fmt: skip
+        assert run.unmet is None
 
 
 @pytest.mark.slow

@@ -195,8 +195,6 @@ def _weights(level: Level) -> Float[np.ndarray, " K"]:
     That is its part itself, but half of the draws are from every kind of tokens alike: what an
     unlikely kind adds, which is seldom drawn, would show neither in the mean nor in its error.
     """
-    if level.tokens.clustered:
-        return np.ones(level.rows.size)
     _, kind = np.unique(ranks(level.tokens.log_prior), return_inverse=True)
     own = np.bincount(kind, level.rows / level.rows.sum())
     counts = own > EPS  # the others add rounding

@@ -17,6 +17,7 @@ that follows from a pilot is decided for these.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import itertools
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from tokenkl._random import generator, portable
+from tokenkl._random import draw_ids, generator, portable
 from tokenkl.codebooks.base import Codebook
 from tokenkl.information.estimators import Progress
 from tokenkl.information.findings import Findings
@@ -68,8 +69,10 @@ SHARE = 0.6
 ROUNDS = 12
 #: On a cluster: seconds that a part takes at least, and most parts for every thread.
 SHARED_SECONDS, SHARED_PARTS = 0.2, 16
+#: Samples of tokens that are too unlikely to be met (`_Unmet`).
+UNMET = 128
 #: Streams of random numbers below the key.
-SAMPLE, PILOT_SAMPLE, NETS, PILOT_NETS = range(4)
+SAMPLE, PILOT_SAMPLE, NETS, PILOT_NETS, UNLIKELY = range(5)
 
 
 def sample_profile(
@@ -165,8 +168,10 @@ class _Run:
         self.missed = np.zeros(shape)
         #: Points in a Sobol replicate of each level; 0 for independent samples.
         self.points = np.zeros(self.h.size, dtype=np.int64)
+        self.unmet: _Unmet | None = None
         if has_pilot:
             self._decide()
+            self.unmet = self._look_for_unmet()
 
     def _decide(self) -> None:
         codebook, method, nodes = self.problem.codebook, self.method, self.nodes
@@ -207,6 +212,27 @@ class _Run:
         nodes.settle(pilot.slope(nodes.h, decided))
         #: What was decided for every place, and for every level: as for the node next to it.
         self.at_places, self.plan = decided.at(nodes.node_of_place), decided.at(nodes.nearest)
+
+    def _look_for_unmet(self) -> _Unmet | None:
+        """Samples of the tokens of which fewer than `MIN_CARRIERS` are to be expected."""
+        codebook = self.problem.codebook
+        if codebook.has_equal_priors:
+            return None
+        prior = np.asarray(codebook.prior)
+        order = np.argsort(prior, kind="stable")
+        below = np.empty(prior.size)
+        below[order] = np.cumsum(prior[order])
+        rare = np.flatnonzero(below * self.pilot < MIN_CARRIERS)
+        if rare.size == 0 or below[rare].max() == 0:
+            return None
+        # By the root of their probabilities: which of them will be met, is not known yet.
+        chance = np.sqrt(prior[rare])
+        rng = generator(self.key, UNLIKELY)
+        picks = draw_ids(rng, chance / chance.sum(), rare.size, UNMET)
+        ids, noise = rare[picks], rng.standard_normal((UNMET, codebook.n))
+        values, rest, _ = self._look(ids, noise, np.arange(self.h.size))
+        weights = prior[ids] / (chance[picks] / chance.sum()) / UNMET
+        return _Unmet(values if rest is None else rest, weights, below[ids])
 
     def _statistics(self, ids: np.ndarray, noise: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Beyond what they are where the token is certain."""
@@ -402,6 +428,8 @@ class _Run:
     def summarise(self, pilot: Moments | None = None) -> dict[str, Findings]:
         """All quantities from the sample so far (or as the pilot has them)."""
         best, carriers = (pilot, None) if pilot else self._merged()
+        if self.unmet is not None:
+            best = self.unmet.added(best, (pilot or self.plain).n)
         nets = self.nets.n[:, 0]
         found = _summary(
             *(self.problem, best, pilot or self.plain, carriers, self.radius, self.precision),
@@ -470,6 +498,34 @@ class _Block(NamedTuple):
     start: int
     size: int
     levels: Int[np.ndarray, " levels"]
+
+
+class _Unmet(NamedTuple):
+    """What the tokens would give that a sample hardly meets, and so shows nothing of in its spread.
+
+    Sobol points and controls may leave less error than the few samples of them that there would be.
+
+    - `values`: statistics of samples of such tokens, of what the estimate rests on.
+    - `weights`: sums with these are averages over all tokens.
+    - `below`: probability of all tokens that are no likelier than that of the sample.
+    """
+
+    values: Float[np.ndarray, "levels statistics samples"]
+    weights: Float[np.ndarray, " samples"]
+    below: Float[np.ndarray, " samples"]
+
+    def added(self, moments: Moments, count: Int[np.ndarray, "levels 1"]) -> Moments:
+        """With the variance of those tokens that `count` samples meet less than `MIN_CARRIERS` of.
+
+        As independent samples have it: what a token far from the mean adds if it is met, or takes
+        away if it is not, is about that.
+        """
+        out = copy.copy(moments)
+        weights = np.where(self.below * count < MIN_CARRIERS, self.weights, 0.0)
+        apart = (self.values - moments.mean[..., None]) ** 2
+        variance = np.einsum("lsd,ld->ls", apart, weights) / np.maximum(count, 1)
+        out.squares = moments.squares + variance * moments.n * np.maximum(moments.n - 1, 0)
+        return out
 
 
 class _Seen(NamedTuple):
