@@ -236,3 +236,18 @@ def test_tokens_that_are_hardly_drawn_are_in_the_error_between_clusters() -> Non
         )["conditional_entropy"]
         z = (found.value[0] - exact) / found.standard_error[0]
         assert abs(z) < special.ndtri(1 - BUDGET / 16)
+
+
+def test_tokens_that_nobody_tells_apart_are_no_clusters() -> None:
+    """A hundredth of the noise apart, one 200 times likelier: a mistake in 200 samples. Others, of
+    tokens ten units away, are a millionth of these, and most of the variance."""
+    prior = [0.98390225, 0.011276, 0.00460577, 2.155e-4, 4.336e-7, 2.745e-9, 1e-12, 1e-12]
+    line = [9.9762, 19.9438, 9.9675, 0.0019, 0.0036, 19.9474, 0.0064, 19.9439]
+    book = tk.PointCodebook(np.array(line)[:, None], np.array(prior) / sum(prior))
+    names = ("accuracy", "conditional_entropy", "mmse")
+    exact = tk.profile(book, 1.0, names, method=tk.Exact())
+    for key in range(6):
+        found = tk.profile(book, 1.0, names, method=tk.MonteCarlo(16384), key=key)
+        for name in names:
+            low, high, _ = found[name].confidence_interval(1 - BUDGET / 18)
+            assert low <= exact[name].value <= high, (name, key)

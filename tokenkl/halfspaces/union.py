@@ -72,6 +72,13 @@ def nearest_terms(
 
     Each pair's term is multiplied by its squared distance to this `power`.
     """
+    pairs = nearest_pairs(tokens)
+    size = pairs[2] ** power
+    return np.array([(pair_terms(tokens, root, *pairs) * size).sum() for root in h])
+
+
+def nearest_pairs(tokens: Tokens) -> tuple[Any, Any, Float[np.ndarray, " k"]]:
+    """Tokens with a rival in their cell, the nearest one, and the squared distance to it."""
     K = tokens.ids.size
     near = np.zeros(K, dtype=int)
     squared = np.zeros(K)
@@ -82,6 +89,4 @@ def nearest_terms(
         near[cell] = start + block.argmin(axis=1)
         squared[cell] = block.min(axis=1)
     with_rival = np.flatnonzero(squared < np.inf)
-    pairs = (with_rival, near[with_rival], squared[with_rival])
-    size = squared[with_rival] ** power
-    return np.array([(pair_terms(tokens, root, *pairs) * size).sum() for root in h])
+    return with_rival, near[with_rival], squared[with_rival]

@@ -29,7 +29,7 @@ from scipy.spatial.distance import cdist, pdist
 from tokenkl._random import generator
 from tokenkl.codebooks.base import Codebook, PointCodebook
 from tokenkl.halfspaces.tokens import CELL, EPS, Tokens, ranks
-from tokenkl.halfspaces.union import union_guess
+from tokenkl.halfspaces.union import nearest_pairs, union_guess
 from tokenkl.information.estimators import COMPLEMENTS, Names, Progress, SampleAverage, Served, Task
 from tokenkl.information.findings import Findings
 from tokenkl.information.methods import MonteCarlo, RareEvents
@@ -44,6 +44,11 @@ GAP = 1.5
 #: Mistakes that a sample is to see if they are left to it. What the union bound has for the
 #: clusters is at most this, divided by the number of samples.
 SEEN = 200
+#: ... and what it would have if rivals were as likely as their tokens; the part of tokens that may
+#: have a rival as close as this, in units of the noise: draws go where mistakes are, and these have
+#: them all, while squared errors are those of others.
+AS_LIKELY = 0.02
+COINCIDENT, CLOSE = 1e-3, 0.3
 #: Largest skewness of a mean that mistakes between clusters may add.
 SKEWNESS = 0.1
 #: Part of a target that the error of what clusters add may take.
@@ -118,7 +123,9 @@ def clusters_of(problem: Problem, n_samples: int) -> Iterator[Clusters]:
     """Clusters at those levels where there are any, as small as a sample allows.
 
     That is where a union bound over tokens of different clusters is below `SEEN` / `n_samples`:
-    what is more frequent a sample sees. Levels that share a partition come together.
+    what is more frequent a sample sees. It must be below that also if rivals were as likely as
+    their tokens: where an unlikely token is close, mistakes are rare, but what it adds comes from
+    all observations and not from a few. Levels that share a partition come together.
     """
     if problem.codebook.K < 3:
         return
@@ -126,7 +133,9 @@ def clusters_of(problem: Problem, n_samples: int) -> Iterator[Clusters]:
     open_ = np.arange(h.size)
     for labels in _partitions(tokens):
         apart = tokens._replace(labels=labels)
-        known = union_guess(apart, h[open_]) < min(SEEN / n_samples, HAND_OVER)
+        least = min(SEEN / n_samples, HAND_OVER)
+        known = union_guess(apart, h[open_]) < least
+        known[known] = _resolved(apart, h[open_[known]], min(least, AS_LIKELY))
         if known.any():
             levels = open_[known]
             back = labels[np.argsort(tokens.ids)]
@@ -135,6 +144,15 @@ def clusters_of(problem: Problem, n_samples: int) -> Iterator[Clusters]:
         open_ = open_[~known]
         if open_.size == 0:
             return
+
+
+def _resolved(tokens: Tokens, h: Float[np.ndarray, " s"], least: float) -> Bool[np.ndarray, " s"]:
+    """Whether a token would be taken for its nearest rival less often, were that as likely."""
+    token, _, squared = nearest_pairs(tokens)
+    prior, distance = np.exp(tokens.log_prior[token]), np.sqrt(squared)
+    mistakes = np.array([prior @ special.ndtr(-root * distance / 2) for root in h])
+    coincident = np.array([prior @ (root * distance < CLOSE) for root in h])
+    return (mistakes < least) & (coincident < COINCIDENT)
 
 
 def _sizes(tokens: Tokens, h: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 4"]:
