@@ -251,3 +251,17 @@ def test_tokens_that_nobody_tells_apart_are_no_clusters() -> None:
         for name in names:
             low, high, _ = found[name].confidence_interval(1 - BUDGET / 18)
             assert low <= exact[name].value <= high, (name, key)
+
+
+def test_a_part_of_one_token_is_in_doubt() -> None:
+    """Of its cluster it is nearly all; 512 samples of it see no other that it is mistaken for."""
+    prior = [0.999915, 8.472e-5, 2.268e-7, 4.351e-10, 1e-12, 1e-12, 1e-12, 1e-12]
+    line = [1.5265, 6.8348, -1.7221, -2.4936, 5.6994, 2.6327, -10.6573, -1.8204]
+    book = tk.PointCodebook(np.array(line)[:, None], np.array(prior) / sum(prior))
+    names = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
+    exact = tk.profile(book, 1.0, names, method=tk.Exact())
+    for key in range(6):
+        found = tk.profile(book, 1.0, names, method=tk.MonteCarlo(512), key=key)
+        for name in names:
+            low, high, _ = found[name].confidence_interval(1 - BUDGET / 24)
+            assert low <= exact[name].value <= high, (name, key)

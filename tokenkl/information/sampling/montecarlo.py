@@ -643,8 +643,9 @@ def _summary(
     correct = 1 - moments.mean[:, 0]
     effective = count * correct**2 / (correct**2 + plain.squares[:, 0] / np.maximum(count, 1))
     informed[:, 0] &= effective >= MIN_EFFECTIVE
-    # Without noise in the posterior, the mean needs no central limit.
-    supported = informed | ((problem.snr == 0) | (codebook.K == 1))[:, None]
+    # Without noise in the posterior, the mean needs no central limit. (A part may be one token.)
+    certain = codebook.K == 1 and not is_part
+    supported = informed | ((problem.snr == 0) | certain)[:, None]
     # An interval without a central limit goes by the range of a draw over the number of draws.
     samples = each * count
     range_of_draws = np.maximum(samples - 1, 1) / np.maximum(count - 1, 1) if each > 1 else 1.0
