@@ -115,7 +115,7 @@ def test_the_study_is_kept_and_within_its_bounds() -> None:
 
 
 def test_the_study_of_random_codebooks_is_within_its_bounds() -> None:
-    """No cell of benchmarks/coverage_random.py always misses, and hardly a sure interval is wrong."""
+    """No cell of coverage_random always misses, and hardly a sure interval is wrong."""
     folder = Path(__file__).parents[2] / "benchmarks" / "results"
     record = json.loads((folder / "coverage_random.json").read_text())
     missed = np.array([row["missed"] for row in record["rows"]])
