@@ -212,6 +212,19 @@ def _word_rows(config: Config) -> list[dict[str, Any]]:
     return [*rows, {"kind": "WER minus rival, words", "name": WORD_RIVALS[0], **about, **ends}]
 
 
+def bound_rows(units: Units, name: str, **about: Any) -> list[dict[str, Any]]:
+    """The evidence bound with the prior by sampling steps, and what it is more than FSQ's."""
+    rows: list[dict[str, Any]] = []
+    for steps in STEPS:
+        where = {"name": name, "steps": steps, "prior": True, **about}
+        mean = Mean.of(units.evidence(name, steps, units.shared(name)))
+        rows.append({"kind": "evidence", **where, **dataclasses.asdict(mean)})
+        if name != "fsq" and units.shared(name, "fsq"):
+            gap = units.gap(name, "fsq", steps)
+            rows.append({"kind": "evidence minus rival", **where, **dataclasses.asdict(gap)})
+    return rows
+
+
 def costs(found: dict[str, Any], split: str) -> Float[np.ndarray, " levels"]:
     """B at every level: what many steps cost that end there, nats per token."""
     snr = np.exp(found["log_snr"])

@@ -38,6 +38,8 @@ from experiments.speech_evidence import (
     above,
     all_of,
     arms,
+    bound_rows,
+    closings,
     draw_gaps,
     mean_of,
     negative,
@@ -74,8 +76,10 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     for index, budget in enumerate(BUDGETS):
         progress(index, len(BUDGETS))
         units = units_at(results, budget)
+        rows += growth_rows(units, budget)
         for name in units.names:
-            rows += bound_rows(units, name, budget) + word_rows(units, name, budget, config)
+            rows += bound_rows(units, name, budget=budget)
+            rows += word_rows(units, name, budget, config)
     paths = json.loads((RESULTS / "lasting-paths.json").read_text())
     claims = {label.replace(LAST, ""): found for label, found in paths.items()}
     rows += [{**row, "budget": OPTIMUM} for row in read_rows(claims)]
@@ -106,21 +110,12 @@ def units_at(results: Results, budget: Budget) -> Units:
     return Units(Results({name: some for name, some in reached.items() if some}), budget)
 
 
-def bound_rows(units: Units, name: str, budget: Budget) -> list[dict[str, Any]]:
-    """The evidence bound, and what it is more than FSQ's; and how that grows with the steps."""
-    rows: list[dict[str, Any]] = []
-
-    def add(kind: str, mean: Mean, **where: Any) -> None:
-        rows.append({"kind": kind, "name": name, "budget": budget, "prior": True, **where,
-                     **dataclasses.asdict(mean)})  # fmt: skip
-
-    for steps in STEPS:
-        add("evidence", Mean.of(units.evidence(name, steps, units.shared(name))), steps=steps)
-        if name != "fsq" and units.shared(name, "fsq"):
-            add("evidence minus rival", units.gap(name, "fsq", steps), steps=steps)
-    if name != "fsq" and units.shared(name, "fsq"):
-        add("growth of the gap", units.closing(name, "fsq"))
-    return rows
+def growth_rows(units: Units, budget: Budget) -> list[dict[str, Any]]:
+    """By how much what is more than FSQ's in the bound grows from the fewest steps to the most."""
+    return [
+        {"kind": "growth of the gap", "name": name, "budget": budget, "prior": True, **growth}
+        for name, growth in closings(units).items()
+    ]
 
 
 def word_rows(units: Units, name: str, budget: Budget, config: Config) -> list[dict[str, Any]]:

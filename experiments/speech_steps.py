@@ -47,6 +47,7 @@ from experiments.speech_evidence import (
     above,
     all_of,
     arms,
+    bound_rows,
     closings,
     costs,
     draw_gaps,
@@ -97,7 +98,7 @@ def compute(config: Config, progress: Progress) -> tuple[pd.DataFrame, dict[str,
     rows: list[dict[str, Any]] = []
     for index, name in enumerate(units.names):
         progress(index, len(units.names))
-        rows += word_rows(units, name, config) + _bound_rows(units, name)
+        rows += word_rows(units, name, config) + bound_rows(units, name)
     rows += _decoded_rows(units, config) + read_rows(claims) + _path_gaps(claims)
     rows += [one for one in path_rows(claims) if one["kind"] == "cost of a path"]
     before = json.loads((RESULTS / "calibration.json").read_text())
@@ -176,18 +177,6 @@ def _decoded_rows(units: Units, config: Config) -> list[dict[str, Any]]:
             about = {"kind": "WER, other decoding", "name": "fsq", "steps": cell.steps}
             how = ", ".join(value for _, value in cell.options) or "ddim"
             rows.append({**about, "decoding": how, **ends, "seeds": len(report.seeds)})
-    return rows
-
-
-def _bound_rows(units: Units, name: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for steps in EVIDENCE_STEPS:
-        about = {"name": name, "steps": steps, "prior": True}
-        mean = Mean.of(units.evidence(name, steps, units.shared(name)))
-        rows.append({"kind": "evidence", **about, **dataclasses.asdict(mean)})
-        if name != "fsq":
-            mean = units.gap(name, "fsq", steps)
-            rows.append({"kind": "evidence minus rival", **about, **dataclasses.asdict(mean)})
     return rows
 
 

@@ -12,7 +12,6 @@ Hypotheses D1 to D4 are in docs/speech.md, written before the run.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -130,10 +129,10 @@ def measure_laws(workspace: Workspace, path: Path, say: Callable[[str], None]) -
             key=0, valid=at.split("valid")[1], patience=recipe.patience,
             progress=workspace.progress, cpu=True,
         )  # fmt: skip
-        law = functools.lru_cache(lambda model=model: log_law(model.eval(), batch))
+        law = log_law(model, batch)
         about = found.setdefault(name, {"points": {}})
         if "cross_entropy" not in about:
-            losses = -law().gather(2, batch.tokens[..., None])[..., 0] * batch.token_mask
+            losses = -law.gather(2, batch.tokens[..., None])[..., 0] * batch.token_mask
             about["cross_entropy"] = [round(float(x), 4) for x in losses.sum(1)]
             about["tokens"] = batch.token_mask.sum(1).tolist()
             about["optimum"] = {"step": trained.header["step"], **trained.header["best"]}
@@ -146,7 +145,7 @@ def measure_laws(workspace: Workspace, path: Path, say: Callable[[str], None]) -
                 at.tokenizer, at.encoder, Lengths({}, (1.0,)), plain.training.layout, network.eval()
             )
             with torch.no_grad():
-                bounds = foretold(network, voice.codebook(), batch, law(), EVIDENCE.evidence)
+                bounds = foretold(network, voice.codebook(), batch, law, EVIDENCE.evidence)
             about["points"][label] = bounds
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:

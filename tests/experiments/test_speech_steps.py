@@ -9,11 +9,10 @@ import pytest
 from experiments.speech.alignments import TOKEN, entropies, spoken
 from experiments.speech.plans import BUDGET, DECODED, PAUSED_STEPS, PLANS
 from experiments.speech.results import Results
-from experiments.speech_evidence import Mean, Units, closings, read_rows
+from experiments.speech_evidence import Mean, Units, bound_rows, closings, read_rows
 from experiments.speech_steps import (
     EVIDENCE_STEPS,
     SMOKE,
-    _bound_rows,
     _cell,
     _decoded_rows,
     _path_gaps,
@@ -74,7 +73,7 @@ def _verdicts(units: Units, read: dict[str, tuple[float, float]]) -> dict[str, s
         for seed in range(seeds)
     }
     rows = [row for name in units.names for row in word_rows(units, name, SMOKE)]
-    rows += [row for name in units.names for row in _bound_rows(units, name)]
+    rows += [row for name in units.names for row in bound_rows(units, name)]
     rows += read_rows(claims) + _path_gaps(claims)
     return verdicts(pd.DataFrame(rows), closings(units))
 

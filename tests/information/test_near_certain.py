@@ -11,6 +11,7 @@ import tokenkl as tk
 from tokenkl.information.problem import Problem
 from tokenkl.information.sampling.montecarlo import _Run
 from tokenkl.information.sampling.near_certain import expected_carriers
+from tokenkl.numerics.moments import Moments
 
 QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
 
@@ -69,6 +70,26 @@ def test_tokens_that_are_met_add_nothing() -> None:
             tk.MonteCarlo(4096), 0, None,
         )  # fmt: skip
         assert run.unmet is None
+
+
+def test_what_is_added_is_of_the_tokens_that_are_not_met() -> None:
+    """Their samples average over them by their probabilities, and count where none is met."""
+    prior = np.array([0.6, 0.4 - 1.3e-3, 1e-3, 2e-4, 1e-4])
+    line = np.array([[0.0], [1.0], [2.0], [-1.0], [3.0]])
+    book = tk.PointCodebook(line, prior / prior.sum())
+    run = _Run(
+        Problem(book, np.array([0.1])), QUANTITIES, tk.MonteCarlo(16384), 0, None
+    )  # fmt: skip
+    assert run.unmet is not None
+    assert run.unmet.weights.sum() == pytest.approx(1.3e-3, rel=0.3)
+    moments = Moments((1, 4))
+    moments.add(np.random.default_rng(0).normal(size=(1, 4, 100)))
+    for met, unmet in ((10**7, 0.0), (10**5, 3e-4), (10**4, 1.3e-3)):
+        added = run.unmet.added(moments, np.array([[met]])).variance - moments.variance
+        apart = (run.unmet.values - moments.mean[..., None]) ** 2
+        most = apart.max(axis=-1) * unmet / met * 100  # of a mean of 100, per draw
+        assert (added <= 1.3 * most).all()
+        assert ((added > 0) == (unmet > 0)).all()
 
 
 @pytest.mark.slow

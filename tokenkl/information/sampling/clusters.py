@@ -130,12 +130,12 @@ def clusters_of(problem: Problem, n_samples: int) -> Iterator[Clusters]:
     if problem.codebook.K < 3:
         return
     tokens, h = problem.tokens, problem.h
-    open_ = np.arange(h.size)
+    open_, least = np.arange(h.size), min(SEEN / n_samples, HAND_OVER)
     for labels in _partitions(tokens):
         apart = tokens._replace(labels=labels)
-        least = min(SEEN / n_samples, HAND_OVER)
         known = union_guess(apart, h[open_]) < least
-        known[known] = _resolved(apart, h[open_[known]], min(least, AS_LIKELY))
+        if known.any():
+            known[known] = _resolved(apart, h[open_[known]], min(least, AS_LIKELY))
         if known.any():
             levels = open_[known]
             back = labels[np.argsort(tokens.ids)]
