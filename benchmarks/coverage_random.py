@@ -11,6 +11,7 @@ interrupted goes on. Writes benchmarks/results/coverage_random.json.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -95,4 +96,10 @@ def main(codebooks: int = 150) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage_random")
+    parser.add_argument("codebooks", type=int, nargs="?", default=150, help="how many of them")
+    try:
+        main(parser.parse_args().codebooks)
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)

@@ -242,5 +242,5 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         sys.exit(130)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
