@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 import zlib
+from collections.abc import Generator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,20 +18,10 @@ for folder in (ROOT, ROOT / "tests"):  # `experiments` and the shared `problems`
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
-# What is of no use without PyTorch, as with other Pythons in `make versions`.
-collect_ignore_glob = (
-    []
-    if find_spec("torch")
-    else [
-        "tts",
-        "cli/test_*tts*.py",
-        "cli/test_recorded_voice.py",
-        "cli/test_train_options.py",
-        "experiments/test_context_probe.py",
-        "experiments/test_context_s*.py",
-        "experiments/test_speech*.py",
-    ]
-)
+# What is of no use without PyTorch, as with other Pythons in `make versions`: these, whose own
+# conftest needs it, and every other file that cannot be imported without it.
+TORCH = find_spec("torch") is not None
+collect_ignore = [] if TORCH else ["tts"]
 
 # What importing and collecting make, a million objects, stays: looking through them again and again
 # for what could go is a third of the time until the first test.
@@ -82,6 +73,18 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if everything and getattr(option, "numprocesses", 0) is None:
         option.numprocesses = "auto"
         option.dist = "worksteal"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip what cannot be imported because PyTorch is missing, and only that."""
+    report = yield
+    if report.failed and not TORCH and "No module named 'torch'" in str(report.longrepr):
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 1, "Skipped: could not import 'torch'")
+    return report
 
 
 def pytest_collection_finish() -> None:
