@@ -68,6 +68,7 @@ def test_every_reader_guided_by_coverage(tmp_path: Path) -> None:
     assert f"{known} readers, 0 with faults" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not fuzz_readers.has_atheris(), reason="atheris is not installed")
 def test_a_fault_found_by_coverage_is_kept(tmp_path: Path) -> None:
     code = (

@@ -249,6 +249,7 @@ def _lists(own: Any) -> Any:
     return torch.tensor(own.codebook.points)
 
 
+@pytest.mark.slow
 @every_part
 def test_leech_indices_and_back(inner: Any) -> None:
     """All tokens: the codes of `leech_codebook`, in its order, and their ids."""

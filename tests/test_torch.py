@@ -31,6 +31,7 @@ def _value(name: str, weight: Any, snr: Any, prior: Any = None, **given: Any) ->
     return getattr(tk.torch, name)(weight, snr, prior, **{"key": 0, **given})
 
 
+@pytest.mark.slow
 def test_it_is_imported_when_it_is_asked_for() -> None:
     code = (
         "import sys, tokenkl as tk; assert 'torch' not in sys.modules;"

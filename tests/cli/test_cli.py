@@ -55,6 +55,7 @@ def test_version_and_help_in_a_process() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_profile_goes_through_a_pipe() -> None:
     done = subprocess.run(
         [*COMMAND, "profile", "fsq:3^8", "--snr-db=-10:10:10", "--csv", "-"],

@@ -32,6 +32,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 QUICK = ("--starts", "2", "--sequences", "32", "--length", "3")
 
 
+@pytest.mark.slow
 def test_what_a_user_gets(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ("--tokens", corpus, *QUICK, "--against", "fsq:9", "--bits", "-o", out)

@@ -53,6 +53,7 @@ def record(hostile: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_files_and_digests(hostile: Path, record: dict[str, Any]) -> None:
     written = {str(path.relative_to(hostile)) for path in hostile.rglob("*") if path.is_file()}
     assert set(record["files"]) == written - {"record.json"}

@@ -209,6 +209,7 @@ def test_say_a_file_of_sentences(home: Path, tmp_path: Path) -> None:
     assert sizes["both"] == sizes["one"] + sizes["two"] + 4800
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_say_token_by_token(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.wav"

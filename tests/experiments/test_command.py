@@ -392,6 +392,7 @@ def test_the_bar_of_all_figures_moves_with_that_of_one() -> None:
 REPRODUCE = [sys.executable, "-m", "tokenkl", "reproduce"]
 
 
+@pytest.mark.slow
 def test_reproduce_hands_on_what_is_wanted_and_what_came_of_it(tmp_path: Path) -> None:
     # Whatever lies in the working folder is not taken for the experiments.
     (tmp_path / "experiments").mkdir()

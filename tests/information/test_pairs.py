@@ -199,6 +199,7 @@ def _small(rng: np.random.Generator) -> tuple[Any, ...]:
     return pair_sums.in_tiles(points), points, log_prior, np.arange(30), False
 
 
+@pytest.mark.slow
 def test_weights_of_both_ways_make_up_the_second_bonferroni_sum() -> None:
     """P over the probability of the choice has the mean sum of P over all pairs."""
     rng, h, size = np.random.default_rng(4), 2.0, 20_000

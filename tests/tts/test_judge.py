@@ -123,6 +123,7 @@ def heard(corpus: Corpus) -> Heard:
     return {name: judge.word_errors(audio, texts) for name, judge in judges.items()}, judges, audio
 
 
+@pytest.mark.slow
 def test_true_audio_is_heard(
     heard: Heard,
 ) -> None:

@@ -150,6 +150,7 @@ def test_a_folder_in_training_is_refused(workspace: Workspace, recipe: Recipe) -
         workspace.voice(recipe, "mine", cpu=True)  # one that is finished is only read
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_was_stopped_goes_on(
     workspace: Workspace, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     assert {path.name for path in killed.glob(".*")} <= {".lock"}
 
 
+@pytest.mark.slow
 def test_killed_once_and_resumed(whole: Path, tmp_path: Path) -> None:
     """SIGKILL after the first checkpoint."""
     kill_when(tmp_path, lambda: (tmp_path / training.CHECKPOINT).is_file(), CONFIG.steps)

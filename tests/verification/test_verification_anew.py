@@ -162,6 +162,7 @@ def test_too_many_tokens() -> None:
     assert float(one["mmse"].high[0]) == 0
 
 
+@pytest.mark.slow
 def test_rounding_is_in_the_interval() -> None:
     """Where logits lose digits the interval grows, and where they lose all it says nothing."""
     points = np.array([[0.0, 0.0], [1e6, 0.0], [1e6, 1e-4]])
