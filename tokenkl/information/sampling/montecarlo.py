@@ -38,6 +38,7 @@ from tokenkl.information.sampling import pilot, sobol, xla
 from tokenkl.information.sampling.controls import Controls
 from tokenkl.information.sampling.near_certain import expected_carriers
 from tokenkl.information.sampling.nodes import Nodes
+from tokenkl.information.sampling.overruled import Overruled
 from tokenkl.information.sampling.signs import SIGNS, turned
 from tokenkl.information.sampling.targets import sample_on, samples_needed
 from tokenkl.information.sampling.within import Within
@@ -94,8 +95,7 @@ def sample_profile(
     if method.has_target:
         first = run.first_look()
     sample_on(first, method, run.advance, run.needed, ROUNDS)
-    ways = run.ways()
-    return {name: dataclasses.replace(one, method=ways) for name, one in run.summarise().items()}
+    return run.summarise()
 
 
 class Part(NamedTuple):
@@ -169,9 +169,11 @@ class _Run:
         #: Points in a Sobol replicate of each level; 0 for independent samples.
         self.points = np.zeros(self.h.size, dtype=np.int64)
         self.unmet: _Unmet | None = None
+        self.overruled: Overruled | None = None
         if has_pilot:
             self._decide()
             self.unmet = self._look_for_unmet()
+            self.overruled = Overruled.of(problem) if part is None else None
 
     def _decide(self) -> None:
         codebook, method, nodes = self.problem.codebook, self.method, self.nodes
@@ -428,8 +430,11 @@ class _Run:
     def summarise(self, pilot: Moments | None = None) -> dict[str, Findings]:
         """All quantities from the sample so far (or as the pilot has them)."""
         best, carriers = (pilot, None) if pilot else self._merged()
+        count = (pilot or self.plain).n
         if self.unmet is not None:
-            best = self.unmet.added(best, (pilot or self.plain).n)
+            best = self.unmet.added(best, count)
+        if self.overruled is not None:
+            best = self.overruled.added(best, count)
         nets = self.nets.n[:, 0]
         found = _summary(
             *(self.problem, best, pilot or self.plain, carriers, self.radius, self.precision),
@@ -438,7 +443,12 @@ class _Run:
             self.part is not None,
             self.each,
         )
-        return {name: found[name] for name in self.quantities}
+        ways = self.ways()
+        out = {name: dataclasses.replace(found[name], method=ways) for name in self.quantities}
+        if self.overruled is not None:
+            for name in out.keys() & {"accuracy", "error_probability"}:
+                out[name] = self.overruled.pinned(out[name], name == "error_probability")
+        return out
 
     def ways(self) -> Ways:
         """What was chosen for every level."""
