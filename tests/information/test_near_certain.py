@@ -110,13 +110,16 @@ def test_what_is_supported_covers() -> None:
         found = tk.profile(book, snr, QUANTITIES, method=tk.MonteCarlo(n_samples=4096), key=key)
         for name in QUANTITIES:
             supported = np.asarray(found[name].interval_supported)
-            assert not supported[1:].any(), name
+            sampled = np.asarray(found[name].standard_error) > 0  # not so where it is bracketed
+            assert not (supported & sampled)[1:].any(), name
             low, high, _ = found[name].confidence_interval(0.95)
             answer = np.asarray(exact[name].value)
-            held[name] += bool(supported[0] and low[0] <= answer[0] <= high[0])
+            slack = found[name].numerical_error[0]
+            held[name] += bool(supported[0] and low[0] - slack <= answer[0] <= high[0] + slack)
             marked[name] += bool(supported[0])
             low, high, _ = found[name].confidence_interval(0.999)
-            assert ((low <= answer) & (answer <= high)).all(), name
+            slack = found[name].numerical_error
+            assert ((low - slack <= answer) & (answer <= high + slack)).all(), name
     for name in ("accuracy", "conditional_entropy", "mmse"):
         assert marked[name] == runs
         # Binomial(60, 0.95) is below 47 with probability 2e-5.

@@ -19,16 +19,16 @@ def random_plane(seed: int) -> tk.PointCodebook:
 def test_bounds(seed: int) -> None:
     codebook, snr = random_plane(seed), 10.0 ** np.linspace(-4, 2, 13)
     exact = tk.accuracy(codebook, snr)
-    found = Overruled(Problem(codebook, snr))
-    assert (found.low <= exact.value + 1e-12).all()
-    assert (found.high >= exact.value - 1e-12).all()
+    low, high = np.max(codebook.prior) + Overruled(Problem(codebook, snr)).gains.T
+    assert (low <= exact.value + 1e-12).all()
+    assert (high >= exact.value - 1e-12).all()
 
 
 def test_of_two_tokens_they_are_the_accuracy() -> None:
     codebook, snr = tk.PointCodebook([[0.0], [1.0]], [0.8, 0.2]), 10.0 ** np.linspace(-3, 3, 25)
-    found = Overruled(Problem(codebook, snr))
-    np.testing.assert_allclose(found.low, tk.accuracy(codebook, snr).value, atol=1e-14)
-    np.testing.assert_allclose(found.high, found.low, atol=1e-15)
+    low, high = 0.8 + Overruled(Problem(codebook, snr)).gains.T
+    np.testing.assert_allclose(low, tk.accuracy(codebook, snr).value, atol=1e-14)
+    np.testing.assert_allclose(high, low, atol=1e-15)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])
@@ -51,6 +51,14 @@ def test_far_in_the_noise_sampling_finds_them(scale: float, offset: float) -> No
         # What an offset costs in digits of the points it costs here.
         np.testing.assert_allclose(one.value, value, rtol=0, atol=1e-14)
     assert (found["conditional_entropy"].standard_error > 0).all()
+
+
+def test_an_error_of_a_nearly_certain_token_keeps_its_digits() -> None:
+    rng = np.random.default_rng(1)
+    codebook = tk.PointCodebook(rng.standard_normal((4, 3)), [1 - 3e-12, 1e-12, 1e-12, 1e-12])
+    found = tk.error_probability(codebook, [0.0, 1e-3], method=tk.MonteCarlo(), key=0)
+    np.testing.assert_allclose(found.value, np.sort(codebook.prior)[:3].sum(), rtol=1e-14)
+    assert (found.numerical_error <= 1e-14 * found.value).all()
 
 
 def test_a_target_is_met_by_them_at_once() -> None:

@@ -28,7 +28,10 @@ NAME = "bounds of the accuracy"
 
 
 class Overruled:
-    """Bounds of the accuracy at every level, and what of it a sample may not see."""
+    """Bounds of the accuracy at every level, and what of it a sample may not see.
+
+    `gains` are max G_j and sum G_j.
+    """
 
     def __init__(self, problem: Problem) -> None:
         log_prior = np.asarray(problem.log_prior)
@@ -43,8 +46,7 @@ class Overruled:
         self.below = np.empty(self.prior.size)
         order = np.argsort(self.prior)
         self.below[order] = np.cumsum(self.prior[order])
-        gains = np.array([self._gains(h) for h in self.h]).reshape(-1, 2)
-        self.low, self.high = self.first + gains.T
+        self.gains = np.array([self._gains(h) for h in self.h]).reshape(-1, 2)
 
     def _log_ratio(self, h: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean of L given the other token, given the likeliest, and its standard deviation."""
@@ -93,11 +95,12 @@ class Overruled:
 
     def pinned(self, found: Findings, is_error: bool) -> Findings:
         """Where the bounds are closer than the sample tells, what lies between them."""
-        half = (self.high - self.low) / 2
+        half, middle = np.diff(self.gains)[:, 0] / 2, self.gains.mean(axis=1)
         levels = np.flatnonzero(2 * half <= NARROW * found.standard_error)
-        value = (self.low + half)[levels]
-        slack = half[levels] + 4 * np.finfo(float).eps
-        exact = Findings(1 - value if is_error else value, 0.0, slack, method=NAME)
+        # The error from small numbers alone, so that it keeps its digits.
+        whole, sign = (self.prior.sum(), -1) if is_error else (self.first, 1)
+        slack = half + 4 * np.finfo(float).eps * max(float(whole), float(middle.max(initial=0.0)))
+        exact = Findings(whole + sign * middle[levels], 0.0, slack[levels], method=NAME)
         return Findings.joined(half.size, [(np.arange(half.size), found), (levels, exact)])
 
     @staticmethod
