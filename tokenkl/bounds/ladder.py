@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special
 
 from tokenkl._validation import check_count, reject
 from tokenkl.bounds._inputs import high_end, how_sure, low_end
@@ -26,6 +25,7 @@ from tokenkl.codebooks.base import check_codebook
 from tokenkl.codebooks.transforms import diameter
 from tokenkl.divergence.sampler import check_snr_grid
 from tokenkl.estimate import Bound, Estimate
+from tokenkl.numerics.laws import entropy_of
 from tokenkl.sources import Source
 
 
@@ -208,10 +208,10 @@ def masked_step_bound(source: Source, sizes: Sequence[int]) -> Bound:
     if sum(sizes) != source.length:
         reject("sizes", list(sizes), f"tokens of each step, {source.length} in all")
     law = source.joint()
-    whole, shared = _entropy(law), 0.0
+    whole, shared = entropy_of(law), 0.0
     for i in range(source.length):
         others = tuple(j for j in range(source.length) if j != i)
-        shared += _entropy(law.sum(axis=others)) + _entropy(law.sum(axis=i)) - whole
+        shared += entropy_of(law.sum(axis=others)) + entropy_of(law.sum(axis=i)) - whole
     value = (max(sizes) - 1) * max(shared, 0.0) / source.length
     return _bound(value, "mutual information", "Li and Cai 2025; Chen, Cong and Li 2025")
 
@@ -313,10 +313,6 @@ def _kappa(levels: np.ndarray) -> float:
 def _lipschitz(part: Codebook) -> float:
     """The largest variance in one direction of any law on its points, by Popoviciu."""
     return diameter(part) ** 2 / 4
-
-
-def _entropy(law: np.ndarray) -> float:
-    return math.fsum(special.entr(law).ravel())
 
 
 def _in_their_time(codebook: Codebook, grid: Any) -> tuple[float, np.ndarray, np.ndarray]:

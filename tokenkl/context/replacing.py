@@ -29,6 +29,7 @@ from tokenkl.channels import UniformNoise
 from tokenkl.context.generated import GeneratedLaw, check_steps, generated
 from tokenkl.estimate import Estimate
 from tokenkl.information.methods import Exact, Method, MonteCarlo, check_method
+from tokenkl.numerics.laws import entropies, entropy_of
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 from tokenkl.numerics.paths import best_of
 from tokenkl.sources import Source
@@ -118,7 +119,7 @@ def replacing_information(
     named: dict[str, Any] = {"quantity": "mutual information", "unit": "nats"}
     if _is_exact(source, method):
         law = source.joint()
-        found = [_entropy(_noisy(law, r)) for r in levels.ravel()]
+        found = [entropy_of(_noisy(law, r)) for r in levels.ravel()]
         error = 64 * EPS * L * math.log(K)
         value = np.reshape(found, levels.shape) - noise
         return Estimate(value, 0.0, error, method="exact, all sequences", **named)
@@ -299,21 +300,17 @@ def _noisy(law: np.ndarray, level: float, skip: int = -1) -> np.ndarray:
     return law
 
 
-def _entropy(law: np.ndarray) -> float:
-    return math.fsum(special.entr(law).ravel())
-
-
 def _step_kls(law: np.ndarray, start: float, stops: np.ndarray) -> Float[np.ndarray, " stops"]:
     """Costs of steps, by the entropies of sequences with none, one and all tokens moved."""
-    noisy = _entropy(_noisy(law, start))
+    noisy = entropy_of(_noisy(law, start))
     but_one = [_noisy(law, start, skip=axis) for axis in range(law.ndim)]
     found = []
     for stop in stops:
         gain = 0.0
         for axis, one in enumerate(but_one):
             moved = (1 - stop) * one + stop * one.mean(axis=axis, keepdims=True)
-            gain += noisy - _entropy(moved)
-        found.append(noisy - _entropy(_noisy(law, stop)) - gain)
+            gain += noisy - entropy_of(moved)
+        found.append(noisy - entropy_of(_noisy(law, stop)) - gain)
     return np.array(found)
 
 
@@ -363,7 +360,7 @@ class _Sample:
         _, evidence, seen = self.at(level)
         laws = (1 - level) * self.marginals + level / self.source.K
         apart = np.log(laws[np.arange(self.source.length), seen]).sum(axis=1)
-        return apart - evidence, math.fsum(special.entr(laws).ravel())
+        return apart - evidence, float(entropies(laws).sum())
 
     def chain(self, levels: Float[np.ndarray, " points"]) -> list[Int[np.ndarray, "N length"]]:
         """States at falling levels that end at 0, made as noise is: from the data up."""

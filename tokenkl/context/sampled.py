@@ -13,6 +13,7 @@ from tokenkl._random import generator
 from tokenkl._validation import MAX_ELEMENTS, reject
 from tokenkl.context.affine import Family, Seat, log_likelihood
 from tokenkl.context.newton import minimise
+from tokenkl.numerics.laws import entropies
 from tokenkl.sources import Source
 
 #: Residual at which conjugate gradients stop, relative to the gradient, and steps at most.
@@ -29,7 +30,7 @@ class Sample:
     ) -> None:
         self.features, self.log_law = features, log_law
         self.law = np.exp(log_law)
-        self._floor = -special.entr(self.law).sum(axis=1)
+        self._floor = -entropies(self.law)
 
     def kl(self, theta: Float[np.ndarray, "tokens c"]) -> Float[np.ndarray, " N"]:
         """KL(p || q) at every observation."""

@@ -32,6 +32,7 @@ from tokenkl._validation import MAX_ELEMENTS, check_count, check_time, reject
 from tokenkl.context.generated import GeneratedLaw, check_steps, generated
 from tokenkl.estimate import Estimate
 from tokenkl.information.methods import Exact, Method, MonteCarlo, check_method
+from tokenkl.numerics.laws import entropies
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 from tokenkl.numerics.paths import best_of, refined
 from tokenkl.sources import Source
@@ -300,7 +301,7 @@ def _gains_of(source: Source, method: Method | None, key: Any) -> _Gains:
         for m in range(L):
             hidden = order[part] >= m
             law = np.exp(source.messages(np.where(hidden[..., None], 0.0, clean))[0])
-            left = special.entr(law).sum(axis=-1)
+            left = entropies(law)
             rows[part, m] = np.where(hidden, left, 0.0).sum(axis=1) * (L / (L - m))
     return _Gains(rows, 1e-12 * top, top, key)
 

@@ -30,7 +30,7 @@ from tokenkl.divergence.sampler import ancestral_kl_curve, check_snr_grid
 from tokenkl.divergence.search import candidates
 from tokenkl.estimate import Estimate
 from tokenkl.information.methods import Method, MonteCarlo, check_method
-from tokenkl.numerics.laws import kl_and_error
+from tokenkl.numerics.laws import entropies, kl_and_error
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 from tokenkl.numerics.paths import cheapest_paths
 from tokenkl.samplers import Level, Sampler, as_sampler
@@ -288,7 +288,7 @@ def _reading(
     rows = np.concatenate(drawn, axis=1)
     # What is known at SNR 0 takes off what the levels have in common with it.
     source = sequences.source
-    before = rows[0] - (math.fsum(special.entr(source.marginals()).ravel()) - source.entropy())
+    before = rows[0] - (float(entropies(source.marginals()).sum()) - source.entropy())
     spread = float(np.square(before - before.mean()).sum())
     share = (rows - rows.mean(axis=1, keepdims=True)) @ before / (spread or 1.0)
     moments = Moments((levels.size,))

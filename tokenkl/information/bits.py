@@ -32,6 +32,7 @@ from tokenkl.information.problem import Problem
 from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES, drawer
 from tokenkl.information.sampling.outside import LARGEST_ROOT, misplaced_logits, unseen
 from tokenkl.information.sampling.targets import sample_on, samples_needed
+from tokenkl.numerics.laws import entropy_of
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 
 NAME = "bit_metric_information"
@@ -167,18 +168,9 @@ def _common(bits: Int[np.ndarray, "K m"], prior: Float[np.ndarray, " K"]) -> tup
     """
     rows = np.packbits(bits.astype(np.uint8), axis=1)
     _, place = np.unique(rows.view(f"V{rows.shape[1]}"), return_inverse=True)
-    joint = _entropy(np.bincount(place.ravel(), prior))
-    alone = sum(_entropy(law) for law in np.stack([bits.T @ prior, (1 - bits).T @ prior], axis=1))
+    joint = entropy_of(np.bincount(place.ravel(), prior))
+    alone = sum(entropy_of(law) for law in np.stack([bits.T @ prior, (1 - bits).T @ prior], axis=1))
     return joint - alone, joint + alone
-
-
-def _entropy(law: Float[np.ndarray, " C"]) -> float:
-    """In nats; what is next to 1 comes from the rest, a sum of small terms."""
-    rest = np.delete(law, np.argmax(law))
-    small = float(rest.sum())
-    if small > 0.5:
-        return float(special.entr(law).sum())
-    return float(special.entr(rest).sum() - (1 - small) * np.log1p(-small))
 
 
 # ---- Exact ----------------------------------------------------------------------------------

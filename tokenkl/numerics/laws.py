@@ -1,12 +1,30 @@
-"""The KL divergence of laws that are known up to an error."""
+"""Entropies of laws, and the KL divergence of laws that are known up to an error."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from jaxtyping import Float
+from scipy import special
 
 EPS = np.finfo(float).eps
+
+
+def entropies(laws: Float[np.ndarray, "*rows K"]) -> Float[np.ndarray, " *rows"]:
+    """In nats, of laws along the last axis; a nearly certain one keeps its digits.
+
+    What is next to 1 is 1 less the others, a sum of small numbers, and not what rounding made it.
+    """
+    others = np.array(laws, dtype=float)
+    np.put_along_axis(others, others.argmax(axis=-1)[..., None], 0.0, axis=-1)
+    rest = others.sum(axis=-1)
+    return np.asarray(special.entr(others).sum(axis=-1) - special.xlog1py(1 - rest, -rest))
+
+
+def entropy_of(law: Float[np.ndarray, " *shape"]) -> float:
+    """The same of one law, a table of any shape."""
+    return float(entropies(np.ravel(law)))
 
 
 def kl_and_error(log_p: np.ndarray, law: np.ndarray, error: np.ndarray) -> tuple[float, float]:

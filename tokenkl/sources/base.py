@@ -22,6 +22,7 @@ from tokenkl._validation import (
     check_ids,
     reject,
 )
+from tokenkl.numerics.laws import entropies, entropy_of
 from tokenkl.sources.contexts import Contexts
 
 #: What of its sequence a token is seen with, beside its own observation: nothing, the clean tokens
@@ -98,7 +99,7 @@ class Source(Module):
 
     def entropy(self) -> float:
         """H(k_1 .. k_L) in nats."""
-        return math.fsum(special.entr(self.joint()).ravel())
+        return entropy_of(self.joint())
 
     @property
     def knows_mean_entropies(self) -> bool:
@@ -121,7 +122,7 @@ class Source(Module):
 
         def visit(law: np.ndarray, position: int, kept: int) -> None:
             if position == self.length:
-                total[kept] += math.fsum(special.entr(law).ravel())
+                total[kept] += entropy_of(law)
                 return
             visit(law, position + 1, kept + 1)
             visit(law.sum(axis=kept), position + 1, kept)
@@ -306,8 +307,7 @@ class Source(Module):
 
     def _token_entropies(self) -> Float[np.ndarray, " length"] | None:
         """H of the token at every position, in nats; None where a kind cannot tell."""
-        found: np.ndarray = special.entr(self.marginals()).sum(axis=1)
-        return found
+        return entropies(self.marginals())
 
     def _sequences(self) -> Int[np.ndarray, "S length"]:
         """All sequences, the last token fastest."""

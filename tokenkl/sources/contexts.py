@@ -22,6 +22,7 @@ from tokenkl._validation import (
     check_ids,
     reject,
 )
+from tokenkl.numerics.laws import entropies, entropy_of
 
 #: How far from one a law may sum: log-probabilities in single precision are off by less.
 SUM_TOLERANCE = 1e-4
@@ -95,7 +96,7 @@ class Contexts(Module):
             reject("rest", self.rest, "from 0 to below 1")
         self.exhaustive, self.draws = bool(exhaustive), draws
         if entropy is None and self.exhaustive and not self.rest.any():
-            entropy = float(special.entr(self.weights @ np.exp(self.log_laws)).sum())
+            entropy = entropy_of(self.weights @ np.exp(self.log_laws))
         self.entropy = None if entropy is None else float(as_float_array("entropy", entropy))
 
     @classmethod
@@ -169,8 +170,7 @@ class Contexts(Module):
 
     def entropies(self) -> Float[np.ndarray, " C"]:
         """H of every law, in nats."""
-        found: np.ndarray = special.entr(self.laws).sum(axis=1)
-        return found
+        return entropies(self.laws)
 
     @property
     def clean_entropy(self) -> float:

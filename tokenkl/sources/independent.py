@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, final
 
 import numpy as np
@@ -11,6 +10,7 @@ from scipy import special
 
 from tokenkl._random import draw_ids, generator
 from tokenkl._validation import as_float_array, check_count
+from tokenkl.numerics.laws import entropies
 from tokenkl.sources.base import Given, Source, check_laws
 from tokenkl.sources.contexts import Contexts
 
@@ -56,7 +56,7 @@ class Independent(Source):
         return np.outer(self.laws[first], self.laws[second])
 
     def entropy(self) -> float:
-        return math.fsum(special.entr(self.laws).ravel())
+        return float(entropies(self.laws).sum())
 
     @property
     def knows_mean_entropies(self) -> bool:

@@ -7,11 +7,11 @@ from typing import Any, final
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import special
 from scipy.sparse.linalg import LinearOperator
 
 from tokenkl._random import draw_ids, generator
 from tokenkl._validation import MAX_ELEMENTS, check_count, reject
+from tokenkl.numerics.laws import entropies, entropy_of
 from tokenkl.sources.base import MOST_LISTED, Given, Source, check_law, log_sum, normalised
 from tokenkl.sources.contexts import Contexts
 from tokenkl.sources.matrices import Stochastic
@@ -101,7 +101,7 @@ class Markov(Source):
     def entropy(self) -> float:
         before = self.marginals()[:-1].sum(axis=0)
         rest = math.fsum(before * self.transition.row_entropies()) if self.length > 1 else 0.0
-        return math.fsum(special.entr(self.initial)) + rest
+        return entropy_of(self.initial) + rest
 
     @property
     def knows_mean_entropies(self) -> bool:
@@ -116,11 +116,11 @@ class Markov(Source):
         if not self.knows_mean_entropies:
             reject("the source", f"{self.K:,} tokens", "few enough for K^2 numbers")
         L, laws, transition = self.length, self.marginals(), self.transition.toarray()
-        starts = special.entr(laws).sum(axis=1)
+        starts = entropies(laws)
         by_gap, step = np.zeros(L), np.eye(self.K)
         for gap in range(1, L):
             step = step @ transition
-            by_gap[gap] = laws[: L - gap].sum(axis=0) @ special.entr(step).sum(axis=1)
+            by_gap[gap] = laws[: L - gap].sum(axis=0) @ entropies(step)
         found = np.zeros(L + 1)
         for m in range(1, L + 1):
             every = math.comb(L, m)

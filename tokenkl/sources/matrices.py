@@ -7,10 +7,11 @@ from typing import Any, final
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import sparse, special
+from scipy import sparse
 
 from tokenkl._module import Module
 from tokenkl._validation import MAX_ELEMENTS, as_float_array, reject
+from tokenkl.numerics.laws import entropies
 from tokenkl.sources.base import check_laws
 
 #: Logs of products that are far enough from underflow.
@@ -179,7 +180,7 @@ class Stochastic(Module):
         size, found = max(1, 2**22 // self.shape[1]), []
         for start in range(0, self.shape[0], size):
             ids = np.arange(start, min(start + size, self.shape[0]))
-            found.append(special.entr(self.rows(ids)).sum(axis=1))
+            found.append(entropies(self.rows(ids)))
         return np.concatenate(found)
 
     def stationary(self) -> Float[np.ndarray, " K"]:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import special
 
 from tokenkl._validation import is_traced
@@ -150,6 +150,18 @@ def different_levels(
     return levels[starts], np.log(np.add.reduceat(np.exp(log_prior), starts))
 
 
+def entropy_within(prior: Float[np.ndarray, " K"], place: Int[np.ndarray, " K"]) -> float:
+    """H(token | place), for places 0, 1, ...; small terms make it up where one token is certain."""
+    ranked = np.lexsort((-prior, place))
+    prior, place = prior[ranked], place[ranked]
+    starts = np.flatnonzero(np.append(True, np.diff(place) > 0))
+    top, others = prior[starts], prior.copy()
+    others[starts] = 0.0
+    rest = np.add.reduceat(others, starts)
+    shares = np.delete(others / (top + rest)[place], starts)
+    return float(top @ np.log1p(rest / top) - np.delete(others, starts) @ np.log(shares))
+
+
 def _coinciding_profile(
     levels: Float[np.ndarray, " L"],
     log_prior: Float[np.ndarray, " L"],
@@ -171,8 +183,7 @@ def _coinciding_profile(
     others = set(quantities) - {*DECISION, SHARE}
     found = scalar_profile(*different_levels(levels, log_prior), snr, [*others], misplaced)
     if "conditional_entropy" in others:
-        joint = np.add.reduceat(prior, starts)
-        within = float(np.sum(prior * np.log(joint[place] / prior)))
+        within = entropy_within(prior, place)
         value, error = found["conditional_entropy"]
         found["conditional_entropy"] = value + within, error + 4 * EPS * (value + within)
     if SHARE in quantities:

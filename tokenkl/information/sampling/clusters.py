@@ -36,6 +36,7 @@ from tokenkl.information.methods import MonteCarlo, RareEvents
 from tokenkl.information.problem import Problem
 from tokenkl.information.rare.profile import HAND_OVER, STATISTICS, columns_of, rare_profile
 from tokenkl.information.sampling.montecarlo import DEFAULT_SAMPLES, Part, sample_profile
+from tokenkl.numerics.laws import entropy_of
 from tokenkl.ways import Ways
 
 #: A gap between clusters is at least this many times the longest step within one. Points without
@@ -257,7 +258,7 @@ def clustered_profile(
     between = rare_profile(problem, columns, settings, key, progress, labels=labels)
     prior = np.asarray(codebook.prior)
     _, cluster = np.unique(labels, return_inverse=True)
-    entropy = float(special.entr(np.bincount(cluster, prior)).sum())
+    entropy = entropy_of(np.bincount(cluster, prior))
     total = {name: _between(name, between, entropy) for name in quantities}
     kinds = ranks(np.asarray(codebook.log_prior))
     alone = (np.bincount(cluster) == 1)[cluster]
