@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import tokenkl as tk
+from tokenkl.information.findings import Findings
 from tokenkl.information.problem import Problem
 from tokenkl.information.sampling.overruled import NAME, Overruled
+from tokenkl.numerics.moments import Moments
 
 
 def random_plane(seed: int) -> tk.PointCodebook:
@@ -109,3 +111,45 @@ def test_intervals_cover_where_few_samples_see_a_token_overrule() -> None:
         missed, cells = missed + outside[levels].sum(), cells + levels.sum()
     assert cells > 30
     assert missed == 0
+
+
+def test_the_value_where_the_bounds_are_close() -> None:
+    """Close beside the error of the sample, which is made up here; else the sample is kept."""
+    codebook, snr = random_plane(3), 10.0 ** np.linspace(-4, 2, 40)
+    exact, bounds = tk.accuracy(codebook, snr).value, Overruled(Problem(codebook, snr))
+    sample = Findings(np.full(40, 0.123), 1e-3, n_samples=100, method="as it was")
+    apart = np.diff(bounds.gains)[:, 0]
+    close = apart <= 1e-4
+    assert 5 < close.sum() < 35
+    assert (apart[close] > 1e-9).any()
+    for is_error, truth in ((False, exact), (True, 1 - exact)):
+        found = bounds.pinned(sample, is_error)
+        assert [str(found.method.at(level)) == NAME for level in range(40)] == close.tolist()
+        assert (found.value[~close] == 0.123).all()
+        assert (found.standard_error == np.where(close, 0.0, 1e-3)).all()
+        assert (np.abs(found.value - truth) <= found.numerical_error)[close].all()
+        np.testing.assert_allclose(found.numerical_error[close], apart[close] / 2, atol=1e-14)
+
+
+def test_what_is_added_to_the_squared_error() -> None:
+    """The variance over the samples, whether these are in nets or not; other columns stay."""
+    codebook = tk.PointCodebook([[0.0], [1.0]], [0.8, 0.2])
+    bounds = Overruled(Problem(codebook, np.array([0.2])))
+    moments = Moments((1, 4))
+    moments.add(np.random.default_rng(0).standard_normal((1, 4, 16)))
+    before = moments.standard_error**2
+    count = np.array([[2048]])
+    after = bounds.added(moments, count).standard_error ** 2
+    unseen = bounds.variance(bounds.h[0], 2048)
+    assert unseen > 1e-12
+    np.testing.assert_allclose(after[0, 0] - before[0, 0], unseen / 2048, rtol=1e-6, atol=0)
+    assert (after[0, 1:] == before[0, 1:]).all()
+
+
+def test_tokens_that_are_hardly_met_count_elsewhere() -> None:
+    """Two of 2048 samples are of the last one: `_Unmet` looks at it."""
+    codebook = tk.PointCodebook([[0.0], [1.0], [1.5]], [0.6, 0.399, 0.001])
+    bounds, with_it = (Overruled(Problem(codebook, np.array([2.0]))) for _ in range(2))
+    with_it.below[:] = np.inf
+    assert with_it.variance(bounds.h[0], 2048) > 1e-9
+    assert bounds.variance(bounds.h[0], 2048) == 0
