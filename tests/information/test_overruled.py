@@ -63,6 +63,17 @@ def test_an_error_of_a_nearly_certain_token_keeps_its_digits() -> None:
     assert (found.numerical_error <= 1e-14 * found.value).all()
 
 
+def test_a_rare_error_is_no_difference_of_large_numbers() -> None:
+    codebook = tk.PointCodebook([[0.0, 0.0, 0.0], [1.0, 2.0, 2.0]], [0.7, 0.3])
+    found = tk.error_probability(codebook, [4.0, 10.0, 40.0], method=tk.MonteCarlo(), key=0)
+    exact = tk.error_probability(codebook, [4.0, 10.0, 40.0])
+    assert exact.value[2] < 1e-18
+    low, high, _ = found.confidence_interval(1 - 1e-6)
+    slack = found.numerical_error
+    assert ((low - slack <= exact.value) & (exact.value <= high + slack)).all()
+    assert (slack <= 0.05 * exact.value).all()
+
+
 def test_a_target_is_met_by_them_at_once() -> None:
     codebook = random_plane(3)
     found = tk.profile(codebook, 1e-5, ["accuracy"], method=tk.MonteCarlo(rtol=1e-9), key=0)

@@ -96,10 +96,10 @@ class Overruled:
     def pinned(self, found: Findings, is_error: bool) -> Findings:
         """Where the bounds are closer than the sample tells, what lies between them."""
         half, middle = np.diff(self.gains)[:, 0] / 2, self.gains.mean(axis=1)
-        levels = np.flatnonzero(2 * half <= NARROW * found.standard_error)
         # The error from small numbers alone, so that it keeps its digits.
         whole, sign = (self.prior.sum(), -1) if is_error else (self.first, 1)
-        slack = half + 4 * np.finfo(float).eps * max(float(whole), float(middle.max(initial=0.0)))
+        slack = half + 4 * np.finfo(float).eps * np.maximum(whole, middle)
+        levels = np.flatnonzero(2 * slack <= NARROW * found.standard_error)
         exact = Findings(whole + sign * middle[levels], 0.0, slack[levels], method=NAME)
         return Findings.joined(half.size, [(np.arange(half.size), found), (levels, exact)])
 
