@@ -72,6 +72,7 @@ def test_the_sentence() -> None:
     assert str(error) == f"the judge needs pocketsphinx, {how}"
 
 
+@pytest.mark.slow
 def test_all_names_without_an_extra() -> None:
     """`from tokenkl import *` takes none of a module that is not there."""
     code = "import sys; sys.modules['torch'] = None\n"

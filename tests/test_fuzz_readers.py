@@ -43,6 +43,7 @@ def test_a_fault_is_found_and_kept(tmp_path: Path) -> None:
         trial(TARGET, tmp_path / "y", kept.read_bytes())
 
 
+@pytest.mark.slow
 def test_every_table_has_its_readers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     known = fuzz_readers.targets()
     assert len(known) > 50

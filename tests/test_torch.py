@@ -229,6 +229,7 @@ def test_intervals_hold_where_the_answer_is_known() -> None:
             assert low <= answer <= high, (problem.label, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["equal", "zipf"])
 def test_intervals_cover(law: str) -> None:
     """95 % intervals on a rotated grid, at three SNRs, against the exact values."""

@@ -90,6 +90,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         assert process.wait(30) == 141  # 1 is a theorem that failed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="POSIX pipes and signals")
 def test_ctrl_c_ends_without_a_traceback() -> None:
     # The work says when it has begun.
@@ -133,6 +134,7 @@ def test_ctrl_c_while_modules_are_imported() -> None:
         assert (process.returncode, out, error) == (130, "", "")
 
 
+@pytest.mark.slow
 def test_ctrl_c_where_nothing_can_be_raised() -> None:
     """An exception in a callback of the collector is dropped; the interrupt comes again.
 
@@ -161,6 +163,7 @@ def test_the_commands_as_an_object() -> None:
         _ = cli.apps
 
 
+@pytest.mark.slow
 def test_completion() -> None:
     """Commands, options and files by the shell's own means."""
     script = str(Path(sysconfig.get_path("scripts"), "tokenkl"))  # the path need not lead there
@@ -360,6 +363,7 @@ def test_json_on_standard_output_is_alone_there() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pdf", ".png", ".svg"])
 def test_plots(tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"p{suffix}"
@@ -555,6 +559,7 @@ def test_compare() -> None:
         assert np.allclose([float(word) for word in row[1:]], expected, rtol=6e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scaling", "name"), [("box", "box"), ("power", "average_power")])
 def test_compare_scaled(tmp_path: Path, scaling: str, name: str) -> None:
     table, record, plot = (tmp_path / f"c{suffix}" for suffix in (".csv", ".json", ".png"))

@@ -36,6 +36,7 @@ def test_what_is_known_is_what_the_references_say() -> None:
     assert min(float(one.values[0]) for one in selftest.KNOWN) < 1e-77
 
 
+@pytest.mark.slow
 def test_all_is_well_here(tmp_path: Path) -> None:
     said = succeed("doctor", "--json", tmp_path / "found.json").stdout
     assert said.splitlines()[-1] == "All is well."

@@ -65,6 +65,7 @@ def test_files_and_digests(hostile: Path, record: dict[str, Any]) -> None:
     assert read["token ids"]["sha256"] == file_digest(hostile.parent / "ids.npy")
 
 
+@pytest.mark.slow
 def test_page_is_well_formed_and_loads_nothing(hostile: Path) -> None:
     page = (hostile / "index.html").read_text(encoding="utf-8")
     reader = Reader(page)
@@ -197,6 +198,7 @@ def test_ctrl_c_within_another_command(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_stops_the_writing_leaves_the_old_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +272,7 @@ def test_file_of(
     assert chapters.file_of(spec) == (None if name is None else Path(name))
 
 
+@pytest.mark.slow
 def test_equal_tokens_leave_a_chapter_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six of eight tokens are equal, so that nothing tells half: the other chapters are there."""
     few = (chapters.what_was_read, chapters.profile, chapters.half_of_the_information)
@@ -319,6 +322,7 @@ def test_a_file_that_is_not_there_is_refused_as_elsewhere(option: str, tmp_path:
     assert fail("report", "fsq:3x3", option, tmp_path / "none.npy") == elsewhere
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--counts", "--tokens", "--prior"])
 def test_a_comparison_is_of_whole_codebooks(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -341,6 +345,7 @@ def test_a_comparison_is_of_whole_codebooks(
     assert f"not that of {option}." in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [False, True])
 def test_priors_and_samples(parts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines of Python have the prior and the samples that were asked for."""

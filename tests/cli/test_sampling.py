@@ -122,6 +122,7 @@ def test_recommend_levels() -> None:
     assert "in the box" in succeed(*words).stdout
 
 
+@pytest.mark.slow
 def test_instead_of_levels() -> None:
     words = ("recommend-levels", "--instead-of", "8,6,5", "--error", "0.01", "--seed", "3")
     frame = table(*words, "--constraint", "power")

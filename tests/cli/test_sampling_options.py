@@ -39,6 +39,7 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, np.ndarray]:
     return str(path), np.array([0.7, 0.2, 0.1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", CRITERIA)
 def test_recommend_levels(by: str) -> None:
     words = "recommend-levels --budget-bits 7.3 --n-min 2 --n-max 6 --snr-db 4 --power 1.5 --top 5"

@@ -135,6 +135,7 @@ def test_a_signal_ends_a_command_without_a_traceback(number: signal.Signals) -> 
 # ---- say -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_say(home: Path, tmp_path: Path) -> None:
     out, picture = tmp_path / "out.wav", tmp_path / "out.png"
     words = ("say", SENTENCE, "-o", out, "--voice", home / "voice.safetensors", "--steps", "2")
@@ -338,6 +339,7 @@ def test_the_bar_moves_with_every_file_that_is_tokenized(
 # ---- eval ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_eval(home: Path, tmp_path: Path) -> None:
     rows, record = tmp_path / "e.csv", tmp_path / "e.json"
     words = (
@@ -361,6 +363,7 @@ def test_eval(home: Path, tmp_path: Path) -> None:
     assert "2 sentences (few corpus, split test), 1 seed;" in shown
 
 
+@pytest.mark.slow
 def test_eval_says_which_held_back_pairs_were_heard(home: Path, tmp_path: Path) -> None:
     """Where the sentences of training were others than those of the corpus."""
     voice, record = Voice.load(home / "voice.safetensors"), tmp_path / "e.json"
@@ -446,6 +449,7 @@ def test_tokenize_names_bad_files(home: Path, wavs: Path, tmp_path: Path) -> Non
 # ---- report --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_report(home: Path, tmp_path: Path) -> None:
     page = tmp_path / "page"
     voices = (home / "voice.safetensors", home / "ar.safetensors")

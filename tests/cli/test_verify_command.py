@@ -38,6 +38,7 @@ def test_table_and_files(tmp_path: Path) -> None:
     assert files["md"].read_text().startswith("# Theorems checked on FSQ 3^2")
 
 
+@pytest.mark.slow
 def test_report_to_standard_output_and_sampled_codebook() -> None:
     done = run("rvq-is-no-spec")
     assert done.exit_code == 2

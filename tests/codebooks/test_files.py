@@ -328,6 +328,7 @@ def test_names_of_files_that_no_disk_takes(tmp_path: Path) -> None:
             load_codebook(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_is_called_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

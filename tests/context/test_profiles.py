@@ -64,6 +64,7 @@ def test_clean_contexts_on_a_line_are_exact() -> None:
             assert not found[name].is_sampled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", ["left-clean", "others-clean"])
 @pytest.mark.parametrize("sure", [0.0, 0.9, 0.999])
 def test_sampled_clean_contexts_are_within_their_errors(context: Context, sure: float) -> None:

@@ -62,6 +62,7 @@ def test_exchanges_keep_their_sums() -> None:
         assert np.allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("halves", [False, True])
 def test_hidden_coordinates_are_found(monkeypatch: pytest.MonkeyPatch, halves: bool) -> None:
     """A law in the coordinates of permuted points; also by what is done for thousands of tokens."""
@@ -149,6 +150,7 @@ def _corpus(size: int, key: int) -> tuple[tk.Codebook, np.ndarray]:
     return fsq, chain.sample(size, key=key)
 
 
+@pytest.mark.slow
 def test_labels_out_of_tokens() -> None:
     fsq, tokens = _corpus(300, 0)
     found = tk.relabel(fsq, tokens, starts=4, key=1)

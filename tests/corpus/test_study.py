@@ -48,6 +48,7 @@ def test_labels_and_their_order() -> None:
     assert found.labels.is_better
 
 
+@pytest.mark.slow
 def test_noisy_tokens_against_the_law_itself() -> None:
     """Profiles of the law that was counted, within errors and what 60,000 tokens leave open."""
     found, law = _found(), _law()

@@ -92,6 +92,7 @@ def test_standard_errors_are_no_smaller_than_the_errors(runs: Runs) -> None:
     assert are_honest(runs.off, runs.numerical, runs.standard)
 
 
+@pytest.mark.slow
 def test_a_fault_is_found(runs: Runs) -> None:
     """Standard errors that are a third too small."""
     assert not are_honest(runs.off, runs.numerical, 0.7 * runs.standard)

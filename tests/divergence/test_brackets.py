@@ -150,6 +150,7 @@ SMALL: dict[str, tuple[ResidualCodebook, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_path_kl_against_enumeration(name: str) -> None:
     """What the particles say is what sampling of all tokens says, in hostile regimes as well."""

@@ -12,6 +12,7 @@ CODEBOOKS = [tk.FSQ((3, 3)), tk.FSQ((2, 5)), tk.OneHot(3, [0.98, 0.01, 0.01])]
 NS, HIGHEST = (1, 3, 16, 65), 2000.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codebook", CODEBOOKS, ids=repr)
 def test_against_exact(codebook: tk.Codebook) -> None:
     """Path KLs are within their errors, and grids nearly as good as the best ones."""

@@ -130,6 +130,7 @@ def test_the_table_is_honest(codebook: tk.ProductCodebook, ends: tuple[float, fl
         assert abs(one.value - interpolated.value) <= slack
 
 
+@pytest.mark.slow
 def test_one_hot_with_unequal_priors() -> None:
     """Zipf and one near-certain token: the table against values found one by one."""
     for prior in (zipf(20), np.array([1e-8, 1e-3, 1 - 1e-8 - 1e-3])):

@@ -136,6 +136,7 @@ def test_samplers_of_one_token_agree_with_the_produced_law() -> None:
         assert abs(found.law - exact).max() < 4.3 * 0.5 / math.sqrt(20_000)
 
 
+@pytest.mark.slow
 def test_best_steps() -> None:
     """No worse than many other grids with other ends, on one exact curve of two tokens."""
     few = tk.MonteCarlo(n_samples=1500)

@@ -249,6 +249,7 @@ def test_a_check_goes_on_where_a_figure_fails(
     assert "1 identical, 1 failed" in " ".join(done.stdout.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("--check", "--folder", "new")])
 def test_on_a_cluster(
     words: tuple[str, ...], figures: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch

@@ -32,6 +32,7 @@ def test_cost_is_the_path_kl_and_the_entropy() -> None:
     assert curve.cost(levels, grid.average_power()) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_best_grid_costs_least() -> None:
     grid, curve = _exact()
     power = grid.average_power()

@@ -30,6 +30,7 @@ def test_laws_given_phonemes() -> None:
     assert np.allclose(np.exp(logs[0]), (np.array([2.25, 0.25, 0, 0]) + 1.5 * alone) / 4)
 
 
+@pytest.mark.slow
 def test_path_kl_without_context() -> None:
     """One context is a prior: steps as the library has them, and what the last look leaves."""
     config = dataclasses.replace(SMOKE, samples=2**12)

@@ -50,6 +50,7 @@ def test_extrapolation_of_an_exponential_tail() -> None:
     assert uniform["value"] is None  # never
 
 
+@pytest.mark.slow
 def test_ascents_come_back_and_draws_do_not() -> None:
     config = Config(((3, 3),), (0.1,), draws=200, ascents=3, walkers=10, runs=2, deepest=2.0)
     table, facts = random_search.compute(config, lambda done, total: None)

@@ -102,6 +102,7 @@ def test_labels_across_coordinates_are_sampled() -> None:
     assert low <= expected <= high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["equal", "unequal"])
 def test_a_ring(law: str) -> None:
     """Eight points on a circle, which are no grid, by quadrature in the plane."""

@@ -303,6 +303,7 @@ def test_a_target_out_of_reach_is_noted() -> None:
     assert "max_samples was reached" in estimate.note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("samples", "memory"), [(2000, 2**20), (5000, 2**24)])
 def test_memory_stays_bounded(samples: int, memory: int) -> None:
     """2000 samples of 20000 tokens: one table of their products would take 320 MB."""

@@ -46,6 +46,7 @@ def test_enough_samples_of_others_need_no_such_count() -> None:
     assert found[0] == np.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [tk.MonteCarlo(4096), tk.MonteCarlo(rtol=0.02)], ids=repr)
 def test_tokens_that_no_sample_meets_are_in_the_error(method: tk.MonteCarlo) -> None:
     """One in 20,000, at an SNR so low that Sobol points leave next to no error of the others."""

@@ -172,6 +172,7 @@ def test_wedge_where_normals_agree_or_oppose() -> None:
 # ---- How two half-spaces are drawn --------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     r=st.floats(-3, 10),

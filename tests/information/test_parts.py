@@ -95,6 +95,7 @@ def test_sampled_parts_are_independent_and_joined() -> None:
         assert found[name].seed == 3
 
 
+@pytest.mark.slow
 def test_equal_parts_are_drawn_with_keys_of_their_own() -> None:
     """The variance of two is twice that of one, not four times; each in 200 runs."""
     few, runs = tk.MonteCarlo(n_samples=64), range(200)
@@ -210,6 +211,7 @@ def _estimates(mean: np.ndarray, draws: np.ndarray) -> list[Findings]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [2, 6])
 def test_variance_and_third_moment_of_a_product(parts: int) -> None:
     """By brute force, with relative errors of 30 % each: far from a linear regime."""
@@ -241,6 +243,7 @@ def test_variance_and_third_moment_of_a_product(parts: int) -> None:
         assert 0.3 * abs(skewness) < sign * found["skewness"] < abs(skewness)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("parts", "size"), [(2, 30), (10, 50), (10, 600)])
 def test_intervals_of_products_cover(parts: int, size: int) -> None:
     """Averages of skewed draws: 95 % intervals miss at most 10 % of the time, at either end 7 %.

@@ -48,6 +48,7 @@ def test_phase_shift_keying(K: int) -> None:
         np.testing.assert_allclose(float(tk.error_probability(codebook, snr)), expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("equal", [True, False])
 def test_random_points_against_monte_carlo(equal: bool) -> None:
     rng = generator(11)

@@ -145,6 +145,7 @@ def assert_close(found: dict, exact: tk.Estimate) -> None:
     assert (np.abs(found["value"] - exact.value) <= allowed).all(), (found, exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS, ids=repr)
 def test_product_grids(grid: tk.Codebook) -> None:
     errors = ERRORS if grid.K < 1000 else ERRORS[1:]  # common errors take many tokens to tell

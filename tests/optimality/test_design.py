@@ -160,6 +160,7 @@ def test_unequal_priors_move_the_noise() -> None:
     assert information_uniform_schedule(rare).quantile(0.5) > LAW.quantile(0.5) + 0.1
 
 
+@pytest.mark.slow
 def test_recommendation_by_enumeration() -> None:
     for snr, power, by in ((2.0, None, "information"), (30.0, 1.0, "accuracy")):
         best = recommend_levels(

@@ -35,6 +35,7 @@ OTHERS = {name for name in PROVED if "to_edge" in name} | {"e8_bracketed", "e8_b
 mpmath.mp.dps = 30
 
 
+@pytest.mark.slow
 def test_by_itself(tmp_path: Path) -> None:
     """Without tokenkl on the path, and with -O: every certificate of the package but those of
     verify_moved.py and verify_cut.py."""
@@ -135,6 +136,7 @@ WEIGHTS = {-1: Fraction(1), 0: Fraction(1, 2), 1: Fraction(3)}
 LAW: Law = list(WEIGHTS.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("snr", "at"), [("1/4", "1/3"), ("7/2", -1)])
 def test_laws_against_mpmath(snr: str, at: Any) -> None:
     h = mpmath.sqrt(mpmath.mpf(Fraction(snr).numerator) / Fraction(snr).denominator)

@@ -142,6 +142,7 @@ def _integral_of_the_largest(points: np.ndarray, s: float, step: float) -> float
     return float(share.sum() * step**2 / (2 * np.pi * s * s))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("s", [0.6, 1.0])
 def test_three_dimensions_against_quadrature(s: float) -> None:
     grid, moved = np.asarray(tk.FSQ((3,) * 3).points), np.asarray(centre_to_edge(3).points)
@@ -188,6 +189,7 @@ def test_gains_on_an_interval_hold_those_inside() -> None:
         assert low <= inner[0] <= inner[1] <= high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("snr", "says"),
     [

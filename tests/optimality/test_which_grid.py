@@ -59,6 +59,7 @@ def test_equal_spacing_costs_nothing_but_a_scale() -> None:
     np.testing.assert_allclose(np.concatenate(steps), 2 / 7, rtol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("levels", "board", "K", "in_box", "at_power"),
     [
@@ -80,6 +81,7 @@ def test_checkerboards(
     assert found(levels, "box").choices[0] is boxed
 
 
+@pytest.mark.slow
 def test_a_choice_errs_as_often_as_it_is_said() -> None:
     """Noise at the SNR that the gain leaves: the list of tokens errs in 1 % of cases."""
     for constraint in ("box", "power"):

@@ -1,6 +1,7 @@
 """N-step KL (statement 10): at least 0, and falling when the grid of SNRs is refined."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ def step_kl(codebook: tk.Codebook, grid: np.ndarray) -> tuple[float, float]:
     return float(value), float(error) + 1e-13 * (1 + float(mmse.value[:-1] @ steps))
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(exact_codebooks(), snr_grids(-60, 60), st.integers(0, 4), st.floats(0.1, 0.9))
 def test_exact_codebooks(codebook: tk.Codebook, grid: np.ndarray, where: int, share: float) -> None:

@@ -21,6 +21,7 @@ def test_any_codebook(codebook: tk.Codebook, snr: float) -> None:
         assert_bound(bracket.upper, found[name])
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(exact_codebooks(), snrs())
 def test_exact_codebooks_and_known_quantities(codebook: tk.Codebook, snr: float) -> None:

@@ -8,6 +8,7 @@ import tokenkl as tk
 from tokenkl.testing import exact_codebooks, snrs
 
 
+@pytest.mark.slow
 @given(exact_codebooks(), snrs(-50, 25))
 def test_derivative(codebook: tk.Codebook, snr: float) -> None:
     """I(b) - I(a) = (1/2) int_a^b mmse, by Gauss-Legendre over a tenth of an octave."""

@@ -3,6 +3,7 @@
 from random import Random
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ def test_shift_scale_and_reflection(
         assert abs(a - b) <= 1e-9 * abs(a) + 1e-250, name
 
 
+@pytest.mark.slow
 @given(onehots(), snrs(), st.floats(0.2, 5.0))
 def test_onehot_scale(codebook: tk.OneHot, snr: float, factor: float) -> None:
     scaled = tk.OneHot(codebook.K, codebook.given_prior, codebook.scale * factor)

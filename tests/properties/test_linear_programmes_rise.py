@@ -2,6 +2,7 @@
 least what the programme says, in a box (docs/theory/optimality.md, O7)."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
@@ -17,6 +18,7 @@ def objective(points: np.ndarray, minimum: bool) -> float:
     return float(nearest.min() if minimum else nearest.mean())
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from([(5, 2), (8, 3), (12, 2)]),

@@ -1,12 +1,14 @@
 """Accuracy and information grow in snr, entropy and MMSE fall, and entropy is convex."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 
 import tokenkl as tk
 from tokenkl.testing import exact_codebooks, snrs
 
 
+@pytest.mark.slow
 @given(exact_codebooks(), snrs())
 def test_monotone_and_convex(codebook: tk.Codebook, snr: float) -> None:
     grid = snr * np.array([1.0, 1.5, 2.0])

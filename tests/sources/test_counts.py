@@ -105,6 +105,7 @@ def test_independent_tokens_are_smoothed_to_independence() -> None:
     assert 0 < excess < 0.02
 
 
+@pytest.mark.slow
 def test_held_out_entropy_covers() -> None:
     """Its interval lies above the entropy rate, near it; by single tokens it is their entropy."""
     chain = _chain(100)

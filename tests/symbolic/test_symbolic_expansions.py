@@ -46,6 +46,7 @@ def test_grid_accuracy(count: int, dimension: int) -> None:
         assert float(formula.subs(h, root)) == pytest.approx(float(exact.value), rel=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "dimension"), [(2, 1), (2, 5), (3, 1), (3, 8), (6, 3)])
 def test_accuracy_expansion(count: int, dimension: int) -> None:
     """What the expansion leaves is of fourth order, with the coefficient that mpmath finds."""

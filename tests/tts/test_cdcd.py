@@ -250,6 +250,7 @@ def test_learned_points_move_on_their_sphere() -> None:
     assert not torch.allclose(before, model.table())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"prompt": 1.0}, {"self_conditioning": 0.5}])
 @pytest.mark.parametrize("head", ["joint", "factorised"])
 def test_it_learns_two_sentences(head: Head, options: dict[str, Any]) -> None:

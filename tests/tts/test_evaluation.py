@@ -285,6 +285,7 @@ def spoken(tokenizer: Tokenizer, corpus: Corpus) -> Said:
     }
 
 
+@pytest.mark.slow
 def test_reports_survive_files(spoken: Said, tokenizer: Tokenizer, tmp_path: Path) -> None:
     references, said = spoken
     report = evaluate(said, tokenizer, references, grammars=("bigram",), progress=quiet)
@@ -315,6 +316,7 @@ def test_result_does_not_depend_on_workers(spoken: Said, tokenizer: Tokenizer) -
     assert calls == [(i, 6) for i in range(1, 7)] * 2
 
 
+@pytest.mark.slow
 def test_true_audio_is_above_white_noise(tokenizer: Tokenizer, corpus: Corpus) -> None:
     found = ceilings_and_floors(
         corpus.split("test")[:3],

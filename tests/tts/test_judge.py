@@ -133,6 +133,7 @@ def test_true_audio_is_heard(
     assert errors["bigram"].rate <= errors["unigram"].rate < 0.25
 
 
+@pytest.mark.slow
 def test_other_sentences_are_not(
     heard: Heard,
 ) -> None:

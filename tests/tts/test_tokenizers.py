@@ -186,6 +186,7 @@ def test_same_key_same_weights(features: list[np.ndarray], name: str) -> None:
     assert not torch.equal(first["enter.weight"], other["enter.weight"])
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error_of_unseen_speech(
     features: list[np.ndarray], corpus: Corpus
 ) -> None:

@@ -617,6 +617,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_patience_ends_at_the_best_validation(patient: Path, tmp_path: Path) -> None:
     """Against a run to the end: the same lines up to there, and the weights of the lowest one."""
     long = dataclasses.replace(NOISE, snapshots=tuple(range(4, 201, 4)))

@@ -57,6 +57,7 @@ def voice(tokenizer: Tokenizer, corpus: Corpus) -> Voice:
     return made
 
 
+@pytest.mark.slow
 def test_the_included_characters_expect_what_they_never_heard(corpus: Corpus) -> None:
     """Of sentences that are in no training: fewer than 2.3 nats a token, of ln 6561 = 8.8."""
     voice = Voice.load("characters")
@@ -400,6 +401,7 @@ def test_three_lines_of_python(tmp_path: Path) -> None:
     assert heard.errors.sum() <= 2
 
 
+@pytest.mark.slow
 def test_speaking_imports_little() -> None:
     """Imports are most of the time to the first sound; torch alone takes two seconds."""
     heavy = [

@@ -73,6 +73,7 @@ def assert_right(codebook: tk.Codebook, snr: Any, key: int) -> None:
     assert count_verdicts(checks)["pass"] > 0.85 * len(checks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codebook", [*CODEBOOKS[:3], CODEBOOKS[4]], ids=repr)
 def test_correct_quantities_pass(codebook: tk.Codebook) -> None:
     """The slow test of errors of one per cent asks it of the others."""
@@ -117,6 +118,7 @@ def test_nan_is_no_pass() -> None:
     assert "linear MMSE" in failed(tk.verify(tk.FSQ((2, 2)), SNR, measure=wrong))
 
 
+@pytest.mark.slow
 def test_sampling_noise_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few samples: some values are on the wrong side, none beyond its error.
 
@@ -261,6 +263,7 @@ def clusters(scale: float, rare: float) -> tk.ProductCodebook:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codebook", [clusters(1e-4, 0.5), clusters(1e-3, 1e-3)], ids=repr)
 def test_clusters_are_no_failure(codebook: tk.ProductCodebook) -> None:
     """The part of the MMSE that rare errors between clusters carry is nearly all of it."""

@@ -26,6 +26,7 @@ CODEBOOKS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codebook", CODEBOOKS, ids=repr)
 def test_intervals_hold_the_truth_and_are_narrow(codebook: tk.Codebook) -> None:
     """All quantities against quadrature; the truth is near the middle, as if sigma were a sixth."""
