@@ -21,7 +21,8 @@ def test_digits(rest: float) -> None:
     law = np.array([0.3 * rest, 1 - rest, 0.0, 0.7 * rest])
     with mpmath.workdps(360):
         exact = float(in_full(law))
-    for found in (entropies(np.stack([law, law]))[1], entropy_of(law.reshape(2, 2))):
+    # As laws in single precision are: off in their sum.
+    for found in (entropies(np.stack([law, 1.0001 * law]))[1], entropy_of(law.reshape(2, 2))):
         assert found == pytest.approx(exact, rel=1e-15, abs=0)
     assert entropies(np.ones((2, 1))).tolist() == [0.0, 0.0]
     assert entropies(np.zeros((0, 3))).shape == (0,)

@@ -12,14 +12,15 @@ EPS = np.finfo(float).eps
 
 
 def entropies(laws: Float[np.ndarray, "*rows K"]) -> Float[np.ndarray, " *rows"]:
-    """In nats, of laws along the last axis; a nearly certain one keeps its digits.
+    """In nats, of laws along the last axis, up to a common factor of each.
 
-    What is next to 1 is 1 less the others, a sum of small numbers, and not what rounding made it.
+    By the odds of all others against the likeliest, so that a nearly certain law keeps its digits.
     """
-    others = np.array(laws, dtype=float)
-    np.put_along_axis(others, others.argmax(axis=-1)[..., None], 0.0, axis=-1)
-    rest = others.sum(axis=-1)
-    return np.asarray(special.entr(others).sum(axis=-1) - special.xlog1py(1 - rest, -rest))
+    top = laws.argmax(axis=-1)[..., None]
+    odds = laws / np.maximum(np.take_along_axis(laws, top, axis=-1), np.finfo(float).tiny)
+    np.put_along_axis(odds, top, 0.0, axis=-1)
+    others = odds.sum(axis=-1)
+    return np.asarray(np.log1p(others) + special.entr(odds).sum(axis=-1) / (1 + others))
 
 
 def entropy_of(law: Float[np.ndarray, " *shape"]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,6 +92,12 @@ class Moments:
         return np.where(
             self.squares > floor, self.cubes / np.maximum(self.squares, floor) ** 1.5, 0
         )
+
+    def widened(self, variance: np.ndarray) -> Moments:
+        """The same, with so much more variance of the mean."""
+        out = copy.copy(self)
+        out.squares = self.squares + variance * self.n * np.maximum(self.n - 1, 0)
+        return out
 
     def effective(self) -> np.ndarray:
         """(sum f)^2 / sum f^2 for each statistic f: how many samples carry the sum."""

@@ -17,7 +17,6 @@ that follows from a pilot is decided for these.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import itertools
@@ -36,7 +35,7 @@ from tokenkl.information.methods import MonteCarlo
 from tokenkl.information.problem import Problem
 from tokenkl.information.sampling import pilot, sobol, xla
 from tokenkl.information.sampling.controls import Controls
-from tokenkl.information.sampling.near_certain import expected_carriers
+from tokenkl.information.sampling.near_certain import as_unlikely, expected_carriers
 from tokenkl.information.sampling.nodes import Nodes
 from tokenkl.information.sampling.overruled import Overruled
 from tokenkl.information.sampling.signs import SIGNS, turned
@@ -221,9 +220,7 @@ class _Run:
         if codebook.has_equal_priors:
             return None
         prior = np.asarray(codebook.prior)
-        order = np.argsort(prior, kind="stable")
-        below = np.empty(prior.size)
-        below[order] = np.cumsum(prior[order])
+        below = as_unlikely(prior)
         rare = np.flatnonzero(below * self.pilot < MIN_CARRIERS)
         if rare.size == 0 or below[rare].max() == 0:
             return None
@@ -530,12 +527,10 @@ class _Unmet(NamedTuple):
         As independent samples have it: what a token far from the mean adds if it is met, or takes
         away if it is not, is about that.
         """
-        out = copy.copy(moments)
         weights = np.where(self.below * count < MIN_CARRIERS, self.weights, 0.0)
         apart = (self.values - moments.mean[..., None]) ** 2
         variance = np.einsum("lsd,ld->ls", apart, weights) / np.maximum(count, 1)
-        out.squares = moments.squares + variance * moments.n * np.maximum(moments.n - 1, 0)
-        return out
+        return moments.widened(variance)
 
 
 class _Seen(NamedTuple):

@@ -21,6 +21,14 @@ FARTHEST = 30.0
 TOKENS = 2**14
 
 
+def as_unlikely(prior: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+    """The probability of all tokens that are no likelier than each."""
+    order = np.argsort(prior, kind="stable")
+    out = np.empty(prior.size)
+    out[order] = np.cumsum(prior[order])
+    return out
+
+
 def expected_carriers(problem: Problem, count: Int[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
     """About N (E x^2)^2 / E x^4, x the posterior variance between the likeliest token and another.
 

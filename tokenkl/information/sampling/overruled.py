@@ -12,14 +12,15 @@ error far below what it adds (docs/theory/sampling.md, S5e).
 
 from __future__ import annotations
 
-import copy
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from scipy import special
 
 from tokenkl.information.findings import Findings
 from tokenkl.information.problem import Problem
+from tokenkl.information.sampling.near_certain import as_unlikely
 from tokenkl.numerics.moments import MIN_CARRIERS, Moments
 
 #: The bounds are the value where they are this many standard errors apart, or less.
@@ -42,24 +43,17 @@ class Overruled:
         self.log_odds = np.delete(log_prior, first) - log_prior[first]
         prior = np.asarray(problem.codebook.prior)
         self.first, self.prior = prior[first], np.delete(prior, first)
-        #: Probability of all tokens that are no likelier.
-        self.below = np.empty(self.prior.size)
-        order = np.argsort(self.prior)
-        self.below[order] = np.cumsum(self.prior[order])
-        self.gains = np.array([self._gains(h) for h in self.h]).reshape(-1, 2)
+        self.below = as_unlikely(self.prior)
+        gains = [self._races(h).gain for h in self.h]
+        self.gains = np.array([(one.max(), one.sum()) for one in gains]).reshape(-1, 2)
 
-    def _log_ratio(self, h: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean of L given the other token, given the likeliest, and its standard deviation."""
-        spread = np.maximum(h * self.distance, 1e-150)
-        return self.log_odds + spread**2 / 2, self.log_odds - spread**2 / 2, spread
-
-    def _gains(self, h: float) -> tuple[float, float]:
-        """The largest G_j and their sum."""
+    def _races(self, h: float) -> _Races:
         with np.errstate(over="ignore"):
-            there, here, spread = self._log_ratio(h)
+            spread = np.maximum(h * self.distance, 1e-150)
+            there, here = self.log_odds + spread**2 / 2, self.log_odds - spread**2 / 2
             won, lost = special.ndtr(there / spread), special.ndtr(here / spread)
-        gains = np.maximum(self.prior * won - self.first * lost, 0.0)
-        return float(gains.max()), float(gains.sum())
+        gain = np.maximum(self.prior * won - self.first * lost, 0.0)
+        return _Races(there, here, spread, won, lost, gain)
 
     def variance(self, h: float, count: float) -> float:
         """Of what the tokens add of which `count` samples see fewer than `MIN_CARRIERS` overrule.
@@ -67,31 +61,22 @@ class Overruled:
         But for those of which there are hardly any samples, which are looked at by themselves.
         E (p_j - p_k)+^2 is at most pi_j E[L+ | j] / 2 - pi_k E[L+ | k] / 2, and at most G_j.
         """
-        with np.errstate(over="ignore", invalid="ignore"):
-            there, here, spread = self._log_ratio(h)
-            won, lost = special.ndtr(there / spread), special.ndtr(here / spread)
-            chance = self.prior * won + (1 - self.prior) * lost
-            # Elsewhere they overrule in most of their own samples, of which there are enough.
-            hidden = np.flatnonzero((there < 0) & (count * self.below >= MIN_CARRIERS))
-            order = hidden[np.argsort(chance[hidden])]
-            rare = order[count * np.cumsum(chance[order]) < MIN_CARRIERS]
-            density = [np.exp(-((mean / spread) ** 2) / 2) for mean in (there, here)]
-            excess = [
-                mean * part + spread * peak / np.sqrt(2 * np.pi)
-                for mean, part, peak in zip((there, here), (won, lost), density, strict=True)
-            ]
-            seconds = (self.prior * excess[0] - self.first * excess[1]) / 2
-        gains = self.prior * won - self.first * lost
-        return float(np.clip(seconds[rare], 0.0, np.maximum(gains[rare], 0.0)).sum())
+        there, here, spread, won, lost, gain = self._races(h)
+        chance = self.prior * won + (1 - self.prior) * lost
+        # Elsewhere they overrule in most of their own samples, of which there are enough.
+        hidden = np.flatnonzero((there < 0) & (count * self.below >= MIN_CARRIERS))
+        order = hidden[np.argsort(chance[hidden])]
+        rare = order[count * np.cumsum(chance[order]) < MIN_CARRIERS]
+        seconds = self.prior * _positive_part(there, spread, won)
+        seconds -= self.first * _positive_part(here, spread, lost)
+        return float(np.clip(seconds[rare] / 2, 0.0, gain[rare]).sum())
 
     def added(self, moments: Moments, count: Int[np.ndarray, "levels 1"]) -> Moments:
         """With that variance, as independent samples have it, in the error probability."""
-        out = copy.copy(moments)
-        unseen = np.array([self.variance(h, n) for h, n in zip(self.h, count[:, 0], strict=True)])
-        unseen /= np.maximum(count[:, 0], 1)
-        out.squares = moments.squares.copy()
-        out.squares[:, 0] += unseen * moments.n[:, 0] * np.maximum(moments.n[:, 0] - 1, 0)
-        return out
+        unseen = np.zeros(moments.mean.shape)
+        for row, h, n in zip(unseen, self.h, count[:, 0], strict=True):
+            row[0] = self.variance(h, n) / max(n, 1)
+        return moments.widened(unseen)
 
     def pinned(self, found: Findings, is_error: bool) -> Findings:
         """Where the bounds are closer than the sample tells, what lies between them."""
@@ -109,3 +94,25 @@ class Overruled:
         if problem.codebook.has_equal_priors or problem.codebook.K < 2:
             return None
         return Overruled(problem)
+
+
+class _Races(NamedTuple):
+    """Of every other token with the likeliest, at one level.
+
+    Means of L given the other token and given the likeliest, its deviation, the probabilities that
+    it is positive given each, and G_j.
+    """
+
+    there: Float[np.ndarray, " K"]
+    here: Float[np.ndarray, " K"]
+    spread: Float[np.ndarray, " K"]
+    won: Float[np.ndarray, " K"]
+    lost: Float[np.ndarray, " K"]
+    gain: Float[np.ndarray, " K"]
+
+
+def _positive_part(mean: np.ndarray, spread: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    """E L+ of a normal L that is positive with this probability."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        density = np.exp(-((mean / spread) ** 2) / 2) / np.sqrt(2 * np.pi)
+        return np.asarray(mean * chance + spread * density)
