@@ -10,7 +10,7 @@ from scipy import integrate, special, stats
 import tokenkl as tk
 from tokenkl.information.problem import Problem
 from tokenkl.information.sampling.montecarlo import _Run
-from tokenkl.information.sampling.near_certain import expected_carriers
+from tokenkl.information.sampling.near_certain import as_unlikely, expected_carriers
 from tokenkl.numerics.moments import Moments
 
 QUANTITIES = ("accuracy", "conditional_entropy", "mutual_information", "mmse")
@@ -149,3 +149,8 @@ def test_the_study_of_random_codebooks_is_within_its_bounds() -> None:
     usual, sure = missed.mean(axis=(0, 2, 3)) / record["keys"]
     assert usual < 0.05
     assert sure < 1e-3
+
+
+def test_the_mass_of_all_that_is_no_likelier() -> None:
+    found = as_unlikely(np.array([0.5, 0.05, 0.15, 0.3]))
+    np.testing.assert_allclose(found, [1.0, 0.05, 0.2, 0.5])
