@@ -18,6 +18,7 @@ KILLED = """
 import os, signal, sys, time
 import numpy as np
 import tokenkl as tk
+from tokenkl.cli import is_ctrl_c
 
 folder = sys.argv[1]
 signals = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
@@ -37,8 +38,8 @@ def child():
         try:
             search(folder)
             code = 0
-        except KeyboardInterrupt:
-            code = 130
+        except (KeyboardInterrupt, SystemError) as error:
+            code = 130 if is_ctrl_c(error) else 1
         finally:
             os._exit(code)
     return pid
