@@ -11,10 +11,12 @@ import math
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from tokenkl.information.findings import Findings
 from tokenkl.information.problem import Problem
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
+from tokenkl.numerics.unseen import represented
 
 #: Divergence of the posterior from a law p0 that it is compared with, less the entropy of p0. It is
 #: the information about a token less its entropy without context, whatever p0 is; where the
@@ -31,6 +33,7 @@ def average(
     entropy: float | None,
     method: Any,
     spread: float = 1.0,
+    once: int | Int[np.ndarray, " levels"] | None = None,
 ) -> dict[str, Findings]:
     """Every quantity from the moments (levels, statistics) of replicates.
 
@@ -42,16 +45,21 @@ def average(
         entropy: H of the token without context; None: no mutual information.
         method: how it was found.
         spread: how many times the range of a statistic that of a replicate is.
+        once: replicates, by level, whose tokens are those of no other one; None: not sampled.
     """
     K, eps = problem.codebook.K, np.finfo(float).eps
     radius = float((problem.centred**2).sum(axis=1).max())
     log_K = math.log(max(K, 2))
-    ranges = spread * np.array([1.0, log_K, radius, log_K])
+    reach = np.array([1.0, log_K, radius, log_K])
+    ranges = spread * reach
     plain = moments if plain is None else plain
     correct = 1 - plain.mean[:, 0]
     right = plain.n[:, 0] * correct**2 / (correct**2 + plain.variance[:, 0] + 1e-300)
     supported = (plain.effective() >= MIN_EFFECTIVE) & moments.carried()
     supported[:, 0] &= right >= MIN_EFFECTIVE
+    if once is not None:
+        once = np.reshape(once, (-1, 1))
+        supported &= represented(once, moments.n, moments.standard_error, reach)
     found: dict[str, Findings] = {}
     for column, name in enumerate(STATISTICS):
         value = moments.mean[:, column]

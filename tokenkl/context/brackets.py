@@ -19,6 +19,7 @@ from tokenkl.information.methods import Method
 from tokenkl.information.plans import QUANTITIES
 from tokenkl.information.profiles import Profile
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
+from tokenkl.numerics.unseen import labels_of, represented, seen_once
 from tokenkl.quantities import QUANTITIES as TABLE
 from tokenkl.sources import Given, Source
 
@@ -186,6 +187,9 @@ def context_information(
     coarse = np.trapezoid(terms[every_other], x[every_other], axis=0)
     moments = Moments((1,))
     moments.add(whole[None])
+    reach = float(np.max(values.sample_range)) * float(x[-1] - x[0])
+    supported = (moments.effective() >= MIN_EFFECTIVE) & moments.carried()
+    supported &= represented(found.once, whole.size, moments.standard_error, reach)
     integral = Estimate(
         float(moments.mean[0]),
         standard_error=float(moments.standard_error[0]),
@@ -194,8 +198,8 @@ def context_information(
         n_samples=terms.shape[1],
         method=values.method,
         quantity="integral of context information over log snr",
-        interval_supported=bool((moments.effective() >= MIN_EFFECTIVE) & moments.carried()),
-        sample_range=float(np.max(values.sample_range)) * float(x[-1] - x[0]),
+        interval_supported=bool(supported[0]),
+        sample_range=reach,
         **words,
     )
     profile = case.profile(case.estimates(found.quantities, names), names)
@@ -261,11 +265,21 @@ def entropy_per_token(source: Source, n: int | None = None, *, key: Any = None) 
         error = 1e-13 * abs(value)
         return Estimate(value, numerical_error=error, quantity="entropy per token", unit="nats")
     tokens = source.sample(check_count(n, "n", 2), key=key)
-    terms = -source.log_prob(tokens) / source.length
+    moments = Moments((1,))
+    moments.add(-source.log_prob(tokens)[None] / source.length)
+    error, most = moments.standard_error[0], math.log(source.K)
+    varied = moments.carried() & (n >= MIN_EFFECTIVE)
+    varied &= represented(seen_once(labels_of(tokens)), n, error, most)
     return Estimate(
-        float(terms.mean()),
-        standard_error=float(terms.std(ddof=1)) / math.sqrt(n),
+        float(moments.mean[0]),
+        standard_error=float(error),
+        numerical_error=1e-13 * abs(float(moments.mean[0])),
+        degrees_of_freedom=n - 1,
         n_samples=n,
+        interval_supported=bool(varied[0]),
+        # All that has a probability of 1 / n together adds no more than one draw of this.
+        sample_range=most + math.log(n) / source.length,
+        skewness=float(moments.skewness[0]),
         method="sequences, Monte-Carlo",
         seed=seed_of(key),
         draws=draws_of(key),

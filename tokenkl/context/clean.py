@@ -26,6 +26,7 @@ from tokenkl.information.sampling.targets import samples_needed
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 from tokenkl.numerics.neighbours import neighbourly
 from tokenkl.numerics.threads import in_order
+from tokenkl.numerics.unseen import seen_once
 from tokenkl.sources import Contexts
 
 #: Draws of token and noise in all contexts together, where none are asked for.
@@ -232,7 +233,7 @@ def _sampled(
         wanted = min(wanted, FIRST_DRAWS, most)
     totals = np.zeros((2, levels, len(STATISTICS), size))  # of draws, and of their squares
     done, active = np.zeros((levels, 1, 1), dtype=np.int64), np.arange(levels)
-    spread = 6 * size * float(contexts.weights.max())
+    spread, once = 6 * size * float(contexts.weights.max()), groups_seen_once(contexts)
     while True:
         before = int(done[active[0], 0, 0])
         totals[:, active] += _sums(posteriors, active, before, wanted, progress)
@@ -240,8 +241,9 @@ def _sampled(
         mean = totals[0] / done
         moments = group_moments(posteriors.expected + mean, contexts)
         found = average(
-            posteriors.problem, moments, entropy=contexts.entropy, method=METHOD, spread=spread
-        )
+            posteriors.problem, moments, entropy=contexts.entropy, method=METHOD, spread=spread,
+            once=once,
+        )  # fmt: skip
         if not method.has_target:
             return found
         missed = is_missed(found, quantities, method)
@@ -349,15 +351,27 @@ def is_missed(
     return np.asarray(samples_needed(pairs, once, method) > 1)
 
 
+def groups_seen_once(contexts: Contexts) -> int:
+    """How many groups have laws that no other one has, to ten digits."""
+    order, first = _groups(contexts)
+    mixed = contexts.laws @ np.random.default_rng(0).random(contexts.K)
+    sums = np.add.reduceat((contexts.weights * mixed)[order], first)
+    return seen_once(np.round(sums / sums.max(), 10))
+
+
+def _groups(contexts: Contexts) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " groups"]]:
+    """An order that has groups side by side, and where they begin."""
+    order = np.argsort(contexts.groups, kind="stable")
+    return order, np.unique(contexts.groups[order], return_index=True)[1]
+
+
 def group_moments(values: Float[np.ndarray, "levels statistics C"], contexts: Contexts) -> Moments:
     """Moments of a weighted mean over contexts, with the groups as its independent terms.
 
     The mean is a ratio, of sums over groups of W_g f_g and of W_g; a term is its value plus
     W_g (f_g - value) over the average of W_g.
     """
-    groups, weights = contexts.groups, contexts.weights
-    order = np.argsort(groups, kind="stable")
-    first = np.unique(groups[order], return_index=True)[1]
+    weights, (order, first) = contexts.weights, _groups(contexts)
     totals = np.add.reduceat((values * weights)[..., order], first, axis=-1)
     sizes = np.add.reduceat(weights[order], first)
     value = totals.sum(axis=-1, keepdims=True) / sizes.sum()

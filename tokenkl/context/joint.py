@@ -22,6 +22,7 @@ from tokenkl.information.findings import Findings
 from tokenkl.information.methods import MonteCarlo
 from tokenkl.information.problem import Problem
 from tokenkl.numerics.moments import Moments
+from tokenkl.numerics.unseen import labels_of, seen_once
 from tokenkl.sources import Source
 
 #: Sequences where none are asked for, before the first look at a target, and in the pilot.
@@ -60,9 +61,12 @@ class Sequences:
         with np.errstate(divide="ignore"):
             self.log_marginals = np.log(source.marginals()[positions])
         self.size = max(1, BLOCK // (source.length * source.K))
+        #: Numbers of the sequences that averages are of, see `labels_of`.
+        self.labels: list[np.ndarray] = []
         self.controls = np.zeros((problem.h.size, len(COLUMNS), len(STATISTICS)))
         if known is not None:
             self.controls = self._controls()
+            self.labels.clear()
 
     def values(
         self, levels: Int[np.ndarray, " levels"], size: int, *stream: int
@@ -70,6 +74,7 @@ class Sequences:
         """The columns of fresh sequences, and the statistics of their tokens by themselves."""
         rng = generator(self.key, *stream)
         tokens = self.source.sample(size, key=int(rng.integers(2**62)))
+        self.labels.append(labels_of(tokens))
         along, squared = self._relative(tokens, rng.standard_normal((*tokens.shape, self.n)))
         found = np.empty((levels.size, len(COLUMNS), size))
         own = np.empty((levels.size, len(STATISTICS), size))
@@ -93,6 +98,10 @@ class Sequences:
             return found
         away = own - self.known.values[levels, :, None]
         return np.asarray(found - np.einsum("lcs,lsn->lcn", self.controls[levels], away))
+
+    def seen_once(self, count: int) -> int:
+        """How many of the first sequences are like no other one of these."""
+        return seen_once(np.concatenate(self.labels)[:count])
 
     def _controls(self) -> np.ndarray:
         """For each column the same statistic of own observations, where a pilot says so.
@@ -160,11 +169,15 @@ def _weighed(weights: np.ndarray, logs: np.ndarray) -> np.ndarray:
 
 
 class Found(NamedTuple):
-    """Findings of the quantities, and of context information with a term for every sequence."""
+    """Findings of the quantities, and of context information with a term for every sequence.
+
+    `once`: how many of these sequences are like no other one.
+    """
 
     quantities: dict[str, Findings]
     context: Findings
     terms: Float[np.ndarray, "levels N"]
+    once: int
 
 
 def joint_averages(
@@ -205,7 +218,8 @@ def joint_averages(
             break
         wanted = min(2 * done, method.max_samples)
     whole = [one for one in terms if len(one) == levels]
-    return Found(quantities_, context, np.concatenate(whole, axis=-1))
+    terms_ = np.concatenate(whole, axis=-1)
+    return Found(quantities_, context, terms_, sequences.seen_once(terms_.shape[1]))
 
 
 def _findings(
@@ -222,6 +236,7 @@ def _findings(
         _columns(plain, slice(count)),
         entropy=entropy,
         method=METHOD,
+        once=np.array([sequences.seen_once(int(n)) for n in moments.n.ravel()]),
     )
     context = _columns(moments, slice(count, count + 1))
     supported = whole["conditional_entropy"].interval_supported & context.carried()[:, 0]

@@ -15,7 +15,7 @@ from tokenkl._random import draws_of, seed_of, split
 from tokenkl._validation import MAX_ELEMENTS, check_choice, check_count, check_snr, reject
 from tokenkl.codebooks.base import Codebook, PointCodebook, check_codebook
 from tokenkl.context.averages import STATISTICS, average
-from tokenkl.context.clean import clean_averages, group_moments
+from tokenkl.context.clean import clean_averages, group_moments, groups_seen_once
 from tokenkl.context.joint import Found, Known, Sequences, joint_averages
 from tokenkl.estimate import Estimate
 from tokenkl.information.estimators import Progress
@@ -319,6 +319,7 @@ class Case:
             entropy=contexts.entropy,
             method="contexts, each exact",
             spread=float(len(contexts.weights) * contexts.weights.max()),
+            once=groups_seen_once(contexts),
         )
 
     def _with_rest(self, found: Estimate, name: str, contexts: Contexts) -> Estimate:

@@ -32,6 +32,7 @@ from tokenkl.information.methods import Exact, Method, MonteCarlo, check_method
 from tokenkl.numerics.laws import entropies, entropy_of
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 from tokenkl.numerics.paths import best_of
+from tokenkl.numerics.unseen import labels_of, represented, seen_once
 from tokenkl.sources import Source
 from tokenkl.sources.base import BLOCK
 
@@ -346,6 +347,7 @@ class _Sample:
             reject("n_samples", self.size, f"few enough for {MAX_ELEMENTS:,} numbers")
         self.source, self.key, self.marginals = source, key, source.marginals()
         self.tokens = source.sample(self.size, key=key)
+        self.once = seen_once(labels_of(self.tokens))
         rng = generator(key, 1)
         self.place, self.other = rng.random(shape), rng.integers(source.K, size=shape)
 
@@ -415,6 +417,7 @@ class _Sample:
         moments, shape = Moments(rows.shape[:-1] or (1,)), more.shape
         moments.add(np.atleast_2d(rows))
         supported = moments.carried() & (self.size >= MIN_EFFECTIVE)
+        supported &= represented(self.once, self.size, moments.standard_error, reach)
         return Estimate(
             moments.mean.reshape(shape) + more,
             moments.standard_error.reshape(shape),

@@ -35,6 +35,7 @@ from tokenkl.information.methods import Exact, Method, MonteCarlo, check_method
 from tokenkl.numerics.laws import entropies
 from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 from tokenkl.numerics.paths import best_of, refined
+from tokenkl.numerics.unseen import labels_of, represented, seen_once
 from tokenkl.sources import Source
 from tokenkl.sources.base import BLOCK
 
@@ -244,6 +245,7 @@ class _Gains:
     error: float
     reach: float
     key: Any
+    once: int = 0
 
     @property
     def mean(self) -> Float[np.ndarray, " length"]:
@@ -264,6 +266,8 @@ class _Gains:
         moments.add(values)
         shape = size.shape
         supported = moments.carried() & (moments.effective() >= MIN_EFFECTIVE)
+        reach = size.ravel() * self.reach
+        supported &= represented(self.once, len(self.rows), moments.standard_error, reach)
         return Estimate(
             moments.mean.reshape(shape),
             moments.standard_error.reshape(shape),
@@ -303,7 +307,7 @@ def _gains_of(source: Source, method: Method | None, key: Any) -> _Gains:
             law = np.exp(source.messages(np.where(hidden[..., None], 0.0, clean))[0])
             left = entropies(law)
             rows[part, m] = np.where(hidden, left, 0.0).sum(axis=1) * (L / (L - m))
-    return _Gains(rows, 1e-12 * top, top, key)
+    return _Gains(rows, 1e-12 * top, top, key, seen_once(labels_of(tokens)))
 
 
 def _areas(length: int, share: Float[np.ndarray, " *shape"]) -> Float[np.ndarray, "*shape length"]:
