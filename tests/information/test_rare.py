@@ -106,6 +106,23 @@ def test_tokens_at_one_place_with_unequal_priors() -> None:
     assert error < 0.05 * expected["value"]
 
 
+@pytest.mark.parametrize("apart", [0.0, 1e-7])
+@pytest.mark.parametrize("snr", [25.0, 36.0])
+def test_overlaps_that_the_mmse_is_not_about(snr: float, apart: float) -> None:
+    """Those of tokens at one place take nearly all draws, and say nothing of far mistakes."""
+    points = np.array([[-1.0, 0, 0], [-1, apart, 0], [-1, 0, apart], [1, 0, 0], [4, 0, 0]])
+    prior = np.array([1e-4, 1e-6, 1e-7, 0.3, 0.6998989])
+    codebook = tk.PointCodebook(points, prior, allow_duplicates=True)
+    merged = tk.PointCodebook(points[[0, 3, 4], :1], [prior[:3].sum(), *prior[3:]])
+    answer = tk.mmse(merged, snr)
+    assert answer.standard_error == 0
+    for key in range(5):
+        found = tk.mmse(codebook, snr, key=key)
+        assert str(found.method) == "rare-event sampling"
+        low, high, _ = found.confidence_interval(1 - 1e-6)
+        assert low <= answer.value <= high, found
+
+
 def test_rounding_of_tokens_at_one_place_is_no_variance() -> None:
     """They add to the error, and to the MMSE only what their means are rounded by."""
     place = np.array([0.19491419, 0.05541774])
