@@ -158,7 +158,7 @@ def test_what_is_added_to_the_squared_error() -> None:
 
 
 def test_tokens_that_are_hardly_met_count_elsewhere() -> None:
-    """Two of 2048 samples are of the last one: `_Unmet` looks at it."""
+    """Two of 2048 samples are of the last one: `Unmet` looks at it."""
     codebook = tk.PointCodebook([[0.0], [1.0], [1.5]], [0.6, 0.399, 0.001])
     bounds, with_it = (Overruled(Problem(codebook, np.array([2.0]))) for _ in range(2))
     with_it.below[:] = np.inf

@@ -9,6 +9,7 @@ from scipy import optimize, special, stats
 import tokenkl as tk
 from benchmarks.coverage_rare import cases, coverage, snr_at
 from tokenkl.bounds import union_bound
+from tokenkl.halfspaces.tokens import Draws
 from tokenkl.halfspaces.wedges import _along_face
 from tokenkl.information.findings import NUMBERS
 from tokenkl.information.problem import Problem
@@ -106,6 +107,23 @@ def test_tokens_at_one_place_with_unequal_priors() -> None:
     assert error < 0.05 * expected["value"]
 
 
+@pytest.mark.parametrize("apart", [0.0, 1e-7])
+@pytest.mark.parametrize("snr", [25.0, 36.0])
+def test_overlaps_that_the_mmse_is_not_about(snr: float, apart: float) -> None:
+    """Those of tokens at one place take nearly all draws, and say nothing of far mistakes."""
+    points = np.array([[-1.0, 0, 0], [-1, apart, 0], [-1, 0, apart], [1, 0, 0], [4, 0, 0]])
+    prior = np.array([1e-4, 1e-6, 1e-7, 0.3, 0.6998989])
+    codebook = tk.PointCodebook(points, prior, allow_duplicates=True)
+    merged = tk.PointCodebook(points[[0, 3, 4], :1], [prior[:3].sum(), *prior[3:]])
+    answer = tk.mmse(merged, snr)
+    assert answer.standard_error == 0
+    for key in range(5):
+        found = tk.mmse(codebook, snr, key=key)
+        assert str(found.method) == "rare-event sampling"
+        low, high, _ = found.confidence_interval(1 - 1e-6)
+        assert low <= answer.value <= high, found
+
+
 def test_rounding_of_tokens_at_one_place_is_no_variance() -> None:
     """They add to the error, and to the MMSE only what their means are rounded by."""
     place = np.array([0.19491419, 0.05541774])
@@ -117,6 +135,20 @@ def test_rounding_of_tokens_at_one_place_is_no_variance() -> None:
     assert 0 <= mmse["value"] <= 5 * mmse["standard_error"] + mmse["numerical_error"]
     # Squares of half a unit in the last place of the coordinates.
     assert 1e-34 < mmse["numerical_error"] < 1e-28
+
+
+@pytest.mark.parametrize(("off", "used"), [(-2.0, True), (2.0, True), (-4.0, False), (4.0, False)])
+def test_a_control_that_is_not_seen_whole_is_left_out(off: float, used: bool) -> None:
+    """Of mean 0, and so many of its standard errors off in the draws."""
+    rng, n = np.random.default_rng(0), 2000
+    control = rng.standard_normal(n)
+    control = (control - control.mean()) / control.std() + off / np.sqrt(n)
+    excess = 5 + control + 1e-3 * rng.standard_normal(n)
+    draws = Draws(excess[:, None], control[:, None], np.zeros(n, dtype=int))
+    mean, error, *_ = draws.summary()
+    expected = 5.0 if used else excess.mean()
+    assert mean[0] == pytest.approx(expected, abs=1e-4)
+    assert error[0] == pytest.approx((1e-3 if used else 1.0) / np.sqrt(n), rel=0.1)
 
 
 @pytest.mark.slow

@@ -399,3 +399,65 @@ def test_the_range_ends_where_brackets_leave_it_open() -> None:
     found = tk.conditional_entropy(book, high, method=tk.MonteCarlo(n_samples=64), key=1)
     sure = float(found.value - found.numerical_error - 4 * found.standard_error)
     assert sure < 1e-2 * float(book.prior_entropy())
+
+
+def with_rare(c: np.ndarray) -> tuple[ResidualCodebook, ResidualCodebook, float]:
+    """Two stages, then one whose first vector is all but sure; without it; what the others have."""
+    rng = np.random.default_rng(0)
+    stages = [rng.standard_normal((64, 6)), 0.3 * rng.standard_normal((64, 6))]
+    prior = np.full(len(c), 1e-7)
+    prior[0] = 1 - prior[1:].sum()
+    codebook = ResidualCodebook([*stages, c], stage_priors=[None, None, prior])
+    assert too_large_to_enumerate(codebook)
+    return codebook, ResidualCodebook(stages), 1 - prior[0]
+
+
+@pytest.mark.parametrize(("size", "snr"), [(30.0, 0.3), (30.0, 1.0), (100.0, 1.0)])
+def test_no_control_rests_on_vectors_that_no_sample_meets(size: float, snr: float) -> None:
+    """A last stage that is decoded for sure leaves what the first two do."""
+    codebook, fewer, _ = with_rare(size * np.random.default_rng(1).standard_normal((4096, 6)))
+    names = ("conditional_entropy", "mmse")
+    answer = tk.profile(fewer, snr, names, key=99, method=tk.MonteCarlo(n_samples=2**16))
+    method = tk.MonteCarlo(n_samples=512)
+    for key in range(5):
+        found = tk.profile(codebook, snr, names, key=key, method=method)
+        for name in names:
+            gap = found[name] - answer[name]
+            low, high, _ = gap.confidence_interval(LEVEL)
+            assert low <= 0 <= high, (name, key, found[name])
+
+
+def test_vectors_that_no_sample_meets_are_in_the_error() -> None:
+    """All that is met is as uncertain as all the rest; what is not met is twice as much."""
+    far = np.repeat(100.0 * np.random.default_rng(1).standard_normal((2048, 6)), 2, axis=0)[1:]
+    codebook, fewer, rare = with_rare(far)
+    stages = [np.repeat(np.asarray(fewer.stages[0])[::2], 2, axis=0), fewer.stages[1], far]
+    codebook = ResidualCodebook(stages, stage_priors=codebook.stage_weights())
+    found = tk.profile(codebook, 1e10, ALL, key=0, method=tk.MonteCarlo(n_samples=512))
+    for name, answer in (
+        ("accuracy", 0.5 - rare / 4),
+        ("error_probability", 0.5 + rare / 4),
+        ("sampling_error", 0.5 + rare / 4),
+        ("conditional_entropy", math.log(2) * (1 + rare)),
+    ):
+        low, high, _ = found[name].confidence_interval(LEVEL)
+        assert low <= answer <= high, found[name]
+        assert found[name].interval_supported
+        assert found[name].standard_error < 1e-2
+
+
+@pytest.mark.parametrize("kind", ["unlikely", "long", "neither"])
+def test_kinds_of_vectors_that_are_hardly_met(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    vectors = rng.standard_normal((4096, 6))
+    prior, few = np.ones(4096), np.arange(0, 4096, 1024)
+    if kind == "unlikely":
+        prior[few] = 1e-3
+    elif kind == "long":
+        vectors[few] *= 100
+    prior /= prior.sum()
+    plain = rng.standard_normal((2, 4096, 6))
+    stages, priors = [vectors, *plain], [prior, None, None]
+    level = _Level(prepare(ResidualCodebook(stages, stage_priors=priors)), 1.0, ALL)
+    level.look_for_unmet(np.random.default_rng(0), 1024)
+    assert level.weights.sum() == pytest.approx(0.0 if kind == "neither" else prior[few].sum())

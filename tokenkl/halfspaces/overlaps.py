@@ -303,7 +303,10 @@ def _listed(points, k, near, count, squared, r, work):  # type: ignore[no-untype
 
 @compiled(fastmath=set())
 def list_sums(codebook, h, edge, tokens, out):  # type: ignore[no-untyped-def]
-    """About the second Bonferroni sum over the nearest half-spaces of each token."""
+    """About the second Bonferroni sum over the nearest half-spaces of each token.
+
+    And the same with the larger squared distance of the two from the token, and its square.
+    """
     tiles, points, log_prior, ids, equal = codebook
     squared, r = np.empty(tiles.shape[0] * TILE), np.empty(points.shape[0])
     near, work = np.empty(LIST, np.int64), np.empty((4, LIST * LIST // 2))
@@ -311,8 +314,15 @@ def list_sums(codebook, h, edge, tokens, out):  # type: ignore[no-untyped-def]
         k = tokens[p]
         _row(tiles, points, log_prior, ids, equal, h, k, squared, r)
         members = _nearest(r, squared, edge, k, near)
-        pairs = _listed(points, k, near, members, squared, r, work)
-        out[p] = _drawn(work[0], pairs, 0.0, 0.0)[1]
+        _listed(points, k, near, members, squared, r, work)
+        place = 0
+        for a in range(members):
+            for b in range(a + 1, members):
+                far = max(squared[near[a]], squared[near[b]])
+                out[p, 0] += work[0, place]
+                out[p, 1] += work[0, place] * far
+                out[p, 2] += work[0, place] * far**2
+                place += 1
 
 
 @compiled(fastmath=set())
@@ -356,7 +366,7 @@ def unions(codebook, h, edge, tokens, out):  # type: ignore[no-untyped-def]
             for b in range(count):
                 sums += both[a, b]
             caen += both[a, a] * both[a, a] / sums if sums > 0.0 else 0.0
-        out[p] = max(greedy, caen) * (1 - 1e-12)
+        out[p, 0] = max(greedy, caen) * (1 - 1e-12)
 
 
 @compiled(fastmath=set())

@@ -30,7 +30,7 @@ NEGLECTED = 30.0
 #: Tokens less likely than others by this factor are of another kind.
 UNLIKELY = 100.0
 #: Standard errors that a mean which is known is off where the draws have not seen what matters.
-UNSEEN = 6.0
+UNSEEN = 3.0
 
 
 class Tokens(NamedTuple):

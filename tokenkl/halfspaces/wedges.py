@@ -35,13 +35,17 @@ PLAIN, LISTS = 0.2, 1024
 
 class Proposal(NamedTuple):
     """How draws at one level are made: the codebook for the kernel, shares of the tokens, and
-    about the second Bonferroni sum.
+    about the second Bonferroni sum, and that with squared distances.
+
+    `carried` is the part of the draws that can be expected to carry the latter.
     """
 
     level: Level
     codebook: tuple[Any, ...]
     shares: Float[np.ndarray, "2 K"]
     overlap: float
+    spread: float = 0.0
+    carried: float = 1.0
 
 
 def prepare(level: Level) -> Proposal:
@@ -55,13 +59,17 @@ def prepare(level: Level) -> Proposal:
     # All but the most likely rival, times their number, bounds the overlap.
     rest = np.maximum(level.rows - level.most, 1e-12 * level.rows)
     looked = np.sort(np.argsort(-rest, kind="stable")[:LISTS])
-    found = _for_each("list_sums", level, codebook, looked) * np.exp(tokens.log_prior[looked])
+    prior = np.exp(tokens.log_prior[looked, None])
+    sums = prior * _for_each("list_sums", level, codebook, looked, 3)
+    found, (whole, spread, squares) = sums[:, 0], sums.sum(axis=0)
     overlap = rest * (found.sum() / rest[looked].sum())
     overlap[looked] = found
     if not overlap.sum() > 0:
         return Proposal(level, codebook, np.stack([first, first]), 0.0)
     second = (1 - PLAIN) * overlap / overlap.sum() + PLAIN * first
-    return Proposal(level, codebook, np.stack([first, second]), float(overlap.sum()))
+    carried = spread**2 / max(whole * squares, TINY) if spread > 0 else 1.0
+    shares = np.stack([first, second])
+    return Proposal(level, codebook, shares, float(overlap.sum()), float(spread), float(carried))
 
 
 def lower_bound_of(level: Level, lists: bool) -> float:
@@ -74,17 +82,17 @@ def lower_bound_of(level: Level, lists: bool) -> float:
         return best
     known = (tokens.points, tokens.log_prior, tokens.ids, tokens.equal)
     rows = np.arange(tokens.ids.size)
-    found = _for_each("unions", level, (in_tiles(tokens.points), *known), rows)
+    found = _for_each("unions", level, (in_tiles(tokens.points), *known), rows)[:, 0]
     return max(best, float(np.exp(tokens.log_prior) @ found) * (1 - 1e-12))
 
 
 def _for_each(
-    name: str, level: Level, codebook: tuple[Any, ...], rows: Int[np.ndarray, " p"]
-) -> Float[np.ndarray, " p"]:
+    name: str, level: Level, codebook: tuple[Any, ...], rows: Int[np.ndarray, " p"], width: int = 1
+) -> Float[np.ndarray, "p width"]:
     """`overlaps.list_sums` or `overlaps.unions` of these tokens."""
     from tokenkl.halfspaces import overlaps
 
-    found, kernel = np.zeros(len(rows)), getattr(overlaps, name)
+    found, kernel = np.zeros((len(rows), width)), getattr(overlaps, name)
     share_out(
         lambda part: kernel(codebook, level.h, level.edge, rows[part], found[part]),
         len(rows),
@@ -97,7 +105,7 @@ def doubles(proposal: Proposal, size: int, rng: np.random.Generator, moments: bo
     """Draws from two half-spaces each, and the excess of the sums over pairs."""
     from tokenkl.halfspaces import overlaps
 
-    level, codebook, shares, _ = proposal
+    level, codebook, shares = proposal[:3]
     tokens, h = level.tokens, level.h
     K, n = tokens.points.shape
     by_list = np.arange(size) % 2 == 1

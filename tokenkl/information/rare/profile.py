@@ -273,8 +273,9 @@ def _level(
     if total <= TINY:  # below what a float can hold
         least = (total + dropped[0] + TINY) * np.array([1.0, 1e3, units[2] * 8, 2.0])[:width]
         return Findings(np.full(width, total), numerical_error=least, sample_range=least)
-    proposal = None if tokens.clustered else prepare(level)
-    if proposal is not None and proposal.overlap > COMMON * total:
+    overlaps = None if tokens.clustered else prepare(level)
+    proposal = overlaps
+    if overlaps is not None and overlaps.overlap > COMMON * total:
         proposal = None  # overlaps are common: single half-spaces see enough of them
 
     def sample(size: int, block: int) -> Draws:
@@ -306,6 +307,10 @@ def _level(
     rounding = EPS * (2**10 + 4 * (tokens.points.shape[1] + 8) * (1 - math.log(min(total, 1.0))))
     relative = rounding + QUADRATURE * (np.arange(width) > 0)
     numerical = 2 * dropped + unseen + draws.faint * level.totals + relative * level.totals
+    if overlaps is not None and n * overlaps.carried < MIN_CARRIERS:
+        # Tokens at one place, or nearly, take the draws from the overlaps that the MMSE is about:
+        # what these have in excess is at most 7/4 of the squared diameter.
+        numerical[2] += 7 * overlaps.spread
     # Means of tokens at one place are rounded, and count with their square.
     numerical[2] = max(numerical[2], (8 * EPS) ** 2 * tokens.points.shape[1] * total)
     if proposal is None:

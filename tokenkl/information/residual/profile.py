@@ -55,8 +55,9 @@ from tokenkl.information.estimators import (
 from tokenkl.information.findings import Findings
 from tokenkl.information.methods import MonteCarlo
 from tokenkl.information.problem import Problem
+from tokenkl.information.sampling.near_certain import Unmet
 from tokenkl.information.sampling.targets import sample_on, samples_needed
-from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
+from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE, Moments
 from tokenkl.numerics.neighbours import neighbourly
 from tokenkl.numerics.threads import share_out
 
@@ -91,6 +92,8 @@ JOINED = 1024
 BLOCK, TASK = 256, 8
 #: Controls are used where they leave less than this part of the variance of the pilot.
 WORTHWHILE = 0.25
+#: Vectors of a stage are of another kind than those so many times as likely, or half as long.
+UNLIKELY = 10.0
 #: A chi-square variable with n degrees of freedom is above n + LOST (sqrt(n) + LOST) with a
 #: probability below exp(-LOST^2 / 4).
 LOST = 6.0
@@ -205,7 +208,7 @@ def _summed(
     levels: Sequence[_Level], weights: Mapping[str, Float[np.ndarray, "sums s"]]
 ) -> Findings:
     sums = len(next(iter(weights.values())))
-    ends = np.zeros((sums, 2, levels[0].done))
+    ends = np.zeros((sums, 2, levels[0].done + levels[0].weights.size))
     error, reach = np.zeros((2, sums))
     for place, level in enumerate(levels):
         known, ends_of = level.summary(), level.found()
@@ -218,17 +221,16 @@ def _summed(
             rest = level.arithmetic(name, one["value"]) if sampled else one["numerical_error"]
             error += size * rest
             reach += size * one["sample_range"]
-    moments = Moments((sums, 3))
-    moments.add(np.stack([ends[:, 0], ends.mean(axis=1), ends[:, 1]], axis=1))
+    moments, widened = levels[0].averages(ends)
     carried = moments.carried()[:, 1] & (moments.effective()[:, 1] >= MIN_EFFECTIVE)
     return Findings(
         moments.mean[:, 1],
-        moments.standard_error.max(axis=1),
+        widened.standard_error.max(axis=1),
         error + np.maximum(moments.mean[:, 2] - moments.mean[:, 0], 0.0) / 2,
         levels[0].done,
         carried,
         reach,
-        moments.skewness[:, 1],
+        widened.skewness[:, 1],
         method=ParticleFilter.name,
     )
 
@@ -262,6 +264,7 @@ def _sampled(
 
     with threadpool_limits(1, "blas"):  # products whose bits do not depend on the threads
         for level in levels:
+            level.look_for_unmet(generator(key, 2), first)
             level.tune(generator(key, 0), first, method)
             if progress is not None:
                 progress(0, first)
@@ -419,6 +422,10 @@ class _Level:
         self.few_each = FEW_EACH_OF_LARGE if self.large else FEW_EACH
         self.particles = self.fewest
         self.blocks: list[dict[str, np.ndarray]] = []
+        #: Samples of vectors that are hardly met; sums with the weights are averages over all
+        #: tokens, and `below` is the probability of all that are of such a kind (see `Unmet`).
+        self.unmet: dict[str, np.ndarray] = {}
+        self.weights, self.below = np.zeros((2, 0))
         self.prior_entropy = sum(-float(np.exp(p) @ p) for p in stages.log_prior)
         self.shrink = 0.0
         self.controls: dict[str, np.ndarray] = {}
@@ -507,13 +514,24 @@ class _Level:
             sparse=sparse,
         )
 
-    def run(self, tables: Tables, rng: np.random.Generator, rows: slice) -> dict[str, np.ndarray]:
-        """What both runs of the filter say about some samples of a block."""
+    def run(
+        self,
+        tables: Tables,
+        rng: np.random.Generator,
+        rows: slice,
+        forced: tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """What both runs of the filter say about some samples of a block.
+
+        Where they are `forced`, with this vector of this stage.
+        """
         from tokenkl.information.residual import filter as kernel
 
         stages, n = self.stages, self.n
         draws = [draw_ids(rng, _weights(p), p.size, BLOCK) for p in stages.log_prior]
         paths = np.stack(draws, axis=1)[rows]
+        if forced is not None:
+            paths[np.arange(len(paths)), forced[0]] = forced[1]
         noise = rng.standard_normal((BLOCK, n))[rows]
         uniforms = rng.random((BLOCK, 2, len(draws)))[rows]
         true = np.sum([c[paths[:, s]] for s, c in enumerate(stages.vectors)], axis=0)
@@ -579,19 +597,24 @@ class _Level:
 
     # ---- From samples to brackets ---------------------------------------------------------------
 
-    def brackets(self, x: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Two statistics for each quantity, whose means bracket it; no controls yet."""
+    def brackets(
+        self, x: dict[str, np.ndarray], count: int
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Two statistics for each quantity, whose means bracket it; no controls yet.
+
+        Which of two bounds is taken, is decided by the first `count` samples.
+        """
         known = x["energy"] + x["log_prior"]
         lower, genie = x["lower"] - known, x["upper"] - x["log_weight"]
         # Where a lost prefix costs much, what the genie leaves open says more.
-        lower = genie if genie.mean() > lower.mean() else lower
+        lower = genie if genie[:count].mean() > lower[:count].mean() else lower
         found = {"conditional_entropy": (lower, x["both"] - known)}
         miss = x["far"] - 2 * self.shrink * x["cross"] + self.shrink**2 * x["step"]
         found["mmse"] = (x["together"], x["variance"] + miss)
         low = np.minimum(x["best"] - x["upper"], 0.0)
         high = x["heaviest"] - x["upper"]
         ceiling = np.exp(np.minimum(x["ceiling"] - x["upper"], 700.0))
-        if ceiling.mean() < np.exp(high).mean():
+        if ceiling[:count].mean() < np.exp(high[:count]).mean():
             found["accuracy"] = (np.exp(low), ceiling)
             found["error_probability"] = (1 - ceiling, -np.expm1(low))
         else:
@@ -609,6 +632,31 @@ class _Level:
             columns.append(x["variance"] + x["far"] - self.linear_mmse)
         return np.stack(columns)
 
+    def look_for_unmet(self, rng: np.random.Generator, wanted: int) -> None:
+        """Samples of those kinds of vectors of which too few are to be expected."""
+        below = [
+            np.minimum(
+                _mass(p, -p, -p - math.log(UNLIKELY)),
+                _mass(p, squares, squares / 4),
+            )
+            for c, p in zip(self.stages.vectors, self.stages.log_prior, strict=True)
+            for squares in [np.einsum("ki,ki->k", c, c)]
+        ]
+        rare = [np.flatnonzero(wanted * mass < MIN_CARRIERS) for mass in below]
+        stage = np.repeat(np.arange(len(rare)), [part.size for part in rare])
+        if stage.size == 0:
+            return
+        vector = np.concatenate(rare)
+        prior = np.exp(self.stages.padded.log_prior[stage, vector])
+        # By the root of their probabilities: which of them will be met, is not known yet.
+        chance = np.sqrt(prior)
+        size = _pilot_size(wanted)
+        picks = draw_ids(rng, chance / chance.sum(), stage.size, size)
+        self.weights = prior[picks] * chance.sum() / chance[picks] / size
+        self.below = np.concatenate([m[part] for m, part in zip(below, rare, strict=True)])[picks]
+        forced = stage[picks], vector[picks]
+        self.unmet = self.run(self.tables(), rng, slice(0, size), forced)
+
     def tune(self, rng: np.random.Generator, wanted: int, method: MonteCarlo) -> None:
         """Choose, from a pilot that is then forgotten, controls and the number of particles."""
         tables = self.tables()
@@ -621,15 +669,26 @@ class _Level:
             else max(self.fewest, min(MOST, wanted // self.few_each))
         )
         most = int(np.clip(method.memory // (16 * self.width), self.fewest, most))
-        x = self.run(tables, rng, slice(0, int(np.clip(wanted // 4, LEAST_PILOT, PILOT))))
-        step = float(x["step"].mean())
-        self.shrink = float(np.clip(x["cross"].mean() / step, 0.0, 1.0)) if step > 0 else 0.0
+        count = _pilot_size(wanted)
+        x = self._and_unmet([self.run(tables, rng, slice(0, count))])
+        step = float(x["step"][:count].mean())
+        cross = float(x["cross"][:count].mean())
+        self.shrink = float(np.clip(cross / step, 0.0, 1.0)) if step > 0 else 0.0
         excess = 0.0
-        for name, (low, high) in self.brackets(x).items():
-            middle = (low + high) / 2
+        for name, ends in self.brackets(x, count).items():
+            whole = (ends[0] + ends[1]) / 2
+            low, high, middle = ends[0][:count], ends[1][:count], whole[:count]
             deviation = float(middle.std())
             if name in ("conditional_entropy", "mmse") and method.variance_reduction:
-                self.controls[name], deviation = _chosen(self.with_mean_0(x, name), middle)
+                controls = self.with_mean_0(x, name)
+                chosen, left = _chosen(controls[:, :count], middle)
+                # Vectors that are hardly met may move the controls more than all others.
+                rare, plain = (
+                    self.weights @ (row[count:] - row[:count].mean()) ** 2
+                    for row in (whole - chosen @ controls, whole)
+                )
+                if left**2 + rare <= WORTHWHILE * (deviation**2 + plain):
+                    self.controls[name], deviation = chosen, left
             asked = name in self.quantities
             if name == "conditional_entropy":
                 asked = asked or "mutual_information" in self.quantities
@@ -656,30 +715,44 @@ class _Level:
         """Samples so far."""
         return sum(block["lower"].size for block in self.blocks)
 
+    def _and_unmet(self, blocks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        parts = [*blocks, self.unmet] if self.unmet else blocks
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
     def found(self) -> dict[str, Float[np.ndarray, "2 samples"]]:
-        """Both ends of every bracket for each sample, corrected by the controls."""
-        x = {name: np.concatenate([b[name] for b in self.blocks]) for name in self.blocks[0]}
-        ends = {name: np.stack(pair) for name, pair in self.brackets(x).items()}
+        """Both ends of every bracket for each sample, corrected by the controls.
+
+        Samples of vectors that are hardly met come last.
+        """
+        x = self._and_unmet(self.blocks)
+        ends = {name: np.stack(pair) for name, pair in self.brackets(x, self.done).items()}
         for name, chosen in self.controls.items():
             ends[name] = ends[name] - chosen @ self.with_mean_0(x, name)
         return ends
 
+    def averages(self, ends: Float[np.ndarray, "rows 2 samples"]) -> tuple[Moments, Moments]:
+        """Of the low end, the middle and the high end, and with what is hardly ever met."""
+        ends = np.stack([ends[:, 0], ends.mean(axis=1), ends[:, 1]], axis=1)
+        moments = Moments(ends.shape[:2])
+        moments.add(ends[..., : self.done])
+        unmet = Unmet(ends[..., self.done :], self.weights, self.below)
+        return moments, unmet.added(moments, moments.n)
+
     def summary(self) -> dict[str, dict[str, Any]]:
         """The fields of every quantity at this level."""
         out: dict[str, dict[str, Any]] = {}
-        for name, (low, high) in self.found().items():
-            moments = Moments((3,))
-            moments.add(np.stack([low, (low + high) / 2, high]))
-            half = max(float(moments.mean[2] - moments.mean[0]) / 2, 0.0)
-            value = float(moments.mean[1])
-            effective = moments.effective()[1]
-            carried = bool(moments.carried()[1])
+        for name, ends in self.found().items():
+            moments, widened = self.averages(ends[None])
+            half = max(float(moments.mean[0, 2] - moments.mean[0, 0]) / 2, 0.0)
+            value = float(moments.mean[0, 1])
+            effective = moments.effective()[0, 1]
+            carried = bool(moments.carried()[0, 1])
             if name in ("accuracy", *ERRORS):
-                effective = min(effective, _effective(1 - (low + high) / 2))
+                effective = min(effective, _effective(1 - ends[:, : self.done].mean(axis=0)))
             out[name] = {
                 "value": value,
-                "standard_error": float(moments.standard_error.max()),
-                "skewness": float(moments.skewness[1]),
+                "standard_error": float(widened.standard_error.max()),
+                "skewness": float(widened.skewness[0, 1]),
                 "numerical_error": half + self.arithmetic(name, value),
                 "interval_supported": carried and bool(effective >= MIN_EFFECTIVE),
                 "sample_range": self._range(name),
@@ -744,6 +817,21 @@ class _Level:
             return 5 * self.stages.radius**2
         ranges = {"accuracy": 1.0, "error_probability": 1.0, "sampling_error": 2.0}
         return ranges.get(name, self.prior_entropy)
+
+
+def _pilot_size(wanted: int) -> int:
+    return int(np.clip(wanted // 4, LEAST_PILOT, PILOT))
+
+
+def _mass(
+    log_prior: Float[np.ndarray, " K_s"],
+    size: Float[np.ndarray, " K_s"],
+    least: Float[np.ndarray, " K_s"],
+) -> Float[np.ndarray, " K_s"]:
+    """The probability of all vectors whose size is at least this, for each."""
+    order = np.argsort(-size)
+    whole = np.cumsum(np.exp(log_prior[order]))
+    return np.asarray(whole[np.searchsorted(-size[order], -least, side="right") - 1])
 
 
 def _chosen(

@@ -35,7 +35,7 @@ from tokenkl.information.methods import MonteCarlo
 from tokenkl.information.problem import Problem
 from tokenkl.information.sampling import pilot, sobol, xla
 from tokenkl.information.sampling.controls import Controls
-from tokenkl.information.sampling.near_certain import as_unlikely, expected_carriers
+from tokenkl.information.sampling.near_certain import Unmet, as_unlikely, expected_carriers
 from tokenkl.information.sampling.nodes import Nodes
 from tokenkl.information.sampling.overruled import Overruled
 from tokenkl.information.sampling.signs import SIGNS, turned
@@ -69,7 +69,7 @@ SHARE = 0.6
 ROUNDS = 12
 #: On a cluster: seconds that a part takes at least, and most parts for every thread.
 SHARED_SECONDS, SHARED_PARTS = 0.2, 16
-#: Samples of tokens that are too unlikely to be met (`_Unmet`).
+#: Samples of tokens that are too unlikely to be met (`Unmet`).
 UNMET = 128
 #: Streams of random numbers below the key.
 SAMPLE, PILOT_SAMPLE, NETS, PILOT_NETS, UNLIKELY = range(5)
@@ -167,7 +167,7 @@ class _Run:
         self.missed = np.zeros(shape)
         #: Points in a Sobol replicate of each level; 0 for independent samples.
         self.points = np.zeros(self.h.size, dtype=np.int64)
-        self.unmet: _Unmet | None = None
+        self.unmet: Unmet | None = None
         self.overruled: Overruled | None = None
         if has_pilot:
             self._decide()
@@ -214,7 +214,7 @@ class _Run:
         #: What was decided for every place, and for every level: as for the node next to it.
         self.at_places, self.plan = decided.at(nodes.node_of_place), decided.at(nodes.nearest)
 
-    def _look_for_unmet(self) -> _Unmet | None:
+    def _look_for_unmet(self) -> Unmet | None:
         """Samples of the tokens of which fewer than `MIN_CARRIERS` are to be expected."""
         codebook = self.problem.codebook
         if codebook.has_equal_priors:
@@ -231,7 +231,7 @@ class _Run:
         ids, noise = rare[picks], rng.standard_normal((UNMET, codebook.n))
         values, rest, _ = self._look(ids, noise, np.arange(self.h.size))
         weights = prior[ids] / (chance[picks] / chance.sum()) / UNMET
-        return _Unmet(values if rest is None else rest, weights, below[ids])
+        return Unmet(values if rest is None else rest, weights, below[ids])
 
     def _statistics(self, ids: np.ndarray, noise: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Beyond what they are where the token is certain."""
@@ -505,32 +505,6 @@ class _Block(NamedTuple):
     start: int
     size: int
     levels: Int[np.ndarray, " levels"]
-
-
-class _Unmet(NamedTuple):
-    """What the tokens would give that a sample hardly meets, and so shows nothing of in its spread.
-
-    Sobol points and controls may leave less error than the few samples of them that there would be.
-
-    - `values`: statistics of samples of such tokens, of what the estimate rests on.
-    - `weights`: sums with these are averages over all tokens.
-    - `below`: probability of all tokens that are no likelier than that of the sample.
-    """
-
-    values: Float[np.ndarray, "levels statistics samples"]
-    weights: Float[np.ndarray, " samples"]
-    below: Float[np.ndarray, " samples"]
-
-    def added(self, moments: Moments, count: Int[np.ndarray, "levels 1"]) -> Moments:
-        """With the variance of those tokens that `count` samples meet less than `MIN_CARRIERS` of.
-
-        As independent samples have it: what a token far from the mean adds if it is met, or takes
-        away if it is not, is about that.
-        """
-        weights = np.where(self.below * count < MIN_CARRIERS, self.weights, 0.0)
-        apart = (self.values - moments.mean[..., None]) ** 2
-        variance = np.einsum("lsd,ld->ls", apart, weights) / np.maximum(count, 1)
-        return moments.widened(variance)
 
 
 class _Seen(NamedTuple):

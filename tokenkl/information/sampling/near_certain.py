@@ -7,11 +7,13 @@ that matter shows a small variance and many carriers of it, so that it cannot be
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float, Int
 
 from tokenkl.information.problem import Problem
-from tokenkl.numerics.moments import MIN_CARRIERS
+from tokenkl.numerics.moments import MIN_CARRIERS, Moments
 
 #: Places at which the integrals are found, and how far they reach beyond both tokens.
 PLACES, REACH = 96, 9.0
@@ -19,6 +21,32 @@ PLACES, REACH = 96, 9.0
 FARTHEST = 30.0
 #: Tokens whose integrals are found together.
 TOKENS = 2**14
+
+
+class Unmet(NamedTuple):
+    """What the tokens would give that a sample hardly meets, and so shows nothing of in its spread.
+
+    Sobol points and controls may leave less error than the few samples of them that there would be.
+
+    - `values`: statistics of samples of such tokens, of what the estimate rests on.
+    - `weights`: sums with these are averages over all tokens.
+    - `below`: probability of all tokens that are no likelier than that of the sample.
+    """
+
+    values: Float[np.ndarray, "levels statistics samples"]
+    weights: Float[np.ndarray, " samples"]
+    below: Float[np.ndarray, " samples"]
+
+    def added(self, moments: Moments, count: Int[np.ndarray, "levels 1"]) -> Moments:
+        """With the variance of those tokens that `count` samples meet less than `MIN_CARRIERS` of.
+
+        As independent samples have it: what a token far from the mean adds if it is met, or takes
+        away if it is not, is about that.
+        """
+        weights = np.where(self.below * count < MIN_CARRIERS, self.weights, 0.0)
+        apart = (self.values - moments.mean[..., None]) ** 2
+        variance = np.einsum("lsd,ld->ls", apart, weights) / np.maximum(count, 1)
+        return moments.widened(variance)
 
 
 def as_unlikely(prior: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
