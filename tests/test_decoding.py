@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tokenkl as tk
 from tokenkl.channel import sample
@@ -193,3 +196,24 @@ def test_refusals(y: Any, snr: Any, sentence: str) -> None:
         tk.decide(tk.FSQ((2, 2)), y, snr)
     with pytest.raises(ValueError, match="codebook must be"):
         tk.decide(cast(Any, np.zeros((2, 2))), y, snr)
+
+
+@given(
+    scale=st.floats(-100.0, 100.0),
+    snr=st.floats(0.0, 300.0),
+    n=st.sampled_from([1, 3, 20]),
+    K=st.sampled_from([5, 100]),
+    uneven=st.booleans(),
+)
+@settings(deadline=None)
+def test_squares_that_overflow_decide_nothing(
+    scale: float, snr: float, n: int, K: int, uneven: bool
+) -> None:
+    """Where the signal is far above the noise every token is decided as it was sent."""
+    rng = np.random.default_rng(0)
+    points = 10**scale * rng.normal(size=(K, n))
+    prior = rng.dirichlet(np.ones(K)) if uneven else None
+    power = 10.0 ** max(snr, 20 - 2 * scale)
+    codebook = tk.PointCodebook(points, prior)
+    found = tk.decide(codebook, math.sqrt(power) * points, power)
+    np.testing.assert_array_equal(found, np.arange(K))

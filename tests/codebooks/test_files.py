@@ -36,6 +36,7 @@ from tokenkl.codebooks import (
 from tokenkl.codebooks.files import (
     load_codebook,
     load_prior,
+    load_sequences,
     load_tokens,
     save_codebook,
     save_prior,
@@ -571,3 +572,15 @@ def test_tokens(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", np.array([1, 2**64 - 1], np.uint64))
     refused(tmp_path / "b.npy", match=f"it holds {2**64 - 1}", load=load_tokens)
     refused(tmp_path / "b.xml", match="its name ends in .xml", load=load_tokens)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".txt"])
+@pytest.mark.parametrize("line", ["1,,2", ",1,2", "1, ,2,", "1,2,,3,,"])
+def test_a_number_left_out_of_a_sequence_shifts_nothing(
+    tmp_path: Path, suffix: str, line: str
+) -> None:
+    path = tmp_path / f"tokens{suffix}"
+    path.write_text(f"3,4,5\n{line}\n")
+    refused(path, match="nothing between two commas, or before the first", load=load_sequences)
+    path.write_text("3,4,5\n1,2,,\n")  # lines of a table are filled up
+    assert [row.tolist() for row in load_sequences(path)] == [[3, 4, 5], [1, 2]]

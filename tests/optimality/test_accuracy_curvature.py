@@ -112,6 +112,27 @@ def test_order_of_the_ids_does_not_matter() -> None:
     assert c_order.gradient == pytest.approx(f_order.gradient[same])
 
 
+@pytest.mark.parametrize("snr", [1e-300, 1e-151, 1e151, 1e300])
+@pytest.mark.parametrize("levels", [(3,), (4, 3)])
+def test_an_snr_whose_square_is_no_number_is_refused(levels: tuple[int, ...], snr: float) -> None:
+    with pytest.raises(ValueError, match="snr must be from 1e-150 to 1e\\+150"):
+        accuracy_curvature(tk.FSQ(levels), snr)
+
+
+@pytest.mark.parametrize("snr", [1e-150, 1e150])
+def test_all_other_snrs_are_numbers(snr: float) -> None:
+    found = accuracy_curvature(tk.FSQ((4, 3)), snr)
+    assert np.isfinite(found.gradient).all()
+    assert np.isfinite(found.eigenvalues).all()
+
+
+@pytest.mark.parametrize("levels", [[[1.0, 1.0, 1.0]], [[0.0, 1.0], [2.0, 2.0]]])
+def test_equal_levels_are_refused(levels: list[list[float]]) -> None:
+    grid = tk.ProductCodebook(levels, allow_duplicates=True)
+    with pytest.raises(ValueError, match="must be different and equally spaced"):
+        accuracy_curvature(grid, 1.0)
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="grid"):
         accuracy_curvature(tk.OneHot(5), 1.0)

@@ -98,6 +98,9 @@ def test_more_points_never_have_a_larger_bound() -> None:
     [
         (lambda: tk.nn_distance_bound(0, 4), "n must be"),
         (lambda: tk.nn_distance_bound(2, 1), "K must be"),
+        (lambda: tk.nn_distance_bound(2, 10**400), "K must be at most 1e"),
+        (lambda: tk.nn_distance_bound(3, 10**400), "K must be at most 1e"),
+        (lambda: tk.nn_distance_bound(10**400, 3), "n must be at most 1e"),
         (lambda: pattern_bound(3, 9), "n, K must be one of"),
         (lambda: blichfeldt_bound(65, 4), "at most 64"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 from typing import Any, Literal, cast
 
@@ -214,6 +215,55 @@ def test_error_without_surplus(by: Any, levels: tuple[int, ...], K: int, snr: fl
     wrong = float((cKDTree(points).query(y)[1] != ids).mean())
     spread = math.hypot(math.sqrt(wrong / size), float(value.standard_error))
     assert abs(float(value.value) - wrong) < 5 * spread
+
+
+@pytest.mark.parametrize("key", [0, 1])
+@pytest.mark.parametrize("reach", [2.0, 6.0, 12.0, 22.0])
+@pytest.mark.parametrize(
+    ("levels", "K", "by"),
+    [((5, 5, 5), 50, "neighbours"), ((5, 5, 5), 20, "power"), ((8, 6), 13, "neighbours")],
+)
+def test_what_is_regained_where_no_draw_around_a_dropped_token_goes(
+    levels: tuple[int, ...], K: int, by: Any, reach: float, key: int
+) -> None:
+    board = tk.Checkerboard(levels)
+    snr = (reach / board.min_distance()) ** 2
+    thinned = drop_surplus(board, K, by=by, snr=snr)
+    value = thinned.error_probability(snr, key=key)
+    sampled = tk.MonteCarlo(2**16) if reach < 4 else tk.RareEvents(n_samples=2**14)
+    alone = tk.error_probability(thinned.codebook, snr, key=2, method=sampled)
+    spread = math.hypot(float(value.standard_error), float(alone.standard_error))
+    assert abs(float(value.value) - float(alone.value)) < 5 * spread
+    assert spread < 0.05 * float(alone.value)
+
+
+def test_too_few_draws_are_not_believed() -> None:
+    thinned = drop_surplus(tk.Checkerboard((5, 5, 5)), 50, by="neighbours", snr=4.0)
+    few = thinned.error_probability(4.0, key=0, n_samples=32)
+    alone = tk.error_probability(thinned.codebook, 4.0, key=0)
+    assert float(few.value) == float(alone.value)
+    with pytest.raises(ValueError, match="n_samples must be a whole number, at least 2"):
+        thinned.error_probability(4.0, key=0, n_samples=1)
+
+
+def test_a_rare_error_is_reached_where_the_tokens_left_reach_it() -> None:
+    found = tk.which_grid((4, 4, 4), error=1e-5)
+    board = next(one for one in found.choices if one.name == "checkerboard")
+    there = 10 * math.log10(found.snr) - float(board.gain.value)
+    alone = tk.error_probability(board.codebook, 10 ** (there / 10), key=3)
+    slack = 2e-5 * (5 * float(board.gain.standard_error) + float(board.gain.numerical_error))
+    assert abs(float(alone.value) - 1e-5) < slack + 5 * float(alone.standard_error)
+
+
+def test_a_search_whose_steps_do_not_end_is_done_by_bisection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = tk.which_grid((5, 5, 5), error=1e-3)
+    monkeypatch.setattr(importlib.import_module("tokenkl.optimality.which_grid"), "STEPS", 1)
+    found = tk.which_grid((5, 5, 5), error=1e-3)
+    for one, other in zip(found.choices, expected.choices, strict=True):
+        spread = float(other.gain.standard_error) + float(other.gain.numerical_error)
+        assert abs(float(one.gain.value) - float(other.gain.value)) <= 2 * spread
 
 
 def test_what_is_dropped() -> None:

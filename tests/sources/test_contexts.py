@@ -236,3 +236,21 @@ def test_sums_beyond_all_numbers(tmp_path: Path) -> None:
         np.savez(path, log_probs=np.array([[value, -np.inf]]), **more)
         with pytest.raises(ValueError, match=f"a sum of {shown} in row 0"):
             load_contexts(path)
+
+
+@pytest.mark.parametrize("entropy", [-5.0, -1e-6, np.log(3) + 1e-6, 50.0])
+def test_an_entropy_that_no_token_has_is_refused(entropy: float) -> None:
+    with pytest.raises(ValueError, match="entropy must be from 0 to log K"):
+        Contexts(np.log(np.full((2, 3), 1 / 3)), entropy=entropy)
+
+
+def test_an_entropy_is_one_number() -> None:
+    laws = np.log(np.full((2, 3), 1 / 3))
+    with pytest.raises(ValueError, match="entropy must be an array with 0 axes"):
+        Contexts(laws, entropy=[1.0, 0.5])  # type: ignore[arg-type]
+    assert Contexts(laws, entropy=float(np.log(3))).entropy == np.log(3)
+
+
+def test_weights_whose_sum_overflows() -> None:
+    found = Contexts(np.log(np.full((3, 3), 1 / 3)), [1e308, 1e308, 5e307]).weights
+    np.testing.assert_allclose(found, [0.4, 0.4, 0.2], rtol=1e-15)

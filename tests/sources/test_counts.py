@@ -150,3 +150,20 @@ def test_sequences_of_every_form() -> None:
     assert [one.tolist() for one in as_sequences([[0, 1], [2]], 3)] == [[0, 1], [2]]
     assert [one.tolist() for one in as_sequences(np.array([[0, 1], [2, 0]]), 3)] == [[0, 1], [2, 0]]
     assert [one.tolist() for one in as_sequences([0, 1, 2], 3)] == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize(("size", "folds"), [(10, 5), (66, 5), (69, 7), (63, 2)])
+def test_one_sequence_too_short_for_its_folds(size: int, folds: int) -> None:
+    """What is asked for is enough, and a token less is not."""
+    rng = np.random.default_rng(0)
+    least = 64 + folds
+    for length in {size, least - 1}:
+        message = f"tokens must be of at least {least} tokens where it is one, or several sequences"
+        with pytest.raises(ValueError, match=message):
+            held_out_entropy(rng.integers(3, size=length), 3, folds=folds)
+    assert held_out_entropy(rng.integers(3, size=least), 3, folds=folds).value > 0
+
+
+def test_more_folds_than_blocks() -> None:
+    with pytest.raises(ValueError, match="folds must be at most 64 for one sequence"):
+        held_out_entropy(np.zeros(1000, dtype=int), 3, folds=65)

@@ -162,6 +162,44 @@ def test_the_law_that_a_step_keeps(size: int) -> None:
     assert np.allclose(slow, [0.75, 0.25], rtol=1e-6)  # as well as the diagonal knows
 
 
+@pytest.mark.parametrize("size", [20, 600])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "factors"])
+def test_two_sets_that_are_never_left_have_no_single_law(kind: str, size: int) -> None:
+    """States before `cut`, those behind it, and a first one that leads to both."""
+    cut = size // 2
+    left = np.zeros((size, 2))
+    left[:cut, 0] = left[cut:, 1] = 1.0
+    # It leads to either as a state drawn at random does: two starts alone end in the same law.
+    left[0] = (cut - 1) / (size - 1), (size - cut) / (size - 1)
+    right = np.zeros((2, size))
+    right[0, 1:cut], right[1, cut:] = 1 / (cut - 1), 1 / (size - cut)
+    rows: Any = left @ right
+    if kind == "sparse":
+        rows = sparse.csr_array(rows)
+    if kind == "factors":
+        rows = Stochastic.mixed(sparse.csr_array((size, size)), left, right)
+    with pytest.raises(ValueError, match="keep a single law"):
+        Stochastic.of(rows).stationary()
+    left[cut:] = [1.0, 0.0]  # what is behind leads back
+    kept = Stochastic.mixed(sparse.csr_array((size, size)), left, right).stationary()
+    assert np.allclose(kept[1:cut], 1 / (cut - 1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("farthest", [1e3, 1e9, 1e15])
+def test_a_step_takes_no_longer_for_logs_that_spread(farthest: float) -> None:
+    """Bands between which nothing is are not gone through."""
+    rows = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    logs = np.array([[-farthest, 0.0, -2 * farthest], [0.0, -np.inf, -farthest]])
+    with np.errstate(divide="ignore"):
+        expected = np.logaddexp.reduce(logs[:, :, None] + np.log(rows), axis=1)
+    np.testing.assert_allclose(Stochastic.of(rows).step(logs), expected, rtol=1e-13)
+
+
+def test_a_matrix_without_states_is_refused() -> None:
+    with pytest.raises(ValueError, match="transition must be one with rows and columns"):
+        Markov(sparse.csr_array((0, 0)), 3)
+
+
 def test_bilinear() -> None:
     rng = np.random.default_rng(2)
     u, v, A = rng.standard_normal((5, 3)), rng.standard_normal((5, 2)), rng.standard_normal((3, 2))

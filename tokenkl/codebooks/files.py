@@ -313,12 +313,15 @@ def load_sequences(path: PathLike, padding: int | None = None) -> list[Int[np.nd
 
     Raises:
         ValueError: a missing, damaged, empty or foreign file, or an entry that is not a whole
-            number, at least 0, or padding.
+            number, at least 0, or padding, or is left out before a comma with others behind it.
     """
     suffix = _suffix(path, VECTORS, TOKEN_FILE)
     with reading(path, TOKEN_FILE) as file:
         if suffix in (".txt", ".csv"):
-            lines = [_cells(line) for line in file.text().splitlines() if line.strip()]
+            text = file.text().splitlines()
+            if any(map(EMPTY_CELL.search, (re.sub(r"[,\s]+$", "", line) for line in text))):
+                file.refuse("one of its lines has nothing between two commas, or before the first")
+            lines = [_cells(line) for line in text if line.strip()]
             if max(map(len, lines), default=0) <= 1:
                 lines = [[word for line in lines for word in line]]
             rows = [_whole(file, line) for line in lines]

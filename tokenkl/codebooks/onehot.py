@@ -25,9 +25,6 @@ from tokenkl.codebooks.base import Codebook, Reader, Record, entropy, is_equal, 
 from tokenkl.codebooks.registry import register, register_spec
 from tokenkl.numerics.distances import pairs_by_rows
 
-#: Up to this size the eigenvalues of the covariance are found like any other's.
-SMALL = 64
-
 
 class _OfOneHot(TypedDict):
     K: Any  # of any size
@@ -111,9 +108,8 @@ class OneHot(Codebook):
     def average_power(self) -> float:
         if self.given_prior is None:
             return float(self.scale**2 * (self.K - 1) / self.K)
-        # sum pi (1 - pi), which does not cancel where one token holds nearly everything.
-        rest = np.asarray(self.given_prior)
-        return float(self.scale**2 * np.sum(rest * (1 - rest))) if self.K > 1 else 0.0
+        top, rest = self._split_prior()
+        return float(self.scale**2 * (top * rest.sum() + np.sum(rest * (1 - rest))))
 
     def mean(self) -> Float[np.ndarray, " n"]:
         if self.given_prior is None:
@@ -128,17 +124,28 @@ class OneHot(Codebook):
     def second_order(
         self, snr: Float[np.ndarray, " s"]
     ) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
-        if self.K <= SMALL or self.has_equal_priors:
+        if self.has_equal_priors:
             return super().second_order(snr)
-        # Cov / scale^2 = diag(pi) - pi pi^T; Sherman and Morrison's formula gives positive terms.
-        prior, power = np.asarray(self.prior), float(self.scale) ** 2
+        # Cov / scale^2 = diag(pi) - pi pi^T; Sherman and Morrison's formula, with every term
+        # positive: nothing cancels where one token holds nearly everything, or at a large snr.
+        top, rest = self._split_prior()
+        power = float(self.scale) ** 2
         linear, log_det = np.empty(snr.size), np.empty(snr.size)
-        for index, one in enumerate(snr * power):
-            share = prior / (1 + one * prior)
-            left = share.sum()
-            linear[index] = power * np.sum(share * (left - share)) / left
-            log_det[index] = np.log1p(one * prior).sum() + math.log1p(-one * np.sum(prior * share))
+        for index, one in enumerate(np.minimum(snr * power, np.finfo(float).max)):
+            first, share = top / (1 + one * top), rest / (1 + one * rest)
+            left = first + share.sum()
+            ratios = np.append(first * (share.sum() / left), share * ((left - share) / left))
+            linear[index] = power * ratios.sum()
+            # (1 + one top) left - 1, since top and rest sum to one.
+            more = np.sum(one * share * (top - rest))
+            log_det[index] = np.log1p(one * rest).sum() + np.log1p(more)
         return linear, log_det
+
+    def _split_prior(self) -> tuple[float, Float[np.ndarray, " rest"]]:
+        """The largest probability, and all others: what is left of it is their sum, not 1 - it."""
+        prior = np.asarray(self.given_prior)
+        top = int(prior.argmax())
+        return float(prior[top]), np.delete(prior, top)
 
     def half_widths(self) -> Float[np.ndarray, " n"]:
         return np.full(self.K, 0.0 if self.K == 1 else float(self.scale) / 2)

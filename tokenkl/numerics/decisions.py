@@ -154,15 +154,22 @@ def _by_tree(
         lift = np.sqrt(2 * (log_prior.max() - log_prior))
         tokens = np.concatenate([tokens, lift[:, None]], axis=1)
         where = np.concatenate([where, np.zeros((where.shape[0], 1))], axis=1)
+    unit = _unit(max(np.abs(tokens).max(), np.abs(where).max()))  # no square of it overflows
+    where, tokens = where / unit, tokens / unit
     distance, found = cKDTree(tokens).query(where, k=2)
     best = found[:, 0].astype(np.int64)
     # Distances of size d come from coordinates of size d + |token|, each rounded a few times.
-    size = distance[:, 1] + np.abs(tokens).max() + np.abs(h * centre).max()
+    size = distance[:, 1] + np.abs(tokens).max() + np.abs(h * centre).max() / unit
     close = distance[:, 1] - distance[:, 0] <= 32 * EPS * size * math.sqrt(tokens.shape[1])
     if close.any():
         roots = np.full(int(close.sum()), h)
         best[close] = _by_products(points, log_prior, centre, y[close], roots)
     return best
+
+
+def _unit(size: Any) -> Any:
+    """A power of two that is about the size where that is above 1: to divide by it is exact."""
+    return np.ldexp(1.0, np.frexp(np.maximum(size, 1.0))[1] - 1)
 
 
 def _by_products(
@@ -199,10 +206,13 @@ def _by_products(
     for start in range(0, h.size, step):
         rows = slice(start, start + step)
         r = root[rows, None]
-        along = r * (y[rows] - h[rows, None] * centre)
-        left = np.concatenate([along, r**2, np.full_like(r, odds.min() < 0)], axis=1)
-        # Each row in units of what bounds its terms, which no h and no y can overflow.
-        size = np.linalg.norm(along, axis=1) * radius + r[:, 0] ** 2 * radius**2 / 2 - odds.min()
+        # In units of what squares would overflow.
+        unit = _unit(r)
+        r, along = r / unit, (y[rows] - h[rows, None] * centre) / unit * (r / unit)
+        left = np.concatenate([along, r**2, (odds.min() < 0) / unit / unit], axis=1)
+        # Each row in units of what bounds its terms.
+        size = np.linalg.norm(along, axis=1) * radius + r[:, 0] ** 2 * radius**2 / 2
+        size -= odds.min() / unit[:, 0] / unit[:, 0]
         size = np.where(size > 0, size, 1.0)
         logits = (left / size[:, None]).astype(np.float32) @ table32
         # The largest of each segment first: few segments come near the largest of all.
@@ -230,6 +240,7 @@ def _best_of(
     starts = np.searchsorted(row, np.arange(h.size))
     near = column[starts]
     gain = np.empty(row.size)
+    unit = _unit(h * np.abs(points).max())  # one for all gains of a row
     step = max(1, BLOCK // points.shape[1])
     for first in range(0, row.size, step):
         some = slice(first, first + step)
@@ -237,7 +248,8 @@ def _best_of(
         gap = points[j] - points[k]
         # To the first token k that is left in the row.
         away = y[i] - h[i, None] * (points[k] + gap / 2)
-        gain[some] = h[i] * np.einsum("pn,pn->p", gap, away) + (odds[j] - odds[k])
+        along = np.einsum("pn,pn->p", gap, away / unit[i, None])
+        gain[some] = h[i] / unit[i] * along + (odds[j] - odds[k]) / unit[i] / unit[i]
     top = np.maximum.reduceat(gain, starts)
     winners = np.flatnonzero(gain == top[row])
     _, one = np.unique(row[winners], return_index=True)

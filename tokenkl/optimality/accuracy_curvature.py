@@ -26,6 +26,8 @@ from tokenkl.codebooks.base import Codebook, check_codebook
 MAX_INNER = 3000
 #: Derivatives below this part of the largest count as 0.
 TINY = 1e-9
+#: SNRs whose squares are numbers.
+LOWEST, HIGHEST = 1e-150, 1e150
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,10 +69,11 @@ def accuracy_curvature(codebook: Codebook, snr: float) -> AccuracyCurvature:
 
     Args:
         codebook: a grid with equal priors and equally spaced levels.
-        snr: above 0.
+        snr: from 1e-150 to 1e150.
 
     Raises:
-        ValueError: no such grid, or more than 3000 coordinates inside the box.
+        ValueError: no such grid, such as one with equal levels, another snr, or more than
+            3000 coordinates inside the box.
 
     Example:
         >>> import tokenkl as tk
@@ -83,6 +86,8 @@ def accuracy_curvature(codebook: Codebook, snr: float) -> AccuracyCurvature:
     if grid is None or not grid.has_equal_priors:
         reject("codebook", repr(codebook), "a grid with equal priors")
     assert grid is not None
+    if not LOWEST <= snr <= HIGHEST:
+        reject("snr", snr, f"from {LOWEST:g} to {HIGHEST:g}")
     s = 1 / math.sqrt(snr)
     axes = [_axis(np.sort(np.asarray(levels)), s, c) for c, levels in enumerate(grid.levels)]
     digits = np.asarray(grid.to_digits(np.arange(grid.K)))
@@ -125,8 +130,8 @@ def _axis(levels: Any, s: float, c: int) -> _Axis:
 
     gaps = np.diff(levels)
     gap = float(gaps.mean()) if gaps.size else 1.0
-    if gaps.size and np.abs(gaps - gap).max() > TINY * gap:
-        reject(f"levels of coordinate {c}", levels, "equally spaced")
+    if gaps.size and (gap == 0 or np.abs(gaps - gap).max() > TINY * gap):
+        reject(f"levels of coordinate {c}", levels, "different and equally spaced")
     end = np.full(levels.size, gap / 2)
     above = np.where(np.arange(levels.size) == levels.size - 1, np.inf, end) / s
     below = np.where(np.arange(levels.size) == 0, np.inf, end) / s

@@ -22,6 +22,8 @@ from tokenkl._validation import check_count, reject
 from tokenkl.estimate import Bound
 from tokenkl.optimality.verify_patterns import FORMATS, verify
 
+#: Most dimensions, and points, that are floating-point numbers with room to spare.
+LARGEST = 1e300
 #: Cases that weights of patterns close, as files (n, K): `verify_patterns` checks them in tests,
 #: and here they are believed, since one of them takes it seconds.
 PATTERNS = {
@@ -173,7 +175,7 @@ def nn_distance_bound(n: int, K: int) -> Bound:
         K: number of points, at least 2.
 
     Raises:
-        ValueError: n below 1 or K below 2.
+        ValueError: n below 1, K below 2, or either above 1e300.
 
     Example:
         >>> import tokenkl as tk
@@ -185,6 +187,9 @@ def nn_distance_bound(n: int, K: int) -> Bound:
         <D <= 2.0 [Newman's tour]>
     """
     n, K = check_count(n, "n"), check_count(K, "K", minimum=2)
+    for name, value in (("n", n), ("K", K)):
+        if value > LARGEST:
+            reject(name, "a larger one", f"at most {LARGEST:g}")
     if n == 1:
         return line_bound(K)
     found = [plotkin_bound(n, K)]

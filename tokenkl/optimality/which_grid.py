@@ -464,13 +464,17 @@ def _needed(one: _Contender, target: float, start: float, key: Any) -> Estimate:
 
     db = start
     exact = float(found(db).standard_error) == 0
-    if exact:
+
+    def between() -> float:
         low, high = start - 3, start + 3
         while excess(low) <= 0 and low > LOWEST_DB:
             low -= 6
         while excess(high) >= 0 and high < HIGHEST_DB:
             high += 6
-        db = float(optimize.brentq(excess, low, high, xtol=CLOSE_DB))
+        return float(optimize.brentq(excess, low, high, xtol=CLOSE_DB))
+
+    if exact:
+        db = between()
         slope = (excess(db + 0.01) - excess(db - 0.01)) / 0.02
     else:
         slope, before = -0.5, None
@@ -484,6 +488,9 @@ def _needed(one: _Contender, target: float, start: float, key: Any) -> Estimate:
                 break
             before = db, off
             db += float(np.clip(-off / slope, -4, 4))
+        else:  # steps that do not end
+            db = between()
+            slope = min((excess(db + 0.5) - excess(db - 0.5)), -0.02)
     last = found(db)
     # From the error's odds to dB, at the slope there.
     scale = 1 / (abs(slope) * target * (1 - target))

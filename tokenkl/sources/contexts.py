@@ -26,6 +26,8 @@ from tokenkl.numerics.laws import entropies, entropy_of
 
 #: How far from one a law may sum: log-probabilities in single precision are off by less.
 SUM_TOLERANCE = 1e-4
+#: How far rounding may take an entropy out of its range.
+SLACK = 1e-9
 CONTEXTS_FILE = (
     "a .npz or .safetensors file with log_probs (C, K), or the largest (C, m) of each law and the "
     "ids of their tokens; weights, groups and entropy beside them, if need be"
@@ -85,8 +87,10 @@ class Contexts(Module):
         size = len(self.log_laws)
         given = np.ones(size) if weights is None else as_float_array("weights", weights, ndim=1)
         self.weights = _of_size("weights", given, size)
-        if self.weights.min() < 0 or self.weights.sum() <= 0:
+        if self.weights.min() < 0 or self.weights.max() <= 0:
             reject("weights", self.weights, "at least 0, not all of them 0")
+        # The sum of what is given may overflow; powers of two leave its digits alone.
+        self.weights = np.ldexp(self.weights, -math.frexp(self.weights.max())[1])
         self.weights = self.weights / self.weights.sum()
         labels = np.arange(size) if groups is None else array_of(groups)
         self.groups = np.unique(_of_size("groups", labels, size), return_inverse=True)[1]
@@ -97,7 +101,12 @@ class Contexts(Module):
         self.exhaustive, self.draws = bool(exhaustive), draws
         if entropy is None and self.exhaustive and not self.rest.any():
             entropy = entropy_of(self.weights @ np.exp(self.log_laws))
-        self.entropy = None if entropy is None else float(as_float_array("entropy", entropy))
+        if entropy is not None:
+            entropy = float(as_float_array("entropy", entropy, ndim=0))
+            most = math.log(self.log_laws.shape[1])
+            if not -SLACK <= entropy <= most + SLACK:
+                reject("entropy", entropy, f"from 0 to log K = {most:.6g}")
+        self.entropy = entropy
 
     @classmethod
     def from_top(

@@ -196,9 +196,18 @@ def split_sequences(
         ValueError: fewer sequences than folds, or no sequences.
     """
     rows = as_sequences(tokens, K)
-    if len(rows) == 1:
-        rows = [one for one in np.array_split(rows[0], BLOCKS) if one.size > 1]
     folds = check_count(folds, "folds", 2)
+    if len(rows) == 1:
+        size = rows[0].size
+        if folds > BLOCKS:
+            reject("folds", folds, f"at most {BLOCKS} for one sequence, which is cut into as many")
+        rows = [one for one in np.array_split(rows[0], BLOCKS) if one.size > 1]
+        if len(rows) < folds:
+            # Of blocks that differ by one token, so many are then longer than one.
+            expected = (
+                f"of at least {BLOCKS + folds:,} tokens where it is one, or several sequences"
+            )
+            reject("tokens", f"one sequence of {size:,}", expected)
     if len(rows) < folds:
         reject("tokens", f"{len(rows)} sequences", f"at least as many as folds, {folds}")
     fold = generator(key).permutation(len(rows)) % folds

@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from tokenkl._module import Module
 from tokenkl._validation import MAX_ELEMENTS, as_float_array, reject
@@ -50,6 +51,8 @@ class Stochastic(Module):
     @classmethod
     def mixed(cls, csr: Any, left: Any, right: Any, name: str = "transition") -> Stochastic:
         """sparse + left @ right, all without negative numbers, whose rows sum to one."""
+        if 0 in csr.shape:
+            reject(name, f"a matrix of shape {csr.shape}", "one with rows and columns")
         if csr.nnz > MAX_ELEMENTS:
             reject(name, f"{csr.nnz:,} numbers", f"at most {MAX_ELEMENTS:,}")
         if left is not None:
@@ -136,20 +139,17 @@ class Stochastic(Module):
         top = logs.max(axis=1, keepdims=True)
         top = np.where(top > -np.inf, top, 0.0)  # of what contradicts itself nothing is left
         spread = logs - top
-        deepest = -spread[np.isfinite(spread)].min(initial=0.0)
         smallest = self._smallest()
         # Weights that would underflow are multiplied apart, unless larger ones go everywhere.
         width = max(math.log(smallest) - LEAST, 5.0)
         everywhere = smallest > 1e-40 and self._reaches_all
-        bands = 1 if everywhere else int(deepest // width) + 1
+        bands = np.zeros(spread.shape)
+        if not everywhere:
+            np.floor(-spread / width, out=bands, where=np.isfinite(spread))
         found = None
         with np.errstate(divide="ignore"):
-            for band in range(bands):
-                inside = (spread <= -band * width) | (band == 0)
-                if band + 1 < bands:
-                    inside &= spread > -(band + 1) * width
-                if band and not inside.any():
-                    continue
+            for band in np.unique(bands):  # those between hold nothing, however far logs spread
+                inside = bands == band
                 shifted = np.where(inside, np.exp(np.minimum(spread + band * width, 0.0)), 0.0)
                 logged = np.log(product(shifted)) - band * width
                 found = logged if found is None else np.logaddexp(found, logged)
@@ -183,6 +183,18 @@ class Stochastic(Module):
             found.append(entropies(self.rows(ids)))
         return np.concatenate(found)
 
+    def _closed_classes(self) -> int:
+        """How many sets of states are never left, and hold no smaller one; of a square matrix."""
+        steps = sparse.csr_array(self.csr if self.dense is None else self.dense) > 0
+        if self.left is not None and self.right is not None:  # by way of a state for each factor
+            leave, arrive = (sparse.csr_array(one > 0) for one in (self.left, self.right))
+            steps = sparse.block_array([[steps, leave], [arrive, None]])
+        count, of = connected_components(steps, directed=True, connection="strong")
+        start, end = steps.nonzero()
+        leaves = np.zeros(count, dtype=bool)
+        leaves[of[start[of[start] != of[end]]]] = True
+        return int((~leaves[np.unique(of[: self.shape[0]])]).sum())
+
     def stationary(self) -> Float[np.ndarray, " K"]:
         """The law that a step keeps, where there is one alone.
 
@@ -213,7 +225,11 @@ class Stochastic(Module):
                 ends = after
                 if moved < 1e-14:
                     break
-        if moved > 1e-13 or abs(ends - ends[:1]).sum(axis=1).max() > 1e-10:
+        if (
+            moved > 1e-13
+            or self._closed_classes() > 1
+            or abs(ends - ends[:1]).sum(axis=1).max() > 1e-10
+        ):
             expected = "one whose steps keep a single law, and come near it soon"
             reject("transition", "a chain without such a law", expected)
         found: np.ndarray = ends[0] / ends[0].sum()
