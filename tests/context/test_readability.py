@@ -1,6 +1,7 @@
 """The single-token formula for weak laws against the convex problem that it solves to second order,
 and the closed forms against permutations, sampling and optimisation."""
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -12,6 +13,7 @@ import tokenkl as tk
 from tokenkl.context import (
     MessageIndex,
     Variates,
+    canonical_variates,
     largest_reading,
     message_index,
     permuted_reading,
@@ -142,6 +144,57 @@ def test_sampled_index_covers() -> None:
             low, high, _ = one.confidence_interval(0.99)
             inside += ((low < other.value) & (other.value < high)).sum()
     assert inside >= 160 - 14  # of 160 at 99 %, dependent by pairs
+
+
+@pytest.mark.parametrize("rare", [1e-2, 1e-3, 1e-4])
+def test_intervals_cover_what_rare_tokens_say(rare: float) -> None:
+    """Variates are of size 1 / sqrt(pi): what is told sits on tokens that the law hardly shows."""
+    points, snr = np.array([[0, 0], [1, 0.2], [0.3, 1.1], [1.4, 1.2]]), 8.0
+    a = np.array([1 - 3 * rare, rare, rare, rare])
+    law = np.outer(a, a) * np.exp(0.8 * np.random.default_rng(3).standard_normal((4, 4)))
+    source = Joint(law / law.sum())
+    pair = canonical_variates(source)
+    axes = [
+        np.arange(np.sqrt(snr) * x.min() - 8, np.sqrt(snr) * x.max() + 8, 0.15) for x in points.T
+    ]
+    y = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    seen = np.exp(-((y[:, None] - np.sqrt(snr) * points) ** 2).sum(axis=-1) / 2)
+    seen *= 0.15**2 / (2 * np.pi)
+    parts = []
+    for prior, side in zip(pair.marginals, (pair.first, pair.second), strict=True):
+        joint = seen * prior
+        told = joint @ side
+        centred = points - prior @ points
+        cross = np.sqrt(snr) * centred.T @ (prior[:, None] * side)
+        spread = np.eye(2) + snr * centred.T @ (prior[:, None] * centred)
+        known = told.T @ (told / joint.sum(axis=1, keepdims=True))
+        parts.append((np.eye(3) - known, known, cross.T @ np.linalg.solve(spread, cross)))
+    S = np.outer(pair.correlations, pair.correlations) / 2
+    (M, V, L), (M_too, V_too, L_too) = parts
+    told, read = (S * (M * V_too + M_too * V)).sum(), (S * (M * L_too + M_too * L)).sum()
+    truth, missed, far = np.array([told, told - read, read]), np.zeros(3), 0
+    codebook = tk.PointCodebook(points)
+    for key in range(40):
+        found = message_index(codebook, source, snr, key=key)
+        every = (found.information, found.nonlinearity, found.read)
+        # Where draws do not carry a value, intervals without a range are infinite.
+        normal = [dataclasses.replace(one, interval_supported=True) for one in every]
+        for level in (0.95, 1 - 1e-6):
+            ends = [one.confidence_interval(level) for one in normal]
+            out = [not end.low <= x <= end.high for end, x in zip(ends, truth, strict=True)]
+            missed, far = (missed + out, far) if level == 0.95 else (missed, far + sum(out))
+    assert far == 0
+    assert (missed <= 7).all()  # of 40 at 95 %
+
+
+def test_few_draws_that_tell_offer_no_interval() -> None:
+    """Where a token is all but told hardly any observation leaves it open; sums over levels are
+    carried by those that do."""
+    codebook = tk.PointCodebook([[0.0, 0], [1, 0.2], [0.3, 1.1]])
+    found = message_index(codebook, _weak(3, 0.3, 1), [1.0, 100.0], key=0)
+    for one in (found.information, found.nonlinearity, found.read):
+        assert one.interval_supported.tolist() == [True, False]
+    assert message_index(codebook, _weak(3, 0.3, 1), key=0).information.interval_supported
 
 
 def test_pairs_add_up_and_scale_does_not_matter() -> None:

@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import tokenkl as tk
+from tokenkl.context import message_index
 from tokenkl.context import variates as module
 from tokenkl.context.variates import (
     canonical_variates,
@@ -124,3 +128,37 @@ def test_counted_correlations_are_honest() -> None:
     assert abs(again[0] - canonical_variates(chain, 0, 2).correlations[0]) < 0.06
     noise = Independent(np.full((50, K), 1 / K)).sample(60, key=4)
     assert (counted_variates(noise, K, key=5).correlations ** 2).sum() < 0.01
+
+
+@settings(deadline=None, max_examples=50)
+@given(K=st.integers(2, 9), rank=st.integers(0, 8), seed=st.integers(0, 2**16))
+def test_variates_are_of_mean_0_and_variance_1_at_any_correlation(
+    K: int, rank: int, seed: int
+) -> None:
+    """Laws of any rank above independence: variates of correlation 0 are variates, too."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.dirichlet(np.ones(K), 2) * 0.99 + 0.01 / K
+    f, g = rng.standard_normal((2, K, rank))
+    coupling = (f - a @ f) @ (g - b @ g).T
+    law = np.outer(a, b) * (1 + 0.9 * coupling / max(abs(coupling).max(initial=0), 1e-300))
+    found = canonical_variates(Joint(law / law.sum()))
+    for prior, side in zip(found.marginals, (found.first, found.second), strict=True):
+        assert np.allclose(prior @ side, 0, atol=1e-11)
+        assert np.allclose(side.T @ (prior[:, None] * side), np.eye(K - 1), atol=1e-11)
+    whole = np.outer(*found.marginals) * (1 + (found.first * found.correlations) @ found.second.T)
+    assert np.allclose(whole, law / law.sum(), atol=1e-13)
+
+
+@pytest.mark.parametrize("pair", [(0, 5), (0, 2), (2, 3)])
+def test_positions_that_are_none(pair: tuple[int, int]) -> None:
+    law = Joint([[0.4, 0.1], [0.2, 0.3]])
+    with pytest.raises(ValueError, match="positions must be"):
+        canonical_variates(law, *pair)
+    with pytest.raises(ValueError, match="positions must be"):
+        message_index(tk.FSQ((2,)), law, 1.0, pairs=[pair])
+
+
+@pytest.mark.parametrize("gap", [0, -1, 1.5])
+def test_gaps_that_are_none(gap: float) -> None:
+    with pytest.raises(ValueError, match="gap must be a whole number"):
+        counted_variates([[0, 1, 0, 1]] * 4, 2, gap=gap)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import MAX_ELEMENTS, as_float_array, check_count, check_snr, reject
@@ -26,6 +26,7 @@ from tokenkl.codebooks.base import check_codebook
 from tokenkl.context.variates import Variates, canonical_variates
 from tokenkl.estimate import Estimate
 from tokenkl.information import sampling_error
+from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
 from tokenkl.sources import Source
 
 #: Batches of sampled observations, whose scatter is the error.
@@ -47,12 +48,33 @@ class TokenMatrices(NamedTuple):
     - `residual`: M = E Cov(f | Y); `unread`: R, of what affine functions of Y miss in E[f | Y];
     - `linear`: what they read, so that residual + unread + linear = Cov f.
 
-    An exact one has one batch.
+    - `draws`: traces of the first, of every observation.
+
+    An exact one has one batch, and no draws.
     """
 
     residual: Float[np.ndarray, "batches levels r r"]
     unread: Float[np.ndarray, "batches levels r r"]
     linear: Float[np.ndarray, "levels r r"]
+    draws: Float[np.ndarray, "levels N"]
+
+    def carried(self, weights: Float[np.ndarray, "m levels"]) -> Bool[np.ndarray, "3 m"]:
+        """Whether enough draws carry what is told, what is not read, and what is; of levels' sums.
+
+        The first is a product of what is unknown and what is known, the others of what is unknown
+        and what is unread, or linear.
+        """
+        if not self.draws.size:
+            return np.ones((3, len(weights)), bool)
+        unread, linear = (
+            np.trace(one, axis1=-2, axis2=-1) for one in (self.unread.mean(axis=0), self.linear)
+        )
+        known = unread + self.draws.mean(axis=1)
+        shown = self.draws, (known + linear)[:, None] - self.draws, known[:, None] - self.draws
+        moments = Moments((3, len(weights)))
+        moments.add(np.stack([weights @ one for one in shown]))
+        residual, told, missed = moments.effective() >= MIN_EFFECTIVE
+        return np.stack([residual & told, residual & missed, residual])
 
 
 def token_matrices(
@@ -67,7 +89,8 @@ def token_matrices(
     """How much of features of a token is left unknown, and unread, given its noisy point.
 
     Exact where the points are a grid, in whatever order, and `law` is a product on it: second
-    moments of E[f | Y] are then those of one coordinate after another. Sampled elsewhere.
+    moments of E[f | Y] are then those of one coordinate after another. Sampled elsewhere, by
+    observations that are as often of tokens where features are large as of frequent ones.
 
     Args:
         codebook: points of the tokens; its prior is not used.
@@ -100,29 +123,44 @@ def token_matrices(
     if grid is not None:
         book, order = grid
         told = np.stack([_read_on_grid(book, columns[order], one) for one in levels])
-        return TokenMatrices((total - told)[None], (told - linear)[None], linear)
+        none = np.zeros((len(levels), 0))
+        return TokenMatrices((total - told)[None], (told - linear)[None], linear, none)
     rng = generator(key)
     count = max(2, check_count(n_samples, "n_samples", 2 * BATCHES) // BATCHES)
-    shape = (BATCHES, len(levels), *total.shape)
-    residual, unread = np.empty(shape), np.empty(shape)
+    # A feature of variance 1 is of size pi^-1/2 on a token that occurs with probability pi: sums
+    # over draws by the law miss what few rare tokens carry. Observations are from a mixture by the
+    # law and by law |f|^2, so that no weighted square of a feature exceeds twice its mean.
+    squares = (columns**2).sum(axis=1)
+    relative = squares / max(float(weights @ squares), np.finfo(float).tiny)
+    edges = np.cumsum(weights * (1 + relative))
+    sampled = np.empty((2, BATCHES, len(levels), *total.shape))
+    draws = np.empty((2, len(levels), BATCHES * count))
     for batch in range(BATCHES):
+        here = slice(batch * count, (batch + 1) * count)
         noise = rng.standard_normal((count, codebook.n))
-        edges = np.cumsum(weights)
         drawn = (rng.permutation(count) + rng.random(count)) / count  # stratified
         ids = np.searchsorted(edges, edges[-1] * drawn, side="right").clip(0, codebook.K - 1)
         for level, one in enumerate(levels):
-            y, heard = seen.observed(ids, noise, math.sqrt(one))
-            missed, rest = columns[ids] - heard, heard - y @ fits[level][0]
-            residual[batch, level] = missed.T @ missed / count
-            unread[batch, level] = rest.T @ rest / count
+            y, posterior = seen.observed(ids, noise, math.sqrt(one))
+            weight = edges[-1] / (1 + posterior @ relative)
+            heard = posterior @ columns
+            rest = heard - y @ fits[level][0]
+            second = columns.T @ ((weight @ posterior)[:, None] * columns)
+            sampled[0, batch, level] = second - heard.T @ (weight[:, None] * heard)
+            sampled[1, batch, level] = rest.T @ (weight[:, None] * rest)
+            draws[0, level, here] = weight * (posterior @ squares - (heard**2).sum(axis=1))
+            draws[1, level, here] = weight * (rest**2).sum(axis=1)
+    residual, unread = sampled / count
     # Each of the two follows from the other; the one that scatters less is kept.
     known = total - linear
     scatter = [abs(one.std(axis=0)).max(axis=(1, 2)) for one in (residual, unread)]
-    by_truth = (scatter[0] < scatter[1])[None, :, None, None]
+    by_truth = scatter[0] < scatter[1]
+    kept = by_truth[None, :, None, None]
     return TokenMatrices(
-        np.where(by_truth, residual, known - unread),
-        np.where(by_truth, known - residual, unread),
+        np.where(kept, residual, known - unread),
+        np.where(kept, known - residual, unread),
         linear,
+        np.where(by_truth[:, None], draws[0], known.trace(axis1=1, axis2=2)[:, None] - draws[1]),
     )
 
 
@@ -164,6 +202,7 @@ class MessageIndex:
             value=share,
             standard_error=(read.standard_error + share * told.standard_error) / told.value,
             numerical_error=(read.numerical_error + share * told.numerical_error) / told.value,
+            interval_supported=read.interval_supported & told.interval_supported,
             quantity=SHARE,
             unit="",
         )
@@ -191,7 +230,8 @@ def message_index(
     tokens; of a long chain that is the loss of one token with such a neighbour on either side. The
     codebook's prior is not used, the laws are the source's. Values are exact where points are a
     grid on which the law of a token is a product (equal priors), in whatever order of the ids. How
-    far the formula itself is from the exact nu is of the third power of the correlations.
+    far the formula itself is from the exact nu is of the third power of the correlations. Where too
+    few observations carry a sampled value, no interval is offered (`interval_supported`).
 
     Args:
         codebook: points of the tokens.
@@ -237,9 +277,12 @@ def index_of_variates(
         levels = all_levels(codebook)
         return integrals_of_variates(codebook, variates, levels, n_samples=n_samples, key=key)
     given = check_snr(snr)
-    totals = _totals(codebook, variates, given.ravel(), n_samples, key)
+    totals, carried = _totals(codebook, variates, given.ravel(), np.eye(given.size), n_samples, key)
     size = ROUNDING * sum(float((pair.correlations**2).sum()) for pair in variates)
-    parts = [(total.reshape(-1, *given.shape), np.full(given.shape, size)) for total in totals]
+    parts = [
+        (total.reshape(-1, *given.shape), np.full(given.shape, size), one.reshape(given.shape))
+        for total, one in zip(totals, carried, strict=True)
+    ]
     return _index(given, parts, n_samples, key)
 
 
@@ -252,49 +295,65 @@ def integrals_of_variates(
     key: Any = None,
 ) -> MessageIndex:
     """Integrals over all d log snr, summed on these levels."""
-    totals = _totals(codebook, variates, levels, n_samples, key)
+    totals, carried = _totals(
+        codebook, variates, levels, log_weights(levels, 1)[None], n_samples, key
+    )
     size = ROUNDING * sum(float((pair.correlations**2).sum()) for pair in variates)
     size *= math.log(levels[-1] / levels[0])
     parts = []
-    for total, power in zip(totals, (1, 2, 1), strict=True):
+    for total, power, one in zip(totals, (1, 2, 1), carried[:, 0], strict=True):
         values, errors = integral(total, levels, power)
-        parts.append((values, errors.mean() + size))
+        parts.append((values, errors.mean() + size, one))
     return _index(levels, parts, n_samples, key)
 
 
 def _totals(
-    codebook: Codebook, variates: list[Variates], levels: np.ndarray, n_samples: int, key: Any
-) -> Float[np.ndarray, "3 batches levels"]:
-    """Information, nonlinearity and what is read of all pairs, for every batch of observations."""
-    totals = np.zeros((3, 1, len(levels)))
+    codebook: Codebook,
+    variates: list[Variates],
+    levels: np.ndarray,
+    weights: Float[np.ndarray, "m levels"],
+    n_samples: int,
+    key: Any,
+) -> tuple[Float[np.ndarray, "3 batches levels"], Bool[np.ndarray, "3 m"]]:
+    """Information, nonlinearity and what is read of all pairs, for every batch of observations.
+
+    And whether enough draws carry their sums over levels with these weights.
+    """
+    totals, carried = np.zeros((3, 1, len(levels))), np.ones((3, len(weights)), bool)
     for number, pair in enumerate(variates):
         keep = pair.correlations > 1e-12
         if not keep.any():
             continue
-        s = pair.correlations[keep]
+        root = np.sqrt(pair.correlations[keep])  # of either side: s f g is the product of both
         both = zip(pair.marginals, (pair.first, pair.second), strict=True)
         sides = [
             token_matrices(
-                codebook, law, side[:, keep], levels, n_samples=n_samples, key=_part(key, number, i)
+                codebook,
+                law,
+                side[:, keep] * root,
+                levels,
+                n_samples=n_samples,
+                key=_part(key, number, i),
             )
             for i, (law, side) in enumerate(both)
         ]
-        scale = np.outer(s, s) / 2
+        for one in sides:
+            carried &= one.carried(weights)
         for own, other in (sides, reversed(sides)):
             parts = (other.unread + other.linear, other.unread, other.linear[None])
             for which, read in enumerate(parts):
                 totals = totals + np.zeros((1, len(own.residual), 1))
-                totals[which] += (scale * own.residual * read).sum(axis=(-1, -2))
-    return totals
+                totals[which] += (own.residual * read).sum(axis=(-1, -2)) / 2
+    return totals, carried
 
 
 def _index(
-    levels: np.ndarray, parts: list[tuple[np.ndarray, Any]], n_samples: int, key: Any
+    levels: np.ndarray, parts: list[tuple[np.ndarray, Any, Any]], n_samples: int, key: Any
 ) -> MessageIndex:
-    """Estimates out of values for every batch, with their numerical errors."""
+    """Estimates out of values for every batch, numerical errors, and whether draws carry them."""
     found = []
     names = ("context information", "nonlinearity", "context information that is read")
-    for (values, errors), name in zip(parts, names, strict=True):
+    for (values, errors, supported), name in zip(parts, names, strict=True):
         batches = len(values)
         sampled = batches > 1
         estimate = Estimate(
@@ -303,6 +362,7 @@ def _index(
             numerical_error=errors,
             degrees_of_freedom=batches - 1 if sampled else math.inf,
             n_samples=n_samples if sampled else 0,
+            interval_supported=supported,
             method="weak coupling, " + ("sampled posteriors" if sampled else "exact on a grid"),
             seed=seed_of(key) if sampled else None,
             draws=draws_of(key) if sampled else (),
@@ -500,10 +560,10 @@ class _Points(NamedTuple):
     def observed(
         self, ids: Int[np.ndarray, " N"], noise: Float[np.ndarray, "N n"], h: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Noisy points, and the means of the features given each."""
+        """Noisy points, and the law of the token given each."""
         y = h * self.points[ids] + noise
         lengths = (self.points**2).sum(axis=1)
-        return y, _means(self.law, self.features, h * (y @ self.points.T) - h**2 / 2 * lengths)
+        return y, _posterior(self.law, h * (y @ self.points.T) - h**2 / 2 * lengths)
 
 
 class _Simplex(NamedTuple):
@@ -531,16 +591,14 @@ class _Simplex(NamedTuple):
         step = h * self.scale
         y = noise.copy()
         y[np.arange(ids.size), ids] += step
-        heard = _means(self.law, self.features, step * y)
-        return y - step * self.law, heard
+        posterior = _posterior(self.law, step * y)
+        return y - step * self.law, posterior
 
 
-def _means(
-    law: Float[np.ndarray, " K"], features: Float[np.ndarray, "K r"], logs: np.ndarray
-) -> Float[np.ndarray, "N r"]:
-    """Of features under posteriors, from log-likelihoods that are overwritten."""
+def _posterior(law: Float[np.ndarray, " K"], logs: np.ndarray) -> Float[np.ndarray, "N K"]:
+    """By log-likelihoods, which are overwritten."""
     logs += np.log(np.maximum(law, 1e-300))
     logs -= logs.max(axis=1, keepdims=True)
     np.exp(logs, out=logs)
-    found: np.ndarray = (logs @ features) / logs.sum(axis=1, keepdims=True)
-    return found
+    logs /= logs.sum(axis=1, keepdims=True)
+    return logs

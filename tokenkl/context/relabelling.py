@@ -371,6 +371,7 @@ def _mean(found: list[MessageIndex]) -> MessageIndex:
             standard_error=values.std(ddof=1) / math.sqrt(len(values)),
             degrees_of_freedom=len(values) - 1,
             n_samples=len(values),
+            interval_supported=all(bool(one.interval_supported) for one in parts),
             method=f"mean of {len(values)} permutations",
         )
 

@@ -73,10 +73,8 @@ def canonical_variates(
     if source.K < 2:
         reject("source", f"a law of {source.K} token", "one of at least 2 tokens")
     marginals = source.marginals()
-    laws = marginals[first], marginals[second]
-    if source.K <= MOST_DENSE:
-        return _decomposed(source.pair(first, second), laws, rank)
-    return _decomposed(source.pair_operator(first, second), laws, rank)
+    pair = (source.pair if source.K <= MOST_DENSE else source.pair_operator)(first, second)
+    return _decomposed(pair, (marginals[first], marginals[second]), rank)
 
 
 def _decomposed(
@@ -91,16 +89,31 @@ def _decomposed(
     roots = [np.sqrt(law) for law in laws]
     scales = [np.divide(1, root, out=np.zeros(K), where=root > 0) for root in roots]
     if isinstance(pair, np.ndarray):
+        # In the complement of the roots, the term that is taken away: where correlations are 0,
+        # singular vectors of the whole may be any mixture with it.
+        bases = [_complement(root) for root in roots]
         matrix = scales[0][:, None] * pair * scales[1]
-        left, s, right = np.linalg.svd(matrix - np.outer(*roots))
-        kept = slice(0, K - 1 if rank is None else rank)  # the last is the term that was taken away
-        left, s, right = left[:, kept], s[kept], right.T[:, kept]
+        left, s, right = np.linalg.svd(bases[0].T @ matrix @ bases[1])
+        kept = slice(0, rank)
+        left, s, right = bases[0] @ left[:, kept], s[kept], bases[1] @ right.T[:, kept]
     else:
         left, s, right = _largest(pair, scales, roots, min(rank or RANK, K - 1))
     s = np.minimum(s, 1.0)  # beyond 1 by rounding
     turned = signs(left)
     left, right = left * turned, right * turned
     return Variates(s, scales[0][:, None] * left, scales[1][:, None] * right, laws)
+
+
+def _complement(unit: Float[np.ndarray, " K"]) -> Float[np.ndarray, "K K-1"]:
+    """An orthonormal basis of what is orthogonal to a unit vector of numbers >= 0.
+
+    By Householder's reflection to its largest coordinate, with the sign that does not cancel.
+    """
+    top = int(np.argmax(unit))
+    away = unit.copy()
+    away[top] += 1.0
+    reflection = np.eye(unit.size) - np.outer(away, away) * (2 / (away @ away))
+    return np.delete(reflection, top, axis=1)
 
 
 def counted_variates(
@@ -121,7 +134,8 @@ def counted_variates(
         key: of the halves.
 
     Raises:
-        ValueError: fewer than two sequences with tokens so far apart, or an id outside 0 .. K - 1.
+        ValueError: fewer than two sequences with tokens so far apart, an id outside 0 .. K - 1, or
+            a gap that is no whole number above 0.
 
     Example:
         >>> import tokenkl as tk
@@ -130,7 +144,7 @@ def counted_variates(
         >>> bool(abs(found.correlations[0] - 0.2) < 0.01)
         True
     """
-    rows = as_sequences(tokens, K)
+    rows, gap = as_sequences(tokens, K), check_count(gap, "gap")
 
     def pairs(some: list[np.ndarray]) -> tuple[np.ndarray, ...]:
         found = [(row[:-gap], row[gap:]) for row in some if row.size > gap]
