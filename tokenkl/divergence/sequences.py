@@ -31,7 +31,7 @@ from tokenkl.divergence.search import candidates
 from tokenkl.estimate import Estimate
 from tokenkl.information.methods import Method, MonteCarlo, check_method
 from tokenkl.numerics.laws import entropies, kl_and_error
-from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
+from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE, Moments
 from tokenkl.numerics.paths import cheapest_paths
 from tokenkl.samplers import Level, Sampler, as_sampler
 from tokenkl.sources import Source
@@ -286,20 +286,27 @@ def _reading(
         for block, done in enumerate(range(0, wanted, BLOCK))
     ]
     rows = np.concatenate(drawn, axis=1)
-    # What is known at SNR 0 takes off what the levels have in common with it.
+    L, K = sequences.length, sequences.token.K
+    rounding = 1e-13 * L * math.log(K)
+    # What is known at SNR 0 takes off what the levels have in common with it. Of rare tokens that
+    # nobody drew it knows nothing: all draws are alike then, but for their rounding.
     source = sequences.source
     before = rows[0] - (float(entropies(source.marginals()).sum()) - source.entropy())
-    spread = float(np.square(before - before.mean()).sum())
-    share = (rows - rows.mean(axis=1, keepdims=True)) @ before / (spread or 1.0)
+    first = Moments((1,))
+    first.add(before[None])
+    spread, carriers = float(first.squares[0]), float(first.carriers()[0])
+    known = spread > wanted * rounding**2 and carriers >= MIN_CARRIERS
+    share = (rows - rows.mean(axis=1, keepdims=True)) @ (before - before.mean()) / (spread or 1.0)
+    share = np.where(levels == 0, 1.0, share if known else 0.0)
     moments = Moments((levels.size,))
     moments.add(rows - share[:, None] * before)
     where = where[1:]
-    L, K = sequences.length, sequences.token.K
-    supported = moments.carried() & (wanted >= MIN_EFFECTIVE)
+    seen = known or float(np.abs(before).max()) <= rounding
+    supported = moments.carried() & (wanted >= MIN_EFFECTIVE) & (seen | (levels == 0))
     return Estimate(
         moments.mean[where],
         moments.standard_error[where],
-        1e-13 * L * math.log(K),
+        rounding,
         n_samples=wanted,
         method="Monte-Carlo",
         seed=seed_of(key),
