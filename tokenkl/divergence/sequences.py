@@ -22,7 +22,14 @@ from jaxtyping import Float
 from scipy import special
 
 from tokenkl._random import draws_of, generator, seed_of, split
-from tokenkl._validation import MAX_ELEMENTS, check_count, reject
+from tokenkl._validation import (
+    MAX_ELEMENTS,
+    as_float_array,
+    check_count,
+    check_positive,
+    is_traced,
+    reject,
+)
 from tokenkl.codebooks import Codebook, SequenceCodebook, sequence_codebook
 from tokenkl.context import GeneratedLaw
 from tokenkl.divergence.mmse_table import EPS, as_monte_carlo, tabulate
@@ -152,13 +159,17 @@ def sequence_steps(
     Raises:
         ValueError: an argument out of its range, or no key.
     """
+    Ns = list(Ns)
+    if not Ns:
+        reject("Ns", Ns, "at least one number of evaluations")
     for N in Ns:
         check_count(N, "Ns")
+    snr_max = check_positive(snr_max, "snr_max")
     sequences = SequenceCodebook(codebook, source)
     keys = split(_check_key(key), 3)
     listed = sequence_codebook(codebook, source)
-    table = tabulate(listed, 0.0, float(snr_max), method, keys[0])
-    x = candidates(table, max(Ns, default=1))
+    table = tabulate(listed, 0.0, snr_max, method, keys[0])
+    x = candidates(table, max(Ns))
     snr = table.nodes.snr_of(x)
     few = np.linspace(0, x[-1], READ_LEVELS)
     chosen = as_monte_carlo(method, sequences)
@@ -168,7 +179,7 @@ def sequence_steps(
     costs[:-1, :-1] = table.cost(snr, snr)
     costs[:-1, -1] = np.interp(x, few, read.value)
     grids = []
-    for _, path in (cheapest_paths(costs, max(Ns, default=1))[N - 1] for N in Ns):
+    for _, path in (cheapest_paths(costs, max(Ns))[N - 1] for N in Ns):
         assert path is not None  # there are more levels than steps
         grids.append(snr[path[:-1]])
     kls = sequence_kl_curve(codebook, source, grids, method=method, key=keys[2])
@@ -263,8 +274,8 @@ def sequence_law(
 
 
 def _check_grid(grid: Any) -> Float[np.ndarray, " N"]:
-    levels = np.asarray(grid, dtype=float)
-    if levels.ndim != 1 or levels.size == 0 or levels[0] != 0:
+    levels = as_float_array("grid", grid)
+    if is_traced(levels) or levels.ndim != 1 or levels.size == 0 or levels[0] != 0:
         reject("grid", grid, "SNRs from 0 up, in one row")
     return check_snr_grid(levels, "grid") if levels.size > 1 else levels
 
