@@ -179,7 +179,8 @@ class Estimate:
         student = special.stdtrit(np.minimum(freedom, 1e6), 0.5 + level / 2)
         z = np.where(np.isinf(freedom), special.ndtri(0.5 + level / 2), student)
         error = np.asarray(self.standard_error)
-        half, shift = z * error, (1 + 2 * z**2) / 6 * np.asarray(self.skewness) * error
+        moved = np.where(np.isinf(error), 0.0, error)  # an infinite error has no skewness
+        half, shift = z * error, (1 + 2 * z**2) / 6 * np.asarray(self.skewness) * moved
         if not np.all(self.interval_supported):
             n = np.maximum(self.n_samples, 1)
             log_term = math.log(4 / (1 - level))

@@ -31,7 +31,8 @@ def format_exact(value: float, error: float) -> str:
     top = _exponent(float(f"{value:.{DIGITS - 1}e}")) if value else -400
     known = math.ceil(math.log10(error)) if error > 0 else -400
     if known > top:  # not one digit is known
-        return f"0 ± {error:.1g}"
+        shown = f"{error:.1g}"
+        return f"{f'{value:.1g}' if abs(value) > float(shown) else 0} ± {shown}"
     return _write(value, top, max(top - DIGITS + 1, known))
 
 

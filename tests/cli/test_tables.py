@@ -83,6 +83,16 @@ def test_what_is_printed_is_true() -> None:
             assert abs(shown - value) <= max(5.01 * error, 5.01e-6 * abs(value))
 
 
+def test_an_error_that_is_shown_covers_the_value() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(1000):
+        value = rng.choice([-1, 1]) * 10.0 ** rng.uniform(-20, 20)
+        error = abs(value) * 10.0 ** rng.uniform(-1, 1)
+        shown, *half = readable.format_exact(value, error).split(" ± ")
+        assert abs(float(shown) - value) <= (float(half[0]) * (1 + 1e-9) if half else 5.01 * error)
+        assert abs(value) <= 1.5 * error or float(shown) != 0
+
+
 def test_cells_mark_what_is_not_a_central_limit_interval() -> None:
     estimate = tk.Estimate(
         [0.5, 0.0],

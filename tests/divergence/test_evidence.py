@@ -284,3 +284,17 @@ def test_differences_are_of_the_same_sequences() -> None:
         two - three
     with pytest.raises(ValueError, match="of one number of draws"):
         tk.EvidenceBound.joined([])
+
+
+def test_one_sequence_does_not_tell_how_they_vary() -> None:
+    grid = [0.1, 1.0, 4.0]
+    first, second = (
+        tk.evidence_bound(LINE, exact(LINE), np.array([[0, 2, 1]]), grid, key=key) for key in (1, 2)
+    )
+    for found in (first.per_token, first - second):
+        assert found.standard_error == math.inf
+        assert not found.interval_supported
+        low, high, _ = found.confidence_interval()
+        assert (low, high) == (-math.inf, math.inf)
+    # An infinite error that is supported has an interval all the same.
+    assert tk.Estimate(1.0, math.inf, 0.0, n_samples=9).confidence_interval().high == math.inf

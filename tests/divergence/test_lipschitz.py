@@ -6,6 +6,8 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tokenkl as tk
 from tokenkl.channel import posterior_covariance
@@ -119,3 +121,24 @@ def test_errors() -> None:
         tk.score_lipschitz(tk.FSQ((2,)), cast(Any, [1.0, 2.0]))
     with pytest.raises(ValueError, match="codebook must be"):
         tk.score_lipschitz(cast(Any, np.eye(2)), 1.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(-50, 50), min_size=2, max_size=6, unique=True),
+    st.floats(0.1, 1.0),
+    st.floats(1e6, 1e300),
+)
+def test_resolved_levels(places: list[int], rarest: float, snr: float) -> None:
+    """Two neighbours at a time: a quarter of the square of the largest gap."""
+    levels = 0.1 * np.sort(places)
+    prior = np.linspace(rarest, 1.0, levels.size)
+    codebook = tk.ProductCodebook([levels], [prior / prior.sum()])
+    found = tk.score_lipschitz(codebook, snr).covariance
+    assert isinstance(found, tk.Estimate)
+    assert abs(found.value - np.diff(levels).max() ** 2 / 4) <= found.numerical_error
+
+
+def test_equal_points() -> None:
+    points = tk.PointCodebook(np.full((3, 2), 0.1), allow_duplicates=True)
+    assert tk.score_lipschitz(points, 1.0, key=0).covariance.value == 0

@@ -246,6 +246,22 @@ def test_coverage_of_kl_from_counts(K: int, tilt: float) -> None:
     assert abs(bias) < 4.3 / np.sqrt(600) + 0.1  # far below the spread
 
 
+def test_no_sample_makes_the_total_variation_certain() -> None:
+    """Halves that agree with the prior by chance; nearly certain laws keep small errors."""
+    even = np.array([0.5, 0.5])
+    assert variation_from_counts(even, np.full((2, 2), 250)).standard_error > 0.015
+    rng = np.random.default_rng(3)
+    for law in ([0.53, 0.47], [0.45, 0.35, 0.2]):
+        prior = np.full(len(law), 1 / len(law))
+        truth = 0.5 * np.abs(prior - law).sum()
+        for _ in range(2000):
+            found = variation_from_counts(prior, rng.multinomial(500, law, size=2))
+            low, high, _ = found.confidence_interval(1 - 1e-5)
+            assert low <= truth <= high
+    sure = np.array([1 - 1e-6, 1e-6])
+    assert variation_from_counts(sure, np.array([[500, 0], [500, 0]])).standard_error < 1e-4
+
+
 def test_total_variation_from_counts() -> None:
     rng = np.random.default_rng(0)
     prior = np.full(40, 1 / 40)

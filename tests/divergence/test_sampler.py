@@ -246,6 +246,29 @@ def test_rare_mistakes_take_the_support(codebook: tk.ProductCodebook, grid: list
             assert low < exact < high < np.inf
 
 
+@pytest.mark.parametrize(
+    ("levels", "prior", "grid"),
+    [
+        ([-0.333, 1.559, 1.569], [6e-4, 0.7, 0.3], [0.0156, 152.8]),
+        ([-29.0, 0.37, 1.03], [4.5e-7, 0.54, 0.46], [0.0036, 0.155]),
+        ([0.0, 0.1, 10.0], [0.5, 5e-4, 0.4995], [1.0, 1e5]),  # not the farthest from the mean
+    ],
+)
+def test_rare_tokens_take_the_support(levels: list, prior: list, grid: list) -> None:
+    """Nobody draws them, and what they add shows at the end of a step, not at its start."""
+    law = np.array(prior) / np.sum(prior)
+    codebook = tk.ProductCodebook([levels], [law])
+    exact = ancestral_kl(codebook, grid)
+    for key in range(20):
+        found = tk.simulate_ancestral_kl(codebook, grid, key=key, n_paths=512)
+        low, high, _ = found.confidence_interval(1 - 1e-6)
+        assert not found.interval_supported
+        assert low < exact.value < high
+    # Rare tokens that are all alike are seen.
+    alike = tk.simulate_ancestral_kl(tk.FSQ((3,) * 4), [0.0, 50.0], key=0, n_paths=512)
+    assert alike.interval_supported
+
+
 def test_unseen_variance_of_two_tokens() -> None:
     """Against E Var(e|y)^2 by quadrature, where a sample sees few mistakes; else nothing."""
     codebook = tk.PointCodebook([[0.0, 0.0], [0.6, 0.8]])

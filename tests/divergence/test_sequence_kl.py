@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -167,3 +168,28 @@ def test_best_steps() -> None:
 def test_refusals(make: Callable[[], object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize("leaving", [1e-7, 1e-5, 1e-4, 1e-3])
+def test_tokens_too_rare_to_be_drawn_are_not_made_up(leaving: float) -> None:
+    """Draws that are all alike say nothing of what is known at SNR 0, and their interval so."""
+    chain = Markov([[1 - leaving, leaving], [0.4, 0.6]], length=2)
+    truth = unmasking_kl(chain, [0, 1]).value
+    for key in range(6):
+        found = sequence_kl_curve(
+            tk.FSQ((2,)), chain, [[0.0], [0.0, 7.0]], method=tk.MonteCarlo(n_samples=512), key=key
+        )
+        assert abs(found.value[0] - truth) <= found.numerical_error[0]
+        assert found.interval_supported.tolist() == [True, False]
+        assert abs(found.value[1]) < 0.1
+
+
+def test_what_is_no_grid_and_no_range() -> None:
+    for grid in ("a", ["0", "x"], [0.0, np.nan], [[0.0, 1.0]]):
+        with pytest.raises(ValueError, match="grid must be"):
+            sequence_kl(TOKENS, PAIR, cast(Any, grid), key=0)
+    for most in (0.0, -1.0, np.nan, [1.0], "a"):
+        with pytest.raises(ValueError, match="snr_max must be"):
+            sequence_steps(TOKENS, PAIR, [2], cast(Any, most), key=0)
+    with pytest.raises(ValueError, match="Ns must be"):
+        sequence_steps(TOKENS, PAIR, [], 4.0, key=0)

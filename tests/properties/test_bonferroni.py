@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import special
 
 import tokenkl as tk
@@ -44,3 +45,15 @@ def test_square_at_low_noise() -> None:
     q = special.ndtr(-5.0)
     bound = bounds.bonferroni_bound(tk.FSQ((2, 2)), 25.0).value
     assert bound == pytest.approx(2 * q - q**2, rel=1e-9)
+
+
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=5), st.floats(4, 14))
+def test_equal_points_of_a_nearly_certain_token(places: list[int], digits: float) -> None:
+    """What the other tokens add up to is the error where nothing is told, and no more."""
+    prior = np.append(1.0, 10**-digits * np.arange(1, len(places)))
+    codebook = tk.PointCodebook(
+        np.array(places, float)[:, None], prior / prior.sum(), allow_duplicates=True
+    )
+    error = float(np.asarray(codebook.prior)[1:].sum())
+    for bound in (bounds.bonferroni_bound, bounds.de_caen_bound):
+        assert float(bound(codebook, 0.0).value) <= error * (1 + 1e-12)

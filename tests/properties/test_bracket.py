@@ -35,8 +35,12 @@ def test_exact_codebooks_and_known_quantities(codebook: tk.Codebook, snr: float)
         assert told.width <= free.width * (1 + 1e-9) + 1e-15
 
 
-#: Token counts, and laws with tokens that hardly ever occur.
+#: Token counts, grids of up to 1e18 tokens, and laws with tokens that hardly ever occur.
 WHERE_DIGITS_ARE_LOST = {
+    **{
+        f"{L}^{n}": tk.FSQ((L,) * n)
+        for L, n in ((3, 15), (3, 16), (5, 11), (5, 20), (7, 16), (8, 16), (10, 12), (16, 13))
+    },
     **{f"one-hot {K}": tk.OneHot(K) for K in (2, 3, 7, 23, 50, 199)},
     **{
         f"rarely {rare:g}": tk.ProductCodebook([[0.0, 1.0, 3.0]], [[1 - 3 * rare, rare, 2 * rare]])
@@ -49,7 +53,7 @@ WHERE_DIGITS_ARE_LOST = {
 def test_ends_hold_where_digits_are_lost(name: str) -> None:
     """Of 1 - accuracy next to 1, and of H(prior) - H where nothing is told."""
     book = WHERE_DIGITS_ARE_LOST[name]
-    snr = np.array([0.0, 1e-300, 1e-18, 1e-15, 1e-12, 1e-3, 1.0, 1e4])
+    snr = np.array([0.0, 1e-300, 1e-18, 1e-15, 1e-12, 1e-6, 1e-3, 1.0, 1e4])
     found = tk.profile(book, snr, ASKED)
     for told in (None, *ASKED):
         ends = brackets(book, snr, ASKED, known={told: found[told]} if told else None)

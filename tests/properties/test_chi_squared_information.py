@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import integrate, stats
 
 import tokenkl as tk
@@ -59,3 +60,24 @@ def test_it_closes_in_where_the_snr_is_low() -> None:
         assert (bound(codebook, [1e3, 1e9, 1e300]).value >= 0).all()
     with pytest.raises(ValueError, match="at most 65,536 tokens"):
         bound(tk.OneHot(70_000), 1.0)
+
+
+@settings(max_examples=20)
+@given(codebooks(), st.floats(1e15, 1e300))
+def test_resolved_tokens(codebook: tk.Codebook, snr: float) -> None:
+    """It stays as it is at a high SNR, under the entropy, and a bracket can use it."""
+    distinct = [part for part in codebook.smallest_parts if part.fits and part.K > 1]
+    for part in distinct:
+        ends = tk.bracket(part, [snr], "mutual_information")
+        found = float(bound(part, snr).value)
+        assert found <= float(part.prior_entropy())
+        assert ends.lower.value <= part.prior_entropy() * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-90, 1.0, 1e9, 1e150])
+def test_two_resolved_tokens(scale: float) -> None:
+    """Once they are resolved it is 3/2 log 2 - 1/2, however far apart they are."""
+    snr = np.array([1e12, 1e17, 1e20, 1e100]) / scale**2
+    for points in ([[0.1], [1.3]], [[0.0, 0.0], [1.0, 1.0 / 3]]):
+        found = bound(tk.PointCodebook(scale * np.array(points)), np.minimum(snr, 1e300)).value
+        np.testing.assert_allclose(found, 1.5 * np.log(2) - 0.5, rtol=1e-9)

@@ -28,7 +28,8 @@ BETTER = 1e-12
 #: How often bounds are passed on from one quantity to the others.
 ROUNDS = 4
 #: Relative rounding of bounds; of H(prior), where logarithms of 1e-300 are rounded by 1e-13.
-ROUNDING, UNEQUAL = 64 * float(np.finfo(float).eps), 1e-12
+EPS = float(np.finfo(float).eps)
+ROUNDING, UNEQUAL = 64 * EPS, 1e-12
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -305,7 +306,9 @@ def _answer(ends: Ends, quantity: str, snr: np.ndarray) -> Bracket:
     low, high = ends["error_probability" if quantity == "accuracy" else quantity]
     values = low.value, high.value
     if quantity == "accuracy":
-        low, high, values = high, low, (1 - high.value, 1 - low.value)
+        # Rounded outwards: errors next to 1 have no more digits than this.
+        values = np.maximum(1 - high.value - EPS, 0.0), np.minimum(1 - low.value + EPS, 1.0)
+        low, high = high, low
     bounds, names = [], []
     for end, value, direction in zip((low, high), values, ("lower", "upper"), strict=True):
         found = end.names.reshape(snr.shape)

@@ -18,6 +18,7 @@ from tokenkl.numerics.threads import in_order
 CITATION = "Kolchinsky and Tracey 2017, Entropy 19, 361"
 #: Most tokens whose pairs are gone through, at every SNR.
 MAX_TOKENS = 2**16
+EPS = float(np.finfo(float).eps)
 #: How far from each other two tokens are in the exponent, for either bound: snr d^2 over this.
 DIVISORS = {"lower": 8.0, "upper": 2.0}
 
@@ -86,7 +87,8 @@ def chi_squared_information_bound(codebook: Codebook, snr: Float[Any, " *shape"]
         if not (part.K <= MAX_TOKENS and part.fits):
             reject("codebook", repr(part), f"one whose parts have at most {MAX_TOKENS:,} tokens")
         points, prior = np.asarray(part.points), np.exp(np.asarray(part.log_prior))
-        total += _below_gaussian(points, prior, snr.ravel())
+        found = _below_gaussian(points, prior, snr.ravel())
+        total += np.minimum(found, float(part.prior_entropy()))  # resolved tokens leave rounding
     name, value = "Gaussian input less chi-squared", total.reshape(snr.shape)
     citation = "Cover and Thomas 2006, theorem 8.6.5; Gibbs and Su 2002, D <= log(1 + chi^2)"
     return Bound(value, "lower", name, citation, "mutual_information", "nats")
@@ -186,29 +188,29 @@ def _below_gaussian(
     offset = points - points[np.argmax(prior)]
     centred = offset - prior @ offset
     _, singular, axes = np.linalg.svd(np.sqrt(prior)[:, None] * centred, full_matrices=False)
-    along = centred @ axes.T  # principal axes, where the covariance is singular^2
+    # Axes that are nothing but rounding say nothing; without them the bound is as true.
+    kept = singular > max(points.shape) * EPS * singular.max(initial=0.0)
+    sd = singular[kept]
+    along = centred @ axes[kept].T / sd  # principal axes, in units of the standard deviation
     total = np.empty(snr.size)
     for index, one in enumerate(snr):
-        x = one * singular**2
+        x = np.minimum(np.sqrt(one) * sd, 1e50) ** 2  # of a lower SNR the bound is as true
         # The integral of N(y; u) N(y; v) / N(y; 0, 1 + x) over y, one axis at a time, is
-        # (1 + x) / sqrt(1 + 2 x) exp([2 u v (1 + x) - x (u^2 + v^2)] / (2 + 4 x)).
-        u = along * np.sqrt(one / (1 + 2 * x))
-        more = _more_than_gaussian(u * (1 + x), u, np.square(u) @ (x / 2), prior)
+        # (1 + x) / sqrt(1 + 2 x) exp([2 u v - x (u - v)^2] / (2 + 4 x)).
+        u = along * np.sqrt(x / (1 + 2 * x))
+        more = _more_than_gaussian(u, u * np.sqrt(x / 2), prior)
         total[index] = np.log1p(x / (1 + x)).sum() / 2 - np.log1p(more)
     return np.where(total > 0, total, 0.0)
 
 
 def _more_than_gaussian(
-    grown: Float[np.ndarray, "K n"],
-    u: Float[np.ndarray, "K n"],
-    squares: Float[np.ndarray, " K"],
-    prior: Float[np.ndarray, " K"],
+    u: Float[np.ndarray, "K n"], w: Float[np.ndarray, "K n"], prior: Float[np.ndarray, " K"]
 ) -> float:
-    """The mean of the exponentials, less 1; infinite where the bound is of no use."""
+    """The mean of exp(u_k u_l - |w_k - w_l|^2), less 1; infinite where the bound is of no use."""
 
-    @np.errstate(over="ignore", invalid="ignore")
+    @np.errstate(over="ignore")
     def work(own: slice) -> float:
-        apart = grown[own] @ u.T - squares[own, None] - squares
+        apart = u[own] @ u.T - cdist(w[own], w, "sqeuclidean")
         return float(prior[own] @ np.expm1(apart) @ prior)
 
     return sum(in_order(work, prior.size, max(1, BLOCK_PAIRS // prior.size)))

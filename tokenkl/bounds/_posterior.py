@@ -162,8 +162,8 @@ def kovalevsky_entropy(error: Any, *, level: float = LEVEL) -> Bound:
     """
     value = _below_one(low_end(error, "error", level))
     i = np.maximum(np.floor(1 / (1 - value) + 1e-12), 1.0)
-    # P_e - (i-1)/i, exact for small P_e, where i is 1.
-    above = np.where(i == 1, value, value - (i - 1) / i)
+    # P_e - (i-1)/i in all digits: the slope that it is multiplied by is about i.
+    above = np.where(i == 1, value, 1 / i - (1 - value))
     bound = np.log(i) + i * (i + 1) * np.log1p(1 / i) * above
     name = "Kovalevsky" + how_sure(error, level)
     return Bound(bound, "lower", name, KOVALEVSKY, "conditional_entropy", "nats")

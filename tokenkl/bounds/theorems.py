@@ -23,7 +23,8 @@ from tokenkl.halfspaces.bonferroni import MAX_TOKENS
 #: Most tokens whose pairs are gone through at every SNR, and products of their coordinates.
 FEW, MAX_PRODUCTS = 2**13, 2**32
 EPS = float(np.finfo(float).eps)
-#: Below a number by its rounding, where a bound has an infinite slope at the largest of them.
+#: Below a number by its rounding, where a bound has an infinite slope at the largest of them, or
+#: that of Kovalevsky's, which is 1 / (1 - P_e).
 BELOW = 1 - 8 * EPS
 
 
@@ -166,7 +167,7 @@ THEOREMS: tuple[Theorem, ...] = (
     )),
     Theorem("Kovalevsky", "P_e <= polygon of H", "Kovalevsky 1965", (
         _upper(P_E, lambda at, h: _posterior.kovalevsky_error(h), H),
-        _lower(H, lambda at, p: _posterior.kovalevsky_entropy(np.minimum(p, 1 - EPS)), P_E),
+        _lower(H, lambda at, p: _posterior.kovalevsky_entropy(np.minimum(p, 1) * BELOW), P_E),
     )),
     Theorem("Fano", "H <= h_b(P_e) + P_e log(K-1)", "Fano 1961", (
         _upper(H, lambda at, p: _posterior.fano_entropy(p, at.codebook.K), P_E),

@@ -58,7 +58,10 @@ class EvidenceBound:
 
     @property
     def per_token(self) -> Estimate:
-        """Nats per token, the sequences being a sample of their law: its error is theirs."""
+        """Nats per token, the sequences being a sample of their law: its error is theirs.
+
+        Of a single sequence it is infinite.
+        """
         sums = self.values.mean(axis=0)
         with np.errstate(invalid="ignore"):
             apart = sums - self._mean() * self.lengths
@@ -88,15 +91,16 @@ class EvidenceBound:
         moments = Moments((1,))
         moments.add(apart[None])
         carried = moments.carriers()[0] >= min(MIN_CARRIERS, freedom / 6)
-        steady = moments.variance[0] <= self.rounding**2  # nothing but rounding
+        # Nothing but rounding; a single sequence has no spread that would tell.
+        steady = freedom > 0 and moments.variance[0] <= self.rounding**2
         supported = bool((freedom + 1 >= FEWEST and carried) or steady)
         return Estimate(
             mean,
-            float(moments.standard_error[0]),
+            float(moments.standard_error[0]) if freedom else math.inf,
             self.rounding,
             method="Monte-Carlo",
             interval_supported=supported,
-            degrees_of_freedom=float(freedom),
+            degrees_of_freedom=float(max(freedom, 1)),
             skewness=float(moments.skewness[0]),
             note="" if supported else "too few sequences carry the spread",
             **named,

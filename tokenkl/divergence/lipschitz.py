@@ -161,31 +161,42 @@ def _scalar_supremum(levels: np.ndarray, log_prior: np.ndarray, snr: float) -> t
     u, base = different_levels(levels, log_prior)
     if u.size == 1:
         return 0.0, 0.0
-    # About the middle level: the square in the exponent is completed, and theta absorbs the rest.
     u = u - u.mean()
-    logits = base - snr * u**2 / 2
-
     span = float(u[-1] - u[0])
     error = 64 * EPS * span**2
+    # Ties of neighbours, and of all with an outermost level, in the order of their theta. What is
+    # near a tie of i and j counts from it, with -snr (u_k - u_i)(u_k - u_j) / 2 in the exponent:
+    # theta itself and snr u^2 / 2 have no digits left for the tie where the SNR is high.
+    low, high = np.arange(u.size - 1), np.arange(1, u.size)
+    i, j = np.concatenate([low, 0 * low, low]), np.concatenate([high, high, 0 * low + u.size - 1])
+    snr = min(snr, 1e100 / span / span)  # more changes nothing, and would overflow
+    tilt = (base[i] - base[j]) / (u[j] - u[i])
+    place = snr * (u[i] + u[j]) / 2 + tilt
+    order = np.argsort(place)
+    i, j, tilt, place = i[order], j[order], tilt[order], place[order]
 
-    def moments(theta: np.ndarray) -> np.ndarray:
-        """Rows: theta, mean, variance."""
-        out = np.stack([theta, np.zeros(theta.size), np.zeros(theta.size)])
-        for start in range(0, theta.size, max(1, BLOCK // u.size)):
+    def moments(tie: np.ndarray, tau: np.ndarray) -> np.ndarray:
+        """Rows: distance from the tie, mean, variance, number of the tie."""
+        out = np.stack([tau, np.zeros(tau.size), np.zeros(tau.size), tie])
+        for start in range(0, tau.size, max(1, BLOCK // u.size)):
             part = slice(start, start + max(1, BLOCK // u.size))
-            p = special.softmax(theta[part, None] * u + logits, axis=1)
+            own = tie[part].astype(int)
+            first, second = u - u[i[own], None], u - u[j[own], None]
+            lost = snr * first * second / 2
+            p = special.softmax((tau[part] + tilt[own])[:, None] * first + base - lost, axis=1)
             out[1, part] = p @ u
             out[2, part] = (p * (u - out[1, part, None]) ** 2).sum(axis=1)
         return out
 
-    # Ties of neighbours, and of all with an outermost level. A distance X beyond the last of them
-    # the variance is at most a sum of d^2 exp(-X d), each at most 1 / X^2.
-    low, high = np.arange(u.size - 1), np.arange(1, u.size)
-    i, j = np.concatenate([low, 0 * low, low]), np.concatenate([high, high, 0 * low + u.size - 1])
-    ties = (logits[i] - logits[j]) / (u[j] - u[i])
-    beyond = math.sqrt(u.size / max(float(moments(ties)[2].max()), error))
-    at = moments(np.unique([*ties, ties.min() - beyond, ties.max() + beyond]))
-    left, right = at[:, :-1], at[:, 1:]
+    # A distance X beyond the last tie the variance is at most a sum of d^2 exp(-X d), each at most
+    # 1 / X^2.
+    every = np.arange(place.size)
+    at = moments(every, 0.0 * place)
+    beyond = math.sqrt(u.size / max(float(at[2].max()), error))
+    reach = np.concatenate([[beyond], np.diff(place) / 2, [beyond]]) + 4 * EPS * abs(place).max()
+    ends = moments(every, -reach[:-1]), moments(every, reach[1:])
+    left, right = np.concatenate([ends[0], at], axis=1), np.concatenate([at, ends[1]], axis=1)
+    at = np.concatenate([left, ends[1]], axis=1)
     while True:
         top = float(at[2].max())
         width = right[0] - left[0]
@@ -193,30 +204,28 @@ def _scalar_supremum(levels: np.ndarray, log_prior: np.ndarray, snr: float) -> t
         # variance is at most the root of its values at the ends times exp(span width / 2), and one
         # of v makes the mean rise by v (1 - exp(-span width / 2)) / span or more.
         half = span * width / 2
-        ends = np.sqrt(np.maximum(left[2], TINY)) * np.sqrt(np.maximum(right[2], TINY))
-        by_ends = np.where(half < 300, ends * np.exp(np.minimum(half, 300.0)), np.inf)
-        by_rise = (span * (right[1] - left[1]) + error) / -np.expm1(-half)
+        both = np.sqrt(np.maximum(left[2], TINY)) * np.sqrt(np.maximum(right[2], TINY))
+        by_ends = np.where(half < 300, both * np.exp(np.minimum(half, 300.0)), np.inf)
+        by_rise = (span * (right[1] - left[1]) + error) / -np.expm1(-np.maximum(half, EPS))
         middle = left[0] + width / 2
         open_ = np.minimum(by_ends, by_rise) > top + error
         open_ &= (half > FINEST) & (left[0] < middle) & (middle < right[0])
         if not open_.any():
             break
-        cut = moments(middle[open_])
+        cut = moments(left[3, open_], middle[open_])
         at = np.concatenate([at, cut], axis=1)
         left = np.concatenate([left[:, open_], cut], axis=1)
         right = np.concatenate([cut, right[:, open_]], axis=1)
     # Shrinking windows around every high place.
-    at = at[:, np.argsort(at[0])]
+    at = at[:, np.lexsort((at[0], at[3]))]
     inner = at[2, 1:-1]
     peak = 1 + np.flatnonzero((inner >= np.maximum(at[2, :-2], at[2, 2:])) & (inner > top / 2))
-    place, width = (
-        at[0, peak],
-        np.maximum(at[0, peak + 1] - at[0, peak], at[0, peak] - at[0, peak - 1]),
-    )
+    tau, tie = at[0, peak], at[3, peak]
+    width = 2 * FINEST / span  # wider intervals next to a peak hold nothing higher
     for _ in range(CLIMBS):
-        window = place[:, None] + width[:, None] * np.linspace(-1, 1, 9)
-        found = moments(window.ravel())[2].reshape(window.shape)
-        place = window[np.arange(place.size), found.argmax(axis=1)]
+        window = tau[:, None] + width * np.linspace(-1, 1, 9)
+        found = moments(np.repeat(tie, 9), window.ravel())[2].reshape(window.shape)
+        tau = window[np.arange(tau.size), found.argmax(axis=1)]
         top, width = max(top, float(found.max())), width / 2
     return top, error
 
@@ -229,7 +238,7 @@ def _search(
 ) -> float:
     """The largest eigenvalue found by gradient ascent in theta; a lower bound by construction."""
     K, n = points.shape
-    if K == 1:
+    if not points.any():  # about their middle: all are equal
         return 0.0
     logits = np.asarray(log_prior) - snr * (points**2).sum(axis=1) / 2
     theta = _pair_starts(points, logits, snr, generator(key), starts)

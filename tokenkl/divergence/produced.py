@@ -346,9 +346,11 @@ def variation_from_counts(
         lows.append(float(prior[chosen].sum()) - share)
         errors.append(share * (1 - share) / max(int(sizes[testing, 0]), 1))
     low = float(np.mean(lows))
-    # No event's frequency has a larger variance than 1 / (4 m); the halves may be dependent.
+    # No event's frequency has a larger variance than 1 / (4 m), nor than those of all tokens
+    # together; which event the two laws differ by most in is itself a matter of chance.
     m = int(counts.sum())
-    error = max(math.sqrt(float(np.mean(errors))), math.sqrt(high * max(1 - high, 0) / m))
+    largest = max(float(law @ (1 - law)) for law in (prior, whole))
+    error = max(math.sqrt(float(np.mean(errors))), math.sqrt(min(largest, 0.25) / m))
     return Estimate(
         (low + high) / 2,
         error,

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tokenkl._random import draws_of, generator, seed_of, split
 from tokenkl._validation import (
@@ -43,6 +43,7 @@ from tokenkl.codebooks.transforms import average_power
 from tokenkl.divergence.brackets import bracketed_path_kl
 from tokenkl.divergence.mmse_table import (
     EPS,
+    FEW,
     MOST_UNSEEN,
     as_monte_carlo,
     exact_table,
@@ -71,6 +72,8 @@ MOST_DIRECT = 256
 WANTED = 1e-10
 #: From this number of paths on, a central-limit interval is offered.
 CLT_PATHS = 100
+#: Paths of rare tokens that tell what is missing where nobody drew them.
+PROBES = 256
 
 
 @renamed(snr_grid="grid")
@@ -247,8 +250,8 @@ def simulate_ancestral_kl(
         codebook: any codebook whose K x paths posterior can be formed a block at a time.
         grid: as in `ancestral_kl`.
         key: integer seed or JAX key.
-        n_paths: at least 2; below 100, or where few of them carry the value or rare mistakes were
-            not seen, no central-limit interval is offered.
+        n_paths: at least 2; below 100, or where few of them carry the value, or rare tokens or
+            mistakes were not seen, no central-limit interval is offered.
 
     Raises:
         ValueError: as `ancestral_kl`.
@@ -262,24 +265,12 @@ def simulate_ancestral_kl(
         rng = generator(key, block)
         count = min(size, n_paths - start)
         ids, state = channel.sample(codebook, 0.0, count, key=rng.integers(2**32))
-        points = codebook.points_at(ids)
-        state = math.sqrt(grid[0]) * state  # W at the first level
-        total = np.zeros(count)
-        for low, high in itertools.pairwise(grid):
-            frozen = _denoise(codebook, low * points + state, low)
-            part = rng.random(count)
-            middle = low + (high - low) * part
-            first, rest = middle - low, high - middle
-            noise = rng.standard_normal((2, *state.shape))
-            state = state + np.sqrt(first)[:, None] * noise[0]
-            moved = _denoise(codebook, middle[:, None] * points + state, middle)
-            total += 0.5 * (high - low) * ((moved - frozen) ** 2).sum(axis=1)
-            state = state + np.sqrt(rest)[:, None] * noise[1]
-        moments.add(total[None])
+        moments.add(_totals(codebook, grid, ids, state, rng)[None])
     # A mistake at the start of a step adds as much as the square of its distance.
     unseen = (
         np.sqrt(10 * unseen_variance(Problem(codebook, grid[:-1]), n_paths)) @ np.diff(grid) / 2
     )
+    unseen = math.hypot(unseen, _unseen_tokens(codebook, grid, n_paths, min(size, PROBES), key))
     carriers = min(moments.effective()[0], moments.carriers()[0])
     little = unseen <= MOST_UNSEEN * math.sqrt(moments.variance[0])
     supported = bool(n_paths >= CLT_PATHS and carriers >= MIN_EFFECTIVE and little)
@@ -360,6 +351,50 @@ def _by_definition(here: Profile, place: np.ndarray) -> tuple[float, float]:
     error = float(mmse_error @ steps) / 2 + float(entropy_error.sum())
     rounding = 4 * EPS * (rectangles + float(entropy.sum()))
     return rectangles - float(entropy[0] - entropy[1]), error + rounding
+
+
+def _totals(
+    codebook: Codebook,
+    grid: Float[np.ndarray, " points"],
+    ids: Int[np.ndarray, " paths"],
+    state: Float[np.ndarray, "paths n"],
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " paths"]:
+    """The sum of the increments of paths of these tokens, from standard normal states."""
+    points, count = codebook.points_at(ids), ids.size
+    state = math.sqrt(grid[0]) * state  # W at the first level
+    total = np.zeros(count)
+    for low, high in itertools.pairwise(grid):
+        frozen = _denoise(codebook, low * points + state, low)
+        part = rng.random(count)
+        middle = low + (high - low) * part
+        first, rest = middle - low, high - middle
+        noise = rng.standard_normal((2, *state.shape))
+        state = state + np.sqrt(first)[:, None] * noise[0]
+        moved = _denoise(codebook, middle[:, None] * points + state, middle)
+        total += 0.5 * (high - low) * ((moved - frozen) ** 2).sum(axis=1)
+        state = state + np.sqrt(rest)[:, None] * noise[1]
+    return total
+
+
+def _unseen_tokens(
+    codebook: Codebook, grid: Float[np.ndarray, " points"], n_paths: int, probes: int, key: Any
+) -> float:
+    """Root mean square of the largest totals, of which paths see fewer than `FEW`, of rare tokens.
+
+    From paths of rare tokens alone, of some of them where they are many.
+    """
+    prior = np.asarray(codebook.prior)
+    rare = np.flatnonzero(n_paths * prior < FEW)
+    if not rare.size:
+        return 0.0
+    ids = rare[np.linspace(0, rare.size - 1, probes).astype(int)]
+    rng = generator(key, n_paths)  # a block that no path is of
+    total = _totals(codebook, grid, ids, rng.standard_normal((probes, codebook.n)), rng)
+    order = np.argsort(-total)
+    often = prior[ids[order]] * rare.size / probes
+    few = np.searchsorted(n_paths * np.cumsum(often), FEW)
+    return math.sqrt(often[:few] @ total[order[:few]] ** 2)
 
 
 def _denoise(codebook: Codebook, z: np.ndarray, snr: Any) -> np.ndarray:

@@ -22,7 +22,14 @@ from jaxtyping import Float
 from scipy import special
 
 from tokenkl._random import draws_of, generator, seed_of, split
-from tokenkl._validation import MAX_ELEMENTS, check_count, reject
+from tokenkl._validation import (
+    MAX_ELEMENTS,
+    as_float_array,
+    check_count,
+    check_positive,
+    is_traced,
+    reject,
+)
 from tokenkl.codebooks import Codebook, SequenceCodebook, sequence_codebook
 from tokenkl.context import GeneratedLaw
 from tokenkl.divergence.mmse_table import EPS, as_monte_carlo, tabulate
@@ -31,7 +38,7 @@ from tokenkl.divergence.search import candidates
 from tokenkl.estimate import Estimate
 from tokenkl.information.methods import Method, MonteCarlo, check_method
 from tokenkl.numerics.laws import entropies, kl_and_error
-from tokenkl.numerics.moments import MIN_EFFECTIVE, Moments
+from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE, Moments
 from tokenkl.numerics.paths import cheapest_paths
 from tokenkl.samplers import Level, Sampler, as_sampler
 from tokenkl.sources import Source
@@ -152,13 +159,17 @@ def sequence_steps(
     Raises:
         ValueError: an argument out of its range, or no key.
     """
+    Ns = list(Ns)
+    if not Ns:
+        reject("Ns", Ns, "at least one number of evaluations")
     for N in Ns:
         check_count(N, "Ns")
+    snr_max = check_positive(snr_max, "snr_max")
     sequences = SequenceCodebook(codebook, source)
     keys = split(_check_key(key), 3)
     listed = sequence_codebook(codebook, source)
-    table = tabulate(listed, 0.0, float(snr_max), method, keys[0])
-    x = candidates(table, max(Ns, default=1))
+    table = tabulate(listed, 0.0, snr_max, method, keys[0])
+    x = candidates(table, max(Ns))
     snr = table.nodes.snr_of(x)
     few = np.linspace(0, x[-1], READ_LEVELS)
     chosen = as_monte_carlo(method, sequences)
@@ -168,7 +179,7 @@ def sequence_steps(
     costs[:-1, :-1] = table.cost(snr, snr)
     costs[:-1, -1] = np.interp(x, few, read.value)
     grids = []
-    for _, path in (cheapest_paths(costs, max(Ns, default=1))[N - 1] for N in Ns):
+    for _, path in (cheapest_paths(costs, max(Ns))[N - 1] for N in Ns):
         assert path is not None  # there are more levels than steps
         grids.append(snr[path[:-1]])
     kls = sequence_kl_curve(codebook, source, grids, method=method, key=keys[2])
@@ -263,8 +274,8 @@ def sequence_law(
 
 
 def _check_grid(grid: Any) -> Float[np.ndarray, " N"]:
-    levels = np.asarray(grid, dtype=float)
-    if levels.ndim != 1 or levels.size == 0 or levels[0] != 0:
+    levels = as_float_array("grid", grid)
+    if is_traced(levels) or levels.ndim != 1 or levels.size == 0 or levels[0] != 0:
         reject("grid", grid, "SNRs from 0 up, in one row")
     return check_snr_grid(levels, "grid") if levels.size > 1 else levels
 
@@ -286,20 +297,27 @@ def _reading(
         for block, done in enumerate(range(0, wanted, BLOCK))
     ]
     rows = np.concatenate(drawn, axis=1)
-    # What is known at SNR 0 takes off what the levels have in common with it.
+    L, K = sequences.length, sequences.token.K
+    rounding = 1e-13 * L * math.log(K)
+    # What is known at SNR 0 takes off what the levels have in common with it. Of rare tokens that
+    # nobody drew it knows nothing: all draws are alike then, but for their rounding.
     source = sequences.source
     before = rows[0] - (float(entropies(source.marginals()).sum()) - source.entropy())
-    spread = float(np.square(before - before.mean()).sum())
-    share = (rows - rows.mean(axis=1, keepdims=True)) @ before / (spread or 1.0)
+    first = Moments((1,))
+    first.add(before[None])
+    spread, carriers = float(first.squares[0]), float(first.carriers()[0])
+    known = spread > wanted * rounding**2 and carriers >= MIN_CARRIERS
+    share = (rows - rows.mean(axis=1, keepdims=True)) @ (before - before.mean()) / (spread or 1.0)
+    share = np.where(levels == 0, 1.0, share if known else 0.0)
     moments = Moments((levels.size,))
     moments.add(rows - share[:, None] * before)
     where = where[1:]
-    L, K = sequences.length, sequences.token.K
-    supported = moments.carried() & (wanted >= MIN_EFFECTIVE)
+    seen = known or float(np.abs(before).max()) <= rounding
+    supported = moments.carried() & (wanted >= MIN_EFFECTIVE) & (seen | (levels == 0))
     return Estimate(
         moments.mean[where],
         moments.standard_error[where],
-        1e-13 * L * math.log(K),
+        rounding,
         n_samples=wanted,
         method="Monte-Carlo",
         seed=seed_of(key),

@@ -93,7 +93,8 @@ def lower_bounds(
     h = np.sqrt(snr)
     if isinstance(codebook, OneHot):  # needs no table
         return np.array([_one_hot(codebook, float(root), methods) for root in h])
-    rivals = Rivals(*distinct_points(codebook))
+    points, prior, mass, rest = distinct_points(codebook)
+    rivals = Rivals(points, prior)
     out = np.zeros((h.size, len(methods)))
 
     def add(levels: slice) -> None:
@@ -102,13 +103,13 @@ def lower_bounds(
                 out[index] += [float(weight @ lower(events)) for lower in methods]
 
     share_out(add, h.size, 1)
-    return np.asarray((1 - rivals.mass) + rivals.mass * out)
+    return np.asarray(rest + mass * out)
 
 
 def distinct_points(
     codebook: Codebook,
-) -> tuple[Float[np.ndarray, "G n"], Float[np.ndarray, " G"], float]:
-    """The distinct points, their priors m_g / M, and M; see the head of this module.
+) -> tuple[Float[np.ndarray, "G n"], Float[np.ndarray, " G"], float, float]:
+    """The distinct points, their priors m_g / M, M, and 1 - M; see the head of this module.
 
     Raises:
         ValueError: more than 2**15 tokens, or points too many to materialise.
@@ -118,11 +119,12 @@ def distinct_points(
     points, prior = np.asarray(codebook.points), np.asarray(codebook.prior)
     unique, group = np.unique(points, axis=0, return_inverse=True)
     if unique.shape[0] == points.shape[0]:
-        return points, prior, 1.0
-    largest = np.zeros(unique.shape[0])
-    np.maximum.at(largest, group.ravel(), prior)
-    mass = min(math.fsum(largest), 1.0)
-    return unique, largest / mass, mass
+        return points, prior, 1.0, 0.0
+    order = np.lexsort((-prior, group.ravel()))
+    likeliest = order[np.unique(group.ravel()[order], return_index=True)[1]]
+    mass = min(math.fsum(prior[likeliest]), 1.0)
+    # The others directly: 1 - M has lost its digits where they hardly occur.
+    return unique, prior[likeliest] / mass, mass, math.fsum(np.delete(prior, likeliest))
 
 
 class Rivals:
@@ -131,8 +133,8 @@ class Rivals:
     With equal priors these are the nearest points; otherwise also the most probable ones.
     """
 
-    def __init__(self, points: np.ndarray, prior: np.ndarray, mass: float) -> None:
-        self.points, self.prior, self.mass = points, prior, mass
+    def __init__(self, points: np.ndarray, prior: np.ndarray) -> None:
+        self.points, self.prior = points, prior
         K = points.shape[0]
         self.equal = is_equal(prior)
         self.count = min(K - 1, RIVALS)
