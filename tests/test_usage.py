@@ -102,6 +102,23 @@ def test_counts_refused(counts: list[float], sentence: str) -> None:
         entropy_of_counts(counts)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int64, np.uint64])
+def test_counts_of_any_kind(kind: type) -> None:
+    for correction in get_args(Correction):
+        counts: np.ndarray = np.array([100, 100, 100], kind)
+        expected = entropy_of_counts([100, 100, 100], correction)
+        assert entropy_of_counts(counts, correction) == expected
+        assert entropy_of_counts(counts[:1], correction) == 0.0  # nothing is below
+    with pytest.raises(ValueError, match=r"fewer than 2\*\*53 of them"):
+        entropy_of_counts(np.full(3, 2**52))
+
+
+def test_one_token_alone() -> None:
+    usage = token_usage([[0] * 7] * 10, 4)
+    low, high, _ = usage.perplexity_interval()
+    assert usage.perplexity == low == 1 < high < 4
+
+
 def test_sequences_refused() -> None:
     with pytest.raises(ValueError, match="at least two utterances"):
         token_usage([[1, 2]], 3)
@@ -135,13 +152,13 @@ def test_intervals_of_streams_cover(
     weight = weight / weight.sum()
     truth = -float((weight * np.log(weight)).sum())
     rng = generator(11)
-    hits = 0
+    hits = np.zeros(2, int)
     for _ in range(20):
-        low, high, _ = stream_usage(
-            _copied(rng, weight, 20_000, run), K
-        ).entropy.confidence_interval()
-        hits += low <= truth <= high
-    assert hits >= 13  # of 20 at 95 %: fewer happen once in 10^5
+        ids = _copied(rng, weight, 20_000, run)
+        for kind, usage in enumerate((stream_usage(ids, K), token_usage(np.split(ids, 20), K))):
+            low, high, _ = usage.entropy.confidence_interval()
+            hits[kind] += low <= truth <= high
+    assert hits.min() >= 13  # of 20 at 95 %: fewer happen once in 10^5
 
 
 def test_stream_is_that_of_its_blocks() -> None:

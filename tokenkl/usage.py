@@ -13,11 +13,10 @@ from scipy.special import digamma
 
 from tokenkl._validation import check_choice, check_count, check_ids, reject
 from tokenkl.estimate import ConfidenceInterval, Estimate
+from tokenkl.numerics.unseen import UNSEEN
 
 #: Blocks that a single stream of tokens is cut into.
 BLOCKS = 64
-#: Expected number of draws of which none is seen with probability 5 %.
-UNSEEN = 3.0
 
 Correction = Literal["none", "miller-madow", "grassberger"]
 
@@ -41,13 +40,14 @@ def entropy_of_counts(counts: Int[Any, " K"], correction: Correction = "grassber
     array = np.asarray(counts)
     if array.ndim != 1 or array.dtype.kind not in "iu" or array.size == 0 or array.min() < 0:
         reject("counts", counts, "one row of whole numbers, at least 0")
-    if array.max() >= 2**53:  # the sum, and the logarithm, would be of other numbers
-        reject("counts", int(array.max()), "whole numbers below 2**53")
-    total, terms = int(array.sum()), _terms(correction)
+    total = sum(array.tolist())
+    if total >= 2**53:  # the sum, and the logarithm, would be of other numbers
+        reject("counts", f"{total} draws", "fewer than 2**53 of them")
     if total == 0:
         reject("counts", counts, "with at least one draw")
-    used = int((array > 0).sum())
-    return _from_sum(float(terms(array).sum()), total, used, correction)
+    array = array.astype(np.int64)  # products of smaller ones overflow
+    used, terms = int((array > 0).sum()), float(_terms(correction)(array).sum())
+    return max(_from_sum(terms, total, used, correction), 0.0)
 
 
 def _terms(correction: Correction) -> Callable[[np.ndarray], np.ndarray]:
@@ -75,7 +75,8 @@ class Usage:
 
     - `K`, `used`: tokens that there are, and that occur; `tokens`: how many were counted.
     - `entropy`: of one token, in nats, with the standard error of a jackknife over utterances,
-      which, unlike the correction of the bias, does not take tokens for independent.
+      which, unlike the correction of the bias, does not take tokens for independent. What may be
+      left of the bias, and of what was not seen, is in `numerical_error`, see `token_usage`.
     - `by_utterance`: the jackknife's value of every utterance; their mean is the entropy, and the
       variance of their mean is its squared standard error, so that utterances can be resampled.
     """
@@ -92,8 +93,9 @@ class Usage:
         return math.exp(float(self.entropy.value))
 
     def perplexity_interval(self, level: float = 0.95) -> ConfidenceInterval:
-        """Ends of the entropy's interval, as perplexities."""
-        low, high, _ = self.entropy.confidence_interval(level)
+        """Ends of the entropy's interval, as perplexities from 1 to K."""
+        ends = self.entropy.confidence_interval(level)[:2]
+        low, high = (min(max(float(end), 0.0), math.log(self.K)) for end in ends)
         return ConfidenceInterval(math.exp(low), math.exp(high), level)
 
 
@@ -101,6 +103,14 @@ def token_usage(
     sequences: Sequence[Int[Any, " tokens"]], K: int, correction: Correction = "grassberger"
 ) -> Usage:
     """Count tokens over utterances.
+
+    The jackknife leaves out one utterance at a time. What may be left of the bias is in
+    `numerical_error`. Relative frequencies have an entropy that is too small on average (Jensen),
+    for independent tokens by at most log(1 + (K - 1) / N) (Paninski 2003, Neural Computation 15,
+    proposition 1); where tokens depend on each other by more, which twice the jackknife's estimate
+    stands for. What was not seen once in N independent tokens may have a probability of 3 / N (at
+    95 %), and its entropy. With far fewer independent tokens than K, or rare tokens that come in
+    runs, nobody knows the entropy from counts.
 
     Args:
         sequences: token ids of each utterance, at least two utterances.
@@ -121,10 +131,15 @@ def token_usage(
     rows, counts = _counted([check_ids(one, K, "sequences").ravel() for one in sequences])
     value = entropy_of_counts(counts, correction)
     without = _without_each(rows, counts, correction)
+    tokens, plain = int(counts.sum()), entropy_of_counts(counts, "none")
+    shrunk = float(_without_each(rows, counts, "none").mean())
+    bias = max(math.log1p((K - 1) / tokens), 2 * (len(rows) - 1) * (plain - shrunk))
+    unseen = min(UNSEEN / tokens, 1.0)
     error = math.sqrt((len(rows) - 1) / len(rows) * float(((without - without.mean()) ** 2).sum()))
     estimate = Estimate(
         value=value,
         standard_error=error,
+        numerical_error=max(value - plain, bias - (value - plain)) + unseen * math.log(K / unseen),
         degrees_of_freedom=len(rows) - 1,
         n_samples=len(rows),
         method=f"counts, {correction}; jackknife over utterances",
@@ -132,20 +147,14 @@ def token_usage(
         unit="nats",
     )
     by_utterance = value + (len(rows) - 1) * (without.mean() - without)
-    return Usage(K, int((counts > 0).sum()), int(counts.sum()), estimate, by_utterance)
+    return Usage(K, counts.size, tokens, estimate, by_utterance)
 
 
 def stream_usage(ids: Int[Any, " tokens"], K: int, correction: Correction = "grassberger") -> Usage:
     """Count the tokens of one long stream, whose utterances are not known.
 
-    The jackknife leaves out one of 64 blocks of neighbouring tokens at a time, so that tokens may
-    depend on others that are closer than a block is long. What may be left of the bias is in
-    `numerical_error`. Relative frequencies have an entropy that is too small on average (Jensen),
-    for independent tokens by at most log(1 + (K - 1) / N) (Paninski 2003, Neural Computation 15,
-    proposition 1); where tokens depend on each other by more, which twice the jackknife's estimate
-    stands for. What was not seen once in N independent tokens may have a probability of 3 / N (at
-    95 %), and its entropy. With far fewer independent tokens than K, or rare tokens that come in
-    runs, nobody knows the entropy from counts.
+    As `token_usage`, for which one of 64 blocks of neighbouring tokens is an utterance, so that
+    tokens may depend on others that are closer than a block is long.
 
     Args:
         ids: token ids in their order, any shape, at least two.
@@ -166,17 +175,8 @@ def stream_usage(ids: Int[Any, " tokens"], K: int, correction: Correction = "gra
         reject("ids", f"{flat.size} of them", "at least two tokens")
     blocks = np.array_split(flat, min(BLOCKS, flat.size))
     usage = token_usage(blocks, K, correction)
-    blocks, counts = _counted(blocks)
-    plain = entropy_of_counts(counts, "none")
-    shrunk = float(_without_each(blocks, counts, "none").mean())
-    added = float(usage.entropy.value) - plain
-    most = max(math.log1p((K - 1) / flat.size), 2 * (len(blocks) - 1) * (plain - shrunk))
-    unseen = min(UNSEEN / flat.size, 1.0)
-    entropy = dataclasses.replace(
-        usage.entropy,
-        numerical_error=max(added, most - added) + unseen * math.log(K / unseen),
-        method=f"counts, {correction}; jackknife over {len(blocks)} blocks",
-    )
+    method = f"counts, {correction}; jackknife over {len(blocks)} blocks"
+    entropy = dataclasses.replace(usage.entropy, method=method)
     return dataclasses.replace(usage, entropy=entropy)
 
 

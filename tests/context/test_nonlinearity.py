@@ -233,7 +233,7 @@ def test_mean_over_positions() -> None:
             lambda: tk.message_nonlinearity(
                 tk.FSQ((2,)), Joint(np.eye(2) / 2), 1.0, method=tk.MonteCarlo(rtol=0.1), key=0
             ),
-            r"method must be MonteCarlo\(n_samples\)",
+            "without rtol and atol",
         ),
         (
             lambda: tk.nonlinearity_integral(

@@ -157,6 +157,11 @@ def test_best_steps() -> None:
         (lambda: replacing_kl(SOURCES["markov"], [1.0, 0.4, 0.6, 0.0]), "without a step back"),
         (lambda: replacing_kl(Markov(_rows(3), 40), GRID), "key must be"),
         (lambda: replacing_kl(Markov(_rows(3), 40), GRID, method=tk.Exact()), "MonteCarlo"),
+        (
+            lambda: replacing_kl(SOURCES["markov"], GRID, method=tk.MonteCarlo(rtol=0.1), key=0),
+            "without rtol and atol",
+        ),
+        (lambda: replacing_law(SOURCES["markov"], [1, 5e-324, 0]), "grid must be 0 or at least"),
         (lambda: replacing_law(Markov(_rows(3), 12), GRID), "the source must be"),
         (lambda: replacing_posterior(SOURCES["cycle"], [[0, 0, 0]], 0.0), "seen must be"),
         (lambda: replacing_information(SOURCES["cycle"], -0.1), "replaced must be"),

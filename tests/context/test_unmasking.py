@@ -201,6 +201,11 @@ def test_best_steps_of_a_sampled_source() -> None:
     assert abs(best.kl.value - exact.kl.value) < 5 * best.kl.standard_error + 0.02 * exact.kl.value
 
 
+@pytest.mark.parametrize("method", [None, tk.MonteCarlo(n_samples=100)])
+def test_no_shares(method: tk.MonteCarlo | None) -> None:
+    assert unmasking_curve(SOURCES["markov"], [], method=method, key=0).value.shape == (0,)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -211,6 +216,10 @@ def test_best_steps_of_a_sampled_source() -> None:
         (
             lambda: unmasking_curve(HiddenMarkov(_rows(3), _rows(3), 40), 0.5, method=tk.Exact()),
             "MonteCarlo",
+        ),
+        (
+            lambda: unmasking_curve(SOURCES["hidden"], 0.5, method=tk.MonteCarlo(atol=0.1), key=0),
+            "without rtol and atol",
         ),
         (lambda: unmasking_law(Markov(_rows(3), 12), [0, 1]), "the source must be"),
         (lambda: unmasking_steps(SOURCES["markov"], [0]), "Ns must be"),

@@ -300,7 +300,7 @@ def test_large_grids_are_not_materialised() -> None:
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"start": -1.0}, "start must be above 0"),
         ({"method": tk.MonteCarlo(n_samples=100)}, "key must be"),
-        ({"method": tk.MonteCarlo(rtol=0.1), "key": 0}, "without targets"),
+        ({"method": tk.MonteCarlo(rtol=0.1), "key": 0}, "without rtol and atol"),
         ({"method": "paths"}, "method must be Exact"),
     ],
 )

@@ -260,12 +260,10 @@ class _Task(NamedTuple):
         if window is not None:
             check_count(window, "window")
         check_choice(family, FAMILIES, "family")
-        check_method(method, Exact, MonteCarlo)
+        check_method(method, Exact, MonteCarlo, targets=False)
         places = range(source.length) if position is None else [position]
         seats = [Seat.of(codebook, source, place, window) for place in places]
         if isinstance(method, MonteCarlo):
-            if method.has_target:
-                reject("method", "one with a target", "MonteCarlo(n_samples) or Exact()")
             size = method.n_samples or N_SAMPLES
         else:
             coordinates = seats[0].points.shape[1] * source.length

@@ -42,7 +42,7 @@ MOST_LISTED, MOST_PAIRS = 2**16, 2**28
 #: Levels among which the search for the best steps chooses, at least, samples for it, and tokens in
 #: these at all levels together.
 SEARCH_LEVELS, SEARCH_SAMPLES, SEARCH_TOKENS = 96, 2**12, 2**20
-EPS = np.finfo(float).eps
+EPS, TINY = np.finfo(float).eps, np.finfo(float).tiny
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -235,7 +235,7 @@ def replacing_law(source: Source, grid: Float[Any, " points"]) -> GeneratedLaw:
         grid: (N + 1,) levels of replaced tokens, falling from 1 to 0.
 
     Raises:
-        ValueError: no such grid, or longer sequences.
+        ValueError: no such grid, a level so near 0 that its powers underflow, or longer sequences.
 
     Example:
         >>> import tokenkl as tk
@@ -248,6 +248,9 @@ def replacing_law(source: Source, grid: Float[Any, " points"]) -> GeneratedLaw:
     L, K = source.length, source.K
     if 2 * L * math.log(K) > math.log(MOST_PAIRS):
         reject("the source", f"{K} tokens and length {L}", "K^(2 length) up to 2**28")
+    least = math.exp(math.log(TINY) / L)  # so that all tokens but one are replaced in numbers
+    if levels[-2] < least * K:
+        reject("grid", levels[-2], f"0 or at least {least * K:.1g} at length {L}")
     joint, half = source.joint(), L // 2
     law = np.full(K**L, K**-L)
     ids = np.stack(np.unravel_index(np.arange(K**L), (K,) * L))
@@ -274,7 +277,7 @@ def replacing_law(source: Source, grid: Float[Any, " points"]) -> GeneratedLaw:
 
 
 def _is_exact(source: Source, method: Method | None) -> bool:
-    check_method(method, Exact, MonteCarlo)
+    check_method(method, Exact, MonteCarlo, targets=False)
     few = source.length * math.log(source.K) <= math.log(MOST_LISTED)
     if isinstance(method, Exact) and not few:
         where = f"Exact() for {source.K}^{source.length} sequences"

@@ -277,14 +277,14 @@ class _Gains:
             seed=seed_of(self.key),
             draws=draws_of(self.key),
             interval_supported=supported.reshape(shape),
-            sample_range=float(size.max()) * self.reach,
+            sample_range=float(size.max(initial=0.0)) * self.reach,
             skewness=moments.skewness.reshape(shape),
             **named,
         )
 
 
 def _gains_of(source: Source, method: Method | None, key: Any) -> _Gains:
-    check_method(method, Exact, MonteCarlo)
+    check_method(method, Exact, MonteCarlo, targets=False)
     L, top = source.length, source.length * math.log(source.K)
     if source.knows_mean_entropies and not isinstance(method, MonteCarlo):
         mean = source.mean_entropies()

@@ -136,7 +136,7 @@ def produced_law(
     moves, decision = as_sampler(sampler), as_decision(decision)
     temperature = check_positive(temperature, "temperature")
     start = check_positive(start, "start")
-    check_method(method, Exact, MonteCarlo)
+    check_method(method, Exact, MonteCarlo, targets=False)
     known = type(moves) in EXACT and logits is None
     product = codebook.factors if known else None
     if product is not None and product.coincides:
@@ -148,8 +148,8 @@ def produced_law(
         reject("method", "Exact()", f"MonteCarlo(...) where {unless}")
     if key is None:
         reject("key", "None", f"an integer seed or a JAX key, since {codebook!r} is sampled")
-    if isinstance(method, MonteCarlo) and (method.has_target or method.control is not None):
-        reject("method", method, "MonteCarlo(n_samples=...) without targets: so many paths")
+    if isinstance(method, MonteCarlo) and method.control is not None:
+        reject("method", method, "MonteCarlo(n_samples=...) without a control: so many paths")
     paths = (method.n_samples if method else None) or DEFAULT_PATHS
     chosen = _Paths(codebook, snr, moves, decision, temperature, start, logits)
     log_prior = codebook.log_prior  # refuses where tokens are too many to be counted

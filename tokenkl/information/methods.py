@@ -175,9 +175,14 @@ def _check_targets(method: Any) -> None:
         reject("n_samples", method.n_samples, "None where rtol or atol sets the sample size")
 
 
-def check_method(method: Method | None, *kinds: type) -> None:
-    """Refuse what is no method, or none of these kinds of one (all by default)."""
+def check_method(method: Method | None, *kinds: type, targets: bool = True) -> None:
+    """Refuse what is no method, or none of these kinds of one (all by default).
+
+    `targets`: whether a target of the error is followed; where not, it is refused, not ignored.
+    """
     kinds = kinds or (Exact, MonteCarlo, RareEvents, Auto)
     if method is not None and not isinstance(method, kinds):
         names = ", ".join(kind.__name__ + ("()" if kind is Exact else "(...)") for kind in kinds)
         reject("method", method, f"{names} or None")
+    if not targets and isinstance(method, MonteCarlo) and method.has_target:
+        reject("method", method, "MonteCarlo(n_samples=...), without rtol and atol")

@@ -164,8 +164,9 @@ def _print(tokenizer: Tokenizer, found: dict[str, np.ndarray]) -> None:
     ]
     if len(found) > 1 and all(row.size for row in found.values()):
         usage = token_usage(list(found.values()), tokenizer.K)
-        error = usage.perplexity * float(usage.entropy.standard_error or 0)
-        pairs.append(("perplexity", f"{usage.perplexity:.0f} ± {error:.0f} (bias corrected)"))
+        low, high, _ = usage.perplexity_interval()
+        shown = f"{usage.perplexity:.0f} (95 %: {low:.0f} to {high:.0f}; bias corrected)"
+        pairs.append(("perplexity", shown))
     print_pairs(stdout(), pairs)
 
 
