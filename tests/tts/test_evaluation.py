@@ -14,7 +14,7 @@ from tokenkl._random import generator
 from tokenkl.tts.audio import SAMPLE_RATE, Utterance
 from tokenkl.tts.corpus import Corpus
 from tokenkl.tts.evaluation import Spoken, ceilings_and_floors, evaluate
-from tokenkl.tts.judge import Judge
+from tokenkl.tts.judge import Judge, WordErrors
 from tokenkl.tts.reports import METRICS, SpeechReport, paired_difference
 from tokenkl.tts.tokenizers import (
     TOKENIZERS,
@@ -86,6 +86,30 @@ def test_intervals_over_sentences_cover() -> None:
         found = _report(mos=values).measured("mos", run, over="sentences", resamples=400)
         covered += found.interval.low < 3 + seeds.mean() < found.interval.high
     assert covered >= _least(runs, 0.93)
+
+
+@pytest.mark.parametrize("n", [3, 8, 20])
+def test_intervals_of_few_sentences_cover(n: int) -> None:
+    """Plain percentiles cover 75, 87 and 91 % of them."""
+    runs, covered = 300, np.zeros(3, int)
+    for run in range(runs):
+        rng = generator(14, run)
+        one, other = (_report(mos=3 + rng.standard_normal((n, 1))) for _ in range(2))
+        errors = np.rint(100 + 10 * rng.standard_normal(n)).astype(int)
+        words = WordErrors(errors, np.full(n, 500), (), ())
+        pairs = (
+            (one.measured("mos", run, resamples=400).interval, 3.0),
+            (paired_difference(one, other, "mos", run, resamples=400).interval, 0.0),
+            (words.interval(run, resamples=400), 0.2),
+        )
+        covered += [interval.low < truth < interval.high for interval, truth in pairs]
+    assert covered.min() >= _least(runs, 0.93)
+
+
+def test_one_sentence_tells_nothing_of_others() -> None:
+    one = _report(mos=np.array([[3.0]]))
+    assert one.measured("mos", 0).interval[:2] == (-np.inf, np.inf)
+    assert paired_difference(one, one, "mos", 0).interval[:2] == (-np.inf, np.inf)
 
 
 def test_resampling_three_seeds_does_not_cover() -> None:

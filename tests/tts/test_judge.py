@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tokenkl._random import generator
 from tokenkl.tts.audio import SAMPLE_RATE
@@ -185,7 +186,11 @@ def test_word_errors_by_hand() -> None:
     assert result.lengths.tolist() == [3, 2, 1]
     assert result.rate == pytest.approx(0.5)
     low, high, level = result.interval(0)
-    assert (low, high) == (1 / 3, 1.0)  # the extreme resamples: one utterance three times
+    # The extreme resamples, one utterance three times, moved away by what three ask for.
+    wider = math.sqrt(3 / 2) * stats.t.ppf(0.975, 2) / stats.norm.ppf(0.975)
+    assert (low, high) == pytest.approx((0.5 - wider * (0.5 - 1 / 3), 0.5 + wider * 0.5))
+    nothing = word_errors(["one two"] * 9, ["one two"] * 9).interval(0)
+    assert nothing[:2] == (0.0, pytest.approx((1 - 0.025 ** (1 / 9)) / 2))
     assert level == 0.95
 
 

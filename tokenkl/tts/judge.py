@@ -31,6 +31,7 @@ from tokenkl._validation import as_float_array, check_choice, check_positive, re
 from tokenkl.estimate import ConfidenceInterval
 from tokenkl.tts.audio import SAMPLE_RATE, to_int16
 from tokenkl.tts.grammar import TEMPLATES, Template, ngram_counts
+from tokenkl.tts.resampling import ends, most_of_none, stretched
 
 Grammar = Literal["unigram", "bigram"]
 GRAMMARS: tuple[Grammar, ...] = ("unigram", "bigram")
@@ -268,10 +269,10 @@ class WordErrors:
     def interval(
         self, key: Any, level: float = 0.95, resamples: int = 10_000
     ) -> ConfidenceInterval:
-        """Percentile bootstrap interval of `rate` over utterances.
+        """Bootstrap interval of `rate` over utterances, stretched for few of them (`resampling`).
 
-        It says nothing of other voices or seeds. Without a single error it has no width, and the
-        rule of three (3 / words at 95 %) is the thing to quote.
+        It says nothing of other voices or seeds. Without a single error its upper end is Clopper
+        and Pearson's for the share of utterances with an error, each taken to have one.
         """
         rng = generator(key)
         count = self.errors.size
@@ -280,8 +281,10 @@ class WordErrors:
             chosen = rng.integers(count, size=(min(1000, resamples - start), count))
             part = self.errors[chosen].sum(axis=1) / self.lengths[chosen].sum(axis=1)
             rates[start : start + part.size] = part
-        low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])
-        return ConfidenceInterval(float(low), float(high), level)
+        low, high = ends(stretched(rates, self.rate, count, level), level)
+        if not self.errors.any():
+            high = max(high, most_of_none(count, level) / float(self.lengths.mean()))
+        return ConfidenceInterval(max(low, 0.0), high, level)
 
 
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> WordErrors:

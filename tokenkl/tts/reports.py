@@ -4,7 +4,7 @@ A `SpeechReport` holds arrays (sentences, seeds), one for every quantity, so tha
 can resample them. Two populations can be asked about:
 
 - "sentences": other sentences of the domain, said by these very runs. Percentiles over resampled
-  sentences, all seeds of a sentence together.
+  sentences, all seeds of a sentence together, stretched as few sentences ask for (`resampling`).
 - "both": other sentences and other seeds. To the resampled sentences a draw of Student's law with
   S - 1 degrees of freedom is added, scaled by the standard deviation between the S seeds beyond
   what the choice of sentences explains. To resample a handful of seeds instead is not honest:
@@ -31,6 +31,7 @@ from tokenkl._formats import conform, reading
 from tokenkl._random import generator
 from tokenkl._validation import check_choice, reject
 from tokenkl.estimate import ConfidenceInterval
+from tokenkl.tts.resampling import ends, most_of_none, stretched
 
 Population = Literal["sentences", "both"]
 Moments = Float[np.ndarray, "sentences seeds k"]
@@ -329,12 +330,10 @@ class SpeechReport:
                 three seeds.
         """
         sample = _Sample(self, metric, over)
-        draws = sample.draws(sample.kept, key, 0, resamples)
-        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-        high = max(high, sample.most_without_errors(level))
-        return Measured(
-            self.value(metric), ConfidenceInterval(float(low), float(high), level), sample.over
-        )
+        low, high = ends(sample.draws(sample.kept, key, 0, resamples, level), level)
+        if sample.metric.counts:
+            low, high = max(low, 0.0), max(high, sample.most_without_errors(level))
+        return Measured(self.value(metric), ConfidenceInterval(low, high, level), sample.over)
 
     def summary(self, key: Any = 0, *, over: Population | None = None) -> dict[str, Measured]:
         """All metrics with their intervals."""
@@ -464,13 +463,14 @@ def paired_difference(
         reject("a, b", "no sentence where both were measured", "measured on the same sentences")
     values = left.value(kept) - right.value(kept)
     if seeds == "paired" and "both" in (left.over, right.over):
-        draws = left.paired_draws(right, kept, key, resamples)
+        draws = left.paired_draws(right, kept, key, resamples, level)
     else:
-        draws = left.draws(kept, key, 0, resamples) - right.draws(kept, key, 1, resamples)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+        draws = left.draws(kept, key, 0, resamples, level)
+        draws = draws - right.draws(kept, key, 1, resamples, level)
+    low, high = ends(draws, level)
     low = min(low, -right.most_without_errors(level) + left.value(kept))
     high = max(high, left.most_without_errors(level) - right.value(kept))
-    interval = ConfidenceInterval(float(low), float(high), level)
+    interval = ConfidenceInterval(low, high, level)
     return Measured(values, interval, over if "both" in (left.over, right.over) else "sentences")
 
 
@@ -493,19 +493,29 @@ class _Sample:
         return float(self.metric.finish(self.moments[kept].sum(axis=0)))
 
     def draws(
-        self, kept: Bool[np.ndarray, " sentences"], key: Any, stream: int, resamples: int
+        self,
+        kept: Bool[np.ndarray, " sentences"],
+        key: Any,
+        stream: int,
+        resamples: int,
+        level: float,
     ) -> Float[np.ndarray, " resamples"]:
         """The metric over resampled sentences, plus what seeds add; the sentences depend on `key`
         alone, the seeds on `stream` too."""
         sums = self.resampled(kept, key, resamples)
-        draws = self.metric.finish(sums)
+        draws = stretched(self.metric.finish(sums), self.value(kept), kept.sum(), level)
         if self.over == "sentences":
             return draws
         total = _one_by_one(self.metric, self.moments[kept].sum(axis=0))
         return draws + _of_seeds(_one_by_one(self.metric, sums), total, generator(key, 1, stream))
 
     def paired_draws(
-        self, other: _Sample, kept: Bool[np.ndarray, " sentences"], key: Any, resamples: int
+        self,
+        other: _Sample,
+        kept: Bool[np.ndarray, " sentences"],
+        key: Any,
+        resamples: int,
+        level: float,
     ) -> Float[np.ndarray, " resamples"]:
         """`draws` of the difference, where seed by seed both have the same randomness."""
         sums, rivals = (one.resampled(kept, key, resamples) for one in (self, other))
@@ -516,6 +526,8 @@ class _Sample:
 
         total = gap(*(one.moments[kept].sum(axis=0) for one in (self, other)))
         draws = metric.finish(sums) - metric.finish(rivals)
+        value = self.value(kept) - other.value(kept)
+        draws = stretched(draws, value, kept.sum(), level)
         return draws + _of_seeds(gap(sums, rivals), total, generator(key, 1, 0))
 
     def resampled(
@@ -533,8 +545,7 @@ class _Sample:
         if not self.metric.counts or moments[..., 0].any():
             return -math.inf
         n = moments.shape[0]
-        share = 1 - ((1 - level) / 2) ** (1 / n)
-        return share / float(moments[..., 1].sum() / moments.shape[1] / n)
+        return most_of_none(n, level) / float(moments[..., 1].sum() / moments.shape[1] / n)
 
 
 def _one_by_one(metric: Metric, sums: np.ndarray) -> np.ndarray:
