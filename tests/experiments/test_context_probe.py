@@ -1,12 +1,14 @@
 """The probe by digits: against another optimiser and posteriors written out; integrals."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import optimize, special
 
 import tokenkl as tk
 from experiments import context_probe
-from experiments.context_probe import SMOKE, digits_of, over_levels
+from experiments.context_probe import FIGURES, SMOKE, digits_of, over_levels
 from experiments.speech import probe as module
 from experiments.speech.probe import Corpus, _Fit, log_priors, probe
 
@@ -112,3 +114,8 @@ def test_one_prior_at_a_time() -> None:
     alone = table[table.kind == "cross-entropy alone"].groupby("prior").value.mean()
     assert alone["phoneme"] < alone["frequency"]
     assert facts["networks"]["bound, 5 steps"]["fsq"] == 0
+
+
+def test_what_is_stored_is_of_the_bounds_that_are_stored() -> None:
+    record = json.loads((FIGURES / "context_probe.json").read_text())
+    assert record["facts"]["networks"] == context_probe.measured()
