@@ -357,12 +357,17 @@ class _Integral:
         self.known: dict[float, Estimate] = {}
         self.starts: list[Starts] = []
         seat = task.seats[0]
-        law = seat.source.marginals()[seat.position]
-        self.origin = -math.log(float(law @ (seat.points**2).sum(axis=1)) or 1.0)
+        laws = seat.source.marginals()
+        occurring = seat.points[laws.max(axis=0) > 0]
+        #: Squared distance of the two tokens farthest from each other.
+        self.diameter2 = float(pdist(occurring, "sqeuclidean").max(initial=0.0))
+        # The token of this position may be all but known: the power then is no scale of the points.
+        power = float(laws[seat.position] @ (seat.points**2).sum(axis=1))
+        self.origin = -math.log(max(power, 1e-9 * self.diameter2) or 1.0)
         self.tolerance = 1e-6 if not task.n_samples else 1e-2
 
     def found(self) -> Estimate:
-        if self.task.seats[0].source.length == 1 or len(self.task.seats[0].points) == 1:
+        if self.task.seats[0].source.length == 1 or not self.diameter2:
             return Estimate(0.0, quantity=INTEGRAL, unit="nats")
         spacing, sums = 0.8, []
         low, high = self._range(spacing)
@@ -402,7 +407,9 @@ class _Integral:
         tolerance = 0.1 * self.tolerance
         total, low = float(self.value(0.0)), 0.0
         reach = 0.03 if not self.task.n_samples else 0.1  # in nu; of its square below
-        while low > -30 and (low > -2 or float(self.value(low)) > reach**2 * total + ATOL):
+        # Small values say nothing where all tokens are told: below this no two are.
+        far = -self.origin - math.log(self.diameter2)
+        while low > far or (low > far - 30 and float(self.value(low)) > reach**2 * total + ATOL):
             low -= spacing
             total = max(total, float(self.value(low)))
         high = 0.0
