@@ -3,6 +3,7 @@ and the closed forms against permutations, sampling and optimisation."""
 
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -231,6 +232,54 @@ def test_integrals_against_quadrature() -> None:
     found = index_of_variates(bit, [pair])
     expected = quad(lambda u: (1 - tau(u)) * tau(u), -17, 5, epsabs=1e-9, limit=200)[0]
     assert abs(found.information.value - expected) < found.information.numerical_error + 5e-8
+
+
+def _near(near: float, far: float = 1.0) -> tk.PointCodebook:
+    """Two points near each other and one that is not, which are no grid."""
+    return tk.PointCodebook([[0.0, 0.0], [near, 0.0], [far / 2, far]])
+
+
+@pytest.mark.parametrize("near", [1e-3, 1e-6, 1e-9])
+def test_integrals_reach_down_to_the_nearest_points(near: float) -> None:
+    """A range of the SNR in which only the near pair is not told is as wide as that pair is near.
+
+    There what is told does not change, and is linear; nu is of the levels at which more is hidden.
+    """
+    law = _weak(3, 0.3, 1)
+    sizes = [near * 10, near, near / math.sqrt(10)]
+    first, second, third = (
+        message_index(_near(size), law, n_samples=2**12, key=key) for key, size in enumerate(sizes)
+    )
+    told = [2 * (third.information - second.information), second.information - first.information]
+    lost = [third.nonlinearity, first.nonlinearity]
+    for one, other in (told, lost):
+        error = one.standard_error + other.standard_error
+        assert abs(float(one) - float(other)) < 4.5 * error < 0.1 * float(other)
+    levels = np.exp(np.arange(-13.0, math.log(500) - 2 * math.log(near), 0.5))
+    summed = 0.5 * message_index(_near(near), law, levels, key=3).information.value.sum()
+    off = abs(float(second.information) - summed)
+    assert off < 0.01 * summed
+
+
+def test_no_integral_where_two_tokens_are_never_told() -> None:
+    for near in (0.0, 1e-12):
+        book = tk.PointCodebook([[0.0, 0], [near, 0], [0.5, 1]], allow_duplicates=True)
+        with pytest.raises(ValueError, match="codebook must be one whose points are"):
+            message_index(book, _weak(3, 0.3, 1), key=0)
+        assert message_index(book, _weak(3, 0.3, 1), 1.0, key=0).information.value > 0
+
+
+@pytest.mark.parametrize("snr", [1.0, 4.0, 10.0])
+@pytest.mark.parametrize("near", [1e-6, 1e-9])
+def test_far_points_do_not_blur_near_ones(near: float, snr: float) -> None:
+    """A token that is told anyway may be at any distance."""
+    law = _weak(3, 0.3, 1)
+    far, here = (
+        message_index(_near(near, size), law, snr / near**2, key=0).information
+        for size in (1.0, 100 * near)
+    )
+    error = far.standard_error + here.standard_error
+    assert abs(far.value - here.value) < 2 * error < 0.2 * here.value
 
 
 # ---- C12 ------------------------------------------------------------------------------------

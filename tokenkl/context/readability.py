@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.spatial.distance import cdist
 
 from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import MAX_ELEMENTS, as_float_array, check_count, check_snr, reject
@@ -35,6 +36,8 @@ BATCHES = 16
 SAMPLES = 1024
 #: Steps of log snr in an integral over all levels, which then is exact to about 1e-8.
 LOG_STEP = 0.5
+#: Distance of two points, in diameters, below which they are as good as one.
+NEAREST = 1e-10
 #: Scaled gap of two levels from which an observation tells them apart with certainty.
 RESOLVED = 20.0
 #: What exact values may be off by, times the sum of squared correlations.
@@ -118,7 +121,7 @@ def token_matrices(
             _Points(points - weights @ points, weights, columns),
             _as_product(points, weights),
         )
-    fits = [seen.regression(one) for one in levels]
+    fits = seen.regressions(levels)
     linear = np.stack([fit[1] for fit in fits])
     if grid is not None:
         book, order = grid
@@ -140,8 +143,10 @@ def token_matrices(
         noise = rng.standard_normal((count, codebook.n))
         drawn = (rng.permutation(count) + rng.random(count)) / count  # stratified
         ids = np.searchsorted(edges, edges[-1] * drawn, side="right").clip(0, codebook.K - 1)
+        own, along, squared = seen.drawn(ids, noise)
         for level, one in enumerate(levels):
-            y, posterior = seen.observed(ids, noise, math.sqrt(one))
+            y = math.sqrt(one) * own + noise
+            posterior = _posterior(weights, math.sqrt(one) * along - one / 2 * squared)
             weight = edges[-1] / (1 + posterior @ relative)
             heard = posterior @ columns
             rest = heard - y @ fits[level][0]
@@ -243,7 +248,8 @@ def message_index(
         n_samples, key: of what is sampled.
 
     Raises:
-        ValueError: a source of other tokens, invalid SNRs or pairs, or no key where one is needed.
+        ValueError: a source of other tokens, invalid SNRs or pairs, or no key where one is needed;
+            or integrals for points of which two are less than 1e-10 of the diameter apart.
 
     Example:
         >>> import tokenkl as tk
@@ -274,6 +280,11 @@ def index_of_variates(
 ) -> MessageIndex:
     """`message_index` of pairs whose canonical variates are known."""
     if snr is None:
+        least = codebook.min_distance()
+        if least <= NEAREST * codebook.diameter_bound():
+            expected = f"one whose points are {NEAREST:g} of its diameter apart, or at given SNRs: "
+            expected += "integrals over all of them need not be finite"
+            reject("codebook", f"one with two points {least:.3g} apart", expected)
         levels = all_levels(codebook)
         return integrals_of_variates(codebook, variates, levels, n_samples=n_samples, key=key)
     given = check_snr(snr)
@@ -375,9 +386,10 @@ def _index(
 
 def all_levels(codebook: Codebook, step: float = LOG_STEP) -> Float[np.ndarray, " levels"]:
     """Levels on which integrals over d log snr are summed: from deaf to certain, evenly in log."""
-    power = codebook.average_power() / codebook.n
-    low = math.log(1e-5 / codebook.diameter_bound() ** 2)
-    high = math.log(400 / max(codebook.min_distance() ** 2, 1e-8 * power))
+    diameter, least = codebook.diameter_bound(), codebook.min_distance()
+    if least <= NEAREST * diameter:  # as good as one point, which no level tells apart
+        least = 1e-4 * math.sqrt(codebook.average_power() / codebook.n)
+    low, high = math.log(1e-5) - 2 * math.log(diameter), math.log(400) - 2 * math.log(least)
     return np.exp(np.arange(low, high + step, step))
 
 
@@ -550,20 +562,29 @@ class _Points(NamedTuple):
     law: Float[np.ndarray, " K"]
     features: Float[np.ndarray, "K r"]
 
-    def regression(self, snr: float) -> tuple[np.ndarray, np.ndarray]:
-        """Slopes of features on noisy points, and what these explain of them."""
-        weighted = self.law[:, None] * self.points
-        cross = math.sqrt(snr) * weighted.T @ self.features
-        slopes = np.linalg.solve(np.eye(len(cross)) + snr * weighted.T @ self.points, cross)
-        return slopes, cross.T @ slopes
+    def regressions(
+        self, levels: Float[np.ndarray, " levels"]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Slopes of features on noisy points, and what these explain of them.
 
-    def observed(
-        self, ids: Int[np.ndarray, " N"], noise: Float[np.ndarray, "N n"], h: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Noisy points, and the law of the token given each."""
-        y = h * self.points[ids] + noise
-        lengths = (self.points**2).sum(axis=1)
-        return y, _posterior(self.law, h * (y @ self.points.T) - h**2 / 2 * lengths)
+        By singular values of the points: a covariance holds the squares of distances, and of near
+        points no digit.
+        """
+        root = np.sqrt(self.law)[:, None]
+        left, sizes, axes = np.linalg.svd(root * self.points, full_matrices=False)
+        cross, found = left.T @ (root * self.features), []
+        for snr in levels:
+            along = math.sqrt(snr) * sizes[:, None]
+            slopes = along / (1 + along**2) * cross
+            found.append((axes.T @ slopes, cross.T @ (along * slopes)))
+        return found
+
+    def drawn(
+        self, ids: Int[np.ndarray, " N"], noise: Float[np.ndarray, "N n"]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points e_j of these tokens, <eps, e_k> and |e_j - e_k|^2 (differences first) of all k."""
+        own = self.points[ids]
+        return own, noise @ self.points.T, cdist(own, self.points, "sqeuclidean")
 
 
 class _Simplex(NamedTuple):
@@ -577,7 +598,12 @@ class _Simplex(NamedTuple):
     law: Float[np.ndarray, " K"]
     features: Float[np.ndarray, "K r"]
 
-    def regression(self, snr: float) -> tuple[np.ndarray, np.ndarray]:
+    def regressions(
+        self, levels: Float[np.ndarray, " levels"]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self._regression(one) for one in levels]
+
+    def _regression(self, snr: float) -> tuple[np.ndarray, np.ndarray]:
         power = snr * self.scale**2
         share = self.law / (1 + power * self.law)
         shared = (share * self.law) @ self.features
@@ -585,14 +611,12 @@ class _Simplex(NamedTuple):
         slopes = root * share[:, None] * (self.features + power * shared / share.sum())
         return slopes, root * (self.law[:, None] * self.features).T @ slopes
 
-    def observed(
-        self, ids: Int[np.ndarray, " N"], noise: Float[np.ndarray, "N n"], h: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        step = h * self.scale
-        y = noise.copy()
-        y[np.arange(ids.size), ids] += step
-        posterior = _posterior(self.law, step * y)
-        return y - step * self.law, posterior
+    def drawn(
+        self, ids: Int[np.ndarray, " N"], noise: Float[np.ndarray, "N n"]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        shown = np.zeros((ids.size, self.law.size))
+        shown[np.arange(ids.size), ids] = 1.0
+        return self.scale * (shown - self.law), self.scale * noise, 2 * self.scale**2 * (1 - shown)
 
 
 def _posterior(law: Float[np.ndarray, " K"], logs: np.ndarray) -> Float[np.ndarray, "N K"]:
