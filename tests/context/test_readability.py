@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import optimize, special
 
 import tokenkl as tk
@@ -128,6 +130,27 @@ def test_grids_against_sampling(name: str) -> None:
     for one, other in ((exact.residual, sampled.residual), (exact.unread, sampled.unread)):
         error = other.std(axis=0, ddof=1) / 4
         assert (abs(other.mean(axis=0) - one[0]) < 7.5 * error + 1e-12).all()  # Student's, 15 df
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    gaps=st.lists(st.floats(-3, 9), min_size=1, max_size=5),
+    parts=st.lists(st.floats(-6, 0), min_size=6, max_size=6),
+)
+def test_lines_of_any_gaps(gaps: list[float], parts: list[float]) -> None:
+    """Second moments of E[f | Y] for levels at every distance, by a finer rule around each."""
+    levels = np.cumsum([0.0, *(10.0**gap for gap in gaps)])
+    law = 10.0 ** np.array(parts[: levels.size])
+    law /= law.sum()
+    features = (np.eye(levels.size) - law) / np.sqrt(law * (1 - law))
+    z, told = np.arange(-10, 10, 0.01), np.zeros((levels.size, levels.size))
+    for here, weight in zip(levels, law, strict=True):
+        logs = np.log(law)[:, None] - (z - (levels - here)[:, None]) ** 2 / 2
+        heard = features.T @ special.softmax(logs, axis=0)
+        told += weight * 0.01 / np.sqrt(2 * np.pi) * (heard * np.exp(-(z**2) / 2)) @ heard.T
+    found = token_matrices(_line(list(levels)), law, features, [1.0])
+    total = features.T @ (law[:, None] * features)
+    assert abs(total - found.residual[0, 0] - told).max() < 1e-11
 
 
 def test_sampled_index_covers() -> None:

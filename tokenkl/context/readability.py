@@ -535,23 +535,36 @@ def _read_on_grid(
 def _agreement(
     levels: Float[np.ndarray, " L"], weights: Float[np.ndarray, " L"], snr: float
 ) -> Float[np.ndarray, "L L"]:
-    """E p(a | Y) p(b | Y) of one coordinate, by the trapezoid rule, exact to rounding."""
-    h = math.sqrt(snr)
-    places = h * (levels - levels[0])
-    gap, span = float(np.diff(np.sort(places)).min()), float(np.ptp(places))
-    if gap > RESOLVED + 2 * math.log(1 / weights.min()):
-        return np.diag(weights)
+    """E p(a | Y) p(b | Y) of one coordinate's ascending levels, by the trapezoid rule."""
+    places, doubt = math.sqrt(snr) * levels, 2 * math.log(1 / weights.min())
+    found = np.diag(weights)
+    gaps = np.flatnonzero(np.diff(places) > RESOLVED + doubt)
+    for first, last in zip([0, *(gaps + 1)], [*gaps, levels.size - 1], strict=True):
+        if first < last:  # of levels that may be taken for each other
+            here = slice(first, last + 1)
+            near = math.sqrt(snr) * (levels[here] - levels[first])  # this keeps their digits
+            found[here, here] = _agreement_near(near, weights[here], math.sqrt(180 + doubt))
+    return found
+
+
+def _agreement_near(
+    places: Float[np.ndarray, " L"], weights: Float[np.ndarray, " L"], reach: float
+) -> Float[np.ndarray, "L L"]:
+    """The same, exact to rounding, where an observation speaks of places within `reach` of it."""
+    found = np.zeros((places.size, places.size))
     # Poles of the posterior are pi / span away from the real line, or more.
-    step = min(0.3, 0.5 / max(span, 1e-300))
-    y = np.arange(places.min() - 10, places.max() + 10 + step, step)
-    found = np.zeros((levels.size, levels.size))
-    for start in range(0, y.size, MAX_ELEMENTS // 64 // levels.size):
-        part = y[start : start + MAX_ELEMENTS // 64 // levels.size]
-        logs = np.log(weights)[:, None] - (part - places[:, None]) ** 2 / 2
+    step = min(0.3, 0.5 / max(min(places[-1], 2 * reach), 1e-300))
+    low, count = -10.0, math.ceil((places[-1] + 20) / step) + 1
+    size = max(1, min(math.ceil(2 * reach / step), MAX_ELEMENTS // 64 // places.size))
+    for start in range(0, count, size):
+        y = low + step * np.arange(start, min(start + size, count))
+        ends = np.searchsorted(places, [y[0] - reach, y[-1] + reach])
+        here = slice(ends[0], ends[1])
+        logs = np.log(weights[here])[:, None] - (y - places[here, None]) ** 2 / 2
         top = logs.max(axis=0)
         joint = np.exp(logs - top)
         total = joint.sum(axis=0)
-        found += (joint * (np.exp(top) / total)) @ joint.T
+        found[here, here] += (joint * (np.exp(top) / total)) @ joint.T
     return found * step / math.sqrt(2 * math.pi)
 
 
