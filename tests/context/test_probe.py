@@ -86,6 +86,15 @@ def test_pairs_know_differences_better() -> None:
 TOKENS = CHAIN.sample(20, key=0)
 
 
+def test_points_that_say_nothing() -> None:
+    """Tokens at one point: only their frequencies are told, to the probe and the reference."""
+    one = tk.PointCodebook(np.ones((3, 2)), allow_duplicates=True)
+    found = tk.probe_nonlinearity(one, TOKENS, 1.0, key=0, reference=CHAIN)
+    assert abs(float(found.gain)) < 1e-3
+    assert found.excess is not None
+    assert abs(float(found.excess)) < 0.05
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

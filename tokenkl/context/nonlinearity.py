@@ -16,7 +16,7 @@ from scipy import special
 from scipy.spatial.distance import pdist
 
 from tokenkl._random import draws_of, seed_of, split
-from tokenkl._validation import check_choice, check_count, check_snr, reject
+from tokenkl._validation import check_choice, check_count, check_snr, first_duplicate, reject
 from tokenkl.codebooks import Codebook
 from tokenkl.codebooks.base import check_codebook
 from tokenkl.context.affine import FAMILIES, Family, Seat, stretched
@@ -130,7 +130,7 @@ def nonlinearity_integral(
             draws at different levels are independent.
 
     Raises:
-        ValueError: as there.
+        ValueError: as there, or two tokens of one position at one point, and others elsewhere.
 
     Example:
         >>> import tokenkl as tk
@@ -142,7 +142,15 @@ def nonlinearity_integral(
     """
     check_choice(family, ("affine", "message"), "family")
     task = _Task.of(codebook, source, position, window, family, method, key)
-    return _Integral(task, key).found()
+    integral = _Integral(task, key)
+    if source.length > 1 and integral.diameter2:
+        for seat in task.seats:
+            pair = first_duplicate(np.asarray(codebook.points)[seat.tokens])
+            if pair is not None:
+                ids = " and ".join(str(seat.tokens[one]) for one in pair)
+                expected = "one of distinct points: of others the integral need not be finite"
+                reject("codebook", f"one with tokens {ids} at one point", expected)
+    return integral.found()
 
 
 def nonlinearity_bound(
@@ -281,7 +289,7 @@ class _Task(NamedTuple):
         self, snr: float, key: Any, starts: Starts | None, rtol: float = RTOL, atol: float = ATOL
     ) -> tuple[Estimate, Starts]:
         """The mean over positions at one SNR, and where to start at the next."""
-        if snr == 0 or self.seats[0].source.length == 1 or len(self.seats[0].points) == 1:
+        if snr == 0 or self.seats[0].source.length == 1 or not self.seats[0].points.shape[1]:
             return Estimate(0.0, quantity=NAME, unit="nats"), Starts(snr, [])
         most = self.most(snr, _own_decay)
         if most <= atol and self.family != "gaussian":  # nu is between 0 and this

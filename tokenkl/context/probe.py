@@ -305,7 +305,7 @@ def _reference_loss(
     """-log p(k_i | Y) of every token by the reference."""
     length, K = reference.length, reference.K
     ids, found = data.ids.reshape(-1, length), np.empty((len(data.sizes), length))
-    seen = seen.reshape(-1, length, seen.shape[1])
+    seen = seen.reshape(*ids.shape, seen.shape[1])
     for part in _blocks(len(ids), length * K):
         given = log_likelihood(points, snr, seen[part])
         message, _ = reference.messages(given)
