@@ -376,6 +376,15 @@ def _reading(points: np.ndarray, features: np.ndarray, snr: float) -> np.ndarray
     return token_matrices(codebook, law, features, np.array([snr]), n_samples=32, key=0).linear[0]
 
 
+@settings(deadline=None)
+@given(st.floats(-200, 0), st.integers(1, 4), st.floats(0.1, 1))
+def test_water_at_any_level(exponent: float, equal: int, size: float) -> None:
+    """So little that the equal largest variates share it, down to next to nothing."""
+    water = 10.0**exponent
+    most = size**2 * water / (1 + water / equal)
+    assert np.isclose(largest_reading([*[size] * equal, size / 2, 0.0], water, 1.0), most, 1e-12, 0)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_no_codebook_reads_more_than_water_filling(seed: int) -> None:
     """C10, for codebooks at random and for the one that reaches it."""

@@ -481,15 +481,16 @@ def largest_reading(
     levels, budget = check_snr(snr), float(as_float_array("power", power, ndim=0))
     if s.size == 0 or s[-1] < 0 or budget < 0:
         reject("correlations and power", (correlations, power), "at least 0")
-    best = np.zeros(levels.shape)
-    for used in range(1, s.size + 1):
-        if s[used - 1] == 0:
-            break
-        # With these directions: 1 + snr x_r = mu s_r, mu from the sum; valid where x stays above 0.
-        mu = (used + levels * budget) / s[:used].sum()
-        value = (s[:used] ** 2).sum() - s[:used].sum() / mu
-        best = np.where(mu * s[used - 1] >= 1, value, best)
-    return best
+    if s[0] == 0:
+        return np.zeros(levels.shape)
+    # Where `used` directions are: snr x_r = mu s_r - 1, mu from the sum, and above 0 for the last.
+    # All by differences of the s: at low SNR that is next to nothing.
+    water = levels[..., None] * budget
+    dry = np.append(0.0, np.cumsum(np.arange(1, s.size) * -np.diff(s)))  # sum_q<=r (s_q - s_r)
+    used = ((water * s >= dry) & (s > 0)).sum(axis=-1, keepdims=True)
+    filled = water * s + used * (s - s[used - 1]) - dry[used - 1]
+    filled = np.where(np.arange(s.size) < used, filled, 0.0) / np.cumsum(s)[used - 1]
+    return np.asarray((s**2 * filled / (1 + filled)).sum(axis=-1))
 
 
 # ---- Pieces --------------------------------------------------------------------------------
