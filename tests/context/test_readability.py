@@ -29,6 +29,11 @@ def _line(levels: list[float]) -> tk.PointCodebook:
     return tk.PointCodebook(np.array(levels)[:, None])
 
 
+def _near(near: float, far: float = 1.0) -> tk.PointCodebook:
+    """Two points near each other and one that is not, which are no grid."""
+    return tk.PointCodebook([[0.0, 0.0], [near, 0.0], [far / 2, far]])
+
+
 def _weak(K: int, strength: float, seed: int) -> Joint:
     """Unequal and different marginals, times 1 + strength s f g in canonical form."""
     rng = np.random.default_rng(seed)
@@ -221,6 +226,16 @@ def test_few_draws_that_tell_offer_no_interval() -> None:
     assert message_index(codebook, _weak(3, 0.3, 1), key=0).information.interval_supported
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0)])
+@pytest.mark.parametrize("book", [tk.FSQ((3,)), _near(0.5), tk.OneHot(3)])
+def test_no_levels(book: tk.Codebook, shape: tuple[int, ...]) -> None:
+    for law in (_weak(3, 0.3, 1), tk.sources.Independent(np.full((2, 3), 1 / 3))):
+        found = message_index(book, law, np.zeros(shape), key=0).bits
+        for one in (found.information, found.nonlinearity, found.read):
+            assert np.shape(one.value) == np.shape(one.interval_supported) == shape
+        assert found.share.shape == shape
+
+
 def test_pairs_add_up_and_scale_does_not_matter() -> None:
     coupling = np.outer([1, -1, 1, -1], [1, 1, -1, -1]) + np.diag([1.0, 1, 1, 1]) - 0.25
     chain = Markov(np.full((4, 4), 0.25) + 0.1 * coupling, 4)  # doubly stochastic
@@ -255,11 +270,6 @@ def test_integrals_against_quadrature() -> None:
     found = index_of_variates(bit, [pair])
     expected = quad(lambda u: (1 - tau(u)) * tau(u), -17, 5, epsabs=1e-9, limit=200)[0]
     assert abs(found.information.value - expected) < found.information.numerical_error + 5e-8
-
-
-def _near(near: float, far: float = 1.0) -> tk.PointCodebook:
-    """Two points near each other and one that is not, which are no grid."""
-    return tk.PointCodebook([[0.0, 0.0], [near, 0.0], [far / 2, far]])
 
 
 @pytest.mark.parametrize("near", [1e-3, 1e-6, 1e-9])

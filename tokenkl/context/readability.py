@@ -122,10 +122,11 @@ def token_matrices(
             _as_product(points, weights),
         )
     fits = seen.regressions(levels)
-    linear = np.stack([fit[1] for fit in fits])
+    shape = len(levels), *total.shape
+    linear = np.reshape([fit[1] for fit in fits], shape)
     if grid is not None:
         book, order = grid
-        told = np.stack([_read_on_grid(book, columns[order], one) for one in levels])
+        told = np.reshape([_read_on_grid(book, columns[order], one) for one in levels], shape)
         none = np.zeros((len(levels), 0))
         return TokenMatrices((total - told)[None], (told - linear)[None], linear, none)
     rng = generator(key)
@@ -136,7 +137,7 @@ def token_matrices(
     squares = (columns**2).sum(axis=1)
     relative = squares / max(float(weights @ squares), np.finfo(float).tiny)
     edges = np.cumsum(weights * (1 + relative))
-    sampled = np.empty((2, BATCHES, len(levels), *total.shape))
+    sampled = np.empty((2, BATCHES, *shape))
     draws = np.empty((2, len(levels), BATCHES * count))
     for batch in range(BATCHES):
         here = slice(batch * count, (batch + 1) * count)
@@ -291,7 +292,11 @@ def index_of_variates(
     totals, carried = _totals(codebook, variates, given.ravel(), np.eye(given.size), n_samples, key)
     size = ROUNDING * sum(float((pair.correlations**2).sum()) for pair in variates)
     parts = [
-        (total.reshape(-1, *given.shape), np.full(given.shape, size), one.reshape(given.shape))
+        (
+            total.reshape(len(total), *given.shape),
+            np.full(given.shape, size),
+            one.reshape(given.shape),
+        )
         for total, one in zip(totals, carried, strict=True)
     ]
     return _index(given, parts, n_samples, key)
