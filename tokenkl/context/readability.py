@@ -564,8 +564,10 @@ def _agreement_near(
     size = max(1, min(math.ceil(2 * reach / step), MAX_ELEMENTS // 64 // places.size))
     for start in range(0, count, size):
         y = low + step * np.arange(start, min(start + size, count))
-        ends = np.searchsorted(places, [y[0] - reach, y[-1] + reach])
-        here = slice(ends[0], ends[1])
+        first, last = np.searchsorted(places, [y[0] - reach, y[-1] + reach])
+        if first == last:  # nothing is seen here
+            continue
+        here = slice(first, last)
         logs = np.log(weights[here])[:, None] - (y - places[here, None]) ** 2 / 2
         top = logs.max(axis=0)
         joint = np.exp(logs - top)
