@@ -126,6 +126,32 @@ def test_coordinates_do_not_matter() -> None:
     np.testing.assert_allclose(plain.value, moved.value, rtol=1e-8)
 
 
+def test_neighbour_that_is_known() -> None:
+    """A position where only one token can occur is the limit of one where others are rare."""
+    T = [[0.8, 0.1, 0.1], [0.3, 0.4, 0.3], [0.05, 0.15, 0.8]]
+    known, nearly = (
+        tk.message_nonlinearity(tk.FSQ((3,)), Markov(T, 3, [rare, 1 - 2 * rare, rare]), 1.0)
+        for rare in (0.0, 1e-13)
+    )
+    assert known.value > 1e-3
+    assert abs(known.value - nearly.value) < 1e-11
+
+
+@pytest.mark.parametrize("place", [0.0, 0.1, 1 / 3, 1e6 + 0.1])
+def test_all_tokens_at_one_point(place: float) -> None:
+    """What is seen says nothing, whatever the digits of the mean of equal numbers."""
+    one = tk.PointCodebook(np.full((3, 2), place), allow_duplicates=True)
+    found = tk.message_nonlinearity(one, Joint(LAW), [0.1, 1e5])
+    assert (found.value == 0).all()
+    assert tk.nonlinearity_integral(one, Joint(LAW)).value == 0
+    assert tk.context.nonlinearity_bound(one, Joint(LAW), 1.0, by="gaussian").value == 0
+    # Those that never occur may be elsewhere.
+    pair = Joint(np.pad([[0.3, 0.1], [0.2, 0.4]], (0, 1)))
+    two = tk.PointCodebook([[place], [place], [place + 7]], allow_duplicates=True)
+    assert tk.message_nonlinearity(two, pair, 1.0).value < 1e-14
+    assert tk.nonlinearity_integral(two, pair).value == 0
+
+
 NOTHING_LOST: dict[str, Callable[[], tk.sources.Source]] = {
     "independent": lambda: Independent([[0.2, 0.8], [0.5, 0.5]]),
     "copied": lambda: Joint([[0.5, 0.0], [0.0, 0.5]]),
@@ -242,6 +268,12 @@ def test_mean_over_positions() -> None:
                 family="gaussian",  # type: ignore[arg-type]
             ),
             "family must be",
+        ),
+        (
+            lambda: tk.nonlinearity_integral(
+                tk.PointCodebook([[0.0], [1.0], [0.0]], allow_duplicates=True), Joint(LAW)
+            ),
+            "codebook must be one of distinct points: .* got one with tokens 0 and 2 at one point",
         ),
     ],
 )

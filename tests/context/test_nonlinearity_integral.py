@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+import pytest
 
 import tokenkl as tk
 from experiments.toy.data import draw_chain
@@ -34,6 +35,19 @@ def test_scale_does_not_matter() -> None:
         tk.nonlinearity_integral(tk.PointCodebook(size * points), LAW) for size in (1.0, 37.0)
     )
     assert abs(one.value - other.value) <= one.numerical_error + other.numerical_error
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0])
+@pytest.mark.parametrize("rare", [0.0, 1e-12, 1e-6])
+def test_first_token_all_but_known(rare: float, scale: float) -> None:
+    """At the noise that the spread of the first position alone suggests, all others are told."""
+    T = [[0.8, 0.1, 0.1], [0.3, 0.4, 0.3], [0.05, 0.15, 0.8]]
+    chain = tk.sources.Markov(T, 3, [rare, 1 - 2 * rare, rare])
+    points, method = tk.FSQ((3,)).scaled(scale), tk.MonteCarlo(2**10)
+    found = tk.nonlinearity_integral(points, chain, method=method, key=1)
+    # The trapezoid rule over `message_nonlinearity` by quadrature.
+    off = abs(float(found) - 0.0084265)
+    assert off <= 4.5 * found.standard_error + found.numerical_error < 0.2 * float(found)
 
 
 def test_independent_tokens() -> None:

@@ -86,12 +86,23 @@ def test_pairs_know_differences_better() -> None:
 TOKENS = CHAIN.sample(20, key=0)
 
 
+def test_points_that_say_nothing() -> None:
+    """Tokens at one point: only their frequencies are told, to the probe and the reference."""
+    one = tk.PointCodebook(np.ones((3, 2)), allow_duplicates=True)
+    found = tk.probe_nonlinearity(one, TOKENS, 1.0, key=0, reference=CHAIN)
+    assert abs(float(found.gain)) < 1e-3
+    assert found.excess is not None
+    assert abs(float(found.excess)) < 0.05
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"tokens": TOKENS[:5]}, "tokens must be at least 10, two for each fold"),
         ({"tokens": TOKENS + 1}, "tokens must be whole numbers from 0 to 2"),
         ({"tokens": []}, "tokens must be sequences of ids"),
+        ({"tokens": 5}, "tokens must be sequences of ids, one in each row; got 5"),
+        ({"features": 5}, "features must be one row for every token"),
         ({"reference": Markov(np.eye(3), 9, [1.0, 0.0, 0.0])}, "tokens must be of length 9"),
         ({"reference": 3}, "reference must be one of tokenkl.sources"),
         ({"features": np.zeros((20, 9, 1))}, "features must be one row for every token"),
@@ -102,6 +113,14 @@ def test_refusals(given: dict[str, Any], said: str) -> None:
     call: Callable[..., object] = tk.probe_nonlinearity
     with pytest.raises(ValueError, match=said):
         call(CODEBOOK, **({"tokens": TOKENS, "snr": 1.0, "key": 0} | given))
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0)])
+def test_no_levels(shape: tuple[int, ...]) -> None:
+    found = tk.probe_nonlinearity(CODEBOOK, TOKENS, np.zeros(shape), key=0, reference=CHAIN)
+    assert found.excess is not None
+    for one in (found.cross_entropy, found.alone, found.gain, found.excess):
+        assert np.shape(one.value) == np.shape(one.standard_error) == shape
 
 
 def test_only_paired_probes_are_compared() -> None:

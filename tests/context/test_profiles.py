@@ -310,6 +310,7 @@ def test_the_rest_of_stored_laws_is_bounded() -> None:
     [
         ({"context": "right"}, "context must be one of"),
         ({"position": 2}, "position must be None or a position from 0 to 1"),
+        ({"position": np.array([0, 1])}, r"position must be None or a position .* got \[0 1\]"),
         ({"key": None}, "key must be an integer seed"),
         ({"method": tk.Exact()}, "must be sampled"),
         ({"method": tk.RareEvents()}, "method must be"),

@@ -3,10 +3,13 @@ and the closed forms against permutations, sampling and optimisation."""
 
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from scipy import optimize, special
 
 import tokenkl as tk
@@ -24,6 +27,11 @@ from tokenkl.sources import Joint, Markov
 
 def _line(levels: list[float]) -> tk.PointCodebook:
     return tk.PointCodebook(np.array(levels)[:, None])
+
+
+def _near(near: float, far: float = 1.0) -> tk.PointCodebook:
+    """Two points near each other and one that is not, which are no grid."""
+    return tk.PointCodebook([[0.0, 0.0], [near, 0.0], [far / 2, far]])
 
 
 def _weak(K: int, strength: float, seed: int) -> Joint:
@@ -129,6 +137,28 @@ def test_grids_against_sampling(name: str) -> None:
         assert (abs(other.mean(axis=0) - one[0]) < 7.5 * error + 1e-12).all()  # Student's, 15 df
 
 
+@settings(deadline=None, max_examples=100)
+@given(
+    gaps=st.lists(st.one_of(st.floats(-3, 9), st.floats(1, 2)), min_size=1, max_size=5),
+    parts=st.lists(st.floats(-14, 0), min_size=6, max_size=6),
+)
+@example(gaps=[1.875], parts=[0.0, -12.0, 0.0, 0.0, 0.0, 0.0])  # out of reach between the two
+def test_lines_of_any_gaps(gaps: list[float], parts: list[float]) -> None:
+    """Second moments of E[f | Y] for levels at every distance, by a finer rule around each."""
+    levels = np.cumsum([0.0, *(10.0**gap for gap in gaps)])
+    law = 10.0 ** np.array(parts[: levels.size])
+    law /= law.sum()
+    features = (np.eye(levels.size) - law) / np.sqrt(law * (1 - law))
+    z, told = np.arange(-13, 13, 0.01), np.zeros((levels.size, levels.size))
+    for here, weight in zip(levels, law, strict=True):
+        logs = np.log(law)[:, None] - (z - (levels - here)[:, None]) ** 2 / 2
+        heard = features.T @ special.softmax(logs, axis=0)
+        told += weight * 0.01 / np.sqrt(2 * np.pi) * (heard * np.exp(-(z**2) / 2)) @ heard.T
+    found = token_matrices(_line(list(levels)), law, features, [1.0])
+    total = features.T @ (law[:, None] * features)
+    assert abs(total - found.residual[0, 0] - told).max() < 1e-11
+
+
 def test_sampled_index_covers() -> None:
     codebook = tk.permute(tk.FSQ((3, 3)), key=3)
     rng = np.random.default_rng(4)
@@ -197,6 +227,16 @@ def test_few_draws_that_tell_offer_no_interval() -> None:
     assert message_index(codebook, _weak(3, 0.3, 1), key=0).information.interval_supported
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0)])
+@pytest.mark.parametrize("book", [tk.FSQ((3,)), _near(0.5), tk.OneHot(3)])
+def test_no_levels(book: tk.Codebook, shape: tuple[int, ...]) -> None:
+    for law in (_weak(3, 0.3, 1), tk.sources.Independent(np.full((2, 3), 1 / 3))):
+        found = message_index(book, law, np.zeros(shape), key=0).bits
+        for one in (found.information, found.nonlinearity, found.read):
+            assert np.shape(one.value) == np.shape(one.interval_supported) == shape
+        assert found.share.shape == shape
+
+
 def test_pairs_add_up_and_scale_does_not_matter() -> None:
     coupling = np.outer([1, -1, 1, -1], [1, 1, -1, -1]) + np.diag([1.0, 1, 1, 1]) - 0.25
     chain = Markov(np.full((4, 4), 0.25) + 0.1 * coupling, 4)  # doubly stochastic
@@ -231,6 +271,49 @@ def test_integrals_against_quadrature() -> None:
     found = index_of_variates(bit, [pair])
     expected = quad(lambda u: (1 - tau(u)) * tau(u), -17, 5, epsabs=1e-9, limit=200)[0]
     assert abs(found.information.value - expected) < found.information.numerical_error + 5e-8
+
+
+@pytest.mark.parametrize("near", [1e-3, 1e-6, 1e-9])
+def test_integrals_reach_down_to_the_nearest_points(near: float) -> None:
+    """A range of the SNR in which only the near pair is not told is as wide as that pair is near.
+
+    There what is told does not change, and is linear; nu is of the levels at which more is hidden.
+    """
+    law = _weak(3, 0.3, 1)
+    sizes = [near * 10, near, near / math.sqrt(10)]
+    first, second, third = (
+        message_index(_near(size), law, n_samples=2**12, key=key) for key, size in enumerate(sizes)
+    )
+    told = [2 * (third.information - second.information), second.information - first.information]
+    lost = [third.nonlinearity, first.nonlinearity]
+    for one, other in (told, lost):
+        error = one.standard_error + other.standard_error
+        assert abs(float(one) - float(other)) < 4.5 * error < 0.1 * float(other)
+    levels = np.exp(np.arange(-13.0, math.log(500) - 2 * math.log(near), 0.5))
+    summed = 0.5 * message_index(_near(near), law, levels, key=3).information.value.sum()
+    off = abs(float(second.information) - summed)
+    assert off < 0.01 * summed
+
+
+def test_no_integral_where_two_tokens_are_never_told() -> None:
+    for near in (0.0, 1e-12):
+        book = tk.PointCodebook([[0.0, 0], [near, 0], [0.5, 1]], allow_duplicates=True)
+        with pytest.raises(ValueError, match="codebook must be one whose points are"):
+            message_index(book, _weak(3, 0.3, 1), key=0)
+        assert message_index(book, _weak(3, 0.3, 1), 1.0, key=0).information.value > 0
+
+
+@pytest.mark.parametrize("snr", [1.0, 4.0, 10.0])
+@pytest.mark.parametrize("near", [1e-6, 1e-9])
+def test_far_points_do_not_blur_near_ones(near: float, snr: float) -> None:
+    """A token that is told anyway may be at any distance."""
+    law = _weak(3, 0.3, 1)
+    far, here = (
+        message_index(_near(near, size), law, snr / near**2, key=0).information
+        for size in (1.0, 100 * near)
+    )
+    error = far.standard_error + here.standard_error
+    assert abs(far.value - here.value) < 2 * error < 0.2 * here.value
 
 
 # ---- C12 ------------------------------------------------------------------------------------
@@ -302,6 +385,15 @@ def _reading(points: np.ndarray, features: np.ndarray, snr: float) -> np.ndarray
     codebook = tk.PointCodebook(points, allow_duplicates=True)
     law = np.full(len(points), 1 / len(points))
     return token_matrices(codebook, law, features, np.array([snr]), n_samples=32, key=0).linear[0]
+
+
+@settings(deadline=None)
+@given(st.floats(-200, 0), st.integers(1, 4), st.floats(0.1, 1))
+def test_water_at_any_level(exponent: float, equal: int, size: float) -> None:
+    """So little that the equal largest variates share it, down to next to nothing."""
+    water = 10.0**exponent
+    most = size**2 * water / (1 + water / equal)
+    assert np.isclose(largest_reading([*[size] * equal, size / 2, 0.0], water, 1.0), most, 1e-12, 0)
 
 
 @pytest.mark.parametrize("seed", range(8))

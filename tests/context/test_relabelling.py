@@ -1,6 +1,7 @@
 """Labels that are looked for: against all of them, hidden coordinates, tokens of known laws."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,6 +222,36 @@ def test_refusals() -> None:
         tk.relabel(fsq, law, gaps=())
     with pytest.raises(ValueError, match="at least as many as folds"):
         tk.relabel(fsq, [[0, 1, 2], [1, 2, 3]], key=0)
+
+
+SAME = tk.PointCodebook(np.full((3, 2), 0.1), allow_duplicates=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"codebook": tk.PointCodebook([[0.0]]), "law": [[0] * 9] * 9},
+            "codebook .* got one token",
+        ),
+        (
+            {"codebook": SAME},
+            "codebook must be .* at two points or more.* got 3 tokens at one point",
+        ),
+        ({"codebook": SAME, "points": tk.FSQ((3,))}, "codebook .* got 3 tokens at one point"),
+        ({"points": SAME}, "points must be .* at two points or more"),
+        ({"rivals": {"all": SAME}}, r"rivals\['all'\] must be .* at two points or more"),
+        ({"grounds": {"all": SAME}}, r"grounds\['all'\] must be .* at two points or more"),
+    ],
+)
+def test_one_point_has_no_labels(given: dict[str, Any], said: str) -> None:
+    words = {"codebook": tk.FSQ((3,)), "law": [[0, 1, 2, 1, 0, 2]] * 9, "starts": 1, **given}
+    with pytest.raises(ValueError, match=said):
+        tk.relabel(**words)
+    if "rivals" not in given:
+        tokens = words.pop("law")
+        with pytest.raises(ValueError, match=said):
+            tk.tokens_in_context(tokens=tokens, sequences=8, **words)
 
 
 @pytest.mark.slow

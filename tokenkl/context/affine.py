@@ -99,6 +99,8 @@ class Seat:
 
 def in_their_span(points: Float[np.ndarray, "K n"]) -> Float[np.ndarray, "K m"]:
     """Centred points in orthonormal coordinates of their affine hull; distances are as before."""
+    if not np.ptp(points, axis=0).any():  # the mean of equal numbers need not be equal to them
+        return np.zeros((len(points), 0))
     centred = points - points.mean(axis=0)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
     kept = sizes > 1e-12 * sizes.max(initial=0.0)

@@ -279,16 +279,18 @@ def _rotation(sides: list[np.ndarray]) -> Float[np.ndarray, "size size"]:
     for _ in range(64 if size <= 4 else 16):
         turn = np.linalg.qr(rng.standard_normal((size, size)))[0]
         seen = dual @ turn @ normals.T
-        apart = float(((dual**2).sum(axis=1)[:, None] - seen**2).min())
+        apart = float(((dual**2).sum(axis=1)[:, None] - seen**2).min(initial=np.inf))
         if apart > most:
             best, most = turn, apart
     return best
 
 
 def _directions(points: np.ndarray, first: int, size: int) -> np.ndarray:
-    pairs = np.array(list(itertools.combinations(range(min(len(points), 40)), 2)))
-    gaps = points[pairs[:, 0]] - points[pairs[:, 1]]
-    gaps = gaps / np.linalg.norm(gaps, axis=1, keepdims=True)
+    one, other = np.triu_indices(min(len(points), 40), 1)
+    gaps = points[one] - points[other]
+    sizes = np.linalg.norm(gaps, axis=1)
+    apart = sizes > 1e-12 * sizes.max(initial=0.0)  # nothing bends between points that are one
+    gaps = gaps[apart] / sizes[apart, None]
     found = np.zeros((len(gaps), size))
     found[:, first : first + points.shape[1]] = gaps
     return found

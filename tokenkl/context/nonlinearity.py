@@ -16,7 +16,7 @@ from scipy import special
 from scipy.spatial.distance import pdist
 
 from tokenkl._random import draws_of, seed_of, split
-from tokenkl._validation import check_choice, check_count, check_snr, reject
+from tokenkl._validation import check_choice, check_count, check_snr, first_duplicate, reject
 from tokenkl.codebooks import Codebook
 from tokenkl.codebooks.base import check_codebook
 from tokenkl.context.affine import FAMILIES, Family, Seat, stretched
@@ -130,7 +130,7 @@ def nonlinearity_integral(
             draws at different levels are independent.
 
     Raises:
-        ValueError: as there.
+        ValueError: as there, or two tokens of one position at one point, and others elsewhere.
 
     Example:
         >>> import tokenkl as tk
@@ -142,7 +142,15 @@ def nonlinearity_integral(
     """
     check_choice(family, ("affine", "message"), "family")
     task = _Task.of(codebook, source, position, window, family, method, key)
-    return _Integral(task, key).found()
+    integral = _Integral(task, key)
+    if source.length > 1 and integral.diameter2:
+        for seat in task.seats:
+            pair = first_duplicate(np.asarray(codebook.points)[seat.tokens])
+            if pair is not None:
+                ids = " and ".join(str(seat.tokens[one]) for one in pair)
+                expected = "one of distinct points: of others the integral need not be finite"
+                reject("codebook", f"one with tokens {ids} at one point", expected)
+    return integral.found()
 
 
 def nonlinearity_bound(
@@ -279,7 +287,7 @@ class _Task(NamedTuple):
         self, snr: float, key: Any, starts: Starts | None, rtol: float = RTOL, atol: float = ATOL
     ) -> tuple[Estimate, Starts]:
         """The mean over positions at one SNR, and where to start at the next."""
-        if snr == 0 or self.seats[0].source.length == 1 or len(self.seats[0].points) == 1:
+        if snr == 0 or self.seats[0].source.length == 1 or not self.seats[0].points.shape[1]:
             return Estimate(0.0, quantity=NAME, unit="nats"), Starts(snr, [])
         most = self.most(snr, _own_decay)
         if most <= atol and self.family != "gaussian":  # nu is between 0 and this
@@ -355,12 +363,17 @@ class _Integral:
         self.known: dict[float, Estimate] = {}
         self.starts: list[Starts] = []
         seat = task.seats[0]
-        law = seat.source.marginals()[seat.position]
-        self.origin = -math.log(float(law @ (seat.points**2).sum(axis=1)) or 1.0)
+        laws = seat.source.marginals()
+        occurring = seat.points[laws.max(axis=0) > 0]
+        #: Squared distance of the two tokens farthest from each other.
+        self.diameter2 = float(pdist(occurring, "sqeuclidean").max(initial=0.0))
+        # The token of this position may be all but known: the power then is no scale of the points.
+        power = float(laws[seat.position] @ (seat.points**2).sum(axis=1))
+        self.origin = -math.log(max(power, 1e-9 * self.diameter2) or 1.0)
         self.tolerance = 1e-6 if not task.n_samples else 1e-2
 
     def found(self) -> Estimate:
-        if self.task.seats[0].source.length == 1 or len(self.task.seats[0].points) == 1:
+        if self.task.seats[0].source.length == 1 or not self.diameter2:
             return Estimate(0.0, quantity=INTEGRAL, unit="nats")
         spacing, sums = 0.8, []
         low, high = self._range(spacing)
@@ -400,7 +413,9 @@ class _Integral:
         tolerance = 0.1 * self.tolerance
         total, low = float(self.value(0.0)), 0.0
         reach = 0.03 if not self.task.n_samples else 0.1  # in nu; of its square below
-        while low > -30 and (low > -2 or float(self.value(low)) > reach**2 * total + ATOL):
+        # Small values say nothing where all tokens are told: below this no two are.
+        far = -self.origin - math.log(self.diameter2)
+        while low > far or (low > far - 30 and float(self.value(low)) > reach**2 * total + ATOL):
             low -= spacing
             total = max(total, float(self.value(low)))
         high = 0.0

@@ -151,7 +151,7 @@ def probe_nonlinearity(
         if reference is not None:
             floor = _reference_loss(reference, points, float(level), seen, data)
         rows.append([data.sums(one) for one in (losses, alone, losses - floor)])
-    sums = np.array(rows).reshape(levels.size, 3, -1).transpose(1, 0, 2)
+    sums = np.array(rows).reshape(levels.size, 3, len(data.sizes)).transpose(1, 0, 2)
     like = Estimate(levels, method="linear probe", seed=seed_of(key), draws=draws_of(key))
     names = ("cross-entropy of the probe", "cross-entropy alone", "excess of the probe")
     found = [
@@ -172,15 +172,18 @@ class _Data(NamedTuple):
 
     @staticmethod
     def of(codebook: Codebook, tokens: Any, features: Any) -> _Data:
-        parts = [check_ids(row, codebook.K, "tokens") for row in tokens]
+        rows = _rows_of(tokens, "tokens", "sequences of ids, one in each row")
+        parts = [check_ids(row, codebook.K, "tokens") for row in rows]
         if not parts or any(row.ndim != 1 or row.size == 0 for row in parts):
             reject("tokens", "no such sequences", "sequences of ids, one in each row")
         sizes = np.array([row.size for row in parts])
         beside = np.zeros((int(sizes.sum()), 0))
         if features is not None:
-            each = [as_float_array("features", row, ndim=2) for row in features]
+            expected = "one row for every token of every sequence"
+            given = _rows_of(features, "features", expected)
+            each = [as_float_array("features", row, ndim=2) for row in given]
             if [len(row) for row in each] != sizes.tolist() or len({r.shape[1] for r in each}) > 1:
-                reject("features", "of other shapes", "one row for every token of every sequence")
+                reject("features", "of other shapes", expected)
             beside = np.concatenate(each)
         sequence = np.repeat(np.arange(len(sizes)), sizes)
         return _Data(np.concatenate(parts), sequence, sizes, beside)
@@ -305,7 +308,7 @@ def _reference_loss(
     """-log p(k_i | Y) of every token by the reference."""
     length, K = reference.length, reference.K
     ids, found = data.ids.reshape(-1, length), np.empty((len(data.sizes), length))
-    seen = seen.reshape(-1, length, seen.shape[1])
+    seen = seen.reshape(*ids.shape, seen.shape[1])
     for part in _blocks(len(ids), length * K):
         given = log_likelihood(points, snr, seen[part])
         message, _ = reference.messages(given)
@@ -336,6 +339,13 @@ def _over_sequences(
         seed=like.seed,
         draws=like.draws,
     )
+
+
+def _rows_of(value: Any, name: str, expected: str) -> list[Any]:
+    try:
+        return list(value)
+    except TypeError:
+        reject(name, value, expected)
 
 
 def _blocks(size: int, width: int) -> list[slice]:

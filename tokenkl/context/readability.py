@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.spatial.distance import cdist
 
 from tokenkl._random import draws_of, generator, seed_of
 from tokenkl._validation import MAX_ELEMENTS, as_float_array, check_count, check_snr, reject
@@ -35,6 +36,8 @@ BATCHES = 16
 SAMPLES = 1024
 #: Steps of log snr in an integral over all levels, which then is exact to about 1e-8.
 LOG_STEP = 0.5
+#: Distance of two points, in diameters, below which they are as good as one.
+NEAREST = 1e-10
 #: Scaled gap of two levels from which an observation tells them apart with certainty.
 RESOLVED = 20.0
 #: What exact values may be off by, times the sum of squared correlations.
@@ -118,11 +121,12 @@ def token_matrices(
             _Points(points - weights @ points, weights, columns),
             _as_product(points, weights),
         )
-    fits = [seen.regression(one) for one in levels]
-    linear = np.stack([fit[1] for fit in fits])
+    fits = seen.regressions(levels)
+    shape = len(levels), *total.shape
+    linear = np.reshape([fit[1] for fit in fits], shape)
     if grid is not None:
         book, order = grid
-        told = np.stack([_read_on_grid(book, columns[order], one) for one in levels])
+        told = np.reshape([_read_on_grid(book, columns[order], one) for one in levels], shape)
         none = np.zeros((len(levels), 0))
         return TokenMatrices((total - told)[None], (told - linear)[None], linear, none)
     rng = generator(key)
@@ -133,15 +137,17 @@ def token_matrices(
     squares = (columns**2).sum(axis=1)
     relative = squares / max(float(weights @ squares), np.finfo(float).tiny)
     edges = np.cumsum(weights * (1 + relative))
-    sampled = np.empty((2, BATCHES, len(levels), *total.shape))
+    sampled = np.empty((2, BATCHES, *shape))
     draws = np.empty((2, len(levels), BATCHES * count))
     for batch in range(BATCHES):
         here = slice(batch * count, (batch + 1) * count)
         noise = rng.standard_normal((count, codebook.n))
         drawn = (rng.permutation(count) + rng.random(count)) / count  # stratified
         ids = np.searchsorted(edges, edges[-1] * drawn, side="right").clip(0, codebook.K - 1)
+        own, along, squared = seen.drawn(ids, noise)
         for level, one in enumerate(levels):
-            y, posterior = seen.observed(ids, noise, math.sqrt(one))
+            y = math.sqrt(one) * own + noise
+            posterior = _posterior(weights, math.sqrt(one) * along - one / 2 * squared)
             weight = edges[-1] / (1 + posterior @ relative)
             heard = posterior @ columns
             rest = heard - y @ fits[level][0]
@@ -243,7 +249,8 @@ def message_index(
         n_samples, key: of what is sampled.
 
     Raises:
-        ValueError: a source of other tokens, invalid SNRs or pairs, or no key where one is needed.
+        ValueError: a source of other tokens, invalid SNRs or pairs, or no key where one is needed;
+            or integrals for points of which two are less than 1e-10 of the diameter apart.
 
     Example:
         >>> import tokenkl as tk
@@ -274,13 +281,22 @@ def index_of_variates(
 ) -> MessageIndex:
     """`message_index` of pairs whose canonical variates are known."""
     if snr is None:
+        least = codebook.min_distance()
+        if least <= NEAREST * codebook.diameter_bound():
+            expected = f"one whose points are {NEAREST:g} of its diameter apart, or at given SNRs: "
+            expected += "integrals over all of them need not be finite"
+            reject("codebook", f"one with two points {least:.3g} apart", expected)
         levels = all_levels(codebook)
         return integrals_of_variates(codebook, variates, levels, n_samples=n_samples, key=key)
     given = check_snr(snr)
     totals, carried = _totals(codebook, variates, given.ravel(), np.eye(given.size), n_samples, key)
     size = ROUNDING * sum(float((pair.correlations**2).sum()) for pair in variates)
     parts = [
-        (total.reshape(-1, *given.shape), np.full(given.shape, size), one.reshape(given.shape))
+        (
+            total.reshape(len(total), *given.shape),
+            np.full(given.shape, size),
+            one.reshape(given.shape),
+        )
         for total, one in zip(totals, carried, strict=True)
     ]
     return _index(given, parts, n_samples, key)
@@ -375,9 +391,10 @@ def _index(
 
 def all_levels(codebook: Codebook, step: float = LOG_STEP) -> Float[np.ndarray, " levels"]:
     """Levels on which integrals over d log snr are summed: from deaf to certain, evenly in log."""
-    power = codebook.average_power() / codebook.n
-    low = math.log(1e-5 / codebook.diameter_bound() ** 2)
-    high = math.log(400 / max(codebook.min_distance() ** 2, 1e-8 * power))
+    diameter, least = codebook.diameter_bound(), codebook.min_distance()
+    if least <= NEAREST * diameter:  # as good as one point, which no level tells apart
+        least = 1e-4 * math.sqrt(codebook.average_power() / codebook.n)
+    low, high = math.log(1e-5) - 2 * math.log(diameter), math.log(400) - 2 * math.log(least)
     return np.exp(np.arange(low, high + step, step))
 
 
@@ -469,15 +486,16 @@ def largest_reading(
     levels, budget = check_snr(snr), float(as_float_array("power", power, ndim=0))
     if s.size == 0 or s[-1] < 0 or budget < 0:
         reject("correlations and power", (correlations, power), "at least 0")
-    best = np.zeros(levels.shape)
-    for used in range(1, s.size + 1):
-        if s[used - 1] == 0:
-            break
-        # With these directions: 1 + snr x_r = mu s_r, mu from the sum; valid where x stays above 0.
-        mu = (used + levels * budget) / s[:used].sum()
-        value = (s[:used] ** 2).sum() - s[:used].sum() / mu
-        best = np.where(mu * s[used - 1] >= 1, value, best)
-    return best
+    if s[0] == 0:
+        return np.zeros(levels.shape)
+    # Where `used` directions are: snr x_r = mu s_r - 1, mu from the sum, and above 0 for the last.
+    # All by differences of the s: at low SNR that is next to nothing.
+    water = levels[..., None] * budget
+    dry = np.append(0.0, np.cumsum(np.arange(1, s.size) * -np.diff(s)))  # sum_q<=r (s_q - s_r)
+    used = ((water * s >= dry) & (s > 0)).sum(axis=-1, keepdims=True)
+    filled = water * s + used * (s - s[used - 1]) - dry[used - 1]
+    filled = np.where(np.arange(s.size) < used, filled, 0.0) / np.cumsum(s)[used - 1]
+    return np.asarray((s**2 * filled / (1 + filled)).sum(axis=-1))
 
 
 # ---- Pieces --------------------------------------------------------------------------------
@@ -523,23 +541,38 @@ def _read_on_grid(
 def _agreement(
     levels: Float[np.ndarray, " L"], weights: Float[np.ndarray, " L"], snr: float
 ) -> Float[np.ndarray, "L L"]:
-    """E p(a | Y) p(b | Y) of one coordinate, by the trapezoid rule, exact to rounding."""
-    h = math.sqrt(snr)
-    places = h * (levels - levels[0])
-    gap, span = float(np.diff(np.sort(places)).min()), float(np.ptp(places))
-    if gap > RESOLVED + 2 * math.log(1 / weights.min()):
-        return np.diag(weights)
+    """E p(a | Y) p(b | Y) of one coordinate's ascending levels, by the trapezoid rule."""
+    places, doubt = math.sqrt(snr) * levels, 2 * math.log(1 / weights.min())
+    found = np.diag(weights)
+    gaps = np.flatnonzero(np.diff(places) > RESOLVED + doubt)
+    for first, last in zip([0, *(gaps + 1)], [*gaps, levels.size - 1], strict=True):
+        if first < last:  # of levels that may be taken for each other
+            here = slice(first, last + 1)
+            near = math.sqrt(snr) * (levels[here] - levels[first])  # this keeps their digits
+            found[here, here] = _agreement_near(near, weights[here], math.sqrt(180 + doubt))
+    return found
+
+
+def _agreement_near(
+    places: Float[np.ndarray, " L"], weights: Float[np.ndarray, " L"], reach: float
+) -> Float[np.ndarray, "L L"]:
+    """The same, exact to rounding, where an observation speaks of places within `reach` of it."""
+    found = np.zeros((places.size, places.size))
     # Poles of the posterior are pi / span away from the real line, or more.
-    step = min(0.3, 0.5 / max(span, 1e-300))
-    y = np.arange(places.min() - 10, places.max() + 10 + step, step)
-    found = np.zeros((levels.size, levels.size))
-    for start in range(0, y.size, MAX_ELEMENTS // 64 // levels.size):
-        part = y[start : start + MAX_ELEMENTS // 64 // levels.size]
-        logs = np.log(weights)[:, None] - (part - places[:, None]) ** 2 / 2
+    step = min(0.3, 0.5 / max(min(places[-1], 2 * reach), 1e-300))
+    low, count = -10.0, math.ceil((places[-1] + 20) / step) + 1
+    size = max(1, min(math.ceil(2 * reach / step), MAX_ELEMENTS // 64 // places.size))
+    for start in range(0, count, size):
+        y = low + step * np.arange(start, min(start + size, count))
+        first, last = np.searchsorted(places, [y[0] - reach, y[-1] + reach])
+        if first == last:  # nothing is seen here
+            continue
+        here = slice(first, last)
+        logs = np.log(weights[here])[:, None] - (y - places[here, None]) ** 2 / 2
         top = logs.max(axis=0)
         joint = np.exp(logs - top)
         total = joint.sum(axis=0)
-        found += (joint * (np.exp(top) / total)) @ joint.T
+        found[here, here] += (joint * (np.exp(top) / total)) @ joint.T
     return found * step / math.sqrt(2 * math.pi)
 
 
@@ -550,20 +583,29 @@ class _Points(NamedTuple):
     law: Float[np.ndarray, " K"]
     features: Float[np.ndarray, "K r"]
 
-    def regression(self, snr: float) -> tuple[np.ndarray, np.ndarray]:
-        """Slopes of features on noisy points, and what these explain of them."""
-        weighted = self.law[:, None] * self.points
-        cross = math.sqrt(snr) * weighted.T @ self.features
-        slopes = np.linalg.solve(np.eye(len(cross)) + snr * weighted.T @ self.points, cross)
-        return slopes, cross.T @ slopes
+    def regressions(
+        self, levels: Float[np.ndarray, " levels"]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Slopes of features on noisy points, and what these explain of them.
 
-    def observed(
-        self, ids: Int[np.ndarray, " N"], noise: Float[np.ndarray, "N n"], h: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Noisy points, and the law of the token given each."""
-        y = h * self.points[ids] + noise
-        lengths = (self.points**2).sum(axis=1)
-        return y, _posterior(self.law, h * (y @ self.points.T) - h**2 / 2 * lengths)
+        By singular values of the points: a covariance holds the squares of distances, and of near
+        points no digit.
+        """
+        root = np.sqrt(self.law)[:, None]
+        left, sizes, axes = np.linalg.svd(root * self.points, full_matrices=False)
+        cross, found = left.T @ (root * self.features), []
+        for snr in levels:
+            along = math.sqrt(snr) * sizes[:, None]
+            slopes = along / (1 + along**2) * cross
+            found.append((axes.T @ slopes, cross.T @ (along * slopes)))
+        return found
+
+    def drawn(
+        self, ids: Int[np.ndarray, " N"], noise: Float[np.ndarray, "N n"]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points e_j of these tokens, <eps, e_k> and |e_j - e_k|^2 (differences first) of all k."""
+        own = self.points[ids]
+        return own, noise @ self.points.T, cdist(own, self.points, "sqeuclidean")
 
 
 class _Simplex(NamedTuple):
@@ -577,7 +619,12 @@ class _Simplex(NamedTuple):
     law: Float[np.ndarray, " K"]
     features: Float[np.ndarray, "K r"]
 
-    def regression(self, snr: float) -> tuple[np.ndarray, np.ndarray]:
+    def regressions(
+        self, levels: Float[np.ndarray, " levels"]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self._regression(one) for one in levels]
+
+    def _regression(self, snr: float) -> tuple[np.ndarray, np.ndarray]:
         power = snr * self.scale**2
         share = self.law / (1 + power * self.law)
         shared = (share * self.law) @ self.features
@@ -585,14 +632,12 @@ class _Simplex(NamedTuple):
         slopes = root * share[:, None] * (self.features + power * shared / share.sum())
         return slopes, root * (self.law[:, None] * self.features).T @ slopes
 
-    def observed(
-        self, ids: Int[np.ndarray, " N"], noise: Float[np.ndarray, "N n"], h: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        step = h * self.scale
-        y = noise.copy()
-        y[np.arange(ids.size), ids] += step
-        posterior = _posterior(self.law, step * y)
-        return y - step * self.law, posterior
+    def drawn(
+        self, ids: Int[np.ndarray, " N"], noise: Float[np.ndarray, "N n"]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        shown = np.zeros((ids.size, self.law.size))
+        shown[np.arange(ids.size), ids] = 1.0
+        return self.scale * (shown - self.law), self.scale * noise, 2 * self.scale**2 * (1 - shown)
 
 
 def _posterior(law: Float[np.ndarray, " K"], logs: np.ndarray) -> Float[np.ndarray, "N K"]:

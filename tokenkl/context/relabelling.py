@@ -178,8 +178,8 @@ def relabel(
         progress: called with what is done, and what there is to do.
 
     Raises:
-        ValueError: a law or a rival of other tokens, too few points, gaps longer than sequences, or
-            fewer sequences than folds.
+        ValueError: a law or a rival of other tokens, too few points or all of them one, gaps longer
+            than sequences, or fewer sequences than folds.
 
     Example:
         >>> import tokenkl as tk
@@ -191,15 +191,15 @@ def relabel(
         >>> found.is_better
         True
     """
-    check_codebook(codebook)
     home = codebook if points is None else points
-    check_codebook(home, "points")
+    _check_points(codebook, "codebook")
+    _check_points(home, "points")
     if home.K < codebook.K:
         reject("points", f"{home.K:,} of them", f"at least {codebook.K:,}, one for each token")
     others, places = dict(rivals or {}), dict(grounds or {})
     for what, books in (("rivals", others), ("grounds", places)):
         for name, book in books.items():
-            check_codebook(book, f"{what}[{name!r}]")
+            _check_points(book, f"{what}[{name!r}]")
             if name in ("given", "found", "permuted") or (name in others and name in places):
                 reject(what, repr(name), "a name of its own, and not given, found or permuted")
     for name, book in others.items():
@@ -235,6 +235,13 @@ def relabel(
     variates = task.variates_of_tokens(rows, keys[5])
     report = part_of(progress, folds, 1, folds + 1)
     return _of_variates(task, variates, held_out, tests, keys, report)
+
+
+def _check_points(codebook: Codebook, name: str) -> None:
+    check_codebook(codebook, name)
+    if codebook.K < 2 or not codebook.diameter_bound():
+        points = "one token" if codebook.K < 2 else f"{codebook.K:,} tokens at one point"
+        reject(name, points, "of tokens at two points or more, so that labels matter")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -301,7 +301,8 @@ class Source(Module):
         """
         if position is None:
             return list(range(self.length))
-        if isinstance(position, bool) or position not in range(self.length):
+        several = getattr(position, "ndim", 0) > 0  # of which no one truth is asked below
+        if several or isinstance(position, bool) or position not in range(self.length):
             reject("position", position, f"None or a position from 0 to {self.length - 1}")
         return [int(position)]
 
