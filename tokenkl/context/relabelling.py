@@ -398,9 +398,11 @@ def _held_out(
     What is told is (1/2) tr(S M A V) and its mirror image, with A = E f(k) g(l) in the place of the
     second S, and V - R in the place of V for what is read: the mean over neighbours in sequences
     that were left out, which is unbiased, and 0 where they tell nothing. So every sequence gives a
-    number, and their scatter the error.
+    number. The error is their scatter, or that of the law without one fold after the other (a
+    delete-a-group jackknife), if that is larger.
     """
     parts: dict[str, list[np.ndarray]] = {}
+    without: dict[str, list[np.ndarray]] = {}
     sizes: list[int] = []
     keys = split(key, 3 * folds + 1)
     for fold, (kept, left) in enumerate(split_sequences(rows, task.codebook.K, folds, keys[-1])):
@@ -411,14 +413,20 @@ def _held_out(
         every: dict[str, list[Codebook]] = {"given": [task.codebook], **task.others()}
         every |= {name: [book] for name, book in task.moved(ids).items()}
         for name, books in every.items():
-            told = np.zeros((len(books), 2, 2, len(left)))
+            told, known = np.zeros((len(books), 2, 2, len(left))), np.zeros(2)
             for gap, pair in zip(task.gaps, variates, strict=True):
                 for number, book in enumerate(books):
                     matrices = readings(book, pair, task.n_samples, keys[3 * fold + 1])
                     told[number] += told_on(pair, matrices, left, gap)
+                    # Of these variates E f g' is diagonal.
+                    diagonal = np.einsum("hwrr,r->hw", matrices, pair.correlations)
+                    known += diagonal.mean(axis=0) / len(books)
             parts.setdefault(name, []).append(told)
+            without.setdefault(name, []).append(known)
     seed = seed_of(key) if isinstance(key, int) else None
-    held_out = {name: HeldOut(one, np.array(sizes)) for name, one in parts.items()}
+    held_out = {
+        name: HeldOut(one, np.array(sizes), np.array(without[name])) for name, one in parts.items()
+    }
     given, found = held_out["given"], {}
     for name, one in held_out.items():
         method = f"weak coupling, sequences left out in {folds} folds"
