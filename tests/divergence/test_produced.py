@@ -143,6 +143,27 @@ def test_errors_of_a_token_drawn_after_ddim(grid: tuple, scale: float) -> None:
     assert (error < 1e-8).all()
 
 
+@pytest.mark.parametrize(
+    ("sampler", "decision", "grid"),
+    [
+        ("ddim", "sample", (0.1, 1.0, 1e12)),
+        ("ddpm", "sample", (0.1, 1.0, 1e8)),
+        ("ddpm", "map", (0.1, 1.0, 1e12)),  # the kernels of one step
+        ("ddpm", "map", (0.1, 1e12, 1e14)),
+    ],
+)
+def test_exact_laws_that_no_memory_holds_are_refused(
+    sampler: str, decision: str, grid: tuple
+) -> None:
+    """And what is advised works."""
+    options: dict[str, Any] = {"sampler": sampler, "decision": decision}
+    with pytest.raises(ValueError, match=r"method must be MonteCarlo\(n_samples=...\)"):
+        produced_law(tk.FSQ((3,)), grid, **options)
+    paths = produced_law(tk.FSQ((3,)), grid, method=tk.MonteCarlo(n_samples=1000), key=0, **options)
+    assert paths.counts is not None
+    assert paths.counts.sum() == 1000
+
+
 RARE = [
     # A level of a tiny prior, whose probability is much smaller than rounding of that of others.
     ([1.809, 3.221, 4.66], [7.7e-7, 1 - 7.7e-7, 4.4e-9], (0.0024, 0.0148, 0.047, 1.378), 0.05),

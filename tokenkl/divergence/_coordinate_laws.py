@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
+from tokenkl._validation import MAX_ELEMENTS, reject
 from tokenkl.information.exact.product import MARGIN, map_intervals
 from tokenkl.samplers import DDIM, Ancestral, Level
 
@@ -35,6 +36,8 @@ TAIL = 40.0
 MAX_NEWTON = 200
 #: Most entries of a transition matrix made at once.
 BLOCK = 2**22
+#: Most of them in all, about a minute.
+MAX_KERNELS = 2**32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,8 +215,15 @@ def _line(
     margin = MARGIN * max(1.0, scalar.start) + tail
     low = min(h * scalar.levels[0], ends[0], 0.0) - margin
     high = max(h * scalar.levels[-1], ends[1], 0.0) + margin
+    _refuse_beyond(MAX_ELEMENTS // 4, (high - low) / delta * scalar.levels.size)
     count = math.ceil((high - low) / delta)
     return low + (np.arange(count + 1) + (1 - (count - (high - low) / delta)) / 2) * delta
+
+
+def _refuse_beyond(most: int, numbers: float) -> None:
+    if not numbers <= most:
+        expected = "MonteCarlo(n_samples=...) where levels of this sharpness take too many numbers"
+        reject("method", f"an exact law by {numbers:.1e} numbers", expected)
 
 
 def _carried(
@@ -265,19 +275,21 @@ def _moved(mass: np.ndarray, centre: np.ndarray, y: np.ndarray, sd: float) -> np
     """Density at y of a mixture of N(centre, sd^2) with these masses."""
     density: np.ndarray = np.zeros(y.size)
     step = y[1] - y[0]
-    half = math.ceil(9.5 * sd / step)
-    if 2 * half + 1 >= y.size:
-        block = max(1, BLOCK // y.size)
-        for start in range(0, centre.size, block):
-            part = slice(start, start + block)
+    # A kernel reaches 9.5 standard deviations (1e-20 of it lies beyond): a band of the matrix.
+    half = math.ceil(min(9.5 * sd / step, y.size))
+    width = min(2 * half + 1, y.size)
+    _refuse_beyond(MAX_KERNELS, centre.size * width)
+    block = max(1, BLOCK // width)
+    for start in range(0, centre.size, block):
+        part = slice(start, start + block)
+        if width == y.size:
             density += mass[part] @ np.exp(-(((y - centre[part, None]) / sd) ** 2) / 2)
-    else:
-        # A kernel reaches 9.5 standard deviations (1e-20 of it lies beyond): a band of the matrix.
-        first = np.rint((centre - y[0]) / step).astype(int) - half
-        columns = first[:, None] + np.arange(2 * half + 1)
+            continue
+        first = np.rint((centre[part] - y[0]) / step).astype(int) - half
+        columns = first[:, None] + np.arange(width)
         inside = (columns >= 0) & (columns < y.size)
         columns = np.clip(columns, 0, y.size - 1)
-        kernel = np.exp(-(((y[columns] - centre[:, None]) / sd) ** 2) / 2)
-        weight = np.where(inside, kernel * mass[:, None], 0.0)
-        density = np.bincount(columns.ravel(), weight.ravel(), minlength=y.size)
+        kernel = np.exp(-(((y[columns] - centre[part, None]) / sd) ** 2) / 2)
+        weight = np.where(inside, kernel * mass[part, None], 0.0)
+        density += np.bincount(columns.ravel(), weight.ravel(), minlength=y.size)
     return density / (sd * math.sqrt(2 * math.pi))
