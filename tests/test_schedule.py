@@ -43,6 +43,7 @@ SCHEDULES = [
     VE(),
     EDM(),
     EDM(0.5, 0.75, 3.0),
+    EDM(rho=1e6),
     FlowMatching(),
     CosineVP(0.008),
     SqrtVP(),

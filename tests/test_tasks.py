@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hostile
 import numpy as np
@@ -149,6 +149,7 @@ def test_damaged_files(change: dict[str, Any], said: str, tmp_path: Path) -> Non
     [
         (lambda: tk.tasks.load("nothing"), "which must be one of 'bit-snr1', "),
         (lambda: tk.tasks.load("nothing.json"), "there is no such file"),
+        (lambda: tk.tasks.load(cast(Any, 3)), "which must be the name of a task"),
         (lambda: tk.tasks.make("a", tk.e8_codebook(), 1.0), "whose information is exact"),
         (lambda: tk.tasks.make("a", tk.FSQ((2,)), 0.0), "snr must be one number above 0"),
         (lambda: tk.tasks.make("a", tk.FSQ((2,)), -1.0), "snr must be"),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -124,6 +124,8 @@ def test_sequences_refused() -> None:
         token_usage([[1, 2]], 3)
     with pytest.raises(ValueError, match="sequences must be whole numbers from 0 to 2; got 3"):
         token_usage([[1, 2], [3]], 3)
+    with pytest.raises(ValueError, match="sequences must be token ids of each utterance"):
+        token_usage(cast(Any, 5), 3)
     with pytest.raises(ValueError, match="at least two with tokens"):
         token_usage([[1, 2], np.zeros(0, int)], 3)
 

@@ -576,7 +576,8 @@ class EDM(_UnitAlpha):
         return xp.expm1(self._log_ratio(xp) / self.rho)
 
     def sigma_at(self, t: Any, xp: Any) -> Any:
-        return self.sigma_min * (1 + t * self._growth(xp)) ** self.rho
+        # By logarithms: 1 + t growth to the power rho would have rho times its rounding.
+        return self.sigma_min * xp.exp(self.rho * xp.log1p(t * self._growth(xp)))
 
     def g2_at(self, t: Any, xp: Any) -> Any:
         growth = self._growth(xp)

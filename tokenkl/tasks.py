@@ -14,6 +14,7 @@ import builtins
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypedDict, final
@@ -190,6 +191,8 @@ def load(which: PathLike) -> Task:
     Raises:
         ValueError: no such name, or a missing, damaged or foreign file.
     """
+    if not isinstance(which, (str, os.PathLike)):
+        reject("which", which, "the name of a task, or the path of a .json file")
     if Path(which).suffix.lower() != ".json":
         name = check_choice(str(which), list(), "which")
         return make(name, *READY[name]())

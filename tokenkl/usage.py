@@ -126,6 +126,8 @@ def token_usage(
         (3, 5)
     """
     K = check_count(K, "K")
+    if not hasattr(sequences, "__len__"):
+        reject("sequences", sequences, "token ids of each utterance, in a list")
     if len(sequences) < 2:
         reject("sequences", f"{len(sequences)} of them", "at least two utterances")
     rows, counts = _counted([check_ids(one, K, "sequences").ravel() for one in sequences])

@@ -69,3 +69,6 @@ def test_bad_numbers() -> None:
         bounds.chord_entropy_bound((1.0, 0.5), (1.0, 2.0), 3.0)
     with pytest.raises(ValueError, match="codebook must be at most 32,768 tokens"):
         bounds.de_caen_bound(tk.FSQ((3,) * 12), 1.0)
+    for largest in (0.0, -1.0, np.nan, 1.5):
+        with pytest.raises(ValueError, match="largest_prior must be"):
+            bounds.universal_accuracy(2, [1.0], 1.0, largest)

@@ -48,6 +48,16 @@ def test_posterior_is_bayes_rule(channel: DiscreteChannel, noise: float, prior: 
                 assert found[y, k] == pytest.approx(exact, rel=2e-15, abs=0), (y, k)
 
 
+@pytest.mark.parametrize("noise", [5e-324, 1e-310, 3e-308])
+def test_uniform_noise_whose_odds_overflow(noise: float) -> None:
+    """The odds of another token than the one shown are noise / K against its prior."""
+    prior = np.array(PRIOR)
+    found = tk.UniformNoise(prior).log_posterior(np.arange(prior.size), noise)
+    odds = np.log(noise) - np.log(prior.size) + np.log(prior) - np.log(prior)[:, None]
+    others = ~np.eye(prior.size, dtype=bool)
+    assert found[others] == pytest.approx(odds[others], rel=1e-14)
+
+
 @by_name
 def test_posterior_is_calibrated(channel: DiscreteChannel) -> None:
     """The mean loss of the posterior is the conditional entropy."""

@@ -76,6 +76,25 @@ def test_float32_between_near_duplicates(snr: float, traced: bool) -> None:
     assert np.abs(answer - exact)[likely].max() < 1e-4
 
 
+@pytest.mark.parametrize(
+    "codebook",
+    [
+        tk.FSQ((2, 3)),
+        tk.PointCodebook([[0.0], [1.0]]),
+        tk.Product([tk.OneHot(3), tk.PointCodebook([[0.0, 1.0], [1.0, 3.0]])]),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "function",
+    [channel.log_posterior, channel.denoiser, channel.score, channel.posterior_covariance],
+)
+def test_float32_is_answered_in_float32(codebook: tk.Codebook, function: Any) -> None:
+    y = np.zeros((2, codebook.n))
+    for kind in (np.float32, np.float64):
+        assert function(codebook, y.astype(kind), 1.0).dtype == kind
+
+
 def test_sample_follows_the_prior() -> None:
     codebook = CODEBOOKS["grid C"]
     N = 200_000
@@ -162,3 +181,5 @@ def test_the_class_is_the_functions() -> None:
 def test_what_is_no_codebook() -> None:
     with pytest.raises(ValueError, match="codebook must be a tokenkl codebook"):
         tk.Gaussian(cast(Any, np.eye(3)))
+    with pytest.raises(ValueError, match="codebook must be a tokenkl codebook"):
+        channel.sample(cast(Any, "a"), 1.0, 5, key=0)

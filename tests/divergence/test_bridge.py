@@ -95,6 +95,24 @@ def test_a_signal_to_noise_ratio_that_overflows_is_not_nan() -> None:
         assert found.numerical_error == (np.inf if t_min else 0)  # the truth is 5e399
 
 
+@pytest.mark.parametrize(
+    ("size", "schedule", "t"),
+    [
+        (1e-300, LinearVP(), 1e-300),  # an snr of 5e299
+        (1e-170, LinearVP(), 1e-300),
+        (1e170, VE(1.0, 1e150), 1.0),  # an snr of 1e-300
+    ],
+)
+def test_squares_of_differences_neither_underflow_nor_overflow(
+    size: float, schedule: tk.Schedule, t: float
+) -> None:
+    points = np.array([size, -size / 2]), np.zeros(2)
+    found = path_kl(*points, schedule, t, common_start=False)
+    expected = np.exp(np.log(1.25 / 2) + 2 * np.log(size) + np.log(schedule.snr(t)))
+    assert found.value == pytest.approx(expected, rel=1e-12, abs=0.0)
+    assert path_kl(*points, LinearVP(), 0.0).value == np.inf
+
+
 def test_broadcasting() -> None:
     rng = np.random.default_rng(0)
     a1, a2 = rng.normal(size=(5, 1, 3)), rng.normal(size=(4, 3))

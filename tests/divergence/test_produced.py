@@ -6,10 +6,13 @@ Every statistical test may fail by chance with probability 2e-5 at most; keys ar
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
 import tokenkl as tk
@@ -18,6 +21,7 @@ from tokenkl.codebooks.digits import Order
 from tokenkl.divergence import ancestral_kl, prior_mismatch, produced_law
 from tokenkl.divergence._coordinate_laws import Scalar, ddim_law
 from tokenkl.divergence.produced import kl_from_counts, variation_from_counts
+from tokenkl.numerics.laws import kl_and_error
 
 Z = special.ndtri(1 - 1e-5)
 GRID = np.concatenate([[0.0], np.geomspace(0.05, 60, 6)])
@@ -137,6 +141,67 @@ def test_errors_of_a_token_drawn_after_ddim(grid: tuple, scale: float) -> None:
     mass = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (18 / 300_000)
     assert (np.abs(mass @ scalar.posterior(y, h[-1]) - law) <= error + 1e-13).all()
     assert (error < 1e-8).all()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "decision", "grid"),
+    [
+        ("ddim", "sample", (0.1, 1.0, 1e12)),
+        ("ddpm", "sample", (0.1, 1.0, 1e8)),
+        ("ddpm", "map", (0.1, 1.0, 1e12)),  # the kernels of one step
+        ("ddpm", "map", (0.1, 1e12, 1e14)),
+    ],
+)
+def test_exact_laws_that_no_memory_holds_are_refused(
+    sampler: str, decision: str, grid: tuple
+) -> None:
+    """And what is advised works."""
+    options: dict[str, Any] = {"sampler": sampler, "decision": decision}
+    with pytest.raises(ValueError, match=r"method must be MonteCarlo\(n_samples=...\)"):
+        produced_law(tk.FSQ((3,)), grid, **options)
+    paths = produced_law(tk.FSQ((3,)), grid, method=tk.MonteCarlo(n_samples=1000), key=0, **options)
+    assert paths.counts is not None
+    assert paths.counts.sum() == 1000
+
+
+RARE = [
+    # A level of a tiny prior, whose probability is much smaller than rounding of that of others.
+    ([1.809, 3.221, 4.66], [7.7e-7, 1 - 7.7e-7, 4.4e-9], (0.0024, 0.0148, 0.047, 1.378), 0.05),
+    # Two levels so near that the last is the likeliest only where no path comes.
+    ([0.15, 1.42, 2.064, 2.184], [7e-4, 3.7e-3, 0.9853, 0.0103], (0.0392, 2.179), 0.05),
+    ([-2.184, -2.064, -1.42, -0.15], [0.0103, 0.9853, 3.7e-3, 7e-4], (0.0392, 2.179), 0.05),
+]
+
+
+@pytest.mark.parametrize(("levels", "prior", "grid", "temperature"), RARE)
+def test_rare_tokens_drawn_after_ddim_keep_their_digits(
+    levels: list[float], prior: list[float], grid: tuple, temperature: float
+) -> None:
+    """Against a very fine rule over the start, which reaches as far as there are numbers."""
+    scalar = Scalar(np.array(levels), np.log(np.array(prior) / sum(prior)), temperature, 1.0)
+    law, error = ddim_law(scalar, np.array(grid), "sample")
+    z, h = np.linspace(-38, 38, 300_001), np.sqrt(grid)
+    y = z
+    for now, then in itertools.pairwise(h):
+        y = y + (then - now) * scalar.mean(y, now)
+    mass = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
+    assert law == pytest.approx(mass @ scalar.posterior(y, h[-1]), rel=1e-10, abs=0.0)
+    assert (error <= 1e-7 * law).all()
+    assert math.isfinite(kl_and_error(scalar.log_prior, law, error)[1])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1))
+def test_probabilities_of_tokens_drawn_after_ddim(seed: int) -> None:
+    """None is negative, and they sum to one within their errors."""
+    rng = np.random.default_rng(seed)
+    levels = np.cumsum(rng.uniform(0.1, 2.0, rng.integers(2, 6))) - 3
+    log_prior = special.log_softmax(-rng.uniform(0, 25, levels.size))
+    scalar = Scalar(levels, log_prior, rng.choice([0.05, 0.3, 1.0]), rng.choice([0.1, 1.0]))
+    grid = np.sort(np.exp(rng.uniform(-6, 3, rng.integers(2, 6))))
+    law, error = ddim_law(scalar, grid, "sample")
+    assert (law >= 0).all()
+    assert abs(law.sum() - 1) <= error.sum()
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])

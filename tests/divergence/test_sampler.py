@@ -432,3 +432,22 @@ def test_other_bad_arguments() -> None:
         prior_mismatch(tk.FSQ((2,)), cast(Any, [1.0, 2.0]))
     with pytest.raises(ValueError, match="n_paths must be a whole number"):
         tk.simulate_ancestral_kl(tk.FSQ((2,)), GRID, key=0, n_paths=1)
+
+
+@pytest.mark.parametrize("top", [1e6, 1e20, 1e30, 1e50])
+def test_sampled_kl_up_to_any_snr(top: float) -> None:
+    """The step is a rectangle of the prior's variance, 4/9, less the entropy."""
+    codebook = tk.PointCodebook([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    found = tk.ancestral_kl(codebook, [0.0, top], key=0)
+    low, high, _ = found.confidence_interval(1 - 1e-6)
+    assert low <= top * 2 / 9 - np.log(3) <= high
+    assert found.value == pytest.approx(top * 2 / 9, rel=1e-5)
+
+
+def test_small_snrs_do_not_depend_on_the_largest() -> None:
+    """Levels count as evenly spaced, whose weights are carried over, by their own size."""
+    codebook = tk.PointCodebook([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    snr, method = np.array([0.1, 0.3, 0.7, 1.3, 2.9]), tk.MonteCarlo(n_samples=256)
+    alone = tk.mmse(codebook, snr, method=method, key=0)
+    beside = tk.mmse(codebook, np.append(snr, 1e30), method=method, key=0)
+    assert beside.value[:-1] == pytest.approx(alone.value, rel=1e-12)

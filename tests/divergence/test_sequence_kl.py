@@ -113,6 +113,21 @@ def test_law_by_quadrature(sampler: str) -> None:
     assert found.kl.value < _exact_kl(GRID[:2])
 
 
+@pytest.mark.parametrize("n_paths", [300, 30_000, 300_000])
+@pytest.mark.parametrize(("a", "b"), [(0.2210033, 0.3975479), (0.0008615, 0.3454794)])
+def test_error_of_the_mean_law_holds_the_rounding_of_many_paths(
+    a: float, b: float, n_paths: int
+) -> None:
+    """One evaluation knows nothing: all paths say the same, so that rounding is all the error."""
+    chain = Markov([[1 - a, a], [b, 1 - b]], length=2)
+    found = sequence_law(tk.FSQ((2,)), chain, [0.0], n_paths=n_paths, key=1)
+    one, two = chain.marginals()
+    assert found.law == pytest.approx(np.outer(one, two), rel=3e-14, abs=0.0)
+    law = chain.joint()
+    truth = special.kl_div(law, np.outer(one, two)).sum()
+    assert abs(found.kl.value - truth) <= found.kl.numerical_error
+
+
 def test_the_interval_of_the_law_covers() -> None:
     exact = special.kl_div(LAW, _exact_law(GRID)).sum()
     inside = 0

@@ -1,7 +1,7 @@
 """Every kind of source against the listing of all its sequences."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -226,6 +226,8 @@ def test_bilinear() -> None:
         (lambda: Joint(np.eye(2) / 2).messages(np.zeros((1, 2, 3))), r"shape \(N, 2, 2\)"),
         (lambda: Joint(np.eye(2) / 2).messages(np.full((1, 2, 2), np.nan)), "finite or -inf"),
         (lambda: Joint(np.eye(2) / 2).pair(1, 1), "the first before the second"),
+        (lambda: Markov(np.eye(2), 3, [0.5, 0.5]).pair(cast(Any, 0.0), 1), "positions must be"),
+        (lambda: Markov(np.eye(2), 3, [0.5, 0.5]).messages(np.zeros((0, 3, 2))), "N >= 1"),
         (lambda: Markov(np.full((9, 9), 1 / 9), 9).joint(), "one of at most 4,194,304"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tokenkl._validation import check_snr, reject
+from tokenkl._validation import check_positive, check_snr, reject
 from tokenkl.bounds._inputs import LEVEL, check_tokens, high_end, how_sure, low_end
 from tokenkl.codebooks import Codebook
 from tokenkl.estimate import Bound
@@ -313,7 +313,8 @@ def universal_accuracy(
         An upper `Bound` on the accuracy, at most 1.
 
     Raises:
-        ValueError: K below 1, or a number that is negative or not finite.
+        ValueError: K below 1, a number that is negative or not finite, or a largest prior outside
+            of (0, 1].
 
     Example:
         >>> float(universal_accuracy(4, [1.0, 1.0], 0.0).value)
@@ -321,7 +322,12 @@ def universal_accuracy(
     """
     snr = check_snr(snr)
     half, counts = np.unique(low_end(half_width, "half_width"), return_counts=True)
-    top = 1 / check_tokens(K) if largest_prior is None else largest_prior
+    if largest_prior is None:
+        top = 1 / check_tokens(K)
+    else:
+        top = check_positive(largest_prior, "largest_prior")
+        if top > 1:
+            reject("largest_prior", top, "a probability, at most 1")
     growth = np.log1p(math.sqrt(2 / math.pi) * np.sqrt(snr)[..., None] * half)
     log_value = math.log(top) + (counts * growth).sum(axis=-1)
     return Bound(

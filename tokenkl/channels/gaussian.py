@@ -100,6 +100,7 @@ def sample(
     Raises:
         ValueError: an argument out of its range, or more than 2**26 numbers asked for.
     """
+    check_codebook(codebook)
     level = check_snr(snr)
     if level.ndim:
         reject("snr", f"an array of shape {level.shape}", "one number")
@@ -125,7 +126,7 @@ def log_posterior(
     if grid is not None:
         return grid.outer(_coordinate_log_posteriors(grid, y, h)).astype(dtype)
     if codebook.has_parts:
-        return codebook.outer(_by_part(log_posterior, codebook, y, h))
+        return codebook.outer(_by_part(log_posterior, codebook, y, h)).astype(dtype)
     return _log_softmax(codebook.logits(y, h)).astype(dtype)
 
 
@@ -146,7 +147,7 @@ def denoiser(
         return xp.stack(means, axis=-1).astype(dtype)
     if codebook.has_parts:
         means = _by_part(denoiser, codebook, y, h)
-        return codebook.array_module(y, h).concatenate(means, axis=-1)
+        return codebook.array_module(y, h).concatenate(means, axis=-1).astype(dtype)
     return codebook.mean_under(_probability(codebook, y, h)).astype(dtype)
 
 
@@ -184,7 +185,7 @@ def posterior_covariance(
         return (xp.stack(variances, axis=-1)[..., None] * xp.eye(codebook.n)).astype(dtype)
     if codebook.has_parts:
         blocks = _by_part(posterior_covariance, codebook, y, h)
-        return _along_the_diagonal(codebook.array_module(y, h), blocks)
+        return _along_the_diagonal(codebook.array_module(y, h), blocks).astype(dtype)
     return codebook.covariance_under(_probability(codebook, y, h)).astype(dtype)
 
 

@@ -11,6 +11,8 @@ from tokenkl.channels.discrete import DiscreteChannel, Law, rest_and_log
 
 #: Terms of the series of `_surplus`, and the size of z up to which it is asked for.
 TERMS, NEAR = 11, 0.2
+#: Larger odds are found by their logarithm, since they may overflow.
+LARGE = 1e300
 
 
 @final
@@ -42,9 +44,12 @@ class UniformNoise(DiscreteChannel):
     def _log_posterior(self, observation: Any, noise: Any) -> Any:
         rest, log_prior = rest_and_log(self.prior, 1, np)
         shown, other, own = 1 - noise, noise / self.K, self.prior[observation]
-        odds = np.where(other > 0, _at_most(shown * own / _positive(other, np), np), np.inf)
+        odds = _at_most(shown * own / _positive(other, np), np)
+        with np.errstate(divide="ignore"):  # of no noise at all
+            beyond = np.log(_positive(shown * own, np)) - (np.log(noise) - np.log(self.K))
+        loss = np.where((odds < LARGE) & (other > 0), np.log1p(odds), beyond)
         own_log = -_own_loss(shown, other, own, rest[observation], np)
-        return np.where(observation == np.arange(self.K), own_log, log_prior - np.log1p(odds))
+        return np.where(observation == np.arange(self.K), own_log, log_prior - loss)
 
     def _value(self, quantity: str, noise: Any, law: Law, xp: Any) -> Any:
         # P(y | k) is `other`, and more by `shown` where y = k; `marginal` is P(y) for y = k.

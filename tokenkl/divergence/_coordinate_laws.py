@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
+from tokenkl._validation import MAX_ELEMENTS, reject
 from tokenkl.information.exact.product import MARGIN, map_intervals
 from tokenkl.samplers import DDIM, Ancestral, Level
 
@@ -35,6 +36,8 @@ TAIL = 40.0
 MAX_NEWTON = 200
 #: Most entries of a transition matrix made at once.
 BLOCK = 2**22
+#: Most of them in all, about a minute.
+MAX_KERNELS = 2**32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +63,13 @@ class Scalar:
         mean = p @ self.levels
         variance = (p * (self.levels - mean[..., None]) ** 2).sum(axis=-1)
         return mean, h / self.temperature * variance
+
+    def takeovers(self, h: float) -> tuple[float, float]:
+        """Below the first y the lowest level is the likeliest, above the second the highest."""
+        u, prior = self.levels, self.log_prior
+        first = h * (u[0] + u[1:]) / 2 + (prior[0] - prior[1:]) / (h * (u[1:] - u[0]))
+        last = h * (u[-1] + u[:-1]) / 2 + (prior[:-1] - prior[-1]) / (h * (u[-1] - u[:-1]))
+        return float(first.min()), float(last.max())
 
     def decision(self, h: float) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper ends of the interval of y where each level is the best guess."""
@@ -90,18 +100,30 @@ def ddim_law(scalar: Scalar, grid: np.ndarray, decision: str) -> tuple[np.ndarra
     # The posterior comes near its limits exponentially, faster than its outermost levels allow.
     outer = min(np.diff(scalar.levels)[[0, -1]])
     tail = TAIL * scalar.temperature / (h[-1] * outer)
+    ends = scalar.takeovers(h[-1])
+    steepness = h[-1] / scalar.temperature
     for step in (POSTERIOR_STEP, CHECK_STEP):
-        # By parts: sum of Phi(preimage of v) against the slope of the posterior in v.
+        # By parts: |Phi(preimage of v) - Phi(preimage of v*)| against the slope of the posterior in
+        # v, which changes sign at its peak v* alone (the posterior mean increases, and is the level
+        # there): all terms are positive, so that a level hardly ever drawn keeps its digits.
         delta = _posterior_spacing(scalar, h[-1], step)
-        v = _line(scalar, h[-1], delta, tail)
+        v = _line(scalar, h[-1], delta, ends, tail)
         start, error = _pulled_back(scalar, h, v)
         p = scalar.posterior(v, h[-1])
         mean = p @ scalar.levels
-        slope = p * (scalar.levels - mean[:, None]) * (h[-1] / scalar.temperature)
-        law = -delta * special.ndtr(start) @ slope
-        law[-1] += 1.0  # the limit of its posterior on the right
-        laws.append(law)
-        errors.append(delta * (_density(start) * error + 8 * EPS) @ np.abs(slope))
+        slope = np.abs(p * (scalar.levels - mean[:, None])) * steepness
+        at = np.clip(np.searchsorted(mean, scalar.levels[1:-1]), 0, v.size - 1)
+        peak = np.concatenate([[-np.inf], start[at], [np.inf]])
+        peak_error = np.concatenate([[0.0], error[at], [0.0]])
+        # From the side of the peak's smaller tail.
+        side = np.where(peak > 0, -1.0, 1.0)
+        ours, theirs = special.ndtr(side * peak), special.ndtr(side * start[:, None])
+        apart = np.abs(theirs - ours)
+        laws.append(delta * (apart * slope).sum(axis=0))
+        moved = (_density(start) * error)[:, None] + _density(peak) * peak_error
+        moved = (moved + 8 * EPS * (ours + theirs)) * slope
+        steeper = 4 * EPS * np.abs(scalar.levels).max() * steepness * p
+        errors.append(delta * (moved + steeper * apart).sum(axis=0))
     return laws[0], np.abs(laws[0] - laws[1]) + errors[0]
 
 
@@ -182,13 +204,26 @@ def _posterior_spacing(scalar: Scalar, h: float, step: float) -> float:
     return step * min(scalar.temperature, 1.0) / max(1.8, h * widest)
 
 
-def _line(scalar: Scalar, h: float, delta: float, tail: float = 0.0) -> np.ndarray:
+def _line(
+    scalar: Scalar,
+    h: float,
+    delta: float,
+    ends: tuple[float, float] = (0.0, 0.0),
+    tail: float = 0.0,
+) -> np.ndarray:
     """Equidistant points that no path leaves: drifts are in the hull of the levels and 0."""
     margin = MARGIN * max(1.0, scalar.start) + tail
-    low = h * min(scalar.levels[0], 0.0) - margin
-    high = h * max(scalar.levels[-1], 0.0) + margin
+    low = min(h * scalar.levels[0], ends[0], 0.0) - margin
+    high = max(h * scalar.levels[-1], ends[1], 0.0) + margin
+    _refuse_beyond(MAX_ELEMENTS // 4, (high - low) / delta * scalar.levels.size)
     count = math.ceil((high - low) / delta)
     return low + (np.arange(count + 1) + (1 - (count - (high - low) / delta)) / 2) * delta
+
+
+def _refuse_beyond(most: int, numbers: float) -> None:
+    if not numbers <= most:
+        expected = "MonteCarlo(n_samples=...) where levels of this sharpness take too many numbers"
+        reject("method", f"an exact law by {numbers:.1e} numbers", expected)
 
 
 def _carried(
@@ -240,19 +275,21 @@ def _moved(mass: np.ndarray, centre: np.ndarray, y: np.ndarray, sd: float) -> np
     """Density at y of a mixture of N(centre, sd^2) with these masses."""
     density: np.ndarray = np.zeros(y.size)
     step = y[1] - y[0]
-    half = math.ceil(9.5 * sd / step)
-    if 2 * half + 1 >= y.size:
-        block = max(1, BLOCK // y.size)
-        for start in range(0, centre.size, block):
-            part = slice(start, start + block)
+    # A kernel reaches 9.5 standard deviations (1e-20 of it lies beyond): a band of the matrix.
+    half = math.ceil(min(9.5 * sd / step, y.size))
+    width = min(2 * half + 1, y.size)
+    _refuse_beyond(MAX_KERNELS, centre.size * width)
+    block = max(1, BLOCK // width)
+    for start in range(0, centre.size, block):
+        part = slice(start, start + block)
+        if width == y.size:
             density += mass[part] @ np.exp(-(((y - centre[part, None]) / sd) ** 2) / 2)
-    else:
-        # A kernel reaches 9.5 standard deviations (1e-20 of it lies beyond): a band of the matrix.
-        first = np.rint((centre - y[0]) / step).astype(int) - half
-        columns = first[:, None] + np.arange(2 * half + 1)
+            continue
+        first = np.rint((centre[part] - y[0]) / step).astype(int) - half
+        columns = first[:, None] + np.arange(width)
         inside = (columns >= 0) & (columns < y.size)
         columns = np.clip(columns, 0, y.size - 1)
-        kernel = np.exp(-(((y[columns] - centre[:, None]) / sd) ** 2) / 2)
-        weight = np.where(inside, kernel * mass[:, None], 0.0)
-        density = np.bincount(columns.ravel(), weight.ravel(), minlength=y.size)
+        kernel = np.exp(-(((y[columns] - centre[part, None]) / sd) ** 2) / 2)
+        weight = np.where(inside, kernel * mass[part, None], 0.0)
+        density += np.bincount(columns.ravel(), weight.ravel(), minlength=y.size)
     return density / (sd * math.sqrt(2 * math.pi))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -81,22 +82,28 @@ def path_kl(
     except ValueError:
         what = "the shapes of a1, a2 (without the last axis), t_min and t_max"
         reject(what, shapes, "such that NumPy can broadcast them")
-    squared = ((point1 - point2) ** 2).sum(axis=-1)
+    with np.errstate(over="ignore"):
+        difference = point1 - point2
     high, low = schedule.snr(end), (schedule.snr(start) if common_start else 0.0)
-    xp = jnp if is_traced(squared, high, low, start) else np
+    xp = jnp if is_traced(difference, high, low, start) else np
+    # In a power of two as unit, exactly: squares of small differences would underflow.
+    largest = xp.abs(jax.lax.stop_gradient(difference) if xp is jnp else difference).max(axis=-1)
+    unit = xp.ldexp(xp.ones_like(largest), xp.frexp(largest)[1] - 1)
+    squared = ((difference / unit[..., None]) ** 2).sum(axis=-1)
     # Two limits are 0 rather than NaN: no time passes (inf - inf), and equal points (0 * inf).
     still = (end == start) & xp.isinf(low)
     gap = xp.where(still, 0.0, high) - xp.where(xp.isinf(low), 0.0, low)
     gap = xp.where((squared == 0) & xp.isinf(gap), 0.0, gap)
-    value = 0.5 * squared * gap
+    with np.errstate(over="ignore"):
+        value = 0.5 * squared * unit * gap * unit
     named: dict[str, Any] = {"method": "closed form", "quantity": "path KL", "unit": "nats"}
     if xp is jnp:
         return Estimate(xp.broadcast_to(value, shape), 0.0, np.nan, **named)
     with np.errstate(invalid="ignore", over="ignore"):
-        rounding = 0.5 * squared * (_snr_error(high) + _snr_error(low))
+        rounding = 0.5 * squared * unit * (_snr_error(high) + _snr_error(low)) * unit
         rounding = rounding + EPS * (point1.shape[-1] + 4) * value
-    # What vanishes is exact, and so is inf at time 0; later it has overflown.
-    certain = (value == 0) | (np.isinf(value) & (end == 0))
+    # No difference and no time are exact, and so is inf at time 0; later it has overflown.
+    certain = (squared == 0) | (gap == 0) | (np.isinf(value) & (end == 0))
     rounding = np.where(certain, 0.0, np.where(np.isinf(value), np.inf, rounding))
     value, rounding = (np.broadcast_to(number, shape)[()] for number in (value, rounding))
     return Estimate(value, 0.0, rounding, **named)

@@ -123,7 +123,8 @@ def produced_law(
         progress: called with (paths done, paths wanted).
 
     Raises:
-        ValueError: an argument out of its range, or an exact law where there is none.
+        ValueError: an argument out of its range, or an exact law where there is none or where
+            levels so sharp (at an SNR of 1e8, say) take more numbers than memory has room for.
 
     Example: FSQ base 3 in one coordinate, DDIM in 8 steps, favours the middle.
         >>> import tokenkl as tk

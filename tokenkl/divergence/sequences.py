@@ -244,14 +244,17 @@ def sequence_law(
         for i in range(L):
             product = (product[:, :, None] * law[:, i, None]).reshape(count, -1)
         blocks.append(product)
-    mean = sum(block.sum(axis=0) for block in blocks) / n_paths
+    # NumPy adds in pairs along the last axis in memory alone: along the first, tens of thousands of
+    # roundings in a row would outweigh the error given below.
+    blocks = [np.ascontiguousarray(block.T) for block in blocks]
+    mean = sum(block.sum(axis=1) for block in blocks) / n_paths
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(joint.ravel() > 0, joint.ravel() / mean, 0.0)
-    second = sum(np.square(block).sum(axis=0) for block in blocks) / n_paths
+    second = sum(np.square(block).sum(axis=1) for block in blocks) / n_paths
     bias = float((ratio / mean * np.maximum(second - mean**2, 0))[ratio > 0].sum()) / (2 * n_paths)
     moments = Moments((1,))
     for block in blocks:
-        moments.add((block @ ratio)[None])
+        moments.add((ratio @ block)[None])
     with np.errstate(divide="ignore"):
         value, error = kl_and_error(np.log(joint).ravel(), mean, EPS * 64 * L * mean)
     kl = Estimate(

@@ -322,7 +322,8 @@ class Source(Module):
         return np.array(list(every), dtype=np.int64).reshape(-1, self.length)
 
     def _check_pair(self, first: int, second: int) -> None:
-        if not 0 <= first < second < self.length:
+        whole = all(isinstance(one, (int, np.integer)) for one in (first, second))
+        if not (whole and 0 <= first < second < self.length):
             reject(
                 "positions",
                 (first, second),
@@ -341,8 +342,8 @@ class Source(Module):
 
     def _check_likelihood(self, given: Any) -> Float[np.ndarray, "N length K"]:
         array = np.asarray(given, dtype=float)
-        if array.ndim != 3 or array.shape[1:] != (self.length, self.K):
-            expected = f"of shape (N, {self.length}, {self.K})"
+        if array.ndim != 3 or array.shape[1:] != (self.length, self.K) or not len(array):
+            expected = f"of shape (N, {self.length}, {self.K}) with N >= 1"
             reject("log_likelihood", f"an array of shape {array.shape}", expected)
         if array.size > MAX_ELEMENTS:
             reject("log_likelihood", f"{array.size:,} numbers", f"at most {MAX_ELEMENTS:,}")

@@ -76,7 +76,7 @@ NOWHERE = -1e5
 #: counts m (m - 1) / 2 times, and for small steps in one direction for all tokens: below 6e-14 in
 #: double precision, and 2e-6 in single precision.
 RUN, RUN_SINGLE = 32, 8
-#: How evenly levels must be spaced, relative to the largest.
+#: How evenly three levels must be spaced, relative to their largest.
 EVEN = 1e-12
 #: Added to every product, far below what `FLOOR` and `FLOOR_SINGLE` leave out.
 TINY, TINY_SINGLE = 2.0**-960, 2.0**-120
@@ -463,7 +463,7 @@ def _runs(
     """
     steps, fresh = np.zeros(h.size), np.zeros(h.size, dtype=bool)
     # Three levels each, evenly spaced; where such threes begin and end to follow each other.
-    even = np.abs(np.diff(h, 2)) <= EVEN * h[-1:]
+    even = np.abs(np.diff(h, 2)) <= EVEN * h[2:]
     edges = np.flatnonzero(np.diff(np.concatenate([[False], even, [False]])))
     end = 0
     for first, last in edges.reshape(-1, 2):
