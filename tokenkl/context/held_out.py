@@ -25,15 +25,16 @@ class HeldOut:
     """What neighbours tell and what is read, with axes for labelings, halves, the two, sequences.
 
     Halves are of the observations that the matrices are from. `without`: the two under the law of
-    all sequences but those of a fold. These vary with the variates too, which sequences that are
-    left out know nothing of: their scatter alone is up to three times too small.
+    all sequences but those of a fold, by halves. These vary with the variates too, which sequences
+    that are left out know nothing of: their scatter alone is up to three times too small. Of few
+    sequences, or two folds, these are too large: they show what variates make up.
     """
 
     def __init__(
         self,
         folds: list[Float[np.ndarray, "labelings 2 2 sequences"]],
         sizes: Int[np.ndarray, " sequences"],
-        without: Float[np.ndarray, "folds 2"],
+        without: Float[np.ndarray, "folds 2 2"],
     ) -> None:
         self.folds, self.without = folds, without
         self.sizes, self.total = sizes, max(int(sizes.sum()), 1)
@@ -46,14 +47,14 @@ class HeldOut:
             one[:, :, 1].mean(axis=0) - two[:, :, 1].mean(axis=0)
             for one, two in zip(self.folds, other.folds, strict=True)
         ]
-        without = self.without[:, 1] - other.without[:, 1]
+        without = self.without[..., 1] - other.without[..., 1]
         return self._with_errors(value, rows, value, self.means[:, 1], without)
 
     def share(self) -> dict[str, Any]:
         """What is read over what is told; its error is that of a ratio (the delta method)."""
         told, read = self.means.mean(axis=0)
         rows = [fold[:, :, 0].mean(axis=0) for fold in self.folds]
-        known = self.without[:, 0]
+        known = self.without[..., 0]
         error = self._with_errors(told, rows, told, self.means[:, 0], known)["standard_error"]
         if not told > SURE * error:  # of nothing any share is read
             return {"value": 0.5, "numerical_error": 0.5, "n_samples": self.sizes.size}
@@ -62,7 +63,7 @@ class HeldOut:
         for fold in self.folds:
             mean = fold.mean(axis=0)
             rows.append((mean[:, 1] - value * mean[:, 0]) / told)
-        without = self.without[:, 1] / known
+        without = self.without[..., 1] / known
         return self._with_errors(value, rows, 0.0, self.means[:, 1] / told, without)
 
     def _with_errors(
@@ -71,7 +72,7 @@ class HeldOut:
         rows: list[np.ndarray],
         mean: float,
         labelings: np.ndarray,
-        without: Float[np.ndarray, " folds"],
+        without: Float[np.ndarray, "folds 2"],
     ) -> dict[str, Any]:
         """Errors of sequences, of observations, and of labelings out of all."""
         count, total = self.sizes.size, self.total
@@ -79,7 +80,9 @@ class HeldOut:
         away = each - mean * self.sizes
         squares = [count / (count - 1) * float((away**2).sum()) / total**2]
         freedoms = [count - 1, len(rows)]
-        jackknife = (len(rows) - 1) * float(without.var())
+        # Less what the observations alone make of it, which are others in every fold.
+        noise = (len(rows) - 1) / len(rows) * float(np.square(np.diff(without)).mean()) / 4
+        jackknife = (len(rows) - 1) * (float(without.mean(axis=1).var()) - noise)
         if jackknife > squares[0]:
             squares[0], freedoms[0] = jackknife, len(rows) - 1
         halves = [row.sum(axis=1) / total for row in rows]

@@ -413,14 +413,13 @@ def _held_out(
         every: dict[str, list[Codebook]] = {"given": [task.codebook], **task.others()}
         every |= {name: [book] for name, book in task.moved(ids).items()}
         for name, books in every.items():
-            told, known = np.zeros((len(books), 2, 2, len(left))), np.zeros(2)
+            told, known = np.zeros((len(books), 2, 2, len(left))), np.zeros((2, 2))
             for gap, pair in zip(task.gaps, variates, strict=True):
                 for number, book in enumerate(books):
                     matrices = readings(book, pair, task.n_samples, keys[3 * fold + 1])
                     told[number] += told_on(pair, matrices, left, gap)
                     # Of these variates E f g' is diagonal.
-                    diagonal = np.einsum("hwrr,r->hw", matrices, pair.correlations)
-                    known += diagonal.mean(axis=0) / len(books)
+                    known += np.einsum("hwrr,r->hw", matrices, pair.correlations) / len(books)
             parts.setdefault(name, []).append(told)
             without.setdefault(name, []).append(known)
     seed = seed_of(key) if isinstance(key, int) else None
