@@ -126,6 +126,8 @@ def test_error_of_the_mean_law_holds_the_rounding_of_many_paths(
     law = chain.joint()
     truth = special.kl_div(law, np.outer(one, two)).sum()
     assert abs(found.kl.value - truth) <= found.kl.numerical_error
+    low, high, _ = found.kl.confidence_interval()
+    assert low <= truth <= high < low + 1e-11
 
 
 def test_the_interval_of_the_law_covers() -> None:

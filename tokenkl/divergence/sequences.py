@@ -265,7 +265,10 @@ def sequence_law(
         method=f"{moves.name}, simulated paths",
         seed=seed_of(key),
         draws=draws_of(key),
-        interval_supported=bool(moments.carriers()[0] >= MIN_EFFECTIVE),
+        # Where all paths have the same law, from SNR 0, what they differ by is rounding.
+        interval_supported=bool(
+            moments.carriers()[0] >= MIN_EFFECTIVE or moments.standard_error[0] <= error
+        ),
         skewness=-float(moments.skewness[0]),
         quantity="KL",
         unit="nats",
