@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 from tokenkl._random import draw_ids
 from tokenkl.codebooks.base import Codebook
 from tokenkl.halfspaces.thresholds import threshold
-from tokenkl.numerics.moments import MIN_EFFECTIVE
+from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE
 from tokenkl.numerics.neighbours import neighbourly, squared_distances
 
 EPS, TINY = float(np.finfo(float).eps), float(np.finfo(float).tiny)
@@ -71,13 +71,15 @@ class Level(NamedTuple):
 class Draws(NamedTuple):
     """What each draw says the sums over pairs have in excess, and controls of mean 0.
 
-    Draws of one kind (stratum) are a fixed part of all.
+    Draws of one kind (stratum) are a fixed part of all. `unseen` is the part of what is known of
+    each control that comes from pairs which nobody drew, where few were drawn once.
     """
 
     excess: Float[np.ndarray, "p width"]
     controls: Float[np.ndarray, "p c"]
     stratum: Int[np.ndarray, " p"]
     faint: float = 0.0
+    unseen: Float[np.ndarray, " c"] | float = 0.0
 
     @property
     def size(self) -> int:
@@ -89,37 +91,56 @@ class Draws(NamedTuple):
             np.concatenate([self.controls, other.controls]),
             np.concatenate([self.stratum, other.stratum]),
             max(self.faint, other.faint),
+            np.minimum(self.unseen, other.unseen),
         )
 
     def summary(self) -> tuple[np.ndarray, ...]:
         """Means with their standard errors and skewness, and the draws that carry either.
 
         Controls are used unless few draws carry their spread, seen or not: a slope fitted to those
-        would hide its own error.
+        would hide its own error. What the slope makes of pairs that nobody drew, and that it need
+        not be right for, is part of the error; where that alone is more than without a control,
+        there is none.
         """
         n = self.size
         scale = np.maximum(np.abs(self.excess).max(axis=0), TINY)
         excess = self.excess / scale
-        controls = self.controls / np.abs(self.controls).max(axis=0, initial=TINY)
+        largest = np.abs(self.controls).max(axis=0, initial=TINY)
+        controls, unseen = self.controls / largest, self.unseen / largest
         away = controls - controls.mean(axis=0)
         seen = np.abs(controls.mean(axis=0)) <= UNSEEN * away.std(axis=0) / math.sqrt(n)
-        controls = controls[:, seen & (_carriers(away) >= MIN_EFFECTIVE)]
-        slope, _, rank, _ = np.linalg.lstsq(
-            controls - controls.mean(axis=0), excess - excess.mean(axis=0), rcond=1e-10
-        )
-        rest = excess - controls @ slope
-        mean = rest.mean(axis=0)
-        for stratum in np.unique(self.stratum):
-            own = self.stratum == stratum
-            rest[own] -= rest[own].mean(axis=0)
-            rank += 1
+        used = seen & (_carriers(away) >= MIN_EFFECTIVE)
+        plain = self._rest(excess)[1]
+        while True:
+            slope, _, rank, _ = np.linalg.lstsq(
+                away[:, used], excess - excess.mean(axis=0), rcond=1e-10
+            )
+            rest = excess - controls[:, used] @ slope
+            mean = rest.mean(axis=0)
+            rest, error = self._rest(rest, rank)
+            hidden = np.abs(slope) * unseen[used, None]
+            if (hidden <= plain).all():
+                break
+            used[used] = (hidden <= plain).all(axis=1)
+        error = np.hypot(error, hidden.sum(axis=0))
         squares = (rest**2).sum(axis=0)
-        error = np.sqrt(squares / max(n - rank, 1) / n)
         visible = squares > (1e-13 * mean) ** 2 * n  # more than rounding
         skewness = np.where(visible, (rest**3).sum(axis=0) / np.maximum(squares, 1e-30) ** 1.5, 0.0)
         effective = excess.sum(axis=0) ** 2 / np.maximum((excess**2).sum(axis=0), TINY)
         mean, error = scale * mean, scale * error
         return mean, error, skewness, effective, _carriers(rest)
+
+    def _rest(
+        self, values: Float[np.ndarray, "p width"], rank: int = 0
+    ) -> tuple[Float[np.ndarray, "p width"], Float[np.ndarray, " width"]]:
+        """Deviations from the means of strata, and the standard errors that these make."""
+        rest = values.copy()
+        for stratum in np.unique(self.stratum):
+            own = self.stratum == stratum
+            rest[own] -= rest[own].mean(axis=0)
+            rank += 1
+        squares = (rest**2).sum(axis=0)
+        return rest, np.sqrt(squares / max(self.size - rank, 1) / self.size)
 
 
 def _carriers(deviations: Float[np.ndarray, "p c"]) -> Float[np.ndarray, " c"]:
@@ -221,24 +242,49 @@ def singles(level: Level, size: int, rng: np.random.Generator, moments: bool) ->
     noise = rng.standard_normal((size, n))
     step = max(1, WORK // K)
     ratios, alone = np.zeros((size, level.totals.size)), np.ones((size, level.totals.size))
+    j = np.zeros_like(k)
     for start in range(0, size, step):
         part = slice(start, start + step)
-        ratios[part], alone[part] = _singles(level, k[part], uniform[:, part], noise[part], moments)
+        found = _singles(level, k[part], uniform[:, part], noise[part], moments)
+        ratios[part], alone[part], j[part] = found
     if not moments:
         ratios[:, 1:] = alone[:, 1:] = 0.0
     # The sampling error is no control: where distances are nearly the same it is nearly that of the
     # variance, and the slopes for their difference would magnify errors of the quadrature.
     known = (total * alone - level.totals)[:, 1:3] if moments else np.zeros((size, 0))
-    return Draws(
-        total * (alone - ratios),
-        known if np.ptp(weights) == 0 else np.hstack([known, total - whole]),
-        np.zeros(size, dtype=int),
+    unseen = _unseen(level, k, j)[: known.shape[1]]
+    if np.ptp(weights) > 0:
+        known, unseen = np.hstack([known, total - whole]), np.append(unseen, 0.0)
+    return Draws(total * (alone - ratios), known, np.zeros(size, dtype=int), unseen=unseen)
+
+
+def _unseen(
+    level: Level, k: Int[np.ndarray, " p"], j: Int[np.ndarray, " p"]
+) -> Float[np.ndarray, " 2"]:
+    """The part of the sums for entropy and MMSE that is not of any of these pairs.
+
+    0 where many of them were drawn once, which then stand for those that were not.
+    """
+    tokens = level.tokens
+    pairs, counts = np.unique(
+        np.stack([np.minimum(k, j), np.maximum(k, j)]), axis=1, return_counts=True
     )
+    if (counts == 1).sum() >= MIN_CARRIERS or level.totals.size < 3:
+        return np.zeros(2)
+    from tokenkl.halfspaces.pair_sums import pair_integrals
+
+    first, second = pairs
+    squared = squared_distances(tokens.points, first, second)
+    odds = tokens.log_prior[first] - tokens.log_prior[second]
+    found = [pair_integrals(*one) for one in zip(level.h * np.sqrt(squared), odds, strict=True)]
+    prior = np.exp((tokens.log_prior[first] + tokens.log_prior[second]) / 2)
+    seen = (prior * np.array(found).T * np.stack([np.ones(squared.size), squared])).sum(axis=1)
+    return np.maximum(level.totals[1:3] - seen, 0.0)
 
 
 def _singles(
     level: Level, k: Int[np.ndarray, " p"], uniform: Any, noise: Any, mmse: bool
-) -> tuple[Float[np.ndarray, "p width"], Float[np.ndarray, "p width"]]:
+) -> tuple[Float[np.ndarray, "p width"], Float[np.ndarray, "p width"], Int[np.ndarray, " p"]]:
     """A partner j and a noise vector for each k; g / M there, and the same for k and j alone."""
     tokens, h = level.tokens, level.h
     points, centred, size = tokens.points, tokens.centred, k.size
@@ -270,7 +316,7 @@ def _singles(
     alone[:, 2] = squares / (1 + less)
     alone[:, 3:] = (2 / (1 + less))[:, None]
     ratios = (_cluster_ratios if tokens.clustered else _ratios)(tokens, logits, mmse)
-    return ratios[:, : alone.shape[1]], alone
+    return ratios[:, : alone.shape[1]], alone, j
 
 
 def _partners(

@@ -306,7 +306,11 @@ def _level(
     # Rounding of a distance moves Q by about r^2 as much relatively, and r^2 / 2 is about -log B.
     rounding = EPS * (2**10 + 4 * (tokens.points.shape[1] + 8) * (1 - math.log(min(total, 1.0))))
     relative = rounding + QUADRATURE * (np.arange(width) > 0)
-    numerical = 2 * dropped + unseen + draws.faint * level.totals + relative * level.totals
+    faint = level.totals.copy()
+    # Where most mistakes are between tokens at one place, or nearly, faint overlaps of these with
+    # others may be all that the MMSE is about: their excess is at most 7/4 of the diameter squared.
+    faint[2:3] = np.maximum(faint[2:3], 7 / 4 * widest * total)
+    numerical = 2 * dropped + unseen + draws.faint * faint + relative * level.totals
     if overlaps is not None and n * overlaps.carried < MIN_CARRIERS:
         # Tokens at one place, or nearly, take the draws from the overlaps that the MMSE is about:
         # what these have in excess is at most 7/4 of the squared diameter.
