@@ -25,7 +25,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = np.exp(1.5 * hidden @ hidden.T)
     chain = tk.sources.Markov(rows / rows.sum(axis=1, keepdims=True), 30)
     path = tmp_path_factory.mktemp("corpus") / "corpus.npy"
-    np.save(path, chain.sample(80, key=1))
+    np.save(path, chain.sample(200, key=1))
     return path
 
 
@@ -39,7 +39,7 @@ def test_what_a_user_gets(corpus: Path, tmp_path: Path) -> None:
     done = run("fsq:3^2", *words)
     assert done.exit_code == 0, done.output
     said = " ".join(done.stdout.split())
-    assert "2,400 tokens in 80 sequences" in said
+    assert "6,000 tokens in 200 sequences" in said
     assert "Predicted order, by the share that is read: found > " in said
     assert "These labels are better" in said
     assert "bits" in said
