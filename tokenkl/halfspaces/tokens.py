@@ -19,6 +19,7 @@ from tokenkl.codebooks.base import Codebook
 from tokenkl.halfspaces.thresholds import threshold
 from tokenkl.numerics.moments import MIN_CARRIERS, MIN_EFFECTIVE
 from tokenkl.numerics.neighbours import neighbourly, squared_distances
+from tokenkl.numerics.unseen import seen_once
 
 EPS, TINY = float(np.finfo(float).eps), float(np.finfo(float).tiny)
 #: Tokens that share a cell of the k-d tree.
@@ -251,8 +252,9 @@ def singles(level: Level, size: int, rng: np.random.Generator, moments: bool) ->
         ratios[:, 1:] = alone[:, 1:] = 0.0
     # The sampling error is no control: where distances are nearly the same it is nearly that of the
     # variance, and the slopes for their difference would magnify errors of the quadrature.
-    known = (total * alone - level.totals)[:, 1:3] if moments else np.zeros((size, 0))
-    unseen = _unseen(level, k, j)[: known.shape[1]]
+    known, unseen = np.zeros((size, 0)), np.zeros(0)
+    if moments:
+        known, unseen = (total * alone - level.totals)[:, 1:3], _unseen(level, k, j)
     if np.ptp(weights) > 0:
         known, unseen = np.hstack([known, total - whole]), np.append(unseen, 0.0)
     return Draws(total * (alone - ratios), known, np.zeros(size, dtype=int), unseen=unseen)
@@ -265,15 +267,13 @@ def _unseen(
 
     0 where many of them were drawn once, which then stand for those that were not.
     """
-    tokens = level.tokens
-    pairs, counts = np.unique(
-        np.stack([np.minimum(k, j), np.maximum(k, j)]), axis=1, return_counts=True
-    )
-    if (counts == 1).sum() >= MIN_CARRIERS or level.totals.size < 3:
+    tokens, K = level.tokens, level.tokens.ids.size
+    pairs = np.minimum(k, j) * K + np.maximum(k, j)
+    if seen_once(pairs) >= MIN_CARRIERS:
         return np.zeros(2)
     from tokenkl.halfspaces.pair_sums import pair_integrals
 
-    first, second = pairs
+    first, second = np.divmod(np.unique(pairs), K)
     squared = squared_distances(tokens.points, first, second)
     odds = tokens.log_prior[first] - tokens.log_prior[second]
     found = [pair_integrals(*one) for one in zip(level.h * np.sqrt(squared), odds, strict=True)]
