@@ -85,6 +85,21 @@ def test_jackknife_against_recounting() -> None:
         )
         expected = math.sqrt(8 / 9 * np.sum((left_out - np.mean(left_out)) ** 2))
         assert float(usage.entropy.standard_error) == pytest.approx(expected, rel=1e-9)
+        # What the bias may be, less what is corrected, and what was not seen.
+        counts = np.bincount(np.concatenate(sequences))
+        plain, N = entropy_of_counts(counts, "none"), int(counts.sum())
+        shrunk = [
+            entropy_of_counts(
+                np.bincount(np.concatenate(sequences[:i] + sequences[i + 1 :])), "none"
+            )
+            for i in range(9)
+        ]
+        bias = max(math.log1p(14 / N), 16 * (plain - float(np.mean(shrunk))))
+        corrected = float(usage.entropy.value) - plain
+        unseen = 3 / N * math.log(15 / (3 / N))
+        assert usage.entropy.numerical_error == pytest.approx(
+            max(corrected, bias - corrected) + unseen
+        )
         assert usage.used == np.unique(np.concatenate(sequences)).size
         assert usage.perplexity == pytest.approx(math.exp(float(usage.entropy.value)))
 
@@ -117,6 +132,7 @@ def test_one_token_alone() -> None:
     usage = token_usage([[0] * 7] * 10, 4)
     low, high, _ = usage.perplexity_interval()
     assert usage.perplexity == low == 1 < high < 4
+    assert token_usage([[0, 1], [2, 3]], 4).perplexity_interval()[1] == pytest.approx(4)
 
 
 def test_sequences_refused() -> None:

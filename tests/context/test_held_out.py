@@ -27,7 +27,7 @@ def _drawn(
         of_halves = halves * rng.standard_normal((1, 2, 2, 1)) * sizes
         folds.append((mean + of_labels) * sizes + noise + of_halves)
     order = np.concatenate([np.arange(0, SIZES.size, 2), np.arange(1, SIZES.size, 2)])
-    noise = 0.3 * halves * rng.standard_normal((2, 2))
+    noise = 0.6 * halves * rng.standard_normal((2, 2))
     without = np.array(
         [
             [[1.0, 0.4 + other + one] for one in row]

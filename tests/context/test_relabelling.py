@@ -333,14 +333,17 @@ def test_errors_hold_the_variates(coupling: float) -> None:
     hidden = tk.permute(fsq, key=7)
     rows = np.exp(coupling * hidden.points @ hidden.points.T)
     chain = Markov(rows / rows.sum(axis=1, keepdims=True), 30)
-    gains = [
+    found = [
         tk.relabel(
             fsq, chain.sample(60, key=key), rivals={"it": hidden}, starts=1, n_samples=128, key=key
         )
-        .rivals["it"]
-        .gain
         for key in range(16)
     ]
+    for gains in ([one.rivals["it"].gain for one in found], [one.permuted.gain for one in found]):
+        _assert_claimed(gains)
+
+
+def _assert_claimed(gains: list[tk.Estimate]) -> None:
     scatter = np.std([float(gain.value) for gain in gains], ddof=1)
     claimed = np.sqrt(np.mean([float(gain.standard_error) ** 2 for gain in gains]))
     assert 0.5 < scatter / claimed < 1.5

@@ -179,6 +179,21 @@ def test_a_control_that_is_not_seen_whole_is_left_out(off: float, used: bool) ->
     assert error[0] == pytest.approx((1e-3 if used else 1.0) / np.sqrt(n), rel=0.1)
 
 
+@pytest.mark.parametrize(("unseen", "used"), [(0.0, True), (0.01, True), (0.03, False)])
+def test_what_a_control_knows_of_what_nobody_drew(unseen: float, used: bool) -> None:
+    """In the error by the slope; no control where that is more than the error without one."""
+    rng, n = np.random.default_rng(0), 2000
+    control = rng.standard_normal(n)
+    control = (control - control.mean()) / control.std()
+    excess = 5 + 2 * control + 1e-3 * rng.standard_normal(n)
+    draws = Draws(
+        excess[:, None], control[:, None], np.zeros(n, dtype=int), unseen=np.array([unseen])
+    )
+    error = draws.summary()[1][0]
+    expected = np.hypot(1e-3 / np.sqrt(n), 2 * unseen) if used else 2 / np.sqrt(n)
+    assert error == pytest.approx(expected, rel=0.05)
+
+
 @pytest.mark.slow
 def test_more_rivals_than_a_list_holds() -> None:
     """All of them equally near, so that most pairs are not in it."""

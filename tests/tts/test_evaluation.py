@@ -106,6 +106,12 @@ def test_intervals_of_few_sentences_cover(n: int) -> None:
     assert covered.min() >= _least(runs, 0.93)
 
 
+def test_no_rate_is_below_0() -> None:
+    errors, words = np.array([[2.0], [0], [0], [0]]), np.full((4, 1), 5.0)
+    found = _report(errors_bigram=errors, words=words).measured("wer_bigram", 0)
+    assert found.interval.low == 0 < found.value < found.interval.high
+
+
 def test_one_sentence_tells_nothing_of_others() -> None:
     one = _report(mos=np.array([[3.0]]))
     assert one.measured("mos", 0).interval[:2] == (-np.inf, np.inf)

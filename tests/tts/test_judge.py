@@ -189,6 +189,7 @@ def test_word_errors_by_hand() -> None:
     # The extreme resamples, one utterance three times, moved away by what three ask for.
     wider = math.sqrt(3 / 2) * stats.t.ppf(0.975, 2) / stats.norm.ppf(0.975)
     assert (low, high) == pytest.approx((0.5 - wider * (0.5 - 1 / 3), 0.5 + wider * 0.5))
+    assert word_errors(["one two"] * 3, ["one", "one two", "one two"]).interval(0).low == 0
     nothing = word_errors(["one two"] * 9, ["one two"] * 9).interval(0)
     assert nothing[:2] == (0.0, pytest.approx((1 - 0.025 ** (1 / 9)) / 2))
     assert level == 0.95
