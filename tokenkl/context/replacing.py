@@ -250,7 +250,7 @@ def replacing_law(source: Source, grid: Float[Any, " points"]) -> GeneratedLaw:
         reject("the source", f"{K} tokens and length {L}", "K^(2 length) up to 2**28")
     least = math.exp(math.log(TINY) / L)  # so that all tokens but one are replaced in numbers
     if levels[-2] < least * K:
-        reject("grid", levels[-2], f"0 or at least {least * K:.1g} at length {L}")
+        reject("grid", float(levels[-2]), f"0 or at least {least * K:.1g} at length {L}")
     joint, half = source.joint(), L // 2
     law = np.full(K**L, K**-L)
     ids = np.stack(np.unravel_index(np.arange(K**L), (K,) * L))
